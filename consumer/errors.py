@@ -1,0 +1,86 @@
+"""What can go wrong, and what follows from it.
+
+```
+RehomeError
+├── Transient                 try again later, with growing delays
+│   ├── Unreachable           a server, a service or the broker does not answer
+│   ├── TimedOut              a bounded wait ended; the message says what it waited for
+│   ├── Conflict              somebody else changed the same thing in between
+│   └── ChildFailed           a client program ended with an error; carries its last lines
+├── Refused                   the world says no for good: trying again changes nothing
+│   ├── NotFound              the instance, service, server, file or database is not there
+│   ├── Incompatible          versions, extensions, roles or room do not allow the move
+│   ├── ConfUnusable          odoo.conf cannot be used as it is
+│   ├── CrashLoop             the instance starts and ends again; carries its exit code and last lines
+│   ├── VerificationFailed    the copy differs from its source; carries the differences
+│   └── NotOurs               a thing carries another migration's mark: it is left alone
+├── ClaimLost                 another consumer may be at work: stop at once, touch nothing more
+└── SettingsError             a setting is missing or wrong; names it
+```
+
+Foreign errors (asyncpg, httpx, aio-pika, aiodocker, the operating system, exit codes) are translated
+into this tree at the edge of the adapter that met them; the foreign message is kept, secrets are not.
+Anything else that escapes a step counts as transient, for a few tries.
+"""
+
+from __future__ import annotations
+
+
+class RehomeError(Exception):
+    """Base of all errors of this project."""
+
+
+class Transient(RehomeError):
+    """May pass by itself: the step is tried again later."""
+
+
+class Unreachable(Transient):
+    """A server, a service or the broker does not answer."""
+
+
+class TimedOut(Transient):
+    """A bounded wait ended. The message says what was waited for, and how long."""
+
+
+class Conflict(Transient):
+    """Somebody else changed the same thing between our look and our write."""
+
+
+class ChildFailed(Transient):
+    """A client program (pg_dump, pg_restore) ended with an error; the message holds its last lines."""
+
+
+class Refused(RehomeError):
+    """The world says no for good: the step fails now, without further tries."""
+
+
+class NotFound(Refused):
+    """An instance, a service, a server, a file or a database is not there."""
+
+
+class Incompatible(Refused):
+    """Versions, extensions, roles or room do not allow the move."""
+
+
+class ConfUnusable(Refused):
+    """odoo.conf is missing, unreadable, read-only, or not in a form that can be edited safely."""
+
+
+class CrashLoop(Refused):
+    """The instance starts and ends again; the message holds its exit code and last lines."""
+
+
+class VerificationFailed(Refused):
+    """The copy differs from its source; the message names the first differences."""
+
+
+class NotOurs(Refused):
+    """A database or role carries another migration's mark, or none: it is left alone."""
+
+
+class ClaimLost(RehomeError):
+    """The claim on this instance is gone: another consumer may be at work already."""
+
+
+class SettingsError(RehomeError):
+    """A setting is missing or wrong; the message names it and says what to do."""

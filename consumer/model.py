@@ -1,0 +1,295 @@
+"""The values that steps, ports and adapters share. Frozen, without behaviour that touches the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from events.parts import Limits, ServerRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+
+class Secret:
+    """A password. Shows itself only when asked with `reveal()`; its repr and str are stars."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The password itself, for the one place that sends it to a server or writes it into odoo.conf."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A PostgreSQL role's name and password."""
+
+    user: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A row of the platform's table `instances`, as far as we need it."""
+
+    id: UUID
+    customer_id: UUID
+    name: str
+    status: str
+    database_name: str
+    db_name: str | None = None
+    db_host: str | None = None
+    db_port: int | None = None
+    db_user: str | None = None
+    db_type: str | None = None
+    db_server_id: UUID | None = None
+    plan_tier: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    service_name: str | None = None
+    service_id: str | None = None
+    internal_url: str | None = None
+    external_url: str | None = None
+    error_message: str | None = None
+
+    @property
+    def database(self) -> str:
+        """The real database's name (`db_name`, else `database_name`)."""
+        return self.db_name or self.database_name
+
+    @property
+    def hex8(self) -> str:
+        """First eight hexadecimal digits of the id: the platform's short name for an instance."""
+        return self.id.hex[:8]
+
+    @property
+    def service(self) -> str:
+        """Name of the instance's service (`service_name`, else the platform's naming rule)."""
+        return self.service_name or f"odoo-{self.database_name}-{self.hex8}"
+
+    @property
+    def directory(self) -> str:
+        """Name of the instance's directory below the data root."""
+        return f"odoo_data_{self.database_name}_{self.hex8}"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A row of the platform's table `db_servers`: a PostgreSQL server and its administrator's login."""
+
+    id: UUID
+    name: str
+    host: str
+    port: int
+    kind: Literal["platform", "shared", "dedicated"]
+    status: str
+    admin: Credentials
+    health: str = "unknown"
+    postgres_version: str | None = None
+    dedicated_to_instance_id: UUID | None = None
+
+    @property
+    def ref(self) -> ServerRef:
+        """What events say of this server (no login)."""
+        return ServerRef(
+            id=self.id,
+            name=self.name,
+            host=self.host,
+            port=self.port,
+            kind="shared" if self.kind == "shared" else "dedicated",
+            postgres_version=self.postgres_version,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """database-service's answer; what it left out is None (port: 5432 or the server's row; login: as today)."""
+
+    db_server_id: UUID
+    host: str
+    port: int | None = None
+    user: str | None = None
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What a PostgreSQL server says of itself. `version` as 150018; `extensions` it could install."""
+
+    version: int
+    extensions: frozenset[str]
+    wal_level: str
+    data_free_bytes: int | None = None
+
+    @property
+    def major(self) -> int:
+        """Major version, such as 15."""
+        return self.version // 10000
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What must be the same on the other side, and what decides whether a move is possible.
+
+    Attributes:
+        bytes: size by pg_database_size.
+        provider: locale provider, 'c' (libc), 'i' (ICU) or 'b' (builtin).
+        locale: ICU or builtin locale, None with libc.
+        extensions: name -> version.
+        settings: (role or '' for all, 'name=value') of ALTER DATABASE SET and ALTER ROLE IN DATABASE SET.
+        grantees: roles other than the tenant's and PUBLIC that hold a privilege or own an object in it.
+        acl: the database's own privileges as (grantee or '' for PUBLIC, privilege, grantable).
+        unlogged_tables, large_objects: counts, for the strategies that do not carry them.
+    """
+
+    name: str
+    owner: str
+    encoding: str
+    collation: str
+    ctype: str
+    provider: str
+    locale: str | None
+    bytes: int
+    connection_limit: int
+    extensions: Mapping[str, str]
+    settings: tuple[tuple[str, str], ...] = ()
+    grantees: tuple[str, ...] = ()
+    acl: tuple[tuple[str, str, bool], ...] = ()
+    unlogged_tables: int = 0
+    large_objects: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFacts:
+    """What a role may do, and which databases it owns besides the one asked about."""
+
+    name: str
+    superuser: bool
+    can_login: bool
+    other_databases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """How a database and its role were before the fence, and what the fence ended.
+
+    Attributes:
+        connection_limit: the database's `datconnlimit` before (-1: unlimited).
+        can_login: whether the role could log in before.
+        ended: connections that were ended.
+    """
+
+    connection_limit: int
+    can_login: bool
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Whose a database on a dedicated server is; kept as the database's comment.
+
+    `state` is `scratch` until the data is verified, then `verified`. A database without our mark is
+    never dropped, renamed or restored into.
+    """
+
+    migration_id: UUID
+    attempt: int
+    state: Literal["scratch", "verified"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A sealed backup: a directory with the dump, its manifest, and nothing half written."""
+
+    id: str
+    place: Path
+    bytes: int
+    files: int
+    manifest_sha256: str
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Conf:
+    """What odoo.conf says about the database, read as Odoo reads it."""
+
+    path: Path
+    host: str
+    port: int
+    credentials: Credentials
+    database: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One container or process of a service. `exit_code` is None while it runs."""
+
+    id: str
+    running: bool
+    exit_code: int | None = None
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An instance's service as its runtime sees it now.
+
+    Attributes:
+        id: the runtime's id (Swarm's service id), stable over updates.
+        replicas: how many the runtime is asked to run.
+        running: tasks that still run, on any node.
+        spec: the whole definition, JSON; enough for `Runtime.put_back`.
+    """
+
+    name: str
+    id: str
+    replicas: int
+    running: tuple[Task, ...]
+    env: Mapping[str, str]
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """Proof that an instance serves: the same task answered twice in a row and still runs."""
+
+    task: str
+    url: str
+    at: datetime
+    service_id: str
+    internal_url: str | None = None
+    external_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A database's content and shape, in a form two servers can be compared by.
+
+    Attributes:
+        tables: 'schema.table' -> (rows, order-independent checksum as hex).
+        sequences: 'schema.sequence' -> (last_value, is_called, increment, ...) as text.
+        objects: kind ('index', 'constraint', 'extension', 'function', 'trigger', 'view', 'owner',
+            'column', ...) -> name -> definition or hash.
+        database: 'encoding', 'collation', 'ctype', 'provider', 'locale' -> value.
+    """
+
+    tables: Mapping[str, tuple[int, str]]
+    sequences: Mapping[str, str]
+    objects: Mapping[str, Mapping[str, str]]
+    database: Mapping[str, str]

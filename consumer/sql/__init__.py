@@ -1,0 +1,51 @@
+"""Named queries: every statement that is not composed from names stands in a `.sql` file beside this one.
+
+A file is a list of blocks, each of a name, one line that says what it is for, and the statement:
+
+```sql
+-- name: instance_by_id
+-- The instance's row, as far as a migration needs it.
+SELECT ... FROM instances WHERE id = $1;
+```
+
+Comments above the first name belong to the file.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- name:[ \t]*(?P<name>.*?)[ \t]*$", re.MULTILINE)
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def load(name: str) -> dict[str, str]:
+    """The named queries of `consumer/sql/{name}.sql`: query name -> statement, without its description.
+
+    Raises:
+        ValueError: the file is not in the form above (a programming error, so no RehomeError).
+    """
+    return parse((files(__name__) / f"{name}.sql").read_text(encoding="utf-8"), source=f"{name}.sql")
+
+
+def parse(text: str, *, source: str) -> dict[str, str]:
+    """As `load`, from the file's text; `source` is the name that errors give."""
+    heads = list(_NAME.finditer(text))
+    if not heads:
+        raise ValueError(f"{source}: no '-- name: ...' line")
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    queries: dict[str, str] = {}
+    for head, end in zip(heads, ends, strict=True):
+        name = head["name"]
+        if not _IDENTIFIER.fullmatch(name):
+            raise ValueError(f"{source}: {name!r} is no query name (lower case, digits, underscores)")
+        if name in queries:
+            raise ValueError(f"{source}: two queries are named {name!r}")
+        description, _, statement = text[head.end() : end].lstrip("\n").partition("\n")
+        if not description.startswith("-- "):
+            raise ValueError(f"{source}: {name!r} needs a line that describes it, starting with '-- '")
+        if not statement.strip():
+            raise ValueError(f"{source}: {name!r} has no statement")
+        queries[name] = statement.strip()
+    return queries

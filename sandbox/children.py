@@ -1,0 +1,184 @@
+"""Child processes that write to a log file, never outlive us, and are stopped by their own pid."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+# The tail of a log that goes into an error: enough for the cause, short enough to be read.
+_LINES_IN_ERRORS = 20
+
+
+@dataclass(frozen=True)
+class Child:
+    """One running program of ours.
+
+    Attributes:
+        name: what people call it, in errors.
+        process: asyncio's handle.
+        log: file that gets its standard output and standard error.
+    """
+
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    @classmethod
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        account: str | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> Self:
+        """Start ``command`` in a session of its own, so that a Ctrl-C in our terminal is ours alone.
+
+        The kernel sends ``death_signal`` to the child when the thread that started it ends (prctl(2),
+        PR_SET_PDEATHSIG): start children from the main thread. ``setpriv`` asks for it and switches to
+        ``account`` (root only), then becomes the program: the pid is the program's own.
+
+        Args:
+            name: what people call it.
+            command: program and arguments; no secrets, they are visible to everybody.
+            log: file to append standard output and standard error to.
+            env: the whole environment; None passes ours on.
+            directory: working directory.
+            account: user to run as; None stays who we are.
+            death_signal: what the child gets when we die.
+        """
+        prefix = ["setpriv", f"--pdeathsig={death_signal.name.removeprefix('SIG')}"]
+        if account is not None:
+            prefix += [f"--reuid={account}", f"--regid={account}", "--init-groups"]
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *prefix,
+                "--",
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                cwd=directory,
+                start_new_session=True,
+            )
+        return cls(name, process, log)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.returncode is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; a child that has ended is left in peace."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        """Stop it in its tracks (SIGSTOP): connections stay open, nothing answers."""
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen child go on (SIGCONT)."""
+        self.send(signal.SIGCONT)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM, *, limit: float = 10.0) -> int:
+        """Ask it to end with ``number``; after ``limit`` seconds SIGKILL. Returns its exit code."""
+        self.send(number)
+        self.thaw()
+        try:
+            return await asyncio.wait_for(self.process.wait(), limit)
+        except TimeoutError:
+            return await self.kill()
+
+    async def kill(self) -> int:
+        """End it with SIGKILL, now. Returns its exit code, -9 unless it was faster."""
+        self.send(signal.SIGKILL)
+        return await asyncio.wait_for(self.process.wait(), 10)
+
+    def require_alive(self) -> None:
+        """Raise ChildEndedError when it has ended, with the end of its log."""
+        if not self.alive:
+            raise ChildEndedError(
+                f"{self.name} ended with exit code {self.process.returncode}; its log ends:\n{self.tail()}"
+            )
+
+    def tail(self, lines: int = _LINES_IN_ERRORS) -> str:
+        """The last lines of its log."""
+        return tail(self.log, lines)
+
+
+class ChildEndedError(Exception):
+    """A child ended that should have been running."""
+
+
+class CommandFailedError(Exception):
+    """A short command exited with an error; the text names the command and holds its output's end."""
+
+
+def tail(log: Path, lines: int = _LINES_IN_ERRORS) -> str:
+    """The last ``lines`` lines of a text file; of a missing file, nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return ""
+
+
+async def run(
+    command: Sequence[str | Path],
+    *,
+    limit: float,
+    env: Mapping[str, str] | None = None,
+    account: str | None = None,
+    stdin: bytes | None = None,
+) -> str:
+    """Run a short command to its end and return its standard output.
+
+    Args:
+        command: program and arguments; no secrets, they are visible to everybody.
+        limit: seconds; then the command is killed.
+        env: the whole environment; None passes ours on.
+        account: user to run as (root only); None stays who we are.
+        stdin: what it reads; None is an empty input.
+
+    Raises:
+        CommandFailedError: it exited with an error.
+        TimeoutError: it did not end within ``limit`` seconds.
+    """
+    prefix = ["setpriv", "--pdeathsig=KILL"]
+    if account is not None:
+        prefix += [f"--reuid={account}", f"--regid={account}", "--init-groups"]
+    process = await asyncio.create_subprocess_exec(
+        *prefix,
+        "--",
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+        cwd=os.sep if account is not None else None,
+    )
+    program = Path(command[0]).name
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(stdin), limit)
+    except TimeoutError as error:
+        raise TimeoutError(f"{program} did not end within {limit} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        told = (errors or output).decode(errors="replace").strip().splitlines()[-_LINES_IN_ERRORS:]
+        raise CommandFailedError(f"{program} exited with {process.returncode}:\n" + "\n".join(told))
+    return output.decode()

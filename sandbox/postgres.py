@@ -1,0 +1,285 @@
+"""Private PostgreSQL servers: each a directory and a port, listening on loopback alone."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import quote
+
+import asyncpg
+
+from sandbox.accounts import database_account, give, give_tree, require_passage
+from sandbox.children import Child, run
+from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
+
+SUPERUSER = "postgres"
+
+_INSTALLED = Path("/usr/lib/postgresql")
+
+# What every server of the sandbox has unless the caller says otherwise.
+_DEFAULTS: Mapping[str, str] = {
+    # A sandbox's data need not survive a power cut.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "1GB",
+    # A pool that is prepared for warm moves.
+    "wal_level": "logical",
+    # A statement that failed may hold a password: the log gets the error, never the statement.
+    "log_min_error_statement": "panic",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+}
+
+_STOP_SIGNALS: Mapping[str, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+@cache
+def programs() -> Path:
+    """The directory of the newest PostgreSQL programs installed here.
+
+    Raises:
+        FileNotFoundError: no server is installed.
+    """
+    versions = [path for path in _INSTALLED.glob("*/bin") if (path / "initdb").exists()]
+    if not versions:
+        raise FileNotFoundError(f"no PostgreSQL server under {_INSTALLED}: install one (make setup)")
+    return max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)])
+
+
+@dataclass
+class Cluster:
+    """One PostgreSQL server with its data directory. Made by `create` or `copy`, then started.
+
+    Attributes:
+        directory: holds ``data`` (the server's own), ``server.log`` and ``sandbox.conf``.
+        port: its TCP port on loopback; it has no other door, not even a Unix socket.
+        password: the superuser's.
+        settings: server settings on top of the sandbox's own; `configure` changes them.
+    """
+
+    directory: Path
+    port: int
+    password: str = field(repr=False)
+    settings: dict[str, str] = field(default_factory=dict)
+    host: str = LOOPBACK
+    _child: Child | None = field(default=None, repr=False)
+
+    @classmethod
+    async def create(
+        cls,
+        directory: Path,
+        *,
+        password: str,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Initialise a new server in ``directory`` (made if missing), which is not started yet.
+
+        As root the server runs as user ``postgres`` and the directory is handed to it.
+
+        Args:
+            directory: its place; every folder above must let the server's user through.
+            password: the superuser's password, any text of at least one character.
+            port: a port of the caller's choice; by default a free one.
+            settings: for ``postgresql.conf``; they win over the sandbox's defaults.
+
+        Raises:
+            FileExistsError: the directory holds a server already.
+            FileNotFoundError: PostgreSQL is not installed.
+            PermissionError: the server's user cannot reach the directory.
+        """
+        cluster = cls._place(directory, port, password, settings)
+        account = database_account()
+        secret = cluster.directory / "initdb.password"
+        secret.touch(mode=0o600)
+        secret.write_text(password + "\n")
+        give(secret, account)
+        try:
+            await run(
+                [
+                    programs() / "initdb",
+                    f"--pgdata={cluster.data}",
+                    f"--username={SUPERUSER}",
+                    f"--pwfile={secret}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--no-sync",
+                    "--no-instructions",
+                ],
+                limit=60,
+                account=account,
+            )
+        finally:
+            secret.unlink()
+        with (cluster.data / "postgresql.conf").open("a") as file:
+            file.write("include '../sandbox.conf'\n")
+        cluster.configure()
+        return cluster
+
+    @classmethod
+    async def copy(
+        cls,
+        template: Path,
+        directory: Path,
+        *,
+        password: str,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Make a server from the directory of a stopped one; arguments and errors as for `create`.
+
+        ``password`` is the one the template was made with.
+        """
+        cluster = cls._place(directory, port, password, settings)
+        await asyncio.to_thread(shutil.copytree, template / "data", cluster.data, symlinks=True)
+        give_tree(cluster.data, database_account())
+        cluster.configure()
+        return cluster
+
+    @classmethod
+    def _place(
+        cls, directory: Path, port: int | None, password: str, settings: Mapping[str, str] | None
+    ) -> Self:
+        if (directory / "data").exists():
+            raise FileExistsError(f"{directory} holds a PostgreSQL server already")
+        account = database_account()
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        require_passage(directory, account)
+        give(directory, account)
+        return cls(directory.resolve(), port or free_port(), password, dict(settings or {}))
+
+    @property
+    def data(self) -> Path:
+        """The server's data directory."""
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        """The server's log file."""
+        return self.directory / "server.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's main process lives."""
+        return self._child is not None and self._child.alive
+
+    @property
+    def pid(self) -> int:
+        """The pid of the server's main process.
+
+        Raises:
+            RuntimeError: it was not started.
+        """
+        return self._started().pid
+
+    def configure(self, **settings: str) -> None:
+        """Set server settings for the next start, for example ``wal_level="replica"``."""
+        self.settings.update(settings)
+        fixed = {"listen_addresses": LOOPBACK, "port": str(self.port), "unix_socket_directories": ""}
+        lines = []
+        for name, value in {**_DEFAULTS, **self.settings, **fixed}.items():
+            quoted = value.replace("'", "''")
+            lines.append(f"{name} = '{quoted}'\n")
+        file = self.directory / "sandbox.conf"
+        file.write_text("".join(lines))
+        give(file, database_account())
+
+    async def start(self, *, limit: float = 60.0) -> None:
+        """Start the server and wait until it takes connections; a running one is left alone.
+
+        The server ends (immediate shutdown) when the thread that called this ends.
+
+        Raises:
+            ChildEndedError: it ended instead of starting; holds the end of its log.
+            TimeoutError: it was not ready within ``limit`` seconds.
+        """
+        if self.running:
+            return
+        child = await Child.start(
+            f"PostgreSQL on port {self.port}",
+            [programs() / "postgres", "-D", self.data],
+            log=self.log,
+            directory=self.directory,
+            account=database_account(),
+            death_signal=signal.SIGQUIT,
+        )
+        self._child = child
+
+        async def ready() -> bool:
+            child.require_alive()
+            # Line 1 is the pid, line 8 the state (PostgreSQL's miscadmin.h, LOCK_FILE_LINE_*).
+            with contextlib.suppress(FileNotFoundError):
+                lines = (self.data / "postmaster.pid").read_text().splitlines()
+                return lines[0] == str(child.pid) and lines[7:8] == ["ready   "]
+            return False
+
+        await wait_until(ready, what=f"{child.name} to take connections", limit=limit)
+
+    async def stop(self, mode: Literal["fast", "immediate"] = "fast", *, limit: float = 30.0) -> None:
+        """Stop the server: ``fast`` ends connections in order, ``immediate`` leaves recovery to the start."""
+        if self._child is not None:
+            await self._child.stop(_STOP_SIGNALS[mode], limit=limit)
+            self._child = None
+
+    async def kill(self) -> None:
+        """Kill every process of the server (SIGKILL), as a crash of its machine would; `start` recovers."""
+        server = self._started()
+        server.freeze()  # so that it forks no more while its children are listed
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        await server.kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop the main process in its tracks: no new connection is answered, old ones go on."""
+        self._started().freeze()
+
+    def thaw(self) -> None:
+        """Let a frozen main process go on."""
+        self._started().thaw()
+
+    async def destroy(self) -> None:
+        """Stop the server, remove its directory and give back its port."""
+        await self.stop("immediate")
+        await asyncio.to_thread(shutil.rmtree, self.directory)
+        give_back_port(self.port)
+
+    def dsn(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
+        """A connection URL; it holds the password (by default the superuser's), so keep it out of logs."""
+        secret = quote(self.password if password is None else password, safe="")
+        return (
+            f"postgresql://{quote(user, safe='')}:{secret}@{self.host}:{self.port}/{quote(database, safe='')}"
+        )
+
+    @contextlib.asynccontextmanager
+    async def connect(
+        self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None
+    ) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """Open a connection for the length of an ``async with`` block; by default the superuser's."""
+        connection = await asyncpg.connect(
+            host=self.host,
+            port=self.port,
+            database=database,
+            user=user,
+            password=self.password if password is None else password,
+            timeout=10,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=10)
+
+    def _started(self) -> Child:
+        if self._child is None:
+            raise RuntimeError(f"PostgreSQL in {self.directory} was not started")
+        return self._child

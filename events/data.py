@@ -1,0 +1,70 @@
+"""The ground every payload stands on: the base model and the kinds of text, time and number in use."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, Final
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_MESSAGE: Final = 2000
+_SECRETS: Final = (
+    (re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@"), r"\1:***@"),
+    (
+        re.compile(r"(?i)\b((?:[a-z_]*password|passwd|pwd|secret|token)\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)"),
+        r"\1***",
+    ),
+)
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _presentable(value: object) -> object:
+    """Mask what looks like a secret, drop NUL and cut: a report of a failure must never fail itself."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\x00", "")
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+Utc = Annotated[AwareDatetime, AfterValidator(_utc)]
+"""An instant with a time zone, kept and written in UTC (RFC 3339)."""
+
+Word = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+"""A name or a path: 1 to 255 characters, no NUL."""
+
+Path = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+"""A path on the shared storage: 1 to 4096 characters, no NUL."""
+
+Code = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+"""A short identifier that programs compare: a step, an error class, a reason."""
+
+Message = Annotated[str, BeforeValidator(_presentable), Field(max_length=MAX_MESSAGE)]
+"""Prose for people: at most 2000 characters; secrets in it are masked, longer text is cut."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest, 64 lower-case hexadecimal digits."""
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""How many, or how many bytes: 0 or more, fits 64 bits."""
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A duration in seconds."""
+
+
+class EventData(BaseModel):
+    """Payload of one event type; frozen. Reading ignores fields that this release does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=False)
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int]
+
+    instance_id: UUID = Field(
+        description="The hosted Odoo instance that the event is about.",
+        examples=["7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60"],
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -254,6 +254,7 @@ class Service:
         id: the runtime's id (Swarm's service id), stable over updates.
         replicas: how many the runtime is asked to run.
         running: tasks that still run, on any node.
+        limits: CPU and memory it is held to now (storage is not the service's).
         spec: the whole definition, JSON; enough for `Runtime.put_back`.
     """
 
@@ -263,6 +264,7 @@ class Service:
     running: tuple[Task, ...]
     env: Mapping[str, str]
     spec: Mapping[str, Any]
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,3 +295,25 @@ class Fingerprint:
     sequences: Mapping[str, str]
     objects: Mapping[str, Mapping[str, str]]
     database: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The few settings that steps decide by.
+
+    Attributes:
+        fence_limit: how long ending the tenant's connections may take.
+        room_factor: free bytes wanted at the backup place, as a multiple of the database's size.
+        retention: how long the fenced source stays after a completed move.
+    """
+
+    fence_limit: timedelta = timedelta(seconds=60)
+    room_factor: float = 1.2
+    retention: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """A step's answer when the world is already as the event wants it; the reason goes to journal and log."""
+
+    reason: str

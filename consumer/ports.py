@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Healthy,
         Instance,
         Mark,
+        Policy,
         Provisioned,
         RoleFacts,
         Secret,
@@ -355,6 +356,7 @@ class Filestore(Protocol):
 class Ports:
     """Everything a step may touch."""
 
+    policy: Policy
     clock: Clock
     notes: Notes
     platform: Platform

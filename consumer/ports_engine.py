@@ -1,0 +1,220 @@
+"""What the delivery engine needs of the world: broker, journal, claims. Steps never see these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from consumer.ports import Notes
+    from events.envelope import CloudEvent
+
+ENDED = frozenset({"completed", "rolled_back", "rejected", "resized", "nothing_to_do"})
+"""States in which a migration is over; all others hold the instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One AMQP message, in or out, as far as the engine cares."""
+
+    body: bytes
+    message_id: str | None = None
+    type: str | None = None
+    correlation_id: str | None = None
+    content_type: str | None = None
+    app_id: str | None = None
+    timestamp: datetime | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Delivery(Protocol):
+    """A message from a queue, unacknowledged."""
+
+    @property
+    def message(self) -> Message:
+        """The message as it came."""
+        ...
+
+    @property
+    def exchange(self) -> str:
+        """Where it was published."""
+        ...
+
+    @property
+    def routing_key(self) -> str:
+        """With which key."""
+        ...
+
+    async def ack(self) -> None:
+        """Tell the broker that it is dealt with. A lost channel is told in the log, not raised: it comes again."""
+        ...
+
+    async def nack(self) -> None:
+        """Give it back, to be delivered again (to anyone)."""
+        ...
+
+
+class Broker(Protocol):
+    """RabbitMQ, or a fake of it."""
+
+    async def publish(self, exchange: str, routing_key: str, message: Message, *, mandatory: bool) -> None:
+        """Publish and wait for the confirm.
+
+        Raises Unreachable (no connection, channel lost), TimedOut (no confirm) or Refused (unroutable,
+        no permission). After any but Refused the message may have arrived all the same.
+        """
+        ...
+
+    def consume(self, queue: str) -> AsyncIterator[Delivery]:
+        """Deliveries of a queue, one at a time (prefetch 1), for ever; survives reconnections.
+
+        Raises Unreachable when the consumer is gone for good.
+        """
+        ...
+
+
+class Claim(Protocol):
+    """The right to work on one instance. Held while its connection lives."""
+
+    async def check(self) -> None:
+        """Raise ClaimLost unless the claim is still held; asks the server."""
+        ...
+
+    async def lost(self) -> None:
+        """Return when the claim is lost (for racing against a step)."""
+        ...
+
+
+class Claims(Protocol):
+    """Exclusive rights, one per instance, among all consumers."""
+
+    def claim(self, instance_id: UUID) -> AbstractAsyncContextManager[Claim | None]:
+        """The claim, or None when another holds it. Released at exit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRow:
+    """The journal's row of one migration (also of an upgrade that turned out to need no move).
+
+    Attributes:
+        attempt: 1, or more after a replay of a migration that was rolled back.
+        state: `open`, the last event's name (`prepared`, `stopped`, ...), `failing` (a rollback is under
+            way), `failed` (waits for an operator), or one of ENDED.
+        past_return: the instance has answered on its new database; only forward from here.
+        trigger: the `plan.upgraded` that opened it, as it came.
+    """
+
+    id: UUID
+    instance_id: UUID
+    attempt: int
+    state: str
+    past_return: bool
+    trigger: bytes
+    note: str | None
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """The journal's row of one step of one attempt.
+
+    Attributes:
+        state: `running`, `waiting` (for its next try), `done`, `failed`.
+        tries: times it was begun since it was last asked for.
+        token: fencing token of this run; a later run of any step of the migration has a greater one.
+        dead: the dead letter of its failure is at the broker.
+    """
+
+    migration_id: UUID
+    attempt: int
+    step: str
+    state: str
+    tries: int
+    token: int
+    dead: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that is committed and not yet known to be at the broker."""
+
+    seq: int
+    migration_id: UUID
+    exchange: str
+    routing_key: str
+    message: Message
+
+
+class Journal(Protocol):
+    """Migrations, steps, facts and the outbox. Every method is one transaction."""
+
+    async def open(self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes) -> MigrationRow:
+        """The migration of this upgrade, opened now if it is new.
+
+        A replayed event (`replayof`) of a migration that was rolled back opens its next attempt.
+        Raises AnotherOpen while another migration holds the instance.
+        """
+        ...
+
+    async def migration(self, migration_id: UUID) -> MigrationRow | None:
+        """The migration's row, or None."""
+        ...
+
+    async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
+        """The step's row, or None when it was never begun."""
+        ...
+
+    async def begin(self, migration_id: UUID, attempt: int, step: str, *, afresh: bool) -> StepRow:
+        """Count a try and take the next fencing token; `afresh` forgets earlier tries (a replay)."""
+        ...
+
+    async def finish(
+        self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
+    ) -> None:
+        """Step done, migration in `state`, event in the outbox: together. Raises ClaimLost for an old token."""
+        ...
+
+    async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
+        """Record why the step did not succeed and when it is tried again."""
+        ...
+
+    async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
+        """Step failed, migration `failing` or `failed`, `migration.failed` in the outbox: together."""
+        ...
+
+    async def buried(self, row: StepRow) -> None:
+        """Its dead letter is confirmed by the broker."""
+        ...
+
+    def notes(self, row: StepRow) -> Notes:
+        """The facts of this attempt; writing with an old token raises ClaimLost."""
+        ...
+
+    def sending(self, migration_id: UUID) -> AbstractAsyncContextManager[list[OutboxRow]]:
+        """Unsent events of a migration in order, nobody else sending them meanwhile (else empty).
+
+        Rows passed to `sent` are marked when the context ends.
+        """
+        ...
+
+    async def sent(self, row: OutboxRow) -> None:
+        """The broker has confirmed it."""
+        ...
+
+    async def unsent(self) -> list[UUID]:
+        """Migrations with unsent events, oldest first."""
+        ...

@@ -128,6 +128,11 @@ class CommandFailedError(Exception):
     """A short command exited with an error; the text names the command and holds its output's end."""
 
 
+def children_of(pid: int) -> list[int]:
+    """The pids of a running process's children, as they are now."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def tail(log: Path, lines: int = _LINES_IN_ERRORS) -> str:
     """The last ``lines`` lines of a text file; of a missing file, nothing."""
     with contextlib.suppress(FileNotFoundError):

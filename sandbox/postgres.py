@@ -16,7 +16,7 @@ from urllib.parse import quote
 import asyncpg
 
 from sandbox.accounts import database_account, give, give_tree, require_passage
-from sandbox.children import Child, run
+from sandbox.children import Child, children_of, run
 from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
 
 SUPERUSER = "postgres"
@@ -234,11 +234,11 @@ class Cluster:
         """Kill every process of the server (SIGKILL), as a crash of its machine would; `start` recovers."""
         server = self._started()
         server.freeze()  # so that it forks no more while its children are listed
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        backends = children_of(server.pid)
         await server.kill()
-        for child in children:
+        for backend in backends:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                os.kill(backend, signal.SIGKILL)
 
     def freeze(self) -> None:
         """Stop the main process in its tracks: no new connection is answered, old ones go on."""

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from sandbox.odoo_conf import DatabaseOptions
+
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 CONNECT_TRIES = 3
 CONNECT_LIMIT_SECONDS = 5.0
@@ -21,9 +26,6 @@ RETRY_SECONDS = 0.5
 BUS_CHANNEL = "imbus"
 APPLICATION_NAME = "odoo"
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-
-Pool = asyncpg.Pool[asyncpg.Record]
-Connection = asyncpg.Connection[asyncpg.Record]
 
 CREATE_PARTNER = """
     INSERT INTO res_partner

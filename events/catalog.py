@@ -29,6 +29,7 @@ class EventType:
         readers: Who may read it.
         summary: What it says, in one sentence.
         next: The handler that goes on from it; None when nothing follows.
+        correlated: Whether it always belongs to a migration: ``migrationid`` and ``attempt`` are set.
     """
 
     type: str
@@ -40,85 +41,55 @@ class EventType:
     readers: tuple[str, ...]
     summary: str
     next: str | None
+    correlated: bool
 
 
-def _ours(model: type[EventData], follow_up: str | None, summary: str, *readers: str) -> EventType:
-    everyone = ("rehome", *readers) if follow_up else readers
+def _summary(model: Model) -> str:
+    return (model.__doc__ or "").partition("\n")[0]
+
+
+def _ours(model: Model, handler: str | None, *, correlated: bool = True) -> EventType:
     return EventType(
-        model.TYPE, model, model.VERSION, "migration", "/migrations", "rehome", everyone, summary, follow_up
+        type=model.TYPE,
+        model=model,
+        version=model.VERSION,
+        exchange="migration",
+        source="/migrations",
+        published_by="rehome",
+        readers=("rehome", "subscribers") if handler else ("subscribers",),
+        summary=_summary(model),
+        next=handler,
+        correlated=correlated,
     )
 
 
+# In the order of a migration. Of several versions of a type, the newest stands last.
 _ALL: Final = (
     EventType(
-        PlanUpgraded.TYPE,
-        PlanUpgraded,
-        PlanUpgraded.VERSION,
-        "billing",
-        "/billing",
-        "billing",
-        ("rehome",),
-        "A paid upgrade took effect; the instance is to get what the new plan grants.",
-        "accept",
+        type=PlanUpgraded.TYPE,
+        model=PlanUpgraded,
+        version=PlanUpgraded.VERSION,
+        exchange="billing",
+        source="/billing",
+        published_by="billing",
+        readers=("rehome",),
+        summary=_summary(PlanUpgraded),
+        next="accept",
+        correlated=False,
     ),
-    _ours(
-        m.InstanceResized,
-        None,
-        "The plan kept its kind of database: CPU, memory and storage are applied, nothing was moved.",
-        "subscribers",
-    ),
-    _ours(m.MigrationRequested, "prepare", "A migration was opened; nothing was touched yet.", "subscribers"),
-    _ours(
-        m.MigrationPrepared,
-        "stop",
-        "Every check that needs no downtime passed, and the dedicated server is healthy.",
-        "subscribers",
-    ),
-    _ours(
-        m.MigrationStopped,
-        "back_up",
-        "The instance is down and its source database is fenced.",
-        "subscribers",
-    ),
-    _ours(
-        m.MigrationBackedUp,
-        "provision",
-        "A complete backup of the fenced source is on the shared storage.",
-        "subscribers",
-    ),
-    _ours(
-        m.MigrationProvisioned,
-        "rewrite_conf",
-        "The dedicated server has the tenant's role, barred from logging in, and an empty database.",
-        "subscribers",
-    ),
-    _ours(
-        m.MigrationConfRewritten,
-        "restore",
-        "odoo.conf and the service environment point to the dedicated server.",
-        "subscribers",
-    ),
-    _ours(
-        m.MigrationRestored,
-        "start",
-        "The data is on the dedicated server, and verified against the fenced source.",
-        "subscribers",
-    ),
-    _ours(
-        m.MigrationStarted,
-        "complete",
-        "The instance answers over HTTP on its new database: the point of no return is passed.",
-        "subscribers",
-    ),
-    _ours(m.MigrationCompleted, None, "The migration succeeded: downtime, seconds, servers.", "subscribers"),
-    _ours(m.MigrationRejected, None, "The upgrade was refused before anything was touched.", "subscribers"),
-    _ours(m.MigrationFailed, "roll_back", "A step failed for good, or used up its attempts.", "subscribers"),
-    _ours(
-        m.MigrationRolledBack,
-        None,
-        "The instance runs on the shared pool again, its data untouched.",
-        "subscribers",
-    ),
+    _ours(m.InstanceResized, None, correlated=False),
+    _ours(m.MigrationRequested, "prepare"),
+    _ours(m.MigrationPrepared, "stop"),
+    _ours(m.MigrationStopped, "back_up"),
+    _ours(m.MigrationBackedUp, "provision"),
+    _ours(m.MigrationProvisioned, "rewrite_conf"),
+    _ours(m.MigrationConfRewritten, "restore"),
+    _ours(m.MigrationRestored, "start"),
+    _ours(m.MigrationStarted, "complete"),
+    _ours(m.MigrationCompleted, None),
+    _ours(m.MigrationRejected, None, correlated=False),
+    _ours(m.MigrationFailed, "roll_back"),
+    _ours(m.MigrationRolledBack, None),
 )
 
 CATALOG: Final[Mapping[str, EventType]] = MappingProxyType({entry.type: entry for entry in _ALL})

@@ -6,13 +6,21 @@ headers, data in the body), since other teams' libraries differ.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import orjson
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from events import wire
 from events.catalog import lookup
@@ -34,6 +42,10 @@ __all__ = [
 
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 _NAMESPACE: Final = uuid5(NAMESPACE_URL, "urn:rehome:events")
+# Extensions have no registry: another publisher may use one of these names in a sense of its own. W3C asks
+# that a malformed traceparent is ignored, whoever sent it.
+_TRACING: Final = frozenset({"traceparent"})
+_EXTENSIONS: Final = _TRACING | {"migrationid", "attempt", "causationid", "replayof"}
 _TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 D = TypeVar("D", bound=EventData)
@@ -55,14 +67,16 @@ class CloudEvent(BaseModel, Generic[D]):
     type: Word = Field(
         description="Type of the event, which is also the routing key.", examples=["migration.completed"]
     )
-    subject: Word = Field(description="The instance's id.", examples=["7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60"])
+    subject: Word = Field(
+        description="Id of the instance, that of the data.", examples=["7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60"]
+    )
     time: Utc = Field(description="When it happened; UTC.", examples=["2025-11-03T02:00:49.512Z"])
-    datacontenttype: Literal["application/json"] = Field(
+    datacontenttype: Annotated[Literal["application/json"], BeforeValidator(wire.media_type)] = Field(
         default="application/json", description="Media type of the data.", examples=["application/json"]
     )
     dataschema: Word | None = Field(
         default=None,
-        description="Type and version of the data's schema.",
+        description="Type and version of the event's schema.",
         examples=["urn:rehome:events:migration.completed:v1"],
     )
     migrationid: UUID | None = Field(
@@ -157,6 +171,9 @@ def encode(event: CloudEvent[D]) -> bytes:
     Raises:
         EventError: The event would not pass its own validation; nothing invalid leaves the house.
     """
+    entry = lookup(event.type, event.data.VERSION)
+    if entry.correlated and (event.migrationid is None or event.attempt is None):
+        raise EventError(f"{event.type}: migrationid and attempt are needed, it belongs to a migration")
     try:
         fields = event.model_dump(mode="json", exclude_none=True)
         wire.inspect(fields)
@@ -194,9 +211,19 @@ def decode(
         data = entry.model.model_validate(attributes.pop("data", None))
     except ValidationError as error:
         raise Undecodable(f"{kind}: {wire.complaint(error, 'data')}") from None
+    mendable = _TRACING if entry.published_by == "rehome" else _EXTENSIONS
+    return _open({**attributes, "data": data}, kind, mendable)
+
+
+def _open(attributes: dict[str, Any], kind: str, mendable: frozenset[str]) -> CloudEvent[Any]:
+    """Build the envelope; of ``mendable`` attributes those with a foreign meaning are dropped."""
     try:
-        return CloudEvent.model_validate({**attributes, "data": data})
+        return CloudEvent.model_validate(attributes)
     except ValidationError as error:
+        wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        if wrong and wrong <= mendable:
+            kept = {name: value for name, value in attributes.items() if name not in wrong}
+            return _open(kept, kind, frozenset())
         raise Undecodable(f"{kind}: {wire.complaint(error)}") from None
 
 

@@ -1,9 +1,10 @@
 """Values that several events share."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 
 from events.data import Count, Sha256, Word
 
@@ -12,6 +13,18 @@ Size = Annotated[str, Field(max_length=16, pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?(
 
 Kind = Literal["shared", "dedicated"]
 """Kind of a database server: a pool that many tenants share, or a server of one tenant."""
+
+
+Cores = Annotated[float, Field(gt=0, lt=10_000, allow_inf_nan=False)]
+"""An amount of CPU, in cores."""
+
+_CORES_READ: Final[JsonSchemaValue] = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10_000},
+        {"type": "string", "pattern": r"^(0\.[0-9]{0,5}[1-9][0-9]{0,5}|[1-9][0-9]{0,3}(\.[0-9]{1,6})?)$"},
+        {"type": "null"},
+    ]
+}
 
 
 class Part(BaseModel):
@@ -23,9 +36,7 @@ class Part(BaseModel):
 class Limits(Part):
     """What an instance may use. A missing limit is not set by the plan."""
 
-    cpu_limit: float | None = Field(
-        default=None, gt=0, le=4096, allow_inf_nan=False, description="CPU, in cores.", examples=[4.0]
-    )
+    cpu_limit: Cores | None = Field(default=None, description="CPU, in cores.", examples=[4.0])
     memory_limit: Size | None = Field(
         default=None,
         description="Memory, a number and a unit (K, M, G or T, powers of 1024).",
@@ -39,8 +50,14 @@ class Limits(Part):
 
 
 class Entitlements(Limits):
-    """What a plan grants."""
+    """What a plan grants.
 
+    Decimals are read as numbers and as text (``"4.0"``), since libraries differ in how they write them.
+    """
+
+    cpu_limit: Annotated[Cores | None, WithJsonSchema(_CORES_READ)] = Field(
+        default=None, description="CPU, in cores; a number, or a decimal number as text.", examples=[4.0]
+    )
     db_type: Kind | None = Field(
         default=None, description="Kind of database that the plan grants.", examples=["dedicated"]
     )

@@ -80,7 +80,7 @@ def attributes(body: bytes, content_type: str | None, headers: Mapping[str, obje
     Raises:
         Undecodable: Not JSON, too large, too deep, or no CloudEvent in either mode.
     """
-    media = _media_type(content_type)
+    media = media_type(content_type)
     if media == "application/cloudevents-batch+json":
         raise Undecodable("a batch of events: publish one event per message")
     found = _from_headers(headers)
@@ -93,11 +93,16 @@ def attributes(body: bytes, content_type: str | None, headers: Mapping[str, obje
         raise Undecodable("missing attribute: specversion (neither in the body nor in the headers)")
     if "data_base64" in value:
         raise Undecodable("data_base64 is not accepted: the data must be JSON")
-    return value
+    return {name: given for name, given in value.items() if given is not None}
 
 
-def _media_type(content_type: str | None) -> str:
-    media, *parameters = (part.strip().lower() for part in (content_type or "").split(";"))
+def media_type(content_type: object) -> str:
+    """The media type without its parameters, in lower case.
+
+    Raises:
+        Undecodable: It names a charset other than utf-8.
+    """
+    media, *parameters = (part.strip().lower() for part in str(content_type or "").split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in {"utf-8", "utf8", "us-ascii"}:

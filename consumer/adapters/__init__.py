@@ -1,0 +1,1 @@
+"""The real ports: one module per neighbour, which alone knows how that neighbour speaks."""

@@ -72,6 +72,10 @@ class Notes(Protocol):
         """Tell how far a long step is, in bytes (or whatever unit both share). Never fails the step."""
         ...
 
+    async def begun(self) -> frozenset[str]:
+        """Names of the steps of this attempt that were begun, finished or not."""
+        ...
+
     async def seconds_per_step(self) -> Mapping[str, float]:
         """Seconds each finished step of this attempt took, by step name."""
         ...
@@ -248,9 +252,7 @@ class Copier(Protocol):
         """
         ...
 
-    async def restore(
-        self, server: Server, database: str, backup: Backup, role: str, notes: Notes
-    ) -> None:
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
         """Restore into `database` (empty, ours); everything is owned by `role`; ANALYZE at the end."""
         ...
 

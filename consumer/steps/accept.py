@@ -1,0 +1,110 @@
+"""First step: `plan.upgraded` comes in; decide whether the database moves.
+
+Where the data really lives decides, never `instances.db_type`: billing may have written the new plan
+into the record before the event reached us (source: the platform's behaviour in the field).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumer.errors import Conflict
+from consumer.model import NothingToDo
+from consumer.steps import resize
+from consumer.steps.common import Event, noted_limits
+from events.migration import InstanceResized, MigrationRejected, MigrationRequested
+from events.parts import Entitlements, Limits
+
+if TYPE_CHECKING:
+    from consumer.model import Instance, Server
+    from consumer.ports import Ports
+    from events.envelope import CloudEvent
+
+BUSY = frozenset({"starting", "stopping", "restarting", "updating", "maintenance"})
+"""Statuses in which somebody else is at work on the instance: wait for them."""
+
+
+async def run(
+    event: Event, ports: Ports
+) -> MigrationRequested | InstanceResized | MigrationRejected | NothingToDo:
+    """Reject, resize, open a migration, or find nothing to do."""
+    upgrade = event.data
+    instance = await ports.platform.instance(upgrade.instance_id)
+    if instance is None:
+        return _rejected(
+            event, "unknown_instance", f"no instance {upgrade.instance_id} in the platform's records"
+        )
+    if instance.customer_id != upgrade.customer_id:
+        return _rejected(event, "other_customer", f"instance {instance.id} belongs to another customer")
+    if instance.status == "terminated":
+        return _rejected(event, "terminated", f"instance {instance.id} is terminated")
+    home = await ports.platform.home(instance)
+    if instance.status == "creating" or home is None:
+        why = (
+            "is still being created"
+            if instance.status == "creating"
+            else "has no database server in its record"
+        )
+        return _rejected(event, "never_provisioned", f"instance {instance.id} {why}")
+    granted = await _entitlements(event, ports)
+    if granted is None:
+        return _rejected(
+            event, "unknown_plan", f"no entitlements in the event, and no plan {upgrade.to_plan} in force"
+        )
+    if home.kind == "dedicated" and granted.db_type == "shared":
+        return _rejected(
+            event, "move_to_shared", "the plan grants a shared database: a move back is not made"
+        )
+    if instance.status in BUSY:
+        raise Conflict(
+            f"instance {instance.id} is in status {instance.status}: somebody else is at work on it; "
+            "the upgrade waits for them (set the status to running or stopped if nobody is)"
+        )
+    limits = Limits(**granted.model_dump(exclude={"db_type"}))
+    await ports.notes.remember("source", str(home.id))
+    await ports.notes.remember("limits", noted_limits(limits))
+    await ports.notes.remember("plan_tier", upgrade.plan_tier)
+    if home.kind == "shared" and granted.db_type == "dedicated":
+        return await _requested(event, ports, instance, home, limits)
+    if home.kind == "dedicated" and await resize.is_applied(ports, instance, limits, upgrade.plan_tier):
+        return NothingToDo(
+            f"the database is on the dedicated server {home.name} already, and the limits are applied"
+        )
+    return await resize.run(event, ports, instance, limits)
+
+
+async def _entitlements(event: Event, ports: Ports) -> Entitlements | None:
+    """What the event grants; what it leaves open is filled from the plan in force. None: neither knows."""
+    given = event.data.entitlements or Entitlements()
+    if None not in given.model_dump().values():
+        return given
+    plan = await ports.platform.entitlements(event.data.to_plan)
+    merged = Entitlements(
+        **{**(plan.model_dump() if plan else {}), **given.model_dump(exclude_none=True)},
+    )
+    return merged if merged.db_type is not None else None
+
+
+async def _requested(
+    event: CloudEvent, ports: Ports, instance: Instance, home: Server, limits: Limits
+) -> MigrationRequested:
+    facts = await ports.databases.database_facts(home, instance.database)
+    return MigrationRequested(
+        instance_id=instance.id,
+        customer_id=instance.customer_id,
+        from_plan=event.data.from_plan,
+        to_plan=event.data.to_plan,
+        plan_tier=event.data.plan_tier,
+        source=home.ref,
+        target_kind="dedicated",
+        strategy="cold",
+        database=instance.database,
+        database_bytes=facts.bytes,
+        limits=limits,
+    )
+
+
+def _rejected(event: Event, reason: str, message: str) -> MigrationRejected:
+    return MigrationRejected(
+        instance_id=event.data.instance_id, to_plan=event.data.to_plan, reason=reason, message=message
+    )

@@ -1,0 +1,76 @@
+"""Fifth step: the tenant's role (without login) and an empty scratch database on the dedicated server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumer.errors import NotFound, NotOurs, TimedOut, Unreachable
+from consumer.model import Mark
+from consumer.steps.common import (
+    Event,
+    instance_of,
+    migration_of,
+    new_tenant,
+    scratch_name,
+    server_noted,
+)
+from events.migration import MigrationProvisioned
+
+if TYPE_CHECKING:
+    from consumer.model import DatabaseFacts, Instance, Server
+    from consumer.ports import Ports
+
+
+async def run(event: Event, ports: Ports) -> MigrationProvisioned:
+    """Role and scratch database; an instance restarted by somebody else finds nothing to connect to."""
+    instance = await instance_of(event, ports)
+    target = await server_noted(ports, "target")
+    facts = await make(event, ports, instance, target)
+    return MigrationProvisioned(
+        instance_id=instance.id,
+        target=target.ref,
+        scratch_database=scratch_name(event, instance.database),
+        role=(await new_tenant(ports, instance)).user,
+        encoding=facts.encoding,
+        collation=facts.collation,
+        ctype=facts.ctype,
+    )
+
+
+async def make(event: Event, ports: Ports, instance: Instance, target: Server) -> DatabaseFacts:
+    """Make the role and an empty scratch database; a half filled one of this migration is replaced."""
+    migration, attempt = migration_of(event)
+    source = await server_noted(ports, "source")
+    credentials = await new_tenant(ports, instance)
+    facts = await ports.databases.database_facts(source, instance.database)
+    await ports.databases.end_sessions(target, migration)
+    await ports.databases.make_role(target, credentials, facts.grantees)
+    await ports.databases.make_scratch(
+        target,
+        scratch_name(event, instance.database),
+        facts,
+        credentials.user,
+        Mark(migration, attempt, "scratch"),
+    )
+    return facts
+
+
+async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+    """Nothing of the tenant stays on the dedicated server: no login, no database of this migration."""
+    instance = await instance_of(event, ports)
+    try:
+        target = await server_noted(ports, "target")
+    except NotFound:
+        return ()
+    migration, _ = migration_of(event)
+    try:
+        await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
+        await ports.databases.end_sessions(target, migration)
+        for name in (scratch_name(event, instance.database), instance.database):
+            await ports.databases.drop(target, name, migration)
+    except NotOurs as error:
+        return (f"left alone on {target.name}: {error}",)
+    except (Unreachable, TimedOut) as error:
+        # The customer does not wait for a dead server: odoo.conf and record point to the pool again.
+        return (f"what is left of {instance.database} on {target.name} could not be removed: {error}",)
+    return ()

@@ -1,0 +1,92 @@
+"""Seventh step: the data goes to the dedicated server and is verified before anyone may use it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from consumer.errors import NotFound, NotOurs, VerificationFailed
+from consumer.fingerprint import differences, summary
+from consumer.model import Mark
+from consumer.steps import provision
+from consumer.steps.common import (
+    Event,
+    backup_id,
+    instance_of,
+    migration_of,
+    new_tenant,
+    require_fence,
+    scratch_name,
+    server_noted,
+    tenant,
+)
+from events.migration import MigrationRestored
+from events.parts import Verified
+
+if TYPE_CHECKING:
+    from consumer.model import Instance, Server
+    from consumer.ports import Ports
+
+SHOWN = 10
+"""Differences named in the error; the rest is counted."""
+
+
+async def run(event: Event, ports: Ports) -> MigrationRestored:
+    """Restore into the scratch database, compare with the fenced source, rename, let the role in."""
+    instance = await instance_of(event, ports)
+    target = await server_noted(ports, "target")
+    migration, attempt = migration_of(event)
+    if not await _is_promoted(event, ports, instance, target):
+        verified = await _restore_verified(event, ports, instance, target)
+        await ports.notes.remember("verified", verified.model_dump(mode="json"))
+    role = (await new_tenant(ports, instance)).user
+    await ports.databases.promote(
+        target,
+        scratch_name(event, instance.database),
+        instance.database,
+        role,
+        Mark(migration, attempt, "verified"),
+    )
+    facts = await ports.databases.database_facts(target, instance.database)
+    return MigrationRestored(
+        instance_id=instance.id,
+        target=target.ref,
+        database=instance.database,
+        database_bytes=facts.bytes,
+        verified=Verified(**await ports.notes.recall("verified")),
+    )
+
+
+async def _is_promoted(event: Event, ports: Ports, instance: Instance, target: Server) -> bool:
+    """Whether an earlier run got as far as the rename; a foreign database of that name is refused."""
+    migration, attempt = migration_of(event)
+    mark = await ports.databases.mark_of(target, instance.database)
+    if mark is not None and mark != Mark(migration, attempt, "verified"):
+        raise NotOurs(
+            f"database {instance.database} on {target.name} belongs to migration {mark.migration_id} "
+            f"attempt {mark.attempt}: look at it, then drop or rename it and replay"
+        )
+    return mark is not None
+
+
+async def _restore_verified(event: Event, ports: Ports, instance: Instance, target: Server) -> Verified:
+    """Restore afresh and compare; the source is read while the target is written."""
+    source = await server_noted(ports, "source")
+    backup = await ports.copier.backup(backup_id(event))
+    if backup is None:
+        raise NotFound(f"backup {backup_id(event)} is gone from the backup place")
+    await require_fence(ports, instance, source)
+    await provision.make(event, ports, instance, target)
+    scratch = scratch_name(event, instance.database)
+    old_role = (await tenant(ports, instance)).user
+    new_role = (await new_tenant(ports, instance)).user
+    async with asyncio.TaskGroup() as together:
+        together.create_task(ports.copier.restore(target, scratch, backup, new_role, ports.notes))
+        reading = together.create_task(ports.verifier.fingerprint(source, instance.database, old_role))
+    found = differences(reading.result(), await ports.verifier.fingerprint(target, scratch, new_role))
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise VerificationFailed(
+            f"the copy on {target.name} differs from {source.name}: {'; '.join(found[:SHOWN])}{more}"
+        )
+    return summary(reading.result())

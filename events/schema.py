@@ -7,9 +7,8 @@ for what we read it says everything that we accept from others.
 
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic.json_schema import GenerateJsonSchema
@@ -71,7 +70,7 @@ def generate(entry: EventType) -> Schema:
 
 
 def _tidy(node: Any, *, ours: bool, named: bool = False) -> Any:
-    """Drop what only pydantic cares for, say what it leaves unsaid; ``named``: keys are names, not keywords."""
+    """Drop pydantic's own, say what it leaves unsaid; ``named``: keys are names, not keywords."""
     if isinstance(node, list):
         return [_tidy(item, ours=ours) for item in node]
     if not isinstance(node, dict):
@@ -121,11 +120,6 @@ def render(schema: Schema) -> bytes:
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def folder(entry: EventType) -> Traversable:
-    """The directory of an entry: its schema and its golden examples."""
-    return _SCHEMAS / entry.type
-
-
 @cache
 def load(type: str, version: int) -> Schema:  # noqa: A002 - the attribute's name in CloudEvents
     """The committed schema of a type and version.
@@ -138,6 +132,20 @@ def load(type: str, version: int) -> Schema:  # noqa: A002 - the attribute's nam
     except FileNotFoundError:
         raise EventError(f"no schema for {type} v{version}: run `python -m events schema --write`") from None
     return schema
+
+
+def golden(type: str, version: int, kind: Literal["valid", "invalid"]) -> dict[str, Any]:  # noqa: A002 - as above
+    """The golden examples of a type and version, by name.
+
+    A valid one is an event. An invalid one is an object of ``why`` (a sentence), ``names`` (what the error
+    must name), ``event``, and ``beyond_schema`` when only our own reading finds the mistake.
+    """
+    prefix = f"v{version}-"
+    return {
+        file.name.removeprefix(prefix).removesuffix(".json"): orjson.loads(file.read_bytes())
+        for file in (_SCHEMAS / type / kind).iterdir()
+        if file.name.startswith(prefix)
+    }
 
 
 def drift() -> list[str]:

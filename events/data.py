@@ -8,12 +8,19 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_MESSAGE: Final = 2000
+# A password may hold almost anything, so rather too much is masked than too little.
+_QUOTED: Final = r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _SECRETS: Final = (
-    (re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*@"), r"\1:***@"),
+    # scheme://user:password@host, but not host:port/path@2x
+    (re.compile(r"(?<=://)([^/\s:@]*):(?!\d+/)\S*@"), r"\1:***@"),
+    # password=..., "password": "...", PASSWORD '...'
     (
-        re.compile(r"(?i)\b((?:[a-z_]*password|passwd|pwd|secret|token)\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)"),
+        re.compile(
+            rf"(?i)((?:password|passwd|pwd|secret|token|api_?key)[\"']?(?:\s*[=:]\s*|\s+(?=['\"])))({_QUOTED}|[^\s,;)]+)"
+        ),
         r"\1***",
     ),
+    (re.compile(r"(?i)(authorization\s*[=:]\s*).+"), r"\1***"),
 )
 
 
@@ -25,7 +32,7 @@ def _presentable(value: object) -> object:
     """Mask what looks like a secret, drop NUL and cut: a report of a failure must never fail itself."""
     if not isinstance(value, str):
         return value
-    text = value.replace("\x00", "")
+    text = value[: 4 * MAX_MESSAGE].replace("\x00", "")
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"

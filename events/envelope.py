@@ -206,6 +206,7 @@ def decode(
     kind = attributes.get("type")
     if not isinstance(kind, str):
         raise Undecodable("missing attribute: type" if kind is None else "attribute type is not text")
+    lookup(kind)  # an unknown type is unknown, whatever its dataschema says
     entry = lookup(kind, wire.version_of(attributes.get("dataschema"), kind))
     try:
         data = entry.model.model_validate(attributes.pop("data", None))

@@ -8,7 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from events.data import Count, Sha256, Word
 
-Size = Annotated[str, Field(max_length=16, pattern=r"^[0-9]{1,9}(\.[0-9]{1,3})?([KMGTkmgt][Ii]?)?[Bb]?$")]
+Size = Annotated[str, Field(max_length=16, pattern=r"^[0-9]{1,13}(\.[0-9]{1,3})?([KMGTkmgt][Ii]?)?[Bb]?$")]
 """An amount of memory or storage as the platform writes it: a number and a unit, ``2G`` or ``512M``."""
 
 Kind = Literal["shared", "dedicated"]

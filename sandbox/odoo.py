@@ -160,7 +160,9 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     if settings.exit_after is not None:
         loop.call_later(settings.exit_after, os._exit, settings.exit_code)
-    await asyncio.sleep(settings.slow_start)
+    if settings.slow_start:
+        print(f"odoo: starting slowly, {settings.slow_start} s, on purpose", flush=True)
+        await asyncio.sleep(settings.slow_start)
     conf = settings.directory / "conf" / "odoo.conf"
     if not settings.skip_bootstrap:
         bootstrap_conf(conf, os.environ)

@@ -1,18 +1,14 @@
 """The sandbox's process manager: what it promises to whoever updates a service, as Swarm would."""
 
-import asyncio
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from sandbox.children import Child
-from sandbox.net import accepts_connections, free_port, give_back_port, wait_until
+from sandbox.net import wait_until
+from sandbox.supervisor_node import SupervisorNode
 
 LIMIT = 15
 FOREVER = ["sleep", "600"]
@@ -25,59 +21,19 @@ SLOW_TO_STOP = [
 ]
 
 
-class Node:
-    """A supervisor process and a client for it."""
+class Node(SupervisorNode):
+    """A supervisor with one service, `odoo-shop`, and waits for its tasks."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
-        self.process: Child | None = None
-
-    async def start(self) -> Child:
-        program = [sys.executable, "-m", "sandbox.supervisor", "--cpus", "4"]
-        arguments = ["--port", str(self.port), "--directory", str(self.directory)]
-        child = await Child.start("supervisor", [*program, *arguments], log=self.directory / "supervisor.log")
-        self.process = child
-
-        async def ready() -> bool:
-            child.require_alive()
-            return await accepts_connections(self.port)
-
-        await wait_until(ready, what="the supervisor to listen", limit=LIMIT)
-        return child
-
-    async def close(self) -> None:
-        await self.http.aclose()
-        if self.process is not None:
-            await self.process.stop()
-        give_back_port(self.port)
-
-    async def create(self, **spec: Any) -> dict[str, Any]:
-        body = {"name": "odoo-shop", "command": FOREVER, "restart_delay_seconds": 0.1, **spec}
-        answer = await self.http.post("/services", json=body)
-        assert answer.status_code == 201, answer.text
-        created: dict[str, Any] = answer.json()
-        return created
-
-    async def show(self, name: str = "odoo-shop") -> dict[str, Any]:
-        answer = await self.http.get(f"/services/{name}")
-        assert answer.status_code == 200, answer.text
-        shown: dict[str, Any] = answer.json()
-        return shown
-
-    async def change(self, **changes: Any) -> dict[str, Any]:
-        service = await self.show()
-        params = {"version": service["version"]}
-        answer = await self.http.put(
-            "/services/odoo-shop", params=params, json={**service["spec"], **changes}
+    async def run(self, **spec: Any) -> dict[str, Any]:
+        return await self.create(
+            **{"name": "odoo-shop", "command": FOREVER, "restart_delay_seconds": 0.1, **spec}
         )
-        assert answer.status_code == 200, answer.text
-        changed: dict[str, Any] = answer.json()
-        return changed
+
+    async def shop(self) -> dict[str, Any]:
+        return await self.show("odoo-shop")
 
     async def tasks(self, state: str = "running") -> list[dict[str, Any]]:
-        return [task for task in (await self.show())["tasks"] if task["state"] == state]
+        return [task for task in (await self.shop())["tasks"] if task["state"] == state]
 
     async def wait_tasks(self, count: int, state: str = "running", said: str = "") -> list[dict[str, Any]]:
         """Wait until at least so many tasks are in this state, each having said a line that holds `said`."""
@@ -99,7 +55,7 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    node = Node(tmp_path)
+    node = Node(tmp_path, cpus=4)
     await node.start()
     yield node
     await node.close()
@@ -122,7 +78,7 @@ async def wait_gone(pid: int) -> None:
 
 async def test_a_created_service_runs_one_task_with_its_environment(node: Node, tmp_path: Path) -> None:
     command = ["sh", "-c", 'echo "$GREETING from $INSTANCE_DIR"; exec sleep 600']
-    await node.create(command=command, env={"GREETING": "hello"}, instance_dir=str(tmp_path))
+    await node.run(command=command, env={"GREETING": "hello"}, instance_dir=str(tmp_path))
     (task,) = await node.wait_tasks(1, said=f"hello from {tmp_path}")
     assert lives(task["pid"])
     assert task["exit_code"] is None
@@ -130,16 +86,16 @@ async def test_a_created_service_runs_one_task_with_its_environment(node: Node, 
 
 async def test_unknown_fields_of_a_definition_are_kept(node: Node) -> None:
     labels = {"traefik.http.routers.shop.rule": "Host(`shop.example.com`)"}
-    await node.create(labels=labels, networks=["saasodoo-network"], limits={"cpu": 1.5, "pids": 100})
-    spec = (await node.show())["spec"]
+    await node.run(labels=labels, networks=["saasodoo-network"], limits={"cpu": 1.5, "pids": 100})
+    spec = (await node.shop())["spec"]
     assert spec["labels"] == labels
     assert spec["networks"] == ["saasodoo-network"]
     assert spec["limits"] == {"cpu": 1.5, "memory": None, "pids": 100}
 
 
 async def test_services_are_found_by_their_labels(node: Node) -> None:
-    await node.create(name="a", labels={"customer": "1", "kind": "odoo"})
-    await node.create(name="b", labels={"customer": "2", "kind": "odoo"})
+    await node.run(name="a", labels={"customer": "1", "kind": "odoo"})
+    await node.run(name="b", labels={"customer": "2", "kind": "odoo"})
     answer = await node.http.get("/services", params=[("label", "kind=odoo"), ("label", "customer=2")])
     assert [service["spec"]["name"] for service in answer.json()] == ["b"]
 
@@ -150,7 +106,7 @@ async def test_an_unknown_service_is_not_found(node: Node) -> None:
 
 
 async def test_a_taken_name_is_refused(node: Node) -> None:
-    await node.create()
+    await node.run()
     answer = await node.http.post("/services", json={"name": "odoo-shop", "command": FOREVER})
     assert answer.status_code == 409
 
@@ -164,19 +120,19 @@ async def test_a_wrong_definition_is_refused_without_repeating_its_values(node: 
 
 
 async def test_an_update_with_a_stale_version_changes_nothing(node: Node) -> None:
-    seen = await node.create()
-    await node.change(labels={"by": "an operator"})
+    seen = await node.run()
+    await node.change("odoo-shop", labels={"by": "an operator"})
     answer = await node.http.put(
         "/services/odoo-shop", params={"version": seen["version"]}, json=seen["spec"]
     )
     assert (answer.status_code, answer.text) == (409, "update out of sequence")
-    assert (await node.show())["spec"]["labels"] == {"by": "an operator"}
+    assert (await node.shop())["spec"]["labels"] == {"by": "an operator"}
 
 
 async def test_changed_labels_leave_the_task_alone(node: Node) -> None:
-    await node.create()
+    await node.run()
     (before,) = await node.wait_tasks(1)
-    changed = await node.change(labels={"new": "label"})
+    changed = await node.change("odoo-shop", labels={"new": "label"})
     assert [task["id"] for task in changed["tasks"]] == [before["id"]]
     assert await node.tasks() == [before]
 
@@ -185,15 +141,15 @@ async def test_changed_labels_leave_the_task_alone(node: Node) -> None:
 async def test_a_changed_template_replaces_the_task_and_counts_the_version_up_twice(
     node: Node, change: dict[str, Any]
 ) -> None:
-    await node.create(env={"A": "1"})
+    await node.run(env={"A": "1"})
     (old,) = await node.wait_tasks(1)
-    changed = await node.change(**change)
+    changed = await node.change("odoo-shop", **change)
 
     async def replaced() -> bool:
         return [task["id"] for task in await node.tasks()] not in ([], [old["id"]])
 
     await wait_until(replaced, what="a new task", limit=LIMIT)
-    after = await node.show()
+    after = await node.shop()
     assert after["version"] == changed["version"] + 1
     assert not lives(old["pid"])
     (new,) = await node.tasks()
@@ -202,9 +158,9 @@ async def test_a_changed_template_replaces_the_task_and_counts_the_version_up_tw
 
 async def test_a_replacement_waits_for_the_old_task_to_end(node: Node, tmp_path: Path) -> None:
     release = tmp_path / "release"
-    await node.create(command=SLOW_TO_STOP, env={"RELEASE": str(release)}, stop_grace_seconds=600)
+    await node.run(command=SLOW_TO_STOP, env={"RELEASE": str(release)}, stop_grace_seconds=600)
     (old,) = await node.wait_tasks(1, said="up")
-    changed = await node.change(force=1)
+    changed = await node.change("odoo-shop", force=1)
     assert [(task["id"], task["desired"]) for task in changed["tasks"]] == [(old["id"], "running")]
     release.touch()
     await node.wait_tasks(1, "exited")
@@ -214,10 +170,10 @@ async def test_a_replacement_waits_for_the_old_task_to_end(node: Node, tmp_path:
 
 async def test_from_zero_to_one_does_not_wait_for_the_old_task(node: Node, tmp_path: Path) -> None:
     release = tmp_path / "release"
-    await node.create(command=SLOW_TO_STOP, env={"RELEASE": str(release)}, stop_grace_seconds=600)
+    await node.run(command=SLOW_TO_STOP, env={"RELEASE": str(release)}, stop_grace_seconds=600)
     (old,) = await node.wait_tasks(1, said="up")
-    await node.change(replicas=0)
-    await node.change(replicas=1)
+    await node.change("odoo-shop", replicas=0)
+    await node.change("odoo-shop", replicas=1)
     both = await node.wait_tasks(2, said="up")
     assert [task["id"] == old["id"] for task in both] == [True, False]
     assert [task["desired"] for task in both] == ["shutdown", "running"]
@@ -225,23 +181,23 @@ async def test_from_zero_to_one_does_not_wait_for_the_old_task(node: Node, tmp_p
 
 
 async def test_scaled_to_zero_the_task_gets_sigterm_and_is_not_started_again(node: Node) -> None:
-    await node.create(command=["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"])
+    await node.run(command=["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"])
     await node.wait_tasks(1, said="up")
-    await node.change(replicas=0)
+    await node.change("odoo-shop", replicas=0)
     (ended,) = await node.wait_stopped()
     assert ended["exit_code"] == 7
 
 
 async def test_a_task_that_ignores_sigterm_is_killed_after_its_grace(node: Node) -> None:
-    await node.create(command=DEAF, stop_grace_seconds=0.2)
+    await node.run(command=DEAF, stop_grace_seconds=0.2)
     await node.wait_tasks(1, said="deaf")
-    await node.change(replicas=0)
+    await node.change("odoo-shop", replicas=0)
     (ended,) = await node.wait_stopped()
     assert ended["exit_code"] == 137
 
 
 async def test_what_a_task_left_behind_ends_with_it(node: Node) -> None:
-    await node.create(command=["sh", "-c", "sleep 600 & echo $!; wait"])
+    await node.run(command=["sh", "-c", "sleep 600 & echo $!; wait"])
     (task,) = await node.wait_tasks(1)
 
     async def told() -> bool:
@@ -249,21 +205,21 @@ async def test_what_a_task_left_behind_ends_with_it(node: Node) -> None:
 
     await wait_until(told, what="the task to tell its child's pid", limit=LIMIT)
     (task,) = await node.tasks()
-    await node.change(replicas=0)
+    await node.change("odoo-shop", replicas=0)
     await wait_gone(int(task["log_tail"][0]))
 
 
 async def test_a_changed_environment_starts_nothing_at_zero_replicas(node: Node) -> None:
-    await node.create(replicas=0)
-    await node.change(env={"A": "2"})
-    await node.change(force=1)
-    changed = await node.change(replicas=0)
+    await node.run(replicas=0)
+    await node.change("odoo-shop", env={"A": "2"})
+    await node.change("odoo-shop", force=1)
+    changed = await node.change("odoo-shop", replicas=0)
     assert changed["tasks"] == []
     assert changed["spec"]["env"] == {"A": "2"}
 
 
 async def test_an_update_that_leaves_out_replicas_starts_a_stopped_service(node: Node) -> None:
-    service = await node.create(replicas=0)
+    service = await node.run(replicas=0)
     spec = {key: value for key, value in service["spec"].items() if key != "replicas"}
     answer = await node.http.put("/services/odoo-shop", params={"version": service["version"]}, json=spec)
     assert answer.json()["spec"]["replicas"] == 1
@@ -271,7 +227,7 @@ async def test_an_update_that_leaves_out_replicas_starts_a_stopped_service(node:
 
 
 async def test_a_task_that_exits_is_started_again_and_tells_its_exit_code_and_last_lines(node: Node) -> None:
-    await node.create(command=["sh", "-c", "seq 30; echo no odoo.conf; exit 255"])
+    await node.run(command=["sh", "-c", "seq 30; echo no odoo.conf; exit 255"])
     tasks = await node.wait_tasks(3, "exited")
     assert {task["exit_code"] for task in tasks} == {255}
     assert tasks[0]["log_tail"] == [*(str(n) for n in range(12, 31)), "no odoo.conf"]
@@ -287,19 +243,19 @@ async def test_a_task_that_exits_is_started_again_and_tells_its_exit_code_and_la
 async def test_what_the_node_cannot_run_is_rejected_with_the_reason(
     node: Node, spec: dict[str, Any], error: str
 ) -> None:
-    await node.create(**spec)
+    await node.run(**spec)
     task, *_ = await node.wait_tasks(1, "exited")
     assert (task["error"], task["pid"], task["exit_code"]) == (error, None, None)
 
 
 async def test_an_unknown_program_ends_with_127(node: Node) -> None:
-    await node.create(command=["no-such-program"])
+    await node.run(command=["no-such-program"])
     task, *_ = await node.wait_tasks(1, "exited")
     assert task["exit_code"] == 127
 
 
 async def test_a_deleted_service_is_gone_at_once_and_its_task_soon(node: Node) -> None:
-    await node.create()
+    await node.run()
     (task,) = await node.wait_tasks(1)
     assert (await node.http.delete("/services/odoo-shop")).status_code == 204
     assert (await node.http.get("/services/odoo-shop")).status_code == 404
@@ -307,15 +263,13 @@ async def test_a_deleted_service_is_gone_at_once_and_its_task_soon(node: Node) -
 
 
 async def test_services_survive_a_killed_supervisor_and_tasks_do_not(node: Node) -> None:
-    await node.create(env={"PASSWORD": "pässwörd"})
-    before = await node.change(labels={"kept": "yes"})
+    await node.run(env={"PASSWORD": "pässwörd"})
+    before = await node.change("odoo-shop", labels={"kept": "yes"})
     (task,) = await node.wait_tasks(1)
-    assert node.process is not None
-    node.process.send(signal.SIGKILL)
-    await asyncio.wait_for(node.process.process.wait(), LIMIT)
+    await node.kill()
     await wait_gone(task["pid"])
     await node.start()
-    after = await node.show()
+    after = await node.shop()
     assert {key: after[key] for key in after if key != "tasks"} == {
         key: before[key] for key in before if key != "tasks"
     }
@@ -323,15 +277,14 @@ async def test_services_survive_a_killed_supervisor_and_tasks_do_not(node: Node)
 
 
 async def test_definitions_are_readable_by_their_owner_alone(node: Node) -> None:
-    await node.create(env={"PASSWORD": "secret"})
+    await node.run(env={"PASSWORD": "secret"})
     (file,) = (node.directory / "services").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert (node.directory / "services").stat().st_mode & 0o777 == 0o700
 
 
 async def test_sigterm_stops_every_task_before_the_supervisor_ends(node: Node) -> None:
-    await node.create()
+    await node.run()
     (task,) = await node.wait_tasks(1)
-    assert node.process is not None
-    assert await node.process.stop() == 0
+    assert await node.stop() == 0
     assert not lives(task["pid"])

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 POSTGRES_ACCOUNT = "postgres"
@@ -29,13 +28,6 @@ def database_account() -> str | None:
             f"account {POSTGRES_ACCOUNT!r} does not exist: install PostgreSQL (make setup)"
         ) from error
     return POSTGRES_ACCOUNT
-
-
-def scratch_directory(prefix: str) -> Path:
-    """A new directory under the system's temporary one that every account may pass through, not list."""
-    directory = Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
-    directory.chmod(0o711)
-    return directory
 
 
 def give(path: Path, account: str | None) -> None:

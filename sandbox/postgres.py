@@ -33,6 +33,8 @@ _DEFAULTS: Mapping[str, str] = {
     "wal_level": "logical",
     # A statement that failed may hold a password: the log gets the error, never the statement.
     "log_min_error_statement": "panic",
+    # Shared memory in the data directory, where nothing is left over when the server is killed.
+    "dynamic_shared_memory_type": "mmap",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
@@ -56,7 +58,7 @@ def programs() -> Path:
 
 @dataclass
 class Cluster:
-    """One PostgreSQL server with its data directory. Made by `create` or `copy`, then started.
+    """One PostgreSQL server with its data directory. Made by `create` or `unpack`, then started.
 
     Attributes:
         directory: holds ``data`` (the server's own), ``server.log`` and ``sandbox.conf``.
@@ -126,24 +128,34 @@ class Cluster:
         return cluster
 
     @classmethod
-    async def copy(
+    async def unpack(
         cls,
-        template: Path,
+        archive: Path,
         directory: Path,
         *,
         password: str,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> Self:
-        """Make a server from the directory of a stopped one; arguments and errors as for `create`.
+        """Make a server from what `pack` wrote; arguments and errors as for `create`.
 
-        ``password`` is the one the template was made with.
+        ``password`` is the one that the packed server had.
         """
         cluster = cls._place(directory, port, password, settings)
-        await asyncio.to_thread(shutil.copytree, template / "data", cluster.data, symlinks=True)
-        give_tree(cluster.data, database_account())
+        await run(
+            ["tar", "--extract", "--no-same-owner", f"--file={archive}", f"--directory={cluster.directory}"],
+            limit=120,
+        )
+        await asyncio.to_thread(give_tree, cluster.data, database_account())
         cluster.configure()
         return cluster
+
+    async def pack(self, archive: Path) -> None:
+        """Write the data of this server, which must be stopped, to an uncompressed tar file."""
+        await run(
+            ["tar", "--create", f"--file={archive}", f"--directory={self.directory}", self.data.name],
+            limit=120,
+        )
 
     @classmethod
     def _place(
@@ -219,7 +231,7 @@ class Cluster:
             # Line 1 is the pid, line 8 the state (PostgreSQL's miscadmin.h, LOCK_FILE_LINE_*).
             with contextlib.suppress(FileNotFoundError):
                 lines = (self.data / "postmaster.pid").read_text().splitlines()
-                return lines[0] == str(child.pid) and lines[7:8] == ["ready   "]
+                return lines[:1] == [str(child.pid)] and lines[7:8] == ["ready   "]
             return False
 
         await wait_until(ready, what=f"{child.name} to take connections", limit=limit)

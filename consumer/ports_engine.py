@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from consumer.errors import Conflict
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
@@ -133,7 +135,8 @@ class StepRow:
 
     Attributes:
         state: `running`, `waiting` (for its next try), `done`, `failed`.
-        tries: times it was begun since it was last asked for.
+        runs: times it was begun since it was first asked for, or replayed.
+        tries: those of them that ended in an error that counts.
         token: fencing token of this run; a later run of any step of the migration has a greater one.
         dead: the dead letter of its failure is at the broker.
     """
@@ -142,6 +145,7 @@ class StepRow:
     attempt: int
     step: str
     state: str
+    runs: int
     tries: int
     token: int
     dead: bool = False
@@ -159,10 +163,24 @@ class OutboxRow:
     message: Message
 
 
+@dataclass(slots=True)
+class Sending:
+    """Events that are being sent, and those of them (by `seq`) that the broker has confirmed."""
+
+    rows: tuple[OutboxRow, ...]
+    confirmed: list[int] = field(default_factory=list)
+
+
+class AnotherOpen(Conflict):
+    """Another migration holds the instance; this upgrade waits for its end."""
+
+
 class Journal(Protocol):
     """Migrations, steps, facts and the outbox. Every method is one transaction."""
 
-    async def open(self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes) -> MigrationRow:
+    async def open(
+        self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
+    ) -> MigrationRow:
         """The migration of this upgrade, opened now if it is new.
 
         A replayed event (`replayof`) of a migration that was rolled back opens its next attempt.
@@ -179,7 +197,7 @@ class Journal(Protocol):
         ...
 
     async def begin(self, migration_id: UUID, attempt: int, step: str, *, afresh: bool) -> StepRow:
-        """Count a try and take the next fencing token; `afresh` forgets earlier tries (a replay)."""
+        """Count a run and take the next fencing token; `afresh` forgets earlier ones (a replay)."""
         ...
 
     async def finish(
@@ -204,15 +222,11 @@ class Journal(Protocol):
         """The facts of this attempt; writing with an old token raises ClaimLost."""
         ...
 
-    def sending(self, migration_id: UUID) -> AbstractAsyncContextManager[list[OutboxRow]]:
-        """Unsent events of a migration in order, nobody else sending them meanwhile (else empty).
+    def sending(self, migration_id: UUID) -> AbstractAsyncContextManager[Sending]:
+        """Unsent events of a migration in order, nobody else sending them meanwhile (else none).
 
-        Rows passed to `sent` are marked when the context ends.
+        What was confirmed is marked as sent when the context ends without an error.
         """
-        ...
-
-    async def sent(self, row: OutboxRow) -> None:
-        """The broker has confirmed it."""
         ...
 
     async def unsent(self) -> list[UUID]:

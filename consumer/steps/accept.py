@@ -18,7 +18,6 @@ from events.parts import Entitlements, Limits
 if TYPE_CHECKING:
     from consumer.model import Instance, Server
     from consumer.ports import Ports
-    from events.envelope import CloudEvent
 
 BUSY = frozenset({"starting", "stopping", "restarting", "updating", "maintenance"})
 """Statuses in which somebody else is at work on the instance: wait for them."""
@@ -86,7 +85,7 @@ async def _entitlements(event: Event, ports: Ports) -> Entitlements | None:
 
 
 async def _requested(
-    event: CloudEvent, ports: Ports, instance: Instance, home: Server, limits: Limits
+    event: Event, ports: Ports, instance: Instance, home: Server, limits: Limits
 ) -> MigrationRequested:
     facts = await ports.databases.database_facts(home, instance.database)
     return MigrationRequested(

@@ -1,0 +1,212 @@
+"""RabbitMQ through aio-pika. Its traps, and where each is met here, stand in docs/decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import aio_pika
+import aiormq.exceptions
+from aio_pika.exceptions import AMQPError, DeliveryError
+from yarl import URL
+
+from consumer.errors import Refused, TimedOut, Unreachable
+from consumer.ports_engine import Message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT: Final = 30  # seconds
+LOST: Final = (
+    AMQPError,
+    aiormq.exceptions.ChannelInvalidStateError,
+    ConnectionError,
+    RuntimeError,  # "Connection was not opened", "Writer is None": aiormq just after a loss
+)
+BROKER_HEADERS: Final = ("x-",)
+"""Prefix of headers that the broker writes; they are not copied into a republish."""
+
+
+class AmqpDelivery:
+    """A message from a queue, unacknowledged."""
+
+    def __init__(self, incoming: AbstractIncomingMessage) -> None:
+        """Take aio-pika's message."""
+        self._incoming = incoming
+
+    @property
+    def message(self) -> Message:
+        """See `Delivery.message`."""
+        it = self._incoming
+        return Message(
+            body=it.body,
+            message_id=it.message_id,
+            type=it.type,
+            correlation_id=it.correlation_id,
+            content_type=it.content_type,
+            app_id=it.app_id,
+            timestamp=it.timestamp,
+            headers=dict(it.headers),
+        )
+
+    @property
+    def exchange(self) -> str:
+        """See `Delivery.exchange`."""
+        return self._incoming.exchange or ""
+
+    @property
+    def routing_key(self) -> str:
+        """See `Delivery.routing_key`."""
+        return self._incoming.routing_key or ""
+
+    async def ack(self) -> None:
+        """See `Delivery.ack`. The work is committed; if the channel is gone the message comes again."""
+        try:
+            await self._incoming.ack()
+        except LOST as error:
+            log.warning("ack.lost message=%s error=%s", self._incoming.message_id, error)
+
+    async def nack(self) -> None:
+        """See `Delivery.nack`."""
+        try:
+            await self._incoming.nack(requeue=True)
+        except LOST as error:
+            log.warning("nack.lost message=%s error=%s", self._incoming.message_id, error)
+
+
+class AmqpBroker:
+    """Broker port. One connection; one channel for publishing, one for each consumer."""
+
+    def __init__(self, connection: AbstractRobustConnection, *, confirm_within: float = 15.0) -> None:
+        """Take an open robust connection, and how long (seconds) a confirm may take."""
+        self._connection = connection
+        self._confirm_within = confirm_within
+        self._publishing: AbstractChannel | None = None
+        self._opening = asyncio.Lock()
+
+    async def publish(self, exchange: str, routing_key: str, message: Message, *, mandatory: bool) -> None:
+        """See `Broker.publish`."""
+        what = f"publish of {message.type or 'a message'} to {exchange} with key {routing_key}"
+        try:
+            async with asyncio.timeout(self._confirm_within):
+                channel = await self._channel()
+                to = await channel.get_exchange(exchange, ensure=False)
+                await to.publish(_outgoing(message), routing_key, mandatory=mandatory)
+        except TimeoutError:
+            await self._drop_channel()
+            raise TimedOut(f"{what}: no confirm from the broker within {self._confirm_within:g} s") from None
+        except DeliveryError as error:
+            raise Refused(
+                f"{what}: the broker returned it ({_reply(error)}); is the topology applied?"
+            ) from error
+        except aiormq.exceptions.ChannelAccessRefused as error:
+            await self._drop_channel()
+            raise Refused(f"{what}: {error}") from error
+        except aiormq.exceptions.ChannelNotFoundEntity as error:
+            await self._drop_channel()
+            raise Refused(f"{what}: {error}; apply the topology") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # aio-pika cancels the confirm's future when the connection breaks under it.
+            await self._drop_channel()
+            raise Unreachable(f"{what}: the connection broke before the confirm") from error
+        except LOST as error:
+            await self._drop_channel()
+            raise Unreachable(f"{what}: {error or type(error).__name__}") from error
+
+    async def consume(self, queue: str) -> AsyncIterator[AmqpDelivery]:
+        """See `Broker.consume`. An iterator, not a callback: it outlives reconnections."""
+        channel = await self._connection.channel()
+        try:
+            await channel.set_qos(prefetch_count=1)
+            source = await channel.get_queue(queue, ensure=True)
+            async with source.iterator() as incoming:
+                async for message in incoming:
+                    yield AmqpDelivery(message)
+        except aiormq.exceptions.ChannelNotFoundEntity as error:
+            raise Refused(f"queue {queue} is not there: apply the topology ({error})") from error
+        except aiormq.exceptions.ChannelAccessRefused as error:
+            raise Refused(f"queue {queue} may not be read: {error}") from error
+        except LOST as error:
+            raise Unreachable(f"consumer of {queue} is gone: {error or type(error).__name__}") from error
+        finally:
+            await _close(channel)
+
+    async def _channel(self) -> AbstractChannel:
+        """The publishing channel, opened again after a loss. Returns are errors (`on_return_raises`)."""
+        async with self._opening:
+            if self._publishing is None or self._publishing.is_closed:
+                # Not a robust channel: its silent restore would hide that confirms were lost.
+                self._publishing = await self._connection.channel(
+                    publisher_confirms=True, on_return_raises=True
+                )
+            return self._publishing
+
+    async def _drop_channel(self) -> None:
+        """Forget the publishing channel: after a loss or a time-out its state is unknown."""
+        channel, self._publishing = self._publishing, None
+        if channel is not None:
+            await _close(channel)
+
+
+@asynccontextmanager
+async def connected(url: str, *, name: str, within: float = 30.0) -> AsyncIterator[AbstractRobustConnection]:
+    """An open robust connection with a heartbeat.
+
+    Args:
+        url: amqp:// or amqps:// with the virtual host.
+        name: shown in the broker's list of connections.
+        within: seconds the first connection may take.
+
+    Raises:
+        Unreachable: no broker there, or it refuses the login; the password is not told.
+    """
+    address = URL(url).update_query(heartbeat=str(HEARTBEAT))
+    shown = f"{address.host}:{address.port}{address.path}"
+    try:
+        async with asyncio.timeout(within):
+            connection = await aio_pika.connect_robust(address, client_properties={"connection_name": name})
+    except TimeoutError:
+        raise Unreachable(f"RabbitMQ at {shown} did not answer within {within:g} s") from None
+    except (*LOST, OSError) as error:
+        raise Unreachable(f"RabbitMQ at {shown}: {error or type(error).__name__}") from error
+    try:
+        yield connection
+    finally:
+        await _close(connection)
+
+
+async def _close(thing: Any) -> None:
+    """Close a channel or connection, whatever state it is in, within five seconds."""
+    try:
+        async with asyncio.timeout(5):
+            await thing.close()
+    except (*LOST, OSError, TimeoutError) as error:
+        log.debug("close.lost error=%s", error)
+
+
+def _outgoing(message: Message) -> aio_pika.Message:
+    return aio_pika.Message(
+        message.body,
+        message_id=message.message_id,
+        type=message.type,
+        correlation_id=message.correlation_id,
+        content_type=message.content_type,
+        app_id=message.app_id,
+        timestamp=message.timestamp,
+        headers={k: v for k, v in message.headers.items() if not k.startswith(BROKER_HEADERS)},
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
+
+
+def _reply(error: DeliveryError) -> str:
+    text = getattr(error.frame, "reply_text", None)
+    return str(text or "unroutable")

@@ -1,0 +1,102 @@
+"""Claims: one advisory lock per instance, each on a connection of its own in the state database.
+
+The lock lives as long as its connection. A lost connection is a lost claim: the engine races
+`Claim.lost` against the step. Between the loss and the moment we notice it another consumer may take
+over; the journal's fencing token keeps the loser from writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from consumer.adapters.postgres_errors import translated
+from consumer.errors import ClaimLost, RehomeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from uuid import UUID
+
+    Connect = Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]]
+
+TRY = "SELECT pg_try_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
+ALIVE = "SELECT 1"
+
+
+class PostgresClaim:
+    """A held claim."""
+
+    def __init__(self, instance_id: UUID, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Take a connection that holds the lock already."""
+        self._instance_id = instance_id
+        self._connection = connection
+        self._gone = asyncio.Event()
+        self._busy = asyncio.Lock()  # a connection does one thing at a time
+        connection.add_termination_listener(lambda _: self._gone.set())
+
+    async def check(self) -> None:
+        """See `Claim.check`."""
+        try:
+            async with self._busy, asyncio.timeout(10):
+                if self._gone.is_set() or self._connection.is_closed():
+                    raise ClaimLost(
+                        f"the claim on instance {self._instance_id} is lost: its connection ended"
+                    )
+                await self._connection.fetchval(ALIVE)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            self._gone.set()
+            raise ClaimLost(f"the claim on instance {self._instance_id} is lost: {error}") from error
+
+    async def lost(self) -> None:
+        """See `Claim.lost`."""
+        await self._gone.wait()
+
+    async def watch(self, every: float) -> None:
+        """Ask the server every so many seconds: a half-open connection tells nothing by itself."""
+        while not self._gone.is_set():
+            await asyncio.sleep(every)
+            try:
+                await self.check()
+            except ClaimLost:
+                return
+
+
+class PostgresClaims:
+    """Claims port on the state database."""
+
+    def __init__(self, connect: Connect, *, watch_every: float = 5.0) -> None:
+        """Take a function that opens a new connection, and how often (seconds) held claims are checked."""
+        self._connect = connect
+        self._watch_every = watch_every
+
+    @asynccontextmanager
+    async def claim(self, instance_id: UUID) -> AsyncIterator[PostgresClaim | None]:
+        """See `Claims.claim`."""
+        with translated("state database"):
+            connection = await self._connect()
+        try:
+            with translated("state database"):
+                held = await connection.fetchval(TRY, str(instance_id))
+            if not held:
+                yield None
+                return
+            claim = PostgresClaim(instance_id, connection)
+            watching = asyncio.create_task(claim.watch(self._watch_every))
+            try:
+                yield claim
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+        finally:
+            await _close(connection)
+
+
+async def _close(connection: Any) -> None:
+    """Close, or cut when the server does not answer; the lock ends with it either way."""
+    try:
+        await connection.close(timeout=5)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, RehomeError):
+        connection.terminate()

@@ -1,0 +1,223 @@
+"""The journal in PostgreSQL: schema `rehome`. Every method is one transaction.
+
+Two guards keep a consumer that lost its claim from writing: a fencing token, taken anew at every
+beginning of a step and compared under a row lock by everything that writes, and the unique index that
+allows one open migration per instance.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from consumer.adapters.notes import PostgresNotes
+from consumer.adapters.postgres_errors import translated
+from consumer.errors import ClaimLost, Conflict
+from consumer.ports_engine import ENDED, AnotherOpen, Message, MigrationRow, OutboxRow, Sending, StepRow
+from consumer.sql import load
+from events.catalog import lookup
+from events.envelope import CONTENT_TYPE, encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import timedelta
+    from uuid import UUID
+
+    import asyncpg
+
+    from consumer.adapters.vault import Vault
+    from events.envelope import CloudEvent
+
+SQL = load("journal")
+SCHEMA = load("schema")
+
+
+class PostgresJournal:
+    """Journal port on the state database."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault) -> None:
+        """Pool of the state database; the vault encrypts what may not be read there."""
+        self._pool = pool
+        self._vault = vault
+
+    async def make_schema(self) -> None:
+        """Make or upgrade our tables. Several consumers may start at once; one does it.
+
+        Raises:
+            Conflict: the tables are of a newer version than this code knows.
+        """
+        async with self._transaction() as db:
+            await db.execute(SQL["lock_schema"])
+            await db.execute(SQL["make_schema"])
+            there = await db.fetchval(SQL["version"]) or 0
+            if there > len(SCHEMA):
+                raise Conflict(
+                    f"schema rehome is of version {there}, this code knows {len(SCHEMA)}: deploy newer code"
+                )
+            for version, statements in enumerate(SCHEMA.values(), start=1):
+                if version > there:
+                    await db.execute(statements)
+                    await db.execute(SQL["set_version"], version)
+
+    async def open(
+        self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
+    ) -> MigrationRow:
+        """See `Journal.open`."""
+        async with self._transaction() as db:
+            if event.replayof is not None:
+                await self._reopen(db, migration_id)
+            opened = await db.execute(
+                SQL["open"], migration_id, instance_id, body, event.id, event.data.to_plan
+            )
+            if opened.endswith(" 1"):
+                await db.execute(
+                    SQL["note_history"], migration_id, 1, "opened", f"by {event.type} {event.id}"
+                )
+            row = await db.fetchrow(SQL["migration"], migration_id)
+            if row is None:
+                other = await db.fetchval(SQL["open_of_instance"], instance_id)
+                raise AnotherOpen(
+                    f"migration {other} holds instance {instance_id}; this upgrade waits for its end"
+                )
+            return MigrationRow(**row)
+
+    async def migration(self, migration_id: UUID) -> MigrationRow | None:
+        """See `Journal.migration`."""
+        async with self._transaction() as db:
+            row = await db.fetchrow(SQL["migration"], migration_id)
+        return MigrationRow(**row) if row else None
+
+    async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
+        """See `Journal.step`."""
+        async with self._transaction() as db:
+            row = await db.fetchrow(SQL["step"], migration_id, attempt, step)
+        return StepRow(**row) if row else None
+
+    async def begin(self, migration_id: UUID, attempt: int, step: str, *, afresh: bool) -> StepRow:
+        """See `Journal.begin`."""
+        async with self._transaction() as db:
+            token = await db.fetchval(SQL["take_token"], migration_id)
+            row = await db.fetchrow(SQL["begin"], migration_id, attempt, step, afresh)
+            if row is None:
+                raise Conflict(f"migration {migration_id} is gone from the journal")
+            return StepRow(**row, token=token)
+
+    async def finish(
+        self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
+    ) -> None:
+        """See `Journal.finish`."""
+        async with self._held(row) as db:
+            await db.execute(SQL["finish_step"], row.migration_id, row.attempt, row.step)
+            await db.execute(
+                SQL["finish_migration"], row.migration_id, state, note, state in ENDED, past_return
+            )
+            await self._put(db, row, event)
+            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} done", note)
+
+    async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
+        """See `Journal.wait`."""
+        async with self._held(row) as db:
+            key = (row.migration_id, row.attempt, row.step)
+            await db.execute(SQL["wait"], *key, error, delay.total_seconds())
+            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} waits", error)
+
+    async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
+        """See `Journal.fail`."""
+        async with self._held(row) as db:
+            await db.execute(SQL["fail_step"], row.migration_id, row.attempt, row.step, error)
+            await db.execute(SQL["finish_migration"], row.migration_id, state, error, False, False)
+            await self._put(db, row, event)
+            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} failed", error)
+
+    async def buried(self, row: StepRow) -> None:
+        """See `Journal.buried`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["buried"], row.migration_id, row.attempt, row.step)
+
+    def notes(self, row: StepRow) -> PostgresNotes:
+        """See `Journal.notes`."""
+        return PostgresNotes(self._pool, self._vault, row)
+
+    @asynccontextmanager
+    async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
+        """See `Journal.sending`."""
+        async with self._transaction() as db:
+            mine = await db.fetchval(SQL["try_sending"], str(migration_id))
+            rows = await db.fetch(SQL["unsent_of"], migration_id) if mine else []
+            sending = Sending(tuple(_outgoing(row) for row in rows))
+            yield sending
+            if sending.confirmed:
+                await db.execute(SQL["sent"], sending.confirmed)
+
+    async def unsent(self) -> list[UUID]:
+        """See `Journal.unsent`."""
+        async with self._transaction() as db:
+            return [row["migration_id"] for row in await db.fetch(SQL["unsent"])]
+
+    async def oldest_unsent(self) -> float:
+        """Age in seconds of the oldest unsent event; 0 when there is none."""
+        async with self._transaction() as db:
+            return float(await db.fetchval(SQL["oldest_unsent"]) or 0)
+
+    async def purge(self, keep: timedelta) -> None:
+        """Forget events sent longer ago than `keep`, at most a thousand."""
+        async with self._transaction() as db:
+            await db.execute(SQL["purge"], keep.total_seconds())
+
+    async def _reopen(self, db: Any, migration_id: UUID) -> None:
+        """Open the next attempt of a migration that was rolled back; nothing for any other."""
+        done = await db.execute(SQL["reopen"], migration_id)
+        if done.endswith(" 1"):
+            row = await db.fetchrow(SQL["migration"], migration_id)
+            await db.execute(SQL["note_history"], migration_id, row["attempt"], "opened again", "by a replay")
+
+    async def _put(self, db: Any, row: StepRow, event: CloudEvent[Any] | None) -> None:
+        """The event into the outbox, and the relays woken when the transaction commits."""
+        if event is None:
+            return
+        exchange = lookup(event.type, event.data.VERSION).exchange
+        await db.execute(SQL["put"], row.migration_id, event.id, exchange, event.type, encode(event))
+        await db.execute(SQL["notify"], str(row.migration_id))
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        with translated("state database"):
+            async with self._pool.acquire(timeout=30) as db, db.transaction():
+                yield db
+
+    @asynccontextmanager
+    async def _held(self, row: StepRow) -> AsyncIterator[Any]:
+        """A transaction that holds the migration's row, if this run is still the newest.
+
+        Raises:
+            ClaimLost: a later run has taken over.
+        """
+        async with self._transaction() as db:
+            if await db.fetchval(SQL["hold"], row.migration_id, row.token) is None:
+                raise ClaimLost(
+                    f"another consumer took over migration {row.migration_id} during step {row.step}"
+                )
+            yield db
+
+
+def _outgoing(row: Any) -> OutboxRow:
+    """The message as `events.to_message` would make it; its body is what was committed."""
+    body = bytes(row["body"])
+    attributes = orjson.loads(body)
+    return OutboxRow(
+        seq=row["seq"],
+        migration_id=row["migration_id"],
+        exchange=row["exchange"],
+        routing_key=row["routing_key"],
+        message=Message(
+            body=body,
+            message_id=str(row["event_id"]),
+            type=row["routing_key"],
+            correlation_id=str(row["migration_id"]),
+            content_type=CONTENT_TYPE,
+            app_id="migrations",
+            timestamp=attributes["time"],
+        ),
+    )

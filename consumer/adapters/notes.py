@@ -1,0 +1,92 @@
+"""What one attempt of one migration must not forget, in the journal's table `facts`."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from consumer.adapters.postgres_errors import translated
+from consumer.errors import ClaimLost, RehomeError
+from consumer.model import Secret
+from consumer.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import asyncpg
+
+    from consumer.adapters.vault import Vault
+    from consumer.ports_engine import StepRow
+
+SQL = load("journal")
+log = logging.getLogger(__name__)
+
+
+class PostgresNotes:
+    """Notes port, bound to one run of one step: writing with an old token raises ClaimLost."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault, row: StepRow) -> None:
+        """State database, vault for secrets, and whose notes these are."""
+        self._pool = pool
+        self._vault = vault
+        self._row = row
+        self._key = (row.migration_id, row.attempt)
+
+    async def remember(self, name: str, value: Any) -> Any:
+        """See `Notes.remember`."""
+        kept = await self._keep(name, orjson.dumps(value).decode(), None)
+        return orjson.loads(kept["value"])
+
+    async def recall(self, name: str) -> Any:
+        """See `Notes.recall`."""
+        kept = await self._fetch(name)
+        return None if kept is None or kept["value"] is None else orjson.loads(kept["value"])
+
+    async def remember_secret(self, name: str, value: Secret) -> Secret:
+        """See `Notes.remember_secret`."""
+        kept = await self._keep(name, None, self._vault.lock(value.reveal(), self._context(name)))
+        return Secret(self._vault.unlock(kept["secret"], self._context(name)))
+
+    async def recall_secret(self, name: str) -> Secret | None:
+        """See `Notes.recall_secret`."""
+        kept = await self._fetch(name)
+        if kept is None or kept["secret"] is None:
+            return None
+        return Secret(self._vault.unlock(kept["secret"], self._context(name)))
+
+    async def progress(self, done: int, total: int) -> None:
+        """See `Notes.progress`."""
+        try:
+            with translated("state database"):
+                await self._pool.execute(SQL["progress"], *self._key, self._row.step, done, total)
+        except RehomeError as error:
+            log.debug("progress.lost error=%s", error)
+
+    async def begun(self) -> frozenset[str]:
+        """See `Notes.begun`."""
+        with translated("state database"):
+            return frozenset(row["step"] for row in await self._pool.fetch(SQL["begun"], *self._key))
+
+    async def seconds_per_step(self) -> Mapping[str, float]:
+        """See `Notes.seconds_per_step`."""
+        with translated("state database"):
+            rows = await self._pool.fetch(SQL["seconds_per_step"], *self._key)
+        return {row["step"]: round(row["seconds"], 3) for row in rows}
+
+    def _context(self, name: str) -> str:
+        """What a secret belongs to: copied to another row it cannot be read."""
+        return f"{self._row.migration_id}/{self._row.attempt}/{name}"
+
+    async def _keep(self, name: str, value: str | None, secret: bytes | None) -> Any:
+        with translated("state database"):
+            async with self._pool.acquire(timeout=30) as db, db.transaction():
+                if await db.fetchval(SQL["hold"], self._row.migration_id, self._row.token) is None:
+                    raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
+                await db.execute(SQL["remember"], *self._key, name, value, secret)
+                return await db.fetchrow(SQL["recall"], *self._key, name)
+
+    async def _fetch(self, name: str) -> Any:
+        with translated("state database"):
+            return await self._pool.fetchrow(SQL["recall"], *self._key, name)

@@ -1,0 +1,180 @@
+-- The journal's statements: migrations, steps, facts and the outbox, all in schema rehome.
+
+-- name: version
+-- The schema version that is there; NULL before the first.
+SELECT max(version) FROM rehome.schema_version;
+
+-- name: lock_schema
+-- Let one consumer at a time make or change our tables; ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('rehome.schema', 0));
+
+-- name: make_schema
+-- The schema, and the table that tells its version.
+CREATE SCHEMA IF NOT EXISTS rehome;
+CREATE TABLE IF NOT EXISTS rehome.schema_version (
+    version integer PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: set_version
+-- Note that a version's statements were applied.
+INSERT INTO rehome.schema_version (version) VALUES ($1);
+
+-- name: migration
+-- One migration.
+SELECT id, instance_id, attempt, state, past_return, trigger, note, created_at, updated_at, ended_at
+FROM rehome.migrations WHERE id = $1;
+
+-- name: open_of_instance
+-- The migration that holds an instance, if any.
+SELECT id FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL;
+
+-- name: open
+-- A new migration; nothing if it is there or if another one holds the instance.
+INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING;
+
+-- name: reopen
+-- The next attempt of a migration that was rolled back, unless another one holds the instance.
+UPDATE rehome.migrations AS m
+SET attempt = attempt + 1, state = 'open', past_return = false, ended_at = NULL, note = NULL, updated_at = now()
+WHERE id = $1 AND state = 'rolled_back'
+  AND NOT EXISTS (SELECT 1 FROM rehome.migrations o WHERE o.instance_id = m.instance_id AND o.ended_at IS NULL);
+
+-- name: step
+-- One step of one attempt, with the migration's present token.
+SELECT s.migration_id, s.attempt, s.step, s.state, s.runs, s.tries, s.dead, s.error, m.token
+FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
+
+-- name: take_token
+-- The next fencing token of a migration: whoever holds an older one can write no more.
+UPDATE rehome.migrations SET token = token + 1, updated_at = now() WHERE id = $1 RETURNING token;
+
+-- name: begin
+-- Count a run of a step; the fourth argument forgets earlier runs and tries.
+INSERT INTO rehome.steps AS s (migration_id, attempt, step, state, runs)
+VALUES ($1, $2, $3, 'running', 1)
+ON CONFLICT (migration_id, attempt, step) DO UPDATE
+SET state = 'running', runs = CASE WHEN $4 THEN 1 ELSE s.runs + 1 END,
+    tries = CASE WHEN $4 THEN 0 ELSE s.tries END, error = CASE WHEN $4 THEN NULL ELSE s.error END,
+    dead = s.dead AND NOT $4, next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL
+RETURNING migration_id, attempt, step, state, runs, tries, dead, error;
+
+-- name: hold
+-- Lock the migration's row if this token is still the newest; no row otherwise.
+SELECT id FROM rehome.migrations WHERE id = $1 AND token = $2 FOR UPDATE;
+
+-- name: finish_step
+-- The step is done.
+UPDATE rehome.steps SET state = 'done', error = NULL, next_try_at = NULL, done_at = now()
+WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+
+-- name: finish_migration
+-- The migration's new state; the fourth argument says whether it is over.
+UPDATE rehome.migrations
+SET state = $2, note = coalesce($3, note), updated_at = now(),
+    ended_at = CASE WHEN $4 THEN now() END, past_return = past_return OR $5
+WHERE id = $1;
+
+-- name: put
+-- An event into the outbox; one that is there already is sent again.
+INSERT INTO rehome.outbox (migration_id, event_id, exchange, routing_key, body)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (event_id) DO UPDATE SET sent_at = NULL, body = excluded.body;
+
+-- name: notify
+-- Wake the relays.
+SELECT pg_notify('rehome_outbox', $1::text);
+
+-- name: note_history
+-- A line of a migration's history.
+INSERT INTO rehome.history (migration_id, attempt, what, detail) VALUES ($1, $2, $3, $4);
+
+-- name: wait
+-- Why a step did not succeed, and in how many seconds it is tried again.
+UPDATE rehome.steps
+SET state = 'waiting', tries = tries + 1, error = $4, next_try_at = now() + make_interval(secs => $5)
+WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+
+-- name: fail_step
+-- The step has failed for good.
+UPDATE rehome.steps SET state = 'failed', tries = tries + 1, error = $4, next_try_at = NULL
+WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+
+-- name: buried
+-- The dead letter of a failed step is at the broker.
+UPDATE rehome.steps SET dead = true WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+
+-- name: remember
+-- Keep a fact unless one of that name is kept.
+INSERT INTO rehome.facts (migration_id, attempt, name, value, secret) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING;
+
+-- name: recall
+-- A fact of an attempt.
+SELECT value, secret FROM rehome.facts WHERE migration_id = $1 AND attempt = $2 AND name = $3;
+
+-- name: progress
+-- How far a long step is.
+UPDATE rehome.steps SET progress_done = $4, progress_total = $5
+WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+
+-- name: begun
+-- The steps of an attempt that were begun.
+SELECT step FROM rehome.steps WHERE migration_id = $1 AND attempt = $2;
+
+-- name: seconds_per_step
+-- Seconds from the first beginning to the end of each finished step of an attempt.
+SELECT step, extract(epoch FROM done_at - begun_at)::float8 AS seconds
+FROM rehome.steps WHERE migration_id = $1 AND attempt = $2 AND done_at IS NOT NULL ORDER BY done_at;
+
+-- name: unsent
+-- Migrations with unsent events, oldest first.
+SELECT migration_id FROM rehome.outbox WHERE sent_at IS NULL GROUP BY migration_id ORDER BY min(seq) LIMIT 500;
+
+-- name: oldest_unsent
+-- Age in seconds of the oldest unsent event; NULL when there is none.
+SELECT extract(epoch FROM now() - min(created_at))::float8 FROM rehome.outbox WHERE sent_at IS NULL;
+
+-- name: try_sending
+-- Let one relay at a time send a migration's events; ends with the transaction.
+SELECT pg_try_advisory_xact_lock(hashtextextended('rehome.outbox:' || $1::text, 0));
+
+-- name: unsent_of
+-- A migration's unsent events, in order.
+SELECT seq, migration_id, event_id, exchange, routing_key, body FROM rehome.outbox
+WHERE migration_id = $1 AND sent_at IS NULL ORDER BY seq;
+
+-- name: sent
+-- The broker has confirmed these.
+UPDATE rehome.outbox SET sent_at = now() WHERE seq = ANY($1::bigint[]);
+
+-- name: purge
+-- Forget events sent longer ago than this many seconds, a batch at a time.
+DELETE FROM rehome.outbox WHERE seq IN (
+    SELECT seq FROM rehome.outbox WHERE sent_at < now() - make_interval(secs => $1) LIMIT 1000
+);
+
+-- name: list
+-- Migrations, newest first, with their step at work or last; filtered by instance if given.
+SELECT m.id, m.instance_id, m.attempt, m.state, m.past_return, m.to_plan, m.note, m.created_at, m.updated_at,
+       m.ended_at, s.step, s.state AS step_state, s.tries, s.error, s.next_try_at, s.tried_at,
+       s.progress_done, s.progress_total
+FROM rehome.migrations m
+LEFT JOIN LATERAL (
+    SELECT * FROM rehome.steps s WHERE s.migration_id = m.id AND s.attempt = m.attempt
+    ORDER BY s.tried_at DESC, s.begun_at DESC LIMIT 1
+) s ON true
+WHERE $1::uuid IS NULL OR m.instance_id = $1 OR m.id = $1
+ORDER BY m.created_at DESC LIMIT $2;
+
+-- name: steps_of
+-- All steps of a migration, in the order they were begun.
+SELECT attempt, step, state, tries, error, next_try_at, begun_at, tried_at, done_at, dead,
+       progress_done, progress_total
+FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, begun_at;
+
+-- name: history
+-- A migration's history, oldest first.
+SELECT attempt, at, what, detail FROM rehome.history WHERE migration_id = $1 ORDER BY seq;

@@ -1,0 +1,67 @@
+-- Our own tables, in schema rehome. Made by the consumer at start, in order; a version is never changed,
+-- only followed by the next.
+
+-- name: v1
+-- Migrations, their steps, their facts, and the outbox.
+CREATE TABLE rehome.migrations (
+    id uuid PRIMARY KEY,
+    instance_id uuid NOT NULL,
+    attempt integer NOT NULL DEFAULT 1,
+    state text NOT NULL DEFAULT 'open',
+    past_return boolean NOT NULL DEFAULT false,
+    token bigint NOT NULL DEFAULT 0,
+    trigger bytea NOT NULL,
+    trigger_id uuid NOT NULL,
+    to_plan text NOT NULL,
+    note text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz
+);
+CREATE UNIQUE INDEX one_open_migration_per_instance ON rehome.migrations (instance_id) WHERE ended_at IS NULL;
+CREATE INDEX migrations_by_time ON rehome.migrations (created_at);
+CREATE TABLE rehome.steps (
+    migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    step text NOT NULL,
+    state text NOT NULL,
+    runs integer NOT NULL DEFAULT 0,
+    tries integer NOT NULL DEFAULT 0,
+    error text,
+    dead boolean NOT NULL DEFAULT false,
+    next_try_at timestamptz,
+    begun_at timestamptz NOT NULL DEFAULT now(),
+    tried_at timestamptz NOT NULL DEFAULT now(),
+    done_at timestamptz,
+    progress_done bigint,
+    progress_total bigint,
+    PRIMARY KEY (migration_id, attempt, step)
+);
+CREATE TABLE rehome.facts (
+    migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    name text NOT NULL,
+    value jsonb,
+    secret bytea,
+    PRIMARY KEY (migration_id, attempt, name)
+);
+CREATE TABLE rehome.outbox (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    event_id uuid NOT NULL UNIQUE,
+    exchange text NOT NULL,
+    routing_key text NOT NULL,
+    body bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    sent_at timestamptz
+);
+CREATE INDEX outbox_unsent ON rehome.outbox (migration_id, seq) WHERE sent_at IS NULL;
+CREATE TABLE rehome.history (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    what text NOT NULL,
+    detail text
+);
+CREATE INDEX history_by_migration ON rehome.history (migration_id, seq);

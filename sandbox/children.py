@@ -83,8 +83,7 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal; a child that has ended is left in peace."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        send_signal(self.process, number)
 
     def freeze(self) -> None:
         """Stop it in its tracks (SIGSTOP): connections stay open, nothing answers."""
@@ -126,6 +125,17 @@ class ChildEndedError(Exception):
 
 class CommandFailedError(Exception):
     """A short command exited with an error; the text names the command and holds its output's end."""
+
+
+def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a child that has not ended.
+
+    Not by its own ``send_signal``: that may collect the exit code before asyncio's watcher does, which then
+    reports 255.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def children_of(pid: int) -> list[int]:
@@ -181,7 +191,7 @@ async def run(
         raise TimeoutError(f"{program} did not end within {limit} s") from error
     finally:
         if process.returncode is None:
-            process.kill()
+            send_signal(process, signal.SIGKILL)
             await process.wait()
     if process.returncode != 0:
         told = (errors or output).decode(errors="replace").strip().splitlines()[-_LINES_IN_ERRORS:]

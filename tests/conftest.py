@@ -1,0 +1,124 @@
+"""Real servers for the tests: private, on loopback, started when the first test asks, gone at the end."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from sandbox.broker import BrokerNode
+from sandbox.databases import drop_database
+from sandbox.platform_db import Platform, create_platform
+from sandbox.pool import add_odoo_tenant, start_odoo_pool
+from sandbox.postgres import Cluster
+from sandbox.scratch import remove_scratch_directory, scratch_directory
+from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+
+_RABBITMQ = Path(__file__).parent.parent / "rabbitmq"
+
+
+class TinyTenantFactory(Protocol):
+    """Makes tiny tenants on a server, the session's first by default; they are dropped after the test."""
+
+    async def __call__(self, *, on: Cluster | None = None, large_object: bool = True) -> Tenant: ...
+
+
+class OdooTenantFactory(Protocol):
+    """Makes tenants with Odoo's demonstration data on `odoo_pool`; they are dropped after the test."""
+
+    async def __call__(self) -> Tenant: ...
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A directory for servers: pytest's own is closed to user postgres."""
+    directory = scratch_directory("rehome-tests")
+    yield directory
+    remove_scratch_directory(directory)
+
+
+@pytest.fixture(scope="session")
+async def pg(scratch: Path) -> AsyncIterator[Cluster]:
+    """A running PostgreSQL server."""
+    cluster = await Cluster.create(scratch / "pg", password=nasty_password())
+    await cluster.start()
+    yield cluster
+    await cluster.destroy()
+
+
+@pytest.fixture(scope="session")
+async def second_pg(scratch: Path) -> AsyncIterator[Cluster]:
+    """Another one, as a dedicated server."""
+    cluster = await Cluster.create(scratch / "second_pg", password=nasty_password())
+    await cluster.start()
+    yield cluster
+    await cluster.destroy()
+
+
+@pytest.fixture(scope="session")
+async def odoo_pool(scratch: Path) -> AsyncIterator[Cluster]:
+    """A running PostgreSQL server that tenants with Odoo's data are quickly made on."""
+    cluster = await start_odoo_pool(scratch / "odoo_pool", [], password=nasty_password())
+    yield cluster
+    await cluster.destroy()
+
+
+@pytest.fixture(scope="session")
+async def broker(scratch: Path) -> AsyncIterator[BrokerNode]:
+    """A running RabbitMQ node with the project's topology; user guest may do everything."""
+    node = await BrokerNode.create(
+        scratch / "broker",
+        definitions=_RABBITMQ / "definitions.json",
+        conf=_RABBITMQ / "rabbitmq.conf",
+    )
+    await node.start()
+    yield node
+    await node.destroy()
+
+
+@pytest.fixture(scope="module")
+async def platform(pg: Cluster) -> AsyncIterator[Platform]:
+    """The platform's databases on `pg`, new for each test module."""
+    suffix = secrets.token_hex(4)
+    platform = await create_platform(
+        pg,
+        password=nasty_password(),
+        instance_database=f"instance_{suffix}",
+        billing_database=f"billing_{suffix}",
+    )
+    yield platform
+    await drop_database(pg, platform.instance_database)
+    await drop_database(pg, platform.billing_database)
+
+
+@pytest.fixture
+async def tiny_tenant(pg: Cluster) -> AsyncIterator[TinyTenantFactory]:
+    """Makes tiny tenants."""
+    made: list[tuple[Cluster, Tenant]] = []
+
+    async def make(*, on: Cluster | None = None, large_object: bool = True) -> Tenant:
+        tenant = Tenant(f"tiny_{secrets.token_hex(4)}")
+        made.append((on or pg, tenant))
+        await create_tiny_tenant(on or pg, tenant, large_object=large_object)
+        return tenant
+
+    yield make
+    for cluster, tenant in made:
+        await drop_database(cluster, tenant.database)
+
+
+@pytest.fixture
+async def odoo_tenant(odoo_pool: Cluster) -> AsyncIterator[OdooTenantFactory]:
+    """Makes tenants with Odoo's demonstration data."""
+    made: list[Tenant] = []
+
+    async def make() -> Tenant:
+        tenant = Tenant(f"odoo_{secrets.token_hex(4)}")
+        made.append(tenant)
+        await add_odoo_tenant(odoo_pool, tenant)
+        return tenant
+
+    yield make
+    for tenant in made:
+        await drop_database(odoo_pool, tenant.database)

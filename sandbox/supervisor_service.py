@@ -86,14 +86,9 @@ class ManagedService:
 
     async def _start_task(self) -> None:
         self._forget_old_tasks()
-        task = await Task.start(
-            self.record.spec,
-            self.record.template_version,
-            logs=self._logs,
-            cpus=self._cpus,
-            ended=self._task_ended,
-        )
+        task = Task(self.record.spec, self.record.template_version, self._logs)
         self._tasks.append(task)
+        await task.launch(cpus=self._cpus, ended=self._task_ended)
         if self._replacing:
             self._replacing = False
             self.record.version += 1

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from sandbox.children import Child, tail
@@ -24,76 +24,66 @@ _KILLED_BY_SIGNAL = 128
 
 
 class Task:
-    """A task of a service, from its start to long after its end.
+    """A task of a service, from the decision to start it to long after its end.
 
     Attributes:
         template_version: version of the definition that it was made from.
+        running: true from the first moment on, so that no process is ever missing among the tasks.
         stopping: whether it was asked to end.
         replaced: whether it was asked to end to make room for its successor.
         error: why it could not be started at all.
     """
 
-    def __init__(self, spec: Spec, template_version: int, log: Path) -> None:
-        self.id = log.stem
+    def __init__(self, spec: Spec, template_version: int, logs: Path) -> None:
+        self.id = uuid4().hex
         self.template_version = template_version
+        self.running = True
         self.stopping = False
         self.replaced = False
         self.error: str | None = None
-        self.log = log
+        self.log = logs / f"{self.id}.log"
         self._spec = spec
         self._child: Child | None = None
         self._started_at = datetime.now(UTC)
         self._ended_at: datetime | None = None
-        self._ends: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
 
-    @classmethod
-    async def start(
-        cls,
-        spec: Spec,
-        template_version: int,
-        *,
-        logs: Path,
-        cpus: float,
-        ended: Callable[[Task], None],
-    ) -> Self:
-        """Start a task; what the node cannot run at all becomes a task that has ended with an `error`.
+    async def launch(self, *, cpus: float, ended: Callable[[Task], None]) -> None:
+        """Start its process; what the node cannot run at all has ended at once, with an `error`.
 
         Args:
-            spec: what to run.
-            template_version: version of the definition.
-            logs: directory for its log file.
             cpus: cores of this node.
             ended: called when it has ended.
         """
-        task = cls(spec, template_version, logs / f"{uuid4().hex}.log")
-        task.log.touch(mode=0o600)
-        task.error = _rejection(spec, cpus)
-        if task.error is None:
-            child = await Child.start(
-                f"task of {spec.name}", spec.command, log=task.log, env=_environment(spec)
-            )
-            task._child = child
-            task._ends.append(asyncio.create_task(task._watch(child, ended)))
-        else:
-            task._ended_at = datetime.now(UTC)
-            ended(task)
-        return task
-
-    @property
-    def running(self) -> bool:
-        """Whether its process lives."""
-        return self._ended_at is None
+        self.log.touch(mode=0o600)
+        self.error = _rejection(self._spec, cpus)
+        if self.error is None:
+            try:
+                self._child = await Child.start(
+                    f"task of {self._spec.name}",
+                    self._spec.command,
+                    log=self.log,
+                    env=_environment(self._spec),
+                )
+            except OSError as error:
+                self.error = f"cannot start a process: {error}"
+        if self._child is None:
+            self._end(ended)
+            return
+        self._background.append(asyncio.create_task(self._watch(self._child, ended)))
+        if self.stopping:
+            self._begin_to_end(self._child)
 
     def stop(self, *, replaced: bool) -> None:
         """Ask it to end: SIGTERM now, SIGKILL after the grace of its own definition."""
         self.stopping = True
         self.replaced = replaced
         if self._child is not None and self.running:
-            self._ends.append(asyncio.create_task(self._end(self._child)))
+            self._begin_to_end(self._child)
 
     async def ended(self) -> None:
         """Return when its process is gone."""
-        await asyncio.gather(*self._ends)
+        await asyncio.gather(*self._background)
 
     def view(self) -> dict[str, Any]:
         """The task as it goes over HTTP; a process that a signal ended has exit code 128 + signal."""
@@ -116,11 +106,18 @@ class Task:
         # A container ends whole: what its main process left behind in its session goes too.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
+        self._end(ended)
+
+    def _begin_to_end(self, child: Child) -> None:
+        self._background.append(asyncio.create_task(self._terminate(child)))
+
+    async def _terminate(self, child: Child) -> None:
+        await child.stop(limit=self._spec.stop_grace_seconds)
+
+    def _end(self, ended: Callable[[Task], None]) -> None:
+        self.running = False
         self._ended_at = datetime.now(UTC)
         ended(self)
-
-    async def _end(self, child: Child) -> None:
-        await child.stop(limit=self._spec.stop_grace_seconds)
 
 
 def _environment(spec: Spec) -> dict[str, str]:

@@ -232,3 +232,7 @@ class Journal(Protocol):
     async def unsent(self) -> list[UUID]:
         """Migrations with unsent events, oldest first."""
         ...
+
+    async def purge(self, keep: timedelta) -> None:
+        """Forget events sent longer ago than `keep`, at most a thousand."""
+        ...

@@ -1,0 +1,189 @@
+"""Settings: the only file that reads the environment (prefix REHOME_; `.env` is read in development)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from consumer.errors import SettingsError
+from consumer.model import Policy
+from consumer.saga import TIERS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PREFIX: Final = "REHOME_"
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What this deployment is like. Every field is the environment variable REHOME_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    amqp_url: SecretStr = Field(description="RabbitMQ, amqp:// or amqps://, with the virtual host.")
+    platform_dsn: SecretStr = Field(description="The platform's database `instance`.")
+    billing_dsn: SecretStr | None = Field(
+        None, description="Billing's database; needed when events carry no entitlements."
+    )
+    state_dsn: SecretStr | None = Field(
+        None, description="Where schema `rehome` lives; default: REHOME_PLATFORM_DSN."
+    )
+    database_service_url: str = Field(description="database-service, http:// or https://.")
+    data_root: Path = Field(description="Directory of the instances' directories on the shared storage.")
+    backup_root: Path = Field(description="Directory for backups; room for the largest database.")
+    secret_key: SecretStr | None = Field(None, description="Key for secrets at rest, 16 characters or more.")
+    secret_key_file: Path | None = Field(
+        None, description="File that holds the key, instead of REHOME_SECRET_KEY."
+    )
+
+    runtime: Literal["swarm", "process"] = Field("swarm", description="What runs the instances.")
+    docker_host: str | None = Field(
+        None,
+        validation_alias=AliasChoices("docker_host", "DOCKER_HOST"),
+        description="DOCKER_HOST, as Docker's own tools read it; default: the local engine.",
+    )
+    process_manager_url: str | None = Field(
+        None, description="The process manager, for REHOME_RUNTIME=process."
+    )
+    pg_bin: Path | None = Field(None, description="Directory of pg_dump and pg_restore; default: PATH.")
+    host_map: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Addresses for names that do not resolve here: name=address[:port],... (empty in production).",
+    )
+
+    jobs: int = Field(4, ge=1, le=64, description="Parallel jobs of one dump, restore or verification.")
+    workers: int = Field(
+        2, ge=1, le=32, description="Deliveries of one step handled at a time by one consumer."
+    )
+    dumps_per_server: int = Field(2, ge=1, le=32, description="Dumps at a time from one source server.")
+    provision_timeout: Positive = Field(600.0, description="Seconds database-service may take.")
+    fence_timeout: Positive = Field(60.0, description="Seconds ending the tenant's connections may take.")
+    start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
+    stop_margin: Positive = Field(
+        30.0, description="Seconds granted beyond a service's own stop grace period."
+    )
+    grace: Positive = Field(20.0, description="Seconds a running step may take to end at shutdown.")
+    room_factor: Positive = Field(
+        1.2, description="Free bytes wanted for a backup, times the database's size."
+    )
+    retention_days: Positive = Field(
+        7.0, description="Days the fenced source is kept after a completed move."
+    )
+    longest_retry: str | None = Field(
+        None, description="A delay that replaces longer ones, such as 1s; for tests."
+    )
+    backup_filestore: bool = Field(default=False, description="Archive the filestore beside the backup.")
+
+    log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    http_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of /health and /metrics; default: none."
+    )
+    http_host: str = Field("0.0.0.0", description="Address that port listens on.")  # noqa: S104 - in a container
+
+    @field_validator("host_map", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """`a=10.0.0.1,b=10.0.0.2:5433` as a mapping."""
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not name.strip() or not address.strip() for name, _, address in pairs):
+            raise ValueError("write it as name=address[:port],name=address[:port]")
+        return {name.strip(): address.strip() for name, _, address in pairs}
+
+    @field_validator("longest_retry")
+    @classmethod
+    def _known_tier(cls, value: str | None) -> str | None:
+        if value is not None and value not in TIERS:
+            raise ValueError(f"there is no such delay; choose one of {', '.join(TIERS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _runtime_has_its_address(self) -> Self:
+        if self.runtime == "process" and not self.process_manager_url:
+            raise ValueError("REHOME_RUNTIME=process needs REHOME_PROCESS_MANAGER_URL")
+        return self
+
+    @property
+    def state(self) -> str:
+        """DSN of the state database."""
+        return (self.state_dsn or self.platform_dsn).get_secret_value()
+
+    def key(self) -> str:
+        """The key for secrets at rest.
+
+        Raises:
+            SettingsError: neither setting is there, or the file cannot be read.
+        """
+        if self.secret_key is not None:
+            return self.secret_key.get_secret_value()
+        if self.secret_key_file is None:
+            raise SettingsError(
+                "REHOME_SECRET_KEY is missing (or REHOME_SECRET_KEY_FILE): 16 random characters or more"
+            )
+        try:
+            return self.secret_key_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"REHOME_SECRET_KEY_FILE: {error}") from error
+
+    def policy(self) -> Policy:
+        """What steps decide by."""
+        return Policy(
+            fence_limit=timedelta(seconds=self.fence_timeout),
+            room_factor=self.room_factor,
+            retention=timedelta(days=self.retention_days),
+        )
+
+
+ALL: Final = frozenset(Settings.model_fields)
+
+
+def read_settings(*, needed: Collection[str] = ALL) -> Settings:
+    """The settings from the environment.
+
+    Args:
+        needed: fields the command at hand uses; what others lack is filled with a harmless placeholder,
+            so that `rehome topology check` does not ask for a data root.
+
+    Raises:
+        SettingsError: one line that names the setting that is missing or wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        missing = {str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"}
+        spare: dict[str, Any] = {name: _PLACEHOLDERS[name] for name in missing if name not in needed}
+    try:
+        return Settings(**spare)
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_complaint(item) for item in error.errors(include_input=False))
+        ) from None
+
+
+_PLACEHOLDERS: Final[dict[str, str]] = {
+    "amqp_url": "amqp://localhost/migration",
+    "platform_dsn": "postgresql://localhost/instance",
+    "database_service_url": "http://localhost",
+    "data_root": "/nonexistent",
+    "backup_root": "/nonexistent",
+}
+
+
+def _complaint(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    name = f"{PREFIX}{where.upper()}" if where and not where.isupper() else where
+    if item["type"] == "missing":
+        described = Settings.model_fields[where].description or ""
+        return f"{name} is missing: {described}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message

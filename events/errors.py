@@ -10,7 +10,7 @@ class EventError(Exception):
     """Base of everything that the contract raises."""
 
 
-class Undecodable(EventError):  # noqa: N818 - says what the bytes are, as the word is used
+class Undecodable(EventError):
     """The bytes are not a valid event: the text names what is wrong, and never repeats the input."""
 
 

@@ -1,0 +1,110 @@
+"""What we read: everything that the schema allows others to send is accepted."""
+
+import contextlib
+import copy
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import jsonschema
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.catalog import CATALOG
+from events.envelope import CONTENT_TYPE, decode
+from events.errors import Undecodable
+from events.schema import Schema, golden, load
+
+SCHEMA = load("plan.upgraded", 1)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
+CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+ANYTHING = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.lists(st.text(CHARACTERS), max_size=2)
+)
+TIMES = st.builds(
+    lambda when, offset: when.replace(tzinfo=timezone(timedelta(minutes=offset))).isoformat(),
+    st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)),  # noqa: DTZ001 - the zone is put on afterwards
+    st.integers(-12 * 60, 14 * 60),
+)
+FORMATS = {"uuid": st.uuids().map(str), "date-time": TIMES}
+
+
+def texts(node: Schema) -> st.SearchStrategy[str]:
+    if "format" in node:
+        return FORMATS[node["format"]]
+    if "minLength" in node:
+        return st.text(CHARACTERS, min_size=node["minLength"], max_size=node["maxLength"])
+    return st.from_regex(re.compile(node["pattern"], re.ASCII), fullmatch=True)
+
+
+def values(node: Schema) -> st.SearchStrategy[Any]:
+    """Values that a schema allows, of the keywords that the schema of `plan.upgraded` uses."""
+    if "$ref" in node:
+        return values(SCHEMA["$defs"][node["$ref"].rpartition("/")[2]])
+    if "anyOf" in node:
+        return st.one_of([values(branch) for branch in node["anyOf"]])
+    if "const" in node or "enum" in node:
+        return st.sampled_from(node.get("enum") or [node["const"]])
+    if node["type"] == "object":
+        return objects(node)
+    scalars: dict[str, st.SearchStrategy[Any]] = {
+        "null": st.none(),
+        "integer": st.integers(node.get("minimum"), node.get("maximum")),
+        "number": st.floats(0, 10_000, exclude_min=True, exclude_max=True),
+    }
+    return scalars[node["type"]] if node["type"] in scalars else texts(node)
+
+
+def objects(node: Schema) -> st.SearchStrategy[Any]:
+    fields = {name: values(field) for name, field in node["properties"].items()}
+    required = {name: fields.pop(name) for name in node.get("required", ())}
+    unknown = st.dictionaries(st.sampled_from(["coupon", "x", "data2"]), ANYTHING, max_size=2)
+    known = st.fixed_dictionaries(required, optional=fields)
+    return st.builds(lambda more, told: {**more, **told}, unknown, known)
+
+
+@settings(max_examples=100, deadline=None)
+@given(values(SCHEMA))
+def test_everything_that_the_schema_of_an_upgrade_allows_is_read(event: dict[str, Any]) -> None:
+    event["subject"] = event["data"]["instance_id"]
+    VALIDATOR.validate(event)
+    assert decode(orjson.dumps(event), CONTENT_TYPE).type == "plan.upgraded"
+
+
+HOSTILE = st.sampled_from(
+    ["", "\0", "'; DROP TABLE instances; --", "../../etc/passwd", "%s%n", "\n", "\u202e", "9" * 5000]
+)
+JSON = st.recursive(
+    ANYTHING | HOSTILE | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(CATALOG)),
+    where=st.integers(0, 100),
+    value=JSON,
+    headers=st.dictionaries(st.text(), JSON),
+)
+def test_whatever_is_sent_is_read_or_refused_and_nothing_else_happens(
+    kind: str, where: int, value: object, headers: dict[str, object]
+) -> None:
+    event = copy.deepcopy(golden(kind, 1, "valid")["full"])
+    places = [(owner, name) for owner in (event, event["data"]) for name in owner]
+    owner, name = places[where % len(places)]
+    owner[name] = value
+    for body in (orjson.dumps(event), orjson.dumps(value), orjson.dumps(event)[:where]):
+        with contextlib.suppress(Undecodable):
+            decode(body, CONTENT_TYPE, headers)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(), st.none() | st.text(), st.dictionaries(st.text(), st.binary() | st.text()))
+def test_random_bytes_are_refused_and_nothing_else_happens(
+    body: bytes, content_type: str | None, headers: dict[str, object]
+) -> None:
+    with contextlib.suppress(Undecodable):
+        decode(body, content_type, {**headers, "ce-specversion": "1.0", "ce-type": "plan.upgraded"})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,24 +10,11 @@ import asyncpg
 import httpx
 import pytest
 
-from sandbox.accounts import scratch_directory
 from sandbox.database_service import DatabaseService, Switches
 from sandbox.net import free_port
-from sandbox.platform_db import Platform, create_platform
-from sandbox.postgres import Cluster
+from sandbox.platform_db import Platform
 
 PROVISION = "/api/database/provision-dedicated"
-
-
-@pytest.fixture(scope="module")
-async def platform() -> AsyncIterator[Platform]:
-    cluster = await Cluster.create(scratch_directory("rehome-test") / "platform", password="platform")
-    try:
-        await cluster.start()
-        yield await create_platform(cluster, password="consumer")
-    finally:
-        await cluster.destroy()
-        cluster.directory.parent.rmdir()
 
 
 class Caller:
@@ -42,23 +30,23 @@ class Caller:
         return await self.http.post(PROVISION, json={**body, **changes})
 
     async def row(self, server_id: str) -> asyncpg.Record | None:
-        async with self.platform.cluster.connect("instance") as connection:
+        async with self.platform.cluster.connect(self.platform.instance_database) as connection:
             return await connection.fetchrow("SELECT * FROM db_servers WHERE id = $1", UUID(server_id))
 
     async def rows(self, instance_id: str) -> list[asyncpg.Record]:
-        async with self.platform.cluster.connect("instance") as connection:
+        async with self.platform.cluster.connect(self.platform.instance_database) as connection:
             return await connection.fetch(
                 "SELECT * FROM db_servers WHERE dedicated_to_instance_id = $1", UUID(instance_id)
             )
 
 
 @pytest.fixture
-async def caller(platform: Platform) -> AsyncIterator[Caller]:
-    directory = scratch_directory("rehome-test")
-    service = DatabaseService(directory, platform.cluster.dsn("instance"))
+async def caller(platform: Platform, scratch: Path) -> AsyncIterator[Caller]:
+    directory = scratch / "dedicated"
+    service = DatabaseService(directory, platform.cluster.dsn(platform.instance_database))
     async with service.serving(free_port()) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
         yield Caller(service, http, platform)
-    directory.rmdir()
+    assert list(directory.iterdir()) == []
 
 
 async def connects(row: asyncpg.Record, *, user: str | None = None, password: str | None = None) -> str:

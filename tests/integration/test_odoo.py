@@ -8,31 +8,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.accounts import scratch_directory
 from sandbox.net import wait_until
 from sandbox.postgres import Cluster
-from sandbox.tenants import Tenant, create_odoo_tenant
 from sandbox.writers import Writers
+from tests.conftest import OdooTenantFactory
 from tests.support.odoo import LIMIT, OdooInstance
-
-TENANT = Tenant("shop")
-
-
-@pytest.fixture(scope="module")
-async def pool() -> AsyncIterator[Cluster]:
-    cluster = await Cluster.create(scratch_directory("rehome-test") / "pool", password="pool")
-    try:
-        await cluster.start()
-        await create_odoo_tenant(cluster, TENANT)
-        yield cluster
-    finally:
-        await cluster.destroy()
-        cluster.directory.parent.rmdir()
 
 
 @pytest.fixture
-async def instance(tmp_path: Path, pool: Cluster) -> AsyncIterator[OdooInstance]:
-    instance = OdooInstance(tmp_path, pool, TENANT)
+async def instance(
+    tmp_path: Path, odoo_pool: Cluster, odoo_tenant: OdooTenantFactory
+) -> AsyncIterator[OdooInstance]:
+    instance = OdooInstance(tmp_path, odoo_pool, await odoo_tenant())
     instance.write_conf()
     yield instance
     await instance.close()
@@ -43,7 +30,7 @@ async def test_it_serves_what_odoo_serves_and_keeps_three_connections(instance: 
     health = await instance.http.get("/web/health")
     assert (health.status_code, health.json()) == (200, {"status": "pass"})
     assert (await instance.http.get("/web/login")).status_code == 200
-    assert await instance.connections() == ["postgres", "shop", "shop"]
+    assert await instance.connections() == sorted(["postgres", *2 * [instance.tenant.database]])
 
 
 async def test_it_tells_the_facts_that_a_move_must_keep(instance: OdooInstance) -> None:
@@ -51,9 +38,9 @@ async def test_it_tells_the_facts_that_a_move_must_keep(instance: OdooInstance) 
     facts = (await instance.http.get("/facts")).json()
     assert facts["users"] == 6
     assert facts["partners"] >= 42
-    assert facts["database_uuid"] == TENANT.uuid
+    assert facts["database_uuid"] == instance.tenant.uuid
     assert (facts["db_host"], facts["db_port"]) == (instance.pool.host, instance.pool.port)
-    assert (facts["db_name"], facts["db_user"]) == (TENANT.database, TENANT.role)
+    assert (facts["db_name"], facts["db_user"]) == (instance.tenant.database, instance.tenant.role)
 
 
 async def test_a_partner_is_committed_when_its_creation_is_answered(instance: OdooInstance) -> None:
@@ -61,7 +48,7 @@ async def test_a_partner_is_committed_when_its_creation_is_answered(instance: Od
     answer = await instance.http.post("/partners", json={"name": "Azure's café", "token": "t-1"})
     await process.kill()
     assert answer.status_code == 201
-    async with instance.pool.connect(TENANT.database) as connection:
+    async with instance.pool.connect(instance.tenant.database) as connection:
         row = await connection.fetchrow("SELECT id, name, autopost_bills FROM res_partner WHERE ref = 't-1'")
     assert answer.json() == {"id": row and row["id"], "token": "t-1"}
     assert row is not None
@@ -107,9 +94,9 @@ async def test_a_first_boot_writes_odoo_conf_from_the_environment(instance: Odoo
         ODOO_SKIP_BOOTSTRAP="no",
         ODOO_DATABASE_HOST=instance.pool.host,
         ODOO_DATABASE_PORT_NUMBER=str(instance.pool.port),
-        ODOO_DATABASE_NAME=TENANT.database,
-        ODOO_DATABASE_USER=TENANT.role,
-        ODOO_DATABASE_PASSWORD=TENANT.password,
+        ODOO_DATABASE_NAME=instance.tenant.database,
+        ODOO_DATABASE_USER=instance.tenant.role,
+        ODOO_DATABASE_PASSWORD=instance.tenant.password,
     )
     assert (await instance.http.get("/web/health")).status_code == 200
     assert "[options]" in instance.conf.read_text()
@@ -140,24 +127,26 @@ async def test_without_its_database_it_exits_with_1_and_keeps_the_servers_words(
     code, said = await instance.ends()
     assert code == 1
     assert (
-        f"cannot connect to shop on {instance.pool.host}:{instance.pool.port} as shop after 3 tries" in said
+        f"cannot connect to {instance.tenant.database} on {instance.pool.host}:{instance.pool.port} "
+        f"as {instance.tenant.role} after 3 tries" in said
     )
-    assert 'password authentication failed for user "shop"' in said
+    assert f'password authentication failed for user "{instance.tenant.role}"' in said
     assert "wrong password" not in said
 
 
 async def test_a_lost_database_is_unhealthy_and_comes_back_by_itself(instance: OdooInstance) -> None:
     await instance.start()
     async with instance.pool.connect() as connection:
-        await connection.execute("ALTER ROLE shop NOLOGIN")
+        await connection.execute(f"ALTER ROLE {instance.tenant.role} NOLOGIN")
         await connection.fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1",
+            instance.tenant.role,
         )
     await instance.wait_connections(0)
     assert (await instance.http.get("/web/health")).status_code == 503
     assert (await instance.http.get("/web/login")).status_code == 500
     async with instance.pool.connect() as connection:
-        await connection.execute("ALTER ROLE shop LOGIN")
+        await connection.execute(f"ALTER ROLE {instance.tenant.role} LOGIN")
 
     async def healthy() -> bool:
         return (await instance.http.get("/web/health")).status_code == 200
@@ -174,7 +163,7 @@ async def test_sigterm_lets_a_running_request_finish_and_closes_the_connections(
     instance: OdooInstance,
 ) -> None:
     process = await instance.start()
-    async with instance.pool.connect(TENANT.database) as blocker:
+    async with instance.pool.connect(instance.tenant.database) as blocker:
         async with blocker.transaction():
             await blocker.execute("LOCK TABLE res_partner IN ACCESS EXCLUSIVE MODE")
             request = asyncio.create_task(
@@ -195,7 +184,8 @@ async def test_sigterm_lets_a_running_request_finish_and_closes_the_connections(
 async def _waits_for_lock(instance: OdooInstance) -> bool:
     async with instance.pool.connect() as connection:
         waiting = await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop' AND wait_event_type = 'Lock'"
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'",
+            instance.tenant.role,
         )
     return bool(waiting)
 
@@ -256,7 +246,7 @@ async def test_writers_survive_downtime_and_every_confirmed_write_is_there_once(
         await first.kill()
         await instance.start()
         await writers.wait_acknowledged(20)
-    check = await writers.verify_writes(TENANT.dsn(instance.pool))
+    check = await writers.verify_writes(instance.tenant.dsn(instance.pool))
     assert check.ok
     assert check.acknowledged == len(writers.acknowledged) >= 40
     assert len(writers.boots) == 2
@@ -269,12 +259,12 @@ async def test_a_lost_and_a_repeated_write_are_found(instance: OdooInstance) -> 
     async with Writers(instance.url) as writers:
         await writers.wait_acknowledged(3)
     lost, repeated = writers.acknowledged[:2]
-    async with instance.pool.connect(TENANT.database) as connection:
+    async with instance.pool.connect(instance.tenant.database) as connection:
         await connection.execute("DELETE FROM res_partner WHERE ref = $1", lost)
         await connection.execute(
             "INSERT INTO res_partner (name, type, autopost_bills, ref) VALUES ('x', 'contact', 'ask', $1)",
             repeated,
         )
-    check = await writers.verify_writes(TENANT.dsn(instance.pool))
+    check = await writers.verify_writes(instance.tenant.dsn(instance.pool))
     assert not check.ok
     assert (check.missing, check.repeated) == ((lost,), (repeated,))

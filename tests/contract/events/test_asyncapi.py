@@ -1,0 +1,67 @@
+"""The AsyncAPI document: valid by the official schema, and the catalogue's."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from events.asyncapi import FILE, generate, render
+from events.catalog import CATALOG, EventType
+
+OFFICIAL = Path(__file__).parent / "asyncapi" / "asyncapi-3.0.0.json"
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """The committed document, as a tool reads it."""
+    read: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    return read
+
+
+def test_the_committed_document_is_that_of_the_catalogue() -> None:
+    assert FILE.read_text() == render(generate())
+
+
+def test_what_is_written_as_yaml_is_read_as_it_was_meant(document: dict[str, Any]) -> None:
+    assert document == generate()
+
+
+def test_the_document_is_valid_by_the_official_schema(document: dict[str, Any]) -> None:
+    jsonschema.Draft7Validator(json.loads(OFFICIAL.read_text())).validate(document)
+
+
+def test_the_official_schema_notices_a_mistake(document: dict[str, Any]) -> None:
+    spoilt = {**document, "operations": {"x": {"action": "shout", "channel": {"$ref": "#/channels/x"}}}}
+    assert not jsonschema.Draft7Validator(json.loads(OFFICIAL.read_text())).is_valid(spoilt)
+
+
+@pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.type)
+def test_every_type_has_a_channel_that_says_who_publishes_and_who_reads(
+    entry: EventType, document: dict[str, Any]
+) -> None:
+    channel = document["channels"][entry.type]
+    assert channel["address"] == entry.type
+    assert channel["bindings"]["amqp"]["exchange"]["name"] == entry.exchange
+    assert channel["x-published-by"] == entry.published_by
+    assert channel["x-readers"] == list(entry.readers)
+
+
+def references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        here = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return here + [found for value in node.values() for found in references(value)]
+    return [found for item in node for found in references(item)] if isinstance(node, list) else []
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in references(document):
+        if reference.startswith("#/"):
+            target: Any = document
+            for part in reference.removeprefix("#/").split("/"):
+                target = target[part]
+        else:
+            assert (files("events") / reference.removeprefix("./")).is_file()

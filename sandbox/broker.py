@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from sandbox.broker_files import GUEST, VHOST, BrokerUser, environment, lay_out
-from sandbox.children import Child, run
+from sandbox.broker_files import GUEST, VHOST, BrokerUser, environment, first_errors, lay_out
+from sandbox.children import Child, ChildEndedError, run
 from sandbox.net import LOOPBACK, accepts_connections, free_port, give_back_port, wait_until
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
@@ -84,6 +84,11 @@ class BrokerNode:
         return self._started().pid
 
     @property
+    def pids(self) -> list[int]:
+        """The pids of the node's Erlang machine and its port mapper, of those that live."""
+        return [child.pid for child in (self._node, self._port_mapper) if child is not None and child.alive]
+
+    @property
     def running(self) -> bool:
         """Whether the node's process lives."""
         return self._node is not None and self._node.alive
@@ -99,12 +104,13 @@ class BrokerNode:
         """Start the node and wait until it speaks AMQP: its definitions are loaded by then.
 
         Raises:
-            ChildEndedError: it ended instead of starting; holds the end of its log.
+            ChildEndedError: it ended instead of starting; holds its first errors.
             TimeoutError: it was not ready within ``limit`` seconds.
         """
         if self.running:
             return
         await self._start_port_mapper()
+        logged = len(self._log_text())
         node = await Child.start(
             f"RabbitMQ node {self.name} on port {self.port}",
             [_PROGRAMS / "rabbitmq-server", "-noinput"],
@@ -115,7 +121,9 @@ class BrokerNode:
         self._node = node
 
         async def ready() -> bool:
-            node.require_alive()
+            if not node.alive:
+                errors = first_errors(self._log_text()[logged:])
+                raise ChildEndedError(f"{node.name} ended instead of starting; {self.log} says:\n{errors}")
             return await _speaks_amqp(self.port)
 
         await wait_until(ready, what=f"{node.name} to speak AMQP", limit=limit, pause=0.1)
@@ -171,6 +179,9 @@ class BrokerNode:
         for queue in queues.values():
             queue["arguments"] = {name: value for name, _, value in queue["arguments"]}
         return queues
+
+    def _log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def _environment(self) -> dict[str, str]:

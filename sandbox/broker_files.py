@@ -20,6 +20,7 @@ _OWN_SETTINGS = (
     "load_definitions",
     "definitions.",
     "management.",
+    "prometheus.",
     "log.",
     "cluster_formation.",
 )
@@ -80,6 +81,8 @@ def environment(
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(directory / "home"),
         "LANG": "C.UTF-8",
+        # No crash dump: it would hold passwords.
+        "ERL_CRASH_DUMP_SECONDS": "0",
         "ERL_EPMD_PORT": str(port_mapper),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_NODENAME": f"{name}@localhost",
@@ -100,6 +103,12 @@ def environment(
             "-kernel inet_dist_use_interface {127,0,0,1} -rabbit quorum_tick_interval 500"
         ),
     }
+
+
+def first_errors(log: str, lines: int = 10) -> str:
+    """The errors a node's log begins with: a boot that fails tells its cause first, and much after it."""
+    told = [line.partition("[error]")[2] for line in log.splitlines() if "[error]" in line]
+    return "\n".join(line.partition(">")[2].strip() for line in told[:lines])
 
 
 def _is_own(line: str) -> bool:

@@ -1,0 +1,228 @@
+"""Files in an instance's directory, opened so that no name and no symbolic link leads out of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from consumer.errors import Conflict, ConfUnusable, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from consumer.model import Instance
+
+LARGEST: Final = 1024 * 1024
+"""Bytes; a real odoo.conf has a few thousand."""
+
+_TEMPORARY: Final = (".odoo.conf.rehome-", ".tmp")
+
+_ADVICE: Final = {
+    errno.ENOENT: "it is not there; Odoo cannot start without it, so restore it first",
+    errno.ENOTDIR: "a part of its path is no directory, or a symbolic link",
+    errno.EISDIR: "it is a directory, not a file",
+    errno.ELOOP: "it is a symbolic link, and is not followed since a tenant can make one: put the file there",
+    errno.EACCES: "the consumer's user may not use it: grant it read and write access",
+    errno.EPERM: "it may not be changed (is it immutable? see lsattr)",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.ENXIO: "it is not a regular file",
+    errno.EMLINK: "it has too many links",
+}
+"""Errors that trying again does not change, and what to say. All others may pass."""
+
+
+class Content(NamedTuple):
+    """A file's bytes, and its mode and owner."""
+
+    data: bytes
+    status: os.stat_result
+
+
+def conf_path(data_root: Path, instance: Instance) -> Path:
+    """Where the instance's odoo.conf is by the platform's naming rule.
+
+    Raises:
+        ConfUnusable: the instance's names, which come from a database row, lead out of the data root.
+    """
+    name = instance.directory
+    if "/" in name or not name.isprintable():
+        raise ConfUnusable(
+            f"instance {instance.id}: database_name {instance.database_name!r} is no file name"
+        )
+    return data_root / name / "conf" / "odoo.conf"
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Translate the operating system's errors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _ADVICE:
+            raise ConfUnusable(f"{path}: {_ADVICE[error.errno]}") from error
+        raise Unreachable(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def open_directory(data_root: Path, instance: Instance) -> Iterator[int]:
+    """The directory of the instance's odoo.conf, as a file descriptor to which all names are relative.
+
+    The instance's directory itself may be a symbolic link to another place below the data root (operators
+    move directories), not to another instance's. Below it the tenant can write, so links are not followed.
+
+    Raises:
+        ConfUnusable: it is not there, or leads elsewhere.
+        Unreachable: the data root is not there: the storage is not mounted.
+    """
+    path = conf_path(data_root, instance)
+    if not data_root.is_dir():
+        raise Unreachable(f"the data root {data_root} is not there: is the shared storage mounted?")
+    with told(path.parent.parent):
+        place = path.parent.parent.resolve(strict=True)
+    root = data_root.resolve()
+    if place == root or not place.is_relative_to(root):
+        raise ConfUnusable(f"{path.parent.parent} leads to {place}, out of the data root {root}")
+    if place.name != instance.directory and place.name.startswith("odoo_data_"):
+        raise ConfUnusable(f"{path.parent.parent} leads to another instance's directory, {place}")
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with told(path.parent):
+        instance_directory = os.open(place, flags)
+        try:
+            conf_directory = os.open("conf", flags, dir_fd=instance_directory)
+        finally:
+            os.close(instance_directory)
+    try:
+        yield conf_directory
+    finally:
+        os.close(conf_directory)
+
+
+def read(directory: int, path: Path) -> Content:
+    """The file `path.name` in `directory`.
+
+    Raises:
+        ConfUnusable: not there, not readable, no regular file, too large.
+    """
+    with told(path):
+        # Without O_NONBLOCK a named pipe in the file's place would block for ever.
+        file = os.open(
+            path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
+        with os.fdopen(file, "rb") as stream:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfUnusable(f"{path}: it is not a regular file")
+            data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ConfUnusable(f"{path}: it is larger than {LARGEST} bytes, which is no odoo.conf")
+    return Content(data, status)
+
+
+def require_replaceable(directory: int, path: Path) -> None:
+    """Raise ConfUnusable where the file itself forbids it though its directory does not: it is immutable."""
+    try:
+        # Neither changes nor truncates. What mode bits say of the file does not matter to a rename.
+        os.close(os.open(path.name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+    except PermissionError as error:
+        if error.errno != errno.EACCES:
+            raise ConfUnusable(f"{path}: {_ADVICE[errno.EPERM]}") from error
+    except OSError as error:
+        raise ConfUnusable(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def temporary(directory: int, path: Path, content: Content) -> Iterator[str]:
+    """A new file beside `path` with this content, mode and owner, safe on disk; gone after the block.
+
+    Raises:
+        ConfUnusable: the directory takes no file, or the owner cannot be kept.
+    """
+    name = f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+    with told(path.parent):
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        with told(path), os.fdopen(file, "wb") as stream:
+            stream.write(content.data)
+            stream.flush()
+            _keep_owner(file, content.status, path)
+            os.fchmod(file, stat.S_IMODE(content.status.st_mode))
+            os.fsync(file)
+        yield name
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+
+def replace(directory: int, path: Path, content: Content, still_wanted: Callable[[], None]) -> None:
+    """Put `content` in the place of `path.name`: readers see the old file or the new one, never none.
+
+    Args:
+        directory: where `path` is.
+        path: the file; its name is used in `directory`, the rest in errors.
+        content: bytes, mode and owner.
+        still_wanted: called at the last moment; raises to keep the old file.
+
+    Raises:
+        Conflict: somebody else, who holds the claim by now, removed our temporary file.
+        ConfUnusable: the file cannot be replaced.
+    """
+    with temporary(directory, path, content) as name:
+        still_wanted()
+        with told(path):
+            try:
+                os.rename(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            except FileNotFoundError:
+                raise Conflict(f"{path}: somebody else is changing it at this moment") from None
+            os.fsync(directory)
+
+
+def add(directory: int, path: Path, content: Content) -> None:
+    """Make `path.name` with `content`, whole from its first instant; leave one that is there as it is."""
+    with temporary(directory, path, content) as name, told(path):
+        with suppress(FileExistsError):
+            os.link(name, path.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.fsync(directory)
+
+
+def remove(directory: int, path: Path) -> None:
+    """Remove `path.name` if it is there."""
+    with told(path), suppress(FileNotFoundError):
+        os.unlink(path.name, dir_fd=directory)
+
+
+def exists(directory: int, path: Path) -> bool:
+    """Whether there is anything of this name, a dangling symbolic link included."""
+    with told(path):
+        try:
+            os.stat(path.name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def sweep(directory: int, path: Path) -> None:
+    """Remove temporary files beside `path` that a killed run left; a run that still lives fails for it."""
+    with told(path.parent):
+        for name in os.listdir(directory):
+            if name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1]):
+                remove(directory, path.with_name(name))
+        os.fsync(directory)
+
+
+def _keep_owner(file: int, wanted: os.stat_result, path: Path) -> None:
+    made = os.fstat(file)
+    if (made.st_uid, made.st_gid) == (wanted.st_uid, wanted.st_gid):
+        return
+    try:
+        os.fchown(file, wanted.st_uid, wanted.st_gid)
+    except PermissionError:
+        raise ConfUnusable(
+            f"{path}: replacing it would change its owner from {wanted.st_uid}:{wanted.st_gid} to "
+            f"{made.st_uid}:{made.st_gid}. Run the consumer as that user, or as root"
+        ) from None

@@ -1,0 +1,80 @@
+"""odoo.conf files as bytes by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consumer.adapters.odoo_conf import as_conf, kept_path
+from consumer.adapters.odoo_conf_files import conf_path
+from consumer.adapters.odoo_conf_text import KEYS, edit_options, read_options
+from consumer.errors import ConfUnusable
+
+if TYPE_CHECKING:
+    from consumer.model import Conf, Credentials, Instance
+
+
+class FakeOdooConf:
+    """Port `OdooConf`.
+
+    Attributes:
+        data_root: where the files pretend to be.
+        files: every file by path: each odoo.conf and each kept copy.
+        read_only: paths that cannot be replaced.
+    """
+
+    def __init__(self, data_root: Path = Path("/srv/instances")) -> None:
+        self.data_root = data_root
+        self.files: dict[Path, bytes] = {}
+        self.read_only: set[Path] = set()
+
+    async def read(self, instance: Instance) -> Conf:
+        path = conf_path(self.data_root, instance)
+        return as_conf(path, read_options(self._content(path), str(path)))
+
+    async def check_writable(self, instance: Instance) -> None:
+        path = conf_path(self.data_root, instance)
+        read_options(self._content(path), str(path))
+        self._require_writable(path)
+
+    async def keep(self, instance: Instance, tag: str) -> Path:
+        path = conf_path(self.data_root, instance)
+        kept = kept_path(path, tag)
+        if kept not in self.files:
+            self.files[kept] = self._content(path)
+        return kept
+
+    async def rewrite(
+        self, instance: Instance, host: str, port: int, credentials: Credentials
+    ) -> tuple[str, ...]:
+        path = conf_path(self.data_root, instance)
+        login = (credentials.user, credentials.password.reveal())
+        values = dict(zip(KEYS, (host, str(port), *login), strict=True))
+        content = self._content(path)
+        before = read_options(content, str(path))
+        edited = edit_options(content, values, str(path))
+        self._require_writable(path)
+        self.files[path] = edited
+        return tuple(key for key in KEYS if before.get(key) != values[key])
+
+    async def put_back(self, instance: Instance, tag: str) -> bool:
+        path = conf_path(self.data_root, instance)
+        kept = kept_path(path, tag)
+        if kept not in self.files:
+            return False
+        self._require_writable(path)
+        self.files[path] = self.files[kept]
+        return True
+
+    async def forget(self, instance: Instance, tag: str) -> None:
+        self.files.pop(kept_path(conf_path(self.data_root, instance), tag), None)
+
+    def _content(self, path: Path) -> bytes:
+        try:
+            return self.files[path]
+        except KeyError:
+            raise ConfUnusable(f"{path}: it is not there") from None
+
+    def _require_writable(self, path: Path) -> None:
+        if path in self.read_only:
+            raise ConfUnusable(f"{path}: the file system is read-only")

@@ -129,12 +129,18 @@ class Provisioned:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a PostgreSQL server says of itself. `version` as 150018; `extensions` it could install."""
+    """What a PostgreSQL server says of itself.
+
+    Attributes:
+        version: as 150018.
+        extensions: those it could install; `extension_versions` has each with every version to be had.
+    """
 
     version: int
     extensions: frozenset[str]
     wal_level: str
     data_free_bytes: int | None = None
+    extension_versions: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def major(self) -> int:
@@ -155,6 +161,7 @@ class DatabaseFacts:
         grantees: roles other than the tenant's and PUBLIC that hold a privilege or own an object in it.
         acl: the database's own privileges as (grantee or '' for PUBLIC, privilege, grantable).
         unlogged_tables, large_objects: counts, for the strategies that do not carry them.
+        collation_version: of the library that sorts (15 and newer): another one may sort otherwise.
     """
 
     name: str
@@ -172,6 +179,7 @@ class DatabaseFacts:
     acl: tuple[tuple[str, str, bool], ...] = ()
     unlogged_tables: int = 0
     large_objects: int = 0
+    collation_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

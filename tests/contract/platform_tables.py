@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid4
 
-import asyncpg
-
 from consumer.adapters.platform import PostgresPlatform
-from sandbox.platform_db import Platform as PlatformDatabases
-from sandbox.platform_db import create_platform
-from sandbox.postgres import Cluster
-from sandbox.scratch import remove_scratch_directory, scratch_directory
 from tests.fakes.platform import FakePlatform
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import asyncpg
 
     from consumer import ports
+    from consumer.model import Instance, Server
+    from sandbox.platform_db import Platform as PlatformDatabases
 
     Rows = dict[UUID, dict[str, Any]]
 
@@ -105,19 +100,41 @@ class PostgresTables:
         return {row["id"]: dict(row) for row in rows}
 
 
-@asynccontextmanager
-async def postgres_tables() -> AsyncIterator[PostgresTables]:
-    """The real tables on a private server, for the length of the block."""
-    directory = scratch_directory("rehome-test")
-    cluster = await Cluster.create(directory / "platform", password="p%'$; #=")
-    try:
-        await cluster.start()
-        databases = await create_platform(cluster, password="consumer")
-        async with (
-            asyncpg.create_pool(databases.instance_dsn, min_size=0, max_size=4) as instances,
-            asyncpg.create_pool(databases.billing_dsn, min_size=0, max_size=1) as billing,
-        ):
-            yield PostgresTables(databases, instances, billing)
-    finally:
-        await cluster.destroy()
-        remove_scratch_directory(directory)
+async def instance_of(tables: Tables, identity: UUID) -> Instance:
+    instance = await tables.platform.instance(identity)
+    assert instance
+    return instance
+
+
+async def server_of(tables: Tables, identity: UUID) -> Server:
+    server = await tables.platform.server(identity)
+    assert server
+    return server
+
+
+async def a_move(tables: Tables, **pool: Any) -> tuple[UUID, UUID, UUID]:
+    """An instance on a pool, and a dedicated server made for it: ids of instance, pool, server."""
+    source = await tables.add_server(**{"current_instances": 3, **pool})
+    instance = await tables.add_instance(
+        db_server_id=source,
+        db_host=(await server_of(tables, source)).host,
+        db_user="odoo_acme",
+        db_type="shared",
+        cpu_limit=2.0,
+        memory_limit="4G",
+        storage_limit="20G",
+    )
+    target = await a_dedicated_server(tables, instance)
+    return instance, source, target
+
+
+async def a_dedicated_server(tables: Tables, instance: UUID | None, **columns: Any) -> UUID:
+    return await tables.add_server(
+        **{
+            "server_type": "dedicated",
+            "dedicated_to_customer_id": uuid4(),
+            "dedicated_to_instance_id": instance,
+            "max_instances": 1,
+            **columns,
+        }
+    )

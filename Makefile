@@ -1,0 +1,38 @@
+# The project's commands. `make` alone lists them.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+
+# More arguments for the command behind a target: make test ARGS="-k saga -x"
+ARGS :=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install Debian's and Python's packages that are missing (Debian 12; root or sudo)
+	@scripts/setup
+
+demo: setup ## move a customer's database on a small real platform on this machine (ARGS: see rehome demo --help)
+	@$(BIN)/rehome demo $(ARGS)
+
+test: setup ## run the tests, on real servers
+	@$(PYTEST) $(ARGS)
+
+lint: setup ## check style, types and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
+	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
+		--no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock $(ARGS)
+
+clean: ## remove what was built, .venv included
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
+
 from consumer.errors import Conflict
+from events.envelope import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from uuid import UUID
 
     from consumer.ports import Notes
@@ -32,6 +36,20 @@ class Message:
     app_id: str | None = None
     timestamp: datetime | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_event(cls, body: bytes) -> Message:
+        """The message that carries an encoded event, its attributes mirrored into the properties."""
+        attributes = orjson.loads(body)
+        return cls(
+            body=body,
+            message_id=attributes["id"],
+            type=attributes["type"],
+            correlation_id=attributes.get("migrationid"),
+            content_type=CONTENT_TYPE,
+            app_id=attributes["source"].strip("/"),
+            timestamp=datetime.fromisoformat(attributes["time"]),
+        )
 
 
 class Delivery(Protocol):

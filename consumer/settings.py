@@ -118,6 +118,11 @@ class Settings(BaseSettings):
         """DSN of the state database."""
         return (self.state_dsn or self.platform_dsn).get_secret_value()
 
+    @property
+    def has_key(self) -> bool:
+        """Whether a key for secrets at rest is set."""
+        return self.secret_key is not None or self.secret_key_file is not None
+
     def key(self) -> str:
         """The key for secrets at rest.
 

@@ -46,6 +46,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self._handling: set[asyncio.Task[None]] = set()
 
+    @property
+    def in_hand(self) -> int:
+        """Deliveries being handled now."""
+        return len(self._handling)
+
     def stop(self) -> None:
         """Take no more deliveries; end what runs, within the grace time."""
         self._stopping.set()

@@ -10,18 +10,16 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from consumer.adapters.notes import PostgresNotes
 from consumer.adapters.postgres_errors import translated
-from consumer.errors import ClaimLost, Conflict
+from consumer.errors import ClaimLost, Conflict, Refused
 from consumer.ports_engine import ENDED, AnotherOpen, Message, MigrationRow, OutboxRow, Sending, StepRow
 from consumer.sql import load
 from events.catalog import lookup
-from events.envelope import CONTENT_TYPE, encode
+from events.envelope import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
     from uuid import UUID
 
@@ -60,6 +58,21 @@ class PostgresJournal:
                 if version > there:
                     await db.execute(statements)
                     await db.execute(SQL["set_version"], version)
+
+    @asynccontextmanager
+    async def listening(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        """Call `wake` whenever something is put into the outbox, by any consumer or tool.
+
+        A lost connection is told by nobody: the relay looks every few seconds all the same.
+        """
+        with translated("state database"):
+            connection = await self._pool.acquire(timeout=30)
+        try:
+            with translated("state database"):
+                await connection.add_listener("rehome_outbox", lambda *_: wake())
+            yield
+        finally:
+            await self._pool.release(connection, timeout=5)
 
     async def open(
         self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
@@ -113,7 +126,7 @@ class PostgresJournal:
             await db.execute(
                 SQL["finish_migration"], row.migration_id, state, note, state in ENDED, past_return
             )
-            await self._put(db, row, event)
+            await self._put(db, row.migration_id, event)
             await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} done", note)
 
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
@@ -128,13 +141,37 @@ class PostgresJournal:
         async with self._held(row) as db:
             await db.execute(SQL["fail_step"], row.migration_id, row.attempt, row.step, error)
             await db.execute(SQL["finish_migration"], row.migration_id, state, error, False, False)
-            await self._put(db, row, event)
+            await self._put(db, row.migration_id, event)
             await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} failed", error)
 
     async def buried(self, row: StepRow) -> None:
         """See `Journal.buried`."""
         async with self._transaction() as db:
             await db.execute(SQL["buried"], row.migration_id, row.attempt, row.step)
+
+    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
+        """A line for the migration's history."""
+        async with self._transaction() as db:
+            row = await db.fetchrow(SQL["migration"], migration_id)
+            await db.execute(SQL["note_history"], migration_id, row["attempt"] if row else 0, what, detail)
+
+    async def ask_roll_back(self, migration: MigrationRow, event: CloudEvent[Any], why: str) -> None:
+        """An operator wants it undone: state `failing` and `migration.failed` in the outbox, together.
+
+        Call it with the instance's claim held. Whatever still runs for it can write no more.
+
+        Raises:
+            Refused: it is over, or past the point of no return.
+        """
+        async with self._transaction() as db:
+            await db.execute(SQL["take_token"], migration.id)
+            now = MigrationRow(**await db.fetchrow(SQL["migration"], migration.id))
+            if now.ended or now.past_return:
+                where = "past the point of no return" if now.past_return else now.state
+                raise Refused(f"migration {migration.id} is {where}: it cannot be rolled back")
+            await db.execute(SQL["finish_migration"], migration.id, "failing", why, False, False)
+            await self._put(db, migration.id, event)
+            await db.execute(SQL["note_history"], migration.id, now.attempt, "rollback asked for", why)
 
     def notes(self, row: StepRow) -> PostgresNotes:
         """See `Journal.notes`."""
@@ -173,13 +210,13 @@ class PostgresJournal:
             row = await db.fetchrow(SQL["migration"], migration_id)
             await db.execute(SQL["note_history"], migration_id, row["attempt"], "opened again", "by a replay")
 
-    async def _put(self, db: Any, row: StepRow, event: CloudEvent[Any] | None) -> None:
+    async def _put(self, db: Any, migration_id: UUID, event: CloudEvent[Any] | None) -> None:
         """The event into the outbox, and the relays woken when the transaction commits."""
         if event is None:
             return
         exchange = lookup(event.type, event.data.VERSION).exchange
-        await db.execute(SQL["put"], row.migration_id, event.id, exchange, event.type, encode(event))
-        await db.execute(SQL["notify"], str(row.migration_id))
+        await db.execute(SQL["put"], migration_id, event.id, exchange, event.type, encode(event))
+        await db.execute(SQL["notify"], str(migration_id))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:
@@ -203,21 +240,10 @@ class PostgresJournal:
 
 
 def _outgoing(row: Any) -> OutboxRow:
-    """The message as `events.to_message` would make it; its body is what was committed."""
-    body = bytes(row["body"])
-    attributes = orjson.loads(body)
     return OutboxRow(
         seq=row["seq"],
         migration_id=row["migration_id"],
         exchange=row["exchange"],
         routing_key=row["routing_key"],
-        message=Message(
-            body=body,
-            message_id=str(row["event_id"]),
-            type=row["routing_key"],
-            correlation_id=str(row["migration_id"]),
-            content_type=CONTENT_TYPE,
-            app_id="migrations",
-            timestamp=attributes["time"],
-        ),
+        message=Message.of_event(bytes(row["body"])),
     )

@@ -90,3 +90,39 @@ class PostgresNotes:
     async def _fetch(self, name: str) -> Any:
         with translated("state database"):
             return await self._pool.fetchrow(SQL["recall"], *self._key, name)
+
+
+class MemoryNotes:
+    """Notes that are forgotten: for looking at what would happen, where nothing is done."""
+
+    def __init__(self) -> None:
+        """Nothing is kept yet."""
+        self._kept: dict[str, Any] = {}
+
+    async def remember(self, name: str, value: Any) -> Any:
+        """See `Notes.remember`."""
+        return self._kept.setdefault(name, value)
+
+    async def recall(self, name: str) -> Any:
+        """See `Notes.recall`."""
+        return self._kept.get(name)
+
+    async def remember_secret(self, name: str, value: Secret) -> Secret:
+        """See `Notes.remember_secret`."""
+        kept: Secret = self._kept.setdefault(f"secret {name}", value)
+        return kept
+
+    async def recall_secret(self, name: str) -> Secret | None:
+        """See `Notes.recall_secret`."""
+        return self._kept.get(f"secret {name}")
+
+    async def progress(self, done: int, total: int) -> None:
+        """Nobody looks."""
+
+    async def begun(self) -> frozenset[str]:
+        """No step."""
+        return frozenset()
+
+    async def seconds_per_step(self) -> Mapping[str, float]:
+        """No step."""
+        return {}

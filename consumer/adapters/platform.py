@@ -63,6 +63,12 @@ class PostgresPlatform:
             row = await connection.fetchrow(SQL["instance"], instance_id)
         return as_instance(row) if row else None
 
+    async def owner(self, instance_id: UUID) -> tuple[UUID, UUID | None] | None:
+        """Customer and subscription of an instance (for publishing by hand), or None."""
+        async with self._session(self._instances, f"reading instance {instance_id}") as connection:
+            row = await connection.fetchrow(SQL["owner"], instance_id)
+        return (row["customer_id"], row["subscription_id"]) if row else None
+
     async def home(self, instance: Instance) -> Server | None:
         """The server where the instance's data really lives: by `db_server_id`, else by host and port.
 

@@ -21,7 +21,7 @@ WOKEN_BY_US = frozenset(step.on.TYPE for step in saga.MIGRATION)
 """Events that must reach one of our queues; others may have no subscriber."""
 
 
-async def _nothing(boundary: str) -> None:
+async def nothing(boundary: str) -> None:
     """The default of `probe`."""
 
 
@@ -29,7 +29,7 @@ class Relay:
     """Publishes what is in the outbox; a repeat carries the same message id."""
 
     def __init__(
-        self, journal: Journal, broker: Broker, *, probe: Callable[[str], Awaitable[None]] = _nothing
+        self, journal: Journal, broker: Broker, *, probe: Callable[[str], Awaitable[None]] = nothing
     ) -> None:
         """Take the journal and the broker; `probe` is called at each boundary (for crash tests)."""
         self._journal = journal

@@ -16,7 +16,7 @@ from consumer import saga
 from consumer.context import current_migration
 from consumer.delivery.guard import guarded
 from consumer.delivery.letters import dead_letter, later_message, laters, retry_message
-from consumer.delivery.relay import _nothing
+from consumer.delivery.relay import nothing
 from consumer.delivery.standing import standing
 from consumer.delivery.verdict import Fail, Later, Retry, patience, told, verdict
 from consumer.errors import ClaimLost, Refused, RehomeError, TimedOut
@@ -74,7 +74,7 @@ class Engine:
         relay: Relay,
         ports: Ports,
         longest_retry: str | None = None,
-        probe: Callable[[str], Awaitable[None]] = _nothing,
+        probe: Callable[[str], Awaitable[None]] = nothing,
     ) -> None:
         """Take the parts.
 

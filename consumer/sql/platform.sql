@@ -95,3 +95,7 @@ WHERE id = $1 AND current_instances > 0;
 UPDATE db_servers
 SET current_instances = current_instances + 1, updated_at = now()
 WHERE id = $1 AND current_instances < max_instances;
+
+-- name: owner
+-- Whose an instance is: customer and subscription.
+SELECT customer_id, subscription_id FROM instances WHERE id = $1;

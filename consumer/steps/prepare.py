@@ -17,12 +17,12 @@ async def run(event: Event, ports: Ports) -> MigrationPrepared:
     """Check, find or provision the server, check again with it. Changes nothing of the tenant's."""
     instance = await instance_of(event, ports)
     source = await server_noted(ports, "source")
-    database = await _check_source(ports, instance, source)
+    database = await check_source(ports, instance, source)
     await ports.runtime.find(instance)
-    await _check_conf(ports, instance, source)
-    await _check_room(ports, database)
+    await check_conf(ports, instance, source)
+    await check_room(ports, database)
     target = await _dedicated_server(event, ports, instance)
-    await _check_pair(ports, source, target, database)
+    await check_pair(ports, source, target, database)
     return MigrationPrepared(
         instance_id=instance.id,
         source=source.ref,
@@ -46,7 +46,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     return () if given_back else (f"dedicated server {server.name} ({server.id}): give it back by hand",)
 
 
-async def _check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
+async def check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
     """The source answers, and its role can be fenced without touching another tenant."""
     database = await ports.databases.database_facts(source, instance.database)
     credentials = await tenant(ports, instance)
@@ -64,7 +64,7 @@ async def _check_source(ports: Ports, instance: Instance, source: Server) -> Dat
     return database
 
 
-async def _check_conf(ports: Ports, instance: Instance, source: Server) -> None:
+async def check_conf(ports: Ports, instance: Instance, source: Server) -> None:
     """odoo.conf can be replaced, and names the database that we are about to move."""
     await ports.odoo_conf.check_writable(instance)
     conf = await ports.odoo_conf.read(instance)
@@ -77,7 +77,8 @@ async def _check_conf(ports: Ports, instance: Instance, source: Server) -> None:
         )
 
 
-async def _check_room(ports: Ports, database: DatabaseFacts) -> None:
+async def check_room(ports: Ports, database: DatabaseFacts) -> None:
+    """The backup place can hold a backup of this database."""
     free = await ports.copier.free_bytes()
     wanted = int(database.bytes * ports.policy.room_factor)
     if free < wanted:
@@ -111,7 +112,7 @@ async def _dedicated_server(event: Event, ports: Ports, instance: Instance) -> S
     return server
 
 
-async def _check_pair(ports: Ports, source: Server, target: Server, database: DatabaseFacts) -> None:
+async def check_pair(ports: Ports, source: Server, target: Server, database: DatabaseFacts) -> None:
     """Versions and extensions: what the target must be able to take."""
     here: ServerFacts = await ports.databases.server_facts(source)
     there: ServerFacts = await ports.databases.server_facts(target)

@@ -1,0 +1,62 @@
+"""The command line, `rehome`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from consumer.commands import check, dead, publish, roll_back, run, status, topology
+from consumer.errors import RehomeError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DESCRIPTION = """\
+Moves a hosted Odoo's PostgreSQL database from a shared pool to a dedicated server, event by event.
+
+New here? `rehome demo` shows a whole move on this machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["demo"]:
+        return _demo(given[1:])
+    args = _parser().parse_args(given)
+    try:
+        return int(asyncio.run(args.work(args)))
+    except SettingsError as error:
+        print(f"rehome: {error}", file=sys.stderr)
+        return 2
+    except RehomeError as error:
+        print(f"rehome: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rehome", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for group in (run, status, check, publish, dead, roll_back, topology):
+        group.add(commands)
+    commands.add_parser("demo", help="a whole move on this machine, with real parts; see rehome demo --help")
+    return parser
+
+
+def _demo(arguments: list[str]) -> int:
+    """Hand over to the sandbox, which is part of the checkout but not of the installed package."""
+    if importlib.util.find_spec("sandbox") is None:
+        print("rehome: the demo runs from a checkout of the project: `make demo`", file=sys.stderr)
+        return 2
+    return subprocess.call([sys.executable, "-m", "sandbox.demo", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The only file that builds adapters and ties everything together."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import httpx
+
+from consumer.adapters import broker as amqp_adapter
+from consumer.adapters.broker import AmqpBroker
+from consumer.adapters.claims import PostgresClaims
+from consumer.adapters.copy import PgCopier
+from consumer.adapters.database_service import HttpDatabaseService
+from consumer.adapters.databases import PostgresDatabases
+from consumer.adapters.filestore import FilestoreArchive
+from consumer.adapters.journal import PostgresJournal
+from consumer.adapters.notes import MemoryNotes
+from consumer.adapters.odoo_conf import OdooConfFiles
+from consumer.adapters.platform import PostgresPlatform
+from consumer.adapters.postgres_errors import translated
+from consumer.adapters.processes import ProcessRuntime
+from consumer.adapters.vault import Vault
+from consumer.adapters.verification import PostgresVerifier
+from consumer.delivery.relay import Relay, nothing
+from consumer.delivery.run import Engine
+from consumer.errors import SettingsError
+from consumer.hosts import resolver
+from consumer.ports import Ports
+from consumer.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from uuid import UUID
+
+    from aio_pika.abc import AbstractRobustConnection
+
+    from consumer.ports import Notes, Runtime
+    from consumer.settings import Settings
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+CONNECT_SECONDS = 15.0
+STATE_CONNECTIONS = 16
+PLATFORM_CONNECTIONS = 6
+KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> datetime:
+        """See `Clock.now`."""
+        return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def pool(dsn: str, what: str, size: int) -> AsyncIterator[Pool]:
+    """A pool of connections to one database.
+
+    Raises:
+        Unreachable, TimedOut: it does not answer; `what` is the setting to look at.
+    """
+    with translated(what):
+        made = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=60,
+            server_settings={"application_name": "rehome", **KEEPALIVE},
+        )
+    try:
+        yield made
+    finally:
+        made.terminate()
+
+
+def state_pool(settings: Settings, size: int = 2) -> Any:
+    """A pool of the state database."""
+    return pool(settings.state, "state database (REHOME_STATE_DSN or REHOME_PLATFORM_DSN)", size)
+
+
+def platform_pool(settings: Settings, size: int = 2) -> Any:
+    """A pool of the platform's database."""
+    return pool(settings.platform_dsn.get_secret_value(), "platform database (REHOME_PLATFORM_DSN)", size)
+
+
+@asynccontextmanager
+async def billing_pool(settings: Settings) -> AsyncIterator[Pool | None]:
+    """A pool of billing's database, or None where there is no setting for it."""
+    if settings.billing_dsn is None:
+        yield None
+        return
+    dsn = settings.billing_dsn.get_secret_value()
+    async with pool(dsn, "billing database (REHOME_BILLING_DSN)", 2) as made:
+        yield made
+
+
+def amqp(settings: Settings, name: str) -> Any:
+    """An open connection to the broker; `name` is what it shows in its list."""
+    return amqp_adapter.connected(settings.amqp_url.get_secret_value(), name=name)
+
+
+@asynccontextmanager
+async def broker(settings: Settings, name: str) -> AsyncIterator[AmqpBroker]:
+    """The broker port on a connection of its own."""
+    async with amqp(settings, name) as connection:
+        yield AmqpBroker(connection)
+
+
+def journal(state: Pool, settings: Settings) -> PostgresJournal:
+    """The journal. Without a key (the tools need none) secrets in it stay closed."""
+    return PostgresJournal(state, Vault(settings.key() if settings.has_key else None))
+
+
+def claims(settings: Settings) -> PostgresClaims:
+    """Claims, each on a connection of its own to the state database."""
+
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(
+            settings.state,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": "rehome claim", **KEEPALIVE},
+        )
+
+    return PostgresClaims(connect)
+
+
+async def owner_of(platform: Pool, instance_id: UUID) -> tuple[UUID, UUID | None] | None:
+    """Customer and subscription of an instance, as the platform has them; None: no such instance."""
+    return await PostgresPlatform(platform).owner(instance_id)
+
+
+@asynccontextmanager
+async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
+    """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
+    clock = SystemClock()
+    resolve = resolver(settings.host_map)
+    async with AsyncExitStack() as stack:
+        platform = await stack.enter_async_context(platform_pool(settings, PLATFORM_CONNECTIONS))
+        billing = await stack.enter_async_context(billing_pool(settings))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=settings.database_service_url,
+                timeout=httpx.Timeout(settings.provision_timeout, connect=CONNECT_SECONDS),
+                verify=ssl.create_default_context(),
+            )
+        )
+        yield Ports(
+            policy=settings.policy(),
+            clock=clock,
+            notes=notes,
+            platform=PostgresPlatform(platform, billing),
+            database_service=HttpDatabaseService(http),
+            databases=PostgresDatabases(resolve=resolve),
+            copier=PgCopier(settings.backup_root, settings.pg_bin, jobs=settings.jobs, resolve=resolve),
+            verifier=PostgresVerifier(jobs=settings.jobs, resolve=resolve),
+            odoo_conf=OdooConfFiles(settings.data_root),
+            runtime=await stack.enter_async_context(_runtime(settings, clock)),
+            filestore=FilestoreArchive(
+                settings.data_root, settings.backup_root, enabled=settings.backup_filestore
+            ),
+        )
+
+
+@asynccontextmanager
+async def _runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runtime]:
+    if settings.runtime == "process":
+        async with httpx.AsyncClient(base_url=settings.process_manager_url or "", timeout=30.0) as http:
+            yield ProcessRuntime(
+                http,
+                clock,
+                health_limit=timedelta(seconds=settings.start_timeout),
+                stop_margin=timedelta(seconds=settings.stop_margin),
+            )
+        return
+    raise SettingsError("REHOME_RUNTIME=swarm is not there yet; use process")
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A consumer ready to run."""
+
+    worker: Worker
+    engine: Engine
+    relay: Relay
+    journal: PostgresJournal
+    connection: AbstractRobustConnection
+
+
+@asynccontextmanager
+async def consumer(
+    settings: Settings,
+    *,
+    wrap: Callable[[Ports], Ports] = lambda given: given,
+    probe: Callable[[str], Awaitable[None]] = nothing,
+) -> AsyncIterator[Consumer]:
+    """Everything that `rehome run` runs.
+
+    Args:
+        settings: of this deployment.
+        wrap: changes the ports (for demonstrations of failures).
+        probe: called at every boundary of the engine (for crash tests).
+
+    Raises:
+        RehomeError: a part of the world is not reachable, or a setting is wrong.
+    """
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        state = await enter(state_pool(settings, STATE_CONNECTIONS))
+        kept = PostgresJournal(state, Vault(settings.key()))
+        await kept.make_schema()
+        connection = await enter(amqp(settings, "rehome consumer"))
+        there = AmqpBroker(connection)
+        relay = Relay(kept, there, probe=probe)
+        await enter(kept.listening(relay.wake))
+        engine = Engine(
+            journal=kept,
+            claims=claims(settings),
+            broker=there,
+            relay=relay,
+            ports=wrap(await enter(ports(settings, MemoryNotes()))),
+            longest_retry=settings.longest_retry,
+            probe=probe,
+        )
+        worker = Worker(
+            engine=engine,
+            broker=there,
+            relay=relay,
+            journal=kept,
+            workers=settings.workers,
+            grace=settings.grace,
+        )
+        yield Consumer(worker, engine, relay, kept, connection)

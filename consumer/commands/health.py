@@ -1,0 +1,71 @@
+"""`/health` and `/metrics` of a running consumer."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from consumer.errors import RehomeError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from consumer.bootstrap import Consumer
+    from consumer.settings import Settings
+
+UNSENT_TOO_LONG = 60.0  # seconds an event may wait in the outbox before this consumer calls itself unwell
+
+
+@asynccontextmanager
+async def served(settings: Settings, consumer: Consumer) -> AsyncIterator[None]:
+    """Serve them on REHOME_HTTP_PORT, if it is set.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
+    if settings.http_port is None:
+        yield
+        return
+    registry = CollectorRegistry()
+    oldest = Gauge(
+        "rehome_outbox_oldest_unsent_seconds", "Age of the oldest unsent event.", registry=registry
+    )
+    handling = Gauge(
+        "rehome_deliveries_in_hand", "Deliveries being handled by this consumer.", registry=registry
+    )
+
+    async def health(_request: web.Request) -> web.Response:
+        try:
+            waits = await consumer.journal.oldest_unsent()
+        except RehomeError as error:
+            return web.json_response({"ok": False, "why": str(error)}, status=503)
+        connected = consumer.connection.connected.is_set()
+        ok = connected and waits < UNSENT_TOO_LONG
+        body = {"ok": ok, "broker": connected, "oldest_unsent_seconds": waits}
+        return web.json_response(body, status=200 if ok else 503)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        try:
+            oldest.set(await consumer.journal.oldest_unsent())
+        except RehomeError:
+            oldest.set(float("nan"))
+        handling.set(consumer.worker.in_hand)
+        return web.Response(body=generate_latest(registry), content_type="text/plain")
+
+    app = web.Application()
+    app.add_routes([web.get("/health", health), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        except OSError as error:
+            raise SettingsError(
+                f"REHOME_HTTP_PORT={settings.http_port}: {error.strerror or error}"
+            ) from error
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,99 @@
+"""`rehome publish plan.upgraded`: publish as billing would, by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from consumer import bootstrap
+from consumer.commands.show import as_json
+from consumer.errors import NotFound, SettingsError
+from consumer.ports_engine import Message
+from consumer.settings import read_settings
+from events.billing import PlanUpgraded
+from events.envelope import encode, new_event
+from events.parts import Entitlements
+
+if TYPE_CHECKING:
+    import argparse
+
+    from consumer.settings import Settings
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    publish = commands.add_parser(
+        "publish",
+        help="publish an event as billing would",
+        description="Publish plan.upgraded for one instance and wait for the broker's confirm. Customer and "
+        "subscription are looked up in the platform's records unless given. Needs REHOME_AMQP_URL.",
+    )
+    publish.add_argument("type", choices=["plan.upgraded"], help="the event")
+    publish.add_argument("--instance", type=UUID, required=True, metavar="ID", help="the instance's id")
+    publish.add_argument(
+        "--to-plan", required=True, metavar="NAME", help="the new plan, such as premium-monthly"
+    )
+    publish.add_argument("--from-plan", default="unknown", metavar="NAME", help="the plan until now")
+    publish.add_argument(
+        "--tier", metavar="NAME", help="the new plan's tier (default: the plan's name up to its '-')"
+    )
+    publish.add_argument("--customer", type=UUID, metavar="ID", help="the customer's id")
+    publish.add_argument("--subscription", type=UUID, metavar="ID", help="the subscription's id")
+    publish.add_argument("--cpu", type=float, metavar="CORES", help="CPU limit granted")
+    publish.add_argument("--memory", metavar="SIZE", help="memory limit granted, such as 8G")
+    publish.add_argument("--storage", metavar="SIZE", help="storage limit granted, such as 50G")
+    publish.add_argument("--db-type", choices=["shared", "dedicated"], help="kind of database granted")
+    publish.add_argument("--event-id", type=UUID, metavar="ID", help="the event's id (default: a new one)")
+    publish.add_argument("--json", action="store_true", help="print the published event as JSON")
+    publish.set_defaults(work=_publish)
+
+
+async def _publish(args: argparse.Namespace) -> int:
+    settings = read_settings(needed={"amqp_url"})
+    customer, subscription = await _owner(settings, args)
+    granted = Entitlements(
+        cpu_limit=args.cpu, memory_limit=args.memory, storage_limit=args.storage, db_type=args.db_type
+    )
+    data = PlanUpgraded(
+        instance_id=args.instance,
+        customer_id=customer,
+        subscription_id=subscription,
+        from_plan=args.from_plan,
+        to_plan=args.to_plan,
+        plan_tier=args.tier or args.to_plan.partition("-")[0],
+        entitlements=granted if granted != Entitlements() else None,
+    )
+    event = new_event(
+        data, subject=args.instance, id=args.event_id or uuid4(), time=datetime.now(UTC), source="/billing"
+    )
+    async with bootstrap.broker(settings, "rehome publish") as broker:
+        await broker.publish(
+            "billing",
+            event.type,
+            Message.of_event(encode(event)),
+            mandatory=True,
+        )
+    if args.json:
+        as_json(event.model_dump(mode="json", exclude_none=True))
+    else:
+        print(
+            f"published {event.type} {event.id} for instance {args.instance}: {args.from_plan} -> {args.to_plan}"
+        )
+        print(f"follow it with: rehome status {args.instance}")
+    return 0
+
+
+async def _owner(settings: Settings, args: argparse.Namespace) -> tuple[UUID, UUID]:
+    """Customer and subscription: as given, else as the platform has them."""
+    if args.customer and args.subscription:
+        return args.customer, args.subscription
+    if "platform_dsn" not in settings.model_fields_set:
+        raise SettingsError("give --customer and --subscription, or set REHOME_PLATFORM_DSN to look them up")
+    async with bootstrap.platform_pool(settings) as pool:
+        row = await bootstrap.owner_of(pool, args.instance)
+    if row is None:
+        raise NotFound(
+            f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
+        )
+    return args.customer or row[0], args.subscription or row[1] or args.instance

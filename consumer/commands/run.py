@@ -1,0 +1,37 @@
+"""`rehome run`: the consumer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from consumer import bootstrap, logs
+from consumer.commands import health
+from consumer.settings import read_settings
+from consumer.worker import until_signalled
+
+if TYPE_CHECKING:
+    import argparse
+
+log = logging.getLogger(__name__)
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "run",
+        help="the consumer: handles events until it is stopped",
+        description="Read every queue of the saga until SIGTERM. Several may run at once. All settings are "
+        "environment variables; see the README.",
+    )
+    parser.set_defaults(work=_run)
+
+
+async def _run(_args: argparse.Namespace) -> int:
+    settings = read_settings()
+    logs.configure(settings.log_format, settings.log_level)
+    async with bootstrap.consumer(settings) as consumer, health.served(settings, consumer):
+        log.info("consumer.ready runtime=%s workers=%d", settings.runtime, settings.workers)
+        await until_signalled(consumer.worker, consumer.worker.run())
+    log.info("consumer.stopped")
+    return 0

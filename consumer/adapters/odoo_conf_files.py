@@ -212,7 +212,6 @@ def sweep(directory: int, path: Path) -> None:
         for name in os.listdir(directory):
             if name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1]):
                 remove(directory, path.with_name(name))
-        os.fsync(directory)
 
 
 def _keep_owner(file: int, wanted: os.stat_result, path: Path) -> None:

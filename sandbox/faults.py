@@ -1,0 +1,122 @@
+"""Failures on purpose, one for each step that can be rolled back, so that a rollback can be watched.
+
+    python -m sandbox.faults STEP        a consumer in which STEP always fails
+
+Each fails late: after the step did its work for real, so that there is something to undo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from consumer import bootstrap, logs
+from consumer.commands import health
+from consumer.errors import CrashLoop, Refused
+from consumer.settings import read_settings
+from consumer.worker import until_signalled
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from consumer.model import Backup, Server
+    from consumer.ports import Notes, Ports
+
+FAILING: Final = {
+    "prepare": ("copier", "client_version"),
+    "stop": ("databases", "fence"),
+    "back_up": ("copier", "seal"),
+    "provision": ("databases", "make_scratch"),
+    "rewrite_conf": ("runtime", "configure"),
+    "restore": ("copier", "restore"),
+    "start": ("runtime", "start"),
+}
+"""Step -> the port and method that fails in it."""
+
+
+class Failing:
+    """A port one of whose methods fails after (or instead of) its work."""
+
+    def __init__(self, port: Any, method: str, replacement: Callable[..., Awaitable[Any]]) -> None:
+        self._port = port
+        self._method = method
+        self._replacement = replacement
+
+    def __getattr__(self, name: str) -> Any:
+        return self._replacement if name == self._method else getattr(self._port, name)
+
+
+def failing(step: str) -> Callable[[Ports], Ports]:
+    """A change of the ports that lets `step` fail for good."""
+    name, method = FAILING[step]
+
+    def wrap(ports: Ports) -> Ports:
+        port = getattr(ports, name)
+        replacement = _replacement(step, getattr(port, method))
+        return dataclasses.replace(ports, **{name: Failing(port, method, replacement)})
+
+    return wrap
+
+
+def _replacement(step: str, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def refused(*args: Any, **kwargs: Any) -> Any:
+        await real(*args, **kwargs)
+        raise Refused(f"step {step} was made to fail, after it had done its work")
+
+    async def altered(server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+        await real(server, database, backup, role, notes)
+        await _alter_a_row(server, database)
+
+    async def crashes_with_new_limits(instance: Any, replicas: int, limits: Any) -> Any:
+        if limits is None:  # the rollback's own start, which must succeed
+            return await real(instance, replicas, limits)
+        raise CrashLoop(
+            f"the instance ended with exit code 255 each time; it was made to ({instance.service})"
+        )
+
+    special = {"restore": altered, "start": crashes_with_new_limits}
+    return special.get(step, refused)
+
+
+async def _alter_a_row(server: Server, database: str) -> None:
+    """One character more in one row: the verification must find it."""
+    connection = await asyncpg.connect(
+        host=server.host,
+        port=server.port,
+        user=server.admin.user,
+        password=server.admin.password.reveal(),
+        database=database,
+        timeout=10,
+    )
+    try:
+        await connection.execute("UPDATE res_partner SET name = name || '.' WHERE id = 1")
+    finally:
+        await connection.close(timeout=10)
+
+
+async def run(step: str) -> None:
+    """As `rehome run`, but for the failure."""
+    settings = read_settings()
+    logs.configure(settings.log_format, settings.log_level)
+    async with (
+        bootstrap.consumer(settings, wrap=failing(step)) as consumer,
+        health.served(settings, consumer),
+    ):
+        await until_signalled(consumer.worker, consumer.worker.run())
+
+
+def main() -> int:
+    """Read the step from the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.faults", description=__doc__)
+    parser.add_argument("step", choices=FAILING, help="the step that fails")
+    asyncio.run(run(parser.parse_args().step))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,13 +1,18 @@
-"""What can be wrong with an event.
+"""What can go wrong with events.
 
 EventError
-└── Undecodable          the bytes are not an event of this contract
-    └── UnknownType      they are an event, but of a type or version this release does not know
+├── Undecodable          the bytes are not an event of this contract
+│   └── UnknownType      they are an event, but of a type or version this release does not know
+└── BrokerError          the broker could not be talked to
+    ├── Unreachable      no connection in time
+    ├── Refused          the broker said no: login, permission, missing exchange, full queue
+    ├── NotRouted        no queue is bound that would get the event
+    └── PublishTimeout   no confirm in time: unknown whether the event arrived
 """
 
 
 class EventError(Exception):
-    """Base of everything that the contract raises."""
+    """Base of everything that the contract raises; by itself: an event that is not valid to be published."""
 
 
 class Undecodable(EventError):
@@ -16,3 +21,23 @@ class Undecodable(EventError):
 
 class UnknownType(Undecodable):
     """A well-formed event of a type or version that this release does not know."""
+
+
+class BrokerError(EventError):
+    """Base of what goes wrong between us and the broker; no text holds a password."""
+
+
+class Unreachable(BrokerError):
+    """No connection to the broker, after all attempts."""
+
+
+class Refused(BrokerError):
+    """The broker said no, and would say it again: the text tells what to change."""
+
+
+class NotRouted(BrokerError):
+    """The event was returned: no queue is bound to its exchange with its type as routing key."""
+
+
+class PublishTimeout(BrokerError):
+    """The broker did not confirm in time: publish the same event again, with its id, until it does."""

@@ -1,0 +1,40 @@
+"""A memory of handled events, so that a repeated delivery is dropped."""
+
+from collections import OrderedDict
+from typing import Protocol
+from uuid import UUID
+
+
+class Seen(Protocol):
+    """Remembers ids of handled events. One in the handler's own database closes the last gap; see the docs."""
+
+    async def has(self, event_id: UUID) -> bool:
+        """Whether the event was handled."""
+        ...
+
+    async def add(self, event_id: UUID) -> None:
+        """Remember that the event was handled."""
+        ...
+
+
+class RecentlySeen:
+    """The ids of the latest events, in memory: a restart forgets them.
+
+    Args:
+        size: How many ids are kept.
+    """
+
+    def __init__(self, size: int = 100_000) -> None:
+        self._size = size
+        self._ids: OrderedDict[UUID, None] = OrderedDict()
+
+    async def has(self, event_id: UUID) -> bool:
+        """Whether the event was handled lately."""
+        return event_id in self._ids
+
+    async def add(self, event_id: UUID) -> None:
+        """Remember an id, and forget the oldest when there are too many."""
+        self._ids[event_id] = None
+        self._ids.move_to_end(event_id)
+        if len(self._ids) > self._size:
+            self._ids.popitem(last=False)

@@ -142,7 +142,7 @@ async def test_a_subscriber_misses_nothing_while_its_connection_is_lost(broker: 
         async with Publisher(broker.url()) as publisher:
             await publisher.publish(first)
             await subscriber.wait_for("migration.rejected", instance_id=first.data.instance_id, limit=LIMIT)
-        await broker.rabbitmqctl("close_all_connections", "on purpose")
+        await broker.rabbitmqctl("close_all_connections", "--global", "on purpose")
         async with Publisher(broker.url()) as publisher:
             await publisher.publish(second)
         await subscriber.wait_for("migration.rejected", instance_id=second.data.instance_id, limit=LIMIT)

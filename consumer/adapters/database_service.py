@@ -49,17 +49,16 @@ class HttpDatabaseService:
     then. Whoever tries again looks in `db_servers` first.
     """
 
-    def __init__(self, client: httpx.AsyncClient, url: str, *, limit: float = 600.0) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, limit: float | None = None) -> None:
         """Use this client; opening and closing it is the caller's.
 
         Args:
-            client: no base URL needed.
-            url: of the service, without a path.
-            limit: seconds to wait for an answer; making a server takes two to three minutes.
+            client: its base URL is the service's.
+            limit: seconds to wait for a whole answer, by default the client's read time-out; making a server
+                takes two to three minutes.
         """
         self._client = client
-        self._url = url.rstrip("/")
-        self._limit = limit
+        self._limit = limit or client.timeout.read or 600.0
 
     async def provision(self, instance_id: UUID, customer_id: UUID, plan_tier: str) -> Provisioned:
         """Ask for a dedicated server; blocks for minutes.
@@ -104,7 +103,7 @@ class HttpDatabaseService:
                 asyncio.timeout(self._limit),
                 self._client.stream(
                     method,
-                    self._url + path,
+                    path,
                     json=body,
                     # What is not compressed cannot grow in our memory.
                     headers={"Accept": "application/json", "Accept-Encoding": "identity"},
@@ -116,15 +115,19 @@ class HttpDatabaseService:
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
             raise TimedOut(f"{what}: no answer in {self._limit:g} s; {_MAY_HAVE_DONE_IT}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Unreachable(
-                f"{what}: {self._url} does not answer ({error or type(error).__name__})"
-            ) from error
+            place = self._client.base_url.netloc.decode()  # without a login that the URL may hold
+            raise Unreachable(f"{what}: {place} does not answer ({_problem(error)})") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise Refused(f"{what}: {error}; {_SETTING}") from error
         except httpx.HTTPError as error:
-            problem = error if str(error) else type(error).__name__
-            raise Unreachable(f"{what}: the connection broke ({problem}); {_MAY_HAVE_DONE_IT}") from error
+            raise Unreachable(
+                f"{what}: the connection broke ({_problem(error)}); {_MAY_HAVE_DONE_IT}"
+            ) from error
         yield answer
+
+
+def _problem(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -56,12 +56,10 @@ class FakeWorld:
 
 
 class RealWorld:
-    def __init__(
-        self, tables: PostgresTables, stand_in: DatabaseService, url: str, client: httpx.AsyncClient
-    ) -> None:
+    def __init__(self, tables: PostgresTables, stand_in: DatabaseService, client: httpx.AsyncClient) -> None:
         self.platform = tables.platform
-        self.service = HttpDatabaseService(client, url, limit=60)
-        self._impatient = HttpDatabaseService(client, url, limit=0.1)
+        self.service = HttpDatabaseService(client, limit=60)
+        self._impatient = HttpDatabaseService(client, limit=0.1)
         self._stand_in = stand_in
 
     def next_call(self, mood: Mood) -> None:
@@ -83,8 +81,11 @@ async def world(
     databases = real_tables.databases
     directory = scratch / f"dedicated-{uuid4().hex[:8]}"
     stand_in = DatabaseService(directory, databases.cluster.dsn(databases.instance_database))
-    async with stand_in.serving(free_port()) as url, httpx.AsyncClient(trust_env=False) as client:
-        yield RealWorld(real_tables, stand_in, url, client)
+    async with (
+        stand_in.serving(free_port()) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+        yield RealWorld(real_tables, stand_in, client)
 
 
 async def provision(world: World, instance: UUID, tier: str = "premium") -> Provisioned:

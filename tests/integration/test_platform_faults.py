@@ -122,3 +122,12 @@ async def test_a_database_without_the_tables_is_refused(pg: Cluster) -> None:
     async with asyncpg.create_pool(pg.dsn("postgres"), min_size=0) as pool:
         with pytest.raises(Incompatible, match='relation "instances" does not exist'):
             await PostgresPlatform(pool).instance(uuid4())
+
+
+async def test_the_owner_of_an_instance_is_its_customer_and_subscription(
+    platform: Platform, pool: asyncpg.Pool[Any]
+) -> None:
+    row = await platform.fetch_instance(await platform.add_instance("acme"))
+    owner = await PostgresPlatform(pool).owner(row["id"])
+    assert owner == (row["customer_id"], row["subscription_id"])
+    assert await PostgresPlatform(pool).owner(uuid4()) is None

@@ -1,0 +1,233 @@
+"""Dump and restore by PostgreSQL's own programs; the data never passes through this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import threading
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from consumer.adapters import backups, children, programs
+from consumer.adapters.backups import DUMP, BackupPlace
+from consumer.adapters.postgres.sessions import Sessions
+from consumer.adapters.postgres_errors import translated
+from consumer.adapters.restoring import Restoring
+from consumer.errors import ChildFailed, RehomeError, TimedOut
+from consumer.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from consumer.model import Backup, Server
+    from consumer.ports import Notes
+
+_SQL: Final = load("copy")
+_T = TypeVar("_T")
+
+_ZSTD_SINCE: Final = 16  # pg_dump --compress=METHOD
+_NO_ZSTD: Final = "zstd"  # "this build does not support compression with zstd"
+_PROGRESS_SECONDS: Final = 1.0
+_LOCK_WAIT: Final = "60s"
+
+
+class PgCopier:
+    """Port `Copier` by pg_dump, pg_restore and vacuumdb; backups are directories below one root."""
+
+    def __init__(
+        self,
+        backup_root: Path,
+        pg_bin: Path | None = None,
+        *,
+        sessions: Sessions | None = None,
+        jobs: int = 4,
+        dumps_per_server: int = 2,
+        limit: float = 12 * 3600.0,
+    ) -> None:
+        """Take the places and limits; nothing is opened yet.
+
+        Args:
+            backup_root: directory of all backups; made when missing.
+            pg_bin: directory of the client programs; by default PATH's, else the newest installed.
+            sessions: how servers are reached; by default directly, with the default limits.
+            jobs: parallel sessions of one dump or restore.
+            dumps_per_server: dumps at a time from one server; a pool serves other tenants meanwhile.
+            limit: seconds that one dump, one restore or one analyze may take.
+        """
+        self._place = BackupPlace(backup_root, threads=jobs)
+        self._pg_bin = pg_bin
+        self._sessions = sessions or Sessions()
+        self._jobs = jobs
+        self._dumps_per_server = dumps_per_server
+        self._turns: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._limit = limit
+
+    async def client_version(self) -> int:
+        """Major version of the programs in use. Raises Incompatible when there are none."""
+        return await programs.major_version(programs.directory(self._pg_bin))
+
+    async def free_bytes(self) -> int:
+        """Free bytes at the backup place. Raises Incompatible when nothing can be written there."""
+        return await asyncio.to_thread(self._place.require_writable)
+
+    async def dump(self, server: Server, database: str, backup_id: str, notes: Notes) -> None:
+        """Dump under a temporary name; a sealed backup of that id is left as it is.
+
+        Raises:
+            NotFound: there is no such database.
+            ChildFailed, TimedOut: pg_dump did not succeed, or its turn did not come.
+            Incompatible: the programs are missing, or nothing can be written.
+        """
+        if self._place.sealed(backup_id).exists():
+            return
+        what = f"dumping {database} of {server.name}"
+        async with self._turn(server, what), self._work(backup_id, what) as work:
+            started = datetime.now(UTC)
+            async with self._sessions.open(server, database, what=what) as connection:
+                source = dict(await connection.fetchrow(_SQL["source"]) or {})
+                source["extensions"] = [
+                    dict(row) for row in await connection.fetch(_SQL["source_extensions"])
+                ]
+
+            async def written() -> int:
+                return await asyncio.to_thread(backups.size, work / DUMP)
+
+            async with _reporting(notes, written, total=source["data_bytes"]):
+                await self._pg_dump(server, database, work / DUMP, source["version"] // 10000, what)
+            source |= {
+                "database": database,
+                "started_at": started.isoformat(),
+                "ended_at": datetime.now(UTC).isoformat(),
+            }
+            with translated(what):
+                await asyncio.to_thread(self._place.finish, work, backup_id, source)
+
+    async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
+        """Hash, write the manifest, flush, rename. Raises Conflict when there is no whole dump."""
+        with translated(f"sealing backup {backup_id}"):
+            return await _in_thread(lambda stop: self._place.seal(backup_id, rows, versions, stop))
+
+    async def backup(self, backup_id: str) -> Backup | None:
+        """The sealed backup, checked. Raises Refused naming a file that is missing or altered."""
+        with translated(f"checking backup {backup_id}"):
+            return await _in_thread(lambda stop: self._place.check(backup_id, stop))
+
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+        """Restore into an empty scratch database; one that is restored already is left as it is.
+
+        Raises:
+            NotFound, NotOurs, Conflict, Incompatible, ChildFailed, TimedOut: as `Restoring.run` says.
+        """
+        what = f"restoring into {database} on {server.name}"
+        async with self._work(backup.id, what) as work:
+            restoring = Restoring(
+                self._sessions,
+                server,
+                database,
+                role,
+                backup,
+                programs.directory(self._pg_bin),
+                work,
+                self._jobs,
+                self._limit,
+            )
+
+            async def grown() -> int:
+                async with self._sessions.open(server, database, what=what) as connection:
+                    return int(await connection.fetchval(_SQL["size"]))
+
+            with translated(what):
+                total = restoring.source()["bytes"]
+            async with _reporting(notes, grown, total=total):
+                await restoring.run()
+
+    async def discard(self, backup_id: str) -> None:
+        """Remove the backup and whatever is half of it."""
+        with translated(f"removing backup {backup_id}"):
+            await asyncio.to_thread(self._place.discard, backup_id)
+
+    @asynccontextmanager
+    async def _turn(self, server: Server, what: str) -> AsyncIterator[None]:
+        """Wait for one of the server's places."""
+        turns = self._turns.setdefault(
+            self._sessions.address(server), asyncio.Semaphore(self._dumps_per_server)
+        )
+        try:
+            async with asyncio.timeout(self._limit):
+                await turns.acquire()
+        except TimeoutError:
+            raise TimedOut(f"{what}: other dumps of this server left no room for {self._limit:g} s") from None
+        try:
+            yield
+        finally:
+            turns.release()
+
+    @asynccontextmanager
+    async def _work(self, backup_id: str, what: str) -> AsyncIterator[Path]:
+        """A directory of this run's own, gone afterwards unless it was renamed."""
+        with translated(what):
+            work = await asyncio.to_thread(self._place.begin, backup_id)
+        try:
+            yield work
+        finally:
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+    async def _pg_dump(
+        self, server: Server, database: str, directory: Path, server_major: int, what: str
+    ) -> None:
+        where = programs.directory(self._pg_bin)
+        zstd = await programs.major_version(where) >= _ZSTD_SINCE
+
+        async def dump(compression: str) -> None:
+            await children.run(
+                [
+                    *(where / "pg_dump", programs.database_option(database), "--format=directory"),
+                    *(f"--file={directory}", f"--jobs={self._jobs}", f"--compress={compression}"),
+                    *("--quote-all-identifiers", f"--lock-wait-timeout={_LOCK_WAIT}"),
+                    *("--no-publications", "--no-subscriptions", "--no-security-labels"),
+                    "--no-sync",  # `seal` flushes every file
+                ],
+                env=programs.environment(self._sessions, server, server.admin, server_major=server_major),
+                limit=self._limit,
+                what=what,
+            )
+
+        try:
+            await dump("zstd:1" if zstd else "0")
+        except ChildFailed as error:
+            if not zstd or _NO_ZSTD not in str(error):
+                raise
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await dump("0")
+
+
+@asynccontextmanager
+async def _reporting(notes: Notes, look: Callable[[], Awaitable[int]], *, total: int) -> AsyncIterator[None]:
+    """Tell the progress once a second for the length of the block, and the whole of it at its good end."""
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            # A look that fails is the work's business, which meets the same trouble.
+            with contextlib.suppress(RehomeError):
+                await notes.progress(min(await look(), total), total)
+
+    reporting = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+    await notes.progress(total, total)
+
+
+async def _in_thread(work: Callable[[threading.Event], _T]) -> _T:
+    """Run blocking work in a thread that is told to stop when this task is cancelled."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, stop)
+    finally:
+        stop.set()

@@ -1,0 +1,67 @@
+"""Ending other people's sessions, and making sure that they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from consumer.errors import TimedOut
+from consumer.sql import load
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from consumer.adapters.postgres.sessions import Connection
+
+_SQL: Final = load("databases")
+_PAUSE = 0.05  # seconds between two looks
+_NAMED = 10  # sessions named in an error
+
+
+async def end_sessions(connection: Connection, query: str, *arguments: str, limit: float, what: str) -> int:
+    """End sessions until a look shows none; how many there were.
+
+    Args:
+        connection: the administrator's.
+        query: which: `tenants_sessions`, `sessions_on` or `sessions_named`.
+        arguments: the query's.
+        limit: seconds.
+        what: what the sessions stand in the way of, for the error.
+
+    Raises:
+        TimedOut: some are still there; names them.
+    """
+    seen: set[int] = set()
+    deadline = asyncio.get_running_loop().time() + limit
+    while sessions := await connection.fetch(_SQL[query], *arguments):
+        pids = [session["pid"] for session in sessions]
+        seen.update(pids)
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimedOut(f"{what}: still connected after {limit:g} s: {told(sessions)}")
+        await connection.fetchval(_SQL["terminate"], pids)
+        await asyncio.sleep(_PAUSE)
+    return len(seen)
+
+
+async def wait_until_entered(connection: Connection, database: str, *, limit: float) -> None:
+    """Wait until no session is half-way into a database: each is in `pg_stat_activity` or was refused.
+
+    Raises:
+        TimedOut: some are still on their way.
+    """
+    deadline = asyncio.get_running_loop().time() + limit
+    while count := await connection.fetchval(_SQL["entering"], database):
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimedOut(f"{count} session(s) have been opening on {database} for {limit:g} s")
+        await asyncio.sleep(_PAUSE)
+
+
+def told(sessions: list[asyncpg.Record]) -> str:
+    """Who they are, in words."""
+    named = [
+        f"pid {session['pid']} (user {session['user']}, application {session['application']!r}, "
+        f"database {session['database']}, {session['state'] or 'no state'})"
+        for session in sessions[:_NAMED]
+    ]
+    more = f" and {len(sessions) - _NAMED} more" if len(sessions) > _NAMED else ""
+    return ", ".join(named) + more

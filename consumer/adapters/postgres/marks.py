@@ -1,0 +1,89 @@
+"""Whose a database is: our mark, written into its comment as JSON. Every server keeps comments by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
+
+from consumer.adapters.postgres.sessions import literal, quoted
+from consumer.errors import NotOurs
+from consumer.model import Mark
+from consumer.sql import load
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from consumer.adapters.postgres.sessions import Connection
+
+_SQL: Final = load("databases")
+_KEY: Final = "rehome"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A mark, and what the way from scratch to verified must not forget.
+
+    Attributes:
+        connection_limit: what the database gets once it is verified.
+        restored: a whole backup was restored into it. A database that an older, lost run made anew in the
+            last moment has the right mark and is empty; this tells it from the one that was verified.
+    """
+
+    mark: Mark
+    connection_limit: int = -1
+    restored: bool = False
+
+    def text(self) -> str:
+        """As a comment."""
+        mark = self.mark
+        return json.dumps(
+            {
+                _KEY: {
+                    "migration": str(mark.migration_id),
+                    "attempt": mark.attempt,
+                    "state": mark.state,
+                    "connection_limit": self.connection_limit,
+                    "restored": self.restored,
+                }
+            }
+        )
+
+
+def parse(comment: str | None) -> Label | None:
+    """The label in a comment; None when there is none in it."""
+    try:
+        found = json.loads(comment or "")[_KEY]
+        if found["state"] not in {"scratch", "verified"}:
+            return None
+        state = cast("Literal['scratch', 'verified']", found["state"])
+        mark = Mark(UUID(found["migration"]), int(found["attempt"]), state)
+        return Label(mark, int(found["connection_limit"]), bool(found["restored"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+async def label_of(connection: Connection, database: str, where: str) -> Label | None:
+    """The database's label; None when there is no such database.
+
+    Args:
+        connection: any session on its server.
+        database: its name.
+        where: the server's name, for the error.
+
+    Raises:
+        NotOurs: it is there and carries none.
+    """
+    row = await connection.fetchrow(_SQL["comment"], database)
+    if row is None:
+        return None
+    label = parse(row["comment"])
+    if label is None:
+        raise NotOurs(f"database {database} on {where} carries no mark of ours: it is left alone")
+    return label
+
+
+async def put_label(connection: Connection, database: str, label: Label) -> None:
+    """Write the label into the database's comment."""
+    await connection.execute(f"COMMENT ON DATABASE {quoted(database)} IS {literal(label.text())}")

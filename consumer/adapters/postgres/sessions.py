@@ -1,0 +1,129 @@
+"""Sessions on a PostgreSQL server as its administrator: named after the migration, bounded, always closed."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import asyncpg
+
+from consumer.adapters.postgres_errors import translated
+from consumer.context import current_migration
+from consumer.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from uuid import UUID
+
+    from consumer.model import Server
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    Resolve: TypeAlias = Callable[[str, int], tuple[str, int]]
+
+MAINTENANCE: Final = "postgres"
+"""The database for work on the server as a whole; every server has it (initdb makes it)."""
+
+OURS: Final = "rehome:"
+"""How the application names of our sessions and client programs begin."""
+
+_CLOSE_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before we call it gone
+
+
+def application_name(migration_id: UUID | None) -> str:
+    """The name under which sessions for this migration appear in `pg_stat_activity`."""
+    return f"{OURS}{migration_id or '-'}"
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier, whatever the name holds."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """An SQL string, whatever the text holds: for statements that take no parameters."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _as_it_is(host: str, port: int) -> tuple[str, int]:
+    return host, port
+
+
+class Sessions:
+    """Opens sessions; holds no connection itself, so every migration and adapter may share it."""
+
+    def __init__(
+        self,
+        *,
+        connect_limit: float = 10.0,
+        statement_limit: float = 60.0,
+        resolve: Resolve = _as_it_is,
+    ) -> None:
+        """Take the limits.
+
+        Args:
+            connect_limit: seconds for a connection, login included.
+            statement_limit: seconds for one statement, unless `open` is told otherwise.
+            resolve: where a server's (host, port) is reached from here; as it is by default.
+        """
+        self._connect_limit = connect_limit
+        self._statement_limit = statement_limit
+        self._resolve = resolve
+
+    def address(self, server: Server) -> tuple[str, int]:
+        """Where the server is reached from here."""
+        return self._resolve(server.host, server.port)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        server: Server,
+        database: str = MAINTENANCE,
+        *,
+        what: str,
+        limit: float | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Connection]:
+        """A session for the length of the block; errors come out as ours and start with `what`.
+
+        Args:
+            server: where; its administrator's login is used.
+            database: which database.
+            what: what is being done and to what, such as "fencing acme on pool-1".
+            limit: seconds for one statement; by default as the constructor says.
+            settings: further server settings of the session; they win over those of database and role.
+
+        Raises:
+            NotFound: there is no such database.
+            Unreachable, TimedOut, Conflict, Refused, Incompatible, Transient: as `translated` says.
+        """
+        seconds = self._statement_limit if limit is None else limit
+        host, port = self.address(server)
+        with translated(f"{what}, server {server.name} at {host}:{port}"):
+            try:
+                connection = await asyncpg.connect(
+                    host=host,
+                    port=port,
+                    user=server.admin.user,
+                    password=server.admin.password.reveal(),
+                    database=database,
+                    timeout=self._connect_limit,
+                    command_timeout=seconds + _ANSWER_SECONDS,
+                    server_settings={
+                        "application_name": application_name(current_migration.get()),
+                        "statement_timeout": f"{seconds * 1000:.0f}",
+                        "tcp_keepalives_idle": "30",  # a lost consumer's sessions end within minutes
+                        "tcp_keepalives_interval": "10",
+                        # The names in our statements are built-in ones, whatever a tenant has called its own.
+                        "search_path": "pg_catalog",
+                        **(settings or {}),
+                    },
+                )
+            except asyncpg.InvalidCatalogNameError:
+                raise NotFound(f"there is no database {database} on {server.name}") from None
+            try:
+                yield connection
+            finally:
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await connection.close(timeout=_CLOSE_SECONDS)

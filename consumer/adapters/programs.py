@@ -1,0 +1,102 @@
+"""PostgreSQL's client programs: where they are, which version, and how they are told where to connect."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from consumer.adapters import children
+from consumer.adapters.postgres.sessions import application_name
+from consumer.context import current_migration
+from consumer.errors import Incompatible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumer.adapters.postgres.sessions import Sessions
+    from consumer.model import Credentials, Server
+
+_INSTALLED: Final = Path("/usr/lib/postgresql")  # Debian's and the PostgreSQL project's packages
+_WRAPPER: Final = "pg_wrapper"  # Debian's choice of a version by cluster, which we do not want made for us
+_VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
+_VERSION_SECONDS: Final = 20.0
+_CONNECT_SECONDS: Final = 10
+_CHECK_INTERVAL_SINCE: Final = 14
+
+
+def directory(pg_bin: Path | None) -> Path:
+    """Where the programs are: as set, else those in the PATH, else the newest installed.
+
+    Raises:
+        Incompatible: there are none.
+    """
+    if pg_bin is not None:
+        return pg_bin
+    found = shutil.which("pg_dump")
+    if found is not None and Path(found).resolve().name != _WRAPPER:
+        return Path(found).parent
+    installed = [path.parent for path in _INSTALLED.glob("*/bin/pg_dump")]
+    if not installed:
+        raise Incompatible("there is no pg_dump: install PostgreSQL's client programs or set REHOME_PG_BIN")
+    return max(installed, key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0))
+
+
+async def major_version(where: Path) -> int:
+    """Major version of the programs there.
+
+    Raises:
+        Incompatible: they are missing, or of different versions.
+    """
+    versions = set()
+    for name in ("pg_dump", "pg_restore", "vacuumdb"):
+        said = await children.run(
+            [where / name, "--version"], env={}, limit=_VERSION_SECONDS, what="asking for the version"
+        )
+        found = _VERSION.search(said)
+        if found is None:
+            raise Incompatible(f"{where / name} is not PostgreSQL's: it calls itself {said.strip()[:80]!r}")
+        versions.add(int(found[1]))
+    if len(versions) != 1:
+        raise Incompatible(f"the client programs in {where} are of different versions: {sorted(versions)}")
+    return versions.pop()
+
+
+def environment(
+    sessions: Sessions,
+    server: Server,
+    login: Credentials,
+    *,
+    server_major: int,
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The environment of a client program: where, as whom, under which name, with which settings.
+
+    Args:
+        sessions: knows where the server is reached.
+        server: where.
+        login: as whom; its password stands in the environment, which only our own user and root can read.
+        server_major: the server's major version.
+        settings: for the session.
+    """
+    host, port = sessions.address(server)
+    options = {"statement_timeout": "0", "default_transaction_read_only": "off", **(settings or {})}
+    if server_major >= _CHECK_INTERVAL_SINCE:
+        # A server that is busy with a long statement notices within seconds that its client was killed.
+        options["client_connection_check_interval"] = "5s"
+    return {
+        "PGHOST": host,
+        "PGPORT": str(port),
+        "PGUSER": login.user,
+        "PGPASSWORD": login.password.reveal(),
+        "PGAPPNAME": application_name(current_migration.get()),
+        "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
+        "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in options.items()),
+    }
+
+
+def database_option(name: str) -> str:
+    """`--dbname=` for any name: a bare one with `=` in it would be taken for a connection string."""
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"--dbname=dbname='{escaped}'"

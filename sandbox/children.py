@@ -42,8 +42,7 @@ class Child:
         """Start ``command`` in a session of its own, so that a Ctrl-C in our terminal is ours alone.
 
         The kernel sends ``death_signal`` to the child when the thread that started it ends (prctl(2),
-        PR_SET_PDEATHSIG): start children from the main thread. ``setpriv`` asks for it and switches to
-        ``account`` (root only), then becomes the program: the pid is the program's own.
+        PR_SET_PDEATHSIG): start children from the main thread. The pid is the program's own.
 
         Args:
             name: what people call it.
@@ -54,13 +53,9 @@ class Child:
             account: user to run as; None stays who we are.
             death_signal: what the child gets when we die.
         """
-        prefix = ["setpriv", f"--pdeathsig={death_signal.name.removeprefix('SIG')}"]
-        if account is not None:
-            prefix += [f"--reuid={account}", f"--regid={account}", "--init-groups"]
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *prefix,
-                "--",
+                *_bound_to_us(account, death_signal),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -127,6 +122,18 @@ class CommandFailedError(Exception):
     """A short command exited with an error; the text names the command and holds its output's end."""
 
 
+def _bound_to_us(account: str | None, death_signal: signal.Signals) -> list[str]:
+    """What stands before a command so that it ends with us; each part becomes the next, the pid stays.
+
+    ``setpriv`` switches to ``account`` and asks the kernel for the signal. Had we died before that, nobody
+    would send it: so the shell then looks whether we are still the parent.
+    """
+    prefix = ["setpriv", f"--pdeathsig={death_signal.name.removeprefix('SIG')}"]
+    if account is not None:
+        prefix += [f"--reuid={account}", f"--regid={account}", "--init-groups"]
+    return [*prefix, "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
+
+
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Send a signal to a child that has not ended.
 
@@ -171,12 +178,8 @@ async def run(
         CommandFailedError: it exited with an error.
         TimeoutError: it did not end within ``limit`` seconds.
     """
-    prefix = ["setpriv", "--pdeathsig=KILL"]
-    if account is not None:
-        prefix += [f"--reuid={account}", f"--regid={account}", "--init-groups"]
     process = await asyncio.create_subprocess_exec(
-        *prefix,
-        "--",
+        *_bound_to_us(account, signal.SIGKILL),
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

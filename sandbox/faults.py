@@ -36,7 +36,9 @@ FAILING: Final = {
     "restore": ("copier", "restore"),
     "start": ("runtime", "start"),
 }
-"""Step -> the port and method that fails in it."""
+"""Step -> the port and method that fails in it; each of them is rolled back."""
+ONLY_FORWARD: Final = {"complete": ("databases", "connections")}
+"""The same past the point of no return: a person has to look."""
 
 
 class Failing:
@@ -53,7 +55,7 @@ class Failing:
 
 def failing(step: str) -> Callable[[Ports], Ports]:
     """A change of the ports that lets `step` fail for good."""
-    name, method = FAILING[step]
+    name, method = (FAILING | ONLY_FORWARD)[step]
 
     def wrap(ports: Ports) -> Ports:
         port = getattr(ports, name)
@@ -113,7 +115,7 @@ async def run(step: str) -> None:
 def main() -> int:
     """Read the step from the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.faults", description=__doc__)
-    parser.add_argument("step", choices=FAILING, help="the step that fails")
+    parser.add_argument("step", choices=FAILING | ONLY_FORWARD, help="the step that fails")
     asyncio.run(run(parser.parse_args().step))
     return 0
 

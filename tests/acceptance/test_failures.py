@@ -1,0 +1,115 @@
+"""What fails is undone, told, kept for an operator, and can be sent again."""
+
+import pytest
+
+from sandbox.billing import Billing
+from sandbox.demo import CHAIN
+from sandbox.faults import FAILING
+from sandbox.local import LocalPlatform
+from sandbox.observation import database_dsn, observe
+from sandbox.subscriber import Subscriber
+from sandbox.writers import Writers
+from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
+
+
+@pytest.mark.parametrize("step", FAILING)
+async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
+    step: str,
+    local: LocalPlatform,
+    make_site: MakeSite,
+    billing: Billing,
+    subscriber: Subscriber,
+    rehome: Cli,
+) -> None:
+    # Given a customer who writes all the time, and a consumer in which the step fails
+    site = await make_site()
+    spec = (await local.supervisor.show(site.service))["spec"]
+    async with local.consumer(module=("sandbox.faults", step)), Writers(site.url) as writers:
+        await writers.wait_acknowledged(5)
+        before = await observe(local, site)
+        # When the customer upgrades
+        await billing.upgrade(site.id, PLAN)
+        event = await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
+        # Then the instance serves from the pool again
+        await writers.wait_acknowledged(5)
+    after = await observe(local, site)
+    assert event.data.failed_step == step
+    assert (after.record, after.conf) == (before.record, before.conf)
+    assert after.counts["postgres-pool-1"] == before.counts["postgres-pool-1"]
+    assert after.on_pool > 0
+    assert (await local.supervisor.show(site.service))["spec"] | {"force": 0} == spec | {"force": 0}
+    # and no acknowledged write is missing
+    assert (await writers.verify_writes(await database_dsn(local, site))).ok
+    # and nothing is left over
+    assert event.data.leftovers == ()
+    assert not any(local.backup_root.iterdir())
+    assert [file.name for file in site.conf.parent.iterdir()] == ["odoo.conf"]
+    # and the event waits for an operator
+    assert subscriber.types(site.id)[-2:] == ["migration.failed", "migration.rolled_back"]
+    letters = (await rehome("dead", "list", "--instance", site.id, "--json")).json
+    assert [(letter["handler"], letter["reason"]) for letter in letters] == [(step, "failed")]
+    discarded = await rehome("dead", "discard", letters[0]["id"], "--reason", "the test is over")
+    assert discarded.code == 0
+
+
+async def test_a_replay_of_what_was_rolled_back_opens_a_new_attempt_that_completes(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    site = await make_site()
+    async with local.consumer(module=("sandbox.faults", "restore")):
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
+        failed = next(event for event in subscriber.events if event.type == "migration.failed")
+    assert "res_partner" in failed.data.message
+    (letter,) = (await rehome("dead", "list", "--instance", site.id, "--json")).json
+    shown = await rehome("dead", "show", letter["id"])
+    assert "would open attempt 2" in shown.out
+    async with local.consumer():
+        replayed = await rehome("dead", "replay", letter["id"])
+        assert replayed.code == 0, replayed
+        completed = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    assert completed.attempt == 2
+    assert (await rehome("dead", "list", "--instance", site.id, "--json")).json == []
+    assert (await observe(local, site)).on_dedicated > 0
+
+
+async def test_past_the_point_of_no_return_a_dead_letter_waits_and_its_replay_completes(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    site = await make_site()
+    async with local.consumer(module=("sandbox.faults", "complete")):
+        await billing.upgrade(site.id, PLAN)
+        failed = await subscriber.wait_for("migration.failed", instance_id=site.id, limit=LIMIT)
+        assert (failed.data.step, failed.data.next) == ("complete", "operator")
+        await until_states(rehome, site.id, {"failed"})
+    refused = await rehome("roll-back", site.id, "--yes")
+    assert refused.code == 1
+    assert "past the point of no return" in refused.err
+    (letter,) = (await rehome("dead", "list", "--handler", "complete", "--instance", site.id, "--json")).json
+    async with local.consumer():
+        dry = await rehome("dead", "replay", letter["id"], "--dry-run")
+        assert "would run complete again" in dry.out
+        assert (await rehome("dead", "replay", letter["id"])).code == 0
+        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    assert [one for one in subscriber.types(site.id) if one != "migration.failed"] == list(CHAIN)
+
+
+async def test_an_operator_rolls_back_a_migration_that_waits(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    site = await make_site()
+    local.database_service.switches = local.database_service.switches.model_copy(
+        update={"fail_times": 1000, "fail_status": 503}
+    )
+    async with local.consumer(settings={"REHOME_LONGEST_RETRY": "10s"}):
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.requested", instance_id=site.id, limit=LIMIT)
+        await until_states(rehome, site.id, {"requested"})
+        shown = await rehome("roll-back", site.id)
+        assert (shown.code, "Give the dedicated server back" in shown.out) == (0, True)
+        asked = await rehome("roll-back", site.id, "--yes", "--reason", "customer asked")
+        assert asked.code == 0, asked
+        event = await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
+    assert event.data.reason == "customer asked"
+    again = await rehome("roll-back", site.id, "--yes")
+    assert (again.code, "is over: rolled_back" in again.err) == (1, True)

@@ -1,0 +1,162 @@
+"""The main job, from billing's publish to migration.completed, as everybody around the consumer sees it."""
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.billing import Billing
+from sandbox.database_service import Switches
+from sandbox.demo import CHAIN
+from sandbox.local import LocalPlatform
+from sandbox.observation import conf_diff, database_dsn, observe
+from sandbox.subscriber import Subscriber
+from sandbox.writers import Writers
+from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
+
+MEMORY_BYTES = 150 * 1024 * 1024
+
+
+def peak_memory(pid: int) -> int:
+    """Bytes of the process's own memory at its highest (`VmHWM`, proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
+) -> None:
+    # Given two customers who write all the time
+    site, other = await make_site(), await make_site()
+    async with local.consumer() as consumer, Writers(site.url) as mine, Writers(other.url) as theirs:
+        await mine.wait_acknowledged(10)
+        before = await observe(local, site)
+        # When one of them upgrades
+        await billing.upgrade(site.id, PLAN)
+        last = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+        await mine.wait_acknowledged(10)
+        await theirs.wait_acknowledged(10)
+        memory = peak_memory(consumer.pid)
+    after = await observe(local, site)
+    # Then the events come in their order, each once
+    assert subscriber.types(site.id) == list(CHAIN)
+    assert len(subscriber.deliveries) == len(CHAIN)
+    # and the data is on the dedicated server, all of it
+    assert (after.on_pool, after.on_dedicated > 0) == (0, True)
+    assert (after.uuid, after.users) == (before.uuid, before.users)
+    assert (await mine.verify_writes(await database_dsn(local, site))).ok
+    # and record and odoo.conf say so, and nothing else of them changed
+    record = after.record
+    assert (record["db_type"], record["plan_tier"], record["status"]) == ("dedicated", "premium", "running")
+    assert (float(record["cpu_limit"]), record["memory_limit"], record["storage_limit"]) == (4, "8G", "50G")
+    assert record["db_server_id"] == last.data.target.id
+    assert {line[2:9] for line in conf_diff(before.conf, after.conf)} == {"db_port"}
+    assert after.counts["postgres-pool-1"] == before.counts["postgres-pool-1"] - 1
+    assert after.counts[last.data.target.name] == 1
+    # and the summary tells what happened
+    assert last.data.downtime_seconds > 0
+    assert set(last.data.seconds) == {
+        "accept", "prepare", "stop", "back_up", "provision", "rewrite_conf", "restore", "start",
+    }  # fmt: skip
+    assert last.data.verification_digest
+    # and the other customer noticed nothing
+    assert (theirs.failed, len(theirs.boots)) == (0, 1)
+    assert (await theirs.verify_writes(await database_dsn(local, other))).ok
+    # and the consumer stayed small
+    assert memory < MEMORY_BYTES
+
+
+async def test_the_source_stays_whole_and_fenced_after_a_move(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
+) -> None:
+    site = await make_site()
+    async with local.consumer():
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    async with local.pool.connect(site.tenant.database) as source:
+        fenced = await source.fetchrow(
+            "SELECT rolcanlogin, datconnlimit FROM pg_roles, pg_database WHERE rolname = $1 AND datname = $2",
+            site.tenant.role,
+            site.tenant.database,
+        )
+        partners = await source.fetchval("SELECT count(*) FROM res_partner")
+    assert fenced is not None
+    assert (fenced["rolcanlogin"], fenced["datconnlimit"]) == (False, 0)
+    assert partners > 0
+
+
+async def test_an_upgrade_that_keeps_the_kind_of_database_applies_limits_and_moves_nothing(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
+) -> None:
+    site = await make_site(plan_tier="basic", cpu_limit=1, memory_limit="2G", storage_limit="10G")
+    async with local.consumer():
+        await billing.upgrade(site.id, "standard-monthly")
+        event = await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
+    after = await observe(local, site)
+    service = await local.supervisor.show(site.service)
+    assert (event.data.limits.cpu_limit, event.data.limits.memory_limit) == (2, "4G")
+    assert (float(after.record["cpu_limit"]), after.record["storage_limit"]) == (2, "20G")
+    assert (service["spec"]["limits"]["cpu"], service["spec"]["limits"]["memory"]) == (2, "4G")
+    assert after.on_pool > 0
+    assert subscriber.types(site.id) == ["instance.resized"]
+
+
+async def test_where_the_data_lives_decides_even_if_billing_wrote_the_record_first(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
+) -> None:
+    site = await make_site()
+    async with local.consumer():
+        await billing.upgrade(site.id, PLAN, write_ahead=True, tell_entitlements=False)
+        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    assert (await observe(local, site)).on_dedicated > 0
+
+
+async def test_two_upgrades_at_once_are_one_migration(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    site = await make_site()
+    async with local.consumer():
+        await billing.upgrade(site.id, PLAN)
+        second = await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+        found = await until_states(rehome, site.id, {"completed", "nothing_to_do"})
+    assert subscriber.types(site.id) == list(CHAIN)
+    assert len(found) == 2
+    assert second.id
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"status": "terminated"}, "terminated"),
+        ({"status": "creating"}, "never_provisioned"),
+        ({"db_server_id": None, "db_host": None}, "never_provisioned"),
+    ],
+)
+async def test_what_cannot_be_moved_is_rejected_with_the_reason(
+    columns: dict[str, object],
+    reason: str,
+    local: LocalPlatform,
+    billing: Billing,
+    subscriber: Subscriber,
+) -> None:
+    instance = await local.platform.add_instance(
+        f"r{reason}", **{"db_server_id": local.pool_id, "db_host": local.pool.host, **columns}
+    )
+    async with local.consumer():
+        await billing.upgrade(instance, PLAN)
+        event = await subscriber.wait_for("migration.rejected", instance_id=instance, limit=LIMIT)
+    assert event.data.reason == reason
+
+
+async def test_a_step_that_fails_once_is_tried_again_and_the_move_completes(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    site = await make_site()
+    local.database_service.switches = Switches(fail_times=1, fail_status=503)
+    async with local.consumer():
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    found = (await rehome("status", site.id, "--json")).json[0]
+    waits = [line for line in found["history"] if line["what"] == "prepare waits"]
+    assert len(waits) == 1
+    assert "503" in waits[0]["detail"]

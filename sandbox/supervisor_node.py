@@ -30,7 +30,7 @@ class SupervisorNode:
         self.directory = directory
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=REQUEST_LIMIT_SECONDS)
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=REQUEST_LIMIT_SECONDS, trust_env=False)
         self._cpus = [] if cpus is None else ["--cpus", str(cpus)]
         self._child: Child | None = None
 

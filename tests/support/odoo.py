@@ -25,7 +25,7 @@ class OdooInstance:
         self.tenant = tenant
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=10)
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=10, trust_env=False)
         self.processes: list[Child] = []
 
     def write_conf(self, password: str | None = None) -> None:

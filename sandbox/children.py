@@ -150,6 +150,15 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def ended(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has collected yet (a zombie) has."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"
+
+
 def tail(log: Path, lines: int = _LINES_IN_ERRORS) -> str:
     """The last ``lines`` lines of a text file; of a missing file, nothing."""
     with contextlib.suppress(FileNotFoundError):

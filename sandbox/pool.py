@@ -20,7 +20,7 @@ from sandbox.scratch import remove_scratch_directory, scratch_directory
 from sandbox.tenants import ODOO_DUMP, Tenant, create_odoo_tenant, set_uuid
 
 _TEMPLATE = "odoo_template"
-_CODE = ("pool.py", "tenants.py", "databases.py", "postgres.py")
+_CODE = ("pool.py", "tenants.py", "databases.py", "postgres.py", "postgres_files.py")
 _SMALL_LOG = {"max_wal_size": "48MB", "min_wal_size": "32MB"}  # what is not there is not packed
 _SECONDS_UNUSED_ENTRIES_STAY = 7 * 24 * 3600
 

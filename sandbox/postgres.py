@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import os
-import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
@@ -16,44 +14,13 @@ from urllib.parse import quote
 import asyncpg
 
 from sandbox.accounts import database_account, give, give_tree, require_passage
-from sandbox.children import Child, children_of, run
+from sandbox.children import Child, children_of, ended, run
 from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
+from sandbox.postgres_files import SUPERUSER, initialise, is_ready, programs, write_settings
 
-SUPERUSER = "postgres"
-
-_INSTALLED = Path("/usr/lib/postgresql")
-
-# What every server of the sandbox has unless the caller says otherwise.
-_DEFAULTS: Mapping[str, str] = {
-    # A sandbox's data need not survive a power cut.
-    "fsync": "off",
-    "full_page_writes": "off",
-    "max_wal_size": "1GB",
-    # A pool that is prepared for warm moves.
-    "wal_level": "logical",
-    # A statement that failed may hold a password: the log gets the error, never the statement.
-    "log_min_error_statement": "panic",
-    # Shared memory in the data directory, where nothing is left over when the server is killed.
-    "dynamic_shared_memory_type": "mmap",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "lc_messages": "C",
-}
+__all__ = ["SUPERUSER", "Cluster", "programs"]
 
 _STOP_SIGNALS: Mapping[str, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-
-
-@cache
-def programs() -> Path:
-    """The directory of the newest PostgreSQL programs installed here.
-
-    Raises:
-        FileNotFoundError: no server is installed.
-    """
-    versions = [path for path in _INSTALLED.glob("*/bin") if (path / "initdb").exists()]
-    if not versions:
-        raise FileNotFoundError(f"no PostgreSQL server under {_INSTALLED}: install one (make setup)")
-    return max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)])
 
 
 @dataclass
@@ -99,31 +66,7 @@ class Cluster:
             PermissionError: the server's user cannot reach the directory.
         """
         cluster = cls._place(directory, port, password, settings)
-        account = database_account()
-        secret = cluster.directory / "initdb.password"
-        secret.touch(mode=0o600)
-        secret.write_text(password + "\n")
-        give(secret, account)
-        try:
-            await run(
-                [
-                    programs() / "initdb",
-                    f"--pgdata={cluster.data}",
-                    f"--username={SUPERUSER}",
-                    f"--pwfile={secret}",
-                    "--auth=scram-sha-256",
-                    "--encoding=UTF8",
-                    "--locale=C.UTF-8",
-                    "--no-sync",
-                    "--no-instructions",
-                ],
-                limit=60,
-                account=account,
-            )
-        finally:
-            secret.unlink()
-        with (cluster.data / "postgresql.conf").open("a") as file:
-            file.write("include '../sandbox.conf'\n")
+        await initialise(cluster.directory, password, database_account())
         cluster.configure()
         return cluster
 
@@ -196,14 +139,7 @@ class Cluster:
     def configure(self, **settings: str) -> None:
         """Set server settings for the next start, for example ``wal_level="replica"``."""
         self.settings.update(settings)
-        fixed = {"listen_addresses": LOOPBACK, "port": str(self.port), "unix_socket_directories": ""}
-        lines = []
-        for name, value in {**_DEFAULTS, **self.settings, **fixed}.items():
-            quoted = value.replace("'", "''")
-            lines.append(f"{name} = '{quoted}'\n")
-        file = self.directory / "sandbox.conf"
-        file.write_text("".join(lines))
-        give(file, database_account())
+        write_settings(self.directory, self.port, self.settings, database_account())
 
     async def start(self, *, limit: float = 60.0) -> None:
         """Start the server and wait until it takes connections; a running one is left alone.
@@ -228,11 +164,7 @@ class Cluster:
 
         async def ready() -> bool:
             child.require_alive()
-            # Line 1 is the pid, line 8 the state (PostgreSQL's miscadmin.h, LOCK_FILE_LINE_*).
-            with contextlib.suppress(FileNotFoundError):
-                lines = (self.data / "postmaster.pid").read_text().splitlines()
-                return lines[:1] == [str(child.pid)] and lines[7:8] == ["ready   "]
-            return False
+            return is_ready(self.data, child.pid)
 
         await wait_until(ready, what=f"{child.name} to take connections", limit=limit)
 
@@ -251,6 +183,11 @@ class Cluster:
         for backend in backends:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(backend, signal.SIGKILL)
+
+        async def all_ended() -> bool:
+            return all(ended(backend) for backend in backends)
+
+        await wait_until(all_ended, what=f"the processes of {server.name} to end", limit=10)
 
     def freeze(self) -> None:
         """Stop the main process in its tracks: no new connection is answered, old ones go on."""

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from sandbox.children import ended
+
 _SCRIPT = """
 import asyncio, os, sys
 from sandbox.scratch import scratch_directory
@@ -47,15 +49,6 @@ async def orphan_of(
         process.kill()
         await process.wait()
     return [int(number) for number in line.split()]
-
-
-def ended(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has collected yet (a zombie) has."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def gone(*pids: int) -> Callable[[], Awaitable[bool]]:

@@ -22,6 +22,7 @@ from consumer.adapters.journal import PostgresJournal
 from consumer.adapters.notes import MemoryNotes
 from consumer.adapters.odoo_conf import OdooConfFiles
 from consumer.adapters.platform import PostgresPlatform
+from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.processes import ProcessRuntime
 from consumer.adapters.vault import Vault
@@ -140,7 +141,7 @@ async def owner_of(platform: Pool, instance_id: UUID) -> tuple[UUID, UUID | None
 async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
     """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
     clock = SystemClock()
-    resolve = resolver(settings.host_map)
+    sessions = Sessions(resolve=resolver(settings.host_map))
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(platform_pool(settings, PLATFORM_CONNECTIONS))
         billing = await stack.enter_async_context(billing_pool(settings))
@@ -149,6 +150,7 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
                 base_url=settings.database_service_url,
                 timeout=httpx.Timeout(settings.provision_timeout, connect=CONNECT_SECONDS),
                 verify=ssl.create_default_context(),
+                trust_env=False,  # database-service is inside the platform: no proxy stands before it
             )
         )
         yield Ports(
@@ -157,9 +159,15 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
             notes=notes,
             platform=PostgresPlatform(platform, billing),
             database_service=HttpDatabaseService(http),
-            databases=PostgresDatabases(resolve=resolve),
-            copier=PgCopier(settings.backup_root, settings.pg_bin, jobs=settings.jobs, resolve=resolve),
-            verifier=PostgresVerifier(jobs=settings.jobs, resolve=resolve),
+            databases=PostgresDatabases(sessions),
+            copier=PgCopier(
+                settings.backup_root,
+                settings.pg_bin,
+                sessions=sessions,
+                jobs=settings.jobs,
+                dumps_per_server=settings.dumps_per_server,
+            ),
+            verifier=PostgresVerifier(sessions, jobs=settings.jobs),
             odoo_conf=OdooConfFiles(settings.data_root),
             runtime=await stack.enter_async_context(_runtime(settings, clock)),
             filestore=FilestoreArchive(
@@ -171,7 +179,9 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
 @asynccontextmanager
 async def _runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runtime]:
     if settings.runtime == "process":
-        async with httpx.AsyncClient(base_url=settings.process_manager_url or "", timeout=30.0) as http:
+        async with httpx.AsyncClient(
+            base_url=settings.process_manager_url or "", timeout=30.0, trust_env=False
+        ) as http:
             yield ProcessRuntime(
                 http,
                 clock,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PLAN: Final = "premium-monthly"
 LIMIT_SECONDS: Final = 180.0
+WIDTH: Final = 120
+"""Columns where there is no terminal."""
 UNDISTURBED_SECONDS: Final = 5.0
 """Longest gap between two writes of the other tenant that counts as undisturbed on a busy machine."""
 
@@ -55,7 +57,7 @@ class Demo:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.console = Console(
-            stderr=args.json, highlight=False, soft_wrap=True, no_color=None if sys.stdout.isatty() else True
+            stderr=args.json, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH
         )
         self.story = Story()
         self.published_at = 0.0

@@ -19,7 +19,7 @@ RECORD = (
     "cpu_limit", "memory_limit", "storage_limit", "status", "error_message",
 )  # fmt: skip
 PASSWORD = re.compile(r"^(\s*db_password\s*[=:]\s*).*$", re.IGNORECASE)
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = $2"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
 SERVER = "SELECT * FROM db_servers WHERE dedicated_to_instance_id = $1"
 SECONDS = 10.0
 
@@ -29,7 +29,7 @@ class Observation:
     """One instance at one moment.
 
     Attributes:
-        on_pool, on_dedicated: connections of its role to its database on either server.
+        on_pool, on_dedicated: connections of its role on either server, its LISTEN on `postgres` included.
         users, partners, uuid: from its database, through the instance itself; None while it is down.
         record: the columns of its row that a move may change.
         conf: its odoo.conf, byte for byte.
@@ -98,7 +98,7 @@ async def _facts(site: Site) -> dict[str, Any]:
 async def _sessions(dsn: str, site: Site) -> int:
     connection = await asyncpg.connect(dsn, timeout=SECONDS)
     try:
-        return int(await connection.fetchval(SESSIONS, site.tenant.database, site.tenant.role))
+        return int(await connection.fetchval(SESSIONS, site.tenant.role))
     finally:
         await connection.close(timeout=SECONDS)
 

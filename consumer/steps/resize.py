@@ -19,6 +19,7 @@ async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) ->
     held = service.limits.model_copy(update={"storage_limit": instance.limits.storage_limit})
     before = await ports.notes.remember("before_resize", noted_limits(held))
     warnings = await ports.runtime.resize(instance, limits)
+    after = await ports.runtime.find(instance)
     await ports.platform.set_limits(instance.id, limits, plan_tier=event.data.plan_tier)
     return InstanceResized(
         instance_id=instance.id,
@@ -27,7 +28,7 @@ async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) ->
         plan_tier=event.data.plan_tier,
         limits=limits,
         before=Limits(**before),
-        restarted=False,
+        restarted={task.id for task in service.running} != {task.id for task in after.running},
         warnings=warnings,
     )
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from threading import Event
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from consumer.adapters import odoo_conf_files as files
+from consumer.adapters.bounded_thread import in_thread
 from consumer.adapters.odoo_conf_text import KEYS, UNSET, edit_options, read_options
-from consumer.errors import Conflict, ConfUnusable, TimedOut
+from consumer.errors import Conflict, ConfUnusable
 from consumer.model import Conf, Credentials, Secret
 
 if TYPE_CHECKING:
@@ -145,26 +143,7 @@ class OdooConfFiles:
             files.sweep(directory, path)
 
     async def _bounded(self, instance: Instance, doing: str, work: Callable[[Callable[[], None]], T]) -> T:
-        """Run `work` in a thread. It gets a function to call before it changes anything for good.
-
-        A thread cannot be ended from outside. So that one we stopped waiting for, or one that was frozen with
-        its process for longer than the limit, does no late harm, that function raises then.
-        """
-        what = f"{doing} {files.conf_path(self._root, instance)} for {self._limit:g} s"
-        until = time.monotonic() + self._limit
-        given_up = Event()
-
-        def wanted() -> None:
-            if given_up.is_set() or time.monotonic() > until:
-                raise TimedOut(f"{what}; gave up")
-
-        try:
-            async with asyncio.timeout(self._limit):
-                return await asyncio.to_thread(work, wanted)
-        except TimeoutError:
-            raise TimedOut(f"{what}; the storage did not answer") from None
-        finally:
-            given_up.set()
+        return await in_thread(work, f"{doing} {files.conf_path(self._root, instance)}", self._limit)
 
 
 def kept_path(path: Path, tag: str) -> Path:

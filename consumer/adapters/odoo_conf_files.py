@@ -1,4 +1,4 @@
-"""Files in an instance's directory, opened so that no name and no symbolic link leads out of it."""
+"""Replacing odoo.conf and keeping copies beside it, by the rules of a careful file system citizen."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from consumer.adapters.instance_directory import instance_directory, open_below
 from consumer.errors import Conflict, ConfUnusable, Unreachable
 
 if TYPE_CHECKING:
@@ -50,12 +51,7 @@ def conf_path(data_root: Path, instance: Instance) -> Path:
     Raises:
         ConfUnusable: the instance's names, which come from a database row, lead out of the data root.
     """
-    name = instance.directory
-    if "/" in name or not name.isprintable():
-        raise ConfUnusable(
-            f"instance {instance.id}: database_name {instance.database_name!r} is no file name"
-        )
-    return data_root / name / "conf" / "odoo.conf"
+    return instance_directory(data_root, instance, ConfUnusable) / "conf" / "odoo.conf"
 
 
 @contextmanager
@@ -73,34 +69,14 @@ def told(path: Path) -> Iterator[None]:
 def open_directory(data_root: Path, instance: Instance) -> Iterator[int]:
     """The directory of the instance's odoo.conf, as a file descriptor to which all names are relative.
 
-    The instance's directory itself may be a symbolic link to another place below the data root (operators
-    move directories), not to another instance's. Below it the tenant can write, so links are not followed.
-
     Raises:
-        ConfUnusable: it is not there, or leads elsewhere.
-        Unreachable: the data root is not there: the storage is not mounted.
+        ConfUnusable: it is not there, or leads elsewhere; see `open_below` for which links are followed.
+        Unreachable: the storage is not mounted.
     """
-    path = conf_path(data_root, instance)
-    if not data_root.is_dir():
-        raise Unreachable(f"the data root {data_root} is not there: is the shared storage mounted?")
-    with told(path.parent.parent):
-        place = path.parent.parent.resolve(strict=True)
-    root = data_root.resolve()
-    if place == root or not place.is_relative_to(root):
-        raise ConfUnusable(f"{path.parent.parent} leads to {place}, out of the data root {root}")
-    if place.name != instance.directory and place.name.startswith("odoo_data_"):
-        raise ConfUnusable(f"{path.parent.parent} leads to another instance's directory, {place}")
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with told(path.parent):
-        instance_directory = os.open(place, flags)
-        try:
-            conf_directory = os.open("conf", flags, dir_fd=instance_directory)
-        finally:
-            os.close(instance_directory)
-    try:
-        yield conf_directory
-    finally:
-        os.close(conf_directory)
+    with ExitStack() as stack:
+        with told(conf_path(data_root, instance).parent):
+            directory = stack.enter_context(open_below(data_root, instance, ("conf",), ConfUnusable))
+        yield directory
 
 
 def read(directory: int, path: Path) -> Content:

@@ -1,0 +1,158 @@
+"""The filestore's archive on a real file system: links, leftovers, hangs and a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tarfile
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+import structlog
+
+from consumer.adapters.filestore import FilestoreArchive
+from consumer.errors import Conflict, Refused, TimedOut, Unreachable
+from consumer.model import Instance
+from sandbox.net import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ACME = Instance(UUID(int=0xACE << 100, version=4), UUID(int=1), "Acme", "running", "acme")
+
+
+@dataclass(frozen=True)
+class Storage:
+    root: Path
+
+    @property
+    def filestore(self) -> Path:
+        return self.root / ACME.directory / "data" / "filestore" / "acme"
+
+    @property
+    def backups(self) -> Path:
+        return self.root / "backups"
+
+    def archive(self, *, limit: float = 10.0) -> Any:
+        return FilestoreArchive(self.root, self.backups, enabled=True, limit=limit).archive(ACME, "b1")
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.backups.iterdir())
+
+    def members(self) -> dict[str, tarfile.TarInfo]:
+        with tarfile.open(self.backups / "b1-filestore.tar") as tar:
+            return {member.name: member for member in tar}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    storage = Storage(tmp_path)
+    storage.backups.mkdir()
+    (storage.filestore / "ab").mkdir(parents=True)
+    (storage.filestore / "ab" / "file").write_bytes(b"content")
+    return storage
+
+
+async def test_mode_owner_and_time_of_a_file_are_kept_and_the_archive_is_private(storage: Storage) -> None:
+    file = storage.filestore / "ab" / "file"
+    file.chmod(0o640)
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    path = await storage.archive()
+    entry = storage.members()["acme/ab/file"]
+    status = file.stat()
+    assert (entry.mode, entry.mtime, entry.uid) == (0o640, 1_000_000_000, status.st_uid)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_links_and_pipes_are_left_out_and_not_followed(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("not the tenant's")
+    (storage.filestore / "file-link").symlink_to(tmp_path / "secret")
+    (storage.filestore / "folder-link").symlink_to(tmp_path)
+    os.mkfifo(storage.filestore / "pipe")
+    await storage.archive()
+    assert sorted(storage.members()) == ["acme", "acme/ab", "acme/ab/file"]
+
+
+@pytest.mark.parametrize("part", ["data", "data/filestore", "data/filestore/acme"])
+async def test_a_link_on_the_way_to_the_filestore_is_not_followed(
+    storage: Storage, tmp_path: Path, part: str
+) -> None:
+    place = storage.root / ACME.directory / part
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unreachable, match=r"Not a directory: '?(data|filestore|acme)"):
+        await storage.archive()
+    assert storage.names() == []
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "a\0b"])
+async def test_a_database_name_that_leads_elsewhere_is_refused(storage: Storage, name: str) -> None:
+    instance = Instance(ACME.id, ACME.customer_id, "Acme", "running", "acme", db_name=name)
+    archive = FilestoreArchive(storage.root, storage.backups, enabled=True)
+    with pytest.raises(Refused, match="is no file name"):
+        await archive.archive(instance, "b1")
+
+
+async def test_a_filestore_that_is_missing_is_told_in_the_log(storage: Storage) -> None:
+    (storage.filestore / "ab" / "file").unlink()
+    (storage.filestore / "ab").rmdir()
+    storage.filestore.rmdir()
+    with structlog.testing.capture_logs() as lines:
+        assert await storage.archive() is None
+    assert [(line["event"], line["instance"]) for line in lines] == [("filestore.missing", str(ACME.id))]
+
+
+async def test_what_a_killed_run_left_is_swept(storage: Storage) -> None:
+    (storage.backups / ".b1-filestore.0123.partial").write_bytes(b"half")
+    (storage.backups / ".b2-filestore.0123.partial").write_bytes(b"another backup's")
+    await storage.archive()
+    assert storage.names() == [".b2-filestore.0123.partial", "b1-filestore.tar"]
+
+
+async def test_a_full_disk_may_pass_and_leaves_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Unreachable, match=r"archiving the filestore of acme .*No space left"):
+        await storage.archive()
+    assert storage.names() == []
+
+
+async def test_a_backup_place_that_is_not_there_may_come_back(storage: Storage) -> None:
+    storage.backups.rmdir()
+    with pytest.raises(Unreachable, match=r"No such file or directory: .*backups"):
+        await storage.archive()
+
+
+async def test_a_run_whose_temporary_file_another_run_swept_gives_way(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sweep(_: int) -> None:
+        for path in storage.backups.glob(".*.partial"):
+            path.unlink()
+
+    monkeypatch.setattr(os, "fsync", sweep)
+    with pytest.raises(Conflict, match="another run"):
+        await storage.archive()
+    assert storage.names() == []
+
+
+async def test_a_storage_that_hangs_is_not_waited_for_and_leaves_nothing_when_it_wakes(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: awake.wait(10))
+    with pytest.raises(TimedOut, match=r"archiving the filestore of acme .* 0\.2 s"):
+        await storage.archive(limit=0.2)
+    awake.set()
+
+    async def nothing_left() -> bool:
+        return storage.names() == []
+
+    await wait_until(nothing_left, what="the late run to give up", limit=5)

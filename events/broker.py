@@ -14,6 +14,7 @@ from aio_pika.exceptions import (
     AuthenticationError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
+    InvalidFrameError,
 )
 from aio_pika.exceptions import ProbableAuthenticationError as LoginRefused
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ConnectionNotAllowed
@@ -75,13 +76,22 @@ class Address:
             Refused: Wrong user or password, or no access to the vhost.
             OSError: No connection within ``timeout`` seconds, for any other reason; TimeoutError is one.
         """
-        with refusals(f"log in to {self} as {self.url.user}"):
+        with refusals(f"log in to {self} as {self.url.user}"), self._closed_at_once():
             return await limited(
                 aio_pika.connect(
                     self.url.update_query(name=name), ssl_context=self.ssl_context, timeout=timeout
                 ),
                 timeout,
             )
+
+    @contextlib.contextmanager
+    def _closed_at_once(self) -> Iterator[None]:
+        """Tell the usual cause: aio-pika hides what the broker said."""
+        try:
+            yield
+        except InvalidFrameError as error:
+            hint = f"is there a vhost {self.url.path[1:]!r}, and may {self.url.user} use it?"
+            raise ConnectionLost(f"closed by the broker at once; {hint}") from error
 
 
 def _parsed(url: str) -> URL:

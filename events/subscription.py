@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -24,6 +25,7 @@ _ATTEMPT: Final = "sub-attempt"
 _ERROR: Final = "sub-error"
 _REASON: Final = "sub-reason"
 _OWN_HEADERS: Final = (_ATTEMPT, _ERROR, _REASON)
+_WRITABLE: Final = (str, int, float, datetime)
 
 
 class Inbox:
@@ -156,13 +158,14 @@ class Subscription:
     async def _move(self, message: AbstractIncomingMessage, key: str, headers: dict[str, Any]) -> None:
         """Publish a copy, and take the original off its queue once the copy is confirmed.
 
-        ``x-`` headers are the broker's; ``user_id`` of somebody else's message would close the channel;
-        ``expiration`` would let the copy vanish.
+        Left out are ``x-`` headers, which are the broker's, headers of kinds that cannot be written again,
+        ``user_id``, which closes the channel when it is somebody else's, and ``expiration``, by which the copy
+        would vanish.
         """
         kept = {
             name: value
             for name, value in message.headers.items()
-            if not name.startswith("x-") and name not in _OWN_HEADERS
+            if not name.startswith("x-") and name not in _OWN_HEADERS and isinstance(value, _WRITABLE)
         }
         copy = Message(
             message.body,

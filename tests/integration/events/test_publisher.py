@@ -1,0 +1,174 @@
+"""Publishing on a real broker: confirmed, routed, limited in time, and refused in clear words."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractQueue
+
+from events.envelope import CONTENT_TYPE, CloudEvent, from_message, new_event
+from events.errors import EventError, NotRouted, PublishTimeout, Refused, Unreachable
+from events.migration import MigrationCompleted, MigrationRejected
+from events.publisher import Publisher, plan_upgraded
+from events.schema import golden
+from sandbox.broker import BrokerNode
+from sandbox.net import free_port
+
+INSTANCE = UUID("7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60")
+
+
+def upgrade(**changes: Any) -> CloudEvent[Any]:
+    fields: dict[str, Any] = {
+        "instance_id": INSTANCE,
+        "customer_id": uuid4(),
+        "subscription_id": uuid4(),
+        "from_plan": "standard-monthly",
+        "to_plan": "premium-monthly",
+        "plan_tier": "premium",
+    }
+    return plan_upgraded(**{**fields, **changes})
+
+
+def rejection() -> CloudEvent[Any]:
+    data = MigrationRejected(instance_id=INSTANCE, to_plan="premium", reason="terminated", message="Gone.")
+    return new_event(data, subject=INSTANCE, id=uuid4(), time=upgrade().time)
+
+
+@pytest.fixture
+async def taken(operator: AbstractChannel) -> AsyncIterator[AbstractQueue]:
+    """A queue that gets every upgrade."""
+    queue = await operator.declare_queue(exclusive=True)
+    await queue.bind("billing", "plan.upgraded")
+    yield queue
+    await queue.delete(if_empty=False)
+
+
+async def test_billing_publishes_an_upgrade_that_arrives_as_it_was(
+    contract_broker: BrokerNode, taken: AbstractQueue
+) -> None:
+    event = upgrade(entitlements={"cpu_limit": "4.0", "db_type": "dedicated"})
+    async with Publisher(contract_broker.url("billing")) as publisher:
+        await publisher.publish(event)
+    message = await taken.get(no_ack=True)
+    assert message is not None
+    assert from_message(message) == event
+    assert (message.message_id, message.type, message.app_id) == (str(event.id), "plan.upgraded", "billing")
+    assert message.content_type == CONTENT_TYPE
+
+
+async def test_many_publishes_at_once_all_arrive(contract_broker: BrokerNode, taken: AbstractQueue) -> None:
+    sent = [upgrade() for _ in range(50)]
+    async with Publisher(contract_broker.url("billing")) as publisher:
+        await asyncio.gather(*(publisher.publish(event) for event in sent))
+    got = [await taken.get(no_ack=True) for _ in sent]
+    assert [message.message_id for message in got if message] == [str(event.id) for event in sent]
+
+
+async def test_an_upgrade_that_no_queue_gets_is_reported(
+    contract_broker: BrokerNode, operator: AbstractChannel
+) -> None:
+    handler = await operator.get_queue("migration.h.accept")
+    await handler.unbind("billing", "plan.upgraded")
+    try:
+        async with Publisher(contract_broker.url("billing")) as publisher:
+            with pytest.raises(NotRouted, match="no queue is bound"):
+                await publisher.publish(upgrade())
+    finally:
+        await handler.bind("billing", "plan.upgraded")
+
+
+async def test_an_event_that_nobody_has_to_act_on_needs_no_queue(contract_broker: BrokerNode) -> None:
+    async with Publisher(contract_broker.url()) as publisher:
+        await publisher.publish(rejection())
+
+
+async def test_billing_may_not_publish_our_events_and_can_go_on_afterwards(
+    contract_broker: BrokerNode, taken: AbstractQueue
+) -> None:
+    async with Publisher(contract_broker.url("billing")) as publisher:
+        with pytest.raises(Refused, match="ACCESS_REFUSED"):
+            await publisher.publish(rejection())
+        await publisher.publish(upgrade())
+    assert await taken.get(no_ack=True)
+
+
+async def test_a_wrong_password_is_refused_without_showing_it(contract_broker: BrokerNode) -> None:
+    with pytest.raises(Refused, match=r"log in to amqp://127\.0\.0\.1") as refused:
+        async with Publisher(contract_broker.url("billing", password="hunter2")):
+            pass
+    assert "hunter2" not in str(refused.value)
+    assert "billing" in str(refused.value)
+
+
+async def test_a_vhost_that_is_not_there_is_named(contract_broker: BrokerNode) -> None:
+    with pytest.raises(Unreachable, match="is there a vhost 'nowhere'"):
+        async with Publisher(contract_broker.url(vhost="nowhere")):
+            pass
+
+
+async def test_no_broker_is_reported_with_its_address() -> None:
+    port = free_port()
+    with pytest.raises(Unreachable, match=f":{port}"):
+        async with Publisher(f"amqp://u:hunter2@127.0.0.1:{port}/migration", timeout=2):
+            pass
+
+
+async def test_a_frozen_broker_is_reported_in_time(contract_broker: BrokerNode) -> None:
+    async with Publisher(contract_broker.url("billing"), timeout=0.5, attempts=2) as publisher:
+        contract_broker.freeze()
+        started = time.monotonic()
+        try:
+            with pytest.raises(PublishTimeout, match="publish it again"):
+                await publisher.publish(upgrade())
+        finally:
+            contract_broker.thaw()
+    assert time.monotonic() - started < 60
+
+
+async def test_a_publish_waits_for_a_restarted_broker_and_keeps_its_id(contract_broker: BrokerNode) -> None:
+    before, meanwhile = upgrade(), upgrade()
+    async with Publisher(contract_broker.url("billing"), attempts=30) as publisher:
+        await publisher.publish(before)
+        await contract_broker.kill()
+        publishing = asyncio.create_task(publisher.publish(meanwhile))
+        await contract_broker.start()
+        await asyncio.wait_for(publishing, 60)
+    async with await aio_pika.connect(contract_broker.url(), timeout=10) as connection:
+        handler = await (await connection.channel()).get_queue("migration.h.accept")
+        waiting = [
+            await handler.get(no_ack=True) for _ in range(handler.declaration_result.message_count or 0)
+        ]
+    ids = [message.message_id for message in waiting if message]
+    assert ids[-2:] == [str(before.id), str(meanwhile.id)]
+
+
+async def test_an_invalid_event_is_not_sent(contract_broker: BrokerNode) -> None:
+    async with Publisher(contract_broker.url()) as publisher:
+        example = golden("migration.completed", 1, "valid")["full"]["data"]
+        data = MigrationCompleted.model_validate(example)
+        event = new_event(data, subject=data.instance_id, id=uuid4(), time=upgrade().time)
+        with pytest.raises(EventError, match="migrationid"):
+            await publisher.publish(event)
+
+
+def test_the_builder_names_every_wrong_field() -> None:
+    with pytest.raises(EventError) as refused:
+        upgrade(to_plan="", customer_id="42", entitlements={"cpu_limit": 0})
+    for field in ("to_plan", "customer_id", "entitlements.cpu_limit"):
+        assert field in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["", "broker:5672", "http://u:hunter2@broker", "amqp://"])
+def test_an_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(EventError, match="must look like") as refused:
+        Publisher(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_certificates_for_a_url_without_tls_are_refused() -> None:
+    with pytest.raises(EventError, match="amqps"):
+        Publisher("amqp://broker/", ca_file="ca.pem")

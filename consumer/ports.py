@@ -350,7 +350,7 @@ class Filestore(Protocol):
     """The instance's directory on the shared storage."""
 
     async def archive(self, instance: Instance, backup_id: str) -> Path | None:
-        """A tar of the filestore into the backup's directory; None when archiving is not asked for."""
+        """A tar of the filestore beside the backup; None when that is not asked for, or there is no filestore."""
         ...
 
 

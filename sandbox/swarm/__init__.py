@@ -1,0 +1,1 @@
+"""A real Docker Swarm on one machine, private to the process that makes it."""

@@ -1,0 +1,250 @@
+"""A Docker engine of our own, a swarm of one node, in namespaces of its own.
+
+The daemon, its containers and their networks live in a process, a mount and a network namespace: bridges,
+packet filter rules and mounts of the machine stay as they are, and when the namespaces' first process ends
+(or we do), the kernel ends everything in them. It needs root and Debian's package `docker.io`
+(`scripts/setup-swarm`), whose system service stays off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from sandbox.children import Child, children_of
+from sandbox.net import wait_until
+from sandbox.swarm.root import write_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NETWORK = "saasodoo-network"
+IMAGE = "rehome-sandbox:latest"
+API = "v1.41"
+
+START_LIMIT_SECONDS = 60.0
+STOP_LIMIT_SECONDS = 30.0
+REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
+
+_PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "tini", "unshare", "nsenter", "ip")
+_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUP_PREFIX = "rehome-swarm"
+
+# The first process of the namespaces: collects orphans, and takes everything with it when it ends.
+_INIT = "mount -t tmpfs tmpfs /run && ip link set lo up && exec tini -- sleep infinity"
+
+
+class EngineMissingError(Exception):
+    """This machine cannot run an engine of our own; the text says what is missing and what to do."""
+
+
+class PrivateEngine:
+    """A daemon in its own namespaces, with a swarm, the platform's network and our image.
+
+    Attributes:
+        directory: the engine's data, its socket and its log.
+        host: as DOCKER_HOST is written.
+        http: the engine's API, for what the sandbox needs of it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "docker.sock"
+        self.host = f"unix://{self.socket}"
+        self.log = directory / "dockerd.log"
+        self.http = httpx.AsyncClient(
+            base_url=f"http://docker/{API}",
+            transport=httpx.AsyncHTTPTransport(uds=str(self.socket)),
+            timeout=REQUEST_LIMIT_SECONDS,
+        )
+        self._cgroup = f"{_CGROUP_PREFIX}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._namespaces: Child | None = None
+        self._daemon: Child | None = None
+
+    async def create(self) -> None:
+        """Start everything: namespaces, daemon, swarm, network, image.
+
+        Raises:
+            EngineMissingError: no root, or a program is missing.
+            ChildEndedError: the daemon ended; holds the end of its log.
+            TimeoutError: it did not answer within a minute.
+        """
+        require_programs()
+        _remove_cgroups_of_the_dead()
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        unshare = ["unshare", "--mount", "--propagation=private", "--net", "--pid", "--mount-proc", "--fork"]
+        self._namespaces = await Child.start(
+            "the engine's namespaces",
+            [*unshare, "--kill-child=KILL", "sh", "-c", _INIT],
+            log=self.directory / "namespaces.log",
+        )
+        await wait_until(self._namespaces_ready, what="the engine's namespaces", limit=START_LIMIT_SECONDS)
+        await self.start()
+        await self.ask("POST", "swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1"})
+        await self.ask("POST", "networks/create", {"Name": NETWORK, "Driver": "overlay", "Attachable": True})
+        await self._import_image()
+
+    async def start(self) -> None:
+        """Start the daemon, as after `stop` or `kill`, and wait until it answers."""
+        self.directory.joinpath("dockerd.pid").unlink(missing_ok=True)
+        inside = ["nsenter", f"--target={self.init}", "--mount", "--net", "--pid", "--"]
+        options = [
+            f"--host={self.host}",
+            f"--data-root={self.directory / 'data'}",
+            f"--exec-root={self.directory / 'exec'}",
+            f"--pidfile={self.directory / 'dockerd.pid'}",
+            "--bridge=none",
+            f"--cgroup-parent=/{self._cgroup}",
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+            "--shutdown-timeout=5",
+            "--log-level=warn",
+        ]
+        daemon = await Child.start("dockerd", [*inside, "dockerd", *options], log=self.log)
+        self._daemon = daemon
+
+        async def answers() -> bool:
+            daemon.require_alive()
+            with contextlib.suppress(httpx.TransportError):
+                return (await self.http.get("/_ping")).is_success
+            return False
+
+        await wait_until(answers, what="dockerd to answer", limit=START_LIMIT_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop the daemon in order; it stops its containers first."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """Kill the daemon (SIGKILL); its containers run on until the next one cleans up."""
+        await self._end(signal.SIGKILL)
+
+    async def destroy(self) -> None:
+        """End everything and remove the engine's data."""
+        await self.http.aclose()
+        if self._namespaces is not None:
+            await self._namespaces.kill()
+        if self._daemon is not None:
+            await self._daemon.stop(limit=STOP_LIMIT_SECONDS)
+        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+        await wait_until(self._cgroups_gone, what="the engine's control groups to empty", limit=10)
+
+    @property
+    def init(self) -> int:
+        """Pid of the namespaces' first process; `/proc/<pid>/root` is the file system that the daemon sees.
+
+        Raises:
+            RuntimeError: there are no namespaces.
+        """
+        if self._namespaces is None:
+            raise RuntimeError("the engine was not created")
+        return children_of(self._namespaces.pid)[0]
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        allowed: tuple[int, ...] = (),
+    ) -> Any:
+        """A request to the engine's API; its JSON, or None for an empty answer or an `allowed` error.
+
+        Raises:
+            RuntimeError: the engine refuses; holds its words.
+        """
+        answer = await self.http.request(method, f"/{path}", json=body, params=params)
+        if answer.status_code in allowed:
+            return None
+        if answer.is_error:
+            raise RuntimeError(f"{method} /{path}: {answer.status_code} {answer.text.strip()}")
+        return answer.json() if answer.content else None
+
+    async def _import_image(self) -> None:
+        archive = self.directory / "root.tar"
+        await asyncio.to_thread(write_root, archive)
+
+        async def content() -> Any:
+            with archive.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    yield piece
+
+        repo, _, tag = IMAGE.partition(":")
+        answer = await self.http.post(
+            "/images/create", params={"fromSrc": "-", "repo": repo, "tag": tag}, content=content()
+        )
+        archive.unlink()
+        if answer.is_error or "error" in answer.text:
+            raise RuntimeError(f"the image could not be imported: {answer.text.strip()}")
+
+    async def _namespaces_ready(self) -> bool:
+        """Whether the first process is what `_INIT` ends in."""
+        if self._namespaces is None:
+            return False
+        self._namespaces.require_alive()
+        inside = children_of(self._namespaces.pid)
+        with contextlib.suppress(FileNotFoundError):
+            return bool(inside) and _name_of(inside[0]) == "tini"
+        return False
+
+    async def _end(self, number: signal.Signals) -> None:
+        daemon = self._daemon
+        if daemon is None:
+            return
+        for pid in children_of(daemon.pid) if daemon.alive else []:  # nsenter's child is the daemon itself
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        await asyncio.wait_for(daemon.process.wait(), STOP_LIMIT_SECONDS)
+
+    async def _cgroups_gone(self) -> bool:
+        return _remove_cgroups(self._cgroup)
+
+
+def require_programs() -> None:
+    """Make sure that an engine of our own can run here.
+
+    Raises:
+        EngineMissingError: it cannot.
+    """
+    if os.geteuid() != 0:
+        raise EngineMissingError("a Docker engine of our own needs root: run this as root")
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
+    if missing:
+        raise EngineMissingError(f"missing programs: {', '.join(missing)}; run scripts/setup-swarm")
+
+
+def _name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def _remove_cgroups(name: str) -> bool:
+    """Remove the (empty) control groups of an engine; False while a process is in one."""
+    for top in (*_CGROUPS.glob(name), *_CGROUPS.glob(f"*/{name}")):
+        for folder, _, _ in os.walk(top, topdown=False):
+            try:
+                Path(folder).rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+    return True
+
+
+def _remove_cgroups_of_the_dead() -> None:
+    """Remove what engines left whose process was killed."""
+    tops = {
+        path.name for path in (*_CGROUPS.glob(f"{_CGROUP_PREFIX}-*"), *_CGROUPS.glob(f"*/{_CGROUP_PREFIX}-*"))
+    }
+    for name in tops:
+        pid = name.removeprefix(f"{_CGROUP_PREFIX}-").partition("-")[0]
+        if not Path(f"/proc/{pid}").exists():
+            _remove_cgroups(name)

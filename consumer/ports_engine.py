@@ -12,7 +12,7 @@ from consumer.errors import Conflict
 from events.envelope import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from uuid import UUID
@@ -74,10 +74,6 @@ class Delivery(Protocol):
         """Tell the broker that it is dealt with. A lost channel is told in the log, not raised: it comes again."""
         ...
 
-    async def nack(self) -> None:
-        """Give it back, to be delivered again (to anyone)."""
-        ...
-
 
 class Broker(Protocol):
     """RabbitMQ, or a fake of it."""
@@ -90,8 +86,10 @@ class Broker(Protocol):
         """
         ...
 
-    def consume(self, queue: str) -> AsyncIterator[Delivery]:
+    def consume(self, queue: str) -> AsyncGenerator[Delivery, None]:
         """Deliveries of a queue, one at a time (prefetch 1), for ever; survives reconnections.
+
+        What was delivered and not acknowledged when the generator is closed goes back to the queue.
 
         Raises Unreachable when the consumer is gone for good.
         """
@@ -128,6 +126,7 @@ class MigrationRow:
             way), `failed` (waits for an operator), or one of ENDED.
         past_return: the instance has answered on its new database; only forward from here.
         trigger: the `plan.upgraded` that opened it, as it came.
+        token: fencing token; grows with every change, so that a look at the row can be known to be old.
     """
 
     id: UUID
@@ -139,6 +138,7 @@ class MigrationRow:
     note: str | None
     created_at: datetime
     updated_at: datetime
+    token: int
     ended_at: datetime | None = None
 
     @property
@@ -155,7 +155,9 @@ class StepRow:
         state: `running`, `waiting` (for its next try), `done`, `failed`.
         runs: times it was begun since it was first asked for, or replayed.
         tries: those of them that ended in an error that counts.
-        token: fencing token of this run; a later run of any step of the migration has a greater one.
+        deaths: those of them that ended without a word.
+        token: fencing token of this run; a later change of the migration has a greater one.
+        replays: ids of the replays that began it afresh.
         dead: the dead letter of its failure is at the broker.
     """
 
@@ -165,7 +167,9 @@ class StepRow:
     state: str
     runs: int
     tries: int
+    deaths: int
     token: int
+    replays: tuple[UUID, ...] = ()
     dead: bool = False
     error: str | None = None
 
@@ -201,8 +205,8 @@ class Journal(Protocol):
     ) -> MigrationRow:
         """The migration of this upgrade, opened now if it is new.
 
-        A replayed event (`replayof`) of a migration that was rolled back opens its next attempt.
-        Raises AnotherOpen while another migration holds the instance.
+        A replayed event (`replayof`) of a migration that was rolled back opens its next attempt, once per
+        replay. Raises AnotherOpen while another migration holds the instance.
         """
         ...
 
@@ -214,8 +218,16 @@ class Journal(Protocol):
         """The step's row, or None when it was never begun."""
         ...
 
-    async def begin(self, migration_id: UUID, attempt: int, step: str, *, afresh: bool) -> StepRow:
-        """Count a run and take the next fencing token; `afresh` forgets earlier ones (a replay)."""
+    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+        """Count a run of the present attempt and take the next fencing token.
+
+        Args:
+            migration: the row as it was looked at before the decision to begin.
+            step: its name.
+            replay: id of the replay that asks for it, or None; the first run it asks for counts afresh.
+
+        Raises ClaimLost when somebody changed the migration since that look.
+        """
         ...
 
     async def finish(
@@ -225,11 +237,18 @@ class Journal(Protocol):
         ...
 
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
-        """Record why the step did not succeed and when it is tried again."""
+        """Record why the step did not succeed and when it is tried again. Raises ClaimLost as `finish`."""
+        ...
+
+    async def interrupted(self, row: StepRow) -> None:
+        """The run was cut off, but is not dead without a word. Never raises ClaimLost."""
         ...
 
     async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
-        """Step failed, migration `failing` or `failed`, `migration.failed` in the outbox: together."""
+        """Step failed, migration `failing` or `failed`, `migration.failed` in the outbox: together.
+
+        Raises ClaimLost as `finish`.
+        """
         ...
 
     async def buried(self, row: StepRow) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,7 @@ from consumer.errors import RehomeError
 from consumer.topology import queue_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
     from typing import Any
 
     from consumer.delivery.relay import Relay
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 REOPEN_AFTER: Final = 2.0  # seconds before a reader that lost its queue tries again
 REOPEN_TIMES: Final = 30
+STEADY: Final = 60.0  # seconds after which a reader's earlier failures are forgotten
+SHORTEST_PAUSE: Final = 1.0  # seconds before a delivery that nothing could be done with is tried again
+LONGEST_PAUSE: Final = 30.0
 KEEP_SENT: Final = timedelta(days=2)
 PURGE_EVERY: Final = 600.0
 
@@ -44,12 +47,12 @@ class Worker:
         self._workers = workers
         self._grace = grace
         self._stopping = asyncio.Event()
-        self._handling: set[asyncio.Task[None]] = set()
+        self._in_hand = 0
 
     @property
     def in_hand(self) -> int:
         """Deliveries being handled now."""
-        return len(self._handling)
+        return self._in_hand
 
     def stop(self) -> None:
         """Take no more deliveries; end what runs, within the grace time."""
@@ -61,8 +64,9 @@ class Worker:
         Raises:
             RehomeError: a queue could not be read for a minute; the process should be started anew.
         """
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         readers = [
-            asyncio.create_task(self._read(step), name=f"{step.name}#{number}")
+            asyncio.create_task(self._read(step, stopped), name=f"{step.name}#{number}")
             for step in saga.MIGRATION
             for number in range(self._workers)
         ]
@@ -70,58 +74,62 @@ class Worker:
             asyncio.create_task(self._relay.run(), name="relay"),
             asyncio.create_task(self._purge(), name="purge"),
         ]
-        stopping = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             done, _ = await asyncio.wait(
-                (*readers, *background, stopping), return_when=asyncio.FIRST_COMPLETED
+                (*readers, *background, stopped), return_when=asyncio.FIRST_COMPLETED
             )
-            for task in done - {stopping}:
+            for task in done - {stopped}:
                 task.result()
         finally:
-            await _cancel(stopping, *readers)
-            await self._drain()
-            await _cancel(*background)
+            self._stopping.set()
+            await self._drain(readers)
+            await _cancel(stopped, *background)
 
-    async def _read(self, step: Step) -> None:
-        """Deliveries of one step, one after the other."""
+    async def _read(self, step: Step, stopped: asyncio.Task[Any]) -> None:
+        """Deliveries of one step, one after the other. What is in hand at the stop is still ended."""
         failures = 0
-        while True:
+        clock = asyncio.get_running_loop().time
+        while not stopped.done():
+            opened = clock()
             try:
-                async for delivery in self._broker.consume(queue_of(step.name)):
-                    failures = 0
-                    await self._handled(step, delivery)
+                async with aclosing(self._broker.consume(queue_of(step.name))) as deliveries:
+                    while (delivery := await _next(deliveries, stopped)) is not None:
+                        failures = 0
+                        await self._handle(step, delivery, stopped)
             except RehomeError as error:
-                failures += 1
+                failures = failures + 1 if clock() - opened < STEADY else 1
                 log.warning("reader.lost step=%s times=%d error=%s", step.name, failures, error)
                 if failures > REOPEN_TIMES:
                     raise
-            await asyncio.sleep(REOPEN_AFTER)
+            await asyncio.wait((stopped,), timeout=REOPEN_AFTER)
 
-    async def _handled(self, step: Step, delivery: Delivery) -> None:
-        """Handle in a task of its own, so that stopping to read does not cut it off."""
-        task = asyncio.create_task(self._handle(step, delivery), name=f"handle {step.name}")
-        self._handling.add(task)
-        task.add_done_callback(self._handling.discard)
-        await asyncio.shield(task)
+    async def _handle(self, step: Step, delivery: Delivery, stopped: asyncio.Task[Any]) -> None:
+        """Handle it until journal or broker takes what follows from it.
 
-    async def _handle(self, step: Step, delivery: Delivery) -> None:
+        It is not given back: that would count towards the broker's delivery limit, and an outage of
+        minutes would make dead letters of sound events.
+        """
+        self._in_hand += 1
+        pause = SHORTEST_PAUSE
         try:
-            await self._engine.handle(step, delivery)
-        except RehomeError as error:
-            # Neither retry queue nor dead letters took it: unacknowledged, so it comes again.
-            log.warning("delivery.given_back step=%s error=%s", step.name, error)
-            await delivery.nack()
-            await asyncio.sleep(1.0)
+            while True:
+                try:
+                    return await self._engine.handle(step, delivery)
+                except RehomeError as error:
+                    log.warning("delivery.held step=%s again_in=%g error=%s", step.name, pause, error)
+                await asyncio.wait((stopped,), timeout=pause)
+                if stopped.done():
+                    return None  # unacknowledged, it comes again elsewhere
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            self._in_hand -= 1
 
-    async def _drain(self) -> None:
-        """Wait for what runs; after the grace time cancel it: unacknowledged, it comes again elsewhere."""
-        running = set(self._handling)
-        if not running:
-            return
-        log.info("worker.draining running=%d grace=%g", len(running), self._grace)
-        _, late = await asyncio.wait(running, timeout=self._grace)
+    async def _drain(self, readers: list[asyncio.Task[None]]) -> None:
+        """Wait for what runs; after the grace time cancel it: it is sent on, and comes again elsewhere."""
+        log.info("worker.draining in_hand=%d grace=%g", self._in_hand, self._grace)
+        _, late = await asyncio.wait(readers, timeout=self._grace)
         for task in late:
-            log.warning("worker.cut_off task=%s", task.get_name().replace(" ", "."))
+            log.warning("worker.cut_off task=%s", task.get_name())
         await _cancel(*late)
 
     async def _purge(self) -> None:
@@ -132,6 +140,17 @@ class Worker:
             except RehomeError as error:
                 log.warning("purge.failed error=%s", error)
             await asyncio.sleep(PURGE_EVERY)
+
+
+async def _next(deliveries: AsyncIterator[Delivery], stopped: asyncio.Task[Any]) -> Delivery | None:
+    """The next delivery; None when there will be none, or the worker stops first."""
+    taking = asyncio.ensure_future(anext(deliveries, None))
+    try:
+        await asyncio.wait((taking, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not taking.done():
+            await _cancel(taking)
+    return None if taking.cancelled() else taking.result()
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

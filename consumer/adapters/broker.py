@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aio_pika
 import aiormq.exceptions
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 from yarl import URL
 
 from consumer.errors import Refused, TimedOut, Unreachable
 from consumer.ports_engine import Message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT: Final = 30  # seconds
+RECONNECT_AFTER: Final = 1  # seconds
 LOST: Final = (
     AMQPError,
     aiormq.exceptions.ChannelInvalidStateError,
@@ -72,13 +73,6 @@ class AmqpDelivery:
         except LOST as error:
             log.warning("ack.lost message=%s error=%s", self._incoming.message_id, error)
 
-    async def nack(self) -> None:
-        """See `Delivery.nack`."""
-        try:
-            await self._incoming.nack(requeue=True)
-        except LOST as error:
-            log.warning("nack.lost message=%s error=%s", self._incoming.message_id, error)
-
 
 class AmqpBroker:
     """Broker port. One connection; one channel for publishing, one for each consumer."""
@@ -101,10 +95,12 @@ class AmqpBroker:
         except TimeoutError:
             await self._drop_channel()
             raise TimedOut(f"{what}: no confirm from the broker within {self._confirm_within:g} s") from None
-        except DeliveryError as error:
+        except PublishError as error:
             raise Refused(
                 f"{what}: the broker returned it ({_reply(error)}); is the topology applied?"
             ) from error
+        except DeliveryError as error:
+            raise Unreachable(f"{what}: the broker does not take it now (is the queue full?)") from error
         except aiormq.exceptions.ChannelAccessRefused as error:
             await self._drop_channel()
             raise Refused(f"{what}: {error}") from error
@@ -122,7 +118,7 @@ class AmqpBroker:
             await self._drop_channel()
             raise Unreachable(f"{what}: {error or type(error).__name__}") from error
 
-    async def consume(self, queue: str) -> AsyncIterator[AmqpDelivery]:
+    async def consume(self, queue: str) -> AsyncGenerator[AmqpDelivery, None]:
         """See `Broker.consume`. An iterator, not a callback: it outlives reconnections."""
         channel = await self._connection.channel()
         try:
@@ -173,7 +169,9 @@ async def connected(url: str, *, name: str, within: float = 30.0) -> AsyncIterat
     shown = f"{address.host}:{address.port}{address.path}"
     try:
         async with asyncio.timeout(within):
-            connection = await aio_pika.connect_robust(address, client_properties={"connection_name": name})
+            connection = await aio_pika.connect_robust(
+                address, client_properties={"connection_name": name}, reconnect_interval=RECONNECT_AFTER
+            )
     except TimeoutError:
         raise Unreachable(f"RabbitMQ at {shown} did not answer within {within:g} s") from None
     except (*LOST, OSError) as error:
@@ -207,6 +205,6 @@ def _outgoing(message: Message) -> aio_pika.Message:
     )
 
 
-def _reply(error: DeliveryError) -> str:
+def _reply(error: PublishError) -> str:
     text = getattr(error.frame, "reply_text", None)
     return str(text or "unroutable")

@@ -22,16 +22,20 @@ if TYPE_CHECKING:
 
     Connect = Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]]
 
-TRY = "SELECT pg_try_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
+WAIT = "SELECT set_config('lock_timeout', $1, false)"
+LOCK = "SELECT pg_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
 ALIVE = "SELECT 1"
 
 
 class PostgresClaim:
     """A held claim."""
 
-    def __init__(self, instance_id: UUID, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Take a connection that holds the lock already."""
+    def __init__(
+        self, instance_id: UUID, connection: asyncpg.Connection[asyncpg.Record], answer_within: float
+    ) -> None:
+        """Take a connection that holds the lock already, and how long (seconds) it may take to answer."""
         self._instance_id = instance_id
+        self._answer_within = answer_within
         self._connection = connection
         self._gone = asyncio.Event()
         self._busy = asyncio.Lock()  # a connection does one thing at a time
@@ -40,7 +44,7 @@ class PostgresClaim:
     async def check(self) -> None:
         """See `Claim.check`."""
         try:
-            async with self._busy, asyncio.timeout(10):
+            async with self._busy, asyncio.timeout(self._answer_within):
                 if self._gone.is_set() or self._connection.is_closed():
                     raise ClaimLost(
                         f"the claim on instance {self._instance_id} is lost: its connection ended"
@@ -48,7 +52,8 @@ class PostgresClaim:
                 await self._connection.fetchval(ALIVE)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             self._gone.set()
-            raise ClaimLost(f"the claim on instance {self._instance_id} is lost: {error}") from error
+            why = str(error) or "its connection does not answer"
+            raise ClaimLost(f"the claim on instance {self._instance_id} is lost: {why}") from error
 
     async def lost(self) -> None:
         """See `Claim.lost`."""
@@ -67,10 +72,27 @@ class PostgresClaim:
 class PostgresClaims:
     """Claims port on the state database."""
 
-    def __init__(self, connect: Connect, *, watch_every: float = 5.0) -> None:
-        """Take a function that opens a new connection, and how often (seconds) held claims are checked."""
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        patience: float = 2.0,
+        watch_every: float = 5.0,
+        answer_within: float = 10.0,
+    ) -> None:
+        """Take a function that opens a new connection.
+
+        Args:
+            connect: opens a connection of the claim's own.
+            patience: seconds to wait for a claim that another holds; the event that a step tells often
+                arrives before that step's claim is released.
+            watch_every: seconds between looks at whether a held claim's connection lives.
+            answer_within: seconds such a look may take before the claim counts as lost.
+        """
         self._connect = connect
+        self._patience = patience
         self._watch_every = watch_every
+        self._answer_within = answer_within
 
     @asynccontextmanager
     async def claim(self, instance_id: UUID) -> AsyncIterator[PostgresClaim | None]:
@@ -78,12 +100,10 @@ class PostgresClaims:
         with translated("state database"):
             connection = await self._connect()
         try:
-            with translated("state database"):
-                held = await connection.fetchval(TRY, str(instance_id))
-            if not held:
+            if not await self._locked(connection, instance_id):
                 yield None
                 return
-            claim = PostgresClaim(instance_id, connection)
+            claim = PostgresClaim(instance_id, connection, self._answer_within)
             watching = asyncio.create_task(claim.watch(self._watch_every))
             try:
                 yield claim
@@ -92,6 +112,17 @@ class PostgresClaims:
                 await asyncio.gather(watching, return_exceptions=True)
         finally:
             await _close(connection)
+
+    async def _locked(self, connection: asyncpg.Connection[asyncpg.Record], instance_id: UUID) -> bool:
+        """Take the lock; False when another holds it for longer than our patience."""
+        with translated("state database"):
+            async with asyncio.timeout(self._patience + self._answer_within):
+                await connection.execute(WAIT, f"{self._patience * 1000:.0f}ms")
+                try:
+                    await connection.execute(LOCK, str(instance_id))
+                except asyncpg.LockNotAvailableError:
+                    return False
+        return True
 
 
 async def _close(connection: Any) -> None:

@@ -7,12 +7,13 @@ allows one open migration per instance.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from consumer.adapters.notes import PostgresNotes
 from consumer.adapters.postgres_errors import translated
-from consumer.errors import ClaimLost, Conflict, Refused
+from consumer.adapters.postgres_session import session
+from consumer.errors import ClaimLost, Conflict, Refused, RehomeError
 from consumer.ports_engine import ENDED, AnotherOpen, Message, MigrationRow, OutboxRow, Sending, StepRow
 from consumer.sql import load
 from events.catalog import lookup
@@ -30,15 +31,21 @@ if TYPE_CHECKING:
 
 SQL = load("journal")
 SCHEMA = load("schema")
+WHAT = "state database"
+SENDING_LIMIT = 300.0  # seconds; the broker's confirms are waited for meanwhile, each with a limit of its own
 
 
 class PostgresJournal:
     """Journal port on the state database."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault) -> None:
-        """Pool of the state database; the vault encrypts what may not be read there."""
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault, *, limit: float = 30.0) -> None:
+        """Pool of the state database; the vault encrypts what may not be read there.
+
+        `limit` is how long (seconds) a transaction may take before its connection is cut.
+        """
         self._pool = pool
         self._vault = vault
+        self._limit = limit
 
     async def make_schema(self) -> None:
         """Make or upgrade our tables. Several consumers may start at once; one does it.
@@ -65,13 +72,19 @@ class PostgresJournal:
 
         A lost connection is told by nobody: the relay looks every few seconds all the same.
         """
-        with translated("state database"):
-            connection = await self._pool.acquire(timeout=30)
+        with translated(WHAT):
+            connection = await self._pool.acquire(timeout=self._limit)
+
+        def woken(*_: object) -> None:
+            wake()
+
         try:
-            with translated("state database"):
-                await connection.add_listener("rehome_outbox", lambda *_: wake())
+            with translated(WHAT):
+                await connection.add_listener("rehome_outbox", woken)
             yield
         finally:
+            with suppress(RehomeError), translated(WHAT):
+                await connection.remove_listener("rehome_outbox", woken)
             await self._pool.release(connection, timeout=5)
 
     async def open(
@@ -79,10 +92,11 @@ class PostgresJournal:
     ) -> MigrationRow:
         """See `Journal.open`."""
         async with self._transaction() as db:
-            if event.replayof is not None:
-                await self._reopen(db, migration_id)
+            replay = event.id if event.replayof is not None else None
+            if replay is not None:
+                await self._reopen(db, migration_id, instance_id, replay)
             opened = await db.execute(
-                SQL["open"], migration_id, instance_id, body, event.id, event.data.to_plan
+                SQL["open"], migration_id, instance_id, body, event.id, event.data.to_plan, replay
             )
             if opened.endswith(" 1"):
                 await db.execute(
@@ -90,10 +104,7 @@ class PostgresJournal:
                 )
             row = await db.fetchrow(SQL["migration"], migration_id)
             if row is None:
-                other = await db.fetchval(SQL["open_of_instance"], instance_id)
-                raise AnotherOpen(
-                    f"migration {other} holds instance {instance_id}; this upgrade waits for its end"
-                )
+                raise _another_open(instance_id, await db.fetchval(SQL["open_of_instance"], instance_id))
             return MigrationRow(**row)
 
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
@@ -106,16 +117,16 @@ class PostgresJournal:
         """See `Journal.step`."""
         async with self._transaction() as db:
             row = await db.fetchrow(SQL["step"], migration_id, attempt, step)
-        return StepRow(**row) if row else None
+        return _step(row, row["token"]) if row else None
 
-    async def begin(self, migration_id: UUID, attempt: int, step: str, *, afresh: bool) -> StepRow:
+    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
         """See `Journal.begin`."""
         async with self._transaction() as db:
-            token = await db.fetchval(SQL["take_token"], migration_id)
-            row = await db.fetchrow(SQL["begin"], migration_id, attempt, step, afresh)
-            if row is None:
-                raise Conflict(f"migration {migration_id} is gone from the journal")
-            return StepRow(**row, token=token)
+            token = await _take_token(db, migration.id, migration.token, step)
+            key = (migration.id, migration.attempt, step)
+            if replay is not None:
+                await db.execute(SQL["begin_afresh"], *key, replay)
+            return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
 
     async def finish(
         self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
@@ -135,6 +146,11 @@ class PostgresJournal:
             key = (row.migration_id, row.attempt, row.step)
             await db.execute(SQL["wait"], *key, error, delay.total_seconds())
             await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} waits", error)
+
+    async def interrupted(self, row: StepRow) -> None:
+        """See `Journal.interrupted`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["interrupted"], row.migration_id, row.attempt, row.step, row.token)
 
     async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
         """See `Journal.fail`."""
@@ -164,8 +180,8 @@ class PostgresJournal:
             Refused: it is over, or past the point of no return.
         """
         async with self._transaction() as db:
-            await db.execute(SQL["take_token"], migration.id)
             now = MigrationRow(**await db.fetchrow(SQL["migration"], migration.id))
+            await _take_token(db, now.id, now.token, "the operator's rollback")
             if now.ended or now.past_return:
                 where = "past the point of no return" if now.past_return else now.state
                 raise Refused(f"migration {migration.id} is {where}: it cannot be rolled back")
@@ -180,7 +196,7 @@ class PostgresJournal:
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
         """See `Journal.sending`."""
-        async with self._transaction() as db:
+        async with self._transaction(SENDING_LIMIT) as db:
             mine = await db.fetchval(SQL["try_sending"], str(migration_id))
             rows = await db.fetch(SQL["unsent_of"], migration_id) if mine else []
             sending = Sending(tuple(_outgoing(row) for row in rows))
@@ -203,12 +219,15 @@ class PostgresJournal:
         async with self._transaction() as db:
             await db.execute(SQL["purge"], keep.total_seconds())
 
-    async def _reopen(self, db: Any, migration_id: UUID) -> None:
+    async def _reopen(self, db: Any, migration_id: UUID, instance_id: UUID, replay: UUID) -> None:
         """Open the next attempt of a migration that was rolled back; nothing for any other."""
-        done = await db.execute(SQL["reopen"], migration_id)
-        if done.endswith(" 1"):
-            row = await db.fetchrow(SQL["migration"], migration_id)
-            await db.execute(SQL["note_history"], migration_id, row["attempt"], "opened again", "by a replay")
+        if await db.fetchval(SQL["may_reopen"], migration_id, replay) is None:
+            return
+        other = await db.fetchval(SQL["open_of_instance"], instance_id)
+        if other is not None:
+            raise _another_open(instance_id, other)
+        attempt = await db.fetchval(SQL["reopen"], migration_id, replay)
+        await db.execute(SQL["note_history"], migration_id, attempt, "opened again", f"by replay {replay}")
 
     async def _put(self, db: Any, migration_id: UUID, event: CloudEvent[Any] | None) -> None:
         """The event into the outbox, and the relays woken when the transaction commits."""
@@ -219,10 +238,9 @@ class PostgresJournal:
         await db.execute(SQL["notify"], str(migration_id))
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Any]:
-        with translated("state database"):
-            async with self._pool.acquire(timeout=30) as db, db.transaction():
-                yield db
+    async def _transaction(self, limit: float | None = None) -> AsyncIterator[Any]:
+        async with session(self._pool, WHAT, limit or self._limit) as db, db.transaction():
+            yield db
 
     @asynccontextmanager
     async def _held(self, row: StepRow) -> AsyncIterator[Any]:
@@ -232,11 +250,28 @@ class PostgresJournal:
             ClaimLost: a later run has taken over.
         """
         async with self._transaction() as db:
-            if await db.fetchval(SQL["hold"], row.migration_id, row.token) is None:
-                raise ClaimLost(
-                    f"another consumer took over migration {row.migration_id} during step {row.step}"
-                )
+            await _take_token(db, row.migration_id, row.token, row.step)
             yield db
+
+
+async def _take_token(db: Any, migration_id: UUID, seen: int, step: str) -> int:
+    """Lock the migration's row and take its next token.
+
+    Raises:
+        ClaimLost: its token is no longer the one that was seen.
+    """
+    token = await db.fetchval(SQL["take_token"], migration_id, seen)
+    if token is None:
+        raise ClaimLost(f"another consumer took over migration {migration_id} during {step}")
+    return int(token)
+
+
+def _step(row: Any, token: int) -> StepRow:
+    return StepRow(**{**row, "replays": tuple(row["replays"]), "token": token})
+
+
+def _another_open(instance_id: UUID, other: UUID | None) -> AnotherOpen:
+    return AnotherOpen(f"migration {other} holds instance {instance_id}; this upgrade waits for its end")
 
 
 def _outgoing(row: Any) -> OutboxRow:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from consumer.adapters.postgres_errors import translated
+from consumer.adapters.postgres_session import session
 from consumer.errors import ClaimLost, RehomeError
 from consumer.model import Secret
 from consumer.sql import load
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from consumer.ports_engine import StepRow
 
 SQL = load("journal")
+WHAT = "state database"
+LIMIT = 30.0  # seconds
 log = logging.getLogger(__name__)
 
 
@@ -59,20 +61,20 @@ class PostgresNotes:
     async def progress(self, done: int, total: int) -> None:
         """See `Notes.progress`."""
         try:
-            with translated("state database"):
-                await self._pool.execute(SQL["progress"], *self._key, self._row.step, done, total)
+            async with session(self._pool, WHAT, LIMIT) as db:
+                await db.execute(SQL["progress"], *self._key, self._row.step, done, total)
         except RehomeError as error:
             log.debug("progress.lost error=%s", error)
 
     async def begun(self) -> frozenset[str]:
         """See `Notes.begun`."""
-        with translated("state database"):
-            return frozenset(row["step"] for row in await self._pool.fetch(SQL["begun"], *self._key))
+        async with session(self._pool, WHAT, LIMIT) as db:
+            return frozenset(row["step"] for row in await db.fetch(SQL["begun"], *self._key))
 
     async def seconds_per_step(self) -> Mapping[str, float]:
         """See `Notes.seconds_per_step`."""
-        with translated("state database"):
-            rows = await self._pool.fetch(SQL["seconds_per_step"], *self._key)
+        async with session(self._pool, WHAT, LIMIT) as db:
+            rows = await db.fetch(SQL["seconds_per_step"], *self._key)
         return {row["step"]: round(row["seconds"], 3) for row in rows}
 
     def _context(self, name: str) -> str:
@@ -80,16 +82,15 @@ class PostgresNotes:
         return f"{self._row.migration_id}/{self._row.attempt}/{name}"
 
     async def _keep(self, name: str, value: str | None, secret: bytes | None) -> Any:
-        with translated("state database"):
-            async with self._pool.acquire(timeout=30) as db, db.transaction():
-                if await db.fetchval(SQL["hold"], self._row.migration_id, self._row.token) is None:
-                    raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
-                await db.execute(SQL["remember"], *self._key, name, value, secret)
-                return await db.fetchrow(SQL["recall"], *self._key, name)
+        async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
+            if await db.fetchval(SQL["hold"], self._row.migration_id, self._row.token) is None:
+                raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
+            await db.execute(SQL["remember"], *self._key, name, value, secret)
+            return await db.fetchrow(SQL["recall"], *self._key, name)
 
     async def _fetch(self, name: str) -> Any:
-        with translated("state database"):
-            return await self._pool.fetchrow(SQL["recall"], *self._key, name)
+        async with session(self._pool, WHAT, LIMIT) as db:
+            return await db.fetchrow(SQL["recall"], *self._key, name)
 
 
 class MemoryNotes:

@@ -7,7 +7,6 @@ place names the boundaries that crash tests use: before and after every call of 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ UNGUARDED: Final = frozenset({"policy", "clock", "notes"})
 
 
 class _Guarded:
-    """A port whose coroutine methods are checked."""
+    """A port whose methods, coroutines all, are checked."""
 
     def __init__(
         self,
@@ -36,8 +35,6 @@ class _Guarded:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
-        if not inspect.iscoroutinefunction(method):
-            return method
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             await self._probe(f"{self._name}.{name}.before")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ATTEMPT = "mig-attempt"
 LATERS = "mig-laters"
+EARLIES = "mig-earlies"
 EXCHANGE = "mig-original-exchange"
 ROUTING_KEY = "mig-original-routing-key"
 HANDLER = "mig-handler"
@@ -27,9 +28,9 @@ def retry_message(delivery: Delivery, handler: str, tries: int, error: str) -> M
     return _copy(delivery, handler, {ATTEMPT: tries, ERROR: error[:ERROR_LENGTH]})
 
 
-def later_message(delivery: Delivery, handler: str, times: int, why: str) -> Message:
-    """For a delay queue, not counted as a try; `times` is how often it came back so."""
-    return _copy(delivery, handler, {LATERS: times, ERROR: why[:ERROR_LENGTH]})
+def later_message(delivery: Delivery, handler: str, counter: str, times: int, why: str) -> Message:
+    """For a delay queue, not counted as a try; `times` is how often it came back so (LATERS or EARLIES)."""
+    return _copy(delivery, handler, {counter: times, ERROR: why[:ERROR_LENGTH]})
 
 
 def dead_letter(delivery: Delivery, handler: str, reason: str, error: str, at: datetime) -> Message:
@@ -37,10 +38,10 @@ def dead_letter(delivery: Delivery, handler: str, reason: str, error: str, at: d
     return _copy(delivery, handler, {REASON: reason, ERROR: error[:ERROR_LENGTH], FAILED_AT: at.isoformat()})
 
 
-def laters(delivery: Delivery) -> int:
-    """How often this delivery came back without being tried."""
-    value = delivery.message.headers.get(LATERS, 0)
-    return value if isinstance(value, int) else 0
+def count(delivery: Delivery, counter: str) -> int:
+    """How often this delivery came back without being tried (LATERS or EARLIES)."""
+    value = delivery.message.headers.get(counter, 0)
+    return max(value, 0) if isinstance(value, int) else 0
 
 
 def _copy(delivery: Delivery, handler: str, headers: dict[str, Any]) -> Message:

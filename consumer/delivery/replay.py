@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from consumer import saga
 from consumer.delivery import letters
-from consumer.delivery.run import migration_id_of
+from consumer.delivery.reading import migration_id_of
 from consumer.ports_engine import Message
 from events.envelope import decode, encode
 from events.errors import Undecodable

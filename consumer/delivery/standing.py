@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from consumer import saga
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from consumer.ports_engine import MigrationRow, StepRow
     from consumer.saga import Step
 
@@ -35,7 +37,7 @@ def standing(
     row: StepRow | None,
     previous: StepRow | None,
     *,
-    replayed: bool,
+    replay: UUID | None,
 ) -> Standing:
     """Compare.
 
@@ -45,20 +47,22 @@ def standing(
         attempt: the attempt that the event belongs to.
         row: the journal's row of this step in that attempt.
         previous: the row of the step before it.
-        replayed: an operator sent it again.
+        replay: by which an operator sent it again; None: nobody did.
     """
     if attempt < migration.attempt:
         return Standing("stale", f"it belongs to attempt {attempt}, the migration is at {migration.attempt}")
     if row is not None and row.state == "done":
         return Standing("done", f"step {step.name} was done before")
+    if row is not None and _has_failed(step, migration, row, replay):
+        return Standing("failed", row.error or "")
     if migration.ended:
         return Standing("stale", f"the migration is {migration.state}")
     if step is saga.ROLL_BACK:
-        return _rollback(migration, replayed=replayed)
+        return _rollback(migration, replayed=replay is not None)
     if migration.state == "failing":
         return Standing("stale", "the migration is being rolled back")
-    if row is not None and row.state == "failed" and not replayed:
-        return Standing("failed", row.error or "")
+    if migration.state == "failed" and replay is None:
+        return Standing("stale", "the migration waits for an operator")
     if attempt > migration.attempt or (saga.before(step) and (previous is None or previous.state != "done")):
         return Standing("early", f"what comes before {step.name} is not done")
     return GO
@@ -70,3 +74,10 @@ def _rollback(migration: MigrationRow, *, replayed: bool) -> Standing:
     if migration.state == "failing" or (migration.state == "failed" and replayed):
         return GO
     return Standing("stale", f"the migration is in state {migration.state}: an operator decides")
+
+
+def _has_failed(step: Step, migration: MigrationRow, row: StepRow, replay: UUID | None) -> bool:
+    """Whether its failure is the last word: no new replay, no new order to roll back."""
+    if row.state != "failed" or (step is saga.ROLL_BACK and migration.state == "failing"):
+        return False
+    return replay is None or replay in row.replays

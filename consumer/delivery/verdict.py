@@ -82,8 +82,8 @@ def gravest(error: BaseException) -> BaseException:
 
 
 def told(error: BaseException) -> str:
-    """An error in one line. Our own as they are; foreign ones with their class."""
-    text = " ".join(str(error).split())
+    """An error in one line that every store takes. Our own as they are; foreign ones with their class."""
+    text = " ".join(str(error).replace("\x00", " ").split()).encode(errors="replace").decode()
     if isinstance(error, RehomeError):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -22,7 +22,7 @@ INSERT INTO rehome.schema_version (version) VALUES ($1);
 
 -- name: migration
 -- One migration.
-SELECT id, instance_id, attempt, state, past_return, trigger, note, created_at, updated_at, ended_at
+SELECT id, instance_id, attempt, state, past_return, trigger, note, created_at, updated_at, token, ended_at
 FROM rehome.migrations WHERE id = $1;
 
 -- name: open_of_instance
@@ -30,36 +30,48 @@ FROM rehome.migrations WHERE id = $1;
 SELECT id FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL;
 
 -- name: open
--- A new migration; nothing if it is there or if another one holds the instance.
-INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING;
+-- A new migration; nothing if it is there or if another one holds the instance. The last argument tells
+-- which replay opens it, if one does.
+INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays)
+VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL)) ON CONFLICT DO NOTHING;
+
+-- name: may_reopen
+-- Lock the migration if it was rolled back and this replay has not opened an attempt of it before.
+SELECT attempt FROM rehome.migrations WHERE id = $1 AND state = 'rolled_back' AND NOT $2 = ANY(replays) FOR UPDATE;
 
 -- name: reopen
--- The next attempt of a migration that was rolled back, unless another one holds the instance.
-UPDATE rehome.migrations AS m
-SET attempt = attempt + 1, state = 'open', past_return = false, ended_at = NULL, note = NULL, updated_at = now()
-WHERE id = $1 AND state = 'rolled_back'
-  AND NOT EXISTS (SELECT 1 FROM rehome.migrations o WHERE o.instance_id = m.instance_id AND o.ended_at IS NULL);
+-- The next attempt of a migration that was rolled back.
+UPDATE rehome.migrations
+SET attempt = attempt + 1, state = 'open', past_return = false, ended_at = NULL, note = NULL, updated_at = now(),
+    token = token + 1, replays = replays || $2::uuid
+WHERE id = $1 RETURNING attempt;
 
 -- name: step
 -- One step of one attempt, with the migration's present token.
-SELECT s.migration_id, s.attempt, s.step, s.state, s.runs, s.tries, s.dead, s.error, m.token
+SELECT s.migration_id, s.attempt, s.step, s.state, s.runs, s.tries, s.deaths, s.replays, s.dead, s.error, m.token
 FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
 WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
 
 -- name: take_token
--- The next fencing token of a migration: whoever holds an older one can write no more.
-UPDATE rehome.migrations SET token = token + 1, updated_at = now() WHERE id = $1 RETURNING token;
+-- The next fencing token of a migration, if it still has the one that was seen: whoever holds an older one
+-- can write no more.
+UPDATE rehome.migrations SET token = token + 1, updated_at = now() WHERE id = $1 AND token = $2 RETURNING token;
 
 -- name: begin
--- Count a run of a step; the fourth argument forgets earlier runs and tries.
-INSERT INTO rehome.steps AS s (migration_id, attempt, step, state, runs)
-VALUES ($1, $2, $3, 'running', 1)
+-- Count a run of a step; the fourth argument is the replay that asks for it, if one does. A run that is
+-- still noted as running died without a word.
+INSERT INTO rehome.steps AS s (migration_id, attempt, step, state, runs, replays)
+VALUES ($1, $2, $3, 'running', 1, array_remove(ARRAY[$4::uuid], NULL))
 ON CONFLICT (migration_id, attempt, step) DO UPDATE
-SET state = 'running', runs = CASE WHEN $4 THEN 1 ELSE s.runs + 1 END,
-    tries = CASE WHEN $4 THEN 0 ELSE s.tries END, error = CASE WHEN $4 THEN NULL ELSE s.error END,
-    dead = s.dead AND NOT $4, next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL
-RETURNING migration_id, attempt, step, state, runs, tries, dead, error;
+SET state = 'running', runs = s.runs + 1, deaths = s.deaths + (s.state = 'running')::integer,
+    next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL
+RETURNING migration_id, attempt, step, state, runs, tries, deaths, replays, dead, error;
+
+-- name: begin_afresh
+-- Forget a step's runs and tries, once for each replay (fourth argument).
+UPDATE rehome.steps
+SET state = 'waiting', runs = 0, tries = 0, deaths = 0, error = NULL, dead = false, replays = replays || $4::uuid
+WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND NOT $4 = ANY(replays);
 
 -- name: hold
 -- Lock the migration's row if this token is still the newest; no row otherwise.
@@ -97,6 +109,15 @@ UPDATE rehome.steps
 SET state = 'waiting', tries = tries + 1, error = $4, next_try_at = now() + make_interval(secs => $5)
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
+-- name: interrupted
+-- A run that was cut off and lives to tell it. Where a later one was begun meanwhile (the token is newer),
+-- that one took it for dead.
+UPDATE rehome.steps s
+SET state = CASE WHEN m.token = $4 THEN 'waiting' ELSE s.state END,
+    deaths = CASE WHEN m.token = $4 THEN s.deaths ELSE greatest(s.deaths - 1, 0) END
+FROM rehome.migrations m
+WHERE m.id = s.migration_id AND s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
+
 -- name: fail_step
 -- The step has failed for good.
 UPDATE rehome.steps SET state = 'failed', tries = tries + 1, error = $4, next_try_at = NULL
@@ -104,7 +125,8 @@ WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
 -- name: buried
 -- The dead letter of a failed step is at the broker.
-UPDATE rehome.steps SET dead = true WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+UPDATE rehome.steps SET dead = true
+WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND state = 'failed';
 
 -- name: remember
 -- Keep a fact unless one of that name is kept.

@@ -1,0 +1,68 @@
+"""Where a delivery goes that is not done: a delay queue or the dead letters, each awaited to its confirm.
+
+Dying between the confirm and the acknowledgement gives a duplicate, never a loss.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from consumer.delivery import letters
+from consumer.delivery.verdict import patience
+from consumer.topology import DEAD, retry_exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from consumer.ports import Clock
+    from consumer.ports_engine import Broker, Delivery
+    from consumer.saga import Step
+
+log = logging.getLogger(__name__)
+
+EARLY_LIMIT: Final = 50
+"""Returns of a delivery that comes too early, or meets a defect of ours, before it is a dead letter."""
+
+
+class Post:
+    """Sends deliveries on. All raise RehomeError when the broker does not take the copy."""
+
+    def __init__(self, broker: Broker, clock: Clock, probe: Callable[[str], Awaitable[None]]) -> None:
+        """Take the broker, the time for dead letters, and what is called at each boundary."""
+        self._broker = broker
+        self._clock = clock
+        self._probe = probe
+
+    async def retry(self, step: Step, delivery: Delivery, tier: str, tries: int, why: str) -> None:
+        """Through a delay queue, after try number `tries`."""
+        message = letters.retry_message(delivery, step.name, tries, why)
+        await self._broker.publish(retry_exchange(tier), step.name, message, mandatory=True)
+        await self._probe(f"{step.name}.retry_published")
+        await delivery.ack()
+
+    async def later(self, step: Step, delivery: Delivery, why: str) -> None:
+        """Through a delay queue; not a try."""
+        times = letters.count(delivery, letters.LATERS) + 1
+        message = letters.later_message(delivery, step.name, letters.LATERS, times, why)
+        await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
+        await self._probe(f"{step.name}.later_published")
+        await delivery.ack()
+
+    async def early(self, step: Step, delivery: Delivery, why: str) -> None:
+        """As `later`, but only so many times."""
+        times = letters.count(delivery, letters.EARLIES) + 1
+        if times > EARLY_LIMIT:
+            await self.bury(step, delivery, "gave_up_waiting", why)
+            await delivery.ack()
+            return
+        message = letters.later_message(delivery, step.name, letters.EARLIES, times, why)
+        await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
+        await delivery.ack()
+
+    async def bury(self, step: Step, delivery: Delivery, reason: str, error: str) -> None:
+        """To the dead letters. The caller acknowledges."""
+        log.error("delivery.dead step=%s reason=%s error=%s", step.name, reason, error)
+        letter = letters.dead_letter(delivery, step.name, reason, error, self._clock.now())
+        await self._broker.publish(DEAD, step.name, letter, mandatory=True)
+        await self._probe(f"{step.name}.dead_letter_published")

@@ -1,0 +1,40 @@
+"""Journals for the contract suite: the fake, and the real one on a database of its own."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from consumer.adapters.journal import PostgresJournal
+from consumer.adapters.vault import Vault
+from sandbox.databases import create_database, drop_database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sandbox.postgres import Cluster
+
+KEY = "a key of more than sixteen characters"
+
+
+@asynccontextmanager
+async def state_database(cluster: Cluster) -> AsyncIterator[str]:
+    """An empty database, dropped at the end; yields its DSN."""
+    name = f"state_{secrets.token_hex(4)}"
+    await create_database(cluster, name)
+    try:
+        yield cluster.dsn(name)
+    finally:
+        await drop_database(cluster, name)
+
+
+@asynccontextmanager
+async def postgres_journal(dsn: str, *, limit: float = 30.0) -> AsyncIterator[PostgresJournal]:
+    """A consumer's journal, its tables made."""
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=8) as pool:
+        journal = PostgresJournal(pool, Vault(KEY), limit=limit)
+        await journal.make_schema()
+        yield journal

@@ -1,0 +1,442 @@
+"""Port `Journal`, held by the fake and by PostgreSQL alike."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+
+from consumer.errors import ClaimLost
+from consumer.model import Secret
+from consumer.ports_engine import AnotherOpen
+from events.envelope import CONTENT_TYPE, decode
+from tests.contract.journals import postgres_journal, state_database
+from tests.fakes.clock import FakeClock
+from tests.fakes.journal import FakeJournal
+from tests.support.events import AT, body_of, failed, migration_of, rejected, replay_of, told, upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from consumer.ports_engine import Journal, MigrationRow, StepRow
+    from events.billing import PlanUpgraded
+    from events.envelope import CloudEvent
+    from sandbox.postgres import Cluster
+
+
+@pytest.fixture(scope="module")
+async def real_journal(pg: Cluster) -> AsyncIterator[Journal]:
+    async with state_database(pg) as dsn, postgres_journal(dsn) as journal:
+        yield journal
+
+
+@pytest.fixture(params=["fake", "postgresql"])
+def journal(request: pytest.FixtureRequest, real_journal: Journal) -> Journal:
+    return FakeJournal(FakeClock()) if request.param == "fake" else real_journal
+
+
+async def opened(journal: Journal, event: CloudEvent[PlanUpgraded] | None = None) -> MigrationRow:
+    event = event or upgrade(uuid4())
+    return await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+
+
+async def begun(journal: Journal, migration: MigrationRow, step: str = "prepare") -> StepRow:
+    return await journal.begin(await row_of(journal, migration.id), step, replay=None)
+
+
+async def row_of(journal: Journal, migration_id: UUID) -> MigrationRow:
+    row = await journal.migration(migration_id)
+    assert row
+    return row
+
+
+async def step_of(journal: Journal, row: StepRow) -> StepRow:
+    found = await journal.step(row.migration_id, row.attempt, row.step)
+    assert found
+    return found
+
+
+async def finish(journal: Journal, row: StepRow, state: str = "prepared", event: Any = None) -> None:
+    await journal.finish(row, state=state, event=event, note=None, past_return=False)
+
+
+async def rolled_back(journal: Journal, migration: MigrationRow) -> None:
+    await finish(journal, await begun(journal, migration, "roll_back"), "rolled_back")
+
+
+async def unsent(journal: Journal, migration_id: UUID) -> list[str]:
+    async with journal.sending(migration_id) as sending:
+        return [row.routing_key for row in sending.rows]
+
+
+async def test_an_upgrade_opens_a_migration_that_keeps_it_as_it_came(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    row = await opened(journal, event)
+    assert (row.instance_id, row.attempt, row.state) == (event.data.instance_id, 1, "open")
+    assert not row.ended
+    assert not row.past_return
+    assert decode(row.trigger) == event
+    assert await journal.migration(row.id) == row
+
+
+async def test_a_second_copy_of_the_upgrade_finds_the_same_migration(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    first = await opened(journal, event)
+    await finish(journal, await begun(journal, first, "accept"), "requested")
+    second = await opened(journal, event)
+    assert (second.id, second.state) == (first.id, "requested")
+
+
+async def test_what_was_never_begun_is_none(journal: Journal) -> None:
+    row = await opened(journal)
+    assert await journal.migration(uuid4()) is None
+    assert await journal.step(row.id, 1, "accept") is None
+
+
+async def test_another_upgrade_of_the_instance_waits_for_the_end_of_the_first(journal: Journal) -> None:
+    first, second = upgrade(instance := uuid4()), upgrade(instance)
+    migration = await opened(journal, first)
+    with pytest.raises(AnotherOpen, match=str(migration.id)):
+        await opened(journal, second)
+    await finish(journal, await begun(journal, migration, "accept"), "rejected")
+    assert (await opened(journal, second)).state == "open"
+
+
+async def test_of_many_upgrades_at_once_one_opens_a_migration(journal: Journal) -> None:
+    instance = uuid4()
+    answers = await asyncio.gather(
+        *(opened(journal, upgrade(instance)) for _ in range(6)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, AnotherOpen) for answer in answers) == 5
+
+
+async def test_a_replay_opens_the_next_attempt_of_a_migration_that_was_rolled_back(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    await rolled_back(journal, await opened(journal, event))
+    row = await opened(journal, replay_of(event))
+    assert (row.id, row.attempt, row.state, row.ended_at) == (migration_of(event), 2, "open", None)
+
+
+async def test_a_copy_that_is_no_replay_opens_no_attempt(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    await rolled_back(journal, await opened(journal, event))
+    row = await opened(journal, event)
+    assert (row.attempt, row.state) == (1, "rolled_back")
+
+
+async def test_a_replay_opens_one_attempt_however_often_it_is_delivered(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    await rolled_back(journal, await opened(journal, event))
+    again = replay_of(event)
+    await rolled_back(journal, await opened(journal, again))
+    assert (await opened(journal, again)).attempt == 2
+    assert (await opened(journal, replay_of(event))).attempt == 3
+
+
+async def test_a_replay_that_opened_the_migration_does_not_open_it_again(journal: Journal) -> None:
+    event = replay_of(upgrade(uuid4()))
+    await rolled_back(journal, await opened(journal, event))
+    assert (await opened(journal, event)).attempt == 1
+
+
+async def test_a_replay_waits_while_another_migration_holds_the_instance(journal: Journal) -> None:
+    first, second = upgrade(instance := uuid4()), upgrade(instance)
+    await rolled_back(journal, await opened(journal, first))
+    holder = await opened(journal, second)
+    with pytest.raises(AnotherOpen, match=str(holder.id)):
+        await opened(journal, replay_of(first))
+
+
+async def test_a_replay_of_a_migration_under_way_changes_nothing(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    row = await opened(journal, event)
+    assert await opened(journal, replay_of(event)) == row
+
+
+async def test_every_beginning_counts_a_run_and_takes_a_greater_token(journal: Journal) -> None:
+    migration = await opened(journal)
+    first = await begun(journal, migration)
+    second = await begun(journal, migration)
+    assert (first.runs, second.runs) == (1, 2)
+    assert second.token > first.token
+    assert await step_of(journal, second) == second
+
+
+async def test_a_step_cannot_begin_on_an_old_look_at_the_migration(journal: Journal) -> None:
+    look = await opened(journal)
+    row = await begun(journal, look)
+    with pytest.raises(ClaimLost, match=str(look.id)):
+        await journal.begin(look, "prepare", replay=None)
+    look = await row_of(journal, look.id)
+    await finish(journal, row)
+    with pytest.raises(ClaimLost):
+        await journal.begin(look, "prepare", replay=None)
+    assert (await step_of(journal, row)).state == "done"
+
+
+async def test_a_run_that_ended_without_a_word_is_a_death(journal: Journal) -> None:
+    migration = await opened(journal)
+    assert (await begun(journal, migration)).deaths == 0
+    again = await begun(journal, migration)
+    assert again.deaths == 1
+    await journal.wait(again, "no answer", timedelta(seconds=1))
+    assert (await begun(journal, migration)).deaths == 1
+
+
+async def test_an_interrupted_run_is_neither_a_death_nor_a_try(journal: Journal) -> None:
+    migration = await opened(journal)
+    await journal.interrupted(await begun(journal, migration))
+    row = await begun(journal, migration)
+    assert (row.runs, row.tries, row.deaths) == (2, 0, 0)
+
+
+async def test_a_run_that_was_taken_over_and_lives_is_no_death(journal: Journal) -> None:
+    migration = await opened(journal)
+    slow = await begun(journal, migration)
+    newer = await begun(journal, migration)
+    await journal.interrupted(slow)
+    assert (await step_of(journal, newer)).deaths == 0
+    assert (await step_of(journal, newer)).state == "running"
+
+
+async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration, "accept")
+    event = told(rejected(migration.instance_id), migration.id)
+    await journal.finish(row, state="rejected", event=event, note="terminated", past_return=False)
+    ended = await row_of(journal, migration.id)
+    assert (ended.state, ended.ended, ended.note) == ("rejected", True, "terminated")
+    assert ended.ended_at is not None
+    assert (await step_of(journal, row)).state == "done"
+    async with journal.sending(migration.id) as sending:
+        (out,) = sending.rows
+    assert (out.exchange, out.routing_key) == ("migration", "migration.rejected")
+    assert decode(out.message.body, out.message.content_type) == event
+    assert (out.message.message_id, out.message.type) == (str(event.id), event.type)
+    assert (out.message.correlation_id, out.message.app_id) == (str(migration.id), "migrations")
+    assert (out.message.content_type, out.message.timestamp) == (CONTENT_TYPE, AT)
+
+
+async def test_an_old_token_ends_nothing(journal: Journal) -> None:
+    migration = await opened(journal)
+    old = await begun(journal, migration)
+    new = await begun(journal, migration)
+    event = told(failed(migration.instance_id), migration.id)
+    with pytest.raises(ClaimLost):
+        await finish(journal, old, event=event)
+    with pytest.raises(ClaimLost):
+        await journal.wait(old, "no answer", timedelta(seconds=1))
+    with pytest.raises(ClaimLost):
+        await journal.fail(old, state="failing", error="no", event=event)
+    assert (await row_of(journal, migration.id)).state == "open"
+    assert await step_of(journal, new) == new
+    assert await unsent(journal, migration.id) == []
+
+
+async def test_a_step_ends_once(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    await finish(journal, row)
+    with pytest.raises(ClaimLost):
+        await finish(journal, row, "stopped")
+    assert (await row_of(journal, migration.id)).state == "prepared"
+
+
+async def test_the_point_of_no_return_stays_passed(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration, "start")
+    await journal.finish(row, state="started", event=None, note=None, past_return=True)
+    await finish(journal, await begun(journal, migration, "complete"), "completed")
+    assert (await row_of(journal, migration.id)).past_return
+
+
+async def test_a_try_that_did_not_succeed_is_counted_with_its_error(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    await journal.wait(row, "no answer", timedelta(seconds=10))
+    waiting = await step_of(journal, row)
+    assert (waiting.state, waiting.tries, waiting.error) == ("waiting", 1, "no answer")
+    assert (await begun(journal, migration)).tries == 1
+
+
+async def test_a_failure_is_committed_with_its_event(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    event = told(failed(migration.instance_id), migration.id)
+    await journal.fail(row, state="failing", error="no room", event=event)
+    step = await step_of(journal, row)
+    assert (step.state, step.tries, step.error, step.dead) == ("failed", 1, "no room", False)
+    failing = await row_of(journal, migration.id)
+    assert (failing.state, failing.ended, failing.note) == ("failing", False, "no room")
+    assert await unsent(journal, migration.id) == ["migration.failed"]
+
+
+async def test_a_buried_failure_is_noted(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    await journal.fail(row, state="failing", error="no", event=None)
+    await journal.buried(row)
+    assert (await step_of(journal, row)).dead
+
+
+async def test_a_replay_begins_a_step_afresh_once(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    await journal.fail(row, state="failed", error="no", event=None)
+    await journal.buried(row)
+    replay = uuid4()
+    row = await journal.begin(await row_of(journal, migration.id), "prepare", replay=replay)
+    assert (row.runs, row.tries, row.deaths, row.dead, row.error) == (1, 0, 0, False, None)
+    assert row.replays == (replay,)
+    await journal.wait(row, "no answer", timedelta(seconds=1))
+    row = await journal.begin(await row_of(journal, migration.id), "prepare", replay=replay)
+    assert (row.runs, row.tries) == (2, 1)
+    other = uuid4()
+    row = await journal.begin(await row_of(journal, migration.id), "prepare", replay=other)
+    assert (row.runs, row.tries, row.replays) == (1, 0, (replay, other))
+
+
+async def test_a_replay_that_begins_a_step_for_the_first_time_is_known(journal: Journal) -> None:
+    replay = uuid4()
+    row = await journal.begin(await opened(journal), "accept", replay=replay)
+    assert (row.runs, row.replays) == (1, (replay,))
+
+
+async def test_of_a_fact_the_first_look_counts(journal: Journal) -> None:
+    migration = await opened(journal)
+    notes = journal.notes(await begun(journal, migration))
+    assert await notes.recall("replicas") is None
+    assert await notes.remember("replicas", 2) == 2
+    assert await notes.remember("replicas", 0) == 2
+    later = journal.notes(await begun(journal, migration, "stop"))
+    assert await later.recall("replicas") == 2
+
+
+@pytest.mark.parametrize(
+    "value", [True, 0, "ein Kuß 🐘 \"'%\\", ["a", None], {"cpu_limit": 4.0, "deep": {"er": []}}], ids=str
+)
+async def test_a_fact_comes_back_as_it_was(journal: Journal, value: Any) -> None:
+    notes = journal.notes(await begun(journal, await opened(journal)))
+    assert await notes.remember("fact", value) == value
+    assert await notes.recall("fact") == value
+
+
+async def test_of_a_secret_the_first_look_counts(journal: Journal) -> None:
+    notes = journal.notes(await begun(journal, await opened(journal)))
+    assert await notes.recall_secret("password") is None
+    assert await notes.remember_secret("password", Secret("s3cr€t %'")) == Secret("s3cr€t %'")
+    assert await notes.remember_secret("password", Secret("other")) == Secret("s3cr€t %'")
+    assert await notes.recall_secret("password") == Secret("s3cr€t %'")
+
+
+async def test_an_old_token_writes_no_fact(journal: Journal) -> None:
+    migration = await opened(journal)
+    old = journal.notes(await begun(journal, migration))
+    new = journal.notes(await begun(journal, migration))
+    with pytest.raises(ClaimLost):
+        await old.remember("replicas", 0)
+    with pytest.raises(ClaimLost):
+        await old.remember_secret("password", Secret("x"))
+    assert await new.recall("replicas") is None
+
+
+async def test_the_next_attempt_begins_without_the_facts_and_steps_of_the_last(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    migration = await opened(journal, event)
+    await journal.notes(await begun(journal, migration, "accept")).remember("source", "a")
+    await rolled_back(journal, migration)
+    again = await opened(journal, replay_of(event))
+    notes = journal.notes(await begun(journal, again, "accept"))
+    assert await notes.recall("source") is None
+    assert await notes.begun() == {"accept"}
+
+
+async def test_steps_that_were_begun_and_the_time_of_those_that_ended_are_known(journal: Journal) -> None:
+    migration = await opened(journal)
+    await finish(journal, await begun(journal, migration, "accept"), "requested")
+    notes = journal.notes(await begun(journal, migration, "prepare"))
+    assert await notes.begun() == {"accept", "prepare"}
+    seconds = await notes.seconds_per_step()
+    assert list(seconds) == ["accept"]
+    assert seconds["accept"] >= 0
+
+
+async def test_telling_progress_never_fails(journal: Journal) -> None:
+    notes = journal.notes(await begun(journal, await opened(journal)))
+    await notes.progress(10, 100)
+
+
+async def two_events(journal: Journal) -> UUID:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    await journal.fail(
+        row, state="failing", error="no", event=told(failed(migration.instance_id), migration.id)
+    )
+    row = await begun(journal, migration, "accept")
+    await finish(journal, row, "rejected", told(rejected(migration.instance_id), migration.id))
+    return migration.id
+
+
+async def test_events_are_sent_in_the_order_of_their_commits(journal: Journal) -> None:
+    migration_id = await two_events(journal)
+    assert await unsent(journal, migration_id) == ["migration.failed", "migration.rejected"]
+
+
+async def test_what_was_confirmed_is_not_sent_again(journal: Journal) -> None:
+    migration_id = await two_events(journal)
+    async with journal.sending(migration_id) as sending:
+        sending.confirmed.append(sending.rows[0].seq)
+    assert migration_id in await journal.unsent()
+    async with journal.sending(migration_id) as sending:
+        assert [row.routing_key for row in sending.rows] == ["migration.rejected"]
+        sending.confirmed.append(sending.rows[0].seq)
+    assert await unsent(journal, migration_id) == []
+    assert migration_id not in await journal.unsent()
+
+
+async def test_what_was_confirmed_before_a_crash_is_sent_again(journal: Journal) -> None:
+    migration_id = await two_events(journal)
+
+    async def crash() -> None:
+        async with journal.sending(migration_id) as sending:
+            sending.confirmed.append(sending.rows[0].seq)
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await crash()
+    assert await unsent(journal, migration_id) == ["migration.failed", "migration.rejected"]
+
+
+async def test_events_of_one_migration_are_sent_by_one_at_a_time(journal: Journal) -> None:
+    first, other = await two_events(journal), await two_events(journal)
+    async with journal.sending(first) as sending:
+        assert await unsent(journal, first) == []
+        assert len(await unsent(journal, other)) == 2
+        assert len(sending.rows) == 2
+
+
+async def test_an_event_that_is_told_again_is_sent_again_with_what_it_says_now(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await begun(journal, migration)
+    await journal.fail(
+        row, state="failed", error="no", event=told(failed(migration.instance_id), migration.id)
+    )
+    async with journal.sending(migration.id) as sending:
+        sending.confirmed.append(sending.rows[0].seq)
+    row = await begun(journal, migration)
+    again = told(failed(migration.instance_id, "start"), migration.id)
+    await journal.fail(row, state="failed", error="no", event=again)
+    async with journal.sending(migration.id) as sending:
+        assert [decode(row.message.body).data.step for row in sending.rows] == ["start"]
+
+
+async def test_sent_events_are_forgotten_and_unsent_ones_kept(journal: Journal) -> None:
+    migration_id = await two_events(journal)
+    async with journal.sending(migration_id) as sending:
+        sending.confirmed.append(sending.rows[0].seq)
+    await journal.purge(timedelta(hours=-1))
+    assert await unsent(journal, migration_id) == ["migration.rejected"]

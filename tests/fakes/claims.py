@@ -1,0 +1,73 @@
+"""Claims as a dict: one holder per instance."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from consumer.errors import ClaimLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from uuid import UUID
+
+
+class FakeClaim:
+    """Port `Claim`."""
+
+    def __init__(self, instance_id: UUID) -> None:
+        self.instance_id = instance_id
+        self.gone = asyncio.Event()
+        self.checks = 0
+
+    async def check(self) -> None:
+        self.checks += 1
+        if self.gone.is_set():
+            raise ClaimLost(f"the claim on instance {self.instance_id} is lost: its connection ended")
+
+    async def lost(self) -> None:
+        await self.gone.wait()
+
+
+class FakeClaims:
+    """Port `Claims`; one object for all consumers.
+
+    Attributes:
+        held: who holds which instance now.
+        patience: seconds to wait for a claim that another holds.
+    """
+
+    def __init__(self, patience: float = 0) -> None:
+        self.held: dict[UUID, FakeClaim] = {}
+        self.patience = patience
+        self._released = asyncio.Event()
+
+    @asynccontextmanager
+    async def claim(self, instance_id: UUID) -> AsyncIterator[FakeClaim | None]:
+        if not await self._free(instance_id):
+            yield None
+            return
+        claim = self.held[instance_id] = FakeClaim(instance_id)
+        try:
+            yield claim
+        finally:
+            self.cut(claim)
+
+    def cut(self, claim: FakeClaim) -> None:
+        """The claim's connection ends: the server gives the claim away, its holder is told."""
+        if self.held.get(claim.instance_id) is claim:
+            del self.held[claim.instance_id]
+        claim.gone.set()
+        self._released.set()
+        self._released = asyncio.Event()
+
+    async def _free(self, instance_id: UUID) -> bool:
+        if self.patience:
+            try:
+                async with asyncio.timeout(self.patience):
+                    while instance_id in self.held:
+                        await self._released.wait()
+            except TimeoutError:
+                return False
+        return instance_id not in self.held

@@ -1,0 +1,281 @@
+"""The journal in memory. Every method is atomic: nothing in it gives way to another task."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from consumer.errors import ClaimLost, Refused
+from consumer.model import Secret
+from consumer.ports_engine import ENDED, AnotherOpen, Message, MigrationRow, OutboxRow, Sending, StepRow
+from events.catalog import lookup
+from events.envelope import encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime, timedelta
+
+    from consumer.ports import Clock
+    from events.envelope import CloudEvent
+
+Key = tuple[UUID, int, str]
+
+
+@dataclasses.dataclass(slots=True)
+class StepTimes:
+    begun: datetime
+    done: datetime | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Outgoing:
+    """A row of the outbox; `sent` is when the broker's confirm was noted."""
+
+    row: OutboxRow
+    event_id: UUID
+    sent: datetime | None = None
+
+
+class FakeJournal:
+    """Port `Journal`; one object for all consumers.
+
+    Attributes:
+        migrations, steps, facts, outbox, history: the tables.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.migrations: dict[UUID, MigrationRow] = {}
+        self.steps: dict[Key, StepRow] = {}
+        self.facts: dict[Key, Any] = {}
+        self.outbox: list[Outgoing] = []
+        self.history: list[tuple[UUID, int, str]] = []
+        self._opened_by: dict[UUID, set[UUID]] = {}
+        self._times: dict[Key, StepTimes] = {}
+        self._being_sent: set[UUID] = set()
+        self._seq = 0
+
+    async def open(
+        self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
+    ) -> MigrationRow:
+        replay = {event.id} if event.replayof is not None else set()
+        there = self.migrations.get(migration_id)
+        if there is None:
+            self._require_free(instance_id)
+            now = self.clock.now()
+            self.migrations[migration_id] = MigrationRow(
+                migration_id, instance_id, 1, "open", False, body, None, now, now, 0
+            )
+            self._opened_by[migration_id] = replay
+            self.history.append((migration_id, 1, "opened"))
+        elif there.state == "rolled_back" and replay - self._opened_by[migration_id]:
+            self._require_free(instance_id)
+            self._opened_by[migration_id] |= replay
+            self._change(
+                migration_id,
+                attempt=there.attempt + 1,
+                state="open",
+                past_return=False,
+                note=None,
+                ended_at=None,
+            )
+            self.history.append((migration_id, there.attempt + 1, "opened again"))
+        return self.migrations[migration_id]
+
+    async def migration(self, migration_id: UUID) -> MigrationRow | None:
+        return self.migrations.get(migration_id)
+
+    async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
+        row = self.steps.get((migration_id, attempt, step))
+        return dataclasses.replace(row, token=self.migrations[migration_id].token) if row else None
+
+    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+        token = self._take_token(migration.id, migration.token, step)
+        key = (migration.id, migration.attempt, step)
+        replays = () if replay is None else (replay,)
+        row = self.steps.get(key)
+        if row is None:
+            row = StepRow(*key, "running", 1, 0, 0, token, replays)
+            self._times[key] = StepTimes(self.clock.now())
+        else:
+            if replay is not None and replay not in row.replays:
+                row = StepRow(*key, "waiting", 0, 0, 0, token, row.replays + replays)
+            row = dataclasses.replace(
+                row,
+                state="running",
+                runs=row.runs + 1,
+                deaths=row.deaths + (row.state == "running"),
+                token=token,
+            )
+        self.steps[key] = row
+        return row
+
+    async def finish(
+        self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
+    ) -> None:
+        self._take_token(row.migration_id, row.token, row.step)
+        self._set(row, state="done", error=None)
+        self._times[_key(row)].done = self.clock.now()
+        self._state(row.migration_id, state, note, past_return=past_return)
+        self._put(row.migration_id, event)
+        self.history.append((row.migration_id, row.attempt, f"{row.step} done"))
+
+    async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
+        self._take_token(row.migration_id, row.token, row.step)
+        self._set(row, state="waiting", tries=self.steps[_key(row)].tries + 1, error=error)
+        self.history.append((row.migration_id, row.attempt, f"{row.step} waits"))
+
+    async def interrupted(self, row: StepRow) -> None:
+        if self.migrations[row.migration_id].token == row.token:
+            self._set(row, state="waiting")
+        else:
+            self._set(row, deaths=max(self.steps[_key(row)].deaths - 1, 0))
+
+    async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
+        self._take_token(row.migration_id, row.token, row.step)
+        self._set(row, state="failed", tries=self.steps[_key(row)].tries + 1, error=error)
+        self._state(row.migration_id, state, error, past_return=False)
+        self._put(row.migration_id, event)
+        self.history.append((row.migration_id, row.attempt, f"{row.step} failed"))
+
+    async def buried(self, row: StepRow) -> None:
+        if self.steps[_key(row)].state == "failed":
+            self._set(row, dead=True)
+
+    async def ask_roll_back(self, migration: MigrationRow, event: CloudEvent[Any], why: str) -> None:
+        """As the real journal's: what an operator's command does."""
+        now = self.migrations[migration.id]
+        self._take_token(now.id, now.token, "the operator's rollback")
+        if now.ended or now.past_return:
+            raise Refused(f"migration {migration.id} cannot be rolled back")
+        self._state(now.id, "failing", why, past_return=False)
+        self._put(now.id, event)
+        self.history.append((now.id, now.attempt, "rollback asked for"))
+
+    def notes(self, row: StepRow) -> FakeNotes:
+        return FakeNotes(self, row)
+
+    @asynccontextmanager
+    async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
+        mine = migration_id not in self._being_sent
+        rows = [one.row for one in self._unsent() if one.row.migration_id == migration_id] if mine else []
+        sending = Sending(tuple(rows))
+        if mine:
+            self._being_sent.add(migration_id)
+        try:
+            yield sending
+            for one in self.outbox:
+                if one.row.seq in sending.confirmed:
+                    one.sent = self.clock.now()
+        finally:
+            if mine:
+                self._being_sent.discard(migration_id)
+
+    async def unsent(self) -> list[UUID]:
+        return list(dict.fromkeys(one.row.migration_id for one in self._unsent()))
+
+    async def purge(self, keep: timedelta) -> None:
+        oldest = self.clock.now() - keep
+        self.outbox = [one for one in self.outbox if one.sent is None or one.sent >= oldest]
+
+    def _unsent(self) -> list[Outgoing]:
+        return [one for one in self.outbox if one.sent is None]
+
+    def _require_free(self, instance_id: UUID) -> None:
+        for row in self.migrations.values():
+            if row.instance_id == instance_id and not row.ended:
+                raise AnotherOpen(f"migration {row.id} holds instance {instance_id}")
+
+    def _take_token(self, migration_id: UUID, seen: int, step: str) -> int:
+        row = self.migrations[migration_id]
+        if row.token != seen:
+            raise ClaimLost(f"another consumer took over migration {migration_id} during {step}")
+        self._change(migration_id, token=seen + 1)
+        return seen + 1
+
+    def _state(self, migration_id: UUID, state: str, note: str | None, *, past_return: bool) -> None:
+        row = self.migrations[migration_id]
+        self._change(
+            migration_id,
+            state=state,
+            note=row.note if note is None else note,
+            ended_at=self.clock.now() if state in ENDED else None,
+            past_return=row.past_return or past_return,
+        )
+
+    def _change(self, migration_id: UUID, **columns: Any) -> None:
+        row = self.migrations[migration_id]
+        self.migrations[migration_id] = dataclasses.replace(row, updated_at=self.clock.now(), **columns)
+
+    def _set(self, row: StepRow, **columns: Any) -> None:
+        self.steps[_key(row)] = dataclasses.replace(self.steps[_key(row)], **columns)
+
+    def _put(self, migration_id: UUID, event: CloudEvent[Any] | None) -> None:
+        if event is None:
+            return
+        body = encode(event)
+        exchange = lookup(event.type, event.data.VERSION).exchange
+        for one in self.outbox:
+            if one.event_id == event.id:
+                one.row = dataclasses.replace(one.row, message=Message.of_event(body))
+                one.sent = None
+                return
+        self._seq += 1
+        row = OutboxRow(self._seq, migration_id, exchange, event.type, Message.of_event(body))
+        self.outbox.append(Outgoing(row, event.id))
+
+
+class FakeNotes:
+    """Port `Notes`."""
+
+    def __init__(self, journal: FakeJournal, row: StepRow) -> None:
+        self._journal = journal
+        self._row = row
+        self.progressed: list[tuple[int, int]] = []
+
+    async def remember(self, name: str, value: Any) -> Any:
+        return orjson.loads(self._keep(name, orjson.dumps(value)))
+
+    async def recall(self, name: str) -> Any:
+        kept = self._journal.facts.get(self._fact(name))
+        return orjson.loads(kept) if isinstance(kept, bytes) else None
+
+    async def remember_secret(self, name: str, value: Secret) -> Secret:
+        kept = self._keep(name, value)
+        assert isinstance(kept, Secret)
+        return kept
+
+    async def recall_secret(self, name: str) -> Secret | None:
+        kept = self._journal.facts.get(self._fact(name))
+        return kept if isinstance(kept, Secret) else None
+
+    async def progress(self, done: int, total: int) -> None:
+        self.progressed.append((done, total))
+
+    async def begun(self) -> frozenset[str]:
+        mine = (self._row.migration_id, self._row.attempt)
+        return frozenset(key[2] for key in self._journal.steps if key[:2] == mine)
+
+    async def seconds_per_step(self) -> Mapping[str, float]:
+        mine = (self._row.migration_id, self._row.attempt)
+        return {
+            key[2]: (times.done - times.begun).total_seconds()
+            for key, times in self._journal._times.items()
+            if key[:2] == mine and times.done is not None
+        }
+
+    def _fact(self, name: str) -> Key:
+        return (self._row.migration_id, self._row.attempt, name)
+
+    def _keep(self, name: str, value: Any) -> Any:
+        if self._journal.migrations[self._row.migration_id].token != self._row.token:
+            raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
+        return self._journal.facts.setdefault(self._fact(name), value)
+
+
+def _key(row: StepRow) -> Key:
+    return (row.migration_id, row.attempt, row.step)

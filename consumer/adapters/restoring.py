@@ -19,7 +19,7 @@ from consumer.adapters import children, toc
 from consumer.adapters.backups import DUMP, SOURCE
 from consumer.adapters.postgres import roles
 from consumer.adapters.postgres.marks import Label, label_of, put_label
-from consumer.adapters.postgres.sessions import literal, quoted
+from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.programs import database_option, environment
 from consumer.context import current_migration
 from consumer.errors import Conflict, Incompatible, NotFound, NotOurs

@@ -1,4 +1,4 @@
--- Servers, databases, roles and sessions, as the administrator sees them. PostgreSQL 12 and newer; columns
+-- Servers, databases, roles and sessions, as the administrator sees them. PostgreSQL 13 and newer; columns
 -- that only some versions have are read through to_jsonb, which gives NULL where they are missing.
 
 -- name: server

@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from consumer.adapters.postgres.sessions import Connection
 
 _SQL: Final = load("databases")
+_OLDEST: Final = 130000
 
 
 async def of_server(connection: Connection, where: str) -> ServerFacts:
     """Version, extensions and settings of a server.
 
     Raises:
-        Incompatible: our login is not a superuser: it could not end sessions or read every table.
+        Incompatible: it is too old, or our login is not a superuser and could not end sessions or read all.
     """
     row = await connection.fetchrow(_SQL["server"])
     if row is None or not row["superuser"]:
         raise Incompatible(
             f"the administrator's login of {where} is not a superuser: correct it in `db_servers`"
+        )
+    if row["version"] < _OLDEST:
+        raise Incompatible(
+            f"{where} runs PostgreSQL {row['version'] // 10000}; 13 is the oldest that can be moved"
         )
     installable = await connection.fetch(_SQL["installable"])
     return ServerFacts(

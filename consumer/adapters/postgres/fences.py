@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from consumer.adapters.postgres.activity import end_sessions, wait_until_entered
-from consumer.adapters.postgres.sessions import quoted
+from consumer.adapters.postgres.names import quoted
 from consumer.errors import Incompatible, NotFound
 from consumer.model import Fence
 from consumer.sql import load

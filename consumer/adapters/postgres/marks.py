@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
-from consumer.adapters.postgres.sessions import literal, quoted
+from consumer.adapters.postgres.names import literal, quoted
 from consumer.errors import NotOurs
 from consumer.model import Mark
 from consumer.sql import load

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.adapters.postgres.activity import end_sessions
 from consumer.adapters.postgres.marks import Label, parse
+from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.postgres.scram import verifier
-from consumer.adapters.postgres.sessions import literal, quoted
 from consumer.context import current_migration
 from consumer.errors import Incompatible, NotFound, NotOurs
 from consumer.model import Credentials, RoleFacts, Secret

@@ -36,16 +36,6 @@ def application_name(migration_id: UUID | None) -> str:
     return f"{OURS}{migration_id or '-'}"
 
 
-def quoted(name: str) -> str:
-    """An SQL identifier, whatever the name holds."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL string, whatever the text holds: for statements that take no parameters."""
-    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
 def _as_it_is(host: str, port: int) -> tuple[str, int]:
     return host, port
 
@@ -117,6 +107,7 @@ class Sessions:
                         "tcp_keepalives_interval": "10",
                         # The names in our statements are built-in ones, whatever a tenant has called its own.
                         "search_path": "pg_catalog",
+                        "default_transaction_read_only": "off",
                         **(settings or {}),
                     },
                 )

@@ -16,7 +16,7 @@ import asyncpg
 from consumer.adapters.postgres import roles
 from consumer.adapters.postgres.activity import end_sessions
 from consumer.adapters.postgres.marks import Label, label_of, put_label
-from consumer.adapters.postgres.sessions import literal, quoted
+from consumer.adapters.postgres.names import literal, quoted
 from consumer.errors import Conflict, Incompatible, NotOurs
 from consumer.sql import load
 

@@ -45,6 +45,11 @@ class Stage(Protocol):
     @property
     def runtime(self) -> ports.Runtime: ...
 
+    @property
+    def cpus(self) -> int:
+        """Cores of the only node."""
+        ...
+
     async def add(self, behaviour: str = "healthy", **spec: Any) -> Instance:
         """A new instance with a service whose tasks behave so; the definition may be given in part."""
         ...
@@ -78,6 +83,8 @@ def new_instance() -> Instance:
 
 
 class FakeStage:
+    cpus = CPUS
+
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
         self.runtime.cpus = CPUS
@@ -129,6 +136,8 @@ class WallClock:
 
 class ProcessStage:
     """Tiny programs under a real supervisor."""
+
+    cpus = CPUS
 
     def __init__(self, node: SupervisorNode, directory: Path) -> None:
         self.node = node

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from consumer.model import Instance
     from consumer.ports import Runtime
 
-LIMITS = Limits(cpu_limit=4.0, memory_limit="8G", storage_limit="50G")
+LIMITS = Limits(cpu_limit=1.0, memory_limit="8G", storage_limit="50G")
 
 
 @pytest.fixture(params=["fake", "processes"])
@@ -37,14 +37,14 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def test_a_service_is_found_with_what_steps_need(stage: Stage) -> None:
-    instance = await stage.add(env={"ODOO_DATABASE_HOST": "pool"}, limits={"cpu": 2.0, "memory": "4G"})
+    instance = await stage.add(env={"ODOO_DATABASE_HOST": "pool"}, limits={"cpu": 0.5, "memory": "4G"})
     service = await stage.runtime.find(instance)
     assert service.name == instance.service
     assert service.id
     assert service.replicas == 1
     assert [task.running for task in service.running] == [True]
     assert service.env["ODOO_DATABASE_HOST"] == "pool"
-    assert service.limits == Limits(cpu_limit=2.0, memory_limit="4G")
+    assert service.limits == Limits(cpu_limit=0.5, memory_limit="4G")
     assert service.spec["networks"] == ["saasodoo-network"]
 
 
@@ -114,20 +114,20 @@ async def test_a_running_service_is_configured_by_a_new_task(stage: Stage) -> No
 
 
 async def test_a_start_applies_limits_and_returns_when_the_task_serves(stage: Stage) -> None:
-    instance = await stage.add(replicas=0, limits={"cpu": 2.0, "memory": "4G", "pids": 100})
+    instance = await stage.add(replicas=0, limits={"cpu": 0.5, "memory": "4G", "pids": 100})
     healthy = await stage.runtime.start(instance, 1, LIMITS)
     service = await stage.runtime.find(instance)
     assert [task.id for task in service.running] == [healthy.task]
     assert (service.replicas, healthy.service_id) == (1, service.id)
-    assert service.spec["limits"] == {"cpu": 4.0, "memory": "8G", "pids": 100}
+    assert service.spec["limits"] == {"cpu": 1.0, "memory": "8G", "pids": 100}
     assert healthy.internal_url == healthy.url
     assert healthy.at.tzinfo is not None
 
 
 async def test_a_start_without_limits_keeps_them(stage: Stage) -> None:
-    instance = await stage.add(replicas=0, limits={"cpu": 2.0, "memory": "4G"})
+    instance = await stage.add(replicas=0, limits={"cpu": 0.5, "memory": "4G"})
     await stage.runtime.start(instance, 1, None)
-    assert (await stage.runtime.find(instance)).limits == Limits(cpu_limit=2.0, memory_limit="4G")
+    assert (await stage.runtime.find(instance)).limits == Limits(cpu_limit=0.5, memory_limit="4G")
 
 
 async def test_an_instance_that_serves_already_is_not_restarted(stage: Stage) -> None:
@@ -183,13 +183,13 @@ async def test_an_instance_that_never_gets_healthy_times_out_saying_what_it_answ
 
 async def test_limits_above_the_nodes_are_refused_in_the_nodes_words(stage: Stage) -> None:
     instance = await stage.add(replicas=0)
-    with pytest.raises(Incompatible, match="there are only 8 CPUs available"):
-        await stage.runtime.start(instance, 1, Limits(cpu_limit=16.0))
+    with pytest.raises(Incompatible, match=f"there are only {stage.cpus} CPUs available"):
+        await stage.runtime.start(instance, 1, Limits(cpu_limit=2.0 * stage.cpus))
 
 
 async def test_a_definition_put_back_is_exactly_what_it_was(stage: Stage) -> None:
     instance = await stage.add(
-        env={"ODOO_DATABASE_HOST": "pool"}, limits={"cpu": 2.0, "memory": "4G"}, force=3
+        env={"ODOO_DATABASE_HOST": "pool"}, limits={"cpu": 0.5, "memory": "4G"}, force=3
     )
     before = await stage.runtime.find(instance)
     kept = json.loads(json.dumps(before.spec))
@@ -210,7 +210,7 @@ MEETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "stop": ({"replicas": 1}, {"replicas": 0}),
     "configure": ({"replicas": 0}, {"A": "1"}),
     "start": ({"replicas": 0}, {"replicas": 1}),
-    "resize": ({"replicas": 0}, {"cpu": 4.0}),
+    "resize": ({"replicas": 0}, {"cpu": 1.0}),
 }
 
 
@@ -227,18 +227,18 @@ async def test_somebody_elses_update_in_the_middle_is_kept(stage: Stage, call: s
 
 
 async def test_resizing_a_running_instance_leaves_it_serving_with_the_new_limits(stage: Stage) -> None:
-    instance = await stage.add(limits={"cpu": 2.0, "memory": "4G"})
+    instance = await stage.add(limits={"cpu": 0.5, "memory": "4G"})
     warnings = await stage.runtime.resize(instance, LIMITS)
     assert [word in " ".join(warnings) for word in ("restarted", "storage limit 50G")] == [True, True]
     service = await stage.runtime.find(instance)
-    assert service.limits == Limits(cpu_limit=4.0, memory_limit="8G")
+    assert service.limits == Limits(cpu_limit=1.0, memory_limit="8G")
     assert len(service.running) == 1
-    assert await stage.runtime.resize(instance, Limits(cpu_limit=4.0)) == ()
+    assert await stage.runtime.resize(instance, Limits(cpu_limit=1.0)) == ()
     assert (await stage.runtime.find(instance)).running == service.running
 
 
 async def test_resizing_a_stopped_instance_starts_nothing(stage: Stage) -> None:
     instance = await stage.add(replicas=0)
-    assert await stage.runtime.resize(instance, Limits(cpu_limit=4.0, memory_limit="8G")) == ()
+    assert await stage.runtime.resize(instance, Limits(cpu_limit=1.0, memory_limit="8G")) == ()
     service = await stage.runtime.find(instance)
-    assert (service.limits.cpu_limit, service.replicas, service.running) == (4.0, 0, ())
+    assert (service.limits.cpu_limit, service.replicas, service.running) == (1.0, 0, ())

@@ -2,7 +2,7 @@
 
 `TINY_STATUS` what it answers (200); `TINY_ANSWERS` exit 3 after so many answers; `TINY_DEAF=1` ignore
 SIGTERM; `TINY_CRASHES` (exit 255 in the first so many starts, counted in the instance's directory);
-`TINY_SLOW` seconds before it listens.
+`TINY_SLOW` seconds before it listens; `TINY_ADDRESS` where it listens (127.0.0.1).
 """
 
 import os
@@ -46,7 +46,7 @@ def main() -> int:
         say("odoo.conf is missing")
         return 255
     time.sleep(float(os.environ.get("TINY_SLOW", "0")))
-    server = Server(("127.0.0.1", int(os.environ["ODOO_HTTP_PORT"])), Answer)
+    server = Server((os.environ.get("TINY_ADDRESS", "127.0.0.1"), int(os.environ["ODOO_HTTP_PORT"])), Answer)
     say(SERVING)
     limit = int(os.environ.get("TINY_ANSWERS", "0"))
     while not limit or answered < limit:

@@ -145,13 +145,14 @@ async def test_nothing_is_left_of_a_node_that_could_not_start(scratch: Path, tmp
         assert not await accepts_connections(port)
 
 
-async def test_a_node_and_its_port_mapper_end_when_their_starter_is_killed() -> None:
+async def test_a_node_and_its_port_mapper_end_when_their_starter_is_killed(scratch: Path) -> None:
     pids = await orphan_of(
         """
-        node = await BrokerNode.create(directory / "node")
+        node = await BrokerNode.create(directory)
         await node.start()
         print(*node.pids, flush=True)
         """,
+        directory=scratch / "orphan_node",
         imports="from sandbox.broker import BrokerNode",
     )
 

@@ -51,12 +51,13 @@ async def test_a_frozen_child_stops_when_asked(tmp_path: Path) -> None:
     assert await child.stop() == -signal.SIGTERM
 
 
-async def test_a_child_ends_when_its_parent_is_killed() -> None:
+async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     pids = await orphan_of(
         """
         child = await Child.start("sleeper", ["sleep", "600"], log=directory / "log")
         print(child.pid, flush=True)
         """,
+        directory=tmp_path,
         imports="from sandbox.children import Child",
     )
 
@@ -112,7 +113,11 @@ async def test_the_directory_of_a_killed_process_is_removed_by_the_next(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     mine = scratch_directory("rehome-mine")
-    await orphan_of("print(os.getpid(), flush=True)", prefix="rehome-mine")
+    await orphan_of(
+        "scratch_directory('rehome-mine'); print(os.getpid(), flush=True)",
+        directory=tmp_path,
+        imports="from sandbox.scratch import scratch_directory",
+    )
     assert len(_names(tmp_path)) == 2
 
     latest = scratch_directory("rehome-mine")

@@ -112,13 +112,14 @@ async def test_nothing_is_left_of_a_destroyed_server(server: Cluster) -> None:
     assert not await accepts_connections(server.port)
 
 
-async def test_it_ends_when_its_starter_is_killed() -> None:
+async def test_it_ends_when_its_starter_is_killed(scratch: Path) -> None:
     pids = await orphan_of(
         """
-        cluster = await Cluster.create(directory / "server", password="secret")
+        cluster = await Cluster.create(directory, password="secret")
         await cluster.start()
         print(cluster.pid, flush=True)
         """,
+        directory=scratch / "orphan",
         imports="from sandbox.postgres import Cluster",
     )
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from sandbox.children import ended
 
 _SCRIPT = """
-import asyncio, os, sys
-from sandbox.scratch import scratch_directory
+import asyncio, os
+from pathlib import Path
 {imports}
 
 async def main():
-    directory = scratch_directory({prefix!r})
+    directory = Path({directory!r})
 {body}
     await asyncio.sleep(600)
 
@@ -22,22 +22,20 @@ asyncio.run(main())
 """
 
 
-async def orphan_of(
-    body: str, *, imports: str = "", prefix: str = "rehome-orphan", limit: float = 90
-) -> list[int]:
+async def orphan_of(body: str, *, directory: Path, imports: str = "", limit: float = 90) -> list[int]:
     """Run a script as a process of its own until it prints a line of numbers, then kill it (SIGKILL).
 
     Args:
-        body: statements of an async function; ``directory`` is a scratch directory of that process.
+        body: statements of an async function.
+        directory: what ``directory`` is in them.
         imports: import statements.
-        prefix: of the scratch directory's name.
         limit: seconds until the line must have been printed.
 
     Returns:
         The numbers.
     """
     script = _SCRIPT.format(
-        imports=imports, prefix=prefix, body=textwrap.indent(textwrap.dedent(body).strip(), "    ")
+        imports=imports, directory=str(directory), body=textwrap.indent(textwrap.dedent(body).strip(), "    ")
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from consumer.adapters.postgres_errors import translated
-from consumer.errors import ClaimLost, RehomeError
+from consumer.adapters.postgres_errors import FOREIGN, translated
+from consumer.errors import ClaimLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,7 +50,7 @@ class PostgresClaim:
                         f"the claim on instance {self._instance_id} is lost: its connection ended"
                     )
                 await self._connection.fetchval(ALIVE)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except FOREIGN as error:
             self._gone.set()
             why = str(error) or "its connection does not answer"
             raise ClaimLost(f"the claim on instance {self._instance_id} is lost: {why}") from error
@@ -111,7 +111,7 @@ class PostgresClaims:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
         finally:
-            await _close(connection)
+            await _close(connection, self._answer_within)
 
     async def _locked(self, connection: asyncpg.Connection[asyncpg.Record], instance_id: UUID) -> bool:
         """Take the lock; False when another holds it for longer than our patience."""
@@ -125,9 +125,9 @@ class PostgresClaims:
         return True
 
 
-async def _close(connection: Any) -> None:
+async def _close(connection: Any, within: float) -> None:
     """Close, or cut when the server does not answer; the lock ends with it either way."""
     try:
-        await connection.close(timeout=5)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, RehomeError):
+        await connection.close(timeout=within)
+    except FOREIGN:
         connection.terminate()

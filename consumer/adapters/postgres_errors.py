@@ -39,8 +39,12 @@ _MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
     (asyncpg.UndefinedColumnError, Incompatible),
     (asyncpg.PostgresError, Transient),
     (asyncpg.InterfaceError, Unreachable),
+    (asyncpg.InternalClientError, Unreachable),  # asyncpg's state is lost when a connection is cut under it
     (OSError, Unreachable),
 )
+
+FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What PostgreSQL, asyncpg and the network raise (a time-out is an OSError)."""
 
 # asyncpg shows the argument that it could not encode.
 _ARGUMENT = re.compile(r"(query argument \$\d+).*")
@@ -57,7 +61,7 @@ def translated(what: str) -> Iterator[None]:
         yield
     except RehomeError:
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except FOREIGN as error:
         meaning = next(ours for foreign, ours in _MEANING if isinstance(error, foreign))
         raise meaning(f"{what}: {_sentence(error)}") from None
 

@@ -1,0 +1,190 @@
+"""Journal and claims when PostgreSQL is slow, frozen, cut off or restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from consumer.adapters.claims import PostgresClaims
+from consumer.adapters.journal import PostgresJournal
+from consumer.adapters.vault import Vault
+from consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
+from consumer.model import Secret
+from sandbox.postgres import Cluster
+from tests.contract.journals import KEY, postgres_journal, state_database
+from tests.support.events import body_of, failed, migration_of, told, upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from consumer.ports_engine import MigrationRow
+
+LIMIT = 10.0
+
+
+@pytest.fixture(scope="module")
+async def server(scratch: Path) -> AsyncIterator[Cluster]:
+    """A server of this module's own, to break."""
+    cluster = await Cluster.create(scratch / "state", password="p%'$; #=")
+    await cluster.start()
+    yield cluster
+    await cluster.destroy()
+
+
+@pytest.fixture
+async def dsn(server: Cluster) -> AsyncIterator[str]:
+    async with state_database(server) as made:
+        yield made
+
+
+@contextmanager
+def frozen(backend: int) -> Iterator[None]:
+    """A server process that answers nothing for the length of the block."""
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+async def opened(journal: PostgresJournal) -> MigrationRow:
+    event = upgrade(uuid4())
+    return await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+
+
+async def end_backends(server: Cluster, dsn: str) -> None:
+    async with server.connect() as admin:
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            dsn.rpartition("/")[2],
+        )
+
+
+async def test_several_consumers_may_start_at_once_on_an_empty_database(dsn: str) -> None:
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool:
+        journals = [PostgresJournal(pool, Vault(KEY)) for _ in range(4)]
+        await asyncio.gather(*(journal.make_schema() for journal in journals))
+        assert (await opened(journals[0])).state == "open"
+
+
+async def test_tables_of_a_newer_release_are_refused_and_left_alone(dsn: str) -> None:
+    async with postgres_journal(dsn) as journal, asyncpg.create_pool(dsn, min_size=0) as pool:
+        await pool.execute("INSERT INTO rehome.schema_version (version) VALUES (99)")
+        with pytest.raises(Conflict, match="version 99"):
+            await journal.make_schema()
+
+
+async def test_secrets_are_unreadable_in_the_database_and_bound_to_their_place(dsn: str) -> None:
+    async with postgres_journal(dsn) as journal, asyncpg.create_pool(dsn, min_size=0) as pool:
+        notes = journal.notes(await journal.begin(await opened(journal), "prepare", replay=None))
+        await notes.remember_secret("password", Secret("s3cret-of-acme"))
+        await notes.remember_secret("spec", Secret("another"))
+        rows = await pool.fetch("SELECT name, secret, value FROM rehome.facts")
+        assert b"s3cret-of-acme" not in b"".join(row["secret"] for row in rows)
+        assert all(row["value"] is None for row in rows)
+        await pool.execute(
+            "UPDATE rehome.facts f SET secret = (SELECT secret FROM rehome.facts WHERE name = 'password') "
+            "WHERE name = 'spec'"
+        )
+        with pytest.raises(Refused, match="REHOME_SECRET_KEY"):
+            await notes.recall_secret("spec")
+
+
+async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> None:
+    woken = asyncio.Event()
+    async with postgres_journal(dsn) as one, postgres_journal(dsn) as other, one.listening(woken.set):
+        migration = await opened(other)
+        row = await other.begin(migration, "accept", replay=None)
+        event = told(failed(migration.instance_id), migration.id)
+        await other.fail(row, state="failed", error="no", event=event)
+        async with asyncio.timeout(LIMIT):
+            await woken.wait()
+
+
+async def test_a_connection_that_is_cut_is_told_and_replaced(server: Cluster, dsn: str) -> None:
+    async with postgres_journal(dsn) as journal:
+        migration = await opened(journal)
+        with pytest.raises(Unreachable):
+            async with journal.sending(migration.id):
+                await end_backends(server, dsn)
+        assert await journal.migration(migration.id) == migration
+
+
+async def test_the_journal_works_again_after_a_restart(server: Cluster, dsn: str) -> None:
+    async with postgres_journal(dsn) as journal:
+        migration = await opened(journal)
+        await server.kill()
+        with pytest.raises((Unreachable, TimedOut)):
+            await journal.migration(migration.id)
+        await server.start()
+        assert await journal.migration(migration.id) == migration
+
+
+async def test_a_frozen_server_is_given_up_within_the_limit(dsn: str) -> None:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        journal = PostgresJournal(pool, Vault(KEY), limit=0.5)
+        await journal.make_schema()
+        backend = await pool.fetchval("SELECT pg_backend_pid()")
+        with frozen(backend):
+            async with asyncio.timeout(LIMIT):
+                with pytest.raises(TimedOut, match=r"state database: no answer from PostgreSQL in 0\.5 s"):
+                    await journal.unsent()
+
+
+async def test_events_whose_sender_died_may_be_sent_by_another(server: Cluster, dsn: str) -> None:
+    async with postgres_journal(dsn) as one, postgres_journal(dsn) as other:
+        migration = await opened(one)
+        row = await one.begin(migration, "accept", replay=None)
+        event = told(failed(migration.instance_id), migration.id)
+        await one.fail(row, state="failed", error="no", event=event)
+        with pytest.raises(Unreachable):  # noqa: PT012 - it is the end of the block that fails
+            async with one.sending(migration.id) as sending:
+                sending.confirmed.append(sending.rows[0].seq)
+                await end_backends(server, dsn)
+        async with other.sending(migration.id) as sending:
+            assert [row.message.message_id for row in sending.rows] == [str(event.id)]
+
+
+class Connections:
+    """Opens connections and knows their backends."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self.backends: list[int] = []
+
+    async def __call__(self) -> asyncpg.Connection[asyncpg.Record]:
+        connection = await asyncpg.connect(self._dsn)
+        self.backends.append(connection.get_server_pid())
+        return connection
+
+
+async def test_a_claim_whose_connection_hangs_is_lost_within_the_limit(dsn: str) -> None:
+    connect = Connections(dsn)
+    claims = PostgresClaims(connect, watch_every=0.05, answer_within=0.3)
+    async with claims.claim(uuid4()) as claim:
+        assert claim
+        with frozen(connect.backends[0]):
+            async with asyncio.timeout(LIMIT):
+                await claim.lost()
+            with pytest.raises(ClaimLost):
+                await claim.check()
+
+
+async def test_no_claim_is_given_by_a_server_that_is_gone() -> None:
+    @asynccontextmanager
+    async def claimed() -> AsyncIterator[Any]:
+        claims = PostgresClaims(lambda: asyncpg.connect("postgresql://postgres@127.0.0.1:1/none"))
+        async with claims.claim(uuid4()) as claim:
+            yield claim
+
+    with pytest.raises(Unreachable, match="state database"):
+        async with claimed():
+            pass

@@ -7,8 +7,8 @@ On a first boot `conf/odoo.conf` is written from `ODOO_DATABASE_*`; with `ODOO_S
 is the only source and the environment's database settings are ignored, as measured on the hosted image.
 Three connections are kept: two on the instance's database, one on `postgres`, where Odoo's bus listens.
 
-Served on 127.0.0.1, port `ODOO_HTTP_PORT` (two tasks may share it for a moment, as two containers share a
-service's name), every answer with the header `X-Boot-Id` of the process that gave it:
+Served on `ODOO_HTTP_ADDRESS` (127.0.0.1), port `ODOO_HTTP_PORT` (two tasks may share it for a moment, as two
+containers share a service's name), every answer with the header `X-Boot-Id` of the process that gave it:
 `GET /web/health`, `GET /web/login`, `POST /partners` {name, token}, `GET /partners?prefix=`, `GET /facts`.
 
 Faults, by environment: `ODOO_FAULT_SLOW_START` (seconds), `ODOO_FAULT_NEVER_HEALTHY=1`,
@@ -31,6 +31,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from sandbox.net import LOOPBACK
 from sandbox.odoo_conf import ConfError, bootstrap_conf, read_conf
 from sandbox.odoo_database import DATABASE_ERRORS, DatabaseUnreachableError, OdooDatabase
 from sandbox.serving import serving, told_to_stop
@@ -46,6 +47,7 @@ class Settings:
     """What the environment tells the instance; times in seconds."""
 
     directory: Path
+    http_address: str
     http_port: int
     skip_bootstrap: bool
     slow_start: float
@@ -65,6 +67,7 @@ class Settings:
         exit_after = environment.get("ODOO_FAULT_EXIT_AFTER")
         return cls(
             directory=Path(where),
+            http_address=environment.get("ODOO_HTTP_ADDRESS", LOOPBACK),
             http_port=int(environment["ODOO_HTTP_PORT"]),
             skip_bootstrap=_is_yes(environment.get("ODOO_SKIP_BOOTSTRAP")),
             slow_start=float(environment.get("ODOO_FAULT_SLOW_START", "0")),
@@ -169,7 +172,8 @@ async def serve(settings: Settings) -> None:
     database = await OdooDatabase.connect(read_conf(conf))
     server = OdooServer(database, never_healthy=settings.never_healthy)
     try:
-        async with serving(server.application(), settings.http_port, share_port=True):
+        face = server.application()
+        async with serving(face, settings.http_port, share_port=True, address=settings.http_address):
             print(f"odoo: HTTP service running on port {settings.http_port}", flush=True)
             await (asyncio.Event().wait() if settings.ignore_sigterm else told_to_stop())
             print("odoo: told to stop, finishing running requests", flush=True)

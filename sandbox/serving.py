@@ -1,4 +1,4 @@
-"""Serving an aiohttp application on loopback, inside a process or as the program itself."""
+"""Serving an aiohttp application, on loopback by default, inside a process or as the program itself."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ FINISH_LIMIT_SECONDS = 10.0
 
 @contextlib.asynccontextmanager
 async def serving(
-    application: web.Application, port: int, *, share_port: bool = False
+    application: web.Application, port: int, *, share_port: bool = False, address: str = LOOPBACK
 ) -> AsyncIterator[None]:
     """Serve for the length of an ``async with`` block; running requests get 10 seconds to finish.
 
     Args:
         application: what to serve.
-        port: TCP port on loopback.
+        port: TCP port.
         share_port: let several processes listen on it, each getting some of the connections.
+        address: where to listen; in a container that is not loopback.
 
     Raises:
         OSError: the port is taken.
@@ -34,7 +35,7 @@ async def serving(
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=FINISH_LIMIT_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, LOOPBACK, port, reuse_port=share_port).start()
+        await web.TCPSite(runner, address, port, reuse_port=share_port).start()
         yield
     finally:
         await runner.cleanup()

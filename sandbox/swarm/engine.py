@@ -21,7 +21,7 @@ import httpx
 
 from sandbox.children import Child, children_of
 from sandbox.net import wait_until
-from sandbox.swarm.root import write_root
+from sandbox.swarm.root import LIBRARIES, PROJECT, write_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,14 @@ REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
 _PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "tini", "unshare", "nsenter", "ip")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_PREFIX = "rehome-swarm"
+
+# What Bitnami's image has in its own settings: where it is mounted, and the port that it serves on.
+_IMAGE_SETTINGS = [
+    f"ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin PYTHONPATH={PROJECT}:{LIBRARIES} PYTHONDONTWRITEBYTECODE=1",
+    "ENV INSTANCE_DIR=/bitnami/odoo ODOO_HTTP_ADDRESS=0.0.0.0 ODOO_HTTP_PORT=8069",
+    'CMD ["python3", "-m", "sandbox.odoo"]',
+    f"WORKDIR {PROJECT}",
+]
 
 # The first process of the namespaces: collects orphans, and takes everything with it when it ends.
 _INIT = "mount -t tmpfs tmpfs /run && ip link set lo up && exec tini -- sleep infinity"
@@ -179,7 +187,9 @@ class PrivateEngine:
 
         repo, _, tag = IMAGE.partition(":")
         answer = await self.http.post(
-            "/images/create", params={"fromSrc": "-", "repo": repo, "tag": tag}, content=content()
+            "/images/create",
+            params={"fromSrc": "-", "repo": repo, "tag": tag, "changes": _IMAGE_SETTINGS},
+            content=content(),
         )
         archive.unlink()
         if answer.is_error or "error" in answer.text:

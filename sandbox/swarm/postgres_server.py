@@ -1,0 +1,54 @@
+"""A PostgreSQL server as the only program of a container.
+
+    python -m sandbox.swarm.postgres_server DIRECTORY
+
+DIRECTORY holds the file `password` (the superuser's) and gets the server's data on the first start. As in
+the official image everybody may log in with a password, from everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sandbox.postgres import SUPERUSER, programs
+
+ACCOUNT = 999  # of user postgres in our image
+PORT = 5432
+PASSWORD_FILE = "password"  # noqa: S105, a file's name
+
+_SETTINGS = {
+    "listen_addresses": "*",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "logical",
+    "log_min_error_statement": "panic",  # a statement that failed may hold a password
+    "dynamic_shared_memory_type": "mmap",
+    "timezone": "UTC",
+}
+
+
+def main(directory: Path) -> None:
+    """Make the data if there is none, then become the server."""
+    data = directory / "data"
+    os.chown(directory, ACCOUNT, ACCOUNT)
+    password = directory / PASSWORD_FILE
+    os.chown(password, ACCOUNT, ACCOUNT)
+    os.setgroups([])
+    os.setgid(ACCOUNT)
+    os.setuid(ACCOUNT)
+    if not (data / "PG_VERSION").exists():
+        options = [f"--username={SUPERUSER}", f"--pwfile={password}", "--auth=scram-sha-256"]
+        options += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        subprocess.run([programs() / "initdb", f"--pgdata={data}", *options], check=True, timeout=120)
+        with (data / "pg_hba.conf").open("a") as file:
+            file.write("host all all all scram-sha-256\n")
+    settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+    os.execv(programs() / "postgres", ["postgres", "-D", str(data), f"--port={PORT}", *settings])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

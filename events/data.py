@@ -28,13 +28,18 @@ def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _presentable(value: object) -> object:
-    """Mask what looks like a secret, drop NUL and cut: a report of a failure must never fail itself."""
-    if not isinstance(value, str):
-        return value
-    text = value[: 4 * MAX_MESSAGE].replace("\x00", "")
+def masked(text: str) -> str:
+    """The text with everything replaced that looks like a password, a token or a URL's credentials."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
+    return text
+
+
+def _presentable(value: object) -> object:
+    """Mask secrets, drop NUL and cut: a report of a failure must never fail itself."""
+    if not isinstance(value, str):
+        return value
+    text = masked(value[: 4 * MAX_MESSAGE].replace("\x00", ""))
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 

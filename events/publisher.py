@@ -156,6 +156,8 @@ class Publisher:
             for attempt in range(1, self._attempts + 1):
                 try:
                     await self._attempt(message, entry)
+                except NotRouted:
+                    raise
                 except BrokerError:
                     await self._disconnect()
                     raise

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -35,6 +36,16 @@ async def contract_broker(scratch: Path) -> AsyncIterator[BrokerNode]:
     await node.start()
     yield node
     await node.destroy()
+
+
+@pytest.fixture
+async def empty_vhost(contract_broker: BrokerNode) -> AsyncIterator[str]:
+    """URL of a vhost that has nothing of ours."""
+    name = f"v{uuid4().hex}"
+    await contract_broker.rabbitmqctl("add_vhost", name)
+    await contract_broker.rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    yield contract_broker.url(vhost=name)
+    await contract_broker.rabbitmqctl("delete_vhost", name)
 
 
 @pytest.fixture

@@ -1,0 +1,22 @@
+"""For the tests of other teams: valid events, whole migrations in any disorder, a check of one's publisher.
+
+Nothing here needs pytest; with pytest installed, its fixtures are there by themselves (`events.testing.plugin`).
+"""
+
+from events.testing.checks import assert_valid_event, unknown_fields
+from events.testing.conformance import assert_conforms, check_publisher, check_returned, deviations
+from events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story
+
+__all__ = [
+    "DISORDERS",
+    "OUTCOMES",
+    "Disorder",
+    "Outcome",
+    "Story",
+    "assert_conforms",
+    "assert_valid_event",
+    "check_publisher",
+    "check_returned",
+    "deviations",
+    "unknown_fields",
+]

@@ -1,0 +1,45 @@
+"""Fixtures for pytest; installed with the package, so that nothing needs to be configured.
+
+``any_migration`` is the one to begin with: a test that uses it runs once for every outcome and every disorder.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from events.envelope import CloudEvent
+from events.testing.checks import assert_valid_event
+from events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story
+
+
+@pytest.fixture(name="assert_valid_event")
+def _assert_valid_event() -> Callable[[Any], CloudEvent[Any]]:
+    """Assert that an event, its JSON or its bytes are valid, and hold nothing unknown."""
+    return assert_valid_event
+
+
+@pytest.fixture
+def migration_story() -> Callable[..., Story]:
+    """Make a migration: ``migration_story("rolled_back").events``."""
+    return Story
+
+
+@pytest.fixture(params=OUTCOMES)
+def migration_outcome(request: pytest.FixtureRequest) -> Outcome:
+    """How the migration of `any_migration` ends; each in turn."""
+    outcome: Outcome = request.param
+    return outcome
+
+
+@pytest.fixture(params=DISORDERS)
+def migration_disorder(request: pytest.FixtureRequest) -> Disorder:
+    """What happens to the events of `any_migration`; each in turn."""
+    disorder: Disorder = request.param
+    return disorder
+
+
+@pytest.fixture
+def any_migration(migration_outcome: Outcome, migration_disorder: Disorder) -> Sequence[CloudEvent[Any]]:
+    """The events of a migration, as a subscriber may get them."""
+    return Story(migration_outcome).disturbed(migration_disorder)

@@ -1,0 +1,41 @@
+"""A migration played onto a real broker."""
+
+from uuid import UUID
+
+import aio_pika
+import pytest
+
+from events.envelope import from_message
+from events.errors import EventError
+from events.mock import play
+from events.testing import Story
+from sandbox.broker import BrokerNode
+
+
+async def played(url: str, story: Story, *, force: bool = False) -> list[tuple[UUID, bool]]:
+    return [(event.id, taken) async for event, taken in play(url, story, force=force)]
+
+
+async def test_a_subscriber_gets_a_played_migration_in_order(empty_vhost: str) -> None:
+    story = Story("completed")
+    await played(empty_vhost, story)
+    async with await aio_pika.connect(empty_vhost, timeout=10) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind("migration", "migration.#")
+        told = await played(empty_vhost, story)
+        got = [from_message(await queue.get(no_ack=True)) for _ in told]
+    assert tuple(got) == story.events
+
+
+async def test_it_tells_which_events_no_queue_gets(empty_vhost: str) -> None:
+    told = dict(await played(empty_vhost, story := Story("rejected")))
+    assert told == {story.events[0].id: True}
+    told = dict(await played(empty_vhost, story := Story("completed")))
+    assert [told[event.id] for event in story.events] == [False] * 8 + [True]
+
+
+async def test_it_is_not_played_to_a_consumer_at_work(contract_broker: BrokerNode) -> None:
+    with pytest.raises(EventError, match="the consumer would take these events for real ones"):
+        await played(contract_broker.url(), Story("rejected"))
+    assert await played(contract_broker.url(), Story("rejected"), force=True)

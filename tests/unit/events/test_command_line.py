@@ -1,0 +1,124 @@
+"""The contract's command line: what it prints, and its exit codes."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from events.__main__ import main
+from events.catalog import CATALOG
+from events.schema import golden, load
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def event_file(tmp_path: Path) -> Path:
+    file = tmp_path / "event.json"
+    file.write_bytes(orjson.dumps(golden("plan.upgraded", 1, "valid")["full"]))
+    return file
+
+
+def test_a_valid_event_is_named(event_file: Path, capsys: Output) -> None:
+    assert main(["validate", str(event_file)]) == 0
+    assert capsys.readouterr().out == f"{event_file}: valid plan.upgraded v1\n"
+
+
+def test_every_mistake_of_an_invalid_event_is_named(event_file: Path, capsys: Output) -> None:
+    event = orjson.loads(event_file.read_bytes())
+    del event["data"]["to_plan"]
+    event["data"]["customer_id"] = "42"
+    event_file.write_bytes(orjson.dumps(event))
+    assert main(["validate", str(event_file)]) == 1
+    told = capsys.readouterr().out
+    assert "data.to_plan" in told
+    assert "data.customer_id" in told
+
+
+def test_a_misspelt_optional_field_is_warned_of(event_file: Path, capsys: Output) -> None:
+    event = orjson.loads(event_file.read_bytes())
+    event["data"]["entitlements"]["memory"] = "8G"
+    event_file.write_bytes(orjson.dumps(event))
+    assert main(["validate", str(event_file)]) == 0
+    assert "data.entitlements.memory" in capsys.readouterr().err
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
+    assert main(["validate", "-"]) == 1
+    assert "standard input: not valid: missing attribute: specversion" in capsys.readouterr().out
+
+
+def test_one_invalid_file_among_valid_ones_decides(event_file: Path, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "bad.json").write_text("[]")
+    assert main(["validate", str(event_file), str(tmp_path / "bad.json")]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_missing_file_is_wrong_usage(tmp_path: Path, capsys: Output) -> None:
+    assert main(["validate", str(tmp_path / "nothing.json")]) == 2
+    assert "nothing.json" in capsys.readouterr().err
+
+
+def test_every_type_is_listed(capsys: Output) -> None:
+    assert main(["list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(CATALOG)
+
+
+def test_the_list_is_there_for_programs(capsys: Output) -> None:
+    assert main(["list", "--json"]) == 0
+    assert [row["type"] for row in orjson.loads(capsys.readouterr().out)] == list(CATALOG)
+
+
+def test_the_schema_of_a_type_is_printed(capsys: Output) -> None:
+    assert main(["schema", "migration.completed"]) == 0
+    assert orjson.loads(capsys.readouterr().out) == load("migration.completed", 1)
+
+
+def test_the_schema_of_an_unknown_type_is_an_error(capsys: Output) -> None:
+    assert main(["schema", "migration.teleported"]) == 1
+    assert "migration.teleported" in capsys.readouterr().err
+
+
+def test_schema_alone_is_wrong_usage() -> None:
+    assert main(["schema"]) == 2
+
+
+@pytest.mark.parametrize("command", ["schema", "asyncapi", "page"])
+def test_what_is_committed_is_up_to_date(command: str, capsys: Output) -> None:
+    assert main([command, "--check"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("command", ["asyncapi", "page"])
+def test_what_is_out_of_date_is_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(f"events.{command}.FILE", tmp_path / "old")
+    (tmp_path / "old").write_text("old")
+    assert main([command, "--check"]) == 1
+    assert str(tmp_path / "old") in capsys.readouterr().out
+    assert main([command, "--write"]) == 0
+    assert main([command, "--check"]) == 0
+
+
+def test_mock_without_a_broker_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.delenv("EVENTS_AMQP_URL", raising=False)
+    assert main(["mock"]) == 2
+    assert "EVENTS_AMQP_URL" in capsys.readouterr().err
+
+
+def test_wrong_usage_ends_with_2() -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["shout"])
+    assert ended.value.code == 2
+
+
+def test_it_runs_as_a_module() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "events", "list"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "migration.completed" in ran.stdout

@@ -1,0 +1,126 @@
+"""What other teams' tests are given."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import orjson
+import pytest
+
+from events.catalog import CATALOG
+from events.envelope import CONTENT_TYPE, decode, encode
+from events.schema import golden
+from events.testing import DISORDERS, OUTCOMES, Disorder, Outcome, Story, assert_valid_event
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("disorder", DISORDERS)
+def test_every_story_is_made_of_valid_events_of_one_migration(outcome: Outcome, disorder: Disorder) -> None:
+    story = Story(outcome)
+    for body in story.bodies(disorder):
+        event = decode(body, CONTENT_TYPE)
+        assert (event.data.instance_id, event.migrationid, event.attempt) == (
+            story.instance_id,
+            story.migration_id,
+            1,
+        )
+        assert encode(event)
+
+
+def test_the_story_of_a_success_is_the_contracts_order() -> None:
+    types = [event.type for event in Story("completed").events]
+    assert types == [kind for kind in CATALOG if kind.startswith("migration.")][: len(types)]
+    assert types[-1] == "migration.completed"
+
+
+def test_each_event_of_a_story_names_the_one_that_caused_it() -> None:
+    story = Story("rolled_back")
+    causes = [story.upgrade, *story.events]
+    assert [event.causationid for event in story.events] == [event.id for event in causes[:-1]]
+
+
+def test_times_of_a_story_rise_from_its_start() -> None:
+    story = Story("completed")
+    times = [story.upgrade.time, *(event.time for event in story.events)]
+    assert times[0] == story.start
+    assert times == sorted(times)
+
+
+def test_a_reordered_story_is_another_for_another_seed_and_the_same_for_the_same() -> None:
+    story = Story("completed")
+    assert story.bodies("reordered", seed=1) == story.bodies("reordered", seed=1)
+    assert story.bodies("reordered", seed=1) != story.bodies("reordered", seed=2)
+
+
+def test_repeated_events_have_the_same_id() -> None:
+    ids = [event.id for event in Story("completed").disturbed("every event twice")]
+    assert ids[::2] == ids[1::2]
+    assert len(set(ids)) == len(ids) // 2
+
+
+def test_unknown_fields_are_in_the_bytes() -> None:
+    for body in Story("completed").bodies("unknown fields"):
+        assert "added_later" in orjson.loads(body)["data"]
+
+
+def test_a_valid_event_is_returned_in_whatever_form_it_came() -> None:
+    event = Story("completed").events[0]
+    assert assert_valid_event(event) == assert_valid_event(encode(event)) == event
+    assert assert_valid_event(orjson.loads(encode(event))) == event
+
+
+def test_an_invalid_event_fails_with_what_is_wrong() -> None:
+    event = golden("plan.upgraded", 1, "valid")["full"]
+    del event["data"]["to_plan"]
+    with pytest.raises(AssertionError, match=r"data\.to_plan"):
+        assert_valid_event(event)
+
+
+def test_a_misspelt_optional_field_fails_the_assertion() -> None:
+    event = golden("plan.upgraded", 1, "valid")["full"]
+    event["data"]["entitlments"] = event["data"].pop("entitlements")
+    with pytest.raises(AssertionError, match=r"data\.entitlments"):
+        assert_valid_event(event)
+
+
+SUBSCRIBER_TEST = """
+def test_a_customer_is_told_once(any_migration, migration_outcome):
+    told = set()
+    for event in any_migration:
+        if event.type == "migration.completed":
+            told.add(event.data.customer_id)
+    assert len(told) == (migration_outcome == "completed")
+
+def test_fixtures(migration_story, assert_valid_event):
+    for event in migration_story("rolled_back").events:
+        assert_valid_event(event)
+"""
+
+
+def run_python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_subscribers_test_runs_for_every_outcome_and_disorder(tmp_path: Path) -> None:
+    (tmp_path / "test_subscriber.py").write_text(SUBSCRIBER_TEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    loaded = ("-p", "events.testing.plugin") if "rehome_events" not in installed_plugins() else ()
+    ran = run_python("-m", "pytest", *loaded, "-q", "-p", "no:cacheprovider", cwd=tmp_path)
+    assert f"{len(OUTCOMES) * len(DISORDERS) + 1} passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def installed_plugins() -> set[str]:
+    return {plugin.name for plugin in entry_points(group="pytest11")}
+
+
+def test_the_contract_is_imported_without_pytest_and_without_the_consumer(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "import events.testing, events.__main__, events.publisher, events.subscriber, events.mock\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('consumer', 'sandbox', 'jsonschema', 'yaml')])"
+    )
+    ran = run_python("-c", code, cwd=tmp_path)
+    assert ran.stdout.strip() == "[]", ran.stderr

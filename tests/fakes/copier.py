@@ -1,0 +1,134 @@
+"""Backups and restores that are copies in memory, made table by table."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consumer.context import current_migration
+from consumer.errors import ChildFailed, Conflict, Incompatible, NotFound, NotOurs, Refused, Unreachable
+from consumer.model import Backup
+from tests.fakes.world import FakeBackup, copied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumer.model import Server
+    from consumer.ports import Notes
+    from tests.fakes.world import Visit, World
+
+ROOT = Path("/srv/backups")
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FakeCopier:
+    """Port `Copier` on a `World`."""
+
+    world: World
+
+    async def client_version(self) -> int:
+        if self.world.client is None:
+            raise Incompatible("there is no pg_dump")
+        return self.world.client
+
+    async def free_bytes(self) -> int:
+        if self.world.free is None:
+            raise Incompatible(f"the backup place {ROOT} cannot be written to")
+        return self.world.free
+
+    async def dump(self, server: Server, database: str, backup_id: str, notes: Notes) -> None:
+        _check(backup_id)
+        found = self.world.backups.get(backup_id)
+        if found is not None and found.sealed:
+            return
+        self.world.backups.pop(backup_id, None)
+        await self.free_bytes()
+        async with self.world.visit(server, "copier.dump", database) as visit:
+            content = copied(visit.session.database)
+            total = len(content.tables)
+            for done, _ in enumerate(content.tables, 1):
+                await _copying(visit, "table")
+                await notes.progress(done, total)
+            self.world.backups[backup_id] = FakeBackup(content, visit.there.version)
+
+    async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
+        _check(backup_id)
+        await self.world.pause("copier.seal")
+        found = self.world.backups.get(backup_id)
+        if found is None:
+            raise Conflict(f"there is no whole dump of backup {backup_id} to seal")
+        if found.sealed is None:
+            manifest = repr((sorted(rows.items()), sorted(versions.items()), found.content.tables))
+            found.sealed = Backup(
+                id=backup_id,
+                place=ROOT / backup_id,
+                bytes=found.content.bytes,
+                files=len(found.content.tables) + 1,
+                manifest_sha256=hashlib.sha256(manifest.encode()).hexdigest(),
+                started_at=WHEN,
+                ended_at=WHEN,
+            )
+        return found.sealed
+
+    async def backup(self, backup_id: str) -> Backup | None:
+        _check(backup_id)
+        await self.world.pause("copier.backup")
+        found = self.world.backups.get(backup_id)
+        if found is None or found.sealed is None:
+            return None
+        if found.damaged:
+            raise Refused(f"backup {backup_id}: file {found.damaged} was altered since it was sealed")
+        return found.sealed
+
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+        source = self.world.backups[backup.id]
+        async with self.world.visit(server, "copier.restore", database) as visit:
+            target = visit.session.database
+            label = target.label
+            if label is None or label.mark.state != "scratch":
+                raise NotOurs(f"database {database} on {server.name} is no scratch database of ours")
+            if current_migration.get() not in (None, label.mark.migration_id):
+                raise NotOurs(f"database {database} on {server.name} is another migration's")
+            if label.restored:
+                return
+            if not target.empty:
+                raise Conflict(f"database {database} on {server.name} is not empty")
+            if role not in visit.there.roles:
+                raise NotFound(f"there is no role {role} on {server.name}")
+            missing = sorted(source.content.extensions.items() - visit.there.offers.items())
+            if missing:
+                raise Incompatible(f"{server.name} does not offer extension {missing[0]}")
+            content = copied(source.content)
+            target.extensions |= content.extensions
+            for done, (name, rows) in enumerate(content.tables.items(), 1):
+                await _copying(visit, "table")
+                target.tables[name] = rows
+                await notes.progress(done, len(content.tables))
+            await _copying(visit, "rest")
+            target.sequences |= content.sequences
+            target.objects |= content.objects
+            if "owner" in target.objects:
+                target.objects["owner"] = dict.fromkeys(target.objects["owner"], role)
+            target.label = replace(label, restored=True)
+
+    async def discard(self, backup_id: str) -> None:
+        _check(backup_id)
+        await self.world.pause("copier.discard")
+        self.world.backups.pop(backup_id, None)
+
+
+async def _copying(visit: Visit, name: str) -> None:
+    """A step of a client program: a lost connection is its failure."""
+    try:
+        await visit.step(name)
+    except Unreachable as error:
+        raise ChildFailed(f"{visit.what}: the client program ended: {error}") from None
+
+
+def _check(backup_id: str) -> None:
+    if not backup_id or not backup_id.replace("-", "").replace("_", "").isalnum():
+        raise Refused(f"{backup_id!r} is no backup id")

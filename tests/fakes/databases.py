@@ -1,0 +1,256 @@
+"""Roles, databases and fences on servers that are only remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from consumer.adapters.postgres.marks import Label
+from consumer.adapters.postgres.sessions import application_name
+from consumer.context import current_migration
+from consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut
+from consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
+from tests.fakes.world import TOUCH_LIMIT, FakeDatabase, FakeRole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+    from uuid import UUID
+
+    from consumer.model import Credentials, Mark, Server
+    from tests.fakes.world import FakeServer, FakeSession, Visit, World
+
+
+@dataclass(frozen=True)
+class FakeDatabases:
+    """Port `Databases` on a `World`."""
+
+    world: World
+
+    async def server_facts(self, server: Server) -> ServerFacts:
+        async with self.world.visit(server, "databases.server_facts") as visit:
+            there = visit.there
+            return ServerFacts(
+                version=there.version,
+                extensions=frozenset(there.offers),
+                wal_level="replica",
+                extension_versions=frozenset(there.offers.items()),
+            )
+
+    async def database_facts(self, server: Server, database: str) -> DatabaseFacts:
+        async with self.world.visit(server, "databases.database_facts", database) as visit:
+            found = visit.session.database
+            if found.immovable:
+                raise Incompatible(f"database {database} holds what cannot go along: {found.immovable}")
+            encoding, collation, ctype, provider, locale = found.locale
+            return DatabaseFacts(
+                name=database,
+                owner=found.owner,
+                encoding=encoding,
+                collation=collation,
+                ctype=ctype,
+                provider=provider,
+                locale=locale,
+                bytes=found.bytes,
+                connection_limit=found.connection_limit,
+                extensions=dict(found.extensions),
+                settings=found.settings,
+                grantees=found.grantees,
+                acl=found.acl,
+            )
+
+    async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
+        async with self.world.visit(server, "databases.role_facts") as visit:
+            found = _role(visit.there, role, server)
+            owned = [one.name for one in visit.there.databases.values() if one.owner == role]
+            return RoleFacts(role, found.superuser, found.can_login, tuple(sorted({*owned} - {database})))
+
+    async def connections(self, server: Server, database: str, role: str) -> int:
+        return (await self.fence_state(server, database, role)).ended
+
+    async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
+        async with self.world.visit(server, "databases.fence") as visit:
+            there = visit.there
+            target, tenant = self.world.database(server, database), _role(there, role, server)
+            if tenant.superuser:
+                raise Incompatible(f"role {role} on {server.name} is a superuser: no fence holds it")
+            _require_nothing_prepared(target)
+            await visit.step("close")
+            tenant.can_login, target.connection_limit = False, 0
+            await _end(visit, lambda: there.tenants(database, role), f"fencing {database}")
+            _require_nothing_prepared(target)
+
+    async def fence_state(self, server: Server, database: str, role: str) -> Fence:
+        async with self.world.visit(server, "databases.fence_state") as visit:
+            target = self.world.database(server, database)
+            tenant = _role(visit.there, role, server)
+            return Fence(target.connection_limit, tenant.can_login, len(visit.there.tenants(database, role)))
+
+    async def unfence(self, server: Server, database: str, role: str, before: Fence) -> None:
+        async with self.world.visit(server, "databases.unfence") as visit:
+            target = self.world.database(server, database)
+            target.connection_limit = before.connection_limit
+            _role(visit.there, role, server).can_login = before.can_login
+
+    async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
+        async with self.world.visit(server, "databases.make_role") as visit:
+            there = visit.there
+            role = there.roles.get(credentials.user)
+            if role is not None and role.superuser:
+                raise Incompatible(f"role {credentials.user} on {server.name} is a superuser")
+            if any(label.mark.state == "verified" for label in _owned(there, credentials.user)):
+                return
+            there.roles[credentials.user] = FakeRole(
+                credentials.user, credentials.password.reveal(), can_login=False
+            )
+            for other in others:
+                there.roles.setdefault(other, FakeRole(other, can_login=False))
+
+    async def make_scratch(
+        self, server: Server, name: str, like: DatabaseFacts, owner: str, mark: Mark
+    ) -> None:
+        async with self.world.visit(server, "databases.make_scratch") as visit:
+            there = visit.there
+            earlier = _label(there, name, server)
+            if earlier is not None:
+                if earlier.mark.migration_id != mark.migration_id or earlier.mark.state != "scratch":
+                    raise NotOurs(f"database {name} on {server.name} is not this migration's scratch")
+                _drop(there, name)
+            await visit.step("create")
+            if not {like.collation, like.ctype} <= there.collations:
+                raise Incompatible(f"{server.name} cannot have a database with {like.collation}")
+            if name in there.databases:
+                raise Conflict(f"database {name} on {server.name} is being made by another run")
+            _role(there, owner, server)
+            there.databases[name] = FakeDatabase(
+                name,
+                owner,
+                locale=(like.encoding, like.collation, like.ctype, like.provider, like.locale),
+                settings=tuple((owner if role == like.owner else role, text) for role, text in like.settings),
+                acl=tuple((owner if who == like.owner else who, may, on) for who, may, on in like.acl),
+                label=Label(mark, connection_limit=like.connection_limit or -1),
+            )
+
+    async def mark_of(self, server: Server, database: str) -> Mark | None:
+        async with self.world.visit(server, "databases.mark_of") as visit:
+            label = _label(visit.there, database, server)
+            return label.mark if label else None
+
+    async def promote(self, server: Server, scratch: str, final: str, role: str, mark: Mark) -> None:
+        async with self.world.visit(server, "databases.promote") as visit:
+            there = visit.there
+            label = _label(there, final, server)
+            if label is not None:
+                _require_same(label.mark, mark, final)
+                _role(there, role, server).can_login = True
+                return
+            label = _label(there, scratch, server)
+            if label is None:
+                raise Conflict(f"database {scratch} on {server.name} is gone")
+            _require_same(replace(label.mark, state="verified"), mark, scratch)
+            if not label.restored:
+                raise Conflict(f"database {scratch} on {server.name} was not restored")
+            await _end(visit, lambda: _inside(there, scratch), f"promoting {scratch}")
+            database = there.databases.pop(scratch)
+            there.databases[final] = database
+            database.name, database.connection_limit = final, label.connection_limit
+            database.label = replace(label, mark=mark)
+            _role(there, role, server).can_login = True
+
+    async def drop(self, server: Server, database: str, migration_id: UUID) -> bool:
+        async with self.world.visit(server, "databases.drop") as visit:
+            label = _label(visit.there, database, server)
+            if label is None:
+                return False
+            if label.mark.migration_id != migration_id:
+                raise NotOurs(f"database {database} on {server.name} is another migration's")
+            await visit.step("drop")
+            _drop(visit.there, database)
+            return True
+
+    async def close_role(self, server: Server, role: str) -> None:
+        async with self.world.visit(server, "databases.close_role") as visit:
+            there = visit.there
+            found = there.roles.get(role)
+            if found is None:
+                return
+            if found.superuser:
+                raise NotOurs(f"role {role} on {server.name} is a superuser")
+            _owned(there, role)
+            found.can_login = False
+            await _end(visit, lambda: there.tenants("", role), f"closing role {role}")
+
+    async def end_sessions(self, server: Server, migration_id: UUID) -> int:
+        async with self.world.visit(server, "databases.end_sessions") as visit:
+            name = application_name(migration_id)
+
+            def named() -> list[FakeSession]:
+                return [
+                    one
+                    for one in visit.there.sessions
+                    if one.application == name and one is not visit.session
+                ]
+
+            return await _end(visit, named, f"ending sessions of {migration_id}")
+
+
+def _role(there: FakeServer, name: str, server: Server) -> FakeRole:
+    if name not in there.roles:
+        raise NotFound(f"there is no role {name} on {server.name}")
+    return there.roles[name]
+
+
+def _label(there: FakeServer, name: str, server: Server) -> Label | None:
+    database = there.databases.get(name)
+    if database is not None and database.label is None:
+        raise NotOurs(f"database {name} on {server.name} carries no mark of ours")
+    return database.label if database else None
+
+
+def _owned(there: FakeServer, role: str) -> list[Label]:
+    labels: list[Label] = []
+    for database in there.databases.values():
+        if database.owner == role:
+            ours = current_migration.get()
+            if database.label is None or ours not in (None, database.label.mark.migration_id):
+                raise NotOurs(f"role {role} owns database {database.name}, which is not this migration's")
+            labels.append(database.label)
+    return labels
+
+
+def _inside(there: FakeServer, name: str) -> list[FakeSession]:
+    return [session for session in there.sessions if session.database.name == name]
+
+
+def _drop(there: FakeServer, name: str) -> None:
+    there.end(_inside(there, name))
+    del there.databases[name]
+
+
+def _require_same(found: Mark, mark: Mark, name: str) -> None:
+    if found != mark:
+        raise NotOurs(f"database {name} is of migration {found.migration_id} attempt {found.attempt}")
+
+
+def _require_nothing_prepared(database: FakeDatabase) -> None:
+    if database.prepared:
+        raise Incompatible(f"database {database.name} has prepared transactions: {database.prepared}")
+
+
+async def _end(visit: Visit, look: Callable[[], list[FakeSession]], what: str) -> int:
+    """End sessions until a look shows none."""
+    seen: set[int] = set()
+    for _ in range(TOUCH_LIMIT):
+        sessions = look()
+        if not sessions:
+            return len(seen)
+        seen.update(session.pid for session in sessions)
+        visit.there.end(sessions)
+        await visit.step("ended")
+    if not (sessions := look()):
+        return len(seen)
+    left = ", ".join(
+        f"pid {one.pid} (user {one.user}, application {one.application!r}, database {one.database.name})"
+        for one in sessions
+    )
+    raise TimedOut(f"{what}: still connected: {left}")

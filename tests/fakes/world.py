@@ -1,0 +1,262 @@
+"""PostgreSQL servers and a backup place in memory: no I/O, no time, no chance.
+
+The fakes of `Databases`, `Copier` and `Verifier` act on one `World` in small steps. Before each step they call
+`World.pause`, where a test or a simulation may look, change the world, raise, or let somebody else run; a
+session that was ended meanwhile ends the fake that used it, as a connection lost would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from consumer.adapters.postgres.sessions import MAINTENANCE, OURS, application_name
+from consumer.context import current_migration
+from consumer.errors import NotFound, Unreachable
+from consumer.model import Credentials, Secret, Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import Literal
+
+    from consumer.adapters.postgres.marks import Label
+    from consumer.model import Backup
+
+ADMIN = "postgres"
+TOUCH_LIMIT = 3  # looks at sessions that do not end, before a fake gives up
+
+Row = tuple[Any, ...]
+
+
+class LoginRefusedError(Exception):
+    """A client may not enter: no such role or database, no login, no room."""
+
+
+class SessionEndedError(Exception):
+    """A client's session was ended by the administrator."""
+
+
+@dataclass(eq=False)
+class FakeSession:
+    """Somebody connected. A `stubborn` one does not end when asked to."""
+
+    pid: int
+    user: str
+    database: FakeDatabase
+    application: str = ""
+    stubborn: bool = False
+
+
+@dataclass
+class FakeRole:
+    """A role."""
+
+    name: str
+    password: str | None = None
+    can_login: bool = True
+    superuser: bool = False
+
+
+@dataclass(eq=False)
+class FakeDatabase:
+    """A database and everything in it.
+
+    Attributes:
+        tables: name -> rows.
+        objects: kind -> name -> definition, as in a fingerprint; owners by role name.
+        locale: encoding, collation, ctype, provider, locale.
+        prepared: transactions that wait for COMMIT PREPARED.
+        immovable: things that no copy can take along.
+    """
+
+    name: str
+    owner: str
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    sequences: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, dict[str, str]] = field(default_factory=dict)
+    extensions: dict[str, str] = field(default_factory=lambda: {"plpgsql": "1.0"})
+    locale: tuple[str, str, str, str, str | None] = ("UTF8", "C", "C", "c", None)
+    connection_limit: int = -1
+    settings: tuple[tuple[str, str], ...] = ()
+    grantees: tuple[str, ...] = ()
+    acl: tuple[tuple[str, str, bool], ...] = ()
+    label: Label | None = None
+    prepared: list[str] = field(default_factory=list)
+    immovable: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is as CREATE DATABASE made it."""
+        return not (self.tables or self.sequences or set(self.extensions) - {"plpgsql"})
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return 1000 + 100 * sum(map(len, self.tables.values()))
+
+
+@dataclass(eq=False)
+class FakeServer:
+    """A PostgreSQL server.
+
+    Attributes:
+        offers: extension -> version that can be installed.
+        collations: those its operating system knows.
+        reachable: whether it answers.
+    """
+
+    version: int = 150018
+    roles: dict[str, FakeRole] = field(default_factory=dict)
+    databases: dict[str, FakeDatabase] = field(default_factory=dict)
+    sessions: list[FakeSession] = field(default_factory=list)
+    offers: dict[str, str] = field(
+        default_factory=lambda: {"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"}
+    )
+    collations: frozenset[str] = frozenset({"C", "C.UTF-8"})
+    reachable: bool = True
+
+    def end(self, sessions: list[FakeSession]) -> None:
+        """Ask sessions to end."""
+        for session in sessions:
+            if not session.stubborn and session in self.sessions:
+                self.sessions.remove(session)
+
+    def tenants(self, database: str, role: str) -> list[FakeSession]:
+        """Sessions on the database, ours excepted, and of the role anywhere."""
+        return [
+            session
+            for session in self.sessions
+            if (session.database.name == database or session.user == role)
+            and not (session.user == ADMIN and session.application.startswith(OURS))
+        ]
+
+
+@dataclass
+class FakeBackup:
+    """A dump: a copy of the database as it was. `sealed` when it counts as a backup."""
+
+    content: FakeDatabase
+    version: int
+    sealed: Backup | None = None
+    damaged: str | None = None
+
+
+async def _no_pause(_at: str) -> None:
+    await asyncio.sleep(0)
+
+
+@dataclass(eq=False)
+class World:
+    """Everything the three fakes act on.
+
+    Attributes:
+        servers: by address.
+        backups: by id, sealed or not.
+        free: bytes at the backup place; None when it cannot be written to.
+        client: major version of the client programs; None when there are none.
+        pause: called before each step with its name, such as `databases.fence.closed`.
+    """
+
+    servers: dict[tuple[str, int], FakeServer] = field(default_factory=dict)
+    backups: dict[str, FakeBackup] = field(default_factory=dict)
+    free: int | None = 10**12
+    client: int | None = 15
+    pause: Callable[[str], Awaitable[None]] = _no_pause
+    _pids: int = 1000
+
+    def add_server(self, name: str, kind: Literal["shared", "dedicated"], **attributes: Any) -> Server:
+        """A new server with its administrator and maintenance database, and what `db_servers` has of it."""
+        server = Server(
+            id=UUID(int=0x5000 + len(self.servers), version=4),
+            name=name,
+            host=name,
+            port=5432,
+            kind=kind,
+            status="active",
+            admin=Credentials(ADMIN, Secret("admin-secret")),
+        )
+        made = FakeServer(**attributes)
+        made.roles[ADMIN] = FakeRole(ADMIN, superuser=True)
+        made.databases[MAINTENANCE] = FakeDatabase(MAINTENANCE, ADMIN)
+        self.servers[server.host, server.port] = made
+        return server
+
+    def at(self, server: Server) -> FakeServer:
+        """The server itself. Raises Unreachable when it does not answer."""
+        found = self.servers.get((server.host, server.port))
+        if found is None or not found.reachable:
+            raise Unreachable(f"{server.name} at {server.host}:{server.port} does not answer")
+        return found
+
+    def database(self, server: Server, name: str) -> FakeDatabase:
+        """A database. Raises NotFound."""
+        found = self.at(server).databases.get(name)
+        if found is None:
+            raise NotFound(f"there is no database {name} on {server.name}")
+        return found
+
+    def log_in(self, server: Server, user: str, password: str, database: str) -> FakeSession:
+        """A client comes in, unless it may not."""
+        there = self.at(server)
+        role, target = there.roles.get(user), there.databases.get(database)
+        if role is None or target is None or not role.can_login or role.password != password:
+            raise LoginRefusedError(user)
+        inside = sum(session.database is target for session in there.sessions)
+        if not role.superuser and 0 <= target.connection_limit <= inside:
+            raise LoginRefusedError(f"too many connections for database {database}")
+        return self.enter(there, user, target)
+
+    def enter(
+        self, there: FakeServer, user: str, database: FakeDatabase, application: str = ""
+    ) -> FakeSession:
+        """A session, without asking whether it may be."""
+        self._pids += 1
+        session = FakeSession(self._pids, user, database, application)
+        there.sessions.append(session)
+        return session
+
+    def write(self, server: Server, session: FakeSession, table: str, row: Row) -> None:
+        """A client adds a row."""
+        if session not in self.at(server).sessions:
+            raise SessionEndedError
+        session.database.tables.setdefault(table, []).append(row)
+
+    @asynccontextmanager
+    async def visit(
+        self, server: Server, what: str, database: str = MAINTENANCE, user: str = ADMIN
+    ) -> AsyncIterator[Visit]:
+        """A session of ours for the length of the block."""
+        await self.pause(what)
+        there = self.at(server)
+        target = self.database(server, database)
+        session = self.enter(there, user, target, application_name(current_migration.get()))
+        try:
+            yield Visit(self, there, session, what)
+        finally:
+            if session in there.sessions:
+                there.sessions.remove(session)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of a fake, on a session of its own."""
+
+    world: World
+    there: FakeServer
+    session: FakeSession
+    what: str
+
+    async def step(self, name: str) -> None:
+        """Another small step: somebody else may act before it. Raises Unreachable if our session was ended."""
+        await self.world.pause(f"{self.what}.{name}")
+        if self.session not in self.there.sessions or not self.there.reachable:
+            raise Unreachable(f"{self.what}: the connection was closed")
+
+
+def copied(database: FakeDatabase) -> FakeDatabase:
+    """The database's content, on its own."""
+    return deepcopy(database)

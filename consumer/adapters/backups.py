@@ -8,7 +8,8 @@
 <root>/.<backup id>.<run>.work/    a dump or restore under way; each run has its own, so that two cannot mix
 ```
 
-Functions here block: they are called in threads.
+Functions here block: they are called in threads (`bounded_thread.in_thread`), and call `still_wanted`, which
+raises in a run that nobody waits for any more, before they change anything for good.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from consumer.errors import Conflict, Incompatible, Refused
 from consumer.model import Backup
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    StillWanted = Callable[[], None]
 
 MANIFEST: Final = "manifest.json"
 SOURCE: Final = "source.json"
@@ -57,21 +59,23 @@ class BackupPlace:
         """Where a whole dump waits for its seal."""
         return self.root / f".{_checked(backup_id)}.partial"
 
-    def begin(self, backup_id: str) -> Path:
+    def begin(self, backup_id: str, still_wanted: StillWanted) -> Path:
         """A new, empty directory for one run of a dump or restore; what earlier runs left is removed."""
         self.require_writable()
+        still_wanted()
         for left in self._under_way(backup_id):
             shutil.rmtree(left, ignore_errors=True)
         run = self.root / f".{_checked(backup_id)}.{secrets.token_hex(4)}.work"
         run.mkdir(mode=0o700)
         return run
 
-    def finish(self, run: Path, backup_id: str, source: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, backup_id: str, source: Mapping[str, Any], still_wanted: StillWanted) -> None:
         """The run's dump is whole; `source` says what of, and when."""
         sizes = {
             path.relative_to(run).as_posix(): path.stat().st_size for path in run.rglob("*") if path.is_file()
         }
         _write(run / SOURCE, {**source, "files": sizes})
+        still_wanted()
         shutil.rmtree(self.partial(backup_id), ignore_errors=True)
         run.rename(self.partial(backup_id))
 
@@ -87,14 +91,18 @@ class BackupPlace:
             ) from None
 
     def seal(
-        self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str], stop: threading.Event
+        self,
+        backup_id: str,
+        rows: Mapping[str, int],
+        versions: Mapping[str, str],
+        still_wanted: StillWanted,
     ) -> Backup:
         """Hash, flush to disk, write the manifest, rename. A sealed one is left as it is.
 
         Raises:
             Conflict: there is no whole dump to seal.
         """
-        found = self.check(backup_id, stop)
+        found = self.check(backup_id, still_wanted)
         if found is not None:
             return found
         place = self.partial(backup_id)
@@ -111,16 +119,17 @@ class BackupPlace:
             "ended_at": source["ended_at"],
             "versions": dict(versions),
             "rows": dict(sorted(rows.items())),
-            "files": self._digests(place, files, stop, flush=True),
+            "files": self._digests(place, files, still_wanted, flush=True),
         }
         _write(place / MANIFEST, manifest)
         for directory in (*(path for path in place.rglob("*") if path.is_dir()), place):
             _flush(directory)
+        still_wanted()
         place.rename(self.sealed(backup_id))
         _flush(self.root)
         return self._described(backup_id, manifest)
 
-    def check(self, backup_id: str, stop: threading.Event) -> Backup | None:
+    def check(self, backup_id: str, still_wanted: StillWanted) -> Backup | None:
         """The sealed backup, every file compared with the manifest; None when there is none.
 
         Raises:
@@ -138,14 +147,15 @@ class BackupPlace:
         missing = [name for name in expected if not (place / name).is_file()]
         if missing:
             raise Refused(f"backup {backup_id}: file {missing[0]} is missing")
-        found = self._digests(place, [place / name for name in expected], stop, flush=False)
+        found = self._digests(place, [place / name for name in expected], still_wanted, flush=False)
         for name, digest in expected.items():
             if found[name] != digest:
                 raise Refused(f"backup {backup_id}: file {name} was altered since it was sealed")
         return described
 
-    def discard(self, backup_id: str) -> None:
+    def discard(self, backup_id: str, still_wanted: StillWanted) -> None:
         """Remove the backup and whatever is half of it."""
+        still_wanted()
         sealed, partial = self.sealed(backup_id), self.partial(backup_id)
         if sealed.exists():  # from now on it is no backup, even if we do not get to the end
             shutil.rmtree(partial, ignore_errors=True)
@@ -171,11 +181,11 @@ class BackupPlace:
         )
 
     def _digests(
-        self, place: Path, files: list[Path], stop: threading.Event, *, flush: bool
+        self, place: Path, files: list[Path], still_wanted: StillWanted, *, flush: bool
     ) -> dict[str, dict[str, Any]]:
         """Size and SHA-256 of each file, by its name below `place`."""
         with ThreadPoolExecutor(self.threads, thread_name_prefix="backup") as threads:
-            digests = threads.map(lambda path: _digest(path, stop, flush=flush), files)
+            digests = threads.map(lambda path: _digest(path, still_wanted, flush=flush), files)
             return {
                 path.relative_to(place).as_posix(): digest
                 for path, digest in zip(files, digests, strict=True)
@@ -212,13 +222,12 @@ def _require_whole(place: Path, sizes: Mapping[str, int]) -> None:
             raise Conflict(f"{path} is not as pg_dump left it: dump again")
 
 
-def _digest(path: Path, stop: threading.Event, *, flush: bool) -> dict[str, Any]:
+def _digest(path: Path, still_wanted: StillWanted, *, flush: bool) -> dict[str, Any]:
     digest = hashlib.sha256()
     total = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            if stop.is_set():
-                raise Conflict(f"reading {path.name} was given up")
+            still_wanted()
             digest.update(chunk)
             total += len(chunk)
         if flush:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import threading
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from consumer.adapters import backups, children, programs
 from consumer.adapters.backups import DUMP, BackupPlace
+from consumer.adapters.bounded_thread import in_thread
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.restoring import Restoring
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from consumer.ports import Notes
 
 _SQL: Final = load("copy")
-_T = TypeVar("_T")
 
 _ZSTD_SINCE: Final = 16  # pg_dump --compress=METHOD
 _NO_ZSTD: Final = "zstd"  # "this build does not support compression with zstd"
 _PROGRESS_SECONDS: Final = 1.0
 _LOCK_WAIT: Final = "60s"
+_STORAGE_SECONDS: Final = 300.0  # for one small thing at the backup place
 
 
 class PgCopier:
@@ -71,7 +71,9 @@ class PgCopier:
 
     async def free_bytes(self) -> int:
         """Free bytes at the backup place. Raises Incompatible when nothing can be written there."""
-        return await asyncio.to_thread(self._place.require_writable)
+        return await in_thread(
+            lambda _: self._place.require_writable(), "looking at the backup place", _STORAGE_SECONDS
+        )
 
     async def dump(self, server: Server, database: str, backup_id: str, notes: Notes) -> None:
         """Dump under a temporary name; a sealed backup of that id is left as it is.
@@ -93,7 +95,7 @@ class PgCopier:
                 ]
 
             async def written() -> int:
-                return await asyncio.to_thread(backups.size, work / DUMP)
+                return await in_thread(lambda _: backups.size(work / DUMP), what, _STORAGE_SECONDS)
 
             async with _reporting(notes, written, total=source["data_bytes"]):
                 await self._pg_dump(server, database, work / DUMP, source["version"] // 10000, what)
@@ -103,17 +105,21 @@ class PgCopier:
                 "ended_at": datetime.now(UTC).isoformat(),
             }
             with translated(what):
-                await asyncio.to_thread(self._place.finish, work, backup_id, source)
+                await in_thread(
+                    lambda wanted: self._place.finish(work, backup_id, source, wanted), what, _STORAGE_SECONDS
+                )
 
     async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
         """Hash, write the manifest, flush, rename. Raises Conflict when there is no whole dump."""
-        with translated(f"sealing backup {backup_id}"):
-            return await _in_thread(lambda stop: self._place.seal(backup_id, rows, versions, stop))
+        with translated(what := f"sealing backup {backup_id}"):
+            return await in_thread(
+                lambda wanted: self._place.seal(backup_id, rows, versions, wanted), what, self._limit
+            )
 
     async def backup(self, backup_id: str) -> Backup | None:
         """The sealed backup, checked. Raises Refused naming a file that is missing or altered."""
-        with translated(f"checking backup {backup_id}"):
-            return await _in_thread(lambda stop: self._place.check(backup_id, stop))
+        with translated(what := f"checking backup {backup_id}"):
+            return await in_thread(lambda wanted: self._place.check(backup_id, wanted), what, self._limit)
 
     async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
         """Restore into an empty scratch database; one that is restored already is left as it is.
@@ -146,8 +152,8 @@ class PgCopier:
 
     async def discard(self, backup_id: str) -> None:
         """Remove the backup and whatever is half of it."""
-        with translated(f"removing backup {backup_id}"):
-            await asyncio.to_thread(self._place.discard, backup_id)
+        with translated(what := f"removing backup {backup_id}"):
+            await in_thread(lambda wanted: self._place.discard(backup_id, wanted), what, self._limit)
 
     @asynccontextmanager
     async def _turn(self, server: Server, what: str) -> AsyncIterator[None]:
@@ -169,7 +175,9 @@ class PgCopier:
     async def _work(self, backup_id: str, what: str) -> AsyncIterator[Path]:
         """A directory of this run's own, gone afterwards unless it was renamed."""
         with translated(what):
-            work = await asyncio.to_thread(self._place.begin, backup_id)
+            work = await in_thread(
+                lambda wanted: self._place.begin(backup_id, wanted), what, _STORAGE_SECONDS
+            )
         try:
             yield work
         finally:
@@ -222,12 +230,3 @@ async def _reporting(notes: Notes, look: Callable[[], Awaitable[int]], *, total:
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)
     await notes.progress(total, total)
-
-
-async def _in_thread(work: Callable[[threading.Event], _T]) -> _T:
-    """Run blocking work in a thread that is told to stop when this task is cancelled."""
-    stop = threading.Event()
-    try:
-        return await asyncio.to_thread(work, stop)
-    finally:
-        stop.set()

@@ -5,6 +5,7 @@ Nothing here needs pytest; with pytest installed, its fixtures are there by them
 
 from events.testing.checks import assert_valid_event, unknown_fields
 from events.testing.conformance import assert_conforms, check_publisher, check_returned, deviations
+from events.testing.expectations import unmet
 from events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "check_returned",
     "deviations",
     "unknown_fields",
+    "unmet",
 ]

@@ -1,0 +1,66 @@
+"""What subscribers wrote down that they rely on is what the contract promises."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.testing import unmet
+
+FILES = sorted((Path(__file__).parents[1] / "subscribers").glob("*.json"))
+NEED: dict[str, Any] = {
+    "subscriber": "test",
+    "needs": [
+        {
+            "type": "migration.failed",
+            "version": 1,
+            "fields": {
+                "id": {"is": "uuid"},
+                "data.next": {"is": "string", "values": ["roll_back", "operator"]},
+                "data.attempts": {"is": "number"},
+            },
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_contract_meets_what_a_subscriber_relies_on(file: Path) -> None:
+    expectations = json.loads(file.read_text())
+    assert expectations["subscriber"] == file.stem
+    assert unmet(expectations) == []
+
+
+def test_some_subscribers_wrote_down_what_they_rely_on() -> None:
+    assert {file.stem for file in FILES} >= {"crm", "status_page"}
+
+
+def test_what_is_met_is_not_complained_of() -> None:
+    assert unmet(NEED) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"type": "migration.teleported"}, "unknown event type 'migration.teleported'"),
+        ({"version": 7}, "unknown version 7"),
+        ({"type": "plan.upgraded", "fields": {}}, "plan.upgraded is not for subscribers"),
+        ({"fields": {"data.gone": {"is": "string"}}}, "data.gone is not there"),
+        ({"fields": {"data.step.name": {"is": "string"}}}, "data.step.name is not there"),
+        ({"fields": {"data.attempts": {"is": "string"}}}, "data.attempts is integer, not string"),
+        ({"fields": {"causationid": {"is": "uuid"}}}, "causationid may be missing"),
+        (
+            {"fields": {"data.next": {"is": "string", "values": ["operator"]}}},
+            "data.next may have other values",
+        ),
+        ({"fields": {"data.step": {"is": "string", "values": ["stop"]}}}, "data.step may have other values"),
+    ],
+)
+def test_what_is_not_met_is_named(change: dict[str, Any], told: str) -> None:
+    expectations = copy.deepcopy(NEED)
+    expectations["needs"][0] |= change
+    (complaint,) = unmet(expectations)
+    assert complaint.startswith("test: ")
+    assert told in complaint

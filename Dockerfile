@@ -1,0 +1,30 @@
+# Two images from one file: the consumer (the default), and the sandbox's services for compose.yaml.
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS base
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+RUN pip install --require-hashes --requirement requirements.lock
+COPY events events
+COPY consumer consumer
+RUN pip install --no-deps --no-build-isolation .
+
+# PostgreSQL servers and database-service, for a machine to try things out on; not for production.
+FROM base AS sandbox
+RUN apt-get update && apt-get install --yes --no-install-recommends postgresql postgresql-contrib \
+    && rm -rf /var/lib/apt/lists/*
+COPY sandbox sandbox
+CMD ["python", "-m", "sandbox.database_service", "--help"]
+
+# The consumer. Client programs: of the dedicated servers' major version.
+FROM base AS consumer
+RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-client attr \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --home-dir /app rehome
+USER rehome
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/health', timeout=4)"]
+ENV REHOME_HTTP_PORT=8080
+ENTRYPOINT ["rehome"]
+CMD ["run"]

@@ -1,0 +1,23 @@
+"""What the README says is so."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    script = ROOT / "scripts" / "settings_table.py"
+    done = subprocess.run(
+        [sys.executable, script, "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_file_it_names_is_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = {part.partition(")")[0] for part in text.split("](")[1:]}
+    local = {link for link in links if not link.startswith("http")}
+    assert local
+    assert [link for link in local if not (ROOT / link).exists()] == []

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from events.data import EventData, Word
+from events.data import CustomerId, EventData, Word
 from events.parts import Entitlements
 
 
@@ -13,11 +13,8 @@ class PlanUpgraded(EventData):
     """A customer's paid upgrade took effect: the instance is to get what the new plan grants."""
 
     TYPE: ClassVar[str] = "plan.upgraded"
-    VERSION: ClassVar[int] = 1
 
-    customer_id: UUID = Field(
-        description="The customer who owns the instance.", examples=["c1a5e0de-2b3c-4d5e-8f60-718293a4b5c6"]
-    )
+    customer_id: CustomerId
     subscription_id: UUID = Field(
         description="The subscription that was upgraded.", examples=["5ab5c0de-1a2b-4c3d-9e4f-50617283940a"]
     )

@@ -67,6 +67,13 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A duration in seconds."""
 
+CustomerId = Annotated[
+    UUID,
+    Field(
+        description="The customer who owns the instance.", examples=["c1a5e0de-2b3c-4d5e-8f60-718293a4b5c6"]
+    ),
+]
+
 
 class EventData(BaseModel):
     """Payload of one event type; frozen. Reading ignores fields that this release does not know."""
@@ -74,7 +81,7 @@ class EventData(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=False)
 
     TYPE: ClassVar[str]
-    VERSION: ClassVar[int]
+    VERSION: ClassVar[int] = 1
 
     instance_id: UUID = Field(
         description="The hosted Odoo instance that the event is about.",

@@ -1,11 +1,10 @@
 """What this project publishes: a resize, or a migration from its opening to its end."""
 
 from typing import ClassVar, Literal
-from uuid import UUID
 
 from pydantic import Field
 
-from events.data import Code, Count, EventData, Message, Path, Seconds, Sha256, Utc, Word
+from events.data import Code, Count, CustomerId, EventData, Message, Path, Seconds, Sha256, Utc, Word
 from events.parts import Limits, ServerRef, Verified
 
 
@@ -13,11 +12,8 @@ class InstanceResized(EventData):
     """The plan kept its kind of database: CPU, memory and storage are applied, nothing was moved."""
 
     TYPE: ClassVar[str] = "instance.resized"
-    VERSION: ClassVar[int] = 1
 
-    customer_id: UUID = Field(
-        description="The customer who owns the instance.", examples=["c1a5e0de-2b3c-4d5e-8f60-718293a4b5c6"]
-    )
+    customer_id: CustomerId
     to_plan: Word = Field(
         description="Name of the plan whose limits are applied.", examples=["standard-monthly"]
     )
@@ -41,11 +37,8 @@ class MigrationRequested(EventData):
     """A migration was opened; nothing was touched yet."""
 
     TYPE: ClassVar[str] = "migration.requested"
-    VERSION: ClassVar[int] = 1
 
-    customer_id: UUID = Field(
-        description="The customer who owns the instance.", examples=["c1a5e0de-2b3c-4d5e-8f60-718293a4b5c6"]
-    )
+    customer_id: CustomerId
     from_plan: Word = Field(description="Name of the plan until now.", examples=["standard-monthly"])
     to_plan: Word = Field(description="Name of the plan from now on.", examples=["premium-monthly"])
     plan_tier: Word = Field(description="Tier of the new plan.", examples=["premium"])
@@ -69,7 +62,6 @@ class MigrationPrepared(EventData):
     """Every check that needs no downtime passed, and the dedicated server is healthy."""
 
     TYPE: ClassVar[str] = "migration.prepared"
-    VERSION: ClassVar[int] = 1
 
     source: ServerRef = Field(description="The server that holds the database now.")
     target: ServerRef = Field(description="The dedicated server that it moves to.")
@@ -87,7 +79,6 @@ class MigrationStopped(EventData):
     """The instance is down and its source database is fenced. Downtime has begun."""
 
     TYPE: ClassVar[str] = "migration.stopped"
-    VERSION: ClassVar[int] = 1
 
     replicas: int = Field(
         ge=0,
@@ -111,7 +102,6 @@ class MigrationBackedUp(EventData):
     """A complete backup of the fenced source is on the shared storage."""
 
     TYPE: ClassVar[str] = "migration.backed_up"
-    VERSION: ClassVar[int] = 1
 
     backup_id: Word = Field(description="Name of the backup, unique.", examples=["7d9f2a54-20251103T020008Z"])
     place: Path = Field(
@@ -140,7 +130,6 @@ class MigrationProvisioned(EventData):
     """
 
     TYPE: ClassVar[str] = "migration.provisioned"
-    VERSION: ClassVar[int] = 1
 
     target: ServerRef = Field(description="The dedicated server.")
     scratch_database: Word = Field(
@@ -157,7 +146,6 @@ class MigrationConfRewritten(EventData):
     """odoo.conf and the service environment point to the dedicated server."""
 
     TYPE: ClassVar[str] = "migration.conf_rewritten"
-    VERSION: ClassVar[int] = 1
 
     path: Path = Field(
         description="The odoo.conf that was rewritten.",
@@ -177,7 +165,6 @@ class MigrationRestored(EventData):
     """The data is on the dedicated server, and verified against the fenced source."""
 
     TYPE: ClassVar[str] = "migration.restored"
-    VERSION: ClassVar[int] = 1
 
     target: ServerRef = Field(description="The dedicated server.")
     database: Word = Field(description="Name of the database, the source's.", examples=["acme"])
@@ -191,7 +178,6 @@ class MigrationStarted(EventData):
     """The instance answers over HTTP on its new database: the point of no return is passed."""
 
     TYPE: ClassVar[str] = "migration.started"
-    VERSION: ClassVar[int] = 1
 
     target: ServerRef = Field(description="The dedicated server.")
     url: str = Field(
@@ -214,11 +200,8 @@ class MigrationCompleted(EventData):
     """The migration is over and succeeded: the summary that other services want."""
 
     TYPE: ClassVar[str] = "migration.completed"
-    VERSION: ClassVar[int] = 1
 
-    customer_id: UUID = Field(
-        description="The customer who owns the instance.", examples=["c1a5e0de-2b3c-4d5e-8f60-718293a4b5c6"]
-    )
+    customer_id: CustomerId
     plan_tier: Word = Field(description="Tier of the plan now in force.", examples=["premium"])
     source: ServerRef = Field(description="The server that held the database.")
     target: ServerRef = Field(description="The server that holds it now.")
@@ -246,7 +229,6 @@ class MigrationRejected(EventData):
     """The upgrade was refused before anything was touched."""
 
     TYPE: ClassVar[str] = "migration.rejected"
-    VERSION: ClassVar[int] = 1
 
     to_plan: Word = Field(description="Name of the plan that was asked for.", examples=["premium-monthly"])
     reason: Code = Field(
@@ -262,7 +244,6 @@ class MigrationFailed(EventData):
     """A step failed for good, or used up its attempts."""
 
     TYPE: ClassVar[str] = "migration.failed"
-    VERSION: ClassVar[int] = 1
 
     step: Code = Field(description="The step that failed.", examples=["restore"])
     error: Code = Field(description="Class of the error.", examples=["VerificationFailed"])
@@ -281,7 +262,6 @@ class MigrationRolledBack(EventData):
     """The instance runs on the shared pool again, its data untouched."""
 
     TYPE: ClassVar[str] = "migration.rolled_back"
-    VERSION: ClassVar[int] = 1
 
     failed_step: Code = Field(description="The step that failed.", examples=["restore"])
     reason: Message = Field(

@@ -15,11 +15,7 @@ from events.catalog import lookup
 from events.errors import UnknownType
 from events.schema import Schema, load
 
-_FITS: Final = {
-    "integer": {"integer", "number"},
-    "uuid": {"uuid", "string"},
-    "time": {"time", "string"},
-}
+_FITS: Final = {"integer": {"integer", "number"}, "uuid": {"uuid", "string"}, "time": {"time", "string"}}
 
 
 def unmet(expectations: Mapping[str, Any]) -> list[str]:

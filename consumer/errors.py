@@ -14,6 +14,7 @@ RehomeError
 │   ├── CrashLoop             the instance starts and ends again; carries its exit code and last lines
 │   ├── VerificationFailed    the copy differs from its source; carries the differences
 │   └── NotOurs               a thing carries another migration's mark: it is left alone
+├── Queued                    too many others are at it: comes back, and it is not counted as a try
 ├── ClaimLost                 another consumer may be at work: stop at once, touch nothing more
 └── SettingsError             a setting is missing or wrong; names it
 ```
@@ -76,6 +77,10 @@ class VerificationFailed(Refused):
 
 class NotOurs(Refused):
     """A database or role carries another migration's mark, or none: it is left alone."""
+
+
+class Queued(RehomeError):
+    """Too many others are at it now: it comes back later, not counted as a try."""
 
 
 class ClaimLost(RehomeError):

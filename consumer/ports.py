@@ -68,6 +68,17 @@ class Notes(Protocol):
         """As `recall`, for what `remember_secret` kept."""
         ...
 
+    async def take_turn(self, resource: str, places: int) -> bool:
+        """One of `places` turns at a resource, such as the dumps of one server, for this migration.
+
+        Counted over all consumers; having it already is True. It ends with `give_turn`, or with the migration.
+        """
+        ...
+
+    async def give_turn(self, resource: str) -> None:
+        """Let the next one have the turn; nothing if this migration has none."""
+        ...
+
     async def progress(self, done: int, total: int) -> None:
         """Tell how far a long step is, in bytes (or whatever unit both share). Never fails the step."""
         ...

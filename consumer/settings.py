@@ -63,7 +63,12 @@ class Settings(BaseSettings):
     workers: int = Field(
         2, ge=1, le=32, description="Deliveries of one step handled at a time by one consumer."
     )
-    dumps_per_server: int = Field(2, ge=1, le=32, description="Dumps at a time from one source server.")
+    dumps_per_server: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="Instances stopped for a dump of the same server at a time, over all consumers.",
+    )
     provision_timeout: Positive = Field(600.0, description="Seconds database-service may take.")
     fence_timeout: Positive = Field(60.0, description="Seconds ending the tenant's connections may take.")
     start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
@@ -145,6 +150,7 @@ class Settings(BaseSettings):
         return Policy(
             fence_limit=timedelta(seconds=self.fence_timeout),
             room_factor=self.room_factor,
+            dumps_per_server=self.dumps_per_server,
             retention=timedelta(days=self.retention_days),
         )
 

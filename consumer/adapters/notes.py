@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,7 +14,7 @@ from consumer.model import Secret
 from consumer.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     import asyncpg
 
@@ -58,6 +59,20 @@ class PostgresNotes:
             return None
         return Secret(self._vault.unlock(kept["secret"], self._context(name)))
 
+    async def take_turn(self, resource: str, places: int) -> bool:
+        """See `Notes.take_turn`."""
+        async with self._held() as db:
+            await db.execute(SQL["lock_turns"], resource)
+            if await db.fetchval(SQL["turns_of_others"], resource, self._row.migration_id) >= places:
+                return False
+            await db.execute(SQL["take_turn"], resource, *self._key)
+            return True
+
+    async def give_turn(self, resource: str) -> None:
+        """See `Notes.give_turn`."""
+        async with self._held() as db:
+            await db.execute(SQL["give_turn"], resource, self._row.migration_id)
+
     async def progress(self, done: int, total: int) -> None:
         """See `Notes.progress`."""
         try:
@@ -82,11 +97,17 @@ class PostgresNotes:
         return f"{self._row.migration_id}/{self._row.attempt}/{name}"
 
     async def _keep(self, name: str, value: str | None, secret: bytes | None) -> Any:
+        async with self._held() as db:
+            await db.execute(SQL["remember"], *self._key, name, value, secret)
+            return await db.fetchrow(SQL["recall"], *self._key, name)
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[Any]:
+        """A transaction that writes, if this run is still the newest. Raises ClaimLost otherwise."""
         async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
             if await db.fetchval(SQL["hold"], self._row.migration_id, self._row.token) is None:
                 raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
-            await db.execute(SQL["remember"], *self._key, name, value, secret)
-            return await db.fetchrow(SQL["recall"], *self._key, name)
+            yield db
 
     async def _fetch(self, name: str) -> Any:
         async with session(self._pool, WHAT, LIMIT) as db:
@@ -116,6 +137,13 @@ class MemoryNotes:
     async def recall_secret(self, name: str) -> Secret | None:
         """See `Notes.recall_secret`."""
         return self._kept.get(f"secret {name}")
+
+    async def take_turn(self, resource: str, places: int) -> bool:  # noqa: ARG002 - the port's signature
+        """Always: nobody else takes one at notes that only look."""
+        return True
+
+    async def give_turn(self, resource: str) -> None:
+        """Nobody waits for it."""
 
     async def progress(self, done: int, total: int) -> None:
         """Nobody looks."""

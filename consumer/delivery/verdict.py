@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from consumer.errors import ClaimLost, Refused, RehomeError, Transient
+from consumer.errors import ClaimLost, Queued, Refused, RehomeError, Transient
 from consumer.ports_engine import AnotherOpen
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def verdict(
     """
     cause = gravest(error)
     why = told(cause)
-    if isinstance(cause, ClaimLost | AnotherOpen | asyncio.CancelledError):
+    if isinstance(cause, ClaimLost | AnotherOpen | Queued | asyncio.CancelledError):
         return Later(why)
     if isinstance(cause, Refused):
         return Fail(why, type(cause).__name__)

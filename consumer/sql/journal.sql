@@ -200,3 +200,21 @@ FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, begun_at;
 -- name: history
 -- A migration's history, oldest first.
 SELECT attempt, at, what, detail FROM rehome.history WHERE migration_id = $1 ORDER BY seq;
+
+-- name: lock_turns
+-- One taker of turns at a resource at a time; ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('rehome.turns:' || $1::text, 0));
+
+-- name: turns_of_others
+-- How many other migrations that are not over have a turn at a resource.
+SELECT count(*) FROM rehome.turns t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
+WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL;
+
+-- name: take_turn
+-- This migration's turn at a resource.
+INSERT INTO rehome.turns (resource, migration_id, attempt) VALUES ($1, $2, $3)
+ON CONFLICT (resource, migration_id) DO UPDATE SET attempt = excluded.attempt;
+
+-- name: give_turn
+-- The turn is over.
+DELETE FROM rehome.turns WHERE resource = $1 AND migration_id = $2;

@@ -59,6 +59,13 @@ CREATE TABLE rehome.outbox (
     sent_at timestamptz
 );
 CREATE INDEX outbox_unsent ON rehome.outbox (migration_id, seq) WHERE sent_at IS NULL;
+CREATE TABLE rehome.turns (
+    resource text NOT NULL,
+    migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    taken_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (resource, migration_id)
+);
 CREATE TABLE rehome.history (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,

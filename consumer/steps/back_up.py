@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from consumer.steps.common import Event, backup_id, instance_of, migration_of, require_fence, server_noted
+from consumer.steps.common import (
+    Event,
+    backup_id,
+    dump_turn,
+    instance_of,
+    migration_of,
+    require_fence,
+    server_noted,
+)
 from events.migration import MigrationBackedUp
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ async def run(event: Event, ports: Ports) -> MigrationBackedUp:
         await ports.databases.end_sessions(source, migration_of(event)[0])
         backup = await _back_up(ports, source, instance.database, name)
     await ports.notes.remember("backup_bytes", backup.bytes)
+    await ports.notes.give_turn(dump_turn(source))
     return MigrationBackedUp(
         instance_id=instance.id,
         backup_id=backup.id,

@@ -102,6 +102,11 @@ async def new_tenant(ports: Ports, instance: Instance) -> Credentials:
     return Credentials(str(user or today.user), password or today.password)
 
 
+def dump_turn(source: Server) -> str:
+    """The resource that migrations take turns at: dumps of one server."""
+    return f"dump {source.id}"
+
+
 def environment(host: str, port: int, credentials: Credentials) -> dict[str, str]:
     """The four variables for the service, in step with odoo.conf."""
     return {

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from consumer.errors import Queued
 from consumer.steps.common import (
     Event,
+    dump_turn,
     instance_of,
     recall_fence,
     remember_fence,
@@ -21,9 +23,17 @@ if TYPE_CHECKING:
 
 
 async def run(event: Event, ports: Ports) -> MigrationStopped:
-    """Remember everything a rollback needs, then stop, then fence. Downtime begins here."""
+    """Remember everything a rollback needs, then stop, then fence. Downtime begins here.
+
+    Raises:
+        Queued: enough other instances are down for a dump of this server; this one serves meanwhile.
+    """
     instance = await instance_of(event, ports)
     source = await server_noted(ports, "source")
+    if not await ports.notes.take_turn(dump_turn(source), ports.policy.dumps_per_server):
+        raise Queued(
+            f"{ports.policy.dumps_per_server} dumps of {source.name} are under way; waiting for a turn"
+        )
     role = (await tenant(ports, instance)).user
     service = await ports.runtime.find(instance)
     replicas = await ports.notes.remember("replicas", service.replicas)

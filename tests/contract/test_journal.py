@@ -440,3 +440,36 @@ async def test_sent_events_are_forgotten_and_unsent_ones_kept(journal: Journal) 
         sending.confirmed.append(sending.rows[0].seq)
     await journal.purge(timedelta(hours=-1))
     assert await unsent(journal, migration_id) == ["migration.rejected"]
+
+
+async def test_a_turn_is_had_by_so_many_migrations_at_a_time(journal: Journal) -> None:
+    resource = f"dump {uuid4()}"
+    first, second, third = [
+        journal.notes(await begun(journal, await opened(journal), "stop")) for _ in range(3)
+    ]
+    assert await first.take_turn(resource, 2)
+    assert await first.take_turn(resource, 2)
+    assert await second.take_turn(resource, 2)
+    assert not await third.take_turn(resource, 2)
+    assert await third.take_turn("another resource", 1)
+    await first.give_turn(resource)
+    await first.give_turn(resource)
+    assert await third.take_turn(resource, 2)
+
+
+async def test_a_turn_ends_with_its_migration(journal: Journal) -> None:
+    resource = f"dump {uuid4()}"
+    migration, other = await opened(journal), await opened(journal)
+    notes, others = [journal.notes(await begun(journal, one, "stop")) for one in (migration, other)]
+    assert await notes.take_turn(resource, 1)
+    assert not await others.take_turn(resource, 1)
+    await rolled_back(journal, migration)
+    assert await others.take_turn(resource, 1)
+
+
+async def test_who_lost_the_migration_takes_no_turn(journal: Journal) -> None:
+    migration = await opened(journal)
+    notes = journal.notes(await begun(journal, migration, "stop"))
+    await begun(journal, migration, "stop")
+    with pytest.raises(ClaimLost):
+        await notes.take_turn("dump", 1)

@@ -52,6 +52,7 @@ class FakeJournal:
         self.migrations: dict[UUID, MigrationRow] = {}
         self.steps: dict[Key, StepRow] = {}
         self.facts: dict[Key, Any] = {}
+        self.turns: set[tuple[str, UUID, int]] = set()
         self.outbox: list[Outgoing] = []
         self.history: list[tuple[UUID, int, str]] = []
         self._opened_by: dict[UUID, set[UUID]] = {}
@@ -253,6 +254,28 @@ class FakeNotes:
         kept = self._journal.facts.get(self._fact(name))
         return kept if isinstance(kept, Secret) else None
 
+    async def take_turn(self, resource: str, places: int) -> bool:
+        self._require_newest()
+        migrations, mine = self._journal.migrations, self._row.migration_id
+        others = [
+            one
+            for name, one, attempt in self._journal.turns
+            if name == resource
+            and one != mine
+            and not migrations[one].ended
+            and migrations[one].attempt == attempt
+        ]
+        if len(others) >= places:
+            return False
+        await self.give_turn(resource)
+        self._journal.turns.add((resource, mine, self._row.attempt))
+        return True
+
+    async def give_turn(self, resource: str) -> None:
+        self._require_newest()
+        mine = (resource, self._row.migration_id)
+        self._journal.turns = {turn for turn in self._journal.turns if turn[:2] != mine}
+
     async def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))
 
@@ -268,12 +291,15 @@ class FakeNotes:
             if key[:2] == mine and times.done is not None
         }
 
+    def _require_newest(self) -> None:
+        if self._journal.migrations[self._row.migration_id].token != self._row.token:
+            raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
+
     def _fact(self, name: str) -> Key:
         return (self._row.migration_id, self._row.attempt, name)
 
     def _keep(self, name: str, value: Any) -> Any:
-        if self._journal.migrations[self._row.migration_id].token != self._row.token:
-            raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
+        self._require_newest()
         return self._journal.facts.setdefault(self._fact(name), value)
 
 

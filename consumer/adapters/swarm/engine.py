@@ -113,9 +113,12 @@ class Engine:
         """The last lines that a task wrote; none where its log is not kept or its node does not answer."""
         params = {"stdout": "1", "stderr": "1", "tail": str(count)}
         try:
-            async with self._docker._query(  # noqa: SLF001, aiodocker reads services' logs only, not tasks'
-                f"tasks/{task.id}/logs", params=params
-            ) as answer:
+            async with (
+                self._docker._query(  # noqa: SLF001, aiodocker reads services' logs only, not tasks'
+                    f"tasks/{task.id}/logs", params=params
+                ) as answer,
+                answer,
+            ):
                 raw = await answer.read()
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
             return ()
@@ -141,9 +144,12 @@ class Engine:
         wanted = _filters(type=["container"], event=_WAKING, label=[f"{_SERVICE_LABEL}={service.id}"])
         forever = aiohttp.ClientTimeout(total=None, connect=10)
         with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
-            async with self._docker._query(  # noqa: SLF001, its public events share one filter for ever
-                "events", params={"filters": wanted, "since": since}, timeout=forever
-            ) as stream:
+            async with (
+                self._docker._query(  # noqa: SLF001, its public events share one filter for ever
+                    "events", params={"filters": wanted, "since": since}, timeout=forever
+                ) as stream,
+                stream,
+            ):
                 while await stream.content.readline():
                     watch.ring()
 

@@ -1,0 +1,1 @@
+"""The runtime on a real Docker Swarm: `make test-swarm` (root, and Debian's package docker.io)."""

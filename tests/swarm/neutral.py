@@ -1,0 +1,124 @@
+"""Swarm definitions in the words that the contract suite shares with the fake and the processes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from consumer.adapters.swarm.spec import env_of, size_bytes, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from consumer.model import Healthy, Instance, Service
+    from consumer.ports import Runtime
+    from events.parts import Limits
+
+SECOND = 1_000_000_000
+
+
+class NeutralRuntime:
+    """The port `Runtime` over another one; only definitions are translated, back and forth without loss."""
+
+    def __init__(self, runtime: Runtime, networks: Mapping[str, str]) -> None:
+        self._runtime = runtime
+        self._networks = networks
+
+    async def find(self, instance: Instance) -> Service:
+        service = await self._runtime.find(instance)
+        return replace(service, spec=as_neutral(service.spec, self._networks))
+
+    async def stop(self, instance: Instance) -> None:
+        await self._runtime.stop(instance)
+
+    async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:
+        await self._runtime.configure(instance, env)
+
+    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+        return await self._runtime.start(instance, replicas, limits)
+
+    async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
+        return await self._runtime.resize(instance, limits)
+
+    async def put_back(self, instance: Instance, spec: Mapping[str, Any]) -> None:
+        words = {
+            name: spec[name] for name in ("labels", "env", "limits", "replicas", "force") if name in spec
+        }
+        await self._runtime.put_back(instance, as_swarm(spec.get("rest", {}), words))
+
+
+def as_neutral(spec: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str, Any]:
+    """The shared words, and under `rest` all that they do not say."""
+    rest = copy.deepcopy(dict(spec))
+    template = rest["TaskTemplate"]
+    words = {
+        "labels": rest.pop("Labels"),
+        "env": env_of(rest),
+        "limits": _limits(template.get("Resources", {}).pop("Limits", {})),
+        "replicas": rest["Mode"]["Replicated"].pop("Replicas"),
+        "networks": [networks[network["Target"]] for network in template["Networks"]],
+        "force": template.pop("ForceUpdate"),
+    }
+    del template["ContainerSpec"]["Env"]
+    return {**words, "rest": rest}
+
+
+def as_swarm(spec: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition with these shared words changed."""
+    changed = copy.deepcopy(dict(spec))
+    for name, value in words.items():
+        _CHANGES[name](changed, value)
+    return changed
+
+
+def _limits(held: Mapping[str, int]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if "NanoCPUs" in held:
+        said["cpu"] = held["NanoCPUs"] / SECOND
+    if "MemoryBytes" in held:
+        said["memory"] = size_text(held["MemoryBytes"])
+    if "Pids" in held:
+        said["pids"] = held["Pids"]
+    return said
+
+
+def _set_limits(spec: dict[str, Any], limits: Mapping[str, Any]) -> None:
+    held: dict[str, int] = {}
+    if "cpu" in limits:
+        held["NanoCPUs"] = round(limits["cpu"] * SECOND)
+    if "memory" in limits:
+        held["MemoryBytes"] = size_bytes(limits["memory"])
+    if "pids" in limits:
+        held["Pids"] = limits["pids"]
+    spec["TaskTemplate"].setdefault("Resources", {})["Limits"] = held
+
+
+def _set_env(spec: dict[str, Any], env: Mapping[str, str]) -> None:
+    spec["TaskTemplate"]["ContainerSpec"]["Env"] = [f"{name}={value}" for name, value in env.items()]
+
+
+def _set_labels(spec: dict[str, Any], labels: Mapping[str, str]) -> None:
+    spec["Labels"] = {**spec.get("Labels", {}), **labels}
+
+
+def _set_replicas(spec: dict[str, Any], replicas: int) -> None:
+    spec["Mode"]["Replicated"]["Replicas"] = replicas
+
+
+def _set_force(spec: dict[str, Any], force: int) -> None:
+    spec["TaskTemplate"]["ForceUpdate"] = force
+
+
+def _set_grace(spec: dict[str, Any], seconds: float) -> None:
+    spec["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] = int(seconds * SECOND)
+
+
+_CHANGES: dict[str, Callable[[dict[str, Any], Any], None]] = {
+    "limits": _set_limits,
+    "env": _set_env,
+    "labels": _set_labels,
+    "replicas": _set_replicas,
+    "force": _set_force,
+    "stop_grace_seconds": _set_grace,
+}

@@ -1,0 +1,201 @@
+"""Where tests play on a real swarm: instances with their services, and others who change them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import aiodocker
+import aiohttp
+import httpx
+
+from consumer.adapters.swarm import SwarmRuntime
+from sandbox.net import wait_until
+from sandbox.swarm.definitions import SECOND, bind, definition
+from sandbox.swarm.doors import Doors
+from sandbox.swarm.engine import NETWORK, PrivateEngine
+from sandbox.swarm.root import PYTHON
+from tests.contract.runtime_stages import BEHAVIOURS, WallClock, new_instance
+from tests.support import tiny_instance
+from tests.swarm.neutral import NeutralRuntime, as_swarm
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from consumer.model import Instance
+
+LIMIT = 60
+PORT = 8069
+
+
+class Interrupted(aiodocker.Docker):
+    """Lets somebody else be faster: runs `first` once, before the next update goes out."""
+
+    first: Callable[[], Awaitable[None]] | None = None
+    updates = 0
+
+    async def _query_json(self, path: Any, method: str = "GET", **arguments: Any) -> Any:
+        if str(path).endswith("/update"):
+            first, self.first = self.first, None
+            if first is not None:
+                await first()
+            self.updates += 1
+        return await super()._query_json(path, method, **arguments)
+
+
+class SwarmStage:
+    """Tiny programs, or whatever a test defines, as services of the private engine.
+
+    Attributes:
+        runtime: the port, with definitions in the words that the contract suite shares (see `neutral`).
+        swarm: the same without translation.
+        docker: the runtime's own client.
+    """
+
+    def __init__(self, engine: PrivateEngine, directory: Path, network: str, cpus: int) -> None:
+        self.engine = engine
+        self.network = network
+        self.cpus = cpus
+        self.docker = Interrupted(url=engine.host, timeout=aiohttp.ClientTimeout(total=30))
+        self.http = httpx.AsyncClient(timeout=5, trust_env=False)
+        self.doors = Doors(engine)
+        self.directory = directory
+        self.swarm = self._runtime()
+        self._since = str(int(time.time()))
+        self._made: list[str] = []
+
+    @classmethod
+    async def open(cls, engine: PrivateEngine, directory: Path) -> Self:
+        network = await engine.ask("GET", f"networks/{NETWORK}")
+        told = await engine.ask("GET", "info")
+        return cls(engine, directory, network["Id"], told["NCPU"])
+
+    @property
+    def runtime(self) -> NeutralRuntime:
+        return NeutralRuntime(self.swarm, {self.network: NETWORK})
+
+    def impatient(self, *, stop_margin: float = 0) -> None:
+        """From now on wait only a moment: for tests of what is told when a wait ends."""
+        self.swarm = self._runtime(health_limit=0.5, stop_margin=stop_margin)
+
+    def _runtime(
+        self, *, health_limit: float = LIMIT, stop_margin: float = 30, patience: float = LIMIT
+    ) -> SwarmRuntime:
+        return SwarmRuntime(
+            self.docker,
+            self.http,
+            WallClock(),
+            self.directory,
+            resolve=self.doors.resolve_addresses,
+            health_limit=timedelta(seconds=health_limit),
+            stop_margin=timedelta(seconds=stop_margin),
+            room_limit=timedelta(seconds=2),
+            patience=timedelta(seconds=patience),
+            pause=timedelta(milliseconds=100),
+        )
+
+    async def add(self, behaviour: str = "healthy", **spec: Any) -> Instance:
+        instance = new_instance()
+        (self.directory / instance.directory).mkdir()
+        program = Path(tiny_instance.__file__)
+        made = definition(
+            spec.pop("name", instance.service),
+            self.network,
+            command=[PYTHON, "-S", f"/program/{program.name}"],
+            mounts=[
+                bind(self.directory / instance.directory, "/bitnami/odoo"),
+                bind(program.parent, "/program", read_only=True),
+            ],
+            labels={"saasodoo.instance.id": str(instance.id), "traefik.enable": "true"},
+        )
+        container = made["TaskTemplate"]["ContainerSpec"]
+        container["StopGracePeriod"] = int(0.3 * SECOND) if behaviour == "deaf" else 10 * SECOND
+        made["TaskTemplate"]["RestartPolicy"]["Delay"] = SECOND // 20
+        env = {"ODOO_SKIP_BOOTSTRAP": "yes", "TINY_ADDRESS": "0.0.0.0", **BEHAVIOURS[behaviour][1]}  # noqa: S104
+        changes = {**spec, "env": {**env, **spec.get("env", {})}}
+        await self.create(as_swarm(made, changes))
+        if behaviour == "unhealthy":
+            await wait_until(lambda: self._says(instance, tiny_instance.SERVING), what="serving", limit=LIMIT)
+            self.impatient()
+        return instance
+
+    async def add_unstoppable(self) -> Instance:
+        """It has a grace of ten minutes, of which the runtime waits none."""
+        instance = await self.add("healthy", env={"TINY_DEAF": "1"}, stop_grace_seconds=600)
+        await self.swarm.start(instance, 1, None)
+        self.impatient(stop_margin=-600)
+        return instance
+
+    async def create(self, spec: dict[str, Any]) -> str:
+        """Create a service; returns its id."""
+        answer = await self.engine.ask("POST", "services/create", spec)
+        self._made.append(answer["ID"])
+        return str(answer["ID"])
+
+    async def inspect(self, instance: Instance) -> dict[str, Any]:
+        told: dict[str, Any] = await self.engine.ask("GET", f"services/{instance.service}")
+        return told
+
+    async def spec(self, instance: Instance) -> dict[str, Any]:
+        """The service's whole definition as Swarm has it."""
+        told = await self.inspect(instance)
+        spec: dict[str, Any] = told["Spec"]
+        return spec
+
+    async def change(self, instance: Instance, **changes: Any) -> None:
+        await self.edit(instance, lambda spec: as_swarm(spec, changes))
+
+    async def edit(self, instance: Instance, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """An update by somebody else."""
+        told = await self.inspect(instance)
+        version = {"version": str(told["Version"]["Index"])}
+        await self.engine.ask("POST", f"services/{told['ID']}/update", edit(told["Spec"]), params=version)
+
+    def change_before_next_update(self, instance: Instance, **changes: Any) -> None:
+        self.docker.first = lambda: self.change(instance, **changes)
+
+    async def exit_codes(self, instance: Instance) -> list[int | None]:
+        """From the engine's events: a stopped service's tasks are forgotten at once."""
+        label = f"com.docker.swarm.service.name={instance.service}"
+        wanted = {"type": ["container"], "event": ["die"], "label": [label]}
+        params = {"filters": json.dumps(wanted), "since": self._since, "until": str(time.time())}
+        answer = await self.engine.http.get("/events", params=params)
+        events = [json.loads(line) for line in answer.text.splitlines()]
+        return [int(event["Actor"]["Attributes"]["exitCode"]) for event in events]
+
+    async def tasks(self, instance: Instance) -> list[dict[str, Any]]:
+        """All tasks that the swarm remembers, oldest first."""
+        wanted = {"filters": json.dumps({"service": [instance.service]})}
+        told = await self.engine.ask("GET", "tasks", params=wanted)
+        return sorted(told, key=lambda task: str(task["CreatedAt"]))
+
+    async def containers(self, instance: Instance) -> list[str]:
+        """Ids of the service's containers that run."""
+        wanted = {"label": [f"com.docker.swarm.service.name={instance.service}"]}
+        told = await self.engine.ask("GET", "containers/json", params={"filters": json.dumps(wanted)})
+        return [container["Id"] for container in told]
+
+    async def log(self, instance: Instance) -> str:
+        """What the service's tasks wrote."""
+        answer = await self.engine.http.get(
+            f"/services/{instance.service}/logs", params={"stdout": "1", "stderr": "1"}
+        )
+        return answer.text
+
+    async def close(self) -> None:
+        await self.docker.close()
+        await self.doors.close()
+        await self.http.aclose()
+        for service in self._made:
+            await self.engine.ask("DELETE", f"services/{service}", allowed=(404,))
+            wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.id={service}"]})}
+            for container in await self.engine.ask("GET", "containers/json", params=wanted):
+                with contextlib.suppress(RuntimeError):  # it was faster
+                    await self.engine.ask("POST", f"containers/{container['Id']}/kill")
+
+    async def _says(self, instance: Instance, line: str) -> bool:
+        return line in await self.log(instance)

@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 
 from consumer.adapters import broker as amqp_adapter
+from consumer.adapters import swarm
 from consumer.adapters.broker import AmqpBroker
 from consumer.adapters.claims import PostgresClaims
 from consumer.adapters.copy import PgCopier
@@ -29,7 +30,6 @@ from consumer.adapters.vault import Vault
 from consumer.adapters.verification import PostgresVerifier
 from consumer.delivery.relay import Relay, nothing
 from consumer.delivery.run import Engine
-from consumer.errors import SettingsError
 from consumer.hosts import resolver
 from consumer.ports import Ports
 from consumer.worker import Worker
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
 CONNECT_SECONDS = 15.0
+ANSWER_SECONDS = 10.0  # of an instance that is asked whether it serves
 STATE_CONNECTIONS = 16
 PLATFORM_CONNECTIONS = 6
 KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
@@ -189,7 +190,19 @@ async def _runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runt
                 stop_margin=timedelta(seconds=settings.stop_margin),
             )
         return
-    raise SettingsError("REHOME_RUNTIME=swarm is not there yet; use process")
+    async with (
+        swarm.connected(settings.docker_host) as docker,
+        httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http,
+    ):
+        yield swarm.SwarmRuntime(
+            docker,
+            http,
+            clock,
+            settings.data_root,
+            resolve=resolver(settings.host_map),
+            health_limit=timedelta(seconds=settings.start_timeout),
+            stop_margin=timedelta(seconds=settings.stop_margin),
+        )
 
 
 @dataclass(frozen=True, slots=True)

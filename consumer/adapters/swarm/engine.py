@@ -17,13 +17,14 @@ import aiohttp
 import orjson
 
 from consumer.adapters.swarm.tasks import SwarmService, SwarmTask
-from consumer.errors import Incompatible, NotFound, TimedOut, Transient, Unreachable
+from consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 
 _SERVICE_LABEL = "com.docker.swarm.service.id"
@@ -42,10 +43,15 @@ async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
     """A client for the engine at `host` (as DOCKER_HOST is written), every request limited to 30 seconds.
 
     Nothing is sent yet: an engine that does not answer is told by the first question.
+
+    Raises:
+        SettingsError: `host` is not of that form.
     """
-    docker = aiodocker.Docker(
-        url=host or DEFAULT_HOST, timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=10)
-    )
+    limit = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        docker = aiodocker.Docker(url=host or DEFAULT_HOST, timeout=limit)
+    except ValueError as error:
+        raise SettingsError(f"DOCKER_HOST: {host}: {error}") from None
     try:
         yield docker
     finally:
@@ -142,7 +148,7 @@ class Engine:
     async def _listen(self, service: SwarmService, since: str, watch: Watch) -> None:
         """Ring for every event; when the stream breaks, whoever waits goes on by asking every now and then."""
         wanted = _filters(type=["container"], event=_WAKING, label=[f"{_SERVICE_LABEL}={service.id}"])
-        forever = aiohttp.ClientTimeout(total=None, connect=10)
+        forever = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
         with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
             async with (
                 self._docker._query(  # noqa: SLF001, its public events share one filter for ever

@@ -181,7 +181,8 @@ class PgCopier:
         try:
             yield work
         finally:
-            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+            with contextlib.suppress(RehomeError):  # the next run for this backup removes what is left
+                await in_thread(lambda _: shutil.rmtree(work, ignore_errors=True), what, _STORAGE_SECONDS)
 
     async def _pg_dump(
         self, server: Server, database: str, directory: Path, server_major: int, what: str
@@ -208,7 +209,7 @@ class PgCopier:
         except ChildFailed as error:
             if not zstd or _NO_ZSTD not in str(error):
                 raise
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await in_thread(lambda _: shutil.rmtree(directory, ignore_errors=True), what, _STORAGE_SECONDS)
             await dump("0")
 
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from sandbox.postgres import Cluster
+from sandbox.tenants import nasty_password
 from tests.contract.platform_tables import FakeTables, PostgresTables, Tables
+from tests.contract.servers import FakeStage, RealStage, Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sandbox.platform_db import Platform
 
@@ -29,3 +33,36 @@ async def real_tables(platform: Platform) -> AsyncIterator[PostgresTables]:
 def tables(request: pytest.FixtureRequest, real_tables: PostgresTables) -> Tables:
     """The fake's tables, and the real ones."""
     return FakeTables() if request.param == "fake" else real_tables
+
+
+@pytest.fixture(scope="session")
+async def pool_server(scratch: Path) -> AsyncIterator[Cluster]:
+    """A pool that allows prepared transactions."""
+    cluster = await Cluster.create(
+        scratch / "pool_server", password=nasty_password(), settings={"max_prepared_transactions": "2"}
+    )
+    await cluster.start()
+    yield cluster
+    await cluster.destroy()
+
+
+@pytest.fixture(scope="session")
+async def dedicated_server(scratch: Path) -> AsyncIterator[Cluster]:
+    """A server for one tenant, emptied after each test."""
+    cluster = await Cluster.create(scratch / "dedicated_server", password=nasty_password())
+    await cluster.start()
+    yield cluster
+    await cluster.destroy()
+
+
+@pytest.fixture(params=["fake", "postgresql"])
+async def stage(
+    request: pytest.FixtureRequest, pool_server: Cluster, dedicated_server: Cluster, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    """A pool and a dedicated server: in memory, and real ones."""
+    if request.param == "fake":
+        yield FakeStage()
+        return
+    real = RealStage(pool_server, dedicated_server, tmp_path / "backups")
+    yield real
+    await real.clean()

@@ -180,7 +180,7 @@ class World:
             admin=Credentials(ADMIN, Secret("admin-secret")),
         )
         made = FakeServer(**attributes)
-        made.roles[ADMIN] = FakeRole(ADMIN, superuser=True)
+        made.roles[ADMIN] = FakeRole(ADMIN, server.admin.password.reveal(), superuser=True)
         made.databases[MAINTENANCE] = FakeDatabase(MAINTENANCE, ADMIN)
         self.servers[server.host, server.port] = made
         return server

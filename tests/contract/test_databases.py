@@ -1,0 +1,383 @@
+"""Port `Databases`, held by the fake and by real servers alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
+from consumer.model import Credentials, Fence, Mark, Secret
+from sandbox.tenants import nasty_password
+from tests.contract.servers import ENDED, REFUSED, login_of, new_mark, verified
+
+if TYPE_CHECKING:
+    from sandbox.tenants import Tenant
+    from tests.contract.servers import Stage
+
+LIMIT = timedelta(seconds=20)
+SHORT = timedelta(seconds=0.3)
+
+
+def new_login(name: str = 'acme\'s; "new" role') -> Credentials:
+    return Credentials(name, Secret(nasty_password()))
+
+
+async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
+    """Role and scratch database on the dedicated server, as after the step `provision`."""
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    name = f"{tenant.database}__rehome"
+    await stage.databases.make_role(stage.dedicated, login, facts.grantees)
+    await stage.databases.make_scratch(stage.dedicated, name, facts, login.user, mark)
+    return name
+
+
+async def a_promoted(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
+    """The tenant's database on the dedicated server under its final name."""
+    scratch = await a_scratch(stage, tenant, login, mark)
+    await stage.pretend_restored(stage.dedicated, scratch)
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    return tenant.database
+
+
+# Facts
+
+
+async def test_a_server_tells_its_version_and_the_extensions_it_offers(stage: Stage) -> None:
+    facts = await stage.databases.server_facts(stage.pool)
+    assert facts.major == 15
+    assert "pg_trgm" in facts.extensions
+    assert ("unaccent", "1.1") in facts.extension_versions
+
+
+async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage) -> None:
+    nowhere = replace(stage.pool, port=1)
+    with pytest.raises(Unreachable, match="pool-1"):
+        await stage.databases.server_facts(nowhere)
+
+
+async def test_a_database_tells_what_its_copy_must_share(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    assert (facts.name, facts.owner) == (tenant.database, tenant.role)
+    assert (facts.encoding, facts.collation, facts.provider, facts.locale) == ("UTF8", "C", "c", None)
+    assert (facts.connection_limit, facts.grantees) == (-1, ())
+    assert facts.extensions == {"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"}
+    assert (tenant.role, "TimeZone=Europe/Paris") in facts.settings
+    assert facts.bytes > 0
+
+
+async def test_a_missing_database_or_role_is_named(stage: Stage) -> None:
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.databases.database_facts(stage.pool, "no_such")
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.databases.role_facts(stage.pool, "no_such", "postgres")
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.databases.fence(stage.pool, "no_such", "postgres", LIMIT)
+
+
+async def test_a_role_tells_what_else_it_owns(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.add_database(stage.pool, "another", tenant.role)
+    facts = await stage.databases.role_facts(stage.pool, tenant.role, tenant.database)
+    assert (facts.superuser, facts.can_login, facts.other_databases) == (False, True, ("another",))
+
+
+# The fence
+
+
+async def test_connections_are_the_databases_and_the_roles_anywhere_each_once(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.add_database(stage.pool, "elsewhere", tenant.role)
+    async with (
+        stage.client(stage.pool, login_of(tenant), tenant.database),
+        stage.client(stage.pool, login_of(tenant), "elsewhere"),
+        stage.client(stage.pool, stage.pool.admin, tenant.database),
+        stage.client(stage.pool, stage.pool.admin, "elsewhere"),
+    ):
+        assert await stage.databases.connections(stage.pool, tenant.database, tenant.role) == 3
+
+
+async def test_a_fence_ends_who_is_inside_and_lets_only_the_administrator_in(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    async with stage.client(stage.pool, login_of(tenant), tenant.database) as odoo:
+        await odoo.add_partner()
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+        with pytest.raises(ENDED):
+            await odoo.add_partner()
+    assert await stage.databases.connections(stage.pool, tenant.database, tenant.role) == 0
+    for database in (tenant.database, "postgres"):
+        with pytest.raises(REFUSED):
+            async with stage.client(stage.pool, login_of(tenant), database):
+                pass
+    assert await stage.partners(stage.pool, tenant.database) == 201
+
+
+async def test_a_fence_keeps_other_roles_out_of_the_database_and_leaves_them_the_others(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    neighbour = await stage.add_tenant()
+    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    with pytest.raises(REFUSED):
+        async with stage.client(stage.pool, login_of(neighbour), tenant.database):
+            pass
+    async with stage.client(stage.pool, login_of(neighbour), neighbour.database) as odoo:
+        await odoo.add_partner()
+
+
+async def test_unfencing_puts_back_exactly_what_was_before_the_fence(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    usual = Fence(connection_limit=7, can_login=True)
+    await stage.databases.unfence(stage.pool, tenant.database, tenant.role, usual)
+    async with stage.client(stage.pool, login_of(tenant), tenant.database):
+        before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    assert before == replace(usual, ended=1)
+    for _ in range(2):  # a second fence is no other
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == Fence(
+        0, can_login=False
+    )
+    for _ in range(2):
+        await stage.databases.unfence(stage.pool, tenant.database, tenant.role, before)
+    assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == usual
+    async with stage.client(stage.pool, login_of(tenant), tenant.database) as odoo:
+        await odoo.add_partner()
+
+
+async def test_a_session_that_does_not_end_is_named(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    async with stage.stubborn_client(stage.pool, login_of(tenant), tenant.database):
+        with pytest.raises(TimedOut, match=rf"pid \d+ \(user {tenant.role}, .*database {tenant.database}"):
+            await stage.databases.fence(stage.pool, tenant.database, tenant.role, SHORT)
+
+
+async def test_no_fence_stands_around_a_superuser(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.add_role(stage.pool, "root", superuser=True)
+    with pytest.raises(Incompatible, match="superuser"):
+        await stage.databases.fence(stage.pool, tenant.database, "root", LIMIT)
+    assert (await stage.databases.fence_state(stage.pool, tenant.database, "root")).connection_limit == -1
+
+
+async def test_a_prepared_transaction_is_still_open(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.prepare_transaction(tenant)
+    with pytest.raises(Incompatible, match="left open"):
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    assert (await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)).can_login
+
+
+# Roles
+
+
+async def test_a_new_role_may_not_log_in_until_its_database_is_promoted(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, mark)
+    for database in (scratch, "postgres"):
+        with pytest.raises(REFUSED):
+            async with stage.client(stage.dedicated, login, database):
+                pass
+    await stage.pretend_restored(stage.dedicated, scratch)
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    async with stage.client(stage.dedicated, login, tenant.database):
+        assert await stage.databases.connections(stage.dedicated, tenant.database, login.user) == 1
+
+
+async def test_an_existing_ordinary_role_gets_the_password_and_loses_its_login(stage: Stage) -> None:
+    login = new_login()
+    await stage.add_role(stage.dedicated, login.user)
+    for _ in range(2):
+        await stage.databases.make_role(stage.dedicated, login, ("reporting",))
+    for name in (login.user, "reporting"):
+        facts = await stage.databases.role_facts(stage.dedicated, name, "none")
+        assert (facts.superuser, facts.can_login) == (False, False)
+
+
+async def test_a_superuser_is_nobodys_tenant(stage: Stage) -> None:
+    await stage.add_role(stage.dedicated, "root", superuser=True)
+    with pytest.raises(Incompatible, match="superuser"):
+        await stage.databases.make_role(stage.dedicated, new_login("root"), ())
+    with pytest.raises(NotOurs, match="superuser"):
+        await stage.databases.close_role(stage.dedicated, "root")
+    assert (await stage.databases.role_facts(stage.dedicated, "root", "none")).can_login
+
+
+async def test_a_role_that_owns_a_strange_database_is_left_alone(stage: Stage) -> None:
+    new_mark()
+    await stage.add_role(stage.dedicated, "theirs")
+    await stage.add_database(stage.dedicated, "precious", "theirs")
+    with pytest.raises(NotOurs, match="precious"):
+        await stage.databases.make_role(stage.dedicated, new_login("theirs"), ())
+    with pytest.raises(NotOurs, match="precious"):
+        await stage.databases.close_role(stage.dedicated, "theirs")
+    assert (await stage.databases.role_facts(stage.dedicated, "theirs", "none")).can_login
+
+
+async def test_making_the_role_late_does_not_lock_a_served_tenant_out(stage: Stage) -> None:
+    tenant, login = await stage.add_tenant(), new_login()
+    final = await a_promoted(stage, tenant, login, new_mark())
+    await stage.databases.make_role(stage.dedicated, login, ())
+    async with stage.client(stage.dedicated, login, final):
+        pass
+
+
+async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> None:
+    tenant, login = await stage.add_tenant(), new_login()
+    final = await a_promoted(stage, tenant, login, new_mark())
+    async with stage.client(stage.dedicated, login, final) as odoo:
+        await stage.databases.close_role(stage.dedicated, login.user)
+        with pytest.raises(ENDED):
+            await odoo.add_partner()
+    with pytest.raises(REFUSED):
+        async with stage.client(stage.dedicated, login, final):
+            pass
+    await stage.databases.close_role(stage.dedicated, login.user)
+    await stage.databases.close_role(stage.dedicated, "never made")
+
+
+# Scratch databases
+
+
+async def test_a_scratch_database_is_like_its_source_and_carries_the_mark(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, mark)
+    like = await stage.databases.database_facts(stage.pool, tenant.database)
+    made = await stage.databases.database_facts(stage.dedicated, scratch)
+    assert (made.encoding, made.collation, made.ctype) == (like.encoding, like.collation, like.ctype)
+    assert (made.provider, made.locale, made.owner) == (like.provider, like.locale, login.user)
+    assert set(made.settings) == {
+        ("", 'search_path="$user", public'),
+        (login.user, "TimeZone=Europe/Paris"),
+    }
+    assert await stage.databases.mark_of(stage.dedicated, scratch) == mark
+
+
+async def test_a_scratch_database_made_again_is_empty_again(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, mark)
+    await stage.pretend_restored(stage.dedicated, scratch)
+    async with stage.client(stage.dedicated, stage.dedicated.admin, scratch):
+        assert await a_scratch(stage, tenant, login, mark) == scratch
+    with pytest.raises(Conflict, match="restore"):
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+
+
+async def test_a_name_that_is_taken_is_left_alone(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.add_database(stage.dedicated, "taken", "postgres")
+    with pytest.raises(NotOurs, match="taken"):
+        await stage.databases.make_scratch(stage.dedicated, "taken", facts, login.user, mark)
+    with pytest.raises(NotOurs, match="taken"):
+        await stage.databases.mark_of(stage.dedicated, "taken")
+    with pytest.raises(NotOurs, match="taken"):
+        await stage.databases.drop(stage.dedicated, "taken", mark.migration_id)
+    assert await stage.databases.connections(stage.dedicated, "taken", "postgres") >= 0  # still there
+
+
+async def test_another_migrations_database_is_left_alone(stage: Stage) -> None:
+    tenant, login, earlier = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, earlier)
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    mark = new_mark()
+    with pytest.raises(NotOurs, match=scratch):
+        await stage.databases.make_scratch(stage.dedicated, scratch, facts, login.user, mark)
+    with pytest.raises(NotOurs, match=scratch):
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    with pytest.raises(NotOurs, match=scratch):
+        await stage.databases.drop(stage.dedicated, scratch, mark.migration_id)
+    assert await stage.databases.mark_of(stage.dedicated, scratch) == earlier
+
+
+async def test_a_locale_that_the_server_lacks_is_named(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    await stage.databases.make_role(stage.dedicated, login, ())
+    strange = replace(facts, collation="tlh_QO.UTF-8")
+    with pytest.raises(Incompatible, match="tlh_QO"):
+        await stage.databases.make_scratch(stage.dedicated, "scratch", strange, login.user, mark)
+    assert await stage.databases.mark_of(stage.dedicated, "scratch") is None
+
+
+# Promotion
+
+
+async def test_promoting_renames_marks_and_ends_whoever_was_on_the_scratch_database(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, mark)
+    await stage.pretend_restored(stage.dedicated, scratch)
+    async with stage.client(stage.dedicated, stage.dedicated.admin, scratch) as late:
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+        with pytest.raises(ENDED):
+            await late.add_partner()
+    assert await stage.databases.mark_of(stage.dedicated, scratch) is None
+    assert await stage.databases.mark_of(stage.dedicated, tenant.database) == verified(mark)
+    state = await stage.databases.fence_state(stage.dedicated, tenant.database, login.user)
+    assert (state.connection_limit, state.can_login) == (-1, True)
+
+
+async def test_promoting_again_only_lets_the_role_in(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    final = await a_promoted(stage, tenant, login, mark)
+    await stage.databases.close_role(stage.dedicated, login.user)
+    await stage.databases.promote(stage.dedicated, f"{final}__rehome", final, login.user, verified(mark))
+    async with stage.client(stage.dedicated, login, final):
+        pass
+
+
+async def test_a_database_that_was_never_filled_is_not_promoted(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, mark)
+    with pytest.raises(Conflict, match="restore"):
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    await stage.databases.drop(stage.dedicated, scratch, mark.migration_id)
+    with pytest.raises(Conflict, match="gone"):
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+
+
+async def test_a_final_name_that_is_taken_is_left_alone(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    scratch = await a_scratch(stage, tenant, login, mark)
+    await stage.pretend_restored(stage.dedicated, scratch)
+    await stage.add_database(stage.dedicated, tenant.database, "postgres")
+    with pytest.raises(NotOurs, match=tenant.database):
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+
+
+async def test_an_earlier_attempts_database_is_not_taken_for_this_ones(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    final = await a_promoted(stage, tenant, login, mark)
+    with pytest.raises(NotOurs, match="attempt 1"):
+        await stage.databases.promote(
+            stage.dedicated, "scratch", final, login.user, replace(verified(mark), attempt=2)
+        )
+
+
+# Leaving nothing
+
+
+async def test_dropping_removes_scratch_and_promoted_databases_once(stage: Stage) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    final = await a_promoted(stage, tenant, login, mark)
+    scratch = await a_scratch(stage, tenant, login, mark)
+    async with stage.client(stage.dedicated, login, final):
+        assert await stage.databases.drop(stage.dedicated, final, mark.migration_id) is True
+    assert await stage.databases.drop(stage.dedicated, scratch, mark.migration_id) is True
+    assert await stage.databases.drop(stage.dedicated, scratch, mark.migration_id) is False
+    assert await stage.databases.mark_of(stage.dedicated, final) is None
+
+
+async def test_only_sessions_of_the_migration_are_ended(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    lost, other = new_mark().migration_id, new_mark().migration_id
+    async with (
+        stage.left_over(stage.pool, tenant.database, lost) as of_lost,
+        stage.left_over(stage.pool, tenant.database, other) as of_other,
+    ):
+        assert await stage.databases.end_sessions(stage.pool, lost) == 1
+        assert await stage.databases.end_sessions(stage.pool, lost) == 0
+        await of_other.add_partner()
+        with pytest.raises(ENDED):
+            await of_lost.add_partner()

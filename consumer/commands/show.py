@@ -13,6 +13,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+WIDE = 200
+"""Columns of a table that goes into a file or a pipe."""
+
 
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
@@ -30,7 +33,7 @@ def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: st
         table.add_column(column, overflow="fold")
     for row in listed:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE)
     console.print(table)
 
 

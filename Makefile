@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo demo-swarm test test-swarm lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,16 @@ setup: ## install Debian's and Python's packages that are missing (Debian 12; ro
 demo: setup ## move a customer's database on a small real platform on this machine (ARGS: see rehome demo --help)
 	@$(BIN)/rehome demo $(ARGS)
 
+demo-swarm: setup ## the same on a private Docker Swarm, every part of it a service (root)
+	@scripts/setup-swarm
+	@$(BIN)/rehome demo --runtime swarm $(ARGS)
+
 test: setup ## run the tests, on real servers
 	@$(PYTEST) $(ARGS)
+
+test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
+	@scripts/setup-swarm
+	@$(PYTEST) tests/swarm $(ARGS)
 
 lint: setup ## check style, types and the direction of imports
 	@$(BIN)/ruff check

@@ -35,7 +35,8 @@ def texts(node: Schema) -> st.SearchStrategy[str]:
         return FORMATS[node["format"]]
     if "minLength" in node:
         return st.text(CHARACTERS, min_size=node["minLength"], max_size=node["maxLength"])
-    return st.from_regex(re.compile(node["pattern"], re.ASCII), fullmatch=True)
+    matching = st.from_regex(re.compile(node["pattern"], re.ASCII), fullmatch=True)
+    return matching.filter(lambda text: len(text) <= node.get("maxLength", len(text)))
 
 
 def values(node: Schema) -> st.SearchStrategy[Any]:

@@ -1,0 +1,211 @@
+"""The crash matrix: SIGKILL at every boundary of every step, on real servers; `make chaos`.
+
+The boundaries are those that undisturbed runs pass, so a new step is in the matrix by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fnmatch
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from consumer import saga
+from sandbox.scratch import remove_scratch_directory, scratch_directory
+from tests.chaos.arena import arena
+from tests.chaos.cases import SCENARIOS, Case, Result, play, record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandbox.local import Site
+    from tests.chaos.arena import Arena
+
+SAMPLED = 3
+"""Boundaries of each step in a sample."""
+COMMON = ("moved", "rolled back")
+"""Scenarios that a sample is taken of."""
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class Stage:
+    """An arena that is built anew after an experiment that went wrong, so that the next is not blamed."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._directory: Path | None = None
+        self._arena: Arena | None = None
+        self._next: tuple[str, asyncio.Task[Site]] | None = None
+
+    async def arena(self) -> Arena:
+        """The arena; set up if there is none."""
+        if self._arena is None:
+            self._directory = scratch_directory("rehome-chaos")
+            self._arena = await self._stack.enter_async_context(arena(self._directory))
+        return self._arena
+
+    async def play(self, case: Case, following: Case | None) -> Result:
+        """One case, and meanwhile the customer of the following one is made."""
+        here = await self.arena()
+        scenario = SCENARIOS[case.scenario]
+        try:
+            if self._next is not None and self._next[0] == case.scenario:
+                site = await self._next[1]
+            else:
+                site = await scenario.make_site(here)
+            self._next = None
+            if following is not None:
+                making = asyncio.ensure_future(SCENARIOS[following.scenario].make_site(here))
+                self._next = (following.scenario, making)
+            result = await play(here, case, site)
+            await here.letters()
+            if not result.breaches:
+                await here.remove_site(site)
+        except (TimeoutError, OSError, RuntimeError, LookupError) as error:
+            result = Result(case, "stuck", breaches=[f"{type(error).__name__}: {error}"])
+        if result.breaches:
+            await self.close(keep_log=case)
+        return result
+
+    async def close(self, keep_log: Case | None = None) -> None:
+        """Take everything down; the consumers' log is kept where something went wrong."""
+        if self._next is not None:
+            await asyncio.gather(self._next[1], return_exceptions=True)
+            self._next = None
+        if self._arena is None or self._directory is None:
+            return
+        if keep_log is not None:
+            kept = f"rehome-chaos-{keep_log.boundary}-{keep_log.nth}.log"
+            console.print(f"    the consumers' log is {_kept(self._arena.log, kept)}")
+        await self._stack.aclose()
+        remove_scratch_directory(self._directory)
+        self._arena = self._directory = None
+
+
+def _kept(log: Path, name: str) -> Path:
+    """A copy that outlives the arena."""
+    return Path(shutil.copy(log, Path(tempfile.gettempdir()) / name))
+
+
+def _write(path: str, results: Sequence[Result]) -> None:
+    document = [asdict(result) | {"step": result.case.step} for result in results]
+    Path(path).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+async def listed(stage: Stage, scenarios: Sequence[str]) -> list[Case]:
+    """Every boundary of these scenarios, each once: one that two of them pass belongs to the first."""
+    cases: dict[tuple[str, int, bool], Case] = {}
+    for name in scenarios:
+        for case in await record(await stage.arena(), SCENARIOS[name]):
+            cases.setdefault((case.boundary, case.nth, bool(case.later)), case)
+    return list(cases.values())
+
+
+def sample(cases: Sequence[Case], seed: int) -> list[Case]:
+    """A few of each step: its commit, and others drawn by the seed, calls cut in their middle first of all."""
+    chosen: list[Case] = []
+    draw = random.Random(seed)  # noqa: S311 - a choice of experiments, no secret
+    for step in [*(step.name for step in saga.MIGRATION), "(failure)"]:
+        of_step = [case for case in cases if case.step == step]
+        cut = [case for case in of_step if case.later]
+        commit = [case for case in of_step if case.boundary.endswith(".committed")]
+        rest = [case for case in of_step if case not in commit and not case.later]
+        picked = [*draw.sample(cut, min(1, len(cut))), *commit]
+        chosen += [*picked, *draw.sample(rest, min(SAMPLED - len(picked), len(rest)))]
+    return chosen
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Record, choose, play, tell; 1 when anything did not hold."""
+    stage = Stage()
+    results: list[Result] = []
+    began = time.monotonic()
+    try:
+        scenarios = [args.scenario] if args.scenario else list(COMMON if args.sample else SCENARIOS)
+        cases = await listed(stage, scenarios)
+        if args.only:
+            cases = [case for case in cases if fnmatch.fnmatch(case.boundary, args.only)]
+        if args.sample:
+            cases = sample(cases, args.seed)
+        console.print(f"{len(cases)} boundaries; recorded after {time.monotonic() - began:.0f} s")
+        if args.list:
+            for case in cases:
+                console.print(f"{case.scenario:12} {case.step:13} {case.place}")
+            return 0
+        for number, case in enumerate(cases):
+            following = cases[number + 1] if number + 1 < len(cases) else None
+            results.append(await stage.play(case, following))
+            tell(results[-1])
+    finally:
+        await stage.close()
+        if args.json:
+            _write(args.json, results)
+    summarise(results, time.monotonic() - began)
+    return 1 if any(result.breaches for result in results) else 0
+
+
+def tell(result: Result) -> None:
+    """One line."""
+    case = result.case
+    console.print(
+        f"{case.scenario:12} {case.step:13} {case.place:42} {result.outcome:22} "
+        f"{result.seconds:5.1f} s  {result.repeats} repeated"
+    )
+    for breach in result.breaches:
+        console.print(f"    BREACH: {breach}", markup=False)
+
+
+def summarise(results: Sequence[Result], seconds: float) -> None:
+    """A row per step."""
+    table = Table("step", "kills", "held", "not reached", "median s", "longest s", "repeated events")
+    for step in [*(step.name for step in saga.MIGRATION), "(failure)"]:
+        of_step = [result for result in results if result.case.step == step]
+        reached = [result for result in of_step if result.outcome != "not reached"]
+        if not of_step:
+            continue
+        times = [result.seconds for result in reached] or [0.0]
+        table.add_row(
+            step,
+            str(len(reached)),
+            str(sum(not result.breaches for result in reached)),
+            str(len(of_step) - len(reached)),
+            f"{statistics.median(times):.1f}",
+            f"{max(times):.1f}",
+            str(sum(result.repeats for result in reached)),
+        )
+    console.print(table)
+    broken = sum(bool(result.breaches) for result in results)
+    looks = sum(result.looks for result in results)
+    console.print(
+        f"{len(results)} kills in {seconds:.0f} s, {broken} breaches; {looks} looks at both servers' doors"
+    )
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--sample", action="store_true", help="a few boundaries of every step (minutes)")
+    parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
+    parser.add_argument("--only", metavar="PATTERN", help="boundaries that match, such as 'restore.*'")
+    parser.add_argument("--scenario", choices=SCENARIOS, help="one scenario only")
+    parser.add_argument("--list", action="store_true", help="list the boundaries, kill nobody")
+    parser.add_argument("--json", metavar="FILE", help="write the results there")
+    return asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""One platform for many experiments: each gets a customer of its own; only the consumer is hurt and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import httpx
+
+from consumer import saga
+from consumer.topology import DEAD, queue_of, retry_exchange
+from sandbox.billing import Billing
+from sandbox.chaos import DIRECTORY, Order, Orders
+from sandbox.children import Child
+from sandbox.databases import drop_database, quoted
+from sandbox.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
+from sandbox.net import LOOPBACK, free_port, wait_until
+from sandbox.pool import add_odoo_tenant
+from sandbox.subscriber import Subscriber
+from sandbox.tenants import Tenant, create_tiny_tenant
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import asyncpg
+
+    from events.envelope import CloudEvent
+
+PLAN = "premium-monthly"
+QUIET_SECONDS = 60.0
+QUEUES = (
+    *(queue_of(step.name) for step in saga.MIGRATION),
+    *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
+)
+UNSETTLED = """
+    SELECT (SELECT count(*) FROM rehome.outbox WHERE sent_at IS NULL)
+         + (SELECT count(*) FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+             WHERE m.ended_at IS NULL AND m.state <> 'failed' AND s.state IN ('running', 'waiting'))
+"""
+
+
+@dataclass
+class Consumer:
+    """A consumer's process, and where it tells how it is."""
+
+    child: Child
+    port: int
+
+    async def in_hand(self) -> int | None:
+        """Deliveries that it is handling; None when it does not say."""
+        try:
+            async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+                told = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
+        except httpx.HTTPError:
+            return None
+        lines = (line.split() for line in told.splitlines() if line.startswith("rehome_deliveries_in_hand"))
+        return next((int(float(line[1])) for line in lines), None)
+
+
+@dataclass
+class Arena:
+    """A platform, a subscriber to everything, and whatever consumers run at the moment.
+
+    Attributes:
+        local: the platform.
+        subscriber: sees every event from the start on.
+        orders: what the consumers are told to do.
+        settings: further settings of consumers started from now on.
+        arrivals: when (monotonic seconds) the subscriber got each event, repeats too.
+    """
+
+    local: LocalPlatform
+    subscriber: Subscriber
+    orders: Orders
+    channel: aio_pika.abc.AbstractChannel
+    settings: dict[str, str] = field(default_factory=dict)
+    arrivals: list[tuple[float, CloudEvent[Any]]] = field(default_factory=list)
+    consumers: list[Consumer] = field(default_factory=list)
+    started: int = 0
+
+    @property
+    def billing(self) -> Billing:
+        """Publishes upgrades."""
+        local = self.local
+        return Billing(local.broker.url(), local.platform.instance_dsn, local.platform.billing_dsn)
+
+    @property
+    def log(self) -> Path:
+        """What all consumers have said."""
+        return self.local.directory / "consumer.log"
+
+    async def start_consumer(self, **settings: str) -> Consumer:
+        """One more consumer, ready to handle events."""
+        self.started += 1
+        port = free_port()
+        given = self.local.settings(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK)
+        child = await Child.start(
+            f"consumer {self.started}",
+            [sys.executable, "-m", "sandbox.chaos"],
+            log=self.log,
+            env={
+                **os.environ,
+                **given,
+                **self.settings,
+                **settings,
+                DIRECTORY: str(self.orders.directory),
+            },
+            directory=ROOT,
+        )
+        consumer = Consumer(child, port)
+        self.consumers.append(consumer)
+
+        async def ready() -> bool:
+            child.require_alive()
+            return await consumer.in_hand() is not None
+
+        await wait_until(ready, what=f"{child.name} to be ready", limit=READY_SECONDS, pause=0.05)
+        return consumer
+
+    async def ensure_consumer(self) -> Consumer:
+        """The consumer that runs; started if none does."""
+        self.consumers = [consumer for consumer in self.consumers if consumer.child.alive]
+        return self.consumers[0] if self.consumers else await self.start_consumer()
+
+    async def stop_consumers(self, limit: float = 60.0) -> None:
+        """Stop all of them in order."""
+        await asyncio.gather(*(consumer.child.stop(limit=limit) for consumer in self.consumers))
+        self.consumers.clear()
+
+    async def make_site(self, *, odoo: bool = False, **columns: object) -> Site:
+        """A customer whose instance serves; with Odoo's whole database, or a tiny one of much variety."""
+        tenant = Tenant(f"t{secrets.token_hex(4)}")
+        make = add_odoo_tenant if odoo else create_tiny_tenant
+        await make(self.local.pool, tenant)
+        async with self.platform() as platform:
+            await platform.execute(
+                "UPDATE db_servers SET current_instances = current_instances + 1 WHERE id = $1",
+                self.local.pool_id,
+            )
+        site = await self.local.add_site(tenant, **columns)
+        await self.local.wait_until_serving(site)
+        return site
+
+    async def remove_site(self, site: Site) -> None:
+        """The instance, its dedicated server, its database and its rows go."""
+        await self.local.supervisor.http.delete(f"/services/{site.service}")
+        async with self.platform() as platform:
+            home = await platform.fetchval(
+                "DELETE FROM instances WHERE id = $1 RETURNING db_server_id", site.id
+            )
+            await platform.execute(
+                "UPDATE db_servers SET current_instances = current_instances - 1 WHERE id = $1", home
+            )
+            servers = await platform.fetch(
+                "SELECT id FROM db_servers WHERE dedicated_to_instance_id = $1", site.id
+            )
+        async with httpx.AsyncClient(base_url=self.local.database_service_url, trust_env=False) as http:
+            for server in servers:
+                await http.delete(f"/api/database/servers/{server['id']}", timeout=60)
+        await drop_database(self.local.pool, site.tenant.database)
+        async with self.local.pool.connect() as pool:
+            await pool.execute(f"DROP ROLE IF EXISTS {quoted(site.tenant.role)}")
+
+    @asynccontextmanager
+    async def platform(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """The platform's database, and the journal in it, as superuser."""
+        cluster = self.local.platform.cluster
+        async with cluster.connect(self.local.platform.instance_database) as connection:
+            yield connection
+
+    async def dedicated(self, site: Site) -> dict[str, Any] | None:
+        """The row of the instance's dedicated server."""
+        async with self.platform() as platform:
+            row = await platform.fetchrow(
+                "SELECT * FROM db_servers WHERE dedicated_to_instance_id = $1 AND status = 'active'", site.id
+            )
+        return dict(row) if row else None
+
+    async def waiting(self) -> dict[str, int]:
+        """Messages in the handlers' and delays' queues, of those that have any."""
+        counts: dict[str, int] = {}
+        for name in QUEUES:
+            queue = await self.channel.declare_queue(name, passive=True)
+            counts[name] = queue.declaration_result.message_count or 0
+        return {name: count for name, count in counts.items() if count}
+
+    async def settled(self) -> bool:
+        """Whether nothing is under way anywhere."""
+        hands = [await consumer.in_hand() for consumer in self.consumers if consumer.child.alive]
+        if any(hands) or await self.waiting():
+            return False
+        async with self.platform() as platform:
+            return not await platform.fetchval(UNSETTLED)
+
+    async def wait_until_quiet(self, limit: float = QUIET_SECONDS) -> None:
+        """Return when two looks in a row see nothing under way."""
+
+        async def quiet() -> bool:
+            if not await self.settled():
+                return False
+            await asyncio.sleep(0.2)
+            return await self.settled()
+
+        await wait_until(quiet, what="queues, outbox and consumers to be at rest", limit=limit, pause=0.1)
+
+    async def letters(self) -> list[aio_pika.abc.AbstractIncomingMessage]:
+        """Take all dead letters away."""
+        queue = await self.channel.declare_queue(DEAD, passive=True)
+        found = []
+        while (letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
+            found.append(letter)
+        return found
+
+
+@asynccontextmanager
+async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
+    """The platform without tenants; consumers are started by whoever needs them."""
+    orders = directory / "orders"
+    orders.mkdir()
+    arrivals: list[tuple[float, CloudEvent[Any]]] = []
+
+    def arrived(event: CloudEvent[Any]) -> None:
+        arrivals.append((time.monotonic(), event))
+
+    async with (
+        local_platform(directory, []) as local,
+        Subscriber(local.broker.url(), tell=arrived) as subscriber,
+        await aio_pika.connect_robust(local.broker.url()) as connection,
+    ):
+        channel = await connection.channel()
+        made = Arena(local, subscriber, Orders(orders), channel, settings, arrivals)
+        made.orders.give(None)
+        try:
+            yield made
+        finally:
+            for consumer in made.consumers:
+                consumer.child.thaw()
+            with contextlib.suppress(TimeoutError):
+                await made.stop_consumers()
+
+
+__all__ = ["PLAN", "Arena", "Consumer", "Order", "arena"]

@@ -1,0 +1,193 @@
+"""What must hold when an experiment is over, whatever was done to the consumer: each breach is a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import orjson
+
+from events.envelope import encode
+from sandbox.observation import database_dsn
+from tests.chaos.agreement import agreement, record_of
+from tests.chaos.leftovers import leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+    from uuid import UUID
+
+    from sandbox.local import Site
+    from sandbox.writers import Writers
+    from tests.chaos.arena import Arena
+    from tests.chaos.watch import Watch
+
+OUTCOMES = ("migration.completed", "migration.rolled_back", "migration.rejected", "instance.resized")
+JOURNAL = """
+    SELECT string_agg(line, E'\n') FROM (
+        SELECT row_to_json(m)::text || convert_from(trigger, 'UTF8') FROM rehome.migrations m WHERE instance_id = $1
+        UNION ALL SELECT row_to_json(s)::text FROM rehome.steps s WHERE migration_id IN (SELECT id FROM mine)
+        UNION ALL SELECT row_to_json(h)::text FROM rehome.history h WHERE migration_id IN (SELECT id FROM mine)
+        UNION ALL SELECT f.value::text FROM rehome.facts f WHERE migration_id IN (SELECT id FROM mine)
+    ) AS lines (line)
+"""
+MINE = "WITH mine AS (SELECT id FROM rehome.migrations WHERE instance_id = $1)"
+DOORS = """
+    SELECT rolcanlogin, datconnlimit FROM pg_roles, pg_database WHERE rolname = $1 AND datname = $2
+"""
+PARTNERS = "SELECT md5(res_partner::text) FROM res_partner"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a rollback must restore."""
+
+    record: dict[str, Any]
+    conf: bytes
+    spec: dict[str, Any]
+
+    @classmethod
+    async def of(cls, arena: Arena, site: Site) -> Before:
+        """As it is now."""
+        spec = (await arena.local.supervisor.show(site.service))["spec"]
+        return cls(await record_of(arena, site), site.conf.read_bytes(), {**spec, "force": 0})
+
+
+async def breaches(
+    arena: Arena, site: Site, before: Before, watch: Watch, writers: Writers, *, logged: int = 0
+) -> list[str]:
+    """Everything that does not hold now, the platform being at rest.
+
+    Args:
+        arena: where.
+        site: the customer that was moved, or was to be.
+        before: how it was.
+        watch: what was seen all through.
+        writers: the customer's users, who have stopped by now.
+        logged: bytes of the consumers' log that are older than the experiment.
+    """
+    types = arena.subscriber.types(site.id)
+    ends = [kind for kind in types if kind in OUTCOMES]
+    outcome = ends[0] if ends else "none"
+    found = [breach async for breach in _history(arena, site, ends)]
+    letters = await _letters(arena, site.id)
+    if bool(letters) != ("migration.failed" in types):
+        found.append(f"{len(letters)} dead letters, and these events: {', '.join(types)}")
+    if watch.both_open or watch.both_inside:
+        found.append(
+            f"two writable databases in {watch.both_open} looks, both in use in {watch.both_inside} of {watch.looks}"
+        )
+    kept = await writers.verify_writes(await database_dsn(arena.local, site))
+    if not kept.ok:
+        found.append(
+            f"of {kept.acknowledged} acknowledged writes {len(kept.missing)} are missing, {len(kept.repeated)} repeated"
+        )
+    found += [breach async for breach in agreement(arena, site)]
+    found += [breach async for breach in _source(arena, site, outcome)]
+    if outcome == "migration.rolled_back":
+        found += [breach async for breach in _as_before(arena, site, before)]
+    found += [breach async for breach in leftovers(arena, site, outcome)]
+    found += [breach async for breach in _secrets(arena, site, watch, letters, logged)]
+    return found
+
+
+def repeats(arena: Arena, site: Site) -> int:
+    """How many more copies of events than events an independent subscriber got."""
+    return sum(event.subject == str(site.id) for event in arena.subscriber.deliveries) - len(
+        arena.subscriber.types(site.id)
+    )
+
+
+async def _history(arena: Arena, site: Site, ends: list[str]) -> AsyncIterator[str]:
+    """One outcome, each event under one id, and nobody waits."""
+    if len(ends) != 1:
+        yield f"the migration has {len(ends)} outcomes: {', '.join(ends) or 'none'}"
+    types = arena.subscriber.types(site.id)
+    for kind in {kind for kind in types if types.count(kind) > 1}:
+        yield f"{kind} was told under {types.count(kind)} ids"
+    if arena.subscriber.undecodable:
+        yield f"a subscriber could not read: {arena.subscriber.undecodable[-1]}"
+    async with arena.platform() as platform:
+        for row in await platform.fetch(
+            "SELECT state FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL", site.id
+        ):
+            yield f"a migration is still in state {row['state']}"
+
+
+async def _source(arena: Arena, site: Site, outcome: str) -> AsyncIterator[str]:
+    """Never changed but for the fence, which stands after a move and not after a rollback."""
+    tenant = site.tenant
+    async with arena.local.pool.connect() as pool:
+        doors = await pool.fetchrow(DOORS, tenant.role, tenant.database)
+    if doors is None:
+        yield "the source database is gone"
+        return
+    fenced = (False, 0) if outcome == "migration.completed" else (True, -1)
+    if tuple(doors) != fenced:
+        yield f"after {outcome} the source has login {doors[0]}, connection limit {doors[1]}"
+    if outcome != "migration.completed":
+        return
+    async with arena.local.pool.connect(tenant.database) as source:
+        old = {row[0] for row in await source.fetch(PARTNERS)}
+    new = await _rows(await database_dsn(arena.local, site))
+    if not old <= new:
+        yield f"{len(old - new)} rows of the source are not in the new database"
+
+
+async def _as_before(arena: Arena, site: Site, before: Before) -> AsyncIterator[str]:
+    now = await Before.of(arena, site)
+    changed = [name for name, value in before.record.items() if now.record[name] != value]
+    if changed:
+        yield f"the rollback left the record changed in {', '.join(changed)}"
+    if now.conf != before.conf:
+        yield "the rollback left odoo.conf changed"
+    if now.spec != before.spec:
+        names = [name for name, value in before.spec.items() if now.spec.get(name) != value]
+        yield f"the rollback left the service changed in {', '.join(names)}"
+
+
+async def _secrets(
+    arena: Arena, site: Site, watch: Watch, letters: list[bytes], logged: int
+) -> AsyncIterator[str]:
+    """None in any event, log, process argument or readable row of the journal."""
+    for name in sorted(watch.shown):
+        yield f"a process showed {name} in its arguments"
+    events = (event for event in arena.subscriber.deliveries if event.subject == str(site.id))
+    async with arena.platform() as platform:
+        journal = await platform.fetchval(MINE + JOURNAL, site.id) or ""
+    spoken: Mapping[str, bytes] = {
+        "an event": b"\n".join(encode(event) for event in events),
+        "a dead letter": b"\n".join(letters),
+        "a log line": _since(arena.log, logged),
+        "the journal": journal.encode(),
+        "a server's log": arena.local.pool.log.read_bytes(),
+    }
+    for where, text in spoken.items():
+        for name, secret in watch.secrets.items():
+            if secret.encode() in text:
+                yield f"{name} stands in {where}"
+
+
+async def _letters(arena: Arena, instance: UUID) -> list[bytes]:
+    """Bodies and headers of the dead letters about an instance."""
+    letters = await arena.letters()
+    return [
+        letter.body + orjson.dumps(dict(letter.headers), default=str)
+        for letter in letters
+        if str(instance).encode() in letter.body
+    ]
+
+
+def _since(log: Path, start: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read()
+
+
+async def _rows(dsn: str) -> set[str]:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        return {row[0] for row in await connection.fetch(PARTNERS)}
+    finally:
+        await connection.close(timeout=10)

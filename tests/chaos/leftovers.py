@@ -1,0 +1,134 @@
+"""What a migration must not leave behind once it is over."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandbox.net import wait_until
+from tests.chaos.watch import administrator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sandbox.local import Site
+    from tests.chaos.arena import Arena
+
+REST_SECONDS = 10.0  # what dying children and cut connections may take to go
+PROGRAMS = ("keeper.py", "pg_dump", "pg_restore", "vacuumdb")
+
+OURS = """
+    SELECT 'session ' || application_name || ' as ' || usename FROM pg_stat_activity
+        WHERE application_name LIKE 'rehome%' AND pid <> pg_backend_pid()
+    UNION ALL SELECT 'database ' || datname FROM pg_database WHERE datname LIKE '%rehome%'
+    UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname LIKE 'rehome%'
+    UNION ALL SELECT 'replication slot ' || slot_name FROM pg_replication_slots
+    UNION ALL SELECT 'subscription ' || subname FROM pg_subscription
+    UNION ALL SELECT 'prepared transaction ' || gid FROM pg_prepared_xacts
+"""
+PUBLICATIONS = "SELECT 'publication ' || pubname FROM pg_publication"
+STRANGERS = """
+    SELECT 'database ' || datname FROM pg_database WHERE NOT datistemplate AND datname NOT IN ('postgres', $1)
+    UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE NOT rolsuper AND rolname !~ '^pg_' AND rolname <> $2
+"""
+STATE = """
+    SELECT 'unsent event ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
+    UNION ALL SELECT 'claim held' FROM pg_stat_activity WHERE application_name = 'rehome claim'
+    UNION ALL SELECT 'transaction of ' || application_name || ' open since ' || xact_start FROM pg_stat_activity
+        WHERE application_name LIKE 'rehome%' AND state LIKE 'idle in transaction%'
+    UNION ALL SELECT 'advisory lock' FROM pg_locks WHERE locktype = 'advisory'
+"""
+
+
+async def leftovers(arena: Arena, site: Site, outcome: str) -> AsyncIterator[str]:
+    """Each thing that is still there after a moment of rest."""
+    left: list[str] = []
+
+    async def none() -> bool:
+        left[:] = [
+            *await _in_state(arena),
+            *await _on_servers(arena, site, outcome),
+            *_in_directories(arena, site, outcome),
+            *await _processes(arena, site),
+        ]
+        return not left
+
+    with contextlib.suppress(TimeoutError):
+        await wait_until(none, what="nothing to be left over", limit=REST_SECONDS, pause=0.2)
+    for thing in left:
+        yield f"left over: {thing}"
+
+
+async def _in_state(arena: Arena) -> list[str]:
+    waiting = await arena.waiting()
+    async with arena.platform() as platform:
+        rows = await platform.fetch(STATE)
+    return [
+        *(row[0] for row in rows),
+        *(f"{count} message(s) in {name}" for name, count in waiting.items()),
+    ]
+
+
+async def _on_servers(arena: Arena, site: Site, outcome: str) -> list[str]:
+    async with arena.local.pool.connect(site.tenant.database) as pool:
+        found = [
+            f"{row[0]} on the pool" for row in [*await pool.fetch(OURS), *await pool.fetch(PUBLICATIONS)]
+        ]
+    server = await arena.dedicated(site)
+    if server is None:
+        return found
+    if outcome != "migration.completed":
+        return [*found, f"dedicated server {server['name']}"]
+    role = (await arena.local.platform.fetch_instance(site.id))["db_user"]
+    target = await administrator(server, site.tenant.database)
+    try:
+        rows = [
+            *await target.fetch(OURS),
+            *await target.fetch(PUBLICATIONS),
+            *await target.fetch(STRANGERS, site.tenant.database, role),
+        ]
+    finally:
+        await target.close(timeout=10)
+    return [*found, *(f"{row[0]} on the dedicated server" for row in rows)]
+
+
+def _in_directories(arena: Arena, site: Site, outcome: str) -> list[str]:
+    """odoo.conf stands alone; a completed move keeps its sealed backup, and nothing else does."""
+    found = [f"file {file.name}" for file in site.conf.parent.iterdir() if file.name != "odoo.conf"]
+    backups = sorted(place.name for place in arena.local.backup_root.iterdir())
+    found += [f"half a backup {name}" for name in backups if name.startswith(".")]
+    ours = [name for name in backups if name.startswith(tuple(migrations_of(arena, site)))]
+    if outcome == "migration.completed" and len(ours) != 1:
+        found.append(f"{len(ours)} backups")
+    if outcome != "migration.completed":
+        found += [f"backup {name}" for name in ours]
+    return found
+
+
+def migrations_of(arena: Arena, site: Site) -> set[str]:
+    """Ids of the instance's migrations."""
+    events = (event for event in arena.subscriber.events if event.subject == str(site.id))
+    return {str(event.migrationid) for event in events if event.migrationid}
+
+
+async def _processes(arena: Arena, site: Site) -> list[str]:
+    """Client programs that work on the servers of this arena (others may be on the same machine)."""
+    ports = {str(arena.local.pool.port)}
+    server: Any = await arena.dedicated(site)
+    if server is not None:
+        ports.add(str(server["port"]))
+    return [told for told, its_port in client_programs() if its_port in ports]
+
+
+def client_programs() -> list[tuple[str, str]]:
+    """PostgreSQL's client programs on this machine, and the port of the server that each works on."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            names = {Path(part.decode(errors="replace")).name for part in command[:6]} & set(PROGRAMS)
+            env = (process / "environ").read_bytes().split(b"\0") if names else []
+            ports = [entry.removeprefix(b"PGPORT=").decode() for entry in env if entry.startswith(b"PGPORT=")]
+            found += [(f"process {', '.join(sorted(names))} ({process.name})", port) for port in ports]
+    return found

@@ -1,0 +1,171 @@
+"""Looking at a customer all through an experiment: who lets the tenant write, and what processes show."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from sandbox.local import Site
+    from tests.chaos.arena import Arena
+
+PAUSE_SECONDS = 0.03
+CONNECT_SECONDS = 5.0
+GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+# Doors: databases that the tenant's data may be in, and ordinary roles that may log in and own or reach them.
+# Our own short-lived role of a restore is no door of the tenant's.
+OPEN = """
+    SELECT EXISTS (
+        SELECT FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
+        WHERE NOT r.rolsuper AND r.rolcanlogin AND r.rolname NOT LIKE 'rehome\\_%'
+          AND d.datallowconn AND d.datconnlimit <> 0 AND (d.datname = $1 OR $2)
+    )
+"""
+INSIDE = """
+    SELECT count(*) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+    WHERE NOT r.rolsuper AND r.rolname NOT LIKE 'rehome\\_%' AND (a.datname = $1 OR r.rolname = $2 OR $3)
+"""
+
+
+@dataclass
+class Look:
+    """One server as it was at a moment: whether the tenant may come in, and how many of it are inside."""
+
+    open: bool
+    inside: int
+
+
+@dataclass
+class Watch:
+    """Samples in the background; used as ``async with``.
+
+    Attributes:
+        looks: how many times both servers were seen.
+        both_open: moments at which the tenant could write to either server.
+        shown: secrets (by their names) that a process showed in its arguments.
+    """
+
+    arena: Arena
+    site: Site
+    looks: int = 0
+    both_open: int = 0
+    both_inside: int = 0
+    shown: set[str] = field(default_factory=set)
+    secrets: dict[str, str] = field(default_factory=dict)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        tenant, local = self.site.tenant, self.arena.local
+        self.secrets = {
+            "the tenant's password": recognisable(tenant.password),
+            "the pool's password": recognisable(local.pool.password),
+            "the platform's password": recognisable(local.platform.password),
+            "the platform superuser's password": recognisable(local.platform.cluster.password),
+            "the key": recognisable(local.secret_key),
+        }
+        self._tasks = [asyncio.create_task(self._doors()), asyncio.create_task(self._arguments())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _doors(self) -> None:
+        """Target, source, target: what was open before and after was open in between."""
+        target: asyncpg.Connection[asyncpg.Record] | None = None
+        source: asyncpg.Connection[asyncpg.Record] | None = None
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS)
+            try:
+                source = source or await asyncpg.connect(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS)
+                target = target or await self._target()
+                if target is None:
+                    continue
+                first = await self._look(target, everything=True)
+                middle = await self._look(source, everything=False)
+                last = await self._look(target, everything=True)
+            except GONE:
+                await _close(source, target)
+                source = target = None
+                continue
+            except asyncio.CancelledError:
+                await _close(source, target)
+                raise
+            self.looks += 1
+            self.both_open += first.open and middle.open and last.open
+            self.both_inside += bool(min(first.inside, middle.inside, last.inside))
+
+    async def _target(self) -> asyncpg.Connection[asyncpg.Record] | None:
+        server = await self.arena.dedicated(self.site)
+        if server is None:
+            return None
+        self.secrets["the dedicated server's password"] = recognisable(server["admin_password"])
+        return await administrator(server)
+
+    async def _look(self, server: asyncpg.Connection[asyncpg.Record], *, everything: bool) -> Look:
+        """A dedicated server has one tenant: there any database (`everything`) is its."""
+        tenant = self.site.tenant
+        return Look(
+            await server.fetchval(OPEN, tenant.database, everything),
+            await server.fetchval(INSIDE, tenant.database, tenant.role, everything),
+        )
+
+    async def _arguments(self) -> None:
+        """Program and arguments of every process of the machine, as everybody can read them."""
+        while True:
+            lines = command_lines()
+            self.shown |= {
+                name
+                for name, secret in self.secrets.items()
+                if any(secret.encode() in line for line in lines)
+            }
+            await asyncio.sleep(0.1)
+
+
+def command_lines() -> list[bytes]:
+    """Every process's."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(process.read_bytes())
+    return lines
+
+
+def recognisable(secret: str) -> str:
+    """A part of a secret that stays the same in every spelling: quoted, escaped, in a URL or in JSON.
+
+    The sandbox's passwords begin with twelve random letters, digits, hyphens and underscores.
+    """
+    return secret[:12]
+
+
+async def administrator(
+    server: Mapping[str, Any], database: str = "postgres"
+) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection to the server of a row of `db_servers`."""
+    return await asyncpg.connect(
+        host=server["host"],
+        port=server["port"],
+        user=server["admin_user"],
+        password=server["admin_password"],
+        database=database,
+        timeout=CONNECT_SECONDS,
+    )
+
+
+async def _close(*connections: asyncpg.Connection[asyncpg.Record] | None) -> None:
+    for connection in connections:
+        if connection is not None:
+            connection.terminate()

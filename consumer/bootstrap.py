@@ -32,6 +32,7 @@ from consumer.delivery.relay import Relay, nothing
 from consumer.delivery.run import Engine
 from consumer.hosts import resolver
 from consumer.ports import Ports
+from consumer.tls import broker_context
 from consumer.worker import Worker
 
 if TYPE_CHECKING:
@@ -105,7 +106,14 @@ async def billing_pool(settings: Settings) -> AsyncIterator[Pool | None]:
 
 def amqp(settings: Settings, name: str) -> Any:
     """An open connection to the broker; `name` is what it shows in its list."""
-    return amqp_adapter.connected(settings.amqp_url.get_secret_value(), name=name)
+    url = settings.amqp_url.get_secret_value()
+    context = broker_context(
+        url,
+        ca_file=settings.amqp_ca_file,
+        cert_file=settings.amqp_cert_file,
+        key_file=settings.amqp_key_file,
+    )
+    return amqp_adapter.connected(url, name=name, tls=context)
 
 
 @asynccontextmanager
@@ -142,7 +150,7 @@ async def owner_of(platform: Pool, instance_id: UUID) -> tuple[UUID, UUID | None
 async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
     """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
     clock = SystemClock()
-    sessions = Sessions(resolve=resolver(settings.host_map))
+    sessions = Sessions(resolve=resolver(settings.host_map), tls=settings.pg_tls)
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(platform_pool(settings, PLATFORM_CONNECTIONS))
         billing = await stack.enter_async_context(billing_pool(settings))

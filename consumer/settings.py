@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from consumer.errors import SettingsError
 from consumer.model import Policy
 from consumer.saga import TIERS
+from consumer.tls import PostgresTls, SslMode
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -29,6 +30,13 @@ class Settings(BaseSettings):
     )
 
     amqp_url: SecretStr = Field(description="RabbitMQ, amqp:// or amqps://, with the virtual host.")
+    amqp_ca_file: Path | None = Field(
+        None, description="Authorities that vouch for the broker (PEM), for amqps://; default: the system's."
+    )
+    amqp_cert_file: Path | None = Field(
+        None, description="Our certificate (PEM), where the broker demands one."
+    )
+    amqp_key_file: Path | None = Field(None, description="Its key (PEM); default: in the same file.")
     platform_dsn: SecretStr = Field(description="The platform's database `instance`.")
     billing_dsn: SecretStr | None = Field(
         None, description="Billing's database; needed when events carry no entitlements."
@@ -54,6 +62,12 @@ class Settings(BaseSettings):
         None, description="The process manager, for REHOME_RUNTIME=process."
     )
     pg_bin: Path | None = Field(None, description="Directory of pg_dump and pg_restore; default: PATH.")
+    pg_sslmode: SslMode = Field(
+        "prefer", description="libpq's sslmode towards pool and dedicated servers; a DSN says its own."
+    )
+    pg_sslrootcert: Path | None = Field(
+        None, description="Authorities that vouch for those servers (PEM), for verify-ca and verify-full."
+    )
     host_map: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         description="Addresses for names that do not resolve here: name=address[:port],... (empty in production).",
@@ -117,6 +131,15 @@ class Settings(BaseSettings):
         if self.runtime == "process" and not self.process_manager_url:
             raise ValueError("REHOME_RUNTIME=process needs REHOME_PROCESS_MANAGER_URL")
         return self
+
+    @property
+    def pg_tls(self) -> PostgresTls:
+        """How pool and dedicated servers are spoken to.
+
+        Raises:
+            SettingsError: mode and root certificate do not go together.
+        """
+        return PostgresTls(self.pg_sslmode, self.pg_sslrootcert)
 
     @property
     def state(self) -> str:

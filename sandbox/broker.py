@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from sandbox.broker_files import GUEST, VHOST, BrokerUser, environment, first_errors, lay_out
+from sandbox.broker_files import GUEST, VHOST, BrokerTls, BrokerUser, environment, first_errors, lay_out
 from sandbox.children import Child, ChildEndedError, run
 from sandbox.net import LOOPBACK, accepts_connections, free_port, give_back_port, wait_until
 
@@ -32,6 +32,7 @@ class BrokerNode:
         directory: the node's state, configuration and log.
         port: AMQP; ``control_ports`` are for Erlang's distribution and its port mapper.
         users: those it is booted with.
+        tls: its certificates; None where it speaks plain TCP.
     """
 
     directory: Path
@@ -39,6 +40,7 @@ class BrokerNode:
     port: int
     control_ports: tuple[int, int]
     users: Sequence[BrokerUser]
+    tls: BrokerTls | None = None
     _node: Child | None = field(default=None, repr=False)
     _port_mapper: Child | None = field(default=None, repr=False)
 
@@ -51,6 +53,7 @@ class BrokerNode:
         conf: Path | None = None,
         name: str = "sandbox",
         users: Sequence[BrokerUser] = (GUEST,),
+        tls: BrokerTls | None = None,
     ) -> Self:
         """Lay out a new node in ``directory`` (made if missing), which is not started yet.
 
@@ -60,14 +63,17 @@ class BrokerNode:
             conf: a deployed node's ``rabbitmq.conf``; what ties it to its place is left out.
             name: of the node; several nodes on one machine may share it.
             users: who may log in; the file of definitions itself holds none.
+            tls: certificates; then its port speaks TLS, and plain TCP is off.
 
         Raises:
             FileNotFoundError: RabbitMQ is not installed, or a given file is missing.
         """
         if not (_PROGRAMS / "rabbitmq-server").exists():
             raise FileNotFoundError(f"RabbitMQ is not in {_PROGRAMS}: install it (make setup)")
-        lay_out(directory, definitions=definitions, conf=conf, users=users)
-        return cls(directory, name, free_port(), (free_port(), free_port()), tuple(users))
+        port = free_port()
+        listeners = tls.settings(port) if tls else ()
+        lay_out(directory, definitions=definitions, conf=conf, users=users, listeners=listeners)
+        return cls(directory, name, port, (free_port(), free_port()), tuple(users), tls)
 
     @property
     def log(self) -> Path:
@@ -98,7 +104,8 @@ class BrokerNode:
         if password is None:
             password = next(known.password for known in self.users if known.name == user)
         parts = [quote(part, safe="") for part in (user, password, vhost)]
-        return f"amqp://{parts[0]}:{parts[1]}@{LOOPBACK}:{self.port}/{parts[2]}"
+        scheme = "amqps" if self.tls else "amqp"
+        return f"{scheme}://{parts[0]}:{parts[1]}@{LOOPBACK}:{self.port}/{parts[2]}"
 
     async def start(self, *, limit: float = 90.0) -> None:
         """Start the node and wait until it speaks AMQP: its definitions are loaded by then.
@@ -124,7 +131,8 @@ class BrokerNode:
             if not node.alive:
                 errors = first_errors(self._log_text()[logged:])
                 raise ChildEndedError(f"{node.name} ended instead of starting; {self.log} says:\n{errors}")
-            return await _speaks_amqp(self.port)
+            # Behind TLS its greeting is not asked for: it listens once its definitions are loaded.
+            return await (accepts_connections if self.tls else _speaks_amqp)(self.port)
 
         await wait_until(ready, what=f"{node.name} to speak AMQP", limit=limit, pause=0.1)
 
@@ -165,6 +173,12 @@ class BrokerNode:
             [_PROGRAMS / "rabbitmqctl", "--quiet", *arguments], limit=limit, env=self._environment
         )
 
+    @property
+    def rabbitmqctl_command(self) -> list[str]:
+        """How anybody calls ``rabbitmqctl`` for this node: program and first arguments, without a secret."""
+        assignments = (f"{name}={value}" for name, value in self._environment.items())
+        return ["env", "-i", *assignments, str(_PROGRAMS / "rabbitmqctl")]
+
     async def queues(self) -> dict[str, dict[str, Any]]:
         """The queues of vhost ``migration`` by name.
 
@@ -187,7 +201,11 @@ class BrokerNode:
     def _environment(self) -> dict[str, str]:
         distribution, port_mapper = self.control_ports
         return environment(
-            self.directory, self.name, port=self.port, distribution=distribution, port_mapper=port_mapper
+            self.directory,
+            self.name,
+            port=None if self.tls else self.port,
+            distribution=distribution,
+            port_mapper=port_mapper,
         )
 
     def _started(self) -> Child:

@@ -50,8 +50,41 @@ class BrokerUser:
 GUEST = BrokerUser()
 
 
+@dataclass(frozen=True)
+class BrokerTls:
+    """Certificates of a node that speaks TLS and nothing else (PEM files, read anew for each connection).
+
+    Attributes:
+        ca_file: authorities that vouch for clients.
+        cert_file: the node's own certificate; ``key_file`` its key.
+        demand_certificate: whether a client must show a certificate.
+    """
+
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+    demand_certificate: bool = False
+
+    def settings(self, port: int) -> list[str]:
+        """Lines for ``rabbitmq.conf``; plain TCP is off."""
+        return [
+            "listeners.tcp = none",
+            f"listeners.ssl.default = {LOOPBACK}:{port}",
+            f"ssl_options.cacertfile = {self.ca_file}",
+            f"ssl_options.certfile = {self.cert_file}",
+            f"ssl_options.keyfile = {self.key_file}",
+            "ssl_options.verify = verify_peer",
+            f"ssl_options.fail_if_no_peer_cert = {str(self.demand_certificate).lower()}",
+        ]
+
+
 def lay_out(
-    directory: Path, *, definitions: Path | None, conf: Path | None, users: Sequence[BrokerUser]
+    directory: Path,
+    *,
+    definitions: Path | None,
+    conf: Path | None,
+    users: Sequence[BrokerUser],
+    listeners: Sequence[str] = (),
 ) -> None:
     """Make a node's directory, with its folders, definitions, plug-in list and configuration.
 
@@ -60,6 +93,7 @@ def lay_out(
         definitions: topology; None is an empty vhost ``migration``.
         conf: a deployed node's configuration; what ties it to its place is left out.
         users: who may log in.
+        listeners: further lines of configuration, that say where it listens.
     """
     for folder in ("home", "db", "log"):
         (directory / folder).mkdir(parents=True)
@@ -70,14 +104,19 @@ def lay_out(
     loaded.write_text(json.dumps({**topology, **_access(users)}))
     kept = [line for line in conf.read_text().splitlines() if not _is_own(line)] if conf else []
     own = [f"load_definitions = {loaded}", "log.console = true", "log.console.level = info"]
-    (directory / "rabbitmq.conf").write_text("\n".join([*kept, *own]) + "\n")
+    (directory / "rabbitmq.conf").write_text("\n".join([*kept, *own, *listeners]) + "\n")
 
 
 def environment(
-    directory: Path, name: str, *, port: int, distribution: int, port_mapper: int
+    directory: Path, name: str, *, port: int | None, distribution: int, port_mapper: int
 ) -> dict[str, str]:
-    """The whole environment of a node laid out in ``directory``, and of the commands that talk to it."""
+    """The whole environment of a node laid out in ``directory``, and of the commands that talk to it.
+
+    ``port`` is None where the configuration alone says where it listens.
+    """
+    listener = {"RABBITMQ_NODE_IP_ADDRESS": LOOPBACK, "RABBITMQ_NODE_PORT": str(port)} if port else {}
     return {
+        **listener,
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(directory / "home"),
         "LANG": "C.UTF-8",
@@ -86,8 +125,6 @@ def environment(
         "ERL_EPMD_PORT": str(port_mapper),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_NODENAME": f"{name}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
-        "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution),
         "RABBITMQ_MNESIA_BASE": str(directory / "db"),
         "RABBITMQ_LOG_BASE": str(directory / "log"),

@@ -14,8 +14,10 @@ from yarl import URL
 
 from consumer.errors import Refused, TimedOut, Unreachable
 from consumer.ports_engine import Message
+from consumer.tls import explained
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
@@ -154,32 +156,48 @@ class AmqpBroker:
 
 
 @asynccontextmanager
-async def connected(url: str, *, name: str, within: float = 30.0) -> AsyncIterator[AbstractRobustConnection]:
+async def connected(
+    url: str, *, name: str, tls: ssl.SSLContext | None = None, within: float = 30.0
+) -> AsyncIterator[AbstractRobustConnection]:
     """An open robust connection with a heartbeat.
 
     Args:
         url: amqp:// or amqps:// with the virtual host.
         name: shown in the broker's list of connections.
+        tls: for amqps://, from `tls.broker_context`.
         within: seconds the first connection may take.
 
     Raises:
         Unreachable: no broker there, or it refuses the login; the password is not told.
     """
     address = URL(url).update_query(heartbeat=str(HEARTBEAT))
-    shown = f"{address.host}:{address.port}{address.path}"
+    port = address.port or (5671 if address.scheme == "amqps" else 5672)
+    shown = f"{address.host}:{port}{address.path}"
     try:
         async with asyncio.timeout(within):
             connection = await aio_pika.connect_robust(
-                address, client_properties={"connection_name": name}, reconnect_interval=RECONNECT_AFTER
+                address,
+                client_properties={"connection_name": name},
+                reconnect_interval=RECONNECT_AFTER,
+                ssl_context=tls,
             )
     except TimeoutError:
         raise Unreachable(f"RabbitMQ at {shown} did not answer within {within:g} s") from None
     except (*LOST, OSError) as error:
-        raise Unreachable(f"RabbitMQ at {shown}: {error or type(error).__name__}") from error
+        raise Unreachable(f"RabbitMQ at {shown}: {explained(error) or _at_once(error, address)}") from error
     try:
         yield connection
     finally:
         await _close(connection)
+
+
+def _at_once(error: BaseException, address: URL) -> str:
+    """Why there was no connection; a broker that hangs up at once says nothing, so the usual cause is told."""
+    said = str(error) or type(error).__name__
+    if not isinstance(error.__cause__, ConnectionResetError):
+        return said
+    usual = "was our client certificate refused?" if address.scheme == "amqps" else "does it want amqps://?"
+    return f"{said}; {usual}"
 
 
 async def _close(thing: Any) -> None:

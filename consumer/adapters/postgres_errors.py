@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from consumer import tls
 from consumer.errors import Conflict, Incompatible, Refused, RehomeError, TimedOut, Transient, Unreachable
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return first or "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or first or type(error).__name__
+        return tls.explained(error) or error.strerror or first or type(error).__name__
     constraint = getattr(error, "constraint_name", None)
     named = f" (constraint {constraint})" if constraint and constraint not in first else ""
     return f"{first or type(error).__name__}{named}"

@@ -92,6 +92,7 @@ def environment(
         "PGPASSWORD": login.password.reveal(),
         "PGAPPNAME": application_name(current_migration.get()),
         "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
+        **sessions.tls.environment(),
         "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in options.items()),
     }
 

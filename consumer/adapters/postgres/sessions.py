@@ -11,6 +11,7 @@ import asyncpg
 from consumer.adapters.postgres_errors import translated
 from consumer.context import current_migration
 from consumer.errors import NotFound
+from consumer.tls import PostgresTls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,6 +27,9 @@ MAINTENANCE: Final = "postgres"
 
 OURS: Final = "rehome:"
 """How the application names of our sessions and client programs begin."""
+
+PREFER_TLS: Final = PostgresTls()
+"""Encrypted where the server offers it, its certificate unchecked: what libpq does by default."""
 
 _CLOSE_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before we call it gone
@@ -49,6 +53,7 @@ class Sessions:
         connect_limit: float = 10.0,
         statement_limit: float = 60.0,
         resolve: Resolve = _as_it_is,
+        tls: PostgresTls = PREFER_TLS,
     ) -> None:
         """Take the limits.
 
@@ -56,10 +61,16 @@ class Sessions:
             connect_limit: seconds for a connection, login included.
             statement_limit: seconds for one statement, unless `open` is told otherwise.
             resolve: where a server's (host, port) is reached from here; as it is by default.
+            tls: whether the way there is encrypted, and who vouches for the server.
+
+        Raises:
+            SettingsError: the file of root certificates cannot be used.
         """
         self._connect_limit = connect_limit
         self._statement_limit = statement_limit
         self._resolve = resolve
+        self.tls = tls
+        self._ssl = tls.argument()
 
     def address(self, server: Server) -> tuple[str, int]:
         """Where the server is reached from here."""
@@ -98,6 +109,7 @@ class Sessions:
                     user=server.admin.user,
                     password=server.admin.password.reveal(),
                     database=database,
+                    ssl=self._ssl,
                     timeout=self._connect_limit,
                     command_timeout=seconds + _ANSWER_SECONDS,
                     server_settings={

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from events.parts import Limits, ServerRef
 
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from uuid import UUID
+
+
+LARGEST_CPU: Final = Decimal("99.9")
+"""Most cores that the platform's `instances.cpu_limit decimal(3,1)` can hold."""
+LONGEST_LIMIT: Final = 10
+LONGEST_TIER: Final = 30
+"""Characters of `memory_limit` and `storage_limit varchar(10)`, and of `plan_tier varchar(30)`."""
 
 
 class Secret:

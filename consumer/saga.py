@@ -107,7 +107,7 @@ _FORWARD: Final = (
          (MigrationProvisioned,), WHILE_DOWN, 5 * _MINUTES, provision.undo),
     Step("rewrite_conf", MigrationProvisioned, rewrite_conf.run,
          (MigrationConfRewritten,), WHILE_DOWN, 5 * _MINUTES, rewrite_conf.undo),
-    Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,), WHILE_DOWN, 24 * _HOURS),
+    Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,), WHILE_DOWN, 24 * _HOURS, restore.undo),
     Step("start", MigrationRestored, start.run,
          (MigrationStarted,), WHILE_DOWN, 20 * _MINUTES, start.undo, past_return=True),
     Step("complete", MigrationStarted, complete.run,

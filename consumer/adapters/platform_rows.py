@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 
 from consumer.errors import Incompatible, Refused
-from consumer.model import Credentials, Instance, Secret, Server
+from consumer.model import LARGEST_CPU, Credentials, Instance, Secret, Server
 from events.parts import Entitlements, Limits
 
 
@@ -19,9 +19,6 @@ class Row(Protocol):
         """The column's value."""
         ...
 
-
-LARGEST_CPU: Final = Decimal("99.9")
-"""What `instances.cpu_limit decimal(3,1)` can hold, in cores."""
 
 STATUSES: Final = frozenset(
     {

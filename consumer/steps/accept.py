@@ -6,10 +6,11 @@ into the record before the event reached us (source: the platform's behaviour in
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from consumer.errors import Conflict
-from consumer.model import NothingToDo
+from consumer.model import LARGEST_CPU, LONGEST_LIMIT, LONGEST_TIER, NothingToDo
 from consumer.steps import resize
 from consumer.steps.common import Event, noted_limits
 from events.migration import InstanceResized, MigrationRejected, MigrationRequested
@@ -33,27 +34,10 @@ async def run(
         return _rejected(
             event, "unknown_instance", f"no instance {upgrade.instance_id} in the platform's records"
         )
-    if instance.customer_id != upgrade.customer_id:
-        return _rejected(event, "other_customer", f"instance {instance.id} belongs to another customer")
-    if instance.status == "terminated":
-        return _rejected(event, "terminated", f"instance {instance.id} is terminated")
-    home = await ports.platform.home(instance)
-    if instance.status == "creating" or home is None:
-        why = (
-            "is still being created"
-            if instance.status == "creating"
-            else "has no database server in its record"
-        )
-        return _rejected(event, "never_provisioned", f"instance {instance.id} {why}")
-    granted = await _entitlements(event, ports)
-    if granted is None:
-        return _rejected(
-            event, "unknown_plan", f"no entitlements in the event, and no plan {upgrade.to_plan} in force"
-        )
-    if home.kind == "dedicated" and granted.db_type == "shared":
-        return _rejected(
-            event, "move_to_shared", "the plan grants a shared database: a move back is not made"
-        )
+    found = await _home_and_grant(event, ports, instance)
+    if isinstance(found, MigrationRejected):
+        return found
+    home, granted = found
     if instance.status in BUSY:
         raise Conflict(
             f"instance {instance.id} is in status {instance.status}: somebody else is at work on it; "
@@ -72,6 +56,32 @@ async def run(
     return await resize.run(event, ports, instance, limits)
 
 
+async def _home_and_grant(
+    event: Event, ports: Ports, instance: Instance
+) -> tuple[Server, Entitlements] | MigrationRejected:
+    """Where the data lives and what the plan grants, or why nothing can be done."""
+    if instance.customer_id != event.data.customer_id:
+        return _rejected(event, "other_customer", f"instance {instance.id} belongs to another customer")
+    if instance.status == "terminated":
+        return _rejected(event, "terminated", f"instance {instance.id} is terminated")
+    if instance.status == "creating":
+        return _rejected(event, "never_provisioned", f"instance {instance.id} is still being created")
+    home = await ports.platform.home(instance)
+    if home is None:
+        why = f"instance {instance.id} has no database server in its record"
+        return _rejected(event, "never_provisioned", why)
+    granted = await _entitlements(event, ports)
+    if granted is None:
+        why = f"no entitlements in the event, and no plan {event.data.to_plan} in force"
+        return _rejected(event, "unknown_plan", why)
+    if unstorable := _unstorable(granted, event.data.plan_tier):
+        return _rejected(event, "limits", unstorable)
+    if home.kind == "dedicated" and granted.db_type == "shared":
+        why = "the plan grants a shared database: a move back is not made"
+        return _rejected(event, "move_to_shared", why)
+    return home, granted
+
+
 async def _entitlements(event: Event, ports: Ports) -> Entitlements | None:
     """What the event grants; what it leaves open is filled from the plan in force. None: neither knows."""
     given = event.data.entitlements or Entitlements()
@@ -82,6 +92,20 @@ async def _entitlements(event: Event, ports: Ports) -> Entitlements | None:
         **{**(plan.model_dump() if plan else {}), **given.model_dump(exclude_none=True)},
     )
     return merged if merged.db_type is not None else None
+
+
+def _unstorable(granted: Entitlements, tier: str) -> str | None:
+    """Why the platform's record could not hold these, found out before anything is stopped; None: it can."""
+    if granted.cpu_limit is not None and Decimal(str(granted.cpu_limit)) > LARGEST_CPU:
+        return f"the record holds at most {LARGEST_CPU} cores, the plan grants {granted.cpu_limit:g}"
+    for name, text, longest in (
+        ("memory_limit", granted.memory_limit, LONGEST_LIMIT),
+        ("storage_limit", granted.storage_limit, LONGEST_LIMIT),
+        ("plan_tier", tier, LONGEST_TIER),
+    ):
+        if text is not None and len(text) > longest:
+            return f"the record holds a {name} of at most {longest} characters, not {text!r}"
+    return None
 
 
 async def _requested(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from consumer.errors import NotFound, NotOurs, VerificationFailed
 from consumer.fingerprint import differences, summary
 from consumer.model import Mark
-from consumer.steps import provision
+from consumer.steps import let_in, provision
 from consumer.steps.common import (
     Event,
     backup_id,
@@ -40,6 +40,7 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
         verified = await _restore_verified(event, ports, instance, target)
         await ports.notes.remember("verified", verified.model_dump(mode="json"))
     role = (await new_tenant(ports, instance)).user
+    await ports.notes.remember(let_in.NOTE, value=True)
     await ports.databases.promote(
         target,
         scratch_name(event, instance.database),
@@ -55,6 +56,11 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
         database_bytes=facts.bytes,
         verified=Verified(**await ports.notes.recall("verified")),
     )
+
+
+async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+    """Nobody uses the copy any more, and nothing was written to it (else refused: a person decides)."""
+    return await let_in.undo(event, ports)
 
 
 async def _is_promoted(event: Event, ports: Ports, instance: Instance, target: Server) -> bool:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumer.errors import NotFound, Refused
-from consumer.fingerprint import differences
-from consumer.steps.common import Event, instance_of, new_tenant, require_fence, server_noted, tenant
+from consumer.steps import let_in
+from consumer.steps.common import Event, instance_of, new_tenant, require_fence, server_noted
 from events.migration import MigrationStarted
 from events.parts import Limits
 
 if TYPE_CHECKING:
-    from consumer.model import Instance, Server
     from consumer.ports import Ports
 
 
@@ -31,7 +29,6 @@ async def run(event: Event, ports: Ports) -> MigrationStarted:
         plan_tier=str(await ports.notes.recall("plan_tier")),
         limits=limits,
     )
-    await ports.notes.remember("starting", value=True)
     replicas = int(await ports.notes.recall("replicas") or 0)
     healthy = await ports.runtime.start(instance, max(replicas, 1), limits)
     await ports.platform.set_service(
@@ -53,30 +50,8 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
         Refused: users have written to the new database. Going back would lose that, so a person decides.
     """
     instance = await instance_of(event, ports)
+    await let_in.undo(event, ports)
     record = await ports.notes.recall("record")
-    if record is not None:
-        await ports.runtime.stop(instance)
-    if await ports.notes.recall("starting"):
-        await _nothing_written(ports, instance, await server_noted(ports, "target"))
     if record is not None:
         await ports.platform.put_back(instance.id, {**record, "status": "maintenance"})
     return ()
-
-
-async def _nothing_written(ports: Ports, instance: Instance, target: Server) -> None:
-    """Compare the new database with the source: it was equal when the instance was let in."""
-    source = await server_noted(ports, "source")
-    new_role = (await new_tenant(ports, instance)).user
-    await ports.databases.close_role(target, new_role)
-    try:
-        after = await ports.verifier.fingerprint(target, instance.database, new_role)
-    except NotFound:
-        return  # dropped by an earlier run of this rollback, after the same look
-    before = await ports.verifier.fingerprint(source, instance.database, (await tenant(ports, instance)).user)
-    written = differences(before, after)
-    if written:
-        raise Refused(
-            f"the instance wrote to its new database on {target.name} before it failed ({'; '.join(written[:5])}): "
-            "going back would lose that. Mend the instance and replay the dead letter of step start, "
-            "or decide by hand; the source is fenced and whole"
-        )

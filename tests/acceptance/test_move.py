@@ -148,6 +148,20 @@ async def test_what_cannot_be_moved_is_rejected_with_the_reason(
     assert event.data.reason == reason
 
 
+async def test_an_instance_that_was_stopped_is_moved_and_stays_stopped(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
+) -> None:
+    site = await make_site(status="stopped")
+    await local.supervisor.change(site.service, replicas=0)
+    async with local.consumer():
+        await billing.upgrade(site.id, PLAN)
+        last = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    after = await observe(local, site)
+    assert (after.record["status"], after.record["db_server_id"]) == ("stopped", last.data.target.id)
+    assert (after.on_pool, after.on_dedicated) == (0, 0)
+    assert (await local.supervisor.show(site.service))["spec"]["replicas"] == 0
+
+
 async def test_a_step_that_fails_once_is_tried_again_and_the_move_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:

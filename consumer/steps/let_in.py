@@ -1,0 +1,77 @@
+"""What it means that the tenant's role was let in on the dedicated server: from then on somebody may write.
+
+Used by the undo of `restore` (which lets the role in) and of `start` (which starts the instance on it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from consumer.errors import Refused
+from consumer.fingerprint import differences
+from consumer.steps.common import Event, instance_of, migration_of, new_tenant, server_noted, tenant
+
+if TYPE_CHECKING:
+    from consumer.model import Fingerprint, Instance, Server
+    from consumer.ports import Ports
+
+NOTE: Final = "letting_in"
+BOOKKEEPING: Final = frozenset({"ir_cron", "ir_cron_progress", "ir_cron_trigger", "bus_bus", "mail_presence"})
+"""Tables that Odoo writes by itself as soon as it runs: when a job ran, who is on line."""
+SIGNALING: Final = ("base_registry_signaling", "base_cache_signaling")
+"""Beginnings of the sequences by which Odoo's processes tell each other to reload."""
+
+
+async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+    """Stop the instance, close its role on the dedicated server, and make sure that nothing was written there.
+
+    Raises:
+        Refused: something was. Going back would lose it, so a person decides.
+    """
+    if not await ports.notes.recall(NOTE):
+        return ()
+    instance = await instance_of(event, ports)
+    target = await server_noted(ports, "target")
+    await ports.runtime.stop(instance)
+    await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
+    if not await ports.notes.recall("nothing_written"):
+        mark = await ports.databases.mark_of(target, instance.database)
+        if mark is not None and mark.migration_id == migration_of(event)[0]:
+            await _nothing_written(ports, instance, target)
+        await ports.notes.remember("nothing_written", value=True)
+    return ()
+
+
+async def _nothing_written(ports: Ports, instance: Instance, target: Server) -> None:
+    """Compare the new database with the source: they were equal when the role was let in."""
+    source = await server_noted(ports, "source")
+    new_role, old_role = (await new_tenant(ports, instance)).user, (await tenant(ports, instance)).user
+    after = await ports.verifier.fingerprint(target, instance.database, new_role)
+    before = await ports.verifier.fingerprint(source, instance.database, old_role)
+    written = differences(_of_users(before), _of_users(after))
+    if written:
+        raise Refused(
+            f"something was written to {instance.database} on {target.name} before the move failed "
+            f"({'; '.join(written[:5])}): going back would lose it. The source is fenced and whole, the instance "
+            "is stopped. Look at what was written; mend the instance and replay the dead letter of step start, or "
+            "drop what was written and replay this one"
+        )
+
+
+def _of_users(found: Fingerprint) -> Fingerprint:
+    """Without what Odoo writes by itself, and without those tables' sequences."""
+    return replace(
+        found,
+        tables={name: rows for name, rows in found.tables.items() if _table(name) not in BOOKKEEPING},
+        sequences={
+            name: state
+            for name, state in found.sequences.items()
+            if not _table(name).startswith(SIGNALING)
+            and _table(name).removesuffix("_id_seq") not in BOOKKEEPING
+        },
+    )
+
+
+def _table(name: str) -> str:
+    return name.rpartition(".")[2]

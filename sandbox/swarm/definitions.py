@@ -115,4 +115,8 @@ def odoo(
 def postgres(name: str, network: str, *, directory: Path) -> dict[str, Any]:
     """A PostgreSQL server; its data and the superuser's password are in `directory` (see `postgres_server`)."""
     command = [PYTHON, "-m", "sandbox.swarm.postgres_server", "/var/lib/server"]
-    return definition(name, network, command=command, mounts=[bind(directory, "/var/lib/server")])
+    made = definition(name, network, command=command, mounts=[bind(directory, "/var/lib/server")])
+    made["TaskTemplate"]["ContainerSpec"]["StopSignal"] = (
+        "SIGINT"  # the fast shutdown, as in the official image
+    )
+    return made

@@ -47,7 +47,8 @@ def main(directory: Path) -> None:
         with (data / "pg_hba.conf").open("a") as file:
             file.write("host all all all scram-sha-256\n")
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-    os.execv(programs() / "postgres", ["postgres", "-D", str(data), f"--port={PORT}", *settings])  # noqa: S606
+    program = str(programs() / "postgres")
+    os.execv(program, [program, "-D", str(data), f"--port={PORT}", *settings])  # noqa: S606, no shell is meant
 
 
 if __name__ == "__main__":

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.swarm.engine import PrivateEngine
+from sandbox.swarm.doors import Doors
+from sandbox.swarm.engine import NETWORK, PrivateEngine
+from sandbox.swarm.servers import start_server
+from sandbox.tenants import nasty_password
+from tests.swarm.shop import DEDICATED, POOL, Shop, fill
 from tests.swarm.stage import SwarmStage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from sandbox.postgres import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +37,29 @@ async def stage(engine: PrivateEngine, tmp_path: Path) -> AsyncIterator[SwarmSta
     stage = await SwarmStage.open(engine, tmp_path)
     yield stage
     await stage.close()
+
+
+@pytest.fixture(scope="session")
+async def servers(engine: PrivateEngine, scratch: Path) -> AsyncIterator[dict[str, Cluster]]:
+    """A pool and a dedicated server as services, each with the shop's database."""
+    doors = Doors(engine)
+    network = (await engine.ask("GET", f"networks/{NETWORK}"))["Id"]
+    servers = {}
+    try:
+        for name in (POOL, DEDICATED):
+            password = nasty_password()
+            servers[name] = await start_server(
+                engine, doors, name, network, scratch / name, password=password
+            )
+            await fill(servers[name], name)
+        yield servers
+    finally:
+        await doors.close()
+
+
+@pytest.fixture
+async def shop(stage: SwarmStage, servers: dict[str, Cluster]) -> Shop:
+    """An instance that serves from the pool."""
+    shop = await Shop.open(stage)
+    await stage.swarm.start(shop.instance, 1, None)
+    return shop

@@ -20,6 +20,7 @@ from consumer.adapters.database_service import HttpDatabaseService
 from consumer.adapters.databases import PostgresDatabases
 from consumer.adapters.filestore import FilestoreArchive
 from consumer.adapters.journal import PostgresJournal
+from consumer.adapters.management import managing
 from consumer.adapters.notes import MemoryNotes
 from consumer.adapters.odoo_conf import OdooConfFiles
 from consumer.adapters.platform import PostgresPlatform
@@ -32,7 +33,7 @@ from consumer.delivery.relay import Relay, nothing
 from consumer.delivery.run import Engine
 from consumer.hosts import resolver
 from consumer.ports import Ports
-from consumer.tls import broker_context
+from consumer.tls import authorities, broker_context, parsed
 from consumer.worker import Worker
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ def amqp(settings: Settings, name: str) -> Any:
     return amqp_adapter.connected(url, name=name, tls=context)
 
 
+def management(settings: Settings, given: str | None) -> Any:
+    """The broker's management API, at the address given or beside the broker."""
+    address = parsed(settings.amqp_url.get_secret_value())
+    return managing(address, given, authorities(settings.amqp_ca_file, "REHOME_AMQP_CA_FILE"))
+
+
 @asynccontextmanager
 async def broker(settings: Settings, name: str) -> AsyncIterator[AmqpBroker]:
     """The broker port on a connection of its own."""
@@ -174,7 +181,6 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
                 settings.pg_bin,
                 sessions=sessions,
                 jobs=settings.jobs,
-                dumps_per_server=settings.dumps_per_server,
             ),
             verifier=PostgresVerifier(sessions, jobs=settings.jobs),
             odoo_conf=OdooConfFiles(settings.data_root),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
@@ -202,6 +203,11 @@ def read_settings(*, needed: Collection[str] = ALL) -> Settings:
         raise SettingsError(
             "; ".join(_complaint(item) for item in error.errors(include_input=False))
         ) from None
+
+
+def variable(name: str) -> str | None:
+    """A variable of the environment that a file of the operator's names; None where it is not set."""
+    return os.environ.get(name)
 
 
 _PLACEHOLDERS: Final[dict[str, str]] = {

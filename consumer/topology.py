@@ -1,7 +1,7 @@
 """The broker's exchanges, queues and bindings, derived from the saga: a new step cannot miss its queue.
 
 `rabbitmq/definitions.json` is this, written down for the broker to load at boot
-(`rehome topology check` compares a running broker with it).
+(`rehome topology check` compares a running broker with it, by `consumer/drift.py`).
 """
 
 from __future__ import annotations
@@ -101,47 +101,3 @@ def _binding(source: str, queue: str, key: str) -> dict[str, Any]:
         "routing_key": key,
         "arguments": {},
     }
-
-
-def differences(wanted: dict[str, Any], there: Any) -> list[str]:
-    """What a broker's exported definitions lack or have otherwise, one line each; empty when all is there.
-
-    Args:
-        wanted: `definitions()`.
-        there: the broker's, of the virtual host or of the whole node; what is not ours is not looked at,
-            but for extra bindings of our own queues.
-    """
-    if not isinstance(there, dict):
-        return ["the definitions are not a JSON object"]
-    found: list[str] = []
-    for kind in ("exchanges", "queues"):
-        have = {one["name"]: one for one in _ours(there, kind)}
-        for one in wanted[kind]:
-            name, what = one["name"], f"{kind[:-1]} {one['name']}"
-            if name not in have:
-                found.append(f"{what} is missing")
-                continue
-            for key, value in one.items():
-                if key not in ("vhost", "auto_delete", "internal") and have[name].get(key) != value:
-                    found.append(f"{what}: {key} is {have[name].get(key)}, wanted {value}")
-    names = {queue["name"] for queue in wanted["queues"]}
-    bound = {_key(one) for one in wanted["bindings"]}
-    have_bound = {_key(one) for one in _ours(there, "bindings") if one.get("source")}
-    found += [f"binding {_shown(key)} is missing" for key in sorted(bound - have_bound)]
-    found += [
-        f"binding {_shown(key)} is not of the saga" for key in sorted(have_bound - bound) if key[1] in names
-    ]
-    return found
-
-
-def _ours(there: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    listed = there.get(kind, [])
-    return [one for one in listed if isinstance(one, dict) and one.get("vhost", VHOST) == VHOST]
-
-
-def _key(binding: dict[str, Any]) -> tuple[str, str, str]:
-    return str(binding.get("source")), str(binding.get("destination")), str(binding.get("routing_key"))
-
-
-def _shown(key: tuple[str, str, str]) -> str:
-    return f"{key[0]} -> {key[1]} with key {key[2]!r}"

@@ -6,29 +6,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
-from yarl import URL
 
 from consumer import bootstrap, topology
 from consumer.adapters.topology import declare
+from consumer.commands import topology_users
 from consumer.commands.show import as_json
-from consumer.errors import Refused, SettingsError, Unreachable
+from consumer.drift import differences
+from consumer.errors import SettingsError
 from consumer.settings import read_settings
+from consumer.tls import parsed
 
 if TYPE_CHECKING:
     import argparse
-
-    from consumer.settings import Settings
-
-SECONDS = 10.0
 
 
 def add(commands: Any) -> None:
     """Register the group."""
     parser = commands.add_parser(
         "topology",
-        help="exchanges, queues and bindings: check or apply",
+        help="exchanges, queues and bindings: check or apply; the broker's users",
         description="The broker loads rabbitmq/definitions.json at boot; a later boot ignores changed arguments "
         "without a word. Check tells the differences, apply declares what is missing.",
     )
@@ -37,12 +34,14 @@ def add(commands: Any) -> None:
         "check",
         help="compare a running broker with the saga",
         description="Compare names, arguments and bindings. Reads the broker's definitions from its management API, "
-        "or from a file made by `rabbitmqctl export_definitions` (- for standard input). Exit code 1 on a difference.",
+        "whose login needs tag administrator, or from a file made by `rabbitmqctl export_definitions` "
+        "(- for standard input). Exit code 1 on a difference.",
     )
-    check.add_argument(
+    source = check.add_mutually_exclusive_group()
+    source.add_argument(
         "--management-url", metavar="URL", help="management API (default: the AMQP host, port 15672)"
     )
-    check.add_argument(
+    source.add_argument(
         "--definitions", metavar="FILE", help="exported definitions instead; - for standard input"
     )
     check.add_argument("--json", action="store_true", help="print one JSON document")
@@ -56,11 +55,12 @@ def add(commands: Any) -> None:
     apply.set_defaults(work=_apply)
     show = group.add_parser("show", help="print the definitions file that belongs to this saga")
     show.set_defaults(work=_show)
+    topology_users.add(group)
 
 
 async def _check(args: argparse.Namespace) -> int:
     there = await _definitions(args)
-    found = topology.differences(topology.definitions(), there)
+    found = differences(topology.definitions(), there)
     if args.json:
         as_json({"differences": found})
     else:
@@ -73,6 +73,11 @@ async def _check(args: argparse.Namespace) -> int:
 async def _apply(_args: argparse.Namespace) -> int:
     settings = read_settings(needed={"amqp_url"})
     wanted = topology.definitions()
+    vhost = parsed(settings.amqp_url.get_secret_value()).path[1:] or "/"
+    if vhost != topology.VHOST:
+        raise SettingsError(
+            f"REHOME_AMQP_URL names virtual host {vhost!r}; the topology is for {topology.VHOST!r}"
+        )
     async with bootstrap.amqp(settings, "rehome topology") as connection:
         await declare(connection, wanted)
     counts = ", ".join(f"{len(wanted[kind])} {kind}" for kind in ("exchanges", "queues", "bindings"))
@@ -88,31 +93,12 @@ async def _show(_args: argparse.Namespace) -> int:
 async def _definitions(args: argparse.Namespace) -> Any:
     if args.definitions:
         return _from_file(args.definitions)
-    return await _from_management(read_settings(needed={"amqp_url"}), args.management_url)
+    async with bootstrap.management(read_settings(needed={"amqp_url"}), args.management_url) as management:
+        return await management.definitions()
 
 
 def _from_file(name: str) -> Any:
     try:
         return orjson.loads(sys.stdin.read() if name == "-" else Path(name).read_text("utf-8"))
-    except (OSError, orjson.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, orjson.JSONDecodeError) as error:
         raise SettingsError(f"--definitions {name}: {error}") from error
-
-
-async def _from_management(settings: Settings, given: str | None) -> Any:
-    amqp = URL(settings.amqp_url.get_secret_value())
-    base = given or f"http://{amqp.host}:15672"
-    url = f"{base.rstrip('/')}/api/definitions/{topology.VHOST}"
-    try:
-        async with httpx.AsyncClient(timeout=SECONDS) as client:
-            answer = await client.get(url, auth=(amqp.user or "guest", amqp.password or "guest"))
-    except httpx.HTTPError as error:
-        raise Unreachable(
-            f"management API at {base}: {error or type(error).__name__}. Give --management-url, "
-            "or --definitions with the output of `rabbitmqctl export_definitions`"
-        ) from error
-    if answer.status_code != httpx.codes.OK:
-        raise Refused(f"management API at {base} answered {answer.status_code}: {answer.text[:200]}")
-    try:
-        return orjson.loads(answer.content)
-    except orjson.JSONDecodeError as error:
-        raise Refused(f"management API at {base} did not answer with JSON: {error}") from error

@@ -11,7 +11,6 @@ from uuid import UUID
 from consumer import bootstrap, saga
 from consumer.adapters.journal_views import JournalViews
 from consumer.commands.show import as_json
-from consumer.delivery.relay import Relay
 from consumer.errors import NotFound, Refused, TimedOut
 from consumer.settings import read_settings
 from events.envelope import event_id, new_event
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from consumer.ports_engine import MigrationRow
     from consumer.settings import Settings
 
-NEEDED = ("amqp_url", "platform_dsn")
+NEEDED = ("platform_dsn",)
 
 
 def add(commands: Any) -> None:
@@ -34,7 +33,7 @@ def add(commands: Any) -> None:
         help="undo a migration: the customer goes back to the shared pool",
         description="Show what undoing the migration would do, and with --yes do it. Refused once the instance has "
         "answered on its new database: from there on only forward. The consumer does the work; follow it with "
-        "`rehome status`. Needs REHOME_AMQP_URL and REHOME_STATE_DSN or REHOME_PLATFORM_DSN.",
+        "`rehome status`. Needs REHOME_STATE_DSN or REHOME_PLATFORM_DSN.",
     )
     parser.add_argument("id", type=UUID, metavar="MIGRATION", help="the migration's or the instance's id")
     parser.add_argument("--yes", action="store_true", help="do it")
@@ -109,7 +108,10 @@ async def _ask(
     args: argparse.Namespace,
     begun: list[str],
 ) -> None:
-    """Commit the wish with the instance's claim held, then send it."""
+    """Commit the wish, and the event that tells it, with the instance's claim held.
+
+    It is published by the consumer, which is told of it at once: an operator needs no right to publish events.
+    """
     event = new_event(
         MigrationFailed(
             instance_id=migration.instance_id,
@@ -138,5 +140,3 @@ async def _ask(
                 "Try again later or with a longer --wait"
             )
         await asyncio.sleep(0.5)
-    async with bootstrap.broker(settings, "rehome roll-back") as broker:
-        await Relay(journal, broker).send(migration.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -33,10 +34,21 @@ PORT = 8069
 
 
 class Interrupted(aiodocker.Docker):
-    """Lets somebody else be faster: runs `first` once, before the next update goes out."""
+    """Lets somebody else be faster: runs `first` once, before the next update goes out.
+
+    Attributes:
+        updates: how many went out.
+        deaf: refuse to tell events, as a proxy may.
+    """
 
     first: Callable[[], Awaitable[None]] | None = None
     updates = 0
+    deaf = False
+
+    async def _do_query(self, path: Any, *args: Any, **arguments: Any) -> aiohttp.ClientResponse:
+        if self.deaf and path == "events":
+            raise aiodocker.DockerError(403, "no events for you")
+        return await super()._do_query(path, *args, **arguments)
 
     async def _query_json(self, path: Any, method: str = "GET", **arguments: Any) -> Any:
         if str(path).endswith("/update"):
@@ -67,6 +79,7 @@ class SwarmStage:
         self.swarm = self._runtime()
         self._since = str(int(time.time()))
         self._made: list[str] = []
+        self._background: list[asyncio.Future[None]] = []
 
     @classmethod
     async def open(cls, engine: PrivateEngine, directory: Path) -> Self:
@@ -80,7 +93,7 @@ class SwarmStage:
 
     def impatient(self, *, stop_margin: float = 0) -> None:
         """From now on wait only a moment: for tests of what is told when a wait ends."""
-        self.swarm = self._runtime(health_limit=0.5, stop_margin=stop_margin)
+        self.swarm = self._runtime(health_limit=0.5, stop_margin=stop_margin, patience=0.5)
 
     def _runtime(
         self, *, health_limit: float = LIMIT, stop_margin: float = 30, patience: float = LIMIT
@@ -186,7 +199,12 @@ class SwarmStage:
         )
         return answer.text
 
+    def background(self, work: Awaitable[None]) -> None:
+        """Have something done meanwhile; the stage closes when it is done."""
+        self._background.append(asyncio.ensure_future(work))
+
     async def close(self) -> None:
+        await asyncio.gather(*self._background)
         await self.docker.close()
         await self.doors.close()
         await self.http.aclose()

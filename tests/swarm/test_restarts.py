@@ -1,0 +1,87 @@
+"""The daemon goes and comes back in the middle of what we do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.errors import Unreachable
+from sandbox.net import wait_until
+from tests.swarm.stage import LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from consumer.model import Instance
+    from sandbox.swarm.engine import PrivateEngine
+    from tests.swarm.stage import SwarmStage
+
+pytestmark = pytest.mark.timeout(300)
+
+ENDS: dict[str, Callable[[PrivateEngine], Awaitable[None]]] = {
+    "restarted": lambda engine: engine.stop(),
+    "killed": lambda engine: engine.kill(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_stop_outlives_its_daemon(stage: SwarmStage, engine: PrivateEngine, end: str) -> None:
+    instance = await stage.add(env={"TINY_DEAF": "1"}, stop_grace_seconds=5)
+    await stage.swarm.start(instance, 1, None)
+    stopping = asyncio.create_task(stage.swarm.stop(instance))
+
+    async def asked_for() -> bool:
+        replicas: int = (await stage.spec(instance))["Mode"]["Replicated"]["Replicas"]
+        return replicas == 0
+
+    await wait_until(asked_for, what="no replica to be asked for", limit=LIMIT)
+    await ENDS[end](engine)
+    await engine.start()
+    await stopping
+    assert (await stage.swarm.find(instance)).replicas == 0
+    assert await stage.containers(instance) == []
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_start_outlives_its_daemon(stage: SwarmStage, engine: PrivateEngine, end: str) -> None:
+    instance = await stage.add("slow", replicas=0, env={"TINY_SLOW": "2"})
+    starting = asyncio.create_task(stage.swarm.start(instance, 1, None))
+    await wait_until(lambda: _runs(stage, instance), what="a running task", limit=LIMIT)
+    await ENDS[end](engine)
+    await engine.start()
+    healthy = await starting
+    assert [task.id for task in (await stage.swarm.find(instance)).running] == [healthy.task]
+    assert len(await stage.containers(instance)) == 1
+
+
+async def test_an_update_that_meets_no_daemon_is_made_when_it_is_back(
+    stage: SwarmStage, engine: PrivateEngine
+) -> None:
+    instance = await stage.add(replicas=0)
+
+    async def gone_for_a_moment() -> None:
+        await engine.kill()
+        stage.background(engine.start())
+
+    stage.docker.first = gone_for_a_moment
+    await stage.swarm.configure(instance, {"ODOO_DATABASE_HOST": "dedicated"})
+    assert (await stage.swarm.find(instance)).env["ODOO_DATABASE_HOST"] == "dedicated"
+
+
+async def test_a_daemon_that_stays_away_is_named(stage: SwarmStage, engine: PrivateEngine) -> None:
+    instance = await stage.add(replicas=0)
+    await engine.kill()
+    stage.impatient()
+    try:
+        with pytest.raises(
+            Unreachable, match=f"Docker engine, GET /services/{instance.service}: Cannot connect"
+        ):
+            await stage.swarm.find(instance)
+    finally:
+        await engine.start()
+
+
+async def _runs(stage: SwarmStage, instance: Instance) -> bool:
+    return any(task["Status"]["State"] == "running" for task in await stage.tasks(instance))

@@ -15,7 +15,7 @@ from consumer.adapters.bounded_thread import in_thread
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.restoring import Restoring
-from consumer.errors import ChildFailed, RehomeError, TimedOut
+from consumer.errors import ChildFailed, RehomeError
 from consumer.sql import load
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class PgCopier:
         *,
         sessions: Sessions | None = None,
         jobs: int = 4,
-        dumps_per_server: int = 2,
         limit: float = 12 * 3600.0,
     ) -> None:
         """Take the places and limits; nothing is opened yet.
@@ -54,15 +53,12 @@ class PgCopier:
             pg_bin: directory of the client programs; by default PATH's, else the newest installed.
             sessions: how servers are reached; by default directly, with the default limits.
             jobs: parallel sessions of one dump or restore.
-            dumps_per_server: dumps at a time from one server; a pool serves other tenants meanwhile.
             limit: seconds that one dump, one restore or one analyze may take.
         """
         self._place = BackupPlace(backup_root, threads=jobs)
         self._pg_bin = pg_bin
         self._sessions = sessions or Sessions()
         self._jobs = jobs
-        self._dumps_per_server = dumps_per_server
-        self._turns: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._limit = limit
 
     async def client_version(self) -> int:
@@ -80,13 +76,13 @@ class PgCopier:
 
         Raises:
             NotFound: there is no such database.
-            ChildFailed, TimedOut: pg_dump did not succeed, or its turn did not come.
+            ChildFailed, TimedOut: pg_dump did not succeed.
             Incompatible: the programs are missing, or nothing can be written.
         """
         if self._place.sealed(backup_id).exists():
             return
         what = f"dumping {database} of {server.name}"
-        async with self._turn(server, what), self._work(backup_id, what) as work:
+        async with self._work(backup_id, what) as work:
             started = datetime.now(UTC)
             async with self._sessions.open(server, database, what=what) as connection:
                 source = dict(await connection.fetchrow(_SQL["source"]) or {})
@@ -154,22 +150,6 @@ class PgCopier:
         """Remove the backup and whatever is half of it."""
         with translated(what := f"removing backup {backup_id}"):
             await in_thread(lambda wanted: self._place.discard(backup_id, wanted), what, self._limit)
-
-    @asynccontextmanager
-    async def _turn(self, server: Server, what: str) -> AsyncIterator[None]:
-        """Wait for one of the server's places."""
-        turns = self._turns.setdefault(
-            self._sessions.address(server), asyncio.Semaphore(self._dumps_per_server)
-        )
-        try:
-            async with asyncio.timeout(self._limit):
-                await turns.acquire()
-        except TimeoutError:
-            raise TimedOut(f"{what}: other dumps of this server left no room for {self._limit:g} s") from None
-        try:
-            yield
-        finally:
-            turns.release()
 
     @asynccontextmanager
     async def _work(self, backup_id: str, what: str) -> AsyncIterator[Path]:

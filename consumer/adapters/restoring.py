@@ -89,8 +89,11 @@ class Restoring:
             await put_label(connection, self.database, replace(label, restored=True))
 
     def source(self) -> dict[str, Any]:
-        """What the dump was taken of."""
-        return dict(json.loads((self.backup.place / SOURCE).read_text()))
+        """What the dump was taken of. Raises NotFound when the backup is gone."""
+        try:
+            return dict(json.loads((self.backup.place / SOURCE).read_text()))
+        except FileNotFoundError:
+            raise NotFound(f"backup {self.backup.id} is gone from the backup place") from None
 
     async def _label(self, connection: Connection) -> Label:
         label = await label_of(connection, self.database, self.server.name)

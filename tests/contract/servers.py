@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -20,6 +22,7 @@ from consumer.adapters.verification import PostgresVerifier
 from consumer.context import current_migration
 from consumer.model import Credentials, Mark, Secret, Server
 from sandbox.databases import create_database, create_role, quoted
+from sandbox.net import wait_until
 from sandbox.postgres import SUPERUSER, Cluster
 from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.fakes.copier import FakeCopier
@@ -33,16 +36,18 @@ from tests.fakes.world import (
     LoginRefusedError,
     SessionEndedError,
     World,
+    copied,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Literal
     from uuid import UUID
 
     from consumer import ports
+    from consumer.model import Backup
 
 REFUSED = (LoginRefusedError, asyncpg.PostgresError)
 ENDED = (SessionEndedError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
@@ -96,13 +101,63 @@ class Stage(Protocol):
         """The same, for one that does not end when asked to."""
         ...
 
+    async def copy_of(self, tenant: Tenant) -> str:
+        """A true copy of the tenant's database beside it, made without any port; its name."""
+        ...
+
+    async def change(self, database: str, change: Change) -> None:
+        """Change a database on the pool, as its administrator."""
+        ...
+
+    async def damage(self, backup: Backup) -> str:
+        """Alter one of its files; the file's name."""
+        ...
+
+    async def cut_off_restore(self, scratch: str, backup: Backup, role: str) -> None:
+        """Restore on the dedicated server, and cancel that half-way."""
+        ...
+
     def left_over(self, server: Server, database: str, migration_id: UUID) -> Any:
-        """The same, for a session that a lost run of this migration left."""
+        """The same as `client`, for a session that a lost run of this migration left."""
         ...
 
     async def partners(self, server: Server, database: str) -> int:
         """Rows of res_partner."""
         ...
+
+
+@dataclass
+class Told:
+    """Notes that hear the progress and remember nothing."""
+
+    heard: list[tuple[int, int]] = field(default_factory=list)
+
+    async def progress(self, done: int, total: int) -> None:
+        self.heard.append((done, total))
+
+    async def remember(self, name: str, value: Any) -> Any:
+        return value
+
+    async def recall(self, name: str) -> Any:
+        return None
+
+    async def remember_secret(self, name: str, value: Secret) -> Secret:
+        return value
+
+    async def recall_secret(self, name: str) -> Secret | None:
+        return None
+
+    async def take_turn(self, resource: str, places: int) -> bool:
+        return True
+
+    async def give_turn(self, resource: str) -> None:
+        """Nothing to give."""
+
+    async def begun(self) -> frozenset[str]:
+        return frozenset()
+
+    async def seconds_per_step(self) -> dict[str, float]:
+        return {}
 
 
 def login_of(tenant: Tenant) -> Credentials:
@@ -130,6 +185,14 @@ class FakeClient:
         self.world.write(self.server, self.session, "public.res_partner", (0, "new"))
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change of a database: the same one, in SQL and in memory."""
+
+    sql: str
+    fake: Callable[[FakeDatabase], None]
+
+
 class FakeStage:
     """Servers in memory."""
 
@@ -151,6 +214,7 @@ class FakeStage:
             tables={
                 "public.res_partner": [(number, f"Partner {number}") for number in range(1, PARTNERS + 1)],
                 "public.sale_order": [(1000, "draft"), (1007, "sale")],
+                "public.import_log": [("12:00", "twice"), ("12:00", "twice"), (None, None)],
                 "large objects": [(16400, b"\x00\xff\x10\x20")],
             },
             sequences={"public.res_partner_id_seq": "last_value=200 is_called=true"},
@@ -176,6 +240,32 @@ class FakeStage:
         found = self.world.database(server, database)
         assert found.label
         found.label = replace(found.label, restored=True)
+
+    async def copy_of(self, tenant: Tenant) -> str:
+        copy = copied(self.world.database(self.pool, tenant.database))
+        copy.name = f"{tenant.database}_copy"
+        self.world.at(self.pool).databases[copy.name] = copy
+        return copy.name
+
+    async def change(self, database: str, change: Change) -> None:
+        change.fake(self.world.database(self.pool, database))
+
+    async def damage(self, backup: Backup) -> str:
+        self.world.backups[backup.id].damaged = "dump/toc.dat"
+        return "dump/toc.dat"
+
+    async def cut_off_restore(self, scratch: str, backup: Backup, role: str) -> None:
+        steps: list[str] = []
+
+        async def cut(at: str) -> None:
+            steps.append(at)
+            if steps.count("copier.restore.table") > 1:
+                raise asyncio.CancelledError
+
+        undisturbed, self.world.pause = self.world.pause, cut
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.copier.restore(self.dedicated, scratch, backup, role, Told())
+        self.world.pause = undisturbed
 
     async def prepare_transaction(self, tenant: Tenant) -> None:
         self.world.database(self.pool, tenant.database).prepared.append("left open")
@@ -261,6 +351,45 @@ class RealStage:
             assert label
             await put_label(connection, database, replace(label, restored=True))
 
+    async def copy_of(self, tenant: Tenant) -> str:
+        copy = f"{tenant.database}_copy"
+        await create_database(self.pool_cluster, copy, owner=tenant.role, template=tenant.database)
+        async with self.pool_cluster.connect() as connection:  # settings do not come from the template
+            await connection.execute(f'ALTER DATABASE {quoted(copy)} SET search_path = "$user", public')
+            await connection.execute(
+                f"ALTER ROLE {quoted(tenant.role)} IN DATABASE {quoted(copy)} SET timezone = 'Europe/Paris'"
+            )
+        return copy
+
+    async def change(self, database: str, change: Change) -> None:
+        async with self.pool_cluster.connect(database) as connection:
+            await connection.execute(change.sql)
+
+    async def damage(self, backup: Backup) -> str:
+        largest = max((backup.place / "dump").iterdir(), key=lambda path: path.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+        return largest.name
+
+    async def cut_off_restore(self, scratch: str, backup: Backup, role: str) -> None:
+        async with (
+            self.dedicated_cluster.connect() as watching,
+            self.dedicated_cluster.connect(scratch) as holding,
+            holding.transaction(),
+        ):
+            await holding.execute("LOCK TABLE pg_catalog.pg_sequence IN SHARE MODE")  # none can be made
+            restoring = asyncio.create_task(
+                self.copier.restore(self.dedicated, scratch, backup, role, Told())
+            )
+
+            async def waits() -> bool:
+                return bool(await watching.fetchval(_RESTORER_WAITS))
+
+            await wait_until(waits, what="pg_restore to wait for our lock", limit=30)
+            restoring.cancel()
+            await asyncio.gather(restoring, return_exceptions=True)
+
     async def prepare_transaction(self, tenant: Tenant) -> None:
         async with self.pool_cluster.connect(
             tenant.database, user=tenant.role, password=tenant.password
@@ -320,6 +449,9 @@ class RealStage:
                     await connection.execute(f"DROP ROLE {quoted(row['rolname'])}")
 
 
+_RESTORER_WAITS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'rehome\\_%' AND wait_event_type = 'Lock'"
+)
 _DATABASES = "SELECT datname FROM pg_database WHERE datname <> 'postgres' AND NOT datistemplate"
 _ROLES = "SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' AND rolname <> 'postgres'"
 

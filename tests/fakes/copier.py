@@ -85,12 +85,15 @@ class FakeCopier:
         return found.sealed
 
     async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+        if backup.id not in self.world.backups:
+            raise NotFound(f"backup {backup.id} is gone from the backup place")
         source = self.world.backups[backup.id]
         async with self.world.visit(server, "copier.restore", database) as visit:
             target = visit.session.database
             label = target.label
             if label is None or label.mark.state != "scratch":
-                raise NotOurs(f"database {database} on {server.name} is no scratch database of ours")
+                state = label.mark.state if label else "without a mark"
+                raise NotOurs(f"database {database} on {server.name} is {state}, no scratch database of ours")
             if current_migration.get() not in (None, label.mark.migration_id):
                 raise NotOurs(f"database {database} on {server.name} is another migration's")
             if label.restored:

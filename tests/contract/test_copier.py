@@ -1,0 +1,225 @@
+"""Port `Copier`, held by the fake and by real servers alike."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from consumer.errors import Conflict, NotFound, NotOurs, Refused
+from consumer.fingerprint import differences
+from consumer.model import Credentials, Secret
+from sandbox.tenants import nasty_password
+from tests.contract.servers import Change, Told, new_mark, verified
+
+if TYPE_CHECKING:
+    from consumer.model import Backup, Mark
+    from sandbox.tenants import Tenant
+    from tests.contract.servers import Stage
+
+ROWS = {"public.res_partner": 200}
+VERSIONS = {"server": "150018", "client": "15"}
+LIMIT = timedelta(seconds=20)
+
+
+async def a_backup(stage: Stage, tenant: Tenant) -> Backup:
+    """The fenced tenant's sealed backup."""
+    name = f"{uuid4()}-1"
+    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    return await stage.copier.seal(name, ROWS, VERSIONS)
+
+
+async def a_scratch(stage: Stage, tenant: Tenant, mark: Mark, role: str = "acme") -> str:
+    """An empty scratch database of this migration, owned by a role that is not called as on the pool."""
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    name = f"{tenant.database}__rehome"
+    login = Credentials(role, Secret(nasty_password()))
+    await stage.databases.make_role(stage.dedicated, login, facts.grantees)
+    await stage.databases.make_scratch(stage.dedicated, name, facts, role, mark)
+    return name
+
+
+async def found_differences(stage: Stage, tenant: Tenant, copy: str, role: str = "acme") -> list[str]:
+    return differences(
+        await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role),
+        await stage.verifier.fingerprint(stage.dedicated, copy, role),
+    )
+
+
+async def test_the_client_programs_and_the_room_are_told(stage: Stage) -> None:
+    assert await stage.copier.client_version() == 15
+    assert await stage.copier.free_bytes() > 0
+
+
+async def test_what_is_restored_does_not_differ_from_what_was_dumped(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
+    assert await found_differences(stage, tenant, scratch) == []
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(mark))
+    assert await found_differences(stage, tenant, tenant.database) == []
+
+
+async def test_the_role_may_have_the_same_name_on_both_servers(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark, tenant.role)
+    await stage.copier.restore(stage.dedicated, scratch, backup, tenant.role, Told())
+    assert await found_differences(stage, tenant, scratch, tenant.role) == []
+
+
+async def test_progress_is_told_to_its_end(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    dumping, restoring = Told(), Told()
+    name = f"{uuid4()}-1"
+    await stage.copier.dump(stage.pool, tenant.database, name, dumping)
+    backup = await stage.copier.seal(name, ROWS, VERSIONS)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.copier.restore(stage.dedicated, scratch, backup, "acme", restoring)
+    for told in (dumping, restoring):
+        done, total = told.heard[-1]
+        assert done == total > 0
+
+
+# Backups
+
+
+async def test_a_backup_is_one_only_when_it_is_sealed(stage: Stage) -> None:
+    tenant, name = await stage.add_tenant(), f"{uuid4()}-1"
+    with pytest.raises(Conflict, match=name):
+        await stage.copier.seal(name, ROWS, VERSIONS)
+    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    assert await stage.copier.backup(name) is None
+    sealed = await stage.copier.seal(name, ROWS, VERSIONS)
+    assert await stage.copier.backup(name) == sealed
+    assert (sealed.id, sealed.place.name) == (name, name)
+    assert sealed.bytes > 0
+    assert sealed.files > 1
+    assert len(sealed.manifest_sha256) == 64
+    assert sealed.started_at <= sealed.ended_at
+
+
+async def test_dumping_and_sealing_again_changes_nothing(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    backup = await a_backup(stage, tenant)
+    await stage.copier.dump(stage.pool, tenant.database, backup.id, Told())
+    assert await stage.copier.seal(backup.id, {}, {}) == backup
+    assert await stage.copier.backup(backup.id) == backup
+
+
+async def test_dumping_again_before_the_seal_takes_the_newer_dump(stage: Stage) -> None:
+    tenant, mark, name = await stage.add_tenant(), new_mark(), f"{uuid4()}-1"
+    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.change(tenant.database, ONE_MORE)
+    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    backup = await stage.copier.seal(name, ROWS, VERSIONS)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
+    assert await found_differences(stage, tenant, scratch) == []
+
+
+ONE_MORE = Change(
+    "INSERT INTO public.import_log VALUES (now(), 'new')",
+    lambda database: database.tables["public.import_log"].append(("now", "new")),
+)
+
+
+async def test_a_missing_database_cannot_be_dumped(stage: Stage) -> None:
+    name = f"{uuid4()}-1"
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.copier.dump(stage.pool, "no_such", name, Told())
+    assert await stage.copier.backup(name) is None
+
+
+async def test_an_altered_backup_is_refused_and_the_file_named(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    backup = await a_backup(stage, tenant)
+    file = await stage.damage(backup)
+    with pytest.raises(Refused, match=file):
+        await stage.copier.backup(backup.id)
+
+
+async def test_a_discarded_backup_is_gone_and_may_be_made_again(stage: Stage) -> None:
+    tenant, name = await stage.add_tenant(), f"{uuid4()}-1"
+    await stage.copier.discard(name)
+    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.discard(name)
+    with pytest.raises(Conflict):
+        await stage.copier.seal(name, ROWS, VERSIONS)
+    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.seal(name, ROWS, VERSIONS)
+    for _ in range(2):
+        await stage.copier.discard(name)
+    assert await stage.copier.backup(name) is None
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "a b", "x\n", "a\0"])
+async def test_a_backup_id_that_could_lead_elsewhere_is_refused(stage: Stage, name: str) -> None:
+    with pytest.raises(Refused, match="backup id"):
+        await stage.copier.dump(stage.pool, "postgres", name, Told())
+    with pytest.raises(Refused, match="backup id"):
+        await stage.copier.backup(name)
+    with pytest.raises(Refused, match="backup id"):
+        await stage.copier.discard(name)
+
+
+# Restores
+
+
+async def test_restoring_again_changes_nothing(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark)
+    for _ in range(2):
+        await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
+    assert await found_differences(stage, tenant, scratch) == []
+
+
+async def test_a_restore_that_was_cut_off_must_start_from_an_empty_database(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.cut_off_restore(scratch, backup, "acme")
+    assert await stage.databases.connections(stage.dedicated, scratch, "acme") == 0
+    with pytest.raises(Conflict, match="empty"):
+        await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
+    with pytest.raises(Conflict, match="restore"):
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(mark))
+    await a_scratch(stage, tenant, mark)
+    await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
+    assert await found_differences(stage, tenant, scratch) == []
+
+
+async def test_nothing_is_restored_into_a_database_that_is_not_ours(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.add_database(stage.dedicated, "strange", "acme")
+    new_mark()
+    for database in (scratch, "strange"):
+        with pytest.raises(NotOurs, match=database):
+            await stage.copier.restore(stage.dedicated, database, backup, "acme", Told())
+
+
+async def test_nothing_is_restored_into_a_promoted_database(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(mark))
+    with pytest.raises(NotOurs, match="verified"):
+        await stage.copier.restore(stage.dedicated, tenant.database, backup, "acme", Told())
+    assert await found_differences(stage, tenant, tenant.database) == []
+
+
+async def test_a_backup_that_is_gone_is_named(stage: Stage) -> None:
+    tenant, mark = await stage.add_tenant(), new_mark()
+    backup = await a_backup(stage, tenant)
+    scratch = await a_scratch(stage, tenant, mark)
+    await stage.copier.discard(backup.id)
+    with pytest.raises(NotFound, match=backup.id):
+        await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())

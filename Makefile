@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm test test-swarm lint lock clean
+.PHONY: help setup demo demo-swarm test test-swarm fuzz bench lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,15 @@ test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swa
 	@scripts/setup-swarm
 	@$(PYTEST) tests/swarm $(ARGS)
 
+SECONDS := 60
+fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 for all; ARGS: names of parsers)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip --disable-pip-version-check install \
+		--quiet --root-user-action=ignore --require-hashes --only-binary :all: --requirement tests/fuzz/requirements.lock
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+bench: setup ## measure copies, whole moves and the engine (minutes; ARGS: see python -m benchmarks --help)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 lint: setup ## check style, types and the direction of imports
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -40,6 +49,9 @@ lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
 		--no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock $(ARGS)
+	@uv pip compile pyproject.toml --extra fuzz --python-version 3.11 --universal --generate-hashes \
+		--no-header --no-emit-index-url --no-emit-find-links --quiet --output-file tests/fuzz/requirements.lock \
+		--constraint requirements.lock $(ARGS)
 
 clean: ## remove what was built, .venv included
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,85 @@
+"""`python -m benchmarks`: measure copies, whole moves and the engine on this machine, and print tables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks import copying, engine, moving
+from benchmarks.report import Table, machine, say
+from sandbox.scratch import remove_scratch_directory, scratch_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+WHAT = ("copy", "move", "engine")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="benchmarks",
+        description="Real servers on this machine, in a directory under TMPDIR (by default /tmp; about 6 GB at "
+        "scale 1). Ways are compared in turns within one run, since other work on the machine changes every figure.",
+    )
+    made.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(WHAT)}; by default all")
+    made.add_argument(
+        "--scales",
+        default="0.3,1",
+        help="sizes of the database: 1 is about 1 GB, 0 Odoo's demo data (default 0.3,1)",
+    )
+    made.add_argument("--repeats", type=int, default=3, help="rounds of each copy (default 3)")
+    made.add_argument("--moves", type=int, default=20, help="moves in each round of the engine (default 20)")
+    return made
+
+
+async def measure(what: list[str], scales: list[float], repeats: int, moves: int) -> None:
+    """Measure, and print each table as soon as it is there."""
+    say(await machine())
+    if "engine" in what:
+        await _in_scratch(partial(engine.measure, moves=moves))
+    if "copy" in what:
+        for scale in scales:
+            await _in_scratch(partial(copying.measure, scale=scale, repeats=repeats))
+    if "move" in what:
+        await _in_scratch(partial(moving.measure, scales=[0, *(scale for scale in scales if scale)]))
+
+
+async def _in_scratch(work: Callable[[Path], Awaitable[list[Table]]]) -> None:
+    directory = scratch_directory("rehome-bench")
+    try:
+        for table in await work(directory):
+            say(table)
+    finally:
+        remove_scratch_directory(directory)
+
+
+def main() -> int:
+    """The command line."""
+    args = parser().parse_args()
+    what = args.what or list(WHAT)
+    if unknown := set(what) - set(WHAT):
+        sys.stderr.write(
+            f"benchmarks: there is no {', '.join(sorted(unknown))}; choose of {', '.join(WHAT)}\n"
+        )
+        return 2
+    # On a disk, as in production: a scratch directory would be in memory otherwise.
+    os.environ.setdefault("TMPDIR", tempfile.gettempdir())
+    try:
+        asyncio.run(
+            measure(what, [float(scale) for scale in args.scales.split(",")], args.repeats, args.moves)
+        )
+    except moving.TooMuchMemoryError as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

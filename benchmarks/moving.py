@@ -1,0 +1,108 @@
+"""Whole moves through the real chain: downtime, seconds per step, and the consumer's own memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.report import MEBIBYTE, Table, say
+from sandbox.billing import Billing
+from sandbox.local import local_platform
+from sandbox.subscriber import Subscriber
+from sandbox.tenants import Tenant, inflate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sandbox.local import LocalPlatform
+
+PLAN: Final = "premium-monthly"
+LIMIT_SECONDS: Final = 1800.0
+MOST_MEMORY: Final = 150.0
+"""MiB that the consumer may use itself, however large the database."""
+DOWN: Final = ("stop", "back_up", "provision", "rewrite_conf", "restore", "start")
+"""The steps during which the instance is down."""
+
+
+class TooMuchMemoryError(Exception):
+    """The consumer's own memory grew beyond its promise."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one move took; `memory` is the consumer's own at its highest, in MiB."""
+
+    size: float
+    downtime: float
+    seconds: Mapping[str, float]
+    memory: float
+
+
+async def measure(directory: Path, scales: Sequence[float]) -> list[Table]:
+    """One customer per scale, moved one after the other, each by a consumer of its own.
+
+    Raises:
+        TooMuchMemoryError: a consumer used more than MOST_MEMORY.
+    """
+    tenants = {scale: Tenant(f"acme{number}") for number, scale in enumerate(scales)}
+    moves: dict[float, Move] = {}
+    async with local_platform(directory, list(tenants.values())) as local:
+        for scale, tenant in tenants.items():
+            if scale:
+                await inflate(local.pool, tenant, scale=scale)
+            moves[scale] = await _move(local, tenant)
+            say(
+                f"move, scale {scale:g}: downtime {moves[scale].downtime:.1f} s, {moves[scale].memory:.0f} MiB"
+            )
+    table = _table(moves)
+    large = [
+        f"scale {scale:g}: {move.memory:.0f} MiB"
+        for scale, move in moves.items()
+        if move.memory > MOST_MEMORY
+    ]
+    if large:
+        say(table)
+        raise TooMuchMemoryError(f"the consumer may use {MOST_MEMORY:.0f} MiB itself; {', '.join(large)}")
+    return [table]
+
+
+async def _move(local: LocalPlatform, tenant: Tenant) -> Move:
+    site = await local.add_site(tenant)
+    await local.wait_until_serving(site)
+    billing = Billing(local.broker.url(), local.platform.instance_dsn, local.platform.billing_dsn)
+    async with Subscriber(local.broker.url()) as subscriber, local.consumer() as consumer:
+        await billing.upgrade(site.id, PLAN)
+        ends = ("migration.completed", "migration.rolled_back", "migration.rejected")
+        last: Any = await subscriber.wait_for(*ends, instance_id=site.id, limit=LIMIT_SECONDS)
+        if last.type != "migration.completed":
+            raise RuntimeError(f"the move ended in {last.type}: {getattr(last.data, 'reason', '')}")
+        memory = peak_memory(consumer.pid)
+    return Move(
+        last.data.database_bytes / MEBIBYTE, last.data.downtime_seconds, dict(last.data.seconds), memory
+    )
+
+
+def peak_memory(pid: int) -> float:
+    """MiB of a process's own memory at its highest (`VmHWM`, proc(5)); its children are not in it."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _table(moves: Mapping[float, Move]) -> Table:
+    table = Table(
+        "A whole move, from billing's event to migration.completed", ("", *(f"scale {s:g}" for s in moves))
+    )
+    found = moves.values()
+    table.rows.append(("database, MB", *(f"{move.size:.0f}" for move in found)))
+    table.rows.append(("downtime, s", *(move.downtime for move in found)))
+    table.rows.append(("downtime, ms per MB", *(f"{1000 * move.downtime / move.size:.0f}" for move in found)))
+    for step in DOWN:
+        table.rows.append((f"{step}, s", *(move.seconds.get(step, 0.0) for move in found)))
+    table.rows.append(
+        ("prepare, s (the instance serves)", *(move.seconds.get("prepare", 0.0) for move in found))
+    )
+    table.rows.append(
+        ("consumer's own memory at its highest, MiB", *(f"{move.memory:.0f}" for move in found))
+    )
+    return table

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
+    from aio_pika.abc import (
+        AbstractChannel,
+        AbstractIncomingMessage,
+        AbstractQueueIterator,
+        AbstractRobustConnection,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,8 @@ LOST: Final = (
     ConnectionError,
     RuntimeError,  # "Connection was not opened", "Writer is None": aiormq just after a loss
 )
+SUSPICIONS: Final = 2
+"""Looks in a row that must tell that a reader was forgotten: a message may just be on its way."""
 BROKER_HEADERS: Final = ("x-",)
 """Prefix of headers that the broker writes; they are not copied into a republish."""
 
@@ -79,10 +86,19 @@ class AmqpDelivery:
 class AmqpBroker:
     """Broker port. One connection; one channel for publishing, one for each consumer."""
 
-    def __init__(self, connection: AbstractRobustConnection, *, confirm_within: float = 15.0) -> None:
-        """Take an open robust connection, and how long (seconds) a confirm may take."""
+    def __init__(
+        self, connection: AbstractRobustConnection, *, confirm_within: float = 15.0, look_every: float = 30.0
+    ) -> None:
+        """Take an open robust connection.
+
+        Args:
+            connection: from `connected`.
+            confirm_within: seconds a confirm may take.
+            look_every: seconds without a delivery after which a reader looks whether it still is one.
+        """
         self._connection = connection
         self._confirm_within = confirm_within
+        self._look_every = look_every
         self._publishing: AbstractChannel | None = None
         self._opening = asyncio.Lock()
 
@@ -127,7 +143,7 @@ class AmqpBroker:
             await channel.set_qos(prefetch_count=1)
             source = await channel.get_queue(queue, ensure=True)
             async with source.iterator() as incoming:
-                async for message in incoming:
+                while (message := await self._next(incoming, channel, queue)) is not None:
                     yield AmqpDelivery(message)
         except aiormq.exceptions.ChannelNotFoundEntity as error:
             raise Refused(f"queue {queue} is not there: apply the topology ({error})") from error
@@ -137,6 +153,36 @@ class AmqpBroker:
             raise Unreachable(f"consumer of {queue} is gone: {error or type(error).__name__}") from error
         finally:
             await _close(channel)
+
+    async def _next(
+        self, incoming: AbstractQueueIterator, channel: AbstractChannel, queue: str
+    ) -> AbstractIncomingMessage | None:
+        """The next message; None when the connection was closed.
+
+        Raises:
+            Unreachable: messages wait while nothing comes, or the queue has no consumer: ours is gone,
+                as a broker may let it go without a word.
+        """
+        taking = asyncio.ensure_future(anext(incoming, None))
+        suspicions = 0
+        try:
+            while not (await asyncio.wait((taking,), timeout=self._look_every))[0]:
+                suspicions = suspicions + 1 if await self._is_forgotten(channel, queue) else 0
+                if suspicions == SUSPICIONS:
+                    raise Unreachable(f"consumer of {queue} is gone without a word")
+            return taking.result()
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+    async def _is_forgotten(self, channel: AbstractChannel, queue: str) -> bool:
+        """Whether the queue looks as if nobody read it; not while the connection is being made anew."""
+        try:
+            async with asyncio.timeout(self._confirm_within):
+                there = await (await channel.get_underlay_channel()).queue_declare(queue, passive=True)
+        except TimeoutError:
+            return False
+        return bool(there.message_count) or not there.consumer_count
 
     async def _channel(self) -> AbstractChannel:
         """The publishing channel, opened again after a loss. Returns are errors (`on_return_raises`)."""

@@ -149,6 +149,8 @@ def _page(chosen: argparse.Namespace) -> int:
 
 
 def _see_to(file: Path, text: str, chosen: argparse.Namespace) -> int:
+    if (chosen.write or chosen.check) and not file.parent.is_dir():
+        raise EventError(f"{file.parent} is not there: this is for a source tree")
     if chosen.write:
         file.write_text(text)
     elif chosen.check:

@@ -1,0 +1,96 @@
+"""Messages as others may send them: what brokers pass on, and aio-pika's codec would stumble over.
+
+Brokers do not look into a message's properties. pamqp refuses bytes that AMQP allows, and aiormq then drops the
+whole connection, at every delivery of that message again: one message with a content type that is not UTF-8 would
+hold up everything that is read over the connection. It also cannot write everything that it can read, so a copy of
+such a message for a queue of retries or dead letters would never leave.
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pamqp import decode, encode
+
+UNREADABLE: Final = "x-unreadable-headers"
+"""The only header of a message whose headers could not be read; true."""
+
+LONGEST_SHORT: Final = 255
+"""Bytes of a property such as message_id or type (AMQP's short string)."""
+MOST_HEADERS: Final = 32 * 1024
+"""Bytes of headers that are copied: with the properties they must fit into one frame, often of 128 KiB."""
+
+_DEEPEST: Final = 8
+_SHOWN: Final = 200
+_LENGTH: Final = struct.Struct(">I")
+
+
+def read_any_message() -> None:
+    """From now on this process reads every message's properties, whatever is in them. Idempotent.
+
+    Bytes that are not UTF-8 become question marks, a time that Python cannot hold none, and headers that cannot
+    be read `UNREADABLE` alone.
+    """
+    decode.METHODS |= {"shortstr": _short_text, "timestamp": _time, "table": _headers}
+
+
+def sendable(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers as they can be sent: a value that cannot becomes text, and what is too large in all is left out.
+
+    Those that come first are kept first.
+    """
+    kept: dict[str, Any] = {}
+    room = MOST_HEADERS
+    for name, value in headers.items():
+        fit = _value(value, _DEEPEST)
+        room_left = room - len(name.encode()) - len(encode.encode_table_value(fit))
+        if room_left >= 0:
+            kept[name], room = fit, room_left
+    return kept
+
+
+def short(text: str) -> str:
+    """The text, cut to what a property holds."""
+    return text.encode(errors="replace")[:LONGEST_SHORT].decode(errors="ignore")
+
+
+def _value(value: Any, depth: int) -> Any:
+    if depth and isinstance(value, dict):
+        return {str(name): _value(one, depth - 1) for name, one in value.items()}
+    if depth and isinstance(value, list):
+        return [_value(one, depth - 1) for one in value]
+    if isinstance(value, bytes):
+        return bytearray(value)
+    if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)[:_SHOWN]
+    try:
+        encode.encode_table_value(value)
+    except (TypeError, ValueError, OverflowError, ArithmeticError, struct.error):
+        return str(value)[:_SHOWN]
+    return value
+
+
+def _short_text(value: bytes) -> tuple[int, str]:
+    try:
+        return decode.short_str(value)
+    except UnicodeDecodeError:
+        length = value[0]
+        text = value[1 : length + 1].decode(errors="replace").replace("\ufffd", "?")
+        return length + 1, text
+
+
+def _time(value: bytes) -> tuple[int, datetime | None]:
+    try:
+        return decode.timestamp(value)
+    except (OverflowError, OSError, ValueError):
+        return 8, None
+
+
+def _headers(value: bytes) -> tuple[int, Any]:
+    try:
+        return decode.field_table(value)
+    except (ValueError, ArithmeticError, OSError, RecursionError):
+        length: int = _LENGTH.unpack_from(value)[0]
+        return _LENGTH.size + length, {UNREADABLE: True}

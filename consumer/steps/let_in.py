@@ -1,6 +1,6 @@
-"""What it means that the tenant's role was let in on the dedicated server: from then on somebody may write.
+"""What it means that the tenant's role is let in on the dedicated server: from then on somebody may write.
 
-Used by the undo of `restore` (which lets the role in) and of `start` (which starts the instance on it).
+`restore` lets it in and `start` makes sure that it is in; the undo of both is here.
 """
 
 from __future__ import annotations
@@ -10,17 +10,48 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.errors import Refused
 from consumer.fingerprint import differences
-from consumer.steps.common import Event, instance_of, migration_of, new_tenant, server_noted, tenant
+from consumer.model import Mark
+from consumer.steps.common import (
+    Event,
+    instance_of,
+    migration_of,
+    new_tenant,
+    scratch_name,
+    server_noted,
+    tenant,
+)
 
 if TYPE_CHECKING:
     from consumer.model import Fingerprint, Instance, Server
     from consumer.ports import Ports
 
 NOTE: Final = "letting_in"
+UNWRITTEN: Final = "nothing_written"
 BOOKKEEPING: Final = frozenset({"ir_cron", "ir_cron_progress", "ir_cron_trigger", "bus_bus", "mail_presence"})
 """Tables that Odoo writes by itself as soon as it runs: when a job ran, who is on line."""
 SIGNALING: Final = ("base_registry_signaling", "base_cache_signaling")
 """Beginnings of the sequences by which Odoo's processes tell each other to reload."""
+
+
+async def run(event: Event, ports: Ports, instance: Instance, target: Server) -> None:
+    """The verified copy takes its final name and the role may log in; done already: the role may log in.
+
+    Raises:
+        Refused: a rollback has looked whether anything was written. Whoever came in now would write unseen.
+    """
+    if await ports.notes.recall(UNWRITTEN):
+        raise Refused(
+            f"a rollback has closed {instance.database} on {target.name} and found nothing written there: "
+            "only back from here; replay the dead letter of step roll_back"
+        )
+    await ports.notes.remember(NOTE, value=True)
+    await ports.databases.promote(
+        target,
+        scratch_name(event, instance.database),
+        instance.database,
+        (await new_tenant(ports, instance)).user,
+        Mark(*migration_of(event), "verified"),
+    )
 
 
 async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
@@ -35,11 +66,11 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     target = await server_noted(ports, "target")
     await ports.runtime.stop(instance)
     await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
-    if not await ports.notes.recall("nothing_written"):
+    if not await ports.notes.recall(UNWRITTEN):
         mark = await ports.databases.mark_of(target, instance.database)
         if mark is not None and mark.migration_id == migration_of(event)[0]:
             await _nothing_written(ports, instance, target)
-        await ports.notes.remember("nothing_written", value=True)
+        await ports.notes.remember(UNWRITTEN, value=True)
     return ()
 
 

@@ -35,19 +35,10 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
     """Restore into the scratch database, compare with the fenced source, rename, let the role in."""
     instance = await instance_of(event, ports)
     target = await server_noted(ports, "target")
-    migration, attempt = migration_of(event)
     if not await _is_promoted(event, ports, instance, target):
         verified = await _restore_verified(event, ports, instance, target)
         await ports.notes.remember("verified", verified.model_dump(mode="json"))
-    role = (await new_tenant(ports, instance)).user
-    await ports.notes.remember(let_in.NOTE, value=True)
-    await ports.databases.promote(
-        target,
-        scratch_name(event, instance.database),
-        instance.database,
-        role,
-        Mark(migration, attempt, "verified"),
-    )
+    await let_in.run(event, ports, instance, target)
     facts = await ports.databases.database_facts(target, instance.database)
     return MigrationRestored(
         instance_id=instance.id,

@@ -21,6 +21,7 @@ async def run(event: Event, ports: Ports) -> MigrationStarted:
     instance = await instance_of(event, ports)
     target = await server_noted(ports, "target")
     await require_fence(ports, instance, await server_noted(ports, "source"))
+    await let_in.run(event, ports, instance, target)  # a rollback that was given up has closed its role
     limits = Limits(**(await ports.notes.recall("limits") or {}))
     await ports.platform.flip(
         instance.id,

@@ -1,0 +1,103 @@
+"""The broker's users as an operator makes them: a file, and `rehome topology users`."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox.broker import BrokerNode
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 120
+
+# Printable ASCII with everything that a shell, a URL or TOML could trip over.
+NASTY = """p%40'"$x;`#=:/?@&\\ !"""
+
+USERS = """
+others = ["guest"]
+
+[[user]]
+name = "billing"
+role = "billing"
+password_env = "BILLING_PASSWORD"
+
+[[user]]
+name = "migrator"
+role = "migrator"
+password_env = "MIGRATOR_PASSWORD"
+
+[[user]]
+name = "operator"
+role = "operator"
+password_file = "operator_password"
+
+[[user]]
+name = "crm"
+role = "subscriber"
+keys = ["migration.completed", "migration.rolled_back"]
+password_env = "CRM_PASSWORD"
+
+[[user]]
+name = "shop"
+role = "subscriber"
+keys = ["migration.completed"]
+password_env = "SHOP_PASSWORD"
+"""
+
+
+class Answer(NamedTuple):
+    """What a run of the command line printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def password(user: str) -> str:
+    return f"{user}{NASTY}{user}"
+
+
+def environment() -> dict[str, str]:
+    """The passwords that `write_users` refers to."""
+    return {f"{user.upper()}_PASSWORD": password(user) for user in ("billing", "migrator", "crm", "shop")}
+
+
+def write_users(directory: Path, text: str = USERS) -> Path:
+    """A file of users, and the files of passwords beside it."""
+    file = directory / "users.toml"
+    file.write_text(text)
+    (directory / "operator_password").write_text(f"{password('operator')}\n")
+    return file
+
+
+async def rehome(*arguments: object, settings: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
+    """The command line as a process of its own, with these settings and passwords and no others of ours."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("REHOME_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "consumer", *(str(argument) for argument in arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**inherited, **environment(), **(settings or {})},
+        cwd=ROOT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(LIMIT):
+            out, err = await process.communicate(stdin.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Answer(process.returncode or 0, out.decode(), err.decode())
+
+
+async def apply_users(node: BrokerNode, file: Path) -> Answer:
+    """Give a node the users of a file."""
+    answer = await rehome(
+        "topology", "users", file, "--apply", "--rabbitmqctl", shlex.join(node.rabbitmqctl_command)
+    )
+    assert answer.code == 0, answer
+    return answer

@@ -22,6 +22,7 @@ _KEPT_LINES = 12
 _LINE_LENGTH = 400
 _READ_BYTES = 64 * 1024
 _OUTPUT_BYTES = 1024 * 1024
+_WATCH_SECONDS = 1.0
 _END_SECONDS = 10.0  # the keeper needs GRACE_SECONDS
 
 
@@ -55,6 +56,7 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
         env={"LC_ALL": "C", "PATH": os.defpath, **env},
         start_new_session=True,
     )
+    watching = asyncio.create_task(_watch(process))
     try:
         async with asyncio.timeout(limit):
             output, said, code = await asyncio.gather(
@@ -63,10 +65,19 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     except TimeoutError:
         raise TimedOut(f"{what}: {program.name} did not end within {limit:g} s") from None
     finally:
+        watching.cancel()
         await _end(process)
     if code != 0:
         raise ChildFailed(f"{what}: {program.name} ended with exit code {code}: {said or 'it said nothing'}")
     return output
+
+
+async def _watch(process: asyncio.subprocess.Process) -> None:
+    """End what a killed keeper leaves behind: it would hold the streams open, and us up."""
+    while process.returncode is None:  # noqa: ASYNC110 - its event waits for the streams to be closed
+        await asyncio.sleep(_WATCH_SECONDS)
+    if process.returncode < 0:
+        _kill_group(process)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -77,9 +88,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _END_SECONDS)
     if process.returncode is None or process.returncode < 0:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
         await process.wait()
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _output(stream: asyncio.StreamReader | None) -> str:

@@ -1,0 +1,156 @@
+"""Client programs run under a keeper: bounded, ended with everything they started, silent about data."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from consumer.adapters import children
+from consumer.errors import ChildFailed, Incompatible, TimedOut
+from sandbox.net import wait_until
+
+SHELL = "/bin/sh"
+
+# A program with a worker: both write their pids, and wait.
+FAMILY = 'echo $$ > "$1/parent"; (echo $(exec sh -c \'echo $PPID\') > "$1/worker"; exec sleep 1000) & wait'
+DEAF_FAMILY = f"trap '' TERM; {FAMILY}; sleep 1000"
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return _status(pid)[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def parent_of(pid: int) -> int:
+    return int(_status(pid)[1])
+
+
+def _status(pid: int) -> list[str]:
+    """State, parent and what else follows the name in /proc/<pid>/stat (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+async def pids(directory: Path) -> list[int]:
+    """The family's pids, once both are there."""
+    files = [directory / "parent", directory / "worker"]
+
+    async def written() -> bool:
+        return all(file.exists() and file.read_text().strip() for file in files)
+
+    await wait_until(written, what="the family to write its pids", limit=20)
+    return [int(file.read_text()) for file in files]
+
+
+async def require_gone(family: list[int]) -> None:
+    async def gone() -> bool:
+        return not any(map(is_alive, family))
+
+    await wait_until(gone, what="the family to be gone", limit=20)
+
+
+async def test_a_programs_output_is_returned() -> None:
+    said = await children.run(
+        [SHELL, "-c", "echo $GREETING"], env={"GREETING": "hello"}, limit=20, what="greeting"
+    )
+    assert said == "hello\n"
+
+
+async def test_a_program_sees_the_environment_it_is_given_and_nothing_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REHOME_SECRET_KEY", "ours")
+    said = await children.run(["/usr/bin/env"], env={"PGPASSWORD": "s"}, limit=20, what="looking")
+    assert {line.partition("=")[0] for line in said.splitlines()} == {"LC_ALL", "PATH", "PGPASSWORD"}
+
+
+async def test_a_failure_tells_the_programs_own_words_and_no_row_of_the_tenants(tmp_path: Path) -> None:
+    program = tmp_path / "pg_restore"
+    program.write_text(
+        "#!/bin/sh\n"
+        'echo \'pg_restore: error: COPY failed for table "t": ERROR:  invalid input: "4111 1111"\' >&2\n'
+        "echo 'DETAIL:  Key (login)=(anna) already exists.' >&2\n"
+        "echo 'CONTEXT:  COPY t, line 1: \"anna secret\"' >&2\n"
+        "echo 'pg_restore: warning: errors ignored' >&2\n"
+        "exit 3\n"
+    )
+    program.chmod(0o755)
+    with pytest.raises(ChildFailed) as raised:
+        await children.run([program], env={}, limit=20, what="restoring acme")
+    told = str(raised.value)
+    assert told.startswith("restoring acme: pg_restore ended with exit code 3: ")
+    assert 'COPY failed for table "t": ERROR:  invalid input: ...' in told
+    assert not any(data in told for data in ("4111", "anna", "secret"))
+
+
+async def test_a_program_that_says_nothing_by_name_is_quoted_as_it_is() -> None:
+    with pytest.raises(ChildFailed, match="exit code 1: error while loading shared libraries"):
+        await children.run(
+            [SHELL, "-c", "echo error while loading shared libraries >&2; exit 1"], env={}, limit=20, what="x"
+        )
+
+
+async def test_much_output_does_not_fill_our_memory() -> None:
+    said = await children.run(
+        [SHELL, "-c", "head -c 8000000 /dev/zero; head -c 8000000 /dev/zero >&2"], env={}, limit=60, what="x"
+    )
+    assert len(said) == 1024 * 1024
+
+
+async def test_a_missing_program_is_named() -> None:
+    with pytest.raises(Incompatible, match=r"/nowhere/pg_dump.*REHOME_PG_BIN"):
+        await children.run([Path("/nowhere/pg_dump")], env={}, limit=20, what="dumping")
+
+
+async def test_a_program_that_takes_too_long_is_ended_with_its_workers(tmp_path: Path) -> None:
+    with pytest.raises(TimedOut, match="waiting: sh did not end within 2 s"):
+        await children.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=2, what="waiting")
+    await require_gone(await pids(tmp_path))
+
+
+@pytest.mark.parametrize("family", [FAMILY, DEAF_FAMILY], ids=["obedient", "deaf"])
+async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, family: str) -> None:
+    running = asyncio.create_task(
+        children.run([SHELL, "-c", family, "sh", tmp_path], env={}, limit=100, what="waiting")
+    )
+    found = await pids(tmp_path)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await require_gone(found)
+
+
+# A process like ours, which somebody kills.
+PARENT = """
+import asyncio, sys
+from consumer.adapters import children
+asyncio.run(children.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], env={}, limit=100, what="x"))
+"""
+
+
+@pytest.mark.parametrize("family", [FAMILY, DEAF_FAMILY], ids=["obedient", "deaf"])
+async def test_when_we_are_killed_no_program_of_ours_goes_on(tmp_path: Path, family: str) -> None:
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, family, str(tmp_path))
+    try:
+        found = await pids(tmp_path)
+    finally:
+        parent.kill()
+        await parent.wait()
+    await require_gone(found)
+
+
+async def test_when_the_keeper_is_killed_its_program_is_ended(tmp_path: Path) -> None:
+    running = asyncio.create_task(
+        children.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=100, what="waiting")
+    )
+    found = await pids(tmp_path)
+    os.kill(parent_of(found[0]), signal.SIGKILL)
+    with pytest.raises(ChildFailed, match="-9"):
+        await running
+    await require_gone(found)

@@ -21,6 +21,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, Conne
 from yarl import URL
 
 from events.errors import EventError, Refused
+from events.foreign import read_any_message
 
 HEARTBEAT: Final = 30
 """Seconds between heartbeats when the URL names none; without them a dead broker goes unnoticed for minutes."""
@@ -76,6 +77,7 @@ class Address:
             Refused: Wrong user or password, or no access to the vhost.
             OSError: No connection within ``timeout`` seconds, for any other reason; TimeoutError is one.
         """
+        read_any_message()
         with refusals(f"log in to {self} as {self.url.user}"), self._closed_at_once():
             return await limited(
                 aio_pika.connect(

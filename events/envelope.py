@@ -26,6 +26,7 @@ from events import wire
 from events.catalog import lookup
 from events.data import EventData, Utc, Word
 from events.errors import EventError, Undecodable
+from events.foreign import short
 
 __all__ = [
     "CONTENT_TYPE",
@@ -242,7 +243,7 @@ def to_message(event: CloudEvent[D]) -> Message:
         type=event.type,
         correlation_id=str(event.migrationid) if event.migrationid else None,
         timestamp=event.time,
-        app_id=event.source.strip("/"),
+        app_id=short(event.source.strip("/")),
     )
 
 

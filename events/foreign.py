@@ -51,9 +51,9 @@ def sendable(headers: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def short(text: str) -> str:
-    """The text, cut to what a property holds."""
-    return text.encode(errors="replace")[:LONGEST_SHORT].decode(errors="ignore")
+def short(text: str | None) -> str | None:
+    """The text, cut to what a property holds; None when there is none."""
+    return text.encode(errors="replace")[:LONGEST_SHORT].decode(errors="ignore") if text else None
 
 
 def _value(value: Any, depth: int) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Final
 
 from aio_pika import DeliveryMode, ExchangeType, Message
@@ -15,6 +14,7 @@ from aio_pika.abc import (
 )
 
 from events.broker import ConnectionLost, limited, refusals
+from events.foreign import sendable
 from events.wire import SHOWN
 
 PREFETCH: Final = 10
@@ -25,7 +25,6 @@ _ATTEMPT: Final = "sub-attempt"
 _ERROR: Final = "sub-error"
 _REASON: Final = "sub-reason"
 _OWN_HEADERS: Final = (_ATTEMPT, _ERROR, _REASON)
-_WRITABLE: Final = (str, int, float, datetime)
 
 
 class Inbox:
@@ -158,18 +157,17 @@ class Subscription:
     async def _move(self, message: AbstractIncomingMessage, key: str, headers: dict[str, Any]) -> None:
         """Publish a copy, and take the original off its queue once the copy is confirmed.
 
-        Left out are ``x-`` headers, which are the broker's, headers of kinds that cannot be written again,
-        ``user_id``, which closes the channel when it is somebody else's, and ``expiration``, by which the copy
-        would vanish.
+        Left out are ``x-`` headers, which are the broker's, ``user_id``, which closes the channel when it is
+        somebody else's, and ``expiration``, by which the copy would vanish.
         """
         kept = {
             name: value
             for name, value in message.headers.items()
-            if not name.startswith("x-") and name not in _OWN_HEADERS and isinstance(value, _WRITABLE)
+            if not name.startswith("x-") and name not in _OWN_HEADERS
         }
         copy = Message(
             message.body,
-            headers={**kept, **headers},
+            headers=sendable({**headers, **kept}),
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             message_id=message.message_id,

@@ -15,6 +15,7 @@ from yarl import URL
 from consumer.errors import Refused, TimedOut, Unreachable
 from consumer.ports_engine import Message
 from consumer.tls import explained
+from events.foreign import read_any_message, sendable, short
 
 if TYPE_CHECKING:
     import ssl
@@ -41,6 +42,8 @@ SUSPICIONS: Final = 2
 """Looks in a row that must tell that a reader was forgotten: a message may just be on its way."""
 BROKER_HEADERS: Final = ("x-",)
 """Prefix of headers that the broker writes; they are not copied into a republish."""
+OUR_HEADERS: Final = "mig-"
+"""Prefix of headers that the engine writes (`consumer.delivery.letters`)."""
 
 
 class AmqpDelivery:
@@ -216,6 +219,7 @@ async def connected(
     Raises:
         Unreachable: no broker there, or it refuses the login; the password is not told.
     """
+    read_any_message()
     address = URL(url).update_query(heartbeat=str(HEARTBEAT))
     port = address.port or (5671 if address.scheme == "amqps" else 5672)
     shown = f"{address.host}:{port}{address.path}"
@@ -256,15 +260,18 @@ async def _close(thing: Any) -> None:
 
 
 def _outgoing(message: Message) -> aio_pika.Message:
+    """The message as it can be sent, whatever somebody put into the one that it is a copy of."""
+    # Ours first: where others' headers leave no room, it is theirs that are left out.
+    ours_first = sorted(message.headers.items(), key=lambda header: not header[0].startswith(OUR_HEADERS))
     return aio_pika.Message(
         message.body,
-        message_id=message.message_id,
-        type=message.type,
-        correlation_id=message.correlation_id,
-        content_type=message.content_type,
-        app_id=message.app_id,
+        message_id=short(message.message_id),
+        type=short(message.type),
+        correlation_id=short(message.correlation_id),
+        content_type=short(message.content_type),
+        app_id=short(message.app_id),
         timestamp=message.timestamp,
-        headers={k: v for k, v in message.headers.items() if not k.startswith(BROKER_HEADERS)},
+        headers=sendable({k: v for k, v in ours_first if not k.startswith(BROKER_HEADERS)}),
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
     )
 

@@ -1,0 +1,150 @@
+"""Messages that other clients may send and ours must survive: no lost connection, and a copy can always be kept."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import secrets
+import struct
+from typing import TYPE_CHECKING, Any, Self
+
+import aio_pika
+import pytest
+from pamqp import encode
+
+from consumer.adapters import broker as adapter
+from consumer.adapters.broker import AmqpBroker
+from consumer.delivery import letters
+from events.foreign import UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from consumer.adapters.broker import AmqpDelivery
+    from sandbox.broker import BrokerNode
+
+LIMIT = 20.0
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+class Raw(str):
+    """A value that goes over the wire as these bytes; no client of good will sends them."""
+
+    __slots__ = ("wire",)
+    wire: bytes
+
+    def __new__(cls, wire: bytes) -> Self:
+        made = super().__new__(cls, "raw")
+        made.wire = wire
+        return made
+
+
+class RawTime(dt.datetime):
+    """A time beyond what Python can hold."""
+
+
+def passing(real: Callable[..., bytes], *, prefix: bool = False) -> Callable[..., bytes]:
+    def written(value: Any, *more: Any) -> bytes:
+        if isinstance(value, Raw):
+            return bytes([len(value.wire)]) + value.wire if prefix else value.wire
+        return struct.pack(">Q", 2**63) if isinstance(value, RawTime) else real(value, *more)
+
+    return written
+
+
+def text(value: bytes) -> Raw:
+    return Raw(b"S" + struct.pack(">I", len(value)) + value)
+
+
+def nested(levels: int) -> Raw:
+    value = b"V"
+    for _ in range(levels):
+        value = b"A" + struct.pack(">I", len(value)) + value
+    return Raw(value)
+
+
+MESSAGES: dict[str, dict[str, Any]] = {
+    "a content type that is not UTF-8": {"content_type": Raw(b"\xff\xfe/json")},
+    "a long id that is not UTF-8": {"message_id": Raw(b"\xff" * 255)},
+    "a time after the year 9999": {"timestamp": RawTime(2026, 1, 1, tzinfo=dt.UTC)},
+    "a header after the year 9999": {"headers": {"at": Raw(b"T" + struct.pack(">Q", 2**63))}},
+    "a header's text that is not UTF-8": {"headers": {"text": text(b"\xff")}},
+    "a number too large for a float": {"headers": {"number": Raw(b"d" + struct.pack(">d", 1e300))}},
+    "a decimal": {"headers": {"number": Raw(b"D" + struct.pack(">BI", 255, 2**32 - 1))}},
+    "headers nested deep": {"headers": {"deep": nested(200)}},
+    "headers nested deeper than can be read": {"headers": {"deep": nested(3000)}},
+    "headers that fill the frame": {"headers": {f"h{number}": "x" * 1000 for number in range(120)}},
+    "our counters at their end": {"headers": {letters.LATERS: 2**63 - 1, letters.ATTEMPT: 2**63 - 1}},
+}
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process send what a codec would refuse to write."""
+    monkeypatch.setitem(encode.METHODS, "shortstr", passing(encode.METHODS["shortstr"], prefix=True))
+    monkeypatch.setitem(encode.METHODS, "timestamp", passing(encode.METHODS["timestamp"]))
+    monkeypatch.setattr(encode, "encode_table_value", passing(encode.encode_table_value))
+    return
+
+
+@pytest.fixture
+async def queue(broker: BrokerNode) -> AsyncIterator[str]:
+    name = f"foreign_{secrets.token_hex(4)}"
+    async with await aio_pika.connect(broker.url()) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+        yield name
+        await channel.queue_delete(name)
+
+
+async def send(broker: BrokerNode, queue: str, **properties: Any) -> None:
+    async with await aio_pika.connect(broker.url()) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(aio_pika.Message(b"{}", **properties), queue)
+
+
+async def next_of(deliveries: Any) -> AmqpDelivery:
+    async with asyncio.timeout(LIMIT):
+        delivery: AmqpDelivery = await anext(deliveries)
+        return delivery
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize("name", MESSAGES)
+async def test_it_is_read_over_a_connection_that_lives_on_and_can_be_sent_on(
+    name: str, broker: BrokerNode, queue: str
+) -> None:
+    await send(broker, queue, **MESSAGES[name])
+    async with adapter.connected(broker.url(), name="test") as connection:
+        lost: list[object] = []
+        connection.close_callbacks.add(lambda *arguments: lost.append(arguments))
+        port = AmqpBroker(connection)
+        deliveries = port.consume(queue)
+        delivery = await next_of(deliveries)
+        copies = (
+            letters.retry_message(delivery, "restore", 3, "é" * 3000),
+            letters.later_message(
+                delivery, "restore", letters.LATERS, letters.count(delivery, letters.LATERS) + 1, "x"
+            ),
+            letters.dead_letter(delivery, "restore", "undecodable", "\U0001f600" * 3000, NOW),
+        )
+        for copy in copies:
+            await port.publish("", queue, copy, mandatory=True)
+        await delivery.ack()
+        for _ in copies:
+            again = await next_of(deliveries)
+            assert again.message.headers[letters.HANDLER] == "restore"
+            await again.ack()
+        assert not lost
+        await deliveries.aclose()
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_headers_that_cannot_be_read_are_told_as_such(broker: BrokerNode, queue: str) -> None:
+    await send(broker, queue, headers={"deep": nested(3000), "good": 1})
+    async with adapter.connected(broker.url(), name="test") as connection:
+        deliveries = AmqpBroker(connection).consume(queue)
+        delivery = await next_of(deliveries)
+        assert delivery.message.headers == {UNREADABLE: True}
+        await delivery.ack()
+        await deliveries.aclose()

@@ -60,7 +60,8 @@ def failing(step: str) -> Callable[[Ports], Ports]:
     def wrap(ports: Ports) -> Ports:
         port = getattr(ports, name)
         replacement = _replacement(step, getattr(port, method))
-        return dataclasses.replace(ports, **{name: Failing(port, method, replacement)})
+        changed: dict[str, Any] = {name: Failing(port, method, replacement)}
+        return dataclasses.replace(ports, **changed)
 
     return wrap
 
@@ -81,7 +82,10 @@ def _replacement(step: str, real: Callable[..., Awaitable[Any]]) -> Callable[...
             f"the instance ended with exit code 255 each time; it was made to ({instance.service})"
         )
 
-    special = {"restore": altered, "start": crashes_with_new_limits}
+    special: dict[str, Callable[..., Awaitable[Any]]] = {
+        "restore": altered,
+        "start": crashes_with_new_limits,
+    }
     return special.get(step, refused)
 
 

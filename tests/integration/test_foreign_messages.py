@@ -18,7 +18,7 @@ from consumer.delivery import letters
 from events.foreign import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from consumer.adapters.broker import AmqpDelivery
     from sandbox.broker import BrokerNode
@@ -31,6 +31,7 @@ class Raw(str):
     """A value that goes over the wire as these bytes; no client of good will sends them."""
 
     __slots__ = ("wire",)
+
     wire: bytes
 
     def __new__(cls, wire: bytes) -> Self:
@@ -79,12 +80,11 @@ MESSAGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process send what a codec would refuse to write."""
     monkeypatch.setitem(encode.METHODS, "shortstr", passing(encode.METHODS["shortstr"], prefix=True))
     monkeypatch.setitem(encode.METHODS, "timestamp", passing(encode.METHODS["timestamp"]))
     monkeypatch.setattr(encode, "encode_table_value", passing(encode.encode_table_value))
-    return
 
 
 @pytest.fixture

@@ -208,6 +208,10 @@ class SwarmStage:
         await self.docker.close()
         await self.doors.close()
         await self.http.aclose()
+        await self.remove_services()
+
+    async def remove_services(self) -> None:
+        """Remove every service that was added, and kill what of it runs."""
         for service in self._made:
             await self.engine.ask("DELETE", f"services/{service}", allowed=(404,))
             wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.id={service}"]})}

@@ -71,7 +71,7 @@ class Diagnosis:
             if len(said) >= times:
                 raise Incompatible(f"service {self._service} cannot run: {said[-1].error}")
         self._given_up = self._given_up + 1 if is_exhausted(self._spec, ours) else 0
-        self._look_for_room(ours)
+        self._look_for_room(ours, stopping=any(not task.over and not task.wanted for task in tasks))
 
     @property
     def crash(self) -> SwarmTask | None:
@@ -90,9 +90,10 @@ class Diagnosis:
             parts.append(f"{len(self._ends)} ended by themselves, the last one: {ending(last)}")
         return "; ".join(parts)
 
-    def _look_for_room(self, tasks: Collection[SwarmTask]) -> None:
+    def _look_for_room(self, tasks: Collection[SwarmTask], *, stopping: bool) -> None:
+        """Room that a task of before still takes will be there once it has stopped."""
         homeless = [task for task in tasks if task.state == "pending" and _NO_ROOM in task.error]
-        if not homeless:
+        if stopping or not homeless:
             self._no_room_since = None
             return
         now = time.monotonic()

@@ -153,6 +153,11 @@ def test_no_room_is_told_when_it_has_lasted() -> None:
         diagnosis(room_limit=0).look([homeless])
 
 
+def test_room_that_a_stopping_task_still_takes_is_waited_for() -> None:
+    homeless = task("t2", "pending", "running", NO_ROOM)
+    diagnosis(room_limit=0).look([task("t1", "running", "shutdown"), homeless])
+
+
 def test_a_service_is_exhausted_when_nothing_is_left_and_nothing_will_come() -> None:
     never = {"TaskTemplate": {**TEMPLATE, "RestartPolicy": {"Condition": "none"}}}
     assert is_exhausted(never, [crashed("t1")])

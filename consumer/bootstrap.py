@@ -52,6 +52,9 @@ ANSWER_SECONDS = 10.0  # of an instance that is asked whether it serves
 STATE_CONNECTIONS = 16
 PLATFORM_CONNECTIONS = 6
 KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+# A frozen consumer's connections stay open. Its transactions must not, or their locks would hold up the
+# others (and the platform) for as long; a confirm of the broker, waited for inside one, takes at most 15 s.
+ABANDONED = {"idle_in_transaction_session_timeout": "30s"}
 
 
 class SystemClock:
@@ -76,7 +79,7 @@ async def pool(dsn: str, what: str, size: int) -> AsyncIterator[Pool]:
             max_size=size,
             timeout=CONNECT_SECONDS,
             command_timeout=60,
-            server_settings={"application_name": "rehome", **KEEPALIVE},
+            server_settings={"application_name": "rehome", **KEEPALIVE, **ABANDONED},
         )
     try:
         yield made

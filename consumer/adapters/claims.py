@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     Connect = Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]]
 
-WAIT = "SELECT set_config('lock_timeout', $1, false)"
+LIMITS = """
+    SELECT set_config(wanted.name, wanted.value, false)
+    FROM (VALUES ('lock_timeout', $1), ('idle_session_timeout', $2)) AS wanted (name, value)
+    WHERE EXISTS (SELECT FROM pg_settings AS known WHERE known.name = wanted.name)
+"""
 LOCK = "SELECT pg_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
 ALIVE = "SELECT 1"
 
@@ -79,6 +83,7 @@ class PostgresClaims:
         patience: float = 2.0,
         watch_every: float = 5.0,
         answer_within: float = 10.0,
+        silent_for: float = 45.0,
     ) -> None:
         """Take a function that opens a new connection.
 
@@ -88,11 +93,14 @@ class PostgresClaims:
                 arrives before that step's claim is released.
             watch_every: seconds between looks at whether a held claim's connection lives.
             answer_within: seconds such a look may take before the claim counts as lost.
+            silent_for: seconds without a look after which the server itself ends the claim: a frozen
+                consumer's connection stays open (from PostgreSQL 14 on).
         """
         self._connect = connect
         self._patience = patience
         self._watch_every = watch_every
         self._answer_within = answer_within
+        self._silent_for = silent_for
 
     @asynccontextmanager
     async def claim(self, instance_id: UUID) -> AsyncIterator[PostgresClaim | None]:
@@ -117,7 +125,8 @@ class PostgresClaims:
         """Take the lock; False when another holds it for longer than our patience."""
         with translated("state database"):
             async with asyncio.timeout(self._patience + self._answer_within):
-                await connection.execute(WAIT, f"{self._patience * 1000:.0f}ms")
+                limits = (f"{seconds * 1000:.0f}ms" for seconds in (self._patience, self._silent_for))
+                await connection.execute(LIMITS, *limits)
                 try:
                     await connection.execute(LOCK, str(instance_id))
                 except asyncpg.LockNotAvailableError:

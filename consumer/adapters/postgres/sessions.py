@@ -117,6 +117,8 @@ class Sessions:
                         "statement_timeout": f"{seconds * 1000:.0f}",
                         "tcp_keepalives_idle": "30",  # a lost consumer's sessions end within minutes
                         "tcp_keepalives_interval": "10",
+                        # A frozen one's connections stay open; its locks must not stand in another's way.
+                        "idle_in_transaction_session_timeout": "30s",
                         # The names in our statements are built-in ones, whatever a tenant has called its own.
                         "search_path": "pg_catalog",
                         "default_transaction_read_only": "off",

@@ -38,17 +38,25 @@ class Interrupted(aiodocker.Docker):
 
     Attributes:
         updates: how many went out.
-        deaf: refuse to tell events, as a proxy may.
+        refused: end of a path that is refused, as by a proxy.
+        asked: every method and path that went out.
     """
 
     first: Callable[[], Awaitable[None]] | None = None
     updates = 0
-    deaf = False
+    refused: str | None = None
 
-    async def _do_query(self, path: Any, *args: Any, **arguments: Any) -> aiohttp.ClientResponse:
-        if self.deaf and path == "events":
-            raise aiodocker.DockerError(403, "no events for you")
-        return await super()._do_query(path, *args, **arguments)
+    def __init__(self, host: str) -> None:
+        super().__init__(url=host, timeout=aiohttp.ClientTimeout(total=30))
+        self.asked: set[str] = set()
+
+    async def _do_query(self, path: Any, method: str, **arguments: Any) -> aiohttp.ClientResponse:
+        if self.refused is not None and str(path).endswith(self.refused):
+            raise aiodocker.DockerError(403, "Forbidden")
+        answer = await super()._do_query(path, method, **arguments)
+        version = f"/{self.api_version}" if arguments.get("versioned_api", True) else ""
+        self.asked.add(f"{method} {version}/{path}")
+        return answer
 
     async def _query_json(self, path: Any, method: str = "GET", **arguments: Any) -> Any:
         if str(path).endswith("/update"):
@@ -72,7 +80,7 @@ class SwarmStage:
         self.engine = engine
         self.network = network
         self.cpus = cpus
-        self.docker = Interrupted(url=engine.host, timeout=aiohttp.ClientTimeout(total=30))
+        self.docker = Interrupted(engine.host)
         self.http = httpx.AsyncClient(timeout=5, trust_env=False)
         self.doors = Doors(engine)
         self.directory = directory

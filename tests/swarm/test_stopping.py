@@ -84,7 +84,7 @@ async def test_a_service_that_somebody_scales_up_in_the_middle_of_a_stop_is_a_co
 async def test_a_stop_goes_by_looking_again_when_events_are_not_to_be_had(stage: SwarmStage) -> None:
     instance = await stage.add()
     await stage.swarm.start(instance, 1, None)
-    stage.docker.deaf = True
+    stage.docker.refused = "events"
     await stage.swarm.stop(instance)
     assert await stage.containers(instance) == []
 

@@ -88,13 +88,17 @@ class Engine:
         """Replace the whole definition of the version that was inspected; False if it is no longer that one.
 
         An answer that was lost on the way makes the retry stale, too: whoever gets False looks again.
+        The service is named, not its id, so that a proxy can tell instances from other services.
 
         Raises:
             NotFound: the service is gone.
         """
         try:
             await self._ask(
-                "POST", f"services/{service.id}/update", {"version": str(service.version)}, orjson.dumps(spec)
+                "POST",
+                f"services/{service.name}/update",
+                {"version": str(service.version)},
+                orjson.dumps(spec),
             )
         except Transient as error:
             if _STALE in str(error):

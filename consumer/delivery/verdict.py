@@ -6,8 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from pydantic import TypeAdapter
+
 from consumer.errors import ClaimLost, Queued, Refused, RehomeError, Transient
 from consumer.ports_engine import AnotherOpen
+from events.data import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +45,8 @@ class Fail:
 
 
 Verdict: TypeAlias = Retry | Later | Fail
+
+_MASKED: Final[TypeAdapter[str]] = TypeAdapter(Message)
 
 
 def verdict(
@@ -82,8 +87,9 @@ def gravest(error: BaseException) -> BaseException:
 
 
 def told(error: BaseException) -> str:
-    """An error in one line that every store takes. Our own as they are; foreign ones with their class."""
+    """An error in one line that every store takes, secrets masked. Foreign ones come with their class."""
     text = " ".join(str(error).replace("\x00", " ").split()).encode(errors="replace").decode()
+    text = _MASKED.validate_python(text)
     if isinstance(error, RehomeError):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

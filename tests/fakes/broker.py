@@ -150,6 +150,32 @@ class FakeBroker:
         headers = {**stored.message.headers, "x-death": [death]}
         self.route(exchange, key, dataclasses.replace(stored.message, headers=headers))
 
+    def get(self, queue: str) -> FakeDelivery | None:
+        """The first message of a queue, or None."""
+        source = self.queues[queue]
+        if not source.ready:
+            return None
+        delivery = FakeDelivery(self, source, source.ready.popleft())
+        source.unacknowledged.append(delivery)
+        return delivery
+
+    def pass_delays(self) -> bool:
+        """Let the time of every delay queue pass; False when nothing waited."""
+        waiting = [
+            (queue, stored)
+            for queue in self.queues.values()
+            if "x-message-ttl" in queue.arguments
+            for stored in queue.ready
+        ]
+        for queue, stored in waiting:
+            self._expire(queue, stored)
+        return bool(waiting)
+
+    def waiting(self) -> dict[str, int]:
+        """Messages per queue that has any, acknowledged ones apart."""
+        counts = {name: len(one.ready) + len(one.unacknowledged) for name, one in self.queues.items()}
+        return {name: count for name, count in counts.items() if count}
+
     def drop_connections(self) -> None:
         """As a restart of the node: every consumer's deliveries go back, and clients connect anew."""
         for client in self._clients:

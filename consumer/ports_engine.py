@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID, uuid5
 
 import orjson
 
 from consumer.errors import Conflict
-from events.envelope import CONTENT_TYPE
+from events.envelope import CONTENT_TYPE, encode
+from events.versions import in_every_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
-    from uuid import UUID
 
     from consumer.ports import Notes
     from events.envelope import CloudEvent
@@ -183,6 +184,18 @@ class OutboxRow:
     exchange: str
     routing_key: str
     message: Message
+
+
+def to_outbox(event: CloudEvent[Any]) -> dict[UUID, bytes]:
+    """What the outbox gets for an event, by key: it in every version that is published, newest first.
+
+    The newest stands under the event's own id, as it does when it is the only one.
+    """
+    newest, *older = in_every_version(event)
+    return {
+        newest.id: encode(newest),
+        **{uuid5(one.id, f"v{one.data.VERSION}"): encode(one) for one in older},
+    }
 
 
 @dataclass(slots=True)

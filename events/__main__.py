@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 
 from events import asyncapi, page, released, schema
-from events.catalog import CATALOG, lookup
+from events.catalog import all_in_use, lookup
 from events.envelope import CONTENT_TYPE, decode
 from events.errors import EventError
 from events.mock import play
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
     schemas = add("schema", _schema, "Print the JSON Schema of a type, or see to the committed schemas.")
     schemas.add_argument("type", nargs="?", help="a type, such as migration.completed")
+    schemas.add_argument("--version", type=int, help="which version of it; default: the newest")
     _choice(schemas).add_argument(
         "--release", action="store_true", help="make the present schemas binding; refuses a break"
     )
@@ -97,7 +98,7 @@ def _list(chosen: argparse.Namespace) -> int:
             "readers": list(entry.readers),
             "summary": entry.summary,
         }
-        for entry in CATALOG.values()
+        for entry in all_in_use()
     ]
     if chosen.json:
         print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
@@ -133,7 +134,7 @@ def _schema(chosen: argparse.Namespace) -> int:
     if chosen.check:
         return _differences([*schema.drift(), *released.tampered(), *released.incompatible()])
     if chosen.type:
-        entry = lookup(chosen.type)
+        entry = lookup(chosen.type, chosen.version)
         print(schema.render(schema.load(entry.type, entry.version)).decode(), end="")
         return 0
     print("error: name a type, or --write, --check or --release", file=sys.stderr)
@@ -179,7 +180,7 @@ def _mock(chosen: argparse.Namespace) -> int:
     if not url:
         print(f"error: set {_URL_VARIABLE}=amqp://user:password@host:port/vhost", file=sys.stderr)
         return 2
-    story = Story(chosen.outcome)
+    story = Story(chosen.outcome, models=tuple(entry.model for entry in all_in_use()))
     if chosen.instance:
         story = replace(story, instance_id=chosen.instance)
     return asyncio.run(_play(url, story, chosen))

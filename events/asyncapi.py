@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from events.catalog import CATALOG, EventType
+from events.catalog import CATALOG, EventType, all_in_use, in_use
 from events.envelope import CONTENT_TYPE
 from events.schema import golden
 
@@ -57,7 +57,7 @@ def generate() -> Document:
                     "description": "A user of the broker, with topic permissions; see x-published-by and x-readers.",
                 }
             },
-            "messages": {entry.type: _message(entry) for entry in entries},
+            "messages": {_message_name(entry): _message(entry) for entry in all_in_use()},
         },
     }
 
@@ -67,7 +67,9 @@ def _channel(entry: EventType) -> Document:
         "address": entry.type,
         "title": entry.type,
         "summary": entry.summary,
-        "messages": {entry.type: {"$ref": f"#/components/messages/{entry.type}"}},
+        "messages": {
+            name: {"$ref": f"#/components/messages/{name}"} for name in map(_message_name, in_use(entry.type))
+        },
         "bindings": {
             "amqp": {
                 "is": "routingKey",
@@ -87,6 +89,10 @@ def _channel(entry: EventType) -> Document:
     }
 
 
+def _message_name(entry: EventType) -> str:
+    return f"{entry.type}.v{entry.version}"
+
+
 def _operation_name(entry: EventType) -> str:
     return f"{_action(entry)}.{entry.type}"
 
@@ -101,7 +107,10 @@ def _operation(entry: EventType) -> Document:
         "action": _action(entry),
         "channel": {"$ref": f"#/channels/{entry.type}"},
         "summary": entry.summary,
-        "messages": [{"$ref": f"#/channels/{entry.type}/messages/{entry.type}"}],
+        "messages": [
+            {"$ref": f"#/channels/{entry.type}/messages/{name}"}
+            for name in map(_message_name, in_use(entry.type))
+        ],
         "bindings": {
             "amqp": {**(sends if _action(entry) == "send" else {"ack": True}), "bindingVersion": _BINDING}
         },

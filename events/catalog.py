@@ -1,14 +1,14 @@
 """Every event of the contract, in one table; schemas, documents, bindings and checks are derived from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from events import migration as m
 from events.billing import PlanUpgraded
 from events.data import EventData
-from events.errors import UnknownType
+from events.errors import EventError, UnknownType, UnknownVersion
 
 Model = type[EventData]
 
@@ -30,6 +30,8 @@ class EventType:
         summary: What it says, in one sentence.
         next: The handler that goes on from it; None when nothing follows.
         correlated: Whether it always belongs to a migration: ``migrationid`` and ``attempt`` are set.
+        older: Makes the data of the version before, for as long as that one is published beside this one;
+            None when it is not, or when there is none.
     """
 
     type: str
@@ -42,13 +44,20 @@ class EventType:
     summary: str
     next: str | None
     correlated: bool
+    older: Callable[[Any], EventData] | None = None
 
 
 def _summary(model: Model) -> str:
     return (model.__doc__ or "").partition("\n")[0]
 
 
-def _ours(model: Model, handler: str | None, *, correlated: bool = True) -> EventType:
+def _ours(
+    model: Model,
+    handler: str | None,
+    *,
+    correlated: bool = True,
+    older: Callable[[Any], EventData] | None = None,
+) -> EventType:
     return EventType(
         type=model.TYPE,
         model=model,
@@ -60,6 +69,7 @@ def _ours(model: Model, handler: str | None, *, correlated: bool = True) -> Even
         summary=_summary(model),
         next=handler,
         correlated=correlated,
+        older=older,
     )
 
 
@@ -92,12 +102,14 @@ _ALL: Final = (
     _ours(m.MigrationRolledBack, None),
 )
 
-CATALOG: Final[Mapping[str, EventType]] = MappingProxyType({entry.type: entry for entry in _ALL})
-"""The current version of every type, in the order of a migration."""
+_current: Final = {entry.type: entry for entry in _ALL}
+_known: Final = {(entry.type, entry.version): entry for entry in _ALL}
 
-_VERSIONS: Final[Mapping[tuple[str, int], EventType]] = MappingProxyType(
-    {(entry.type, entry.version): entry for entry in _ALL}
-)
+CATALOG: Final[Mapping[str, EventType]] = MappingProxyType(_current)
+"""The newest version of every type, in the order of a migration."""
+
+KNOWN: Final[Mapping[tuple[str, int], EventType]] = MappingProxyType(_known)
+"""Every version of every type that this release can read, also those that are no longer published."""
 
 
 def lookup(type: str, version: int | None = None) -> EventType:  # noqa: A002 - the attribute's name in CloudEvents
@@ -105,16 +117,56 @@ def lookup(type: str, version: int | None = None) -> EventType:  # noqa: A002 - 
 
     Args:
         type: Name of the type, such as ``migration.completed``.
-        version: Number of its schema; None for the current one.
+        version: Number of its schema; None for the newest.
 
     Raises:
-        UnknownType: This release knows no such type, or not in this version.
+        UnknownType: This release knows no such type.
+        UnknownVersion: It knows the type, but not in this version.
     """
     if type not in CATALOG:
         raise UnknownType(f"unknown event type {ascii(type)[:_SHOWN]}")
     if version is None:
         return CATALOG[type]
     try:
-        return _VERSIONS[type, version]
+        return KNOWN[type, version]
     except KeyError:
-        raise UnknownType(f"unknown version {version} of event type {type!r}") from None
+        raise UnknownVersion(f"unknown version {version} of event type {type!r}") from None
+
+
+def in_use(type: str) -> tuple[EventType, ...]:  # noqa: A002 - the attribute's name in CloudEvents
+    """The versions of a type that may come, newest first: of ours those that we publish, of others' all.
+
+    Raises:
+        UnknownType: This release knows no such type.
+    """
+    found = [lookup(type)]
+    if found[0].published_by != "rehome":
+        every = (entry for entry in KNOWN.values() if entry.type == type)
+        return tuple(sorted(every, key=lambda entry: -entry.version))
+    while found[-1].older is not None:
+        found.append(KNOWN[type, found[-1].version - 1])
+    return tuple(found)
+
+
+def all_in_use() -> list[EventType]:
+    """Every type in every version that may come, in the order of a migration."""
+    return [entry for kind in CATALOG for entry in in_use(kind)]
+
+
+def meant(wanted: str | Model) -> EventType:
+    """The entry that a reader asks for, by a model or by a name.
+
+    A name alone is version 1 for ever: whoever wrote it wrote it for that version, and a release of this package
+    that knows a newer one must not change what they get.
+
+    Raises:
+        UnknownType: There is no such type.
+        EventError: It is not published in that version.
+    """
+    kind, version = (wanted, 1) if isinstance(wanted, str) else (wanted.TYPE, wanted.VERSION)
+    offered = in_use(kind)
+    for entry in offered:
+        if entry.version == version:
+            return entry
+    models = ", ".join(entry.model.__name__ for entry in offered)
+    raise EventError(f"{kind} v{version} is not published any more: name one of the models {models}")

@@ -2,7 +2,8 @@
 
 EventError
 ├── Undecodable          the bytes are not an event of this contract
-│   └── UnknownType      they are an event, but of a type or version this release does not know
+│   └── UnknownType      they are an event, but of a type this release does not know
+│       └── UnknownVersion   or of a version of it
 └── BrokerError          the broker could not be talked to
     ├── Unreachable      no connection in time
     ├── Refused          the broker said no: login, permission, missing exchange, full queue
@@ -20,7 +21,11 @@ class Undecodable(EventError):
 
 
 class UnknownType(Undecodable):
-    """A well-formed event of a type or version that this release does not know."""
+    """A well-formed event of a type that this release does not know, or not in this version."""
+
+
+class UnknownVersion(UnknownType):
+    """A well-formed event of a type that this release knows, in a version that it does not."""
 
 
 class BrokerError(EventError):

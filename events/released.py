@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from events.catalog import CATALOG, EventType
+from events.catalog import KNOWN, EventType
 from events.compat import Role, breaks
 from events.errors import EventError
 from events.schema import Schema, generate, render
@@ -37,10 +37,9 @@ def released(schemas: Traversable = _SCHEMAS) -> dict[tuple[str, int], Schema]:
 
 def incompatible(schemas: Traversable = _SCHEMAS) -> list[str]:
     """Where the models break what was released; empty when they break nothing."""
-    current = {(entry.type, entry.version): entry for entry in CATALOG.values()}
     found = []
     for (kind, version), schema in sorted(released(schemas).items()):
-        entry = current.get((kind, version))
+        entry = KNOWN.get((kind, version))
         if entry is None:
             found.append(f"{kind} v{version}: withdrawn")
         else:
@@ -70,7 +69,7 @@ def release(root: Path = Path(str(_SCHEMAS))) -> list[str]:
     """
     if (root / "LOCK").exists() and (reasons := [*tampered(root), *incompatible(root)]):
         raise EventError("not released: " + "; ".join(reasons))
-    for entry in CATALOG.values():
+    for entry in KNOWN.values():
         file = root / "released" / entry.type / f"v{entry.version}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(render(generate(entry)))

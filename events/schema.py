@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic.json_schema import GenerateJsonSchema
 
-from events.catalog import CATALOG, EventType
+from events.catalog import KNOWN, EventType
 from events.envelope import CloudEvent, schema_urn
 from events.errors import EventError
 
@@ -151,7 +151,7 @@ def golden(type: str, version: int, kind: Literal["valid", "invalid"]) -> dict[s
 def drift() -> list[str]:
     """Where the committed schemas differ from the models; empty when they agree."""
     found = []
-    for entry in CATALOG.values():
+    for entry in KNOWN.values():
         file = _SCHEMAS / entry.type / f"v{entry.version}.json"
         if not file.is_file():
             found.append(f"{entry.type} v{entry.version}: no schema is committed")
@@ -161,9 +161,9 @@ def drift() -> list[str]:
 
 
 def write() -> list[Path]:
-    """Write the schemas of the current versions beside this file; returns the files that changed."""
+    """Write the schemas of all versions beside this file; returns the files that changed."""
     changed = []
-    for entry in CATALOG.values():
+    for entry in KNOWN.values():
         file = Path(str(_SCHEMAS)) / entry.type / f"v{entry.version}.json"
         body = render(generate(entry))
         if not file.exists() or file.read_bytes() != body:

@@ -23,7 +23,8 @@ from typing import Any, Final, Self
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from events.broker import TROUBLE, Address, close, reason
-from events.catalog import CATALOG
+from events.catalog import CATALOG, meant
+from events.data import EventData
 from events.envelope import CloudEvent, from_message
 from events.errors import EventError, Undecodable, UnknownType, Unreachable
 from events.seen import RecentlySeen, Seen
@@ -55,7 +56,8 @@ class Subscriber:
         handler: What is done about an event.
         team: Whose subscription it is; small letters, digits, ``_`` and ``-``.
         name: Which of the team's subscriptions; the same.
-        types: Types to receive; None for all that subscribers may read.
+        types: What to receive: models, or names of types, which stand for version 1; None for all that
+            subscribers may read. Of several versions of one event the handler gets the first that comes.
         attempts: How often an event is tried before it goes to the dead letters.
         retry_delay: Seconds until an event is tried again. It is a property of a queue: to change it later,
             delete the queue ``....retry`` first.
@@ -76,7 +78,7 @@ class Subscriber:
         *,
         team: str,
         name: str,
-        types: Iterable[str] | None = None,
+        types: Iterable[str | type[EventData]] | None = None,
         attempts: int = 5,
         retry_delay: float = 30.0,
         seen: Seen | None = None,
@@ -85,10 +87,8 @@ class Subscriber:
         ca_file: Path | str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        readable = {entry.type for entry in CATALOG.values() if "subscribers" in entry.readers}
-        self.types = frozenset(readable if types is None else types)
-        if unknown := sorted(self.types - readable):
-            raise EventError(f"not for subscribers: {', '.join(unknown)}; see `python -m events list`")
+        self._wanted = _wanted(types)
+        self.types = frozenset(kind for kind, _ in self._wanted)
         if not _NAME.match(team) or not _NAME.match(name):
             raise EventError(f"team {team!r} and name {name!r} must be small letters, digits, _ and -")
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
@@ -209,7 +209,7 @@ class Subscriber:
             return await self._queues.done(message)
         except Undecodable as error:
             return await self._bury(message, error)
-        if event.type not in self.types or await self._seen.has(event.id):
+        if (event.type, event.data.VERSION) not in self._wanted or await self._seen.has(event.id):
             return await self._queues.done(message)
         try:
             await self._handler(event)
@@ -234,3 +234,17 @@ class Subscriber:
     async def _bury(self, message: AbstractIncomingMessage, error: Exception) -> None:
         _log.error(*("subscriber.dead_letter queue=%s id=%s", self.queue, message.message_id), exc_info=error)
         await self._queues.bury(message, error)
+
+
+def _wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str, int]]:
+    """Types and versions to receive.
+
+    Raises:
+        EventError: One is not for subscribers, or not published in that version.
+    """
+    readable = [entry.type for entry in CATALOG.values() if "subscribers" in entry.readers]
+    named = readable if types is None else list(types)
+    kinds = {one if isinstance(one, str) else one.TYPE for one in named}
+    if unknown := sorted(kinds - set(readable)):
+        raise EventError(f"not for subscribers: {', '.join(unknown)}; see `python -m events list`")
+    return frozenset((entry.type, entry.version) for entry in map(meant, named))

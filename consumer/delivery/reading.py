@@ -35,8 +35,13 @@ def event_for(step: Step, delivery: Delivery) -> CloudEvent[Any]:
 def migration_id_of(event: CloudEvent[Any]) -> UUID | None:
     """The migration that an event belongs to; of a `plan.upgraded`, the one that it opens."""
     if event.type == PlanUpgraded.TYPE:
-        return uuid5(MIGRATIONS, str(event.replayof or event.id))
+        return opened_by(event.replayof or event.id)
     return event.migrationid
+
+
+def opened_by(upgrade_id: UUID) -> UUID:
+    """The migration that a `plan.upgraded` of this id opens."""
+    return uuid5(MIGRATIONS, str(upgrade_id))
 
 
 def replay_of(event: CloudEvent[Any]) -> UUID | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consumer import saga
 from consumer.delivery.guard import guarded
+from consumer.delivery.newer import newer
 from consumer.delivery.post import Post
 from consumer.delivery.reading import event_for, migration_id_of, replay_of
 from consumer.delivery.relay import nothing
@@ -23,8 +24,9 @@ from consumer.errors import RehomeError
 from consumer.model import NothingToDo
 from events.billing import PlanUpgraded
 from events.envelope import CloudEvent, encode, event_id, new_event
-from events.errors import Undecodable
+from events.errors import Undecodable, UnknownVersion
 from events.migration import MigrationFailed
+from events.versions import in_every_version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -93,6 +95,9 @@ class Engine:
         """
         try:
             event = event_for(step, delivery)
+        except UnknownVersion as error:
+            await newer(step, delivery, self._journal, self._post, str(error))
+            return
         except Undecodable as error:
             await self._bury(step, delivery, "undecodable", str(error))
             return
@@ -290,5 +295,6 @@ class Engine:
             causationid=event.id,
             traceparent=event.traceparent,
         )
-        encode(tells)
+        for version in in_every_version(tells):
+            encode(version)
         return tells

@@ -9,6 +9,7 @@ from events.catalog import lookup
 from events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
 from events.errors import EventError
 from events.schema import Schema, load
+from events.wire import version_of
 
 
 def assert_valid_event(event: CloudEvent[Any] | Mapping[str, Any] | bytes) -> CloudEvent[Any]:
@@ -43,7 +44,7 @@ def unknown_fields(event: Mapping[str, Any]) -> list[str]:
 
     Attributes beside the data are not looked at: CloudEvents lets anybody add some.
     """
-    entry = lookup(event["type"])
+    entry = lookup(event["type"], version_of(event.get("dataschema"), event["type"]))
     schema = load(entry.type, entry.version)
     return list(_unknown(event.get("data"), schema["properties"]["data"], schema, "data"))
 

@@ -147,7 +147,15 @@ def _deviations(message: AbstractIncomingMessage, event: CloudEvent[Any]) -> Ite
     if not (message.content_type or "").startswith(("application/cloudevents+json", "application/json")):
         yield f"content type {message.content_type} is not application/cloudevents+json"
     body = orjson.loads(message.body)
-    structured = body if "specversion" in body else {"type": event.type, "data": body}
+    structured = (
+        body
+        if "specversion" in body
+        else {
+            "type": event.type,
+            "dataschema": event.dataschema,
+            "data": body,
+        }
+    )
     yield from (f"the contract does not know {path}" for path in unknown_fields(structured))
     text = message.body.decode()
     if masked(text) != text:

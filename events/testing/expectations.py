@@ -11,7 +11,7 @@ A file of expectations is JSON: ``subscriber``, ``purpose`` and ``needs``, a lis
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from events.catalog import lookup
+from events.catalog import in_use, lookup
 from events.errors import UnknownType
 from events.schema import Schema, load
 
@@ -33,6 +33,8 @@ def _unmet(need: Mapping[str, Any]) -> Iterator[str]:
         return
     if "subscribers" not in entry.readers:
         yield f"{entry.type} is not for subscribers"
+    if entry not in in_use(entry.type):
+        yield f"{entry.type} v{entry.version} is not published any more"
     schema = load(entry.type, entry.version)
     for path, field in need["fields"].items():
         yield from (f"{entry.type} v{entry.version}: {path} {told}" for told in _wrong(path, field, schema))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from events.data import EventData
 from events.envelope import CloudEvent
 from events.testing.checks import assert_valid_event
 from events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story
@@ -40,6 +41,14 @@ def migration_disorder(request: pytest.FixtureRequest) -> Disorder:
 
 
 @pytest.fixture
-def any_migration(migration_outcome: Outcome, migration_disorder: Disorder) -> Sequence[CloudEvent[Any]]:
+def migration_models() -> tuple[type[EventData], ...]:
+    """Models of the versions that `any_migration` is told in; none for the first. Override it with yours."""
+    return ()
+
+
+@pytest.fixture
+def any_migration(
+    migration_outcome: Outcome, migration_disorder: Disorder, migration_models: tuple[type[EventData], ...]
+) -> Sequence[CloudEvent[Any]]:
     """The events of a migration, as a subscriber may get them."""
-    return Story(migration_outcome).disturbed(migration_disorder)
+    return Story(migration_outcome, models=migration_models).disturbed(migration_disorder)

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from events.catalog import CATALOG
+from events.catalog import CATALOG, meant
+from events.data import EventData
 from events.envelope import CONTENT_TYPE, CloudEvent, decode, event_id
 from events.schema import golden
 
@@ -53,6 +54,8 @@ class Story:
         migration_id: The migration.
         attempt: Number of the attempt.
         start: When billing told it.
+        models: Versions that it is told in, where these are others than the first: one or several models of a
+            type; several tell one event, with one id, newest first.
     """
 
     outcome: Outcome = "completed"
@@ -60,11 +63,12 @@ class Story:
     migration_id: UUID = field(default_factory=uuid4)
     attempt: int = 1
     start: datetime = field(default_factory=lambda: datetime.now(UTC))
+    models: tuple[type[EventData], ...] = ()
 
     @cached_property
     def upgrade(self) -> CloudEvent[Any]:
         """The event of billing that it begins with; subscribers do not get it."""
-        return _read(self._body("plan.upgraded", "full", None))
+        return _read(self._bodies("plan.upgraded", "full", None)[0])
 
     @cached_property
     def events(self) -> tuple[CloudEvent[Any], ...]:
@@ -84,8 +88,9 @@ class Story:
         """The same as bodies of messages, for a subscriber that reads them without our library."""
         example = {"first release": "minimal", "unknown fields": "later-fields"}.get(disorder, "full")
         bodies = [
-            self._body(kind, example, cause)
+            body
             for cause, kind in pairwise(("plan.upgraded", *_TYPES[self.outcome]))
+            for body in self._bodies(kind, example, cause)
         ]
         match disorder:
             case "every event twice":
@@ -97,9 +102,15 @@ class Story:
             case _:
                 return bodies
 
-    def _body(self, kind: str, example: str, cause: str | None) -> bytes:
+    def _bodies(self, kind: str, example: str, cause: str | None) -> list[bytes]:
+        """An event in the story's versions."""
+        chosen = {meant(model) for model in self.models if kind == model.TYPE} or {meant(kind)}
+        versions = sorted((entry.version for entry in chosen), reverse=True)
+        return [self._body(kind, version, example, cause) for version in versions]
+
+    def _body(self, kind: str, version: int, example: str, cause: str | None) -> bytes:
         """A golden example, moved to this story's instance, migration and time."""
-        shown = golden(kind, CATALOG[kind].version, "valid")[example]
+        shown = golden(kind, version, "valid")[example]
         shift = self.start - _FIRST_OF_THE_EXAMPLES
         moved = _moved(shown, str(shown["subject"]), str(self.instance_id), shift)
         moved["id"] = str(event_id(self.migration_id, self.attempt, kind))

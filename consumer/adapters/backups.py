@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from consumer.adapters import backup_files as files
 from consumer.errors import Conflict, Incompatible, Refused
 from consumer.model import Backup
 
@@ -41,7 +40,7 @@ DUMP: Final = "dump"
 
 _FORMAT = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
-_CHUNK = 1024 * 1024
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class BackupPlace:
         sizes = {
             path.relative_to(run).as_posix(): path.stat().st_size for path in run.rglob("*") if path.is_file()
         }
-        _write(run / SOURCE, {**source, "files": sizes})
+        files.write(run / SOURCE, {**source, "files": sizes})
         still_wanted()
         shutil.rmtree(self.partial(backup_id), ignore_errors=True)
         run.rename(self.partial(backup_id))
@@ -106,12 +105,9 @@ class BackupPlace:
         if found is not None:
             return found
         place = self.partial(backup_id)
-        try:
-            source = json.loads((place / SOURCE).read_text())
-        except FileNotFoundError:
-            raise Conflict(f"there is no whole dump of backup {backup_id} to seal: dump again") from None
-        _require_whole(place, source["files"])
-        files = sorted(path for path in place.rglob("*") if path.is_file() and path.name != MANIFEST)
+        source = self._source(backup_id)
+        files.require_whole(place, source["files"])
+        dumped = sorted(path for path in place.rglob("*") if path.is_file() and path.name != MANIFEST)
         manifest: dict[str, Any] = {
             "format": _FORMAT,
             "id": backup_id,
@@ -119,14 +115,14 @@ class BackupPlace:
             "ended_at": source["ended_at"],
             "versions": dict(versions),
             "rows": dict(sorted(rows.items())),
-            "files": self._digests(place, files, still_wanted, flush=True),
+            "files": self._digests(place, dumped, still_wanted, flush=True),
         }
-        _write(place / MANIFEST, manifest)
+        files.write(place / MANIFEST, manifest)
         for directory in (*(path for path in place.rglob("*") if path.is_dir()), place):
-            _flush(directory)
+            files.flush_names(directory)
         still_wanted()
         place.rename(self.sealed(backup_id))
-        _flush(self.root)
+        files.flush_names(self.root)
         return self._described(backup_id, manifest)
 
     def check(self, backup_id: str, still_wanted: StillWanted) -> Backup | None:
@@ -142,11 +138,11 @@ class BackupPlace:
             manifest = json.loads((place / MANIFEST).read_bytes())
             expected: dict[str, dict[str, Any]] = manifest["files"]
             described = self._described(backup_id, manifest)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *files.MALFORMED) as error:
             raise Refused(f"backup {backup_id}: {MANIFEST} cannot be read: {type(error).__name__}") from None
         missing = [name for name in expected if not (place / name).is_file()]
         if missing:
-            raise Refused(f"backup {backup_id}: file {missing[0]} is missing")
+            raise Refused(f"backup {backup_id}: file {ascii(missing[0])[:_SHOWN]} is missing")
         found = self._digests(place, [place / name for name in expected], still_wanted, flush=False)
         for name, digest in expected.items():
             if found[name] != digest:
@@ -168,39 +164,44 @@ class BackupPlace:
     def _under_way(self, backup_id: str) -> list[Path]:
         return list(self.root.glob(f".{_checked(backup_id)}.*.work"))
 
+    def _source(self, backup_id: str) -> dict[str, Any]:
+        """What the dump says of itself. Raises Conflict when there is none, or only a part of one."""
+        try:
+            source: dict[str, Any] = json.loads((self.partial(backup_id) / SOURCE).read_bytes())
+            files.require_sound({name: {"bytes": size} for name, size in source["files"].items()})
+            for instant in ("started_at", "ended_at"):
+                files.moment(source[instant])
+        except FileNotFoundError:
+            raise Conflict(f"there is no whole dump of backup {backup_id} to seal: dump again") from None
+        except files.MALFORMED as error:
+            kind = type(error).__name__
+            raise Conflict(f"backup {backup_id}: {SOURCE} cannot be read ({kind}): dump again") from None
+        return source
+
     def _described(self, backup_id: str, manifest: Mapping[str, Any]) -> Backup:
+        """What a manifest says; raises one of files.MALFORMED when it is none."""
         place = self.sealed(backup_id)
+        files.require_sound(manifest["files"])
         return Backup(
             id=backup_id,
             place=place,
             bytes=sum(file["bytes"] for file in manifest["files"].values()),
             files=len(manifest["files"]),
             manifest_sha256=hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest(),
-            started_at=datetime.fromisoformat(manifest["started_at"]),
-            ended_at=datetime.fromisoformat(manifest["ended_at"]),
+            started_at=files.moment(manifest["started_at"]),
+            ended_at=files.moment(manifest["ended_at"]),
         )
 
     def _digests(
-        self, place: Path, files: list[Path], still_wanted: StillWanted, *, flush: bool
+        self, place: Path, paths: list[Path], still_wanted: StillWanted, *, flush: bool
     ) -> dict[str, dict[str, Any]]:
         """Size and SHA-256 of each file, by its name below `place`."""
         with ThreadPoolExecutor(self.threads, thread_name_prefix="backup") as threads:
-            digests = threads.map(lambda path: _digest(path, still_wanted, flush=flush), files)
+            digests = threads.map(lambda path: files.digest(path, still_wanted, flush=flush), paths)
             return {
                 path.relative_to(place).as_posix(): digest
-                for path, digest in zip(files, digests, strict=True)
+                for path, digest in zip(paths, digests, strict=True)
             }
-
-
-def size(directory: Path) -> int:
-    """Bytes of all files below a directory, one that is being written included."""
-    total = 0
-    for path in directory.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def _checked(backup_id: str) -> str:
@@ -212,39 +213,3 @@ def _checked(backup_id: str) -> str:
     if not _ID.fullmatch(backup_id):
         raise Refused(f"{backup_id!r} is no backup id: letters, digits, - and _ only, at most 80")
     return backup_id
-
-
-def _require_whole(place: Path, sizes: Mapping[str, int]) -> None:
-    """Raise Conflict unless every file is as the dump left it: an older, lost run may have tidied up late."""
-    for name, expected in sizes.items():
-        path = place / name
-        if not path.is_file() or path.stat().st_size != expected:
-            raise Conflict(f"{path} is not as pg_dump left it: dump again")
-
-
-def _digest(path: Path, still_wanted: StillWanted, *, flush: bool) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    total = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            still_wanted()
-            digest.update(chunk)
-            total += len(chunk)
-        if flush:
-            os.fsync(file.fileno())
-    return {"bytes": total, "sha256": digest.hexdigest()}
-
-
-def _write(path: Path, value: Any) -> None:
-    with path.open("w") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

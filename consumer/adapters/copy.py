@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from consumer.adapters import backups, children, programs
+from consumer.adapters import backup_files, children, programs
 from consumer.adapters.backups import DUMP, BackupPlace
 from consumer.adapters.bounded_thread import in_thread
 from consumer.adapters.postgres.sessions import Sessions
@@ -91,7 +91,7 @@ class PgCopier:
                 ]
 
             async def written() -> int:
-                return await in_thread(lambda _: backups.size(work / DUMP), what, _STORAGE_SECONDS)
+                return await in_thread(lambda _: backup_files.size(work / DUMP), what, _STORAGE_SECONDS)
 
             async with _reporting(notes, written, total=source["data_bytes"]):
                 await self._pg_dump(server, database, work / DUMP, source["version"] // 10000, what)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SQL: Final = load("databases")
 _KEY: Final = "rehome"
+_UNLIMITED: Final = -1
+_MOST_CONNECTIONS: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,10 @@ def parse(comment: str | None) -> Label | None:
             return None
         state = cast("Literal['scratch', 'verified']", found["state"])
         mark = Mark(UUID(found["migration"]), int(found["attempt"]), state)
-        return Label(mark, int(found["connection_limit"]), bool(found["restored"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        label = Label(mark, int(found["connection_limit"]), bool(found["restored"]))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return label if _UNLIMITED <= label.connection_limit <= _MOST_CONNECTIONS else None
 
 
 async def label_of(connection: Connection, database: str, where: str) -> Label | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sandbox.swarm.engine import IMAGE
+from sandbox.swarm.api import IMAGE
 from sandbox.swarm.root import PYTHON
 
 if TYPE_CHECKING:

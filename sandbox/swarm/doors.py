@@ -8,7 +8,6 @@ namespace and hands the bytes through. That stands where a proxy or a published 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import json
 import os
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.net import LOOPBACK, free_port, give_back_port
+from sandbox.swarm.hatch import Through
 
 if TYPE_CHECKING:
     from sandbox.swarm.engine import PrivateEngine
 
 _CLONE_NEWNET = 0x40000000  # source: linux/sched.h
-_CHUNK = 1 << 16
 _SERVICE_NAME = "com.docker.swarm.service.name"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,7 +40,7 @@ class Doors:
     def __init__(self, engine: PrivateEngine) -> None:
         self._engine = engine
         self._doors: dict[tuple[str, int], _Door] = {}
-        self._visits: set[asyncio.Task[None]] = set()
+        self._through: list[Through] = []
 
     def resolve(self, host: str, port: int) -> tuple[str, int]:
         """An address on our loopback that leads to this service or container."""
@@ -62,45 +61,26 @@ class Doors:
         for door in self._doors.values():
             (await door.server).close()
             give_back_port(door.port)
-        for visit in self._visits:
-            visit.cancel()
-        await asyncio.gather(*self._visits, return_exceptions=True)
+        for through in self._through:
+            await through.close()
 
     def _open(self, host: str, port: int) -> _Door:
         ours = free_port()
         listening = socket.create_server((LOOPBACK, ours))
 
-        async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            if task is not None:
-                self._visits.add(task)
-                task.add_done_callback(self._visits.discard)
-            # Cancelled by `close` alone; a visit that ended so would be reported as an error by asyncio.
-            with contextlib.suppress(OSError, LookupError, RuntimeError, asyncio.CancelledError):
-                await self._hand_through(host, port, reader, writer)
-            writer.close()
+        through = Through(lambda: self._connect(host, port))
+        self._through.append(through)
+        return _Door(ours, asyncio.ensure_future(asyncio.start_server(through.visit, sock=listening)))
 
-        return _Door(ours, asyncio.ensure_future(asyncio.start_server(visit, sock=listening)))
-
-    async def _hand_through(
-        self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address, namespace = await self._container(host)
         inside = _socket_in(namespace)
         try:
             await asyncio.get_running_loop().sock_connect(inside, (address, port))
-            there, back = await asyncio.open_connection(sock=inside)
+            return await asyncio.open_connection(sock=inside)
         except BaseException:
             inside.close()
             raise
-        try:
-            async with asyncio.TaskGroup() as ways:
-                ways.create_task(_pour(reader, back))
-                ways.create_task(_pour(there, writer))
-        except* OSError:
-            pass  # one side hung up
-        finally:
-            back.close()
 
     async def _container(self, host: str) -> tuple[str, Path]:
         """Address and network namespace of a running container, by the service's name or by its address.
@@ -128,14 +108,6 @@ def _addresses(container: dict[str, Any]) -> list[str]:
         for name, network in sorted(networks.items())
         if network.get("IPAddress") and name != "ingress"
     ]
-
-
-async def _pour(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    while piece := await source.read(_CHUNK):
-        target.write(piece)
-        await target.drain()
-    with contextlib.suppress(OSError):
-        target.write_eof()
 
 
 def _socket_in(namespace: Path) -> socket.socket:

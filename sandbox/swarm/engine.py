@@ -15,24 +15,17 @@ import secrets
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from sandbox.children import Child, children_of
 from sandbox.net import wait_until
+from sandbox.swarm.api import IMAGE, NETWORK, EngineApi
 from sandbox.swarm.root import LIBRARIES, PROJECT, write_root
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-NETWORK = "saasodoo-network"
-IMAGE = "rehome-sandbox:latest"
-API = "v1.41"
 
 START_LIMIT_SECONDS = 60.0
 STOP_LIMIT_SECONDS = 30.0
-REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
 
 _PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "tini", "unshare", "nsenter", "ip")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -54,25 +47,19 @@ class EngineMissingError(Exception):
     """This machine cannot run an engine of our own; the text says what is missing and what to do."""
 
 
-class PrivateEngine:
+class PrivateEngine(EngineApi):
     """A daemon in its own namespaces, with a swarm, the platform's network and our image.
 
     Attributes:
         directory: the engine's data, its socket and its log.
         host: as DOCKER_HOST is written.
-        http: the engine's API, for what the sandbox needs of it.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "docker.sock")
         self.directory = directory
-        self.socket = directory / "docker.sock"
         self.host = f"unix://{self.socket}"
         self.log = directory / "dockerd.log"
-        self.http = httpx.AsyncClient(
-            base_url=f"http://docker/{API}",
-            transport=httpx.AsyncHTTPTransport(uds=str(self.socket)),
-            timeout=REQUEST_LIMIT_SECONDS,
-        )
         self._cgroup = f"{_CGROUP_PREFIX}-{os.getpid()}-{secrets.token_hex(4)}"
         self._namespaces: Child | None = None
         self._daemon: Child | None = None
@@ -154,27 +141,6 @@ class PrivateEngine:
         if self._namespaces is None:
             raise RuntimeError("the engine was not created")
         return children_of(self._namespaces.pid)[0]
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        params: Mapping[str, str] | None = None,
-        allowed: tuple[int, ...] = (),
-    ) -> Any:
-        """A request to the engine's API; its JSON, or None for an empty answer or an `allowed` error.
-
-        Raises:
-            RuntimeError: the engine refuses; holds its words.
-        """
-        answer = await self.http.request(method, f"/{path}", json=body, params=params)
-        if answer.status_code in allowed:
-            return None
-        if answer.is_error:
-            raise RuntimeError(f"{method} /{path}: {answer.status_code} {answer.text.strip()}")
-        return answer.json() if answer.content else None
 
     async def _import_image(self) -> None:
         archive = self.directory / "root.tar"

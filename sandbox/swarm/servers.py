@@ -1,4 +1,4 @@
-"""PostgreSQL servers as services of a private engine, seen from outside through doors."""
+"""PostgreSQL servers as services."""
 
 from __future__ import annotations
 
@@ -14,34 +14,39 @@ from sandbox.swarm import definitions
 from sandbox.swarm.postgres_server import PASSWORD_FILE, PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from sandbox.swarm.doors import Doors
-    from sandbox.swarm.engine import PrivateEngine
+    from sandbox.swarm.api import EngineApi
 
 START_LIMIT_SECONDS = 90.0
 NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
 
 
 async def start_server(
-    engine: PrivateEngine, doors: Doors, name: str, network: str, directory: Path, *, password: str
+    engine: EngineApi,
+    name: str,
+    directory: Path,
+    *,
+    password: str,
+    reach: Callable[[str, int], tuple[str, int]] = lambda host, port: (host, port),
 ) -> Cluster:
     """Start a PostgreSQL server as service `name` and wait until it takes connections.
 
     Args:
         engine: where it shall run.
-        doors: lead to it.
         name: of the service, and of the server in the overlay network.
-        network: id of the overlay network.
         directory: for its data; made here.
         password: the superuser's.
+        reach: the address of a service for whoever calls this; inside the overlay network that is its name.
 
     Returns:
-        The server as it is reached from outside: its host and port are a door's, and it is not ours to start.
+        The server as the caller reaches it; to be started and stopped as a service.
     """
     await asyncio.to_thread(_lay_out, directory, password)
-    await engine.ask("POST", "services/create", definitions.postgres(name, network, directory=directory))
-    host, port = doors.resolve(name, PORT)
+    made = definitions.postgres(name, await engine.network(), directory=directory)
+    await engine.ask("POST", "services/create", made)
+    host, port = reach(name, PORT)
     server = Cluster(directory, port, password, host=host)
 
     async def answers() -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.swarm.doors import Doors
-from sandbox.swarm.engine import NETWORK, PrivateEngine
+from sandbox.swarm.engine import PrivateEngine
 from sandbox.swarm.servers import start_server
 from sandbox.tenants import nasty_password
 from tests.swarm.shop import DEDICATED, POOL, Shop, fill
@@ -43,13 +43,12 @@ async def stage(engine: PrivateEngine, tmp_path: Path) -> AsyncIterator[SwarmSta
 async def servers(engine: PrivateEngine, scratch: Path) -> AsyncIterator[dict[str, Cluster]]:
     """A pool and a dedicated server as services, each with the shop's database."""
     doors = Doors(engine)
-    network = (await engine.ask("GET", f"networks/{NETWORK}"))["Id"]
     servers = {}
     try:
         for name in (POOL, DEDICATED):
             password = nasty_password()
             servers[name] = await start_server(
-                engine, doors, name, network, scratch / name, password=password
+                engine, name, scratch / name, password=password, reach=doors.resolve
             )
             await fill(servers[name], name)
         yield servers

@@ -16,9 +16,9 @@ import httpx
 
 from consumer.adapters.swarm import SwarmRuntime
 from sandbox.net import wait_until
+from sandbox.swarm.api import NETWORK
 from sandbox.swarm.definitions import SECOND, bind, definition
 from sandbox.swarm.doors import Doors
-from sandbox.swarm.engine import NETWORK, PrivateEngine
 from sandbox.swarm.root import PYTHON
 from tests.contract.runtime_stages import BEHAVIOURS, WallClock, new_instance
 from tests.support import tiny_instance
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from consumer.model import Instance
+    from sandbox.swarm.engine import PrivateEngine
 
 LIMIT = 60
 PORT = 8069
@@ -91,9 +92,8 @@ class SwarmStage:
 
     @classmethod
     async def open(cls, engine: PrivateEngine, directory: Path) -> Self:
-        network = await engine.ask("GET", f"networks/{NETWORK}")
         told = await engine.ask("GET", "info")
-        return cls(engine, directory, network["Id"], told["NCPU"])
+        return cls(engine, directory, await engine.network(), told["NCPU"])
 
     @property
     def runtime(self) -> NeutralRuntime:

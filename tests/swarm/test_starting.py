@@ -11,7 +11,7 @@ import pytest
 
 from consumer.errors import Conflict, CrashLoop, Incompatible, NotFound
 from sandbox.net import wait_until
-from sandbox.swarm.engine import IMAGE
+from sandbox.swarm.api import IMAGE
 from tests.contract.runtime_stages import new_instance
 from tests.swarm.stage import LIMIT
 

@@ -9,7 +9,7 @@ import pytest
 
 from consumer.errors import Conflict, TimedOut
 from sandbox.net import wait_until
-from sandbox.swarm.engine import IMAGE
+from sandbox.swarm.api import IMAGE
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:

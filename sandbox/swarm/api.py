@@ -1,0 +1,59 @@
+"""The engine's API over its socket, for what the sandbox itself makes: services, networks, images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NETWORK = "saasodoo-network"
+IMAGE = "rehome-sandbox:latest"
+API = "v1.41"
+
+REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
+
+
+class EngineApi:
+    """Requests to an engine.
+
+    Attributes:
+        socket: where it listens.
+        http: for requests that `ask` has no words for.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.http = httpx.AsyncClient(
+            base_url=f"http://docker/{API}",
+            transport=httpx.AsyncHTTPTransport(uds=str(socket)),
+            timeout=REQUEST_LIMIT_SECONDS,
+        )
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        allowed: tuple[int, ...] = (),
+    ) -> Any:
+        """A request to the engine's API; its JSON, or None for an empty answer or an `allowed` error.
+
+        Raises:
+            RuntimeError: the engine refuses; holds its words.
+        """
+        answer = await self.http.request(method, f"/{path}", json=body, params=params)
+        if answer.status_code in allowed:
+            return None
+        if answer.is_error:
+            raise RuntimeError(f"{method} /{path}: {answer.status_code} {answer.text.strip()}")
+        return answer.json() if answer.content else None
+
+    async def network(self) -> str:
+        """Id of the platform's overlay network."""
+        return str((await self.ask("GET", f"networks/{NETWORK}"))["Id"])

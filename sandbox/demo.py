@@ -24,13 +24,19 @@ from sandbox.observation import conf_diff, database_dsn, observe
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from sandbox.story import Check, Story, event_line
 from sandbox.subscriber import Subscriber
+from sandbox.swarm.engine import EngineMissingError
+from sandbox.swarm.platform import SwarmPlatform, swarm_platform
 from sandbox.tenants import Tenant
 from sandbox.writers import Writers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from events.envelope import CloudEvent
+
+    AnyPlatform = LocalPlatform | SwarmPlatform
 
 PLAN: Final = "premium-monthly"
 LIMIT_SECONDS: Final = 180.0
@@ -49,6 +55,11 @@ PROGRESS: Final = """
     SELECT step, progress_done, progress_total FROM rehome.steps
     WHERE state = 'running' AND progress_total > 0
 """
+
+_PARTS: Final = {
+    "process": "RabbitMQ, PostgreSQL, database-service, two Odoo-like instances",
+    "swarm": "RabbitMQ, a Docker Swarm, and as its services PostgreSQL, database-service, two Odoo-like instances",
+}
 
 
 class Demo:
@@ -69,8 +80,8 @@ class Demo:
         try:
             async with AsyncExitStack() as stack:
                 began = time.monotonic()
-                self._say("starting RabbitMQ, PostgreSQL, database-service, two Odoo-like instances ...")
-                local = await stack.enter_async_context(local_platform(directory, (moving, staying)))
+                self._say(f"starting {_PARTS[self.args.runtime]} ...")
+                local = await stack.enter_async_context(self._platform(directory, (moving, staying)))
                 site, other = await self._sites(local, moving, staying)
                 self._say(f"the platform is up after {time.monotonic() - began:.1f} s; starting the consumer")
                 await stack.enter_async_context(self._consumer(local))
@@ -82,19 +93,26 @@ class Demo:
             remove_scratch_directory(directory)
         return 0 if self.story.ok else 1
 
-    async def _sites(self, local: LocalPlatform, *tenants: Tenant) -> list[Site]:
+    def _platform(
+        self, directory: Path, tenants: Sequence[Tenant]
+    ) -> AbstractAsyncContextManager[AnyPlatform]:
+        if self.args.runtime == "swarm":
+            return swarm_platform(directory, tenants)
+        return local_platform(directory, tenants)
+
+    async def _sites(self, local: AnyPlatform, *tenants: Tenant) -> list[Site]:
         sites = [await local.add_site(tenant) for tenant in tenants]
         await asyncio.gather(*(local.wait_until_serving(site) for site in sites))
         return sites
 
     @asynccontextmanager
-    async def _consumer(self, local: LocalPlatform) -> AsyncIterator[None]:
+    async def _consumer(self, local: AnyPlatform) -> AsyncIterator[None]:
         """The consumer as users run it, or one in which a step fails."""
         module = ("sandbox.faults", self.args.fail) if self.args.fail else ("consumer", "run")
         async with local.consumer(module=module):
             yield
 
-    async def _show(self, local: LocalPlatform, site: Site, other: Site) -> None:
+    async def _show(self, local: AnyPlatform, site: Site, other: Site) -> None:
         """Write to both instances, upgrade one, watch, and check."""
         watching = Subscriber(local.broker.url(), tell=self._tell)
         mine, theirs = Writers(site.url), Writers(other.url, prefix="other")
@@ -122,7 +140,7 @@ class Demo:
 
     async def _check(
         self,
-        local: LocalPlatform,
+        local: AnyPlatform,
         site: Site,
         other: Site,
         watching: Subscriber,
@@ -200,7 +218,7 @@ class Demo:
         else:
             self.story.show(self.console)
 
-    async def _keep(self, local: LocalPlatform, site: Site, other: Site) -> None:
+    async def _keep(self, local: AnyPlatform, site: Site, other: Site) -> None:
         """Leave everything up until told to stop, and say how to reach it."""
         env_file = local.directory / "env"
         env_file.touch(mode=0o600)
@@ -226,7 +244,7 @@ class Demo:
         await stop.wait()
 
     @asynccontextmanager
-    async def _progress(self, local: LocalPlatform) -> AsyncIterator[None]:
+    async def _progress(self, local: AnyPlatform) -> AsyncIterator[None]:
         """A bar for long steps, on a terminal only."""
         if not self.console.is_terminal or self.args.json:
             yield
@@ -283,6 +301,12 @@ def _parser() -> argparse.ArgumentParser:
         "Odoo-like instances with real Odoo 19 databases), write to both instances all the time, upgrade one, "
         "and check from outside that nothing was lost. Everything is removed at the end.",
     )
+    parser.add_argument(
+        "--runtime",
+        choices=_PARTS,
+        default="process",
+        help="what runs the parts: processes, or a private Docker Swarm (root, and scripts/setup-swarm)",
+    )
     parser.add_argument("--keep", action="store_true", help="leave it up afterwards, and say how to reach it")
     parser.add_argument(
         "--fail", choices=FAILING, metavar="STEP", help=f"let a step fail: {', '.join(FAILING)}"
@@ -298,7 +322,7 @@ def main() -> int:
         return asyncio.run(Demo(args).run())
     except KeyboardInterrupt:
         return 130
-    except (TimeoutError, OSError, RuntimeError) as error:
+    except (TimeoutError, OSError, RuntimeError, EngineMissingError) as error:
         print(f"rehome demo: {error}", file=sys.stderr)
         return 1
 

@@ -108,6 +108,10 @@ class LocalPlatform:
         """Where backups go."""
         return self.directory / "backups"
 
+    def resolve(self, host: str, port: int) -> tuple[str, int]:
+        """Where a server of the records is: here they are where the records say."""
+        return host, port
+
     def settings(self, **more: str) -> dict[str, str]:
         """The consumer's settings as environment variables, `more` on top (without the prefix REHOME_)."""
         given = {
@@ -140,7 +144,7 @@ class LocalPlatform:
             self.data_root / f"odoo_data_{tenant.database}_{instance.hex[:8]}",
             service,
         )
-        self._lay_out(site)
+        lay_out(site, self.pool.host, self.pool.port)
         await self.platform.add_instance(
             tenant.database,
             id=instance,
@@ -194,24 +198,6 @@ class LocalPlatform:
             await child.stop(limit=STOP_SECONDS)
             give_back_port(port)
 
-    def _lay_out(self, site: Site) -> None:
-        """The directory on the shared storage: odoo.conf and a filestore."""
-        site.conf.parent.mkdir(parents=True)
-        site.conf.touch(mode=0o640)
-        site.conf.write_text(
-            ODOO_CONF.format(
-                host=self.pool.host,
-                port=self.pool.port,
-                database=site.tenant.database,
-                user=site.tenant.role,
-                password=site.tenant.password,
-            ),
-            encoding="utf-8",
-        )
-        filestore = site.directory / "data" / "filestore" / site.tenant.database / "ab"
-        filestore.mkdir(parents=True)
-        (filestore / "ab12cd34").write_bytes(b"an attachment")
-
     def _service(self, site: Site, port: int) -> dict[str, Any]:
         return {
             "name": site.service,
@@ -232,6 +218,31 @@ class LocalPlatform:
             "limits": {"cpu": 1.0, "memory": "4G"},
             "restart_delay_seconds": 0.5,
         }
+
+
+def lay_out(site: Site, host: str, port: int) -> None:
+    """Make an instance's directory on the shared storage: odoo.conf and a filestore.
+
+    Args:
+        site: whose.
+        host: of the server with its database, as odoo.conf shall name it.
+        port: of that server.
+    """
+    site.conf.parent.mkdir(parents=True)
+    site.conf.touch(mode=0o640)
+    site.conf.write_text(
+        ODOO_CONF.format(
+            host=host,
+            port=port,
+            database=site.tenant.database,
+            user=site.tenant.role,
+            password=site.tenant.password,
+        ),
+        encoding="utf-8",
+    )
+    filestore = site.directory / "data" / "filestore" / site.tenant.database / "ab"
+    filestore.mkdir(parents=True)
+    (filestore / "ab12cd34").write_bytes(b"an attachment")
 
 
 @asynccontextmanager

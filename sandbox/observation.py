@@ -13,6 +13,7 @@ import httpx
 
 if TYPE_CHECKING:
     from sandbox.local import LocalPlatform, Site
+    from sandbox.swarm.platform import SwarmPlatform
 
 RECORD = (
     "db_host", "db_port", "db_name", "db_user", "db_type", "db_server_id", "plan_tier",
@@ -46,7 +47,7 @@ class Observation:
     counts: dict[str, int]
 
 
-async def observe(local: LocalPlatform, site: Site) -> Observation:
+async def observe(local: LocalPlatform | SwarmPlatform, site: Site) -> Observation:
     """Look at an instance now."""
     row = await local.platform.fetch_instance(site.id)
     facts = await _facts(site)
@@ -55,7 +56,7 @@ async def observe(local: LocalPlatform, site: Site) -> Observation:
         counts = await platform.fetch("SELECT name, current_instances FROM db_servers ORDER BY name")
     return Observation(
         on_pool=await _sessions(local.pool.dsn(), site),
-        on_dedicated=await _sessions(_dsn(server), site) if server else 0,
+        on_dedicated=await _sessions(_dsn(local, server), site) if server else 0,
         users=facts.get("users"),
         partners=facts.get("partners"),
         uuid=facts.get("database_uuid"),
@@ -65,14 +66,14 @@ async def observe(local: LocalPlatform, site: Site) -> Observation:
     )
 
 
-async def database_dsn(local: LocalPlatform, site: Site) -> str:
+async def database_dsn(local: LocalPlatform | SwarmPlatform, site: Site) -> str:
     """Where the instance's data lives by its record, as the administrator of that server."""
     row = await local.platform.fetch_instance(site.id)
     if row["db_server_id"] == local.pool_id:
         return local.pool.dsn(site.tenant.database)
     async with local.platform.cluster.connect(local.platform.instance_database) as platform:
         server = await platform.fetchrow("SELECT * FROM db_servers WHERE id = $1", row["db_server_id"])
-    return _dsn(server, site.tenant.database)
+    return _dsn(local, server, site.tenant.database)
 
 
 def conf_diff(before: bytes, after: bytes) -> list[str]:
@@ -103,6 +104,7 @@ async def _sessions(dsn: str, site: Site) -> int:
         await connection.close(timeout=SECONDS)
 
 
-def _dsn(server: Any, database: str = "postgres") -> str:
+def _dsn(local: LocalPlatform | SwarmPlatform, server: Any, database: str = "postgres") -> str:
+    host, port = local.resolve(server["host"], server["port"])
     login = f"{quote(server['admin_user'], safe='')}:{quote(server['admin_password'], safe='')}"
-    return f"postgresql://{login}@{server['host']}:{server['port']}/{quote(database, safe='')}"
+    return f"postgresql://{login}@{host}:{port}/{quote(database, safe='')}"

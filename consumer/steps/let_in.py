@@ -60,17 +60,16 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     Raises:
         Refused: something was. Going back would lose it, so a person decides.
     """
-    if not await ports.notes.recall(NOTE):
-        return ()
+    if not await ports.notes.recall(NOTE) or await ports.notes.recall(UNWRITTEN):
+        return ()  # nobody was let in, or an earlier run has closed the door for good (see `run`)
     instance = await instance_of(event, ports)
     target = await server_noted(ports, "target")
     await ports.runtime.stop(instance)
     await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
-    if not await ports.notes.recall(UNWRITTEN):
-        mark = await ports.databases.mark_of(target, instance.database)
-        if mark is not None and mark.migration_id == migration_of(event)[0]:
-            await _nothing_written(ports, instance, target)
-        await ports.notes.remember(UNWRITTEN, value=True)
+    mark = await ports.databases.mark_of(target, instance.database)
+    if mark is not None and mark.migration_id == migration_of(event)[0]:
+        await _nothing_written(ports, instance, target)
+    await ports.notes.remember(UNWRITTEN, value=True)
     return ()
 
 

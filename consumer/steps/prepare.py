@@ -38,7 +38,10 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
         return ()
     server = await ports.platform.dedicated_server(event.data.instance_id)
     if server is None:
+        if await ports.notes.recall("giving_back"):
+            return ()  # an earlier run of this rollback did it
         return ("a dedicated server was asked for and is not in `db_servers`: look whether it comes up late",)
+    await ports.notes.remember("giving_back", value=True)
     try:
         given_back = await ports.database_service.give_back(server.id)
     except (Transient, Refused) as error:

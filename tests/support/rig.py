@@ -123,7 +123,7 @@ class Rig:
         step, delivery = found
         try:
             await self.engine.handle(step, delivery)
-        except (RehomeError, CrashError):
+        except* (RehomeError, CrashError):
             pass
         finally:
             delivery.return_to_queue()

@@ -30,7 +30,7 @@ def differences(wanted: dict[str, Any], there: Any) -> list[str]:
         return ["these are not a broker's definitions: they are no JSON object with a list of queues"]
     found: list[str] = []
     for kind in ("exchanges", "queues"):
-        have = {one.get("name"): one for one in _ours(there, kind)}
+        have = {str(one.get("name")): one for one in _ours(there, kind)}
         for one in wanted[kind]:
             what = f"{kind[:-1]} {one['name']}"
             if one["name"] in have:
@@ -72,7 +72,7 @@ def _bindings(wanted: dict[str, Any], there: dict[str, Any]) -> list[str]:
 def _policies(wanted: dict[str, Any], there: dict[str, Any]) -> list[str]:
     """Of several policies that match a queue, the broker applies the one with the highest priority."""
     policies = [one for one in _ours(there, "policies") if one.get("apply-to") != "exchanges"]
-    policies.sort(key=lambda one: int(one.get("priority") or 0), reverse=True)
+    policies.sort(key=_priority, reverse=True)
     lines = []
     for queue in wanted["queues"]:
         policy = next((one for one in policies if _matches(str(one.get("pattern")), queue["name"])), {})
@@ -83,17 +83,26 @@ def _policies(wanted: dict[str, Any], there: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _priority(policy: dict[str, Any]) -> float:
+    """Of a policy; what is no number counts as RabbitMQ's own default."""
+    try:
+        return float(policy.get("priority") or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 def _matches(pattern: str, name: str) -> bool:
     """Whether a pattern is found in a name; one that only Erlang understands counts as found."""
     try:
         return re.search(pattern, name) is not None
-    except re.error:
+    except (re.error, RecursionError, OverflowError):
         return True
 
 
 def _ours(there: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     """What is in our virtual host; an export of that host alone does not name it."""
-    listed = there.get(kind) or []
+    found = there.get(kind)
+    listed = found if isinstance(found, list) else []
     return [one for one in listed if isinstance(one, dict) and one.get("vhost", VHOST) == VHOST]
 
 

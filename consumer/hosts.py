@@ -6,7 +6,8 @@ it `REHOME_HOST_MAP` maps them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from consumer.errors import SettingsError
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     Resolve = Callable[[str, int], tuple[str, int]]
 
 
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<plain>[^\s:\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
+)
+_SHOWN: Final = 100
+
+
 def resolver(host_map: Mapping[str, str]) -> Resolve:
     """A function from (name, port) to (address, port).
 
@@ -23,7 +30,7 @@ def resolver(host_map: Mapping[str, str]) -> Resolve:
         host_map: name -> `address` or `address:port`; `name:port` as a key maps that port alone.
 
     Raises:
-        SettingsError: an entry's port is not a number.
+        SettingsError: an entry is no address, or its port none.
     """
     entries = {name: _address(name, text) for name, text in host_map.items()}
 
@@ -35,9 +42,11 @@ def resolver(host_map: Mapping[str, str]) -> Resolve:
 
 
 def _address(name: str, text: str) -> tuple[str, int | None]:
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        return text, None
-    if not port.isdigit():
-        raise SettingsError(f"REHOME_HOST_MAP: {name}={text}: what follows the colon must be a port")
-    return host, int(port)
+    found = _ADDRESS.fullmatch(text)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or (port is not None and not 0 < port < 65536):  # noqa: PLR2004, the last TCP port
+        raise SettingsError(
+            f"REHOME_HOST_MAP: {name[:_SHOWN]}={text[:_SHOWN]}: write an address or address:port, an IPv6 address "
+            "in brackets, a port from 1 to 65535"
+        )
+    return found["bracketed"] or found["plain"], port

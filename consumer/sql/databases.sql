@@ -107,7 +107,8 @@ SELECT kind, name FROM (
     SELECT 'security label of provider', provider, 'pg_seclabel'::regclass, 0 FROM pg_seclabel
 ) AS found
 WHERE NOT EXISTS (
-    SELECT FROM pg_depend AS d WHERE d.classid = found.class AND d.objid = found.oid AND d.deptype = 'e'
+    SELECT FROM pg_depend AS d
+    WHERE d.classid = found.class AND d.objid = found.oid AND d.deptype IN ('e', 'i')  -- i: a range's constructors
 )
 ORDER BY kind, name LIMIT 20;
 

@@ -366,7 +366,9 @@ SELECT '' AS label,
        ARRAY[CASE WHEN a.defaclrole = d.datdba OR r.rolname = current_setting('rehome.tenant')
                   THEN '<tenant>' ELSE r.rolname END,
              coalesce(n.nspname, ''), a.defaclobjtype::text,
-             CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee) END]::text[] AS name,
+             CASE WHEN g.grantee = 0 THEN 'PUBLIC'
+                  WHEN g.grantee = d.datdba OR pg_get_userbyid(g.grantee) = current_setting('rehome.tenant')
+                  THEN '<tenant>' ELSE pg_get_userbyid(g.grantee) END]::text[] AS name,
        string_agg(g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, ', '
                   ORDER BY g.privilege_type) AS value
 FROM pg_default_acl AS a

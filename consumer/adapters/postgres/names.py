@@ -21,6 +21,9 @@ def literal(text: str) -> str:
 def spelt(parts: Sequence[str]) -> str:
     """A name in parts as one text, for people and as a key: no other name has the same.
 
-    PostgreSQL's own quoting depends on each version's reserved words; this one does not.
+    PostgreSQL's own quoting depends on each version's reserved words; this one does not. A single part is
+    taken as it is.
     """
+    if len(parts) == 1:
+        return parts[0]
     return ".".join(quoted(part) if not part or "." in part or '"' in part else part for part in parts)

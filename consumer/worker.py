@@ -144,6 +144,8 @@ class Worker:
 
 async def _next(deliveries: AsyncIterator[Delivery], stopped: asyncio.Task[Any]) -> Delivery | None:
     """The next delivery; None when there will be none, or the worker stops first."""
+    if stopped.done():
+        return None
     taking = asyncio.ensure_future(anext(deliveries, None))
     try:
         await asyncio.wait((taking, stopped), return_when=asyncio.FIRST_COMPLETED)

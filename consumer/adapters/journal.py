@@ -14,10 +14,18 @@ from consumer.adapters.notes import PostgresNotes
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.postgres_session import session
 from consumer.errors import ClaimLost, Conflict, Refused, RehomeError
-from consumer.ports_engine import ENDED, AnotherOpen, Message, MigrationRow, OutboxRow, Sending, StepRow
+from consumer.ports_engine import (
+    ENDED,
+    AnotherOpen,
+    Message,
+    MigrationRow,
+    OutboxRow,
+    Sending,
+    StepRow,
+    to_outbox,
+)
 from consumer.sql import load
 from events.catalog import lookup
-from events.envelope import encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -234,7 +242,8 @@ class PostgresJournal:
         if event is None:
             return
         exchange = lookup(event.type, event.data.VERSION).exchange
-        await db.execute(SQL["put"], migration_id, event.id, exchange, event.type, encode(event))
+        for key, body in to_outbox(event).items():
+            await db.execute(SQL["put"], migration_id, key, exchange, event.type, body)
         await db.execute(SQL["notify"], str(migration_id))
 
     @asynccontextmanager

@@ -11,9 +11,17 @@ import orjson
 
 from consumer.errors import ClaimLost, Refused
 from consumer.model import Secret
-from consumer.ports_engine import ENDED, AnotherOpen, Message, MigrationRow, OutboxRow, Sending, StepRow
+from consumer.ports_engine import (
+    ENDED,
+    AnotherOpen,
+    Message,
+    MigrationRow,
+    OutboxRow,
+    Sending,
+    StepRow,
+    to_outbox,
+)
 from events.catalog import lookup
-from events.envelope import encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -218,16 +226,16 @@ class FakeJournal:
     def _put(self, migration_id: UUID, event: CloudEvent[Any] | None) -> None:
         if event is None:
             return
-        body = encode(event)
         exchange = lookup(event.type, event.data.VERSION).exchange
-        for one in self.outbox:
-            if one.event_id == event.id:
-                one.row = dataclasses.replace(one.row, message=Message.of_event(body))
-                one.sent = None
-                return
-        self._seq += 1
-        row = OutboxRow(self._seq, migration_id, exchange, event.type, Message.of_event(body))
-        self.outbox.append(Outgoing(row, event.id))
+        there = {one.event_id: one for one in self.outbox}
+        for key, body in to_outbox(event).items():
+            if key in there:
+                there[key].row = dataclasses.replace(there[key].row, message=Message.of_event(body))
+                there[key].sent = None
+                continue
+            self._seq += 1
+            row = OutboxRow(self._seq, migration_id, exchange, event.type, Message.of_event(body))
+            self.outbox.append(Outgoing(row, key))
 
 
 class FakeNotes:

@@ -1,0 +1,155 @@
+"""Settings from the environment, and what a wrong one is told as."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.errors import SettingsError
+from consumer.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEEDED = {
+    "REHOME_AMQP_URL": "amqp://u:p@broker/migration",
+    "REHOME_PLATFORM_DSN": "postgresql://u:s3cret@platform/instance",
+    "REHOME_DATABASE_SERVICE_URL": "http://database-service",
+    "REHOME_DATA_ROOT": "/mnt/cephfs/odoo_instances",
+    "REHOME_BACKUP_ROOT": "/mnt/cephfs/backups",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Only what is needed, and no `.env`."""
+    import os  # noqa: PLC0415 - one use
+
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("REHOME_") or name == "DOCKER_HOST"]:
+        monkeypatch.delenv(name)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_what_is_needed_is_enough() -> None:
+    settings = read_settings()
+    assert settings.state == NEEDED["REHOME_PLATFORM_DSN"]
+    assert settings.runtime == "swarm"
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_setting_is_told_in_one_line_with_what_it_is(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    environment.delenv(name)
+    with pytest.raises(SettingsError, match=rf"^{name} is missing: \w") as told:
+        read_settings()
+    assert "\n" not in str(told.value)
+
+
+def test_a_command_asks_only_for_what_it_needs(environment: pytest.MonkeyPatch) -> None:
+    for name in set(NEEDED) - {"REHOME_AMQP_URL"}:
+        environment.delenv(name)
+    assert read_settings(needed={"amqp_url"}).amqp_url.get_secret_value() == NEEDED["REHOME_AMQP_URL"]
+    environment.delenv("REHOME_AMQP_URL")
+    with pytest.raises(SettingsError, match=r"^REHOME_AMQP_URL is missing"):
+        read_settings(needed={"amqp_url"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REHOME_RUNTIME", "kubernetes"),
+        ("REHOME_JOBS", "0"),
+        ("REHOME_JOBS", "many"),
+        ("REHOME_WORKERS", "33"),
+        ("REHOME_PROVISION_TIMEOUT", "-1"),
+        ("REHOME_RETENTION_DAYS", "0"),
+        ("REHOME_LONGEST_RETRY", "2h"),
+        ("REHOME_LOG_LEVEL", "loud"),
+        ("REHOME_HTTP_PORT", "70000"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_its_name(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        read_settings()
+
+
+def test_a_wrong_setting_is_told_though_the_command_does_not_need_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REHOME_JOBS", "many")
+    with pytest.raises(SettingsError, match=r"^REHOME_JOBS: "):
+        read_settings(needed={"amqp_url"})
+
+
+def test_a_secret_is_told_by_no_error_and_no_repr(environment: pytest.MonkeyPatch) -> None:
+    assert "s3cret" not in repr(read_settings())
+    environment.setenv("REHOME_JOBS", "many")
+    with pytest.raises(SettingsError) as told:
+        read_settings()
+    assert "s3cret" not in str(told.value)
+
+
+def test_the_process_runtime_needs_its_address(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REHOME_RUNTIME", "process")
+    with pytest.raises(SettingsError, match="REHOME_PROCESS_MANAGER_URL"):
+        read_settings()
+    environment.setenv("REHOME_PROCESS_MANAGER_URL", "http://127.0.0.1:1")
+    assert read_settings().runtime == "process"
+
+
+def test_docker_s_own_variable_is_read(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("DOCKER_HOST", "unix:///run/docker.sock")
+    assert read_settings().docker_host == "unix:///run/docker.sock"
+
+
+def test_the_state_may_live_in_a_database_of_its_own(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REHOME_STATE_DSN", "postgresql://u:p@state/rehome")
+    assert read_settings().state == "postgresql://u:p@state/rehome"
+
+
+def test_the_key_comes_from_a_variable_or_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not read_settings().has_key
+    with pytest.raises(SettingsError, match="REHOME_SECRET_KEY is missing"):
+        read_settings().key()
+    file = tmp_path / "key"
+    environment.setenv("REHOME_SECRET_KEY_FILE", str(file))
+    with pytest.raises(SettingsError, match="REHOME_SECRET_KEY_FILE"):
+        read_settings().key()
+    file.write_text("sixteen characters and more\n")
+    assert read_settings().key() == "sixteen characters and more"
+    environment.setenv("REHOME_SECRET_KEY", "another key of sixteen")
+    assert read_settings().key() == "another key of sixteen"
+
+
+def test_names_that_do_not_resolve_are_mapped(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REHOME_HOST_MAP", "pool-1=127.0.0.1:5433, pool-2=10.0.0.2 ,")
+    assert read_settings().host_map == {"pool-1": "127.0.0.1:5433", "pool-2": "10.0.0.2"}
+    environment.setenv("REHOME_HOST_MAP", "pool-1")
+    with pytest.raises(SettingsError, match="^REHOME_HOST_MAP: write it as name=address"):
+        read_settings()
+
+
+def test_a_file_of_the_developer_s_is_read(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REHOME_JOBS=7\nUNRELATED=x\n")
+    assert read_settings().jobs == 7
+    environment.setenv("REHOME_JOBS", "3")
+    assert read_settings().jobs == 3
+
+
+def test_steps_decide_by_what_was_set(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REHOME_FENCE_TIMEOUT", "5")
+    environment.setenv("REHOME_RETENTION_DAYS", "1.5")
+    environment.setenv("REHOME_ROOM_FACTOR", "2")
+    policy = read_settings().policy()
+    assert policy.fence_limit == timedelta(seconds=5)
+    assert policy.retention == timedelta(hours=36)
+    assert policy.room_factor == 2
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -130,7 +130,7 @@ def test_names_that_do_not_resolve_are_mapped(environment: pytest.MonkeyPatch) -
     environment.setenv("REHOME_HOST_MAP", "pool-1=127.0.0.1:5433, pool-2=10.0.0.2 ,")
     assert read_settings().host_map == {"pool-1": "127.0.0.1:5433", "pool-2": "10.0.0.2"}
     environment.setenv("REHOME_HOST_MAP", "pool-1")
-    with pytest.raises(SettingsError, match="^REHOME_HOST_MAP: write it as name=address"):
+    with pytest.raises(SettingsError, match=r"^REHOME_HOST_MAP: write it as name=address"):
         read_settings()
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
+from consumer.adapters import http_status
 from consumer.errors import Incompatible, TimedOut, Transient, Unreachable
 from consumer.model import Healthy, Service, Task
-from events.parts import Limits
+from events.parts import Cores, Limits, Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 INSTANCE_LABEL = "saasodoo.instance.id"
 HTTP_PORT = "ODOO_HTTP_PORT"
 
+_PORT = re.compile(r"[0-9]{1,5}")
 _SHOWN_LINES = 10
 _SHOWN_TEXT = 300
 
@@ -41,6 +44,29 @@ class ProcessTask(BaseModel):
         return self.state == "running"
 
 
+class _Limits(BaseModel):
+    """What a task is held to."""
+
+    cpu: Cores | None = None
+    memory: Size | None = None
+
+
+class _Definition(BaseModel):
+    """What is read of a definition."""
+
+    name: str
+    replicas: Annotated[int, Field(ge=0, le=1000)]
+    env: dict[str, str]
+    limits: _Limits
+    stop_grace_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _as_it_came(spec: dict[str, Any]) -> dict[str, Any]:
+    """The whole definition, checked as far as it is read."""
+    _Definition.model_validate(spec, strict=True)
+    return spec
+
+
 class ProcessService(BaseModel):
     """A service as the supervisor tells it.
 
@@ -54,7 +80,7 @@ class ProcessService(BaseModel):
     id: str
     version: int
     template_version: int
-    spec: dict[str, Any]
+    spec: Annotated[dict[str, Any], AfterValidator(_as_it_came)]
     tasks: tuple[ProcessTask, ...]
 
     @property
@@ -155,20 +181,16 @@ class Services:
             Incompatible: the environment names no port.
         """
         port = str(service.spec["env"].get(HTTP_PORT, ""))
-        if not port.isdigit():
+        if not _PORT.fullmatch(port):
             raise Incompatible(f"service {service.name} has no port in {HTTP_PORT} of its environment")
         return f"http://{self._http.base_url.host}:{port}"
 
     async def failure(self, service: ProcessService, paths: Iterable[str]) -> str | None:
         """Ask the instance for each path; None when all answer 200, else what the first failing one said."""
         for path in paths:
-            try:
-                # A connection of its own each time: a kept one would go on to a task that is ending.
-                answer = await self._http.get(self.url(service) + path, headers={"Connection": "close"})
-            except httpx.TransportError as error:
-                return f"{path}: {type(error).__name__} {error}".strip()
-            if answer.status_code != httpx.codes.OK:
-                return f"{path}: HTTP {answer.status_code}"
+            said = await http_status.failure(self._http, self.url(service) + path)
+            if said is not None:
+                return f"{path}: {said}"
         return None
 
     async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:

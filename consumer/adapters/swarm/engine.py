@@ -16,6 +16,7 @@ import aiodocker
 import aiohttp
 import orjson
 
+from consumer.adapters.swarm import shape
 from consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
 
@@ -82,7 +83,7 @@ class Engine:
     async def services_labelled(self, label: str, value: str) -> list[SwarmService]:
         """The services that carry this label with this value."""
         told = await self._ask("GET", "services", {"filters": _filters(label=[f"{label}={value}"])})
-        return [SwarmService.read(service) for service in told]
+        return [SwarmService.read(service) for service in shape.checked(shape.LIST, told)]
 
     async def update(self, service: SwarmService, spec: Mapping[str, Any]) -> bool:
         """Replace the whole definition of the version that was inspected; False if it is no longer that one.
@@ -109,7 +110,8 @@ class Engine:
     async def tasks(self, service: SwarmService) -> tuple[SwarmTask, ...]:
         """All tasks of the service that the swarm remembers, on every node, oldest first."""
         told = await self._ask("GET", "tasks", {"filters": _filters(service=[service.id])})
-        return tuple(sorted(map(SwarmTask.read, told), key=lambda task: task.created))
+        tasks = map(SwarmTask.read, shape.checked(shape.LIST, told))
+        return tuple(sorted(tasks, key=lambda task: task.created))
 
     async def containers(self, service: SwarmService) -> tuple[str, ...]:
         """Ids of the service's containers that run on this node, whatever the tasks say."""
@@ -117,7 +119,7 @@ class Engine:
             label=[f"{_SERVICE_LABEL}={service.id}"], status=["running", "paused", "restarting"]
         )
         told = await self._ask("GET", "containers/json", {"filters": wanted})
-        return tuple(str(container["Id"]) for container in told)
+        return tuple(container["Id"] for container in shape.checked(shape.CONTAINERS, told))
 
     async def last_lines(self, task: SwarmTask, count: int) -> tuple[str, ...]:
         """The last lines that a task wrote; none where its log is not kept or its node does not answer."""
@@ -188,7 +190,7 @@ class Engine:
             raise Unreachable(f"{what}: no answer in {REQUEST_SECONDS:.0f} s") from None
         except aiohttp.ClientError as error:
             raise Unreachable(f"{what}: {type(error).__name__} {error}".strip()) from None
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise Transient(f"{what}: an answer that is no JSON ({type(error).__name__})") from None
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from consumer.adapters import http_status
 from consumer.adapters.swarm.spec import http_port
 
 if TYPE_CHECKING:
@@ -57,16 +58,8 @@ class HealthCheck:
         return [self._resolve(address, named[1]) for address in task.addresses]
 
     async def _failure_at(self, base: str) -> str | None:
-        failure = await self._ask(f"{base}{HEALTH}")
-        if failure == f"{HEALTH}: HTTP {httpx.codes.NOT_FOUND.value}":
-            return await self._ask(f"{base}{LOGIN}")
-        return failure
-
-    async def _ask(self, url: str) -> str | None:
-        path = httpx.URL(url).path
-        try:
-            # A connection of its own each time: a kept one would go on to a task that is ending.
-            answer = await self._http.get(url, headers={"Connection": "close"})
-        except httpx.TransportError as error:
-            return f"{path}: {type(error).__name__} {error}".strip()
-        return None if answer.status_code == httpx.codes.OK else f"{path}: HTTP {answer.status_code}"
+        said = await http_status.failure(self._http, f"{base}{HEALTH}")
+        path = HEALTH
+        if said == f"HTTP {httpx.codes.NOT_FOUND.value}":
+            said, path = await http_status.failure(self._http, f"{base}{LOGIN}"), LOGIN
+        return said and f"{path}: {said}"

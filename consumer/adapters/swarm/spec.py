@@ -11,6 +11,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pydantic import ValidationError
+
+from consumer.adapters.swarm.shape import BeforeResize
 from consumer.errors import Incompatible
 from events.parts import Limits
 
@@ -27,6 +30,8 @@ DEFAULT_GRACE_SECONDS = 10.0
 _NANO = 1_000_000_000
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[KMGT]?)I?B?", re.IGNORECASE)
+_LAST_PORT = 65535
+_PORT = re.compile(r"[0-9]{1,5}")
 _PORT_LABEL = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port")
 _RULE_LABEL = re.compile(r"traefik\.http\.routers\.([^.]+)\.rule")
 _HOST_RULE = re.compile(r"\bHost\(\s*[`\"']([^`\"']+)")
@@ -180,7 +185,7 @@ def stop_grace_seconds(spec: Mapping[str, Any]) -> float:
 def http_port(spec: Mapping[str, Any], default: int) -> int:
     """The port that Traefik is told, else `default`."""
     for name, value in (spec.get("Labels") or {}).items():
-        if _PORT_LABEL.fullmatch(name) and value.isdigit():
+        if _PORT_LABEL.fullmatch(name) and _PORT.fullmatch(value) and 0 < int(value) <= _LAST_PORT:
             return int(value)
     return default
 
@@ -223,7 +228,7 @@ def _after_resize(spec: Mapping[str, Any], *restored: str) -> Spec:
     changed = _copied(spec)
     if not is_resizing(spec):
         return changed
-    before = json.loads(changed["Labels"].pop(RESIZING))
+    before = _before_resize(changed["Labels"].pop(RESIZING))
     places = {"UpdateConfig": changed, "Resources": _template(changed)}
     for name in restored:
         if before[name] is None:
@@ -231,6 +236,20 @@ def _after_resize(spec: Mapping[str, Any], *restored: str) -> Spec:
         else:
             places[name][name] = before[name]
     return changed
+
+
+def _before_resize(label: str) -> dict[str, Any]:
+    """What `resizing` kept.
+
+    Raises:
+        Incompatible: somebody else wrote that label.
+    """
+    try:
+        return BeforeResize.model_validate_json(label).model_dump()
+    except ValidationError:
+        raise Incompatible(
+            f"the service's label {RESIZING} is not what a resize keeps there: remove it by hand"
+        ) from None
 
 
 def _copied(spec: Mapping[str, Any]) -> Spec:

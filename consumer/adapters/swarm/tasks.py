@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from consumer.adapters.swarm import shape
 from consumer.model import Task
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class SwarmService:
     spec: Mapping[str, Any]
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Self:
-        """From the engine's JSON."""
+    def read(cls, told: Any) -> Self:
+        """From the engine's JSON. Raises Transient when it is no service."""
+        shape.checked(shape.SERVICE, told)
         return cls(told["ID"], told["Version"]["Index"], told["Spec"])
 
     @property
@@ -61,8 +63,9 @@ class SwarmTask:
     addresses: tuple[str, ...]
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Self:
-        """From the engine's JSON."""
+    def read(cls, told: Any) -> Self:
+        """From the engine's JSON. Raises Transient when it is no task."""
+        shape.checked(shape.TASK, told)
         status = told.get("Status", {})
         container = status.get("ContainerStatus") or {}
         return cls(

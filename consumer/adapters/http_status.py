@@ -1,0 +1,29 @@
+"""The status of an answer over HTTP and nothing else of it: what an instance says is its tenant's business."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import httpx
+
+_SECONDS: Final = 30.0
+_SHOWN: Final = 300
+
+
+async def failure(http: httpx.AsyncClient, url: str) -> str | None:
+    """None when a GET answers 200, else what came instead.
+
+    The body is not read, and the whole of it is bounded by the client's read time-out: an answer without end,
+    or one that trickles, holds nobody up.
+    """
+    limit = http.timeout.read or _SECONDS
+    try:
+        # A connection of its own each time: a kept one would go on to a task that is ending.
+        async with asyncio.timeout(limit), http.stream("GET", url, headers={"Connection": "close"}) as answer:
+            status = answer.status_code
+    except TimeoutError:
+        return f"no answer in {limit:g} s"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"{type(error).__name__} {error}".strip()[:_SHOWN]
+    return None if status == httpx.codes.OK else f"HTTP {status}"

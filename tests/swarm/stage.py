@@ -27,6 +27,7 @@ from tests.swarm.neutral import NeutralRuntime, as_swarm
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from consumer.hosts import Resolve
     from consumer.model import Instance
     from sandbox.swarm.engine import PrivateEngine
 
@@ -103,15 +104,24 @@ class SwarmStage:
         """From now on wait only a moment: for tests of what is told when a wait ends."""
         self.swarm = self._runtime(health_limit=0.5, stop_margin=stop_margin, patience=0.5)
 
+    def from_outside(self) -> SwarmRuntime:
+        """A runtime that reaches services by a map of their names, as one outside of the overlay network."""
+        return self._runtime(resolve=self.doors.resolve)
+
     def _runtime(
-        self, *, health_limit: float = LIMIT, stop_margin: float = 30, patience: float = LIMIT
+        self,
+        *,
+        resolve: Resolve | None = None,
+        health_limit: float = LIMIT,
+        stop_margin: float = 30,
+        patience: float = LIMIT,
     ) -> SwarmRuntime:
         return SwarmRuntime(
             self.docker,
             self.http,
             WallClock(),
             self.directory,
-            resolve=self.doors.resolve_addresses,
+            resolve=resolve or self.doors.resolve_addresses,
             health_limit=timedelta(seconds=health_limit),
             stop_margin=timedelta(seconds=stop_margin),
             room_limit=timedelta(seconds=2),

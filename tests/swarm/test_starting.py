@@ -179,3 +179,10 @@ async def test_an_id_is_no_name(stage: SwarmStage) -> None:
     asked_by_half_an_id = replace(new_instance(), service_name=identity[:8])
     with pytest.raises(NotFound):
         await stage.swarm.find(asked_by_half_an_id)
+
+
+async def test_a_consumer_outside_of_the_network_asks_where_its_map_says(stage: SwarmStage) -> None:
+    instance = await stage.add(replicas=0)
+    healthy = await stage.from_outside().start(instance, 1, None)
+    assert healthy.url == f"http://{instance.service}:8069"
+    assert [task.id for task in (await stage.swarm.find(instance)).running] == [healthy.task]

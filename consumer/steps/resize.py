@@ -18,6 +18,7 @@ async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) ->
     service = await ports.runtime.find(instance)
     held = service.limits.model_copy(update={"storage_limit": instance.limits.storage_limit})
     before = await ports.notes.remember("before_resize", noted_limits(held))
+    tasks = await ports.notes.remember("tasks_before_resize", [task.id for task in service.running])
     warnings = await ports.runtime.resize(instance, limits)
     after = await ports.runtime.find(instance)
     await ports.platform.set_limits(instance.id, limits, plan_tier=event.data.plan_tier)
@@ -28,7 +29,7 @@ async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) ->
         plan_tier=event.data.plan_tier,
         limits=limits,
         before=Limits(**before),
-        restarted={task.id for task in service.running} != {task.id for task in after.running},
+        restarted=set(tasks) != {task.id for task in after.running},
         warnings=warnings,
     )
 

@@ -1,0 +1,199 @@
+"""`prepare` and its undo: every check that needs no downtime, and the dedicated server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.adapters.odoo_conf_files import conf_path
+from consumer.errors import ConfUnusable, Incompatible, NotFound, RehomeError, Transient
+from events.migration import MigrationPrepared
+from tests.fakes.world import FakeDatabase
+from tests.support.steps import StepBench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+async def bench() -> StepBench:
+    made = StepBench()
+    await made.until("prepare")
+    return made
+
+
+def conf(bench: StepBench) -> Path:
+    return conf_path(bench.site.odoo_conf.data_root, bench.site.instance(bench.instance))
+
+
+def edit(bench: StepBench, before: bytes, after: bytes) -> None:
+    assert before in bench.site.odoo_conf.files[conf(bench)]
+    files = bench.site.odoo_conf.files
+    files[conf(bench)] = files[conf(bench)].replace(before, after)
+
+
+async def refused(bench: StepBench, kind: type[RehomeError], match: str) -> None:
+    """The step is refused, and nothing of the tenant's was changed."""
+    servers = len(bench.site.platform.servers)
+    with pytest.raises(kind, match=match):
+        await bench.run("prepare")
+    assert bench.service.running
+    assert bench.source.roles["odoo_acme"].can_login
+    assert servers <= len(bench.site.platform.servers)
+
+
+async def test_a_server_is_made_and_told_and_the_instance_serves_on(bench: StepBench) -> None:
+    answer = await bench.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert answer.provisioned_now
+    assert answer.target.name == f"postgres-dedicated-{bench.instance.hex[:8]}"
+    assert bench.service.running
+    assert bench.site.write(bench.instance, 1)
+
+
+async def test_a_server_that_is_there_is_used(bench: StepBench) -> None:
+    await bench.site.database_service.provision(bench.instance, bench.record["customer_id"], "premium")
+    answer = await bench.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert not answer.provisioned_now
+    assert bench.site.database_service.calls == 1
+
+
+@pytest.mark.parametrize("mood", ["answers too late", "answers garbage"])
+async def test_a_server_that_was_made_without_a_word_is_found_by_the_next_try(
+    bench: StepBench, mood: str
+) -> None:
+    bench.site.database_service.moods = [mood]  # type: ignore[list-item] # one of its words
+    with pytest.raises(Transient):
+        await bench.run("prepare")
+    answer = await bench.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert bench.site.database_service.calls == 1
+
+
+async def test_a_second_run_asks_for_no_second_server(bench: StepBench) -> None:
+    event = bench.event
+    first = await bench.run("prepare")
+    bench.event = event
+    assert await bench.run("prepare") == first
+    assert bench.site.database_service.calls == 1
+
+
+async def test_a_login_of_the_service_s_own_is_kept_as_a_secret(bench: StepBench) -> None:
+    bench.site.database_service.tells_login = True
+    await bench.run("prepare")
+    notes = await bench.notes()
+    assert await notes.recall("new_user") == f"odoo_{bench.instance.hex[:8]}"
+    kept = await notes.recall_secret("new_password")
+    assert kept
+    assert kept.reveal() == f"made-for-{bench.instance.hex[:8]}"
+    assert await notes.recall("new_password") is None
+
+
+async def test_a_server_that_is_not_active_yet_is_waited_for(bench: StepBench) -> None:
+    provision = bench.site.database_service.provision
+
+    async def slow(*arguments: object) -> object:
+        answer = await provision(*arguments)  # type: ignore[arg-type] # as it came
+        bench.site.platform.servers[answer.db_server_id]["status"] = "initializing"
+        return answer
+
+    bench.site.database_service.provision = slow  # type: ignore[method-assign,assignment]
+    await refused(bench, Transient, "not active")
+
+
+async def test_a_superuser_cannot_be_fenced(bench: StepBench) -> None:
+    bench.source.roles["odoo_acme"].superuser = True
+    await refused(bench, Incompatible, "superuser")
+
+
+async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(bench: StepBench) -> None:
+    bench.source.databases["other"] = FakeDatabase("other", "odoo_acme")
+    await refused(bench, Incompatible, "also owns other")
+
+
+async def test_a_database_that_is_not_there_is_told(bench: StepBench) -> None:
+    del bench.source.databases["acme"]
+    await refused(bench, NotFound, "acme")
+
+
+async def test_a_service_that_is_not_there_is_told(bench: StepBench) -> None:
+    services = bench.site.runtime.services
+    kept = services.pop("odoo-acme")
+    with pytest.raises(NotFound, match="odoo-acme"):
+        await bench.run("prepare")
+    services["odoo-acme"] = kept
+
+
+async def test_a_conf_that_names_another_server_than_the_record_is_told(bench: StepBench) -> None:
+    edit(bench, b"db_host = postgres-pool-1", b"db_host = postgres-pool-2")
+    await refused(bench, ConfUnusable, "postgres-pool-2:5432")
+
+
+async def test_a_conf_that_names_another_database_is_told(bench: StepBench) -> None:
+    edit(bench, b"db_name = False", b"db_name = other")
+    await refused(bench, ConfUnusable, "db_name is other")
+
+
+async def test_a_conf_that_cannot_be_replaced_is_told(bench: StepBench) -> None:
+    bench.site.odoo_conf.read_only.add(conf(bench))
+    await refused(bench, ConfUnusable, "read-only")
+
+
+async def test_too_little_room_is_told(bench: StepBench) -> None:
+    bench.site.world.free = 100
+    await refused(bench, Incompatible, "100 bytes free")
+
+
+async def test_an_older_target_is_told(bench: StepBench) -> None:
+    await bench.site.database_service.provision(bench.instance, bench.record["customer_id"], "premium")
+    bench.target.version = 140010
+    await refused(bench, Incompatible, "PostgreSQL 15, .* only 14")
+
+
+@pytest.mark.parametrize("client", [14, 17])
+async def test_client_programs_of_the_wrong_version_are_told(bench: StepBench, client: int) -> None:
+    bench.site.world.client = client
+    await refused(bench, Incompatible, f"PostgreSQL {client}")
+
+
+async def test_an_extension_that_the_target_does_not_offer_is_told(bench: StepBench) -> None:
+    bench.source.databases["acme"].extensions["postgis"] = "3.3"
+    await refused(bench, Incompatible, "postgis")
+
+
+async def test_the_server_is_given_back_by_the_undo(bench: StepBench) -> None:
+    await bench.run("prepare")
+    assert await bench.undo("prepare") == ()
+    assert [row["name"] for row in bench.site.platform.servers.values()] == ["postgres-pool-1"]
+    assert await bench.undo("prepare") == ()
+
+
+async def test_a_server_that_was_there_before_is_left_alone_by_the_undo(bench: StepBench) -> None:
+    await bench.site.database_service.provision(bench.instance, bench.record["customer_id"], "premium")
+    await bench.run("prepare")
+    assert await bench.undo("prepare") == ()
+    assert len(bench.site.platform.servers) == 2
+
+
+async def test_a_server_that_cannot_be_given_back_is_named(bench: StepBench) -> None:
+    await bench.run("prepare")
+    bench.site.database_service.takes_back = False
+    (leftover,) = await bench.undo("prepare")
+    assert f"postgres-dedicated-{bench.instance.hex[:8]}" in leftover
+
+
+async def test_a_server_that_was_asked_for_and_is_not_seen_is_named(bench: StepBench) -> None:
+    bench.site.database_service.moods = ["fails"]
+    with pytest.raises(Transient):
+        await bench.run("prepare")
+    (leftover,) = await bench.undo("prepare")
+    assert "look whether it comes up late" in leftover
+
+
+async def test_where_nothing_was_asked_for_the_undo_does_nothing(bench: StepBench) -> None:
+    bench.site.world.free = 1
+    with pytest.raises(Incompatible):
+        await bench.run("prepare")
+    assert await bench.undo("prepare") == ()

@@ -1,4 +1,4 @@
-"""Who may do what on the broker: each role's least rights, and how a broker's users differ from them.
+"""Who may do what on the broker: each role's least rights.
 
 | role | may |
 |---|---|
@@ -105,70 +105,3 @@ def _families(publisher: str) -> str:
     kinds = {entry.type.partition(".")[0] for entry in CATALOG.values() if entry.published_by == publisher}
     names = sorted(re.escape(kind) for kind in kinds)
     return rf"^{names[0]}\.[a-z_]+$" if len(names) == 1 else rf"^({'|'.join(names)})\.[a-z_]+$"
-
-
-@dataclass(slots=True)
-class Access:
-    """The users that a broker has, and what they may do in our virtual host.
-
-    Attributes:
-        tags: user -> tags.
-        permissions: user -> (configure, write, read).
-        topics: (user, exchange) -> (write, read).
-    """
-
-    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    permissions: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    topics: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing to change: `why` in a sentence, and what rabbitmqctl would be called with."""
-
-    why: str
-    command: Literal[
-        "add_user", "change_password", "set_user_tags", "set_topic_permissions", "set_permissions"
-    ]
-    user: str
-    arguments: tuple[str, ...] = ()
-
-
-def changes(user: User, there: Access, *, password_fits: bool) -> list[Change]:
-    """What must change on a broker for this user, in the order in which it must be done.
-
-    Routing keys are restricted before the exchange is opened. Entries for exchanges that the role does not
-    name are left alone: they only take away.
-    """
-    name, wanted = user.name, user.rights
-    made: list[Change] = []
-    if name not in there.tags:
-        made.append(Change(f"user {name} is missing", "add_user", name))
-    elif not password_fits:
-        made.append(Change(f"user {name} has another password", "change_password", name))
-    if tags := there.tags.get(name, ()):
-        made.append(Change(f"user {name} has tags: {', '.join(tags)}; wanted none", "set_user_tags", name))
-    for exchange, patterns in wanted.topics.items():
-        have = there.topics.get((name, exchange))
-        if have != patterns:
-            what = f"user {name}: routing keys on exchange {exchange} (write, read) are {_shown(have)}"
-            made.append(
-                Change(
-                    f"{what}, wanted {_shown(patterns)}", "set_topic_permissions", name, (exchange, *patterns)
-                )
-            )
-    permissions = there.permissions.get(name)
-    if permissions != wanted.triple:
-        what = f"user {name}: permissions (configure, write, read) are {_shown(permissions)}"
-        made.append(Change(f"{what}, wanted {_shown(wanted.triple)}", "set_permissions", name, wanted.triple))
-    return made
-
-
-def strays(users: Iterable[User], others: Iterable[str], there: Access) -> list[str]:
-    """Users that may do something in our virtual host, and are neither in the file nor known otherwise."""
-    known = {user.name for user in users} | set(others)
-    return sorted(there.permissions.keys() - known)
-
-
-def _shown(patterns: Iterable[str] | None) -> str:
-    return " ".join(patterns) if patterns is not None else "not set"

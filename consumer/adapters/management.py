@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -14,7 +11,6 @@ import orjson
 from yarl import URL
 
 from consumer.errors import Refused, SettingsError, Unreachable
-from consumer.permissions import Access
 from consumer.tls import explained
 from consumer.topology import VHOST
 
@@ -22,14 +18,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
 
-    from consumer.permissions import Change
+    from consumer.access import Change
 
 _SECONDS: Final = 10.0
-_SALT: Final = 4  # bytes before the digest: RabbitMQ's guide "Credentials and Passwords"
-_DIGESTS: Final = {
-    "rabbit_password_hashing_sha256": hashlib.sha256,
-    "rabbit_password_hashing_sha512": hashlib.sha512,
-}
 
 
 class Management:
@@ -41,34 +32,17 @@ class Management:
         self._http = http
 
     async def definitions(self) -> Any:
-        """The definitions of our virtual host.
+        """The definitions of the whole node.
 
         Raises:
             Unreachable: no answer.
             Refused: an answer that is none.
         """
-        return await self._get(f"definitions/{VHOST}")
-
-    async def access(self) -> Access:
-        """The users there are, and their rights in our virtual host. Raises as `definitions` does."""
-        users = await self._get("users")
-        permissions = await self._get(f"vhosts/{VHOST}/permissions")
-        topics = await self._get(f"vhosts/{VHOST}/topic-permissions")
-        return Access(
-            {one["name"]: _tags(one["tags"]) for one in users},
-            {one["user"]: (one["configure"], one["write"], one["read"]) for one in permissions},
-            {(one["user"], one["exchange"]): (one["write"], one["read"]) for one in topics},
-        )
-
-    async def password_fits(self, user: str, password: str) -> bool:
-        """Whether an existing user has this password. Raises as `definitions` does."""
-        there = await self._get(f"users/{quote(user, safe='')}")
-        digest = _DIGESTS.get(str(there.get("hashing_algorithm")))
-        stored = base64.b64decode(str(there.get("password_hash", "")))
-        if digest is None:
-            return False
-        salt = stored[:_SALT]
-        return hmac.compare_digest(salt + digest(salt + password.encode()).digest(), stored)
+        answer = await self._ask("GET", "definitions", None)
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError as error:
+            raise Refused(f"management API at {self._base} did not answer with JSON: {error}") from error
 
     async def make(self, change: Change, password: str) -> None:
         """Make one change. Raises as `definitions` does."""
@@ -82,13 +56,6 @@ class Management:
         else:
             # A user is written whole: without its password it could not log in any more.
             await self._put(f"users/{name}", ("password", "tags"), (password, ""))
-
-    async def _get(self, path: str) -> Any:
-        answer = await self._ask("GET", path, None)
-        try:
-            return orjson.loads(answer.content)
-        except orjson.JSONDecodeError as error:
-            raise Refused(f"management API at {self._base} did not answer with JSON: {error}") from error
 
     async def _put(self, path: str, names: tuple[str, ...], values: tuple[str, ...]) -> None:
         await self._ask("PUT", path, dict(zip(names, values, strict=True)))
@@ -146,9 +113,3 @@ def _check(base: str) -> None:
         )
     if address.scheme not in ("http", "https") or not address.host:
         raise SettingsError("--management-url must look like http://host:15672 (or https://)")
-
-
-def _tags(value: Any) -> tuple[str, ...]:
-    """A list since 3.9, comma-separated text before."""
-    listed = value.split(",") if isinstance(value, str) else value
-    return tuple(str(tag) for tag in listed if tag)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from consumer import bootstrap, topology
+from consumer.adapters.rabbitmqctl import Rabbitmqctl
 from consumer.adapters.topology import declare
 from consumer.commands import topology_users
 from consumer.commands.show import as_json
@@ -33,13 +34,18 @@ def add(commands: Any) -> None:
     check = group.add_parser(
         "check",
         help="compare a running broker with the saga",
-        description="Compare names, arguments and bindings. Reads the broker's definitions from its management API, "
-        "whose login needs tag administrator, or from a file made by `rabbitmqctl export_definitions` "
-        "(- for standard input). Exit code 1 on a difference.",
+        description="Compare names, arguments and bindings. Reads the broker's definitions from its management API "
+        "(the login of REHOME_AMQP_URL needs tag administrator), from rabbitmqctl, or from a file made by "
+        "`rabbitmqctl export_definitions`. Exit code 1 on a difference.",
     )
     source = check.add_mutually_exclusive_group()
     source.add_argument(
         "--management-url", metavar="URL", help="management API (default: the AMQP host, port 15672)"
+    )
+    source.add_argument(
+        "--rabbitmqctl",
+        metavar="COMMAND",
+        help="how rabbitmqctl is called, such as 'docker exec -i rabbitmq rabbitmqctl'",
     )
     source.add_argument(
         "--definitions", metavar="FILE", help="exported definitions instead; - for standard input"
@@ -93,6 +99,8 @@ async def _show(_args: argparse.Namespace) -> int:
 async def _definitions(args: argparse.Namespace) -> Any:
     if args.definitions:
         return _from_file(args.definitions)
+    if args.rabbitmqctl:
+        return await Rabbitmqctl(args.rabbitmqctl).definitions()
     async with bootstrap.management(read_settings(needed={"amqp_url"}), args.management_url) as management:
         return await management.definitions()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer import bootstrap
+from consumer.access import Access, changes, strays
 from consumer.adapters.rabbitmqctl import Rabbitmqctl
 from consumer.commands.show import as_json
-from consumer.permissions import Access, changes, strays
 from consumer.settings import read_settings
 from consumer.topology import VHOST
 from consumer.users_file import password_of, read_users
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Iterator
 
-    from consumer.permissions import Change, User
+    from consumer.access import Change
+    from consumer.permissions import User
 
 DEFAULT = "rabbitmqctl"
 
@@ -28,11 +29,8 @@ DEFAULT = "rabbitmqctl"
 class Broker(Protocol):
     """A way to the broker's users."""
 
-    async def access(self) -> Access:
-        """The users there are, and their rights in our virtual host."""
-
-    async def password_fits(self, user: str, password: str) -> bool:
-        """Whether an existing user has this password."""
+    async def definitions(self) -> Any:
+        """What the node has, users and permissions among it."""
 
     async def make(self, change: Change, password: str) -> None:
         """Make one change."""
@@ -74,12 +72,8 @@ async def _users(args: argparse.Namespace) -> int:
         return 0
     passwords = {user.name: password_of(user) for user in file.users}  # before anything is changed
     async with _broker(args) as broker:
-        there = await broker.access()
-        found = [
-            change
-            for user in file.users
-            for change in changes(user, there, password_fits=await _fits(broker, there, user, passwords))
-        ]
+        there = Access.of(await broker.definitions())
+        found = [change for user in file.users for change in changes(user, passwords[user.name], there)]
         if args.apply:
             for change in found:
                 await broker.make(change, passwords[change.user])
@@ -98,10 +92,6 @@ def _tell(found: list[Change], unknown: list[str], *, applied: bool) -> None:
         print(f"user {name} has access to virtual host {VHOST}, and the file does not name it")
     if not found:
         print("the users of the file have the rights of their roles")
-
-
-async def _fits(broker: Broker, there: Access, user: User, passwords: dict[str, str]) -> bool:
-    return user.name in there.tags and await broker.password_fits(user.name, passwords[user.name])
 
 
 @asynccontextmanager
@@ -135,7 +125,7 @@ def script(users: tuple[User, ...], rabbitmqctl: str, source: str) -> Iterator[s
         )
         yield f"{add} 2>/dev/null || {change}"
         yield f"{rabbitmqctl} set_user_tags {user.name}"
-        for one in changes(user, Access(), password_fits=True):
+        for one in changes(user, "", Access()):
             if one.arguments:
                 arguments = shlex.join([one.command, "--vhost", VHOST, one.user, *one.arguments])
                 yield f"{rabbitmqctl} {arguments}"

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from consumer.permissions import Role, rights
 from sandbox.broker import BrokerNode
+from sandbox.broker_files import BrokerUser
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 120
@@ -101,3 +103,9 @@ async def apply_users(node: BrokerNode, file: Path) -> Answer:
     )
     assert answer.code == 0, answer
     return answer
+
+
+def as_booted(name: str, role: Role, keys: tuple[str, ...] = ()) -> BrokerUser:
+    """The user that a node is booted with, instead of being given it later."""
+    granted = rights(role, name, keys)
+    return BrokerUser(name, password(name), *granted.triple, granted.topics)

@@ -1,0 +1,227 @@
+"""`rehome topology users`: prints, makes and compares the broker's users, on real nodes, without a leak."""
+
+import asyncio
+import json
+import shlex
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aio_pika
+import httpx
+import pytest
+
+from sandbox.broker import BrokerNode
+from sandbox.children import run
+from sandbox.net import LOOPBACK, free_port, give_back_port
+from tests.support.broker_users import NASTY, Answer, environment, password, rehome, write_users
+
+NAMES = ("operator", "crm")
+OWN_OF_CRM = r"^sub_crm\. ^sub_crm\. ^(sub_crm\..*|migration)$"
+FEW = """
+others = ["guest"]
+user = [
+    { name = "operator", role = "operator", password_file = "operator_password" },
+    { name = "crm", role = "subscriber", keys = ["migration.completed"], password_env = "CRM_PASSWORD" },
+]
+"""
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[str]:
+    """Address of the management API of `node`."""
+    port = free_port()
+    yield f"http://{LOOPBACK}:{port}"
+    give_back_port(port)
+
+
+@pytest.fixture(scope="module")
+async def node(scratch: Path, api: str) -> AsyncIterator[BrokerNode]:
+    """An empty node with the management plugin; its guest is an administrator."""
+    made = await BrokerNode.create(scratch / "users_node", name="users")
+    (made.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    with (made.directory / "rabbitmq.conf").open("a") as conf:
+        conf.write(f"management.tcp.ip = {LOOPBACK}\nmanagement.tcp.port = {api.rpartition(':')[2]}\n")
+    await made.start()
+    await made.rabbitmqctl("set_user_tags", "guest", "administrator")
+    yield made
+    await made.destroy()
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    return write_users(tmp_path, FEW)
+
+
+@pytest.fixture(params=["rabbitmqctl", "management"])
+def way(request: pytest.FixtureRequest, node: BrokerNode, api: str) -> Callable[..., list[str]]:
+    """The options that lead to the node, by each of the two ways."""
+    if request.param == "management":
+        return lambda: ["--management-url", api]
+    return lambda: ["--rabbitmqctl", shlex.join(node.rabbitmqctl_command)]
+
+
+@pytest.fixture(autouse=True)
+async def _no_users_yet(node: BrokerNode, api: str) -> None:
+    for name in NAMES:
+        await change(api, "DELETE", f"users/{name}")
+
+
+async def change(api: str, method: str, path: str, **body: str) -> None:
+    """Change something by hand."""
+    async with httpx.AsyncClient(auth=("guest", "guest"), trust_env=False, timeout=30) as http:
+        answer = await http.request(method, f"{api}/api/{path}", json=body or None)
+    assert answer.is_success or answer.status_code == httpx.codes.NOT_FOUND
+
+
+async def topology_users(node: BrokerNode, users: Path, *arguments: str, **passwords: str) -> Answer:
+    settings = {"REHOME_AMQP_URL": node.url(), **passwords}
+    return await rehome("topology", "users", users, *arguments, settings=settings)
+
+
+async def may_log_in(node: BrokerNode, user: str, secret: str) -> bool:
+    try:
+        connection = await aio_pika.connect(node.url(user, password=secret), timeout=10)
+    except aio_pika.exceptions.ProbableAuthenticationError:
+        return False
+    await connection.close()
+    return True
+
+
+async def test_users_are_made_once_and_then_found_right(
+    node: BrokerNode, users: Path, way: Callable[[], list[str]]
+) -> None:
+    before = await topology_users(node, users, "--check", *way())
+    assert (before.code, before.out.splitlines()[0]) == (1, "user operator is missing")
+
+    made = await topology_users(node, users, "--apply", *way())
+    assert (made.code, made.err) == (0, "")
+    assert "changed: user crm is missing" in made.out
+    assert all([await may_log_in(node, name, password(name)) for name in NAMES])
+
+    for what in ("--check", "--apply"):
+        again = await topology_users(node, users, what, *way())
+        assert again == (0, "the users of the file have the rights of their roles\n", "")
+
+
+async def test_what_was_changed_by_hand_is_told_and_put_right(
+    node: BrokerNode, api: str, users: Path, way: Callable[[], list[str]]
+) -> None:
+    await topology_users(node, users, "--apply", "--management-url", api)
+    await change(api, "PUT", "permissions/migration/crm", configure=".*", write=".*", read=".*")
+    await change(api, "DELETE", "topic-permissions/migration/crm")
+    await change(api, "PUT", "users/operator", tags="administrator", password="another")
+
+    told = await topology_users(node, users, "--check", *way())
+    assert told.code == 1
+    assert told.out.splitlines() == [
+        "user operator has another password",
+        "user operator has tags: administrator; wanted none",
+        "user crm: routing keys on exchange migration (write, read) are not set, wanted ^$ ^migration\\.completed$",
+        f"user crm: permissions (configure, write, read) are .* .* .*, wanted {OWN_OF_CRM}",
+    ]
+
+    put_right = await topology_users(node, users, "--apply", *way())
+    assert put_right.code == 0
+    assert (await topology_users(node, users, "--check", *way())).code == 0
+    assert await may_log_in(node, "operator", password("operator"))
+    assert not await may_log_in(node, "operator", "another")
+
+
+async def test_a_user_that_nobody_knows_is_reported_and_left(
+    node: BrokerNode, api: str, tmp_path: Path
+) -> None:
+    users = write_users(tmp_path, FEW.replace('others = ["guest"]', ""))
+    done = await topology_users(node, users, "--apply", "--management-url", api)
+    assert (done.code, "user guest has access to virtual host migration" in done.out) == (0, True)
+
+    told = await topology_users(node, users, "--check", "--management-url", api, "--json")
+    assert (told.code, json.loads(told.out)["strays"]) == (1, ["guest"])
+    assert await may_log_in(node, "guest", "guest")
+
+
+async def test_the_printed_script_makes_the_users_and_may_be_run_again(
+    node: BrokerNode, api: str, users: Path, tmp_path: Path
+) -> None:
+    command = shlex.join(node.rabbitmqctl_command)
+    printed = await topology_users(node, users, "--print", "--rabbitmqctl", command)
+    assert (printed.code, printed.err) == (0, "")
+    assert NASTY not in printed.out
+    script = tmp_path / "users.sh"
+    script.write_text(printed.out)
+
+    inherited = {"PATH": "/usr/bin:/bin", **environment()}
+    for _ in range(2):
+        await run(["sh", script], limit=120, env=inherited)
+
+    assert (await topology_users(node, users, "--check", "--management-url", api)).code == 0
+    assert all([await may_log_in(node, name, password(name)) for name in NAMES])
+
+
+async def test_the_printed_script_stops_before_it_changes_anything_without_a_password(
+    node: BrokerNode, users: Path, tmp_path: Path
+) -> None:
+    printed = await topology_users(
+        node, users, "--print", "--rabbitmqctl", shlex.join(node.rabbitmqctl_command)
+    )
+    (tmp_path / "users.sh").write_text(printed.out)
+    (tmp_path / "operator_password").write_text("")
+
+    with pytest.raises(Exception, match="operator_password is missing or empty"):
+        await run(["sh", tmp_path / "users.sh"], limit=60, env={"PATH": "/usr/bin:/bin", **environment()})
+
+    assert "crm" not in await node.rabbitmqctl("list_users")
+
+
+async def test_no_password_is_an_argument_of_a_process(node: BrokerNode, users: Path, tmp_path: Path) -> None:
+    """Every call of rabbitmqctl passes a script that writes down its arguments."""
+    calls = tmp_path / "calls"
+    spy = tmp_path / "spy"
+    spy.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >> {calls}\nexec {shlex.join(node.rabbitmqctl_command)} "$@"\n'
+    )
+    spy.chmod(0o755)
+
+    done = await topology_users(node, users, "--apply", "--rabbitmqctl", str(spy))
+
+    assert done.code == 0
+    written = await asyncio.to_thread(calls.read_text)
+    assert "add_user crm" in written
+    for text in (written, done.out, done.err, node.log.read_text()):
+        assert NASTY not in text
+
+
+async def test_a_login_that_is_no_administrators_is_told(node: BrokerNode, users: Path, api: str) -> None:
+    await topology_users(node, users, "--apply", "--management-url", api)
+    settings = {"REHOME_AMQP_URL": node.url("crm", password=password("crm"))}
+    told = await rehome("topology", "users", users, "--check", "--management-url", api, settings=settings)
+
+    assert told.code == 1
+    assert "the login of REHOME_AMQP_URL is wrong, or has no tag `administrator`" in told.err
+
+
+async def test_a_login_in_the_address_of_the_api_is_refused(node: BrokerNode, users: Path) -> None:
+    told = await topology_users(node, users, "--check", "--management-url", "http://guest:hidden@127.0.0.1:1")
+
+    assert told.code == 2
+    assert "--management-url holds a login" in told.err
+    assert "hidden" not in told.err
+
+
+async def test_a_node_that_does_not_answer_is_told(node: BrokerNode, users: Path) -> None:
+    port = free_port()
+    told = await topology_users(node, users, "--check", "--management-url", f"http://{LOOPBACK}:{port}")
+    give_back_port(port)
+    assert (told.code, f"management API at http://{LOOPBACK}:{port}: " in told.err) == (1, True)
+
+    command = [part.replace("NODENAME=users@", "NODENAME=nobody@") for part in node.rabbitmqctl_command]
+    told = await topology_users(node, users, "--check", "--rabbitmqctl", shlex.join(command))
+    assert (told.code, "rabbitmqctl export_definitions ended with exit code 69" in told.err) == (1, True)
+
+
+async def test_a_missing_program_and_a_missing_password_are_told(node: BrokerNode, users: Path) -> None:
+    told = await topology_users(node, users, "--check", "--rabbitmqctl", "no-such-rabbitmqctl")
+    assert told == (2, "", "rehome: --rabbitmqctl: no-such-rabbitmqctl: No such file or directory\n")
+
+    told = await topology_users(node, users, "--apply", CRM_PASSWORD="")
+    assert told.code == 2
+    assert "password of user crm (environment variable CRM_PASSWORD) is missing or empty" in told.err

@@ -1,0 +1,188 @@
+"""Consumer, operator's tool, billing and subscribers do their whole work with their roles' rights alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from consumer import saga
+from consumer.adapters.broker import AmqpBroker, AmqpDelivery, connected
+from consumer.adapters.dead_letters import DeadLetters
+from consumer.delivery import letters
+from consumer.delivery.post import Post
+from consumer.delivery.relay import nothing
+from consumer.ports_engine import Message
+from consumer.saga import TIERS, Step
+from consumer.topology import HANDLER, queue_of, retry_exchange
+from events.catalog import CATALOG, lookup
+from events.envelope import CloudEvent, encode, new_event
+from events.migration import MigrationRejected
+from events.publisher import Publisher
+from events.subscriber import Reject, Subscriber
+from sandbox.broker import BrokerNode
+from sandbox.broker_files import GUEST
+from sandbox.net import wait_until
+from sandbox.postgres import Cluster
+from tests.contract.journals import postgres_journal, state_database
+from tests.fakes.clock import FakeClock
+from tests.support.broker_users import as_booted, rehome
+from tests.support.events import AT, upgrade
+
+LIMIT = 60.0
+FILES = Path(__file__).parents[2] / "rabbitmq"
+REJECTED = MigrationRejected.TYPE
+
+
+@pytest.fixture(scope="module")
+async def node(scratch: Path) -> AsyncIterator[BrokerNode]:
+    made = await BrokerNode.create(
+        scratch / "roles",
+        definitions=FILES / "definitions.json",
+        conf=FILES / "rabbitmq.conf",
+        users=(
+            GUEST,
+            as_booted("billing", "billing"),
+            as_booted("migrator", "migrator"),
+            as_booted("operator", "operator"),
+            as_booted("crm", "subscriber", (REJECTED,)),
+        ),
+    )
+    await made.start()
+    yield made
+    await made.destroy()
+
+
+@asynccontextmanager
+async def broker_as(node: BrokerNode, user: str) -> AsyncIterator[AmqpBroker]:
+    async with connected(node.url(user), name=user) as connection:
+        yield AmqpBroker(connection)
+
+
+def publisher_of(step: Step) -> str:
+    return {"rehome": "migrator"}.get(by := lookup(step.on.TYPE).published_by, by)
+
+
+async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
+    """Published, retried, buried, replayed by the operator, and read again: for each handler's queue."""
+    at_desk: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
+    replayed: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
+
+    async def course(step: Step) -> None:
+        event = Message(body=step.name.encode(), message_id=str(uuid4()), type=step.on.TYPE)
+        async with broker_as(node, publisher_of(step)) as publisher:
+            await publisher.publish(lookup(step.on.TYPE).exchange, step.on.TYPE, event, mandatory=True)
+        async with broker_as(node, "migrator") as broker:
+            post = Post(broker, FakeClock(), nothing)
+            async with aclosing(broker.consume(queue_of(step.name))) as deliveries:
+                await post.retry(step, await anext(deliveries), "1s", 1, "try again")
+                again: AmqpDelivery = await anext(deliveries)
+                assert letters.count(again, letters.ATTEMPT) == 1
+                await post.bury(step, again, "failed", "for good")
+                await again.ack()
+                at_desk[step.name].set()
+                await replayed[step.name].wait()
+                replay = await anext(deliveries)
+                assert (replay.message.body, replay.message.message_id) == (event.body, event.message_id)
+                await replay.ack()
+
+    async def operate() -> None:
+        await asyncio.gather(*(event.wait() for event in at_desk.values()))
+        async with connected(node.url("operator"), name="operator") as connection:
+            broker = AmqpBroker(connection)
+            async with DeadLetters(connection).held() as held:
+                for letter in held:
+                    handler = str(letter.message.headers[letters.HANDLER])
+                    await broker.publish(HANDLER, handler, letter.message, mandatory=True)
+                    await letter.ack()
+                    replayed[handler].set()
+
+    async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as together:
+        together.create_task(operate())
+        for step in saga.MIGRATION:
+            together.create_task(course(step))
+
+
+async def test_the_consumer_may_publish_everything_of_its_own(node: BrokerNode) -> None:
+    message = Message(body=b"{}", message_id=str(uuid4()))
+    async with broker_as(node, "migrator") as broker:
+        for entry in CATALOG.values():
+            if entry.published_by == "rehome":
+                await broker.publish(entry.exchange, entry.type, message, mandatory=False)
+        for tier in TIERS:
+            await broker.publish(retry_exchange(tier), "restore", message, mandatory=True)
+    await empty(node)
+
+
+async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerNode) -> None:
+    """A subscriber declares, is told, retries, buries, and takes a dead letter up again."""
+    seen: list[CloudEvent[Any]] = []
+
+    async def handler(event: CloudEvent[Any]) -> None:
+        seen.append(event)
+        if len(seen) == 1:
+            raise ValueError("not now")
+        if len(seen) == 2:
+            raise Reject("never")
+
+    async def handled(times: int) -> bool:
+        return len(seen) == times
+
+    async def is_dead() -> bool:
+        return bool((await node.queues())["sub_crm.news.dead"]["messages"])
+
+    async with Publisher(node.url("billing")) as billing:
+        await billing.publish(upgrade(uuid4()))
+    subscriber = Subscriber(
+        node.url("crm"), handler, team="crm", name="news", types=[REJECTED], retry_delay=0.1
+    )
+    async with subscriber, Publisher(node.url("migrator")) as us:
+        running = asyncio.create_task(subscriber.run())
+        await us.publish(rejected())
+        await wait_until(lambda: handled(2), what="the event to be tried again", limit=LIMIT)
+        await wait_until(is_dead, what="it to be a dead letter", limit=LIMIT)
+        assert await subscriber.requeue_dead() == 1
+        await wait_until(lambda: handled(3), what="the dead letter to be handled", limit=LIMIT)
+        subscriber.stop()
+        await asyncio.wait_for(running, LIMIT)
+    assert {event.id for event in seen} == {seen[0].id}
+    await empty(node)
+
+
+async def test_the_operators_command_replays_with_the_operators_rights(node: BrokerNode, pg: Cluster) -> None:
+    event = upgrade(uuid4())
+    async with broker_as(node, "billing") as billing:
+        await billing.publish("billing", event.type, Message.of_event(encode(event)), mandatory=True)
+    async with (
+        broker_as(node, "migrator") as broker,
+        aclosing(broker.consume(queue_of("accept"))) as arriving,
+    ):
+        first = await anext(arriving)
+        await Post(broker, FakeClock(), nothing).bury(saga.MIGRATION[0], first, "failed", "for good")
+        await first.ack()
+        async with state_database(pg) as dsn, postgres_journal(dsn):
+            settings = {"REHOME_AMQP_URL": node.url("operator"), "REHOME_PLATFORM_DSN": dsn}
+            done = await rehome("dead", "replay", "--all", "--handler", "accept", "--json", settings=settings)
+            assert (done.code, done.err) == (0, "")
+            async with asyncio.timeout(LIMIT):
+                replay = await anext(arriving)
+        assert str(event.id).encode() in replay.message.body
+        assert replay.message.message_id != str(event.id)
+        await replay.ack()
+
+
+def rejected() -> CloudEvent[Any]:
+    data = MigrationRejected(instance_id=uuid4(), to_plan="premium", reason="terminated", message="Gone.")
+    return new_event(data, subject=data.instance_id, id=uuid4(), time=AT)
+
+
+async def empty(node: BrokerNode) -> None:
+    """Leave nothing for the next test."""
+    async with await aio_pika.connect(node.url(), timeout=10) as connection:
+        channel = await connection.channel()
+        for name in await node.queues():
+            await (await channel.get_queue(name, ensure=False)).purge()

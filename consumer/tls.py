@@ -115,7 +115,7 @@ class PostgresTls:
                 f"which is {self.mode}"
             )
 
-    def argument(self) -> ssl.SSLContext | str:
+    def argument(self) -> ssl.SSLContext | SslMode:
         """What asyncpg takes as `ssl`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A consumer that ends, freezes or fails at a named boundary, once, when it is told to.
+"""A consumer that ends or freezes at a named boundary, once, when it is told to.
 
     CHAOS_DIRECTORY=DIR python -m sandbox.chaos        as `rehome run`, but obeys what is written in DIR
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from consumer.ports import Ports
 
 DIRECTORY: Final = "CHAOS_DIRECTORY"
-SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "tell": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Order:
     """What to do, where.
 
     Attributes:
-        action: `kill` (SIGKILL) or `freeze` (SIGSTOP), of the consumer by itself.
+        action: `kill` (SIGKILL) or `freeze` (SIGSTOP), of the consumer by itself; `tell` only that it is there.
         boundary: where, such as `stop.databases.fence.after`.
         nth: at which passage of the boundary since the order was given, from 1.
         later: seconds after that passage; 0 is at once, before anything else happens.
@@ -151,8 +151,9 @@ class Probe:
             self._obey(order)
 
     def _obey(self, order: Order) -> None:
-        if self._orders.take():
-            os.kill(os.getpid(), SIGNALS[order.action])
+        number = SIGNALS[order.action]
+        if self._orders.take() and number is not None:
+            os.kill(os.getpid(), number)
 
 
 class _Choice:

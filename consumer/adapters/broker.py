@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT: Final = 30  # seconds
 RECONNECT_AFTER: Final = 1  # seconds
+ACK_WITHIN: Final = 10.0  # seconds
 LOST: Final = (
     AMQPError,
     aiormq.exceptions.ChannelInvalidStateError,
@@ -80,10 +81,18 @@ class AmqpDelivery:
 
     async def ack(self) -> None:
         """See `Delivery.ack`. The work is committed; if the channel is gone the message comes again."""
+        message_id = self._incoming.message_id
         try:
-            await self._incoming.ack()
+            async with asyncio.timeout(ACK_WITHIN):
+                await self._incoming.ack()
+        except TimeoutError:  # on a connection that has just died aiormq waits for ever
+            log.warning("ack.lost message=%s error=the broker did not take it in time", message_id)
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            log.warning("ack.lost message=%s error=the connection broke", message_id)
         except LOST as error:
-            log.warning("ack.lost message=%s error=%s", self._incoming.message_id, error)
+            log.warning("ack.lost message=%s error=%s", message_id, error or type(error).__name__)
 
 
 class AmqpBroker:
@@ -129,8 +138,7 @@ class AmqpBroker:
             await self._drop_channel()
             raise Refused(f"{what}: {error}; apply the topology") from error
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if _cancelled():
                 raise
             # aio-pika cancels the confirm's future when the connection breaks under it.
             await self._drop_channel()
@@ -257,6 +265,12 @@ async def _close(thing: Any) -> None:
             await thing.close()
     except (*LOST, OSError, TimeoutError) as error:
         log.debug("close.lost error=%s", error)
+
+
+def _cancelled() -> bool:
+    """Whether somebody cancels us; aio-pika raises CancelledError too when a connection breaks."""
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
 
 
 def _outgoing(message: Message) -> aio_pika.Message:

@@ -1,4 +1,4 @@
-"""The crash matrix: SIGKILL at every boundary of every step, on real servers; `make chaos`.
+"""The crash matrix: SIGKILL (or worse) at every boundary of every step, on real servers; `make chaos`.
 
 The boundaries are those that undisturbed runs pass, so a new step is in the matrix by itself.
 """
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ from rich.table import Table
 from consumer import saga
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
-from tests.chaos.cases import SCENARIOS, Case, Result, play, record
+from tests.chaos.cases import SCENARIOS, Case, record
+from tests.chaos.play import ORDERS, Result, play
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,6 +143,7 @@ async def run(args: argparse.Namespace) -> int:
         if args.sample:
             cases = sample(cases, args.seed)
         console.print(f"{len(cases)} boundaries; recorded after {time.monotonic() - began:.0f} s")
+        cases = [replace(case, action=args.action) for case in cases]
         if args.list:
             for case in cases:
                 console.print(f"{case.scenario:12} {case.step:13} {case.place}")
@@ -171,7 +173,7 @@ def tell(result: Result) -> None:
 
 def summarise(results: Sequence[Result], seconds: float) -> None:
     """A row per step."""
-    table = Table("step", "kills", "held", "not reached", "median s", "longest s", "repeated events")
+    table = Table("step", "tried", "held", "not reached", "median s", "longest s", "repeated events")
     for step in [*(step.name for step in saga.MIGRATION), "(failure)"]:
         of_step = [result for result in results if result.case.step == step]
         reached = [result for result in of_step if result.outcome != "not reached"]
@@ -191,7 +193,7 @@ def summarise(results: Sequence[Result], seconds: float) -> None:
     broken = sum(bool(result.breaches) for result in results)
     looks = sum(result.looks for result in results)
     console.print(
-        f"{len(results)} kills in {seconds:.0f} s, {broken} breaches; {looks} looks at both servers' doors"
+        f"{len(results)} experiments in {seconds:.0f} s, {broken} breaches; {looks} looks at both servers' doors"
     )
 
 
@@ -202,6 +204,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     parser.add_argument("--only", metavar="PATTERN", help="boundaries that match, such as 'restore.*'")
     parser.add_argument("--scenario", choices=SCENARIOS, help="one scenario only")
+    parser.add_argument(
+        "--action", choices=ORDERS, default="kill", help="what to do to the consumer (default: kill)"
+    )
     parser.add_argument("--list", action="store_true", help="list the boundaries, kill nobody")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     return asyncio.run(run(parser.parse_args()))

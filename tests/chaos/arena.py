@@ -42,9 +42,10 @@ QUEUES = (
     *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
 )
 UNSETTLED = """
-    SELECT (SELECT count(*) FROM rehome.outbox WHERE sent_at IS NULL)
-         + (SELECT count(*) FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
-             WHERE m.ended_at IS NULL AND m.state <> 'failed' AND s.state IN ('running', 'waiting'))
+    SELECT 'unsent ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
+    UNION ALL
+    SELECT s.step || ' is ' || s.state FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+    WHERE m.ended_at IS NULL AND m.state <> 'failed' AND s.state IN ('running', 'waiting')
 """
 
 
@@ -193,24 +194,39 @@ class Arena:
             counts[name] = queue.declaration_result.message_count or 0
         return {name: count for name, count in counts.items() if count}
 
-    async def settled(self) -> bool:
-        """Whether nothing is under way anywhere."""
-        hands = [await consumer.in_hand() for consumer in self.consumers if consumer.child.alive]
-        if any(hands) or await self.waiting():
-            return False
+    async def unrest(self, but: Consumer | None = None) -> list[str]:
+        """What is under way; one consumer may be left out, a frozen one."""
+        living = [consumer for consumer in self.consumers if consumer.child.alive and consumer is not but]
+        found = [
+            f"{consumer.child.name} has {hand} deliveries in hand"
+            for consumer in living
+            if (hand := await consumer.in_hand()) != 0
+        ]
+        found += [f"{count} messages in {name}" for name, count in (await self.waiting()).items()]
         async with self.platform() as platform:
-            return not await platform.fetchval(UNSETTLED)
+            found += [row[0] for row in await platform.fetch(UNSETTLED)]
+        return found
 
-    async def wait_until_quiet(self, limit: float = QUIET_SECONDS) -> None:
-        """Return when two looks in a row see nothing under way."""
+    async def wait_until_quiet(self, but: Consumer | None = None, limit: float = QUIET_SECONDS) -> None:
+        """Return when two looks in a row see nothing under way.
+
+        Raises:
+            TimeoutError: something still is; says what.
+        """
+        last: list[str] = []
 
         async def quiet() -> bool:
-            if not await self.settled():
-                return False
-            await asyncio.sleep(0.2)
-            return await self.settled()
+            for pause in (0.2, 0.0):
+                last[:] = await self.unrest(but)
+                if last:
+                    return False
+                await asyncio.sleep(pause)
+            return True
 
-        await wait_until(quiet, what="queues, outbox and consumers to be at rest", limit=limit, pause=0.1)
+        try:
+            await wait_until(quiet, what="rest", limit=limit, pause=0.1)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; last seen: {'; '.join(last)}") from None
 
     async def letters(self) -> list[aio_pika.abc.AbstractIncomingMessage]:
         """Take all dead letters away."""

@@ -1,25 +1,19 @@
-"""One experiment: a migration whose consumer is killed at one boundary, once, and replaced."""
+"""What experiments there are: scenarios, and the boundaries that each passes undisturbed."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consumer import saga
-from sandbox.chaos import Order
 from sandbox.database_service import Switches
-from sandbox.writers import Writers
 from tests.chaos.arena import PLAN
-from tests.chaos.invariants import Before, breaches, repeats
-from tests.chaos.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox.local import Site
-    from tests.chaos.arena import Arena, Consumer
+    from tests.chaos.arena import Arena
 
 END_SECONDS = 90.0
 LONG_SECONDS = 0.12
@@ -73,12 +67,19 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Where to kill: `later` seconds after the `nth` passage of `boundary`."""
+    """What to do to the consumer `later` seconds after its `nth` passage of `boundary`.
+
+    Attributes:
+        action: `kill` it (SIGKILL); `freeze` it (SIGSTOP), cut the connections of its claim and to the
+            broker, and wake it when another has finished its work; `pause` it, the same without cutting
+            anything; or `cut` only the connection of its claim.
+    """
 
     scenario: str
     boundary: str
     nth: int = 1
     later: float = 0.0
+    action: str = "kill"
 
     @property
     def step(self) -> str:
@@ -99,25 +100,6 @@ class Case:
         if self.later:
             place = place.removesuffix(".before") + ".during"
         return place if self.nth == 1 else f"{place} ({self.nth})"
-
-
-@dataclass
-class Result:
-    """What became of it.
-
-    Attributes:
-        outcome: the last event, or `not reached`.
-        seconds: from the consumer's death to the next event, or to rest if none was to come.
-        repeats: copies of events that a subscriber got more than once.
-        breaches: what did not hold.
-    """
-
-    case: Case
-    outcome: str
-    seconds: float = 0.0
-    repeats: int = 0
-    looks: int = 0
-    breaches: list[str] = field(default_factory=list)
 
 
 async def record(arena: Arena, scenario: Scenario) -> list[Case]:
@@ -142,58 +124,3 @@ async def record(arena: Arena, scenario: Scenario) -> list[Case]:
     await arena.letters()
     await arena.remove_site(site)
     return cases
-
-
-async def play(arena: Arena, case: Case, site: Site) -> Result:
-    """Kill there, replace the consumer, wait for the end and for rest, and look whether everything holds."""
-    scenario = SCENARIOS[case.scenario]
-    victim = await arena.ensure_consumer()
-    logged = arena.log.stat().st_size
-    before = await Before.of(arena, site)
-    arena.orders.give(Order("kill", case.boundary, case.nth, case.later), fail=scenario.fail)
-    async with Watch(arena, site) as watch, Writers(site.url) as writers:
-        await writers.wait_acknowledged(2)
-        await scenario.begin(arena, site)
-        if not await _died(arena, scenario, site, victim):
-            return Result(case, "not reached")
-        died = time.monotonic()
-        await arena.start_consumer()
-        last = await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
-        await arena.wait_until_quiet()
-        rested = time.monotonic()
-        await writers.wait_acknowledged(2)
-    return Result(
-        case,
-        last.type,
-        _next_news(arena, site, died, rested) - died,
-        repeats(arena, site),
-        watch.looks,
-        await breaches(arena, site, before, watch, writers, logged=logged),
-    )
-
-
-async def _died(arena: Arena, scenario: Scenario, site: Site, victim: Consumer) -> bool:
-    """Whether the consumer ends by the order; False when everything came to its end before."""
-    ending = asyncio.ensure_future(victim.child.process.wait())
-
-    async def over() -> None:
-        await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
-        await arena.wait_until_quiet()
-
-    finishing = asyncio.ensure_future(over())
-    await asyncio.wait((ending, finishing), return_when=asyncio.FIRST_COMPLETED)
-    if ending.done():
-        finishing.cancel()
-        await asyncio.gather(finishing, return_exceptions=True)
-        return True
-    ending.cancel()
-    arena.orders.give(None)
-    await finishing
-    return False
-
-
-def _next_news(arena: Arena, site: Site, died: float, rested: float) -> float:
-    """When the first event arrived that nobody had seen before the death."""
-    about = [(at, event.id) for at, event in arena.arrivals if event.subject == str(site.id)]
-    known = {event_id for at, event_id in about if at <= died}
-    return min((at for at, event_id in about if event_id not in known), default=rested)

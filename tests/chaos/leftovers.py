@@ -118,11 +118,11 @@ async def _processes(arena: Arena, site: Site) -> list[str]:
     server: Any = await arena.dedicated(site)
     if server is not None:
         ports.add(str(server["port"]))
-    return [told for told, its_port in client_programs() if its_port in ports]
+    return [f"process {name} ({pid})" for pid, name, port in client_programs() if port in ports]
 
 
-def client_programs() -> list[tuple[str, str]]:
-    """PostgreSQL's client programs on this machine, and the port of the server that each works on."""
+def client_programs() -> list[tuple[int, str, str]]:
+    """PostgreSQL's client programs on this machine: pid, name, and the port of the server it works on."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -130,5 +130,5 @@ def client_programs() -> list[tuple[str, str]]:
             names = {Path(part.decode(errors="replace")).name for part in command[:6]} & set(PROGRAMS)
             env = (process / "environ").read_bytes().split(b"\0") if names else []
             ports = [entry.removeprefix(b"PGPORT=").decode() for entry in env if entry.startswith(b"PGPORT=")]
-            found += [(f"process {', '.join(sorted(names))} ({process.name})", port) for port in ports]
+            found += [(int(process.name), ", ".join(sorted(names)), port) for port in ports]
     return found

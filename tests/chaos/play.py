@@ -1,0 +1,167 @@
+"""One experiment: the consumer is hurt at one boundary, once, and everything must hold at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sandbox.chaos import Order
+from sandbox.children import ended
+from sandbox.net import wait_until
+from sandbox.writers import Writers
+from tests.chaos.cases import END_SECONDS, SCENARIOS
+from tests.chaos.invariants import Before, breaches, repeats
+from tests.chaos.leftovers import client_programs
+from tests.chaos.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sandbox.local import Site
+    from tests.chaos.arena import Arena, Consumer
+    from tests.chaos.cases import Case, Scenario
+
+CHILDREN_SECONDS = 15.0  # the keeper grants its program three, the step's cancellation ten
+ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "cut": "tell"}
+LIMITS = {"kill": END_SECONDS, "freeze": END_SECONDS, "cut": END_SECONDS, "pause": END_SECONDS + 90}
+"""Seconds until the end; a broker gives up a silent consumer after two heartbeats of 30 seconds."""
+FROZEN = ("freeze", "pause")
+CUT = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'rehome claim'
+"""
+
+
+@dataclass
+class Result:
+    """What became of it.
+
+    Attributes:
+        outcome: the last event, or `not reached`.
+        seconds: from the consumer's death to the next event, or to rest if none was to come.
+        repeats: copies of events that a subscriber got more than once.
+        breaches: what did not hold.
+    """
+
+    case: Case
+    outcome: str
+    seconds: float = 0.0
+    repeats: int = 0
+    looks: int = 0
+    breaches: list[str] = field(default_factory=list)
+
+
+async def play(arena: Arena, case: Case, site: Site) -> Result:
+    """Do it, wait for the end and for rest, and look whether everything holds."""
+    scenario = SCENARIOS[case.scenario]
+    victim = await arena.ensure_consumer()
+    logged = arena.log.stat().st_size
+    before = await Before.of(arena, site)
+    order = Order(ORDERS[case.action], case.boundary, case.nth, case.later)
+    arena.orders.give(order, fail=scenario.fail)
+    found: list[str] = []
+    async with Watch(arena, site) as watch, Writers(site.url) as writers:
+        await writers.wait_acknowledged(2)
+        await scenario.begin(arena, site)
+        if not await _obeyed(arena, scenario, site):
+            return Result(case, "not reached")
+        hurt = time.monotonic()
+        if case.action == "kill":
+            await asyncio.wait_for(victim.child.process.wait(), 10)
+            await arena.start_consumer()
+        elif case.action in FROZEN:
+            if case.action == "freeze":
+                await cut_off(arena)
+            await arena.start_consumer()
+        else:
+            found += await _lose_claim(arena, site)
+        last = await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=LIMITS[case.action])
+        await arena.wait_until_quiet(but=victim)
+        rested = time.monotonic()
+        if case.action in FROZEN:
+            await _wake(arena, victim)
+        await writers.wait_acknowledged(2)
+    found += await breaches(arena, site, before, watch, writers, logged=logged)
+    if case.action in FROZEN:
+        await victim.child.kill()
+    return Result(
+        case,
+        last.type,
+        _next_news(arena, site, hurt, rested) - hurt,
+        repeats(arena, site),
+        watch.looks,
+        found,
+    )
+
+
+async def cut_off(arena: Arena) -> None:
+    """End the claims' connections and the consumers' to the broker, as a network that was cut would."""
+    async with arena.platform() as platform:
+        await platform.fetchval(CUT)
+    broker = arena.local.broker
+    told = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
+    for line in told.splitlines():
+        pid, _, properties = line.partition("\t")
+        if "rehome consumer" in properties:
+            await broker.rabbitmqctl("close_connection", pid, "cut by an experiment")
+
+
+async def _obeyed(arena: Arena, scenario: Scenario, site: Site) -> bool:
+    """Whether the order is carried out; False when everything came to its end before."""
+
+    async def obeyed() -> None:
+        await wait_until(_truth(arena), what="the order to be obeyed", limit=END_SECONDS, pause=0.005)
+
+    async def over() -> None:
+        await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
+        await arena.wait_until_quiet()
+
+    tasks = [asyncio.ensure_future(obeyed()), asyncio.ensure_future(over())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if not arena.orders.obeyed:
+        arena.orders.give(None)
+        tasks[1].result()
+        return False
+    return True
+
+
+def _truth(arena: Arena) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return arena.orders.obeyed
+
+    return ask
+
+
+async def _lose_claim(arena: Arena, site: Site) -> list[str]:
+    """Cut the claim's connection; what worked under it must end."""
+    server = await arena.dedicated(site)
+    ports = {str(arena.local.pool.port), str(server["port"]) if server else ""}
+    programs = [pid for pid, _, port in client_programs() if port in ports]
+    async with arena.platform() as platform:
+        await platform.fetchval(CUT)
+
+    async def gone() -> bool:
+        return all(ended(pid) for pid in programs)
+
+    try:
+        await wait_until(gone, what="programs of the lost run to end", limit=CHILDREN_SECONDS)
+    except TimeoutError as error:
+        return [str(error)]
+    return []
+
+
+async def _wake(arena: Arena, victim: Consumer) -> None:
+    """Let a frozen consumer go on, and wait until it is done with what it had in hand."""
+    victim.child.thaw()
+    await arena.wait_until_quiet()
+
+
+def _next_news(arena: Arena, site: Site, died: float, rested: float) -> float:
+    """When the first event arrived that nobody had seen before the death."""
+    about = [(at, event.id) for at, event in arena.arrivals if event.subject == str(site.id)]
+    known = {event_id for at, event_id in about if at <= died}
+    return min((at for at, event_id in about if event_id not in known), default=rested)

@@ -66,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     _choice(add("asyncapi", _asyncapi, "Print the AsyncAPI 3 document, or see to the committed one."))
-    _choice(add("page", _page, "Print the page docs/events.md, or see to the committed one."))
+    pages = add(
+        "page", _page, "Print the page docs/events.md, or see to the committed one and docs/events.html."
+    )
+    _choice(pages).add_argument("--html", action="store_true", help="print it in HTML")
 
     mock = add(
         "mock", _mock, f"Play a migration onto a broker for tests, the one that {_URL_VARIABLE} names."
@@ -142,25 +145,34 @@ def _schema(chosen: argparse.Namespace) -> int:
 
 
 def _asyncapi(chosen: argparse.Namespace) -> int:
-    return _see_to(asyncapi.FILE, asyncapi.render(asyncapi.generate()), chosen)
+    return _see_to({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
 
 
 def _page(chosen: argparse.Namespace) -> int:
-    return _see_to(page.FILE, page.render(), chosen)
+    if chosen.html:
+        print(page.render_html(), end="")
+        return 0
+    return _see_to({page.FILE: page.render(), page.HTML_FILE: page.render_html()}, chosen)
 
 
-def _see_to(file: Path, text: str, chosen: argparse.Namespace) -> int:
-    if (chosen.write or chosen.check) and not file.parent.is_dir():
-        raise EventError(f"{file.parent} is not there: this is for a source tree")
+def _see_to(committed: dict[Path, str], chosen: argparse.Namespace) -> int:
+    """Write or compare what is committed; otherwise print the first of it."""
+    if chosen.write or chosen.check:
+        for file in committed:
+            if not file.parent.is_dir():
+                raise EventError(f"{file.parent} is not there: this is for a source tree")
     if chosen.write:
-        file.write_text(text)
+        for file, text in committed.items():
+            file.write_text(text)
     elif chosen.check:
-        differs = not file.exists() or file.read_text() != text
+        different = [
+            file for file, text in committed.items() if not file.exists() or file.read_text() != text
+        ]
         return _differences(
-            [f"{file} is not that of the catalogue: write it anew with --write"] if differs else []
+            [f"{file} is not that of the catalogue: write it anew with --write" for file in different]
         )
     else:
-        print(text, end="")
+        print(next(iter(committed.values())), end="")
     return 0
 
 

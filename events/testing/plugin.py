@@ -42,7 +42,7 @@ def migration_disorder(request: pytest.FixtureRequest) -> Disorder:
 
 @pytest.fixture
 def migration_models() -> tuple[type[EventData], ...]:
-    """Models of the versions that `any_migration` is told in; none for the first. Override it with yours."""
+    """Models of the versions that `any_migration` is told in; none for the oldest. Override it with yours."""
     return ()
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from events.catalog import CATALOG, meant
+from events.catalog import CATALOG, in_use, meant
 from events.data import EventData
 from events.envelope import CONTENT_TYPE, CloudEvent, decode, event_id
 from events.schema import golden
@@ -54,8 +54,8 @@ class Story:
         migration_id: The migration.
         attempt: Number of the attempt.
         start: When billing told it.
-        models: Versions that it is told in, where these are others than the first: one or several models of a
-            type; several tell one event, with one id, newest first.
+        models: Versions that it is told in, where these are not the oldest that are in use: one or several
+            models of a type; several tell one event, with one id, newest first.
     """
 
     outcome: Outcome = "completed"
@@ -104,8 +104,8 @@ class Story:
 
     def _bodies(self, kind: str, example: str, cause: str | None) -> list[bytes]:
         """An event in the story's versions."""
-        chosen = {meant(model) for model in self.models if kind == model.TYPE} or {meant(kind)}
-        versions = sorted((entry.version for entry in chosen), reverse=True)
+        chosen = {meant(model).version for model in self.models if kind == model.TYPE}
+        versions = sorted(chosen or {in_use(kind)[-1].version}, reverse=True)
         return [self._body(kind, version, example, cause) for version in versions]
 
     def _body(self, kind: str, version: int, example: str, cause: str | None) -> bytes:

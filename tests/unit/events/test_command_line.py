@@ -98,11 +98,17 @@ def test_what_is_out_of_date_is_named(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.setattr(f"events.{command}.FILE", tmp_path / "old")
+    monkeypatch.setattr("events.page.HTML_FILE", tmp_path / "old.html")
     (tmp_path / "old").write_text("old")
     assert main([command, "--check"]) == 1
     assert str(tmp_path / "old") in capsys.readouterr().out
     assert main([command, "--write"]) == 0
     assert main([command, "--check"]) == 0
+
+
+def test_the_page_is_printed_in_html(capsys: Output) -> None:
+    assert main(["page", "--html"]) == 0
+    assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
 
 
 def test_mock_without_a_broker_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aio_pika
-import httpx
 import pytest
 
 from sandbox.broker import BrokerNode
 from sandbox.children import run
 from sandbox.net import LOOPBACK, free_port, give_back_port
 from tests.support.broker_users import NASTY, Answer, environment, password, rehome, write_users
+from tests.support.managed_broker import ManagedBroker, managed_broker
 
 NAMES = ("operator", "crm")
 OWN_OF_CRM = r"^sub_crm\. ^sub_crm\. ^(sub_crm\..*|migration)$"
@@ -27,24 +27,19 @@ user = [
 
 
 @pytest.fixture(scope="module")
-async def api() -> AsyncIterator[str]:
-    """Address of the management API of `node`."""
-    port = free_port()
-    yield f"http://{LOOPBACK}:{port}"
-    give_back_port(port)
+async def managed(scratch: Path) -> AsyncIterator[ManagedBroker]:
+    async with managed_broker(scratch / "users") as made:
+        yield made
 
 
-@pytest.fixture(scope="module")
-async def node(scratch: Path, api: str) -> AsyncIterator[BrokerNode]:
-    """An empty node with the management plugin; its guest is an administrator."""
-    made = await BrokerNode.create(scratch / "users_node", name="users")
-    (made.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
-    with (made.directory / "rabbitmq.conf").open("a") as conf:
-        conf.write(f"management.tcp.ip = {LOOPBACK}\nmanagement.tcp.port = {api.rpartition(':')[2]}\n")
-    await made.start()
-    await made.rabbitmqctl("set_user_tags", "guest", "administrator")
-    yield made
-    await made.destroy()
+@pytest.fixture
+def node(managed: ManagedBroker) -> BrokerNode:
+    return managed.node
+
+
+@pytest.fixture
+def api(managed: ManagedBroker) -> str:
+    return managed.api
 
 
 @pytest.fixture
@@ -61,16 +56,9 @@ def way(request: pytest.FixtureRequest, node: BrokerNode, api: str) -> Callable[
 
 
 @pytest.fixture(autouse=True)
-async def _no_users_yet(node: BrokerNode, api: str) -> None:
+async def _no_users_yet(managed: ManagedBroker) -> None:
     for name in NAMES:
-        await change(api, "DELETE", f"users/{name}")
-
-
-async def change(api: str, method: str, path: str, **body: str) -> None:
-    """Change something by hand."""
-    async with httpx.AsyncClient(auth=("guest", "guest"), trust_env=False, timeout=30) as http:
-        answer = await http.request(method, f"{api}/api/{path}", json=body or None)
-    assert answer.is_success or answer.status_code == httpx.codes.NOT_FOUND
+        await managed.call("DELETE", "users", name)
 
 
 async def topology_users(node: BrokerNode, users: Path, *arguments: str, **passwords: str) -> Answer:
@@ -104,12 +92,15 @@ async def test_users_are_made_once_and_then_found_right(
 
 
 async def test_what_was_changed_by_hand_is_told_and_put_right(
-    node: BrokerNode, api: str, users: Path, way: Callable[[], list[str]]
+    managed: ManagedBroker, users: Path, way: Callable[[], list[str]]
 ) -> None:
-    await topology_users(node, users, "--apply", "--management-url", api)
-    await change(api, "PUT", "permissions/migration/crm", configure=".*", write=".*", read=".*")
-    await change(api, "DELETE", "topic-permissions/migration/crm")
-    await change(api, "PUT", "users/operator", tags="administrator", password="another")
+    node = managed.node
+    await topology_users(node, users, "--apply", "--management-url", managed.api)
+    await managed.call(
+        "PUT", "permissions", "migration", "crm", body={"configure": ".*", "write": ".*", "read": ".*"}
+    )
+    await managed.call("DELETE", "topic-permissions", "migration", "crm")
+    await managed.call("PUT", "users", "operator", body={"tags": "administrator", "password": "another"})
 
     told = await topology_users(node, users, "--check", *way())
     assert told.code == 1

@@ -1,0 +1,54 @@
+"""A private node with the management plugin, and changes by hand through its API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from sandbox.broker import BrokerNode
+from sandbox.broker_files import GUEST, BrokerUser
+from sandbox.net import LOOPBACK, free_port, give_back_port
+
+VHOST = "migration"
+
+
+@dataclass(frozen=True)
+class ManagedBroker:
+    """The node, and the address of its management API."""
+
+    node: BrokerNode
+    api: str
+
+    async def call(self, method: str, *path: str, body: dict[str, Any] | None = None) -> Any:
+        """Call the API as guest, an administrator; deleting what is not there is no error."""
+        url = "/".join([f"{self.api}/api", *(quote(part, safe="") for part in path)])
+        async with httpx.AsyncClient(auth=("guest", "guest"), trust_env=False, timeout=30) as http:
+            answer = await http.request(method, url, json=body)
+        assert answer.is_success or (method, answer.status_code) == ("DELETE", 404), answer.text
+        return answer.json() if answer.content and answer.is_success else None
+
+    async def exported(self) -> dict[str, Any]:
+        """The definitions of the virtual host."""
+        found: dict[str, Any] = await self.call("GET", "definitions", VHOST)
+        return found
+
+
+@asynccontextmanager
+async def managed_broker(directory: Path, *users: BrokerUser) -> AsyncIterator[ManagedBroker]:
+    """A running node without topology, whose guest is an administrator."""
+    node = await BrokerNode.create(directory, name=directory.name, users=(GUEST, *users))
+    port = free_port()
+    (node.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+    with (node.directory / "rabbitmq.conf").open("a") as conf:
+        conf.write(f"management.tcp.ip = {LOOPBACK}\nmanagement.tcp.port = {port}\n")
+    try:
+        await node.start()
+        await node.rabbitmqctl("set_user_tags", "guest", "administrator")
+        yield ManagedBroker(node, f"http://{LOOPBACK}:{port}")
+    finally:
+        await node.destroy()
+        give_back_port(port)

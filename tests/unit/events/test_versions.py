@@ -16,6 +16,7 @@ from events.testing import Story, assert_valid_event, unmet
 from events.versions import in_every_version
 from tests.support.second_versions import (
     MigrationCompletedV2,
+    announcing_release,
     completed_in_second,
     next_release,
     next_schemas,
@@ -72,6 +73,16 @@ def test_each_version_of_an_event_is_valid_and_read_as_what_it_is() -> None:
 def test_an_event_of_one_version_is_published_as_it_is() -> None:
     event = completed()
     assert in_every_version(event) == (event,)
+
+
+def test_an_announced_version_is_read_and_not_yet_published() -> None:
+    event = completed()
+    with next_release():
+        body = encode(newer := completed_next())
+    with announcing_release():
+        assert decode(body, CONTENT_TYPE) == newer
+        assert in_every_version(event) == (event,)
+        assert [entry.version for entry in in_use(KIND)] == [1]
 
 
 def test_a_retired_version_is_no_longer_published_and_still_read() -> None:

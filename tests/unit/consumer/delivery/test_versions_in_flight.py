@@ -19,7 +19,7 @@ from consumer.topology import queue_of
 from events.envelope import decode, encode
 from events.migration import MigrationPrepared
 from tests.support.rig import CrashError, Rig
-from tests.support.second_versions import MigrationPreparedLater, next_release
+from tests.support.second_versions import MigrationPreparedLater, announcing_release, next_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ TOLD = [step.tells[0].TYPE for step in saga.MIGRATION[:-1]]
 STOPPED = "migration.stopped"
 RELEASES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "present": nullcontext,
+    "announcing": announcing_release,
     "next": next_release,
     "after": lambda: next_release(beside=False),
 }
@@ -73,7 +74,16 @@ async def test_a_handler_that_gets_both_versions_of_an_event_runs_its_step_once(
 
 
 @pytest.mark.parametrize("step", STEPS[1:])
-@pytest.mark.parametrize(("begins", "ends"), [("present", "next"), ("next", "present"), ("next", "after")])
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [
+        ("present", "next"),
+        ("next", "present"),
+        ("announcing", "next"),
+        ("next", "after"),
+        ("after", "announcing"),
+    ],
+)
 async def test_a_migration_begun_by_one_release_is_finished_by_another(
     rig: Rig, begins: str, ends: str, step: str
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from consumer.adapters import children
-from consumer.adapters.postgres.sessions import application_name
+from consumer.adapters.postgres.sessions import KEPT_ALIVE, application_name
 from consumer.context import current_migration
 from consumer.errors import Incompatible
 
@@ -81,7 +81,12 @@ def environment(
         settings: for the session.
     """
     host, port = sessions.address(server)
-    options = {"statement_timeout": "0", "default_transaction_read_only": "off", **(settings or {})}
+    options = {
+        **KEPT_ALIVE,
+        "statement_timeout": "0",
+        "default_transaction_read_only": "off",
+        **(settings or {}),
+    }
     if server_major >= _CHECK_INTERVAL_SINCE:
         # A server that is busy with a long statement notices within seconds that its client was killed.
         options["client_connection_check_interval"] = "5s"
@@ -98,6 +103,9 @@ def environment(
 
 
 def database_option(name: str) -> str:
-    """`--dbname=` for any name: a bare one with `=` in it would be taken for a connection string."""
+    """`--dbname=` as a connection string, for any name: a bare one with `=` in it would be taken for one.
+
+    A dead server is noticed within minutes, not hours.
+    """
     escaped = name.replace("\\", "\\\\").replace("'", "\\'")
-    return f"--dbname=dbname='{escaped}'"
+    return f"--dbname=dbname='{escaped}' keepalives_idle=30 keepalives_interval=10 keepalives_count=6"

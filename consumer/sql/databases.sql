@@ -34,11 +34,16 @@ FROM pg_database AS d, aclexplode(d.datacl) AS a WHERE d.oid = $1
 ORDER BY 1, 2;
 
 -- name: database_settings
--- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: role ('' for all) and 'name=value'.
-SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_get_userbyid(s.setrole)::text END AS role,
-       unnest(s.setconfig) AS setting
-FROM pg_db_role_setting AS s WHERE s.setdatabase = $1
-ORDER BY 1, 2;
+-- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: role ('' for all) and 'name=value'. What ALTER ROLE SET
+-- says of the owner everywhere counts as said of it in this database, unless that says otherwise.
+SELECT DISTINCT ON (role, split_part(setting, '=', 1)) role, setting
+FROM (
+    SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_get_userbyid(s.setrole)::text END AS role,
+           s.setdatabase, unnest(s.setconfig) AS setting
+    FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = $1
+    WHERE s.setdatabase = d.oid OR (s.setdatabase = 0 AND s.setrole = d.datdba)
+) AS found
+ORDER BY role, split_part(setting, '=', 1), setdatabase DESC;
 
 -- name: grantees
 -- Roles that own, may do or are named by something in a database; its owner and built-in roles excepted.
@@ -153,7 +158,7 @@ SELECT gid, owner::text FROM pg_prepared_xacts WHERE database = $1 ORDER BY prep
 -- name: entering
 -- Sessions that are just being opened on a database. They hold this lock from before they look at its
 -- connection limit until after they appear in pg_stat_activity (source: InitPostgres, postinit.c).
-SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.objid
+SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.objid
 WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.mode = 'RowExclusiveLock'
   AND d.datname = $1 AND l.pid <> pg_backend_pid();
 

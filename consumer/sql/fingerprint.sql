@@ -380,16 +380,23 @@ WHERE g.grantee <> a.defaclrole
 GROUP BY 2;
 
 -- name: setting
--- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET.
-SELECT '' AS label,
-       ARRAY[CASE WHEN s.setrole = 0 THEN 'all'
-                  WHEN s.setrole = d.datdba OR pg_get_userbyid(s.setrole) = current_setting('rehome.tenant')
-                  THEN '<tenant>' ELSE pg_get_userbyid(s.setrole) END,
-             split_part(c.setting, '=', 1)]::text[] AS name,
-       substr(c.setting, strpos(c.setting, '=') + 1) AS value
-FROM pg_db_role_setting AS s
-JOIN pg_database AS d ON d.oid = s.setdatabase AND d.datname = current_database(),
-LATERAL unnest(s.setconfig) AS c(setting);
+-- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET; what ALTER ROLE SET says of the tenant everywhere counts as
+-- said of it in this database, unless that says otherwise.
+SELECT DISTINCT ON (name) '' AS label, name, value
+FROM (
+    SELECT ARRAY[CASE WHEN s.setrole = 0 THEN 'all' WHEN t.is_tenant THEN '<tenant>'
+                      ELSE pg_get_userbyid(s.setrole) END,
+                 split_part(c.setting, '=', 1)]::text[] AS name,
+           substr(c.setting, strpos(c.setting, '=') + 1) AS value,
+           s.setdatabase
+    FROM pg_db_role_setting AS s
+    JOIN pg_database AS d ON d.datname = current_database(),
+    LATERAL (SELECT s.setrole = d.datdba
+                    OR pg_get_userbyid(s.setrole) = current_setting('rehome.tenant')) AS t(is_tenant),
+    LATERAL unnest(s.setconfig) AS c(setting)
+    WHERE s.setdatabase = d.oid OR (s.setdatabase = 0 AND t.is_tenant)
+) AS found
+ORDER BY name, setdatabase DESC;
 
 -- name: comment
 -- Comments: SHA-256 of the text.

@@ -3,7 +3,8 @@
 -- name: tables
 -- Every table with rows of its own: plain tables, partitions, and those of extensions' tables whose rows a dump
 -- holds (with the condition under which it does). Columns are in the order of their names, since a child table
--- may get its parent's first when it is made anew; of bytea the SHA-256, since text is twice as long.
+-- may get its parent's first when it is made anew; of bytea the SHA-256, since text is twice as long. Rows of
+-- materialized views are not the tenant's data: a restore fills them afresh, while the source's may be stale.
 SELECT ARRAY[n.nspname, c.relname]::text[] AS name,
        format('%I.%I', n.nspname, c.relname) AS quoted,
        coalesce(am.amname = 'heap', false) AS heap,

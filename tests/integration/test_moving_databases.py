@@ -17,7 +17,7 @@ from consumer.adapters.postgres import sums
 from consumer.errors import ChildFailed, Incompatible, RehomeError
 from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
-from sandbox.databases import create_role, drop_database, quoted
+from sandbox.databases import create_database, create_role, drop_database, quoted
 from sandbox.net import wait_until
 from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.servers import RealStage, Told, login_of, new_mark, verified
@@ -154,7 +154,7 @@ async def test_odoos_own_database_arrives(
 
 async def test_names_with_every_nasty_character_are_moved(stage: RealStage) -> None:
     tenant = Tenant(
-        f"dbname='x' \"{secrets.token_hex(3)}\" = %s \\ é", role=f"r'o\"l=e {secrets.token_hex(3)}"
+        f"dbname='x' \"{secrets.token_hex(3)}\" = %s \\ é", role=f"r'o\"l=e é {secrets.token_hex(3)}"
     )
     await create_tiny_tenant(stage.pool_cluster, tenant)
     move = Move(stage, tenant)
@@ -164,6 +164,46 @@ async def test_names_with_every_nasty_character_are_moved(stage: RealStage) -> N
     assert await move.differences() == []
     await move.promote()
     await move.remove()
+
+
+async def test_locale_provider_privileges_and_settings_of_the_database_arrive(move: Move) -> None:
+    """An ICU database that PUBLIC may not enter, whose role has settings everywhere."""
+    stage, tenant = move.stage, move.tenant
+    other = f"auditor_{secrets.token_hex(4)}"
+    await create_role(stage.pool_cluster, other, nasty_password())
+    await drop_database(stage.pool_cluster, tenant.database)
+    await create_database(
+        stage.pool_cluster,
+        tenant.database,
+        owner=tenant.role,
+        options="LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'",
+    )
+    database, role = quoted(tenant.database), quoted(tenant.role)
+    async with stage.pool_cluster.connect() as connection:
+        for statement in (
+            f"REVOKE ALL ON DATABASE {database} FROM PUBLIC",
+            f"GRANT CONNECT ON DATABASE {database} TO {quoted(other)} WITH GRANT OPTION",
+            f"ALTER DATABASE {database} SET search_path = 'a, b', \"C d\", public",
+            f"ALTER DATABASE {database} SET datestyle = 'German, DMY'",
+            f"ALTER DATABASE {database} SET my.own = '1=2, ''x'''",
+            f"ALTER DATABASE {database} SET default_transaction_read_only = on",
+            f"ALTER ROLE {role} SET lock_timeout = '7s'",
+            f"ALTER ROLE {role} SET work_mem = '1MB'",
+            f"ALTER ROLE {role} IN DATABASE {database} SET work_mem = '2MB'",
+            f"ALTER ROLE {quoted(other)} IN DATABASE {database} SET work_mem = '3MB'",
+        ):
+            await connection.execute(statement)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+    like = await stage.databases.database_facts(stage.pool, tenant.database)
+    made = await stage.databases.database_facts(stage.dedicated, move.scratch)
+    assert (made.provider, made.locale, made.grantees) == ("i", "de-DE", (other,))
+    assert ("", 'search_path="a, b", "C d", public') in made.settings
+    assert (move.login.user, "work_mem=2MB") in made.settings
+    assert (move.login.user, "lock_timeout=7s") in made.settings
+    assert len(made.settings) == len(like.settings)
 
 
 # Somebody interferes

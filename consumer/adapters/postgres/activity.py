@@ -44,16 +44,24 @@ async def end_sessions(connection: Connection, query: str, *arguments: str, limi
 
 
 async def wait_until_entered(connection: Connection, database: str, *, limit: float) -> None:
-    """Wait until no session is half-way into a database: each is in `pg_stat_activity` or was refused.
+    """Wait for who is half-way into a database now, until each is in `pg_stat_activity` or was refused.
+
+    Who comes later finds the doors as they are now.
 
     Raises:
         TimedOut: some are still on their way.
     """
     deadline = asyncio.get_running_loop().time() + limit
-    while count := await connection.fetchval(_SQL["entering"], database):
+    waiting = await _entering(connection, database)
+    while waiting:
         if asyncio.get_running_loop().time() > deadline:
-            raise TimedOut(f"{count} session(s) have been opening on {database} for {limit:g} s")
+            raise TimedOut(f"sessions have been opening on {database} for {limit:g} s: pid {sorted(waiting)}")
         await asyncio.sleep(_PAUSE)
+        waiting &= await _entering(connection, database)
+
+
+async def _entering(connection: Connection, database: str) -> set[int]:
+    return {row["pid"] for row in await connection.fetch(_SQL["entering"], database)}
 
 
 def told(sessions: list[asyncpg.Record]) -> str:

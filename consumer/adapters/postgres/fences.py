@@ -14,6 +14,8 @@ from consumer.model import Fence
 from consumer.sql import load
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from consumer.adapters.postgres.sessions import Connection
 
 _SQL: Final = load("databases")
@@ -25,11 +27,7 @@ async def state(connection: Connection, database: str, role: str, where: str) ->
     Raises:
         NotFound: there is no such database or role.
     """
-    now = await connection.fetchrow(_SQL["fence_state"], database, role)
-    if now is None or now["connection_limit"] is None:
-        raise NotFound(f"there is no database {database} on {where}")
-    if now["can_login"] is None:
-        raise NotFound(f"there is no role {role} on {where}")
+    now = await _doors(connection, database, role, where)
     sessions = await connection.fetch(_SQL["tenants_sessions"], database, role)
     return Fence(now["connection_limit"], now["can_login"], len(sessions))
 
@@ -49,9 +47,7 @@ async def put_up(connection: Connection, database: str, role: str, where: str, *
         Incompatible: the role is a superuser, or prepared transactions are pending.
         TimedOut: somebody is still connected; names who.
     """
-    await state(connection, database, role, where)
-    now = await connection.fetchrow(_SQL["fence_state"], database, role)
-    if now is not None and now["superuser"]:
+    if (await _doors(connection, database, role, where))["superuser"]:
         raise Incompatible(f"role {role} on {where} is a superuser: no fence holds it")
     await _require_nothing_prepared(connection, database, where)
     async with connection.transaction():
@@ -72,6 +68,16 @@ async def take_down(connection: Connection, database: str, role: str, before: Fe
             f"ALTER DATABASE {quoted(database)} CONNECTION LIMIT {before.connection_limit:d}"
         )
         await connection.execute(f"ALTER ROLE {quoted(role)} {login}")
+
+
+async def _doors(connection: Connection, database: str, role: str, where: str) -> asyncpg.Record:
+    """The database's connection limit and the role's login. Raises NotFound."""
+    now = await connection.fetchrow(_SQL["fence_state"], database, role)
+    if now is None or now["connection_limit"] is None:
+        raise NotFound(f"there is no database {database} on {where}")
+    if now["can_login"] is None:
+        raise NotFound(f"there is no role {role} on {where}")
+    return now
 
 
 async def _require_nothing_prepared(connection: Connection, database: str, where: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
@@ -31,6 +33,15 @@ OURS: Final = "rehome:"
 PREFER_TLS: Final = PostgresTls()
 """Encrypted where the server offers it, its certificate unchecked: what libpq does by default."""
 
+KEPT_ALIVE: Final = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10"}
+"""Settings of every session of ours. The server notices a lost consumer within minutes, and Swarm's virtual
+addresses, which forget a connection after 15 silent minutes, do not forget an idle one."""
+
+_transport: Final = attrgetter(
+    "_transport"
+)  # asyncpg has no option for keep-alive, and no door to its socket
+
+_IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 30, 10, 6  # the same from our side: a dead server is noticed
 _CLOSE_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before we call it gone
 
@@ -115,8 +126,7 @@ class Sessions:
                     server_settings={
                         "application_name": application_name(current_migration.get()),
                         "statement_timeout": f"{seconds * 1000:.0f}",
-                        "tcp_keepalives_idle": "30",  # a lost consumer's sessions end within minutes
-                        "tcp_keepalives_interval": "10",
+                        **KEPT_ALIVE,
                         # A frozen one's connections stay open; its locks must not stand in another's way.
                         "idle_in_transaction_session_timeout": "30s",
                         # The names in our statements are built-in ones, whatever a tenant has called its own.
@@ -127,8 +137,18 @@ class Sessions:
                 )
             except asyncpg.InvalidCatalogNameError:
                 raise NotFound(f"there is no database {database} on {server.name}") from None
+            _keep_alive(connection)
             try:
                 yield connection
             finally:
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await connection.close(timeout=_CLOSE_SECONDS)
+
+
+def _keep_alive(connection: Connection) -> None:
+    """Probe a silent server (tcp(7)): a statement that may take hours would wait as long for a dead one."""
+    wire = _transport(connection).get_extra_info("socket")
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS)
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _INTERVAL_SECONDS)
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)

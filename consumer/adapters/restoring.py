@@ -175,8 +175,14 @@ class Restoring:
         with listed.open(errors="surrogateescape") as lines:
             return toc.divide(
                 lines,
-                extension_tables={table for extension in extensions for table in extension["tables"]},
-                made_schemas={extension["schema"] for extension in extensions if not extension["own_schema"]},
+                extensions=toc.Extensions(
+                    {table for extension in extensions for table in extension["tables"]},
+                    {sequence for extension in extensions for sequence in extension["sequences"]},
+                ),
+                made_schemas={
+                    source["public_schema"],
+                    *(extension["schema_oid"] for extension in extensions if not extension["own_schema"]),
+                },
             )
 
     async def _pg_restore(

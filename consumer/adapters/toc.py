@@ -1,4 +1,8 @@
-"""The table of contents of a dump, as `pg_restore --list` prints it: who restores which entry."""
+"""The table of contents of a dump, as `pg_restore --list` prints it: who restores which entry.
+
+An entry is known by numbers wherever it has some. Its names stand in the list without quotes, and a tenant may
+call a table `spatial_ref_sys x`: by its name alone the administrator could be made to run the tenant's functions.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-# "3341; 1259 16386 TABLE public account_account tenant"
-_ENTRY: Final = re.compile(r"\d+; \d+ \d+ (?P<entry>.+)")
-
-# Made before pg_restore runs, or the server's and not the tenant's.
-_LEFT_OUT: Final = ("EXTENSION ", "COMMENT - EXTENSION ", "SCHEMA - public ", "PUBLICATION ", "SUBSCRIPTION ")
-_PRIVILEGES: Final = ("ACL ", "DEFAULT ACL ")
+# "3341; 1259 16386 TABLE public account_account tenant": dump id; the catalogue's oid, the object's oid, the entry.
+# Source: pg_dump.c; entries without an object of their own (privileges, comments, data) have catalogue 0.
+_ENTRY: Final = re.compile(r"\d+; (?P<catalogue>\d+) (?P<oid>\d+) (?P<entry>.+)")
+_NONE: Final = 0
+_DEFAULT_ACL: Final = 826
+_NAMESPACE: Final = 2615
+_THE_SERVERS: Final = frozenset({3079, 6100, 6104, 6106, 6237})  # extensions, publications, subscriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +36,42 @@ class Contents:
     administrators: tuple[str, ...]
 
 
-def divide(
-    lines: Iterable[str], *, extension_tables: Collection[str], made_schemas: Collection[str]
-) -> Contents:
-    """Divide the list, keeping its order.
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """What a dump holds of extensions, by oids on the source.
+
+    Attributes:
+        tables: those whose rows are in the dump.
+        sequences: 'schema sequence' of those whose positions are; these have no number in the list, and setting
+            a position runs nothing of the tenant's.
+    """
+
+    tables: Collection[int] = ()
+    sequences: Collection[str] = ()
+
+
+def divide(lines: Iterable[str], *, extensions: Extensions, made_schemas: Collection[int]) -> Contents:
+    """Divide the list, keeping its order. What is in neither part was made before, or is the server's.
 
     Args:
         lines: of `pg_restore --list`.
-        extension_tables: 'schema table' of extensions' tables whose rows are in the dump.
-        made_schemas: schemas that were made before.
+        extensions: whose rows the administrator restores.
+        made_schemas: oids on the source of schemas that are there already.
     """
     tenants: list[str] = []
     administrators: list[str] = []
-    left_out = (*_LEFT_OUT, *(f"SCHEMA - {schema} " for schema in made_schemas))
-    theirs = (
-        *_PRIVILEGES,
-        *(f"{kind} {table} " for kind in ("TABLE DATA", "SEQUENCE SET") for table in extension_tables),
-    )
+    positions = tuple(f"SEQUENCE SET {sequence} " for sequence in extensions.sequences)
     for line in lines:
         found = _ENTRY.match(line)
-        if found is not None and not found["entry"].startswith(left_out):
-            (administrators if found["entry"].startswith(theirs) else tenants).append(line)
+        if found is None:
+            continue
+        catalogue, oid, entry = int(found["catalogue"]), int(found["oid"]), found["entry"]
+        if catalogue in _THE_SERVERS or (catalogue == _NAMESPACE and oid in made_schemas):
+            continue
+        if catalogue == _NONE and entry.startswith("COMMENT - EXTENSION "):
+            continue
+        privilege = catalogue == _DEFAULT_ACL or (catalogue == _NONE and entry.startswith("ACL "))
+        row = catalogue == _NONE and entry.startswith("TABLE DATA ") and oid in extensions.tables
+        position = catalogue == _NONE and entry.startswith(positions)
+        (administrators if privilege or row or position else tenants).append(line)
     return Contents(tuple(tenants), tuple(administrators))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.adapters.toc import divide
+from consumer.adapters.toc import Extensions, divide
 
 LIST = """;
 ; Archive created at 2026-01-01
@@ -27,8 +27,7 @@ LIST = """;
 
 
 def test_each_entry_is_restored_by_whom_it_belongs_to_or_not_at_all() -> None:
-    contents = divide(
-        LIST, extension_tables={"gis spatial_ref_sys", "gis spatial_seq"}, made_schemas={"gis", "public"}
-    )
+    extensions = Extensions(tables={16900}, sequences={"gis spatial_seq"})
+    contents = divide(LIST, extensions=extensions, made_schemas={2200, 16500})
     assert [line.split(";")[0] for line in contents.tenants] == ["8", "3501", "215", "3400", "3407"]
     assert [line.split(";")[0] for line in contents.administrators] == ["3401", "3402", "3405", "3406"]

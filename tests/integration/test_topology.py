@@ -1,0 +1,229 @@
+"""`rehome topology apply | check | show` on a real node."""
+
+import json
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+
+from consumer import topology
+from sandbox.broker import BrokerNode
+from sandbox.net import LOOPBACK, free_port, give_back_port
+from tests.support.broker_users import Answer, as_booted, rehome
+from tests.support.managed_broker import VHOST, ManagedBroker, managed_broker
+
+DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
+WANTED = topology.definitions()
+KINDS = ("exchanges", "queues", "bindings")
+SAME = (0, "the broker has the topology of the saga\n", "")
+RETRY = "migration.retry.1m"
+
+
+@pytest.fixture(scope="module")
+async def managed(scratch: Path) -> AsyncIterator[ManagedBroker]:
+    """A node without any topology, with users guest and migrator."""
+    async with managed_broker(scratch / "topology", as_booted("migrator", "migrator")) as made:
+        yield made
+
+
+@pytest.fixture
+async def applied(managed: ManagedBroker) -> AsyncIterator[ManagedBroker]:
+    """The node with the topology; what a test breaks is taken away and made anew."""
+    assert (await apply(managed.node)).code == 0
+    yield managed
+    for queue in await managed.call("GET", "queues", VHOST):
+        await managed.call("DELETE", "queues", VHOST, queue["name"])
+    for policy in await managed.call("GET", "policies", VHOST):
+        await managed.call("DELETE", "policies", VHOST, policy["name"])
+
+
+async def apply(node: BrokerNode, user: str = "guest", vhost: str = VHOST) -> Answer:
+    return await rehome("topology", "apply", settings={"REHOME_AMQP_URL": node.url(user, vhost=vhost)})
+
+
+async def check(managed: ManagedBroker, *options: object, stdin: str = "") -> Answer:
+    settings = {"REHOME_AMQP_URL": managed.node.url()}
+    given = options or ("--management-url", managed.api)
+    return await rehome("topology", "check", *given, settings=settings, stdin=stdin)
+
+
+def comparable(definitions: dict[str, Any], kind: str) -> list[str]:
+    """What there is of a kind, without what the broker itself brings along."""
+    found = [{key: value for key, value in one.items() if key != "vhost"} for one in definitions[kind]]
+    return sorted(
+        json.dumps(one, sort_keys=True) for one in found if not str(one.get("name")).startswith("amq.")
+    )
+
+
+async def test_apply_on_an_empty_node_makes_exactly_the_topology(managed: ManagedBroker) -> None:
+    before = await check(managed)
+    assert before.code == 1
+    assert before.out.splitlines()[0] == "exchange billing is missing"
+    assert all(f"queue {queue['name']} is missing\n" in before.out for queue in WANTED["queues"])
+
+    done = await apply(managed.node)
+    counts = ", ".join(f"{len(WANTED[kind])} {kind}" for kind in KINDS)
+    assert done == (0, f"declared {counts}\n", "")
+
+    exported = await managed.exported()
+    for kind in KINDS:
+        assert comparable(exported, kind) == comparable(WANTED, kind)
+
+
+async def test_each_way_to_the_definitions_tells_the_same(applied: ManagedBroker, tmp_path: Path) -> None:
+    file = tmp_path / "exported.json"
+    await applied.node.rabbitmqctl("export_definitions", str(file))
+
+    assert await check(applied, "--definitions", file) == SAME
+    assert await check(applied, "--definitions", "-", stdin=file.read_text()) == SAME
+    assert await check(applied, "--rabbitmqctl", shlex.join(applied.node.rabbitmqctl_command)) == SAME
+    assert await check(applied) == SAME
+
+
+async def test_what_is_missing_is_told_and_made_again(applied: ManagedBroker) -> None:
+    await applied.call("DELETE", "queues", VHOST, "migration.h.stop")
+    await applied.call("DELETE", "exchanges", VHOST, RETRY)
+
+    told = await check(applied)
+    assert told.code == 1
+    assert set(told.out.splitlines()) == {
+        f"exchange {RETRY} is missing",
+        "queue migration.h.stop is missing",
+        f"binding {RETRY} -> queue {RETRY} with key '' is missing",
+        "binding migration -> queue migration.h.stop with key 'migration.prepared' is missing",
+        "binding migration.handler -> queue migration.h.stop with key 'stop' is missing",
+        "the broker differs from the saga",
+    }
+
+    assert (await apply(applied.node)).code == 0
+    assert await check(applied) == SAME
+
+
+async def test_a_changed_argument_is_told_by_check_and_refused_by_apply(applied: ManagedBroker) -> None:
+    await applied.call("DELETE", "queues", VHOST, RETRY)
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-message-ttl": 1000,
+        "x-dead-letter-exchange": "migration.handler",
+    }
+    await applied.call(
+        "PUT", "queues", VHOST, RETRY, body={"durable": True, "auto_delete": False, "arguments": arguments}
+    )
+
+    told = await check(applied)
+    assert told.code == 1
+    assert f"queue {RETRY}: argument x-message-ttl is 1000, wanted 60000\n" in told.out
+    assert f"queue {RETRY}: argument x-overflow is missing, wanted reject-publish\n" in told.out
+
+    refused = await apply(applied.node)
+    assert refused.code == 1
+    assert f"rehome: queue {RETRY}: PRECONDITION_FAILED - inequivalent arg" in refused.err
+
+
+async def test_a_queue_of_another_kind_is_told(applied: ManagedBroker) -> None:
+    await applied.call("DELETE", "queues", VHOST, "migration.dead")
+    await applied.call("PUT", "queues", VHOST, "migration.dead", body={"durable": True, "auto_delete": False})
+
+    told = await check(applied)
+    assert "queue migration.dead: argument x-queue-type is classic, wanted quorum\n" in told.out
+
+
+async def test_bindings_that_lead_into_our_queues_or_exchanges_are_told(applied: ManagedBroker) -> None:
+    await applied.call(
+        "POST", "bindings", VHOST, "e", "migration", "q", "migration.h.stop", body={"routing_key": "#"}
+    )
+    await applied.call(
+        "POST", "bindings", VHOST, "e", "migration.dead", "e", "migration.handler", body={"routing_key": ""}
+    )
+
+    told = await check(applied, "--management-url", applied.api, "--json")
+    assert told.code == 1
+    assert sorted(json.loads(told.out)["differences"]) == [
+        "binding migration -> queue migration.h.stop with key '#' is not of the saga",
+        "binding migration.dead -> exchange migration.handler with key '' is not of the saga",
+    ]
+    await applied.call("DELETE", "bindings", VHOST, "e", "migration.dead", "e", "migration.handler", "~")
+
+
+async def test_a_subscribers_queue_is_none_of_our_business(applied: ManagedBroker) -> None:
+    await applied.call("PUT", "queues", VHOST, "sub_crm.news", body={"durable": True, "auto_delete": False})
+    await applied.call(
+        "POST", "bindings", VHOST, "e", "migration", "q", "sub_crm.news", body={"routing_key": "#"}
+    )
+
+    assert await check(applied) == SAME
+
+
+async def test_a_policy_by_which_events_would_vanish_is_told_and_no_other(applied: ManagedBroker) -> None:
+    body: dict[str, Any] = {
+        "pattern": ".*",
+        "apply-to": "queues",
+        "definition": {"queue-leader-locator": "balanced"},
+    }
+    await applied.call("PUT", "policies", VHOST, "placement", body=body)
+    assert await check(applied) == SAME
+
+    body = {"pattern": "dead$", "apply-to": "queues", "priority": 1, "definition": {"message-ttl": 60000}}
+    await applied.call("PUT", "policies", VHOST, "tidy", body=body)
+    told = await check(applied)
+    assert told.out.splitlines()[0] == (
+        "queue migration.dead: policy tidy sets message-ttl: events would vanish"
+    )
+
+
+async def test_apply_keeps_what_waits_in_the_queues(applied: ManagedBroker) -> None:
+    async with await aio_pika.connect(applied.node.url(), timeout=10) as connection:
+        channel = await connection.channel()
+        billing = await channel.get_exchange("billing", ensure=False)
+        await billing.publish(aio_pika.Message(b"waits", delivery_mode=2), "plan.upgraded", timeout=10)
+        assert (await apply(applied.node)).code == 0
+        waiting = await (await channel.get_queue("migration.h.accept")).get(timeout=10)
+        assert waiting.body == b"waits"
+        await waiting.ack()
+
+
+async def test_apply_without_the_right_to_configure_is_told(applied: ManagedBroker) -> None:
+    refused = await apply(applied.node, "migrator")
+    assert refused.code == 1
+    assert "rehome: exchange billing: ACCESS_REFUSED" in refused.err
+    assert "refused for user 'migrator'" in refused.err
+    assert "Traceback" not in refused.err
+
+
+async def test_apply_to_another_virtual_host_is_refused(applied: ManagedBroker) -> None:
+    refused = await apply(applied.node, vhost="/")
+    assert refused.code == 2
+    assert refused.err == (
+        "rehome: REHOME_AMQP_URL names virtual host '/'; the topology is for 'migration'\n"
+    )
+
+
+async def test_what_is_no_definitions_is_told(applied: ManagedBroker, tmp_path: Path) -> None:
+    file = tmp_path / "exported.json"
+    file.write_text("[]")
+    assert "these are not a broker's definitions" in (await check(applied, "--definitions", file)).out
+    file.write_text("{")
+    told = await check(applied, "--definitions", file)
+    assert (told.code, "exported.json: unexpected end of data" in told.err) == (2, True)
+    told = await check(applied, "--definitions", tmp_path / "nothing")
+    assert (told.code, "No such file" in told.err) == (2, True)
+
+
+async def test_a_broker_that_does_not_answer_is_told(managed: ManagedBroker) -> None:
+    port = free_port()
+    told = await check(managed, "--management-url", f"http://{LOOPBACK}:{port}")
+    assert (told.code, f"management API at http://{LOOPBACK}:{port}" in told.err) == (1, True)
+
+    url = f"amqp://guest:hidden@{LOOPBACK}:{port}/migration"
+    told = await rehome("topology", "apply", settings={"REHOME_AMQP_URL": url})
+    give_back_port(port)
+    assert (told.code, f"RabbitMQ at {LOOPBACK}:{port}/migration: " in told.err) == (1, True)
+    assert "hidden" not in told.err
+
+
+async def test_show_prints_the_file_that_the_broker_loads_at_boot() -> None:
+    shown = await rehome("topology", "show")
+    assert json.loads(shown.out) == WANTED == json.loads(DEFINITIONS.read_text())

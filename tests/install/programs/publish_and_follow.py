@@ -1,0 +1,59 @@
+"""Billing publishes an upgrade; another team follows a migration that is played."""
+
+import asyncio
+import os
+from typing import Any
+from uuid import uuid4
+
+from events.envelope import CloudEvent
+from events.migration import MigrationCompleted
+from events.mock import play
+from events.publisher import Publisher, plan_upgraded
+from events.subscriber import Subscriber
+from events.testing import Story
+
+LIMIT = 30.0
+
+
+async def publish(url: str) -> None:
+    """As billing does."""
+    event = plan_upgraded(
+        instance_id=uuid4(),
+        customer_id=uuid4(),
+        subscription_id=uuid4(),
+        from_plan="standard-monthly",
+        to_plan="premium-monthly",
+        plan_tier="premium",
+        entitlements={"cpu_limit": "4.0", "db_type": "dedicated"},
+    )
+    async with Publisher(url) as publisher:
+        await publisher.publish(event)
+    print("published")  # noqa: T201 - this is what it is for
+
+
+async def follow(url: str, player_url: str) -> None:
+    """As any team does."""
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def tell(event: CloudEvent[Any]) -> None:
+        match event.data:
+            case MigrationCompleted(downtime_seconds=seconds) if seconds > 0:
+                ended.set_result(event.type)
+
+    async with Subscriber(url, tell, team="crm", name="install", types=[MigrationCompleted]) as subscriber:
+        running = asyncio.create_task(subscriber.run())
+        async for _ in play(player_url, Story("completed"), force=True):
+            pass
+        print(await asyncio.wait_for(ended, LIMIT))  # noqa: T201 - this is what it is for
+        subscriber.stop()
+        await asyncio.wait_for(running, LIMIT)
+
+
+async def main() -> None:
+    """Both."""
+    await publish(os.environ["BILLING_URL"])
+    await follow(os.environ["CRM_URL"], os.environ["GUEST_URL"])
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

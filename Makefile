@@ -8,10 +8,10 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm test test-swarm fuzz bench lint lock clean
+.PHONY: help setup demo demo-swarm test test-swarm fuzz bench lint install-check lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install Debian's and Python's packages that are missing (Debian 12; root or sudo)
 	@scripts/setup
@@ -39,11 +39,18 @@ fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 
 bench: setup ## measure copies, whole moves and the engine (minutes; ARGS: see python -m benchmarks --help)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-lint: setup ## check style, types and the direction of imports
+lint: setup ## check style, types, the direction of imports, and that what is generated is up to date
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m events schema --check
+	@$(BIN)/python -m events asyncapi --check
+	@$(BIN)/python -m events page --check
+	@$(BIN)/python scripts/settings_table.py --check
+
+install-check: setup ## build the package, install the contract alone, and use it there as other teams do
+	@$(BIN)/python -m tests.install
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }

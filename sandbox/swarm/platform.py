@@ -237,8 +237,7 @@ async def swarm_platform(directory: Path, tenants: Sequence[Tenant]) -> AsyncIte
                 for name in (POOL, PLATFORM)
             )
         )
-        for tenant in tenants:
-            await create_odoo_tenant(pool, tenant)
+        await asyncio.gather(*(create_odoo_tenant(pool, tenant) for tenant in tenants))
         platform = await create_platform(cluster, password=secrets.token_urlsafe(24))
         await _grant_no_more_than(platform, (await engine.ask("GET", "info"))["NCPU"])
         pool_id = await platform.add_server(

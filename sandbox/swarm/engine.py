@@ -73,7 +73,7 @@ class PrivateEngine(EngineApi):
             TimeoutError: it did not answer within a minute.
         """
         require_programs()
-        _remove_cgroups_of_the_dead()
+        remove_cgroups_of_the_dead()
         self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         unshare = ["unshare", "--mount", "--propagation=private", "--net", "--pid", "--mount-proc", "--fork"]
         self._namespaces = await Child.start(
@@ -215,7 +215,7 @@ def _remove_cgroups(name: str) -> bool:
     return True
 
 
-def _remove_cgroups_of_the_dead() -> None:
+def remove_cgroups_of_the_dead() -> None:
     """Remove what engines left whose process was killed."""
     tops = {
         path.name for path in (*_CGROUPS.glob(f"{_CGROUP_PREFIX}-*"), *_CGROUPS.glob(f"*/{_CGROUP_PREFIX}-*"))

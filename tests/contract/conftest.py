@@ -9,14 +9,16 @@ import pytest
 
 from sandbox.postgres import Cluster
 from sandbox.tenants import nasty_password
+from tests.contract.fake_servers import FakeStage
 from tests.contract.platform_tables import FakeTables, PostgresTables, Tables
-from tests.contract.servers import FakeStage, RealStage, Stage
+from tests.contract.real_servers import RealStage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from sandbox.platform_db import Platform
+    from tests.contract.servers import Stage
 
 
 @pytest.fixture(scope="module")

@@ -1,59 +1,40 @@
-"""Where the suites of `Databases`, `Copier` and `Verifier` play: servers in memory, and two real ones."""
+"""Where the suites of `Databases`, `Copier` and `Verifier` play: what they need besides the ports themselves."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import secrets
-import signal
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import asyncpg
 
-from consumer.adapters.copy import PgCopier
-from consumer.adapters.databases import PostgresDatabases
-from consumer.adapters.postgres.marks import label_of, put_label
-from consumer.adapters.postgres.sessions import application_name
-from consumer.adapters.verification import PostgresVerifier
 from consumer.context import current_migration
 from consumer.model import Credentials, Mark, Secret, Server
-from sandbox.databases import create_database, create_role, quoted
-from sandbox.net import wait_until
-from sandbox.postgres import SUPERUSER, Cluster
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
-from tests.fakes.copier import FakeCopier
-from tests.fakes.databases import FakeDatabases
-from tests.fakes.verifier import FakeVerifier
-from tests.fakes.world import (
-    ADMIN,
-    FakeDatabase,
-    FakeRole,
-    FakeSession,
-    LoginRefusedError,
-    SessionEndedError,
-    World,
-    copied,
-)
+from sandbox.tenants import nasty_password
+from tests.fakes.world import LoginRefusedError, SessionEndedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-    from typing import Literal
+    from collections.abc import Callable
     from uuid import UUID
 
     from consumer import ports
     from consumer.model import Backup
+    from sandbox.tenants import Tenant
+    from tests.fakes.world import FakeDatabase
 
 REFUSED = (LoginRefusedError, asyncpg.PostgresError)
 ENDED = (SessionEndedError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
 
 PARTNERS = 200
 """Rows of table res_partner in every tenant's database."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a database: the same one, in SQL and in memory."""
+
+    sql: str
+    fake: Callable[[FakeDatabase], None]
 
 
 class Client(Protocol):
@@ -175,295 +156,22 @@ def verified(mark: Mark) -> Mark:
     return replace(mark, state="verified")
 
 
-@dataclass
-class FakeClient:
-    world: World
-    server: Server
-    session: FakeSession
-
-    async def add_partner(self) -> None:
-        self.world.write(self.server, self.session, "public.res_partner", (0, "new"))
+def new_login(name: str = 'acme\'s; "new" role') -> Credentials:
+    return Credentials(name, Secret(nasty_password()))
 
 
-@dataclass(frozen=True)
-class Change:
-    """A change of a database: the same one, in SQL and in memory."""
-
-    sql: str
-    fake: Callable[[FakeDatabase], None]
-
-
-class FakeStage:
-    """Servers in memory."""
-
-    def __init__(self) -> None:
-        self.world = World()
-        self.databases: ports.Databases = FakeDatabases(self.world)
-        self.copier: ports.Copier = FakeCopier(self.world)
-        self.verifier: ports.Verifier = FakeVerifier(self.world)
-        self.pool = self.world.add_server("pool-1", "shared")
-        self.dedicated = self.world.add_server("dedicated-1", "dedicated")
-
-    async def add_tenant(self) -> Tenant:
-        tenant = Tenant(f"tiny_{secrets.token_hex(4)}")
-        there = self.world.at(self.pool)
-        there.roles[tenant.role] = FakeRole(tenant.role, tenant.password)
-        there.databases[tenant.database] = FakeDatabase(
-            tenant.database,
-            tenant.role,
-            tables={
-                "public.res_partner": [(number, f"Partner {number}") for number in range(1, PARTNERS + 1)],
-                "public.sale_order": [(1000, "draft"), (1007, "sale")],
-                "public.import_log": [("12:00", "twice"), ("12:00", "twice"), (None, None)],
-                "large objects": [(16400, b"\x00\xff\x10\x20")],
-            },
-            sequences={"public.res_partner_id_seq": "last_value=200 is_called=true"},
-            objects={
-                "index": {"public.res_partner_parent_id_idx": "btree (parent_id)"},
-                "constraint": {"public.res_partner.check_name": "validated=true"},
-                "default definition": {"public.res_partner.active": "true"},
-                "trigger": {"public.sale_order.count_change": "enabled=O"},
-                "owner": {"table public.res_partner": tenant.role, "table public.sale_order": tenant.role},
-            },
-            extensions={"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"},
-            settings=(("", 'search_path="$user", public'), (tenant.role, "TimeZone=Europe/Paris")),
-        )
-        return tenant
-
-    async def add_role(self, server: Server, name: str, *, superuser: bool = False) -> None:
-        self.world.at(server).roles[name] = FakeRole(name, "theirs", superuser=superuser)
-
-    async def add_database(self, server: Server, name: str, owner: str) -> None:
-        self.world.at(server).databases[name] = FakeDatabase(name, owner)
-
-    async def pretend_restored(self, server: Server, database: str) -> None:
-        found = self.world.database(server, database)
-        assert found.label
-        found.label = replace(found.label, restored=True)
-
-    async def copy_of(self, tenant: Tenant) -> str:
-        copy = copied(self.world.database(self.pool, tenant.database))
-        copy.name = f"{tenant.database}_copy"
-        self.world.at(self.pool).databases[copy.name] = copy
-        return copy.name
-
-    async def change(self, database: str, change: Change) -> None:
-        change.fake(self.world.database(self.pool, database))
-
-    async def damage(self, backup: Backup) -> str:
-        self.world.backups[backup.id].damaged = "dump/toc.dat"
-        return "dump/toc.dat"
-
-    async def cut_off_restore(self, scratch: str, backup: Backup, role: str) -> None:
-        steps: list[str] = []
-
-        async def cut(at: str) -> None:
-            steps.append(at)
-            if steps.count("copier.restore.table") > 1:
-                raise asyncio.CancelledError
-
-        undisturbed, self.world.pause = self.world.pause, cut
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.copier.restore(self.dedicated, scratch, backup, role, Told())
-        self.world.pause = undisturbed
-
-    async def prepare_transaction(self, tenant: Tenant) -> None:
-        self.world.database(self.pool, tenant.database).prepared.append("left open")
-
-    @asynccontextmanager
-    async def client(self, server: Server, login: Credentials, database: str) -> AsyncIterator[Client]:
-        session = self.world.log_in(server, login.user, login.password.reveal(), database)
-        try:
-            yield FakeClient(self.world, server, session)
-        finally:
-            sessions = self.world.at(server).sessions
-            if session in sessions:
-                sessions.remove(session)
-
-    @asynccontextmanager
-    async def stubborn_client(
-        self, server: Server, login: Credentials, database: str
-    ) -> AsyncIterator[Client]:
-        async with self.client(server, login, database) as client:
-            self.world.at(server).sessions[-1].stubborn = True
-            yield client
-
-    @asynccontextmanager
-    async def left_over(self, server: Server, database: str, migration_id: UUID) -> AsyncIterator[Client]:
-        session = self.world.enter(
-            self.world.at(server),
-            ADMIN,
-            self.world.database(server, database),
-            application_name(migration_id),
-        )
-        yield FakeClient(self.world, server, session)
-
-    async def partners(self, server: Server, database: str) -> int:
-        return len(self.world.database(server, database).tables["public.res_partner"])
+async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
+    """Role and scratch database on the dedicated server, as after the step `provision`."""
+    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    name = f"{tenant.database}__rehome"
+    await stage.databases.make_role(stage.dedicated, login, facts.grantees)
+    await stage.databases.make_scratch(stage.dedicated, name, facts, login.user, mark)
+    return name
 
 
-@dataclass
-class RealClient:
-    connection: asyncpg.Connection[asyncpg.Record]
-
-    async def add_partner(self) -> None:
-        await self.connection.execute(
-            "INSERT INTO public.res_partner (name, autopost_bills) VALUES ('new', 'ask')", timeout=10
-        )
-
-
-@dataclass
-class RealStage:
-    """A pool and a dedicated server of our own."""
-
-    pool_cluster: Cluster
-    dedicated_cluster: Cluster
-    backup_root: Path
-    made: list[tuple[Server, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.pool = server_of(self.pool_cluster, "pool-1", "shared")
-        self.dedicated = server_of(self.dedicated_cluster, "dedicated-1", "dedicated")
-        self.databases: ports.Databases = PostgresDatabases(session_limit=2.0)
-        self.copier: ports.Copier = PgCopier(self.backup_root, jobs=2)
-        self.verifier: ports.Verifier = PostgresVerifier(jobs=2)
-
-    def cluster(self, server: Server) -> Cluster:
-        return self.pool_cluster if server is self.pool else self.dedicated_cluster
-
-    async def add_tenant(self) -> Tenant:
-        tenant = Tenant(f"tiny_{secrets.token_hex(4)}")
-        await create_tiny_tenant(self.pool_cluster, tenant)
-        return tenant
-
-    async def add_role(self, server: Server, name: str, *, superuser: bool = False) -> None:
-        await create_role(self.cluster(server), name, nasty_password())
-        if superuser:
-            async with self.cluster(server).connect() as connection:
-                await connection.execute(f"ALTER ROLE {quoted(name)} SUPERUSER")
-
-    async def add_database(self, server: Server, name: str, owner: str) -> None:
-        await create_database(self.cluster(server), name, owner=owner)
-
-    async def pretend_restored(self, server: Server, database: str) -> None:
-        async with self.cluster(server).connect() as connection:
-            label = await label_of(connection, database, server.name)
-            assert label
-            await put_label(connection, database, replace(label, restored=True))
-
-    async def copy_of(self, tenant: Tenant) -> str:
-        copy = f"{tenant.database}_copy"
-        await create_database(self.pool_cluster, copy, owner=tenant.role, template=tenant.database)
-        async with self.pool_cluster.connect() as connection:  # settings do not come from the template
-            await connection.execute(f'ALTER DATABASE {quoted(copy)} SET search_path = "$user", public')
-            await connection.execute(
-                f"ALTER ROLE {quoted(tenant.role)} IN DATABASE {quoted(copy)} SET timezone = 'Europe/Paris'"
-            )
-        return copy
-
-    async def change(self, database: str, change: Change) -> None:
-        async with self.pool_cluster.connect(database) as connection:
-            await connection.execute(change.sql)
-
-    async def damage(self, backup: Backup) -> str:
-        largest = max((backup.place / "dump").iterdir(), key=lambda path: path.stat().st_size)
-        content = bytearray(largest.read_bytes())
-        content[len(content) // 2] ^= 1
-        largest.write_bytes(content)
-        return largest.name
-
-    async def cut_off_restore(self, scratch: str, backup: Backup, role: str) -> None:
-        async with (
-            self.dedicated_cluster.connect() as watching,
-            self.dedicated_cluster.connect(scratch) as holding,
-            holding.transaction(),
-        ):
-            await holding.execute("LOCK TABLE pg_catalog.pg_sequence IN SHARE MODE")  # none can be made
-            restoring = asyncio.create_task(
-                self.copier.restore(self.dedicated, scratch, backup, role, Told())
-            )
-
-            async def waits() -> bool:
-                return bool(await watching.fetchval(_RESTORER_WAITS))
-
-            await wait_until(waits, what="pg_restore to wait for our lock", limit=30)
-            restoring.cancel()
-            await asyncio.gather(restoring, return_exceptions=True)
-
-    async def prepare_transaction(self, tenant: Tenant) -> None:
-        async with self.pool_cluster.connect(
-            tenant.database, user=tenant.role, password=tenant.password
-        ) as connection:
-            await connection.execute("BEGIN; DELETE FROM res_users; PREPARE TRANSACTION 'left open'")
-
-    @asynccontextmanager
-    async def client(
-        self, server: Server, login: Credentials, database: str, application: str = ""
-    ) -> AsyncIterator[Client]:
-        connection = await asyncpg.connect(
-            host=server.host,
-            port=server.port,
-            user=login.user,
-            password=login.password.reveal(),
-            database=database,
-            timeout=10,
-            server_settings={"application_name": application},
-        )
-        try:
-            yield RealClient(connection)
-        finally:
-            await connection.close(timeout=10)
-
-    @asynccontextmanager
-    async def stubborn_client(
-        self, server: Server, login: Credentials, database: str
-    ) -> AsyncIterator[Client]:
-        async with self.client(server, login, database) as client:
-            assert isinstance(client, RealClient)
-            pid = client.connection.get_server_pid()
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                yield client
-            finally:
-                os.kill(pid, signal.SIGCONT)
-
-    def left_over(
-        self, server: Server, database: str, migration_id: UUID
-    ) -> AbstractAsyncContextManager[Client]:
-        return self.client(server, server.admin, database, application_name(migration_id))
-
-    async def partners(self, server: Server, database: str) -> int:
-        async with self.cluster(server).connect(database) as connection:
-            return int(await connection.fetchval("SELECT count(*) FROM public.res_partner"))
-
-    async def clean(self) -> None:
-        """Remove what a test left: its databases and roles, so that the next one finds bare servers."""
-        for cluster in (self.pool_cluster, self.dedicated_cluster):
-            async with cluster.connect() as connection:
-                for row in await connection.fetch("SELECT gid, database FROM pg_prepared_xacts"):
-                    async with cluster.connect(row["database"]) as inside:
-                        await inside.execute(f"ROLLBACK PREPARED '{row['gid']}'")
-                for row in await connection.fetch(_DATABASES):
-                    await connection.execute(f"DROP DATABASE {quoted(row['datname'])} WITH (FORCE)")
-                for row in await connection.fetch(_ROLES):
-                    await connection.execute(f"DROP ROLE {quoted(row['rolname'])}")
-
-
-_RESTORER_WAITS = (
-    "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'rehome\\_%' AND wait_event_type = 'Lock'"
-)
-_DATABASES = "SELECT datname FROM pg_database WHERE datname <> 'postgres' AND NOT datistemplate"
-_ROLES = "SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' AND rolname <> 'postgres'"
-
-
-def server_of(cluster: Cluster, name: str, kind: Literal["shared", "dedicated"]) -> Server:
-    """What `db_servers` has of a cluster."""
-    return Server(
-        id=uuid4(),
-        name=name,
-        host=cluster.host,
-        port=cluster.port,
-        kind=kind,
-        status="active",
-        admin=Credentials(SUPERUSER, Secret(cluster.password)),
-    )
+async def a_promoted(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
+    """The tenant's database on the dedicated server under its final name."""
+    scratch = await a_scratch(stage, tenant, login, mark)
+    await stage.pretend_restored(stage.dedicated, scratch)
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    return tenant.database

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,14 +10,15 @@ import pytest
 from consumer.fingerprint import differences
 from sandbox.databases import create_role, drop_database, quoted
 from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
-from tests.contract.servers import RealStage
+from tests.contract.real_servers import RealStage
+from tests.support.moves import VARIETY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sandbox.postgres import Cluster
 
-VARIETY = (Path(__file__).parent.parent / "support" / "variety.sql").read_text()
 
 # What is done to the copy, and how the difference begins. All names are of schema public unless told.
 CHANGES = [

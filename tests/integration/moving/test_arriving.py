@@ -1,0 +1,143 @@
+"""What is in a database arrives, whatever it is and however it is called."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from consumer.adapters.copy import PgCopier
+from consumer.adapters.postgres import sums
+from sandbox.databases import create_database, create_role, drop_database, quoted
+from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from tests.contract.real_servers import RealStage
+from tests.contract.servers import Told
+from tests.support.moves import Move, add_variety, roles_and_sessions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from sandbox.postgres import Cluster
+    from tests.conftest import OdooTenantFactory
+
+
+async def test_everything_a_database_can_hold_arrives(move: Move) -> None:
+    other = await add_variety(move)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+    async with move.stage.dedicated_cluster.connect(move.scratch) as connection:
+        assert await connection.fetchval("SELECT has_table_privilege($1, 'private', 'SELECT')", other)
+        owner = await connection.fetchval(
+            "SELECT extowner::regrole::text FROM pg_extension WHERE extname = 'pg_trgm'"
+        )
+        assert owner == move.login.user
+        assert not await connection.fetchval(
+            "SELECT has_table_privilege($1, 'private', 'DELETE')", move.login.user
+        )
+        assert await connection.fetchval("SELECT count(*) FROM pg_publication") == 0
+    assert await roles_and_sessions(move.stage.dedicated_cluster) == set()
+
+
+async def test_odoos_own_database_arrives(
+    odoo_pool: Cluster, odoo_tenant: OdooTenantFactory, second_pg: Cluster, tmp_path: Path
+) -> None:
+    move = Move(RealStage(odoo_pool, second_pg, tmp_path / "backups"), await odoo_tenant())
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    found = await move.stage.verifier.fingerprint(move.stage.dedicated, move.scratch, move.login.user)
+    assert len(found.tables) == 402
+    assert await move.differences() == []
+    await move.promote()
+    async with move.stage.client(move.stage.dedicated, move.login, move.tenant.database):
+        pass
+    await drop_database(second_pg, move.tenant.database)
+
+
+async def test_names_with_every_nasty_character_are_moved(stage: RealStage) -> None:
+    tenant = Tenant(
+        f"dbname='x' \"{secrets.token_hex(3)}\" = %s \\ é", role=f"r'o\"l=e é {secrets.token_hex(3)}"
+    )
+    await create_tiny_tenant(stage.pool_cluster, tenant)
+    move = Move(stage, tenant)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+    await move.promote()
+    await move.remove()
+
+
+async def test_locale_provider_privileges_and_settings_of_the_database_arrive(move: Move) -> None:
+    """An ICU database that PUBLIC may not enter, whose role has settings everywhere."""
+    stage, tenant = move.stage, move.tenant
+    other = f"auditor_{secrets.token_hex(4)}"
+    await create_role(stage.pool_cluster, other, nasty_password())
+    await drop_database(stage.pool_cluster, tenant.database)
+    await create_database(
+        stage.pool_cluster,
+        tenant.database,
+        owner=tenant.role,
+        options="LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'",
+    )
+    database, role = quoted(tenant.database), quoted(tenant.role)
+    async with stage.pool_cluster.connect() as connection:
+        for statement in (
+            f"REVOKE ALL ON DATABASE {database} FROM PUBLIC",
+            f"GRANT CONNECT ON DATABASE {database} TO {quoted(other)} WITH GRANT OPTION",
+            f"ALTER DATABASE {database} SET search_path = 'a, b', \"C d\", public",
+            f"ALTER DATABASE {database} SET datestyle = 'German, DMY'",
+            f"ALTER DATABASE {database} SET my.own = '1=2, ''x'''",
+            f"ALTER DATABASE {database} SET default_transaction_read_only = on",
+            f"ALTER ROLE {role} SET lock_timeout = '7s'",
+            f"ALTER ROLE {role} SET work_mem = '1MB'",
+            f"ALTER ROLE {role} IN DATABASE {database} SET work_mem = '2MB'",
+            f"ALTER ROLE {quoted(other)} IN DATABASE {database} SET work_mem = '3MB'",
+        ):
+            await connection.execute(statement)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+    like = await stage.databases.database_facts(stage.pool, tenant.database)
+    made = await stage.databases.database_facts(stage.dedicated, move.scratch)
+    assert (made.provider, made.locale, made.grantees) == ("i", "de-DE", (other,))
+    assert ("", 'search_path="a, b", "C d", public') in made.settings
+    assert (move.login.user, "work_mem=2MB") in made.settings
+    assert (move.login.user, "lock_timeout=7s") in made.settings
+    assert len(made.settings) == len(like.settings)
+
+
+# Reading
+
+
+async def test_large_tables_are_read_in_pieces_with_the_same_result(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, tenant = move.stage, move.tenant
+    whole = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
+    monkeypatch.setattr(sums, "_SPLIT_BLOCKS", 1)
+    assert await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role) == whole
+
+
+async def test_zstd_is_left_where_the_programs_lack_it(move: Move, tmp_path: Path) -> None:
+    """Given client programs of version 16 that were built without zstd, the dump is made all the same."""
+    real = "/usr/lib/postgresql/15/bin"
+    for name in ("pg_dump", "pg_restore", "vacuumdb"):
+        program = tmp_path / name
+        program.write_text(
+            f"#!/bin/sh\n"
+            f'[ "$1" = --version ] && echo "{name} (PostgreSQL) 16.4" && exit\n'
+            f'case "$*" in *=zstd*) echo "{name}: error: this build does not support compression with zstd" >&2;'
+            f" exit 1;; esac\n"
+            f'exec {real}/{name} "$@"\n'
+        )
+        program.chmod(0o755)
+    stage = move.stage
+    copier = PgCopier(tmp_path / "backups", tmp_path, jobs=1)
+    assert await copier.client_version() == 16
+    await copier.dump(stage.pool, move.tenant.database, "b-1", Told())
+    assert (await copier.seal("b-1", {}, {})).files > 1

@@ -1,0 +1,95 @@
+"""One tenant's way from a real pool to a real dedicated server, step by step, without the engine."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from consumer.fingerprint import differences
+from consumer.model import Credentials, Secret
+from sandbox.databases import create_role, drop_database, quoted
+from sandbox.tenants import Tenant, nasty_password
+from tests.contract.servers import Told, new_mark, verified
+
+if TYPE_CHECKING:
+    from consumer.model import Backup, Mark
+    from sandbox.postgres import Cluster
+    from tests.contract.real_servers import RealStage
+
+VARIETY = (Path(__file__).parent / "variety.sql").read_text()
+LIMIT = timedelta(seconds=30)
+
+
+class Move:
+    """One tenant's way from `stage.pool` to `stage.dedicated`, step by step."""
+
+    def __init__(self, stage: RealStage, tenant: Tenant) -> None:
+        self.stage = stage
+        self.tenant = tenant
+        self.login = Credentials(f"{tenant.role}_new", Secret(nasty_password()))
+        self.mark: Mark = new_mark()
+        self.scratch = f"{tenant.database}__rehome"
+
+    async def fence_and_back_up(self) -> Backup:
+        stage, tenant = self.stage, self.tenant
+        name = f"{self.mark.migration_id}-1"
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+        await stage.copier.dump(stage.pool, tenant.database, name, Told())
+        return await stage.copier.seal(name, {}, {})
+
+    async def provision(self) -> None:
+        stage = self.stage
+        facts = await stage.databases.database_facts(stage.pool, self.tenant.database)
+        await stage.databases.make_role(stage.dedicated, self.login, facts.grantees)
+        await stage.databases.make_scratch(stage.dedicated, self.scratch, facts, self.login.user, self.mark)
+
+    async def restore(self, backup: Backup) -> None:
+        await self.stage.copier.restore(self.stage.dedicated, self.scratch, backup, self.login.user, Told())
+
+    async def promote(self) -> None:
+        await self.stage.databases.promote(
+            self.stage.dedicated, self.scratch, self.tenant.database, self.login.user, verified(self.mark)
+        )
+
+    async def differences(self) -> list[str]:
+        stage = self.stage
+        return differences(
+            await stage.verifier.fingerprint(stage.pool, self.tenant.database, self.tenant.role),
+            await stage.verifier.fingerprint(stage.dedicated, self.scratch, self.login.user),
+        )
+
+    async def remove(self) -> None:
+        for cluster in (self.stage.pool_cluster, self.stage.dedicated_cluster):
+            for name in (self.tenant.database, self.scratch):
+                await drop_database(cluster, name)
+
+
+async def add_variety(move: Move) -> str:
+    """Everything of `variety.sql` in the tenant's database; the name of another role that it mentions."""
+    other = f"auditor_{secrets.token_hex(4)}"
+    await create_role(move.stage.pool_cluster, other, nasty_password())
+    script = VARIETY.replace("{tenant}", quoted(move.tenant.role)).replace("{other}", quoted(other))
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        await connection.execute(script)
+        with pytest.raises(asyncpg.UniqueViolationError):  # leaves an index that is not valid
+            await connection.execute("CREATE UNIQUE INDEX CONCURRENTLY broken ON import_log (at)")
+    return other
+
+
+async def roles_and_sessions(cluster: Cluster) -> set[str]:
+    """Our short-lived roles, and the sessions that our programs have open."""
+    async with cluster.connect() as connection:
+        return {row[0] for row in await connection.fetch(_LEFT_OVER)}
+
+
+_LEFT_OVER = (
+    "SELECT rolname FROM pg_roles WHERE rolname LIKE 'rehome\\_%' "
+    "OR shobj_description(oid, 'pg_authid') LIKE 'rehome%' "
+    "UNION ALL SELECT datname FROM pg_database WHERE datname LIKE 'rehome\\_making%' "
+    "UNION ALL SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'rehome:%'"
+)

@@ -151,7 +151,7 @@ def explained(error: BaseException) -> str | None:
         return "it does not speak TLS on this port"
     if "CERTIFICATE_REQUIRED" in str(reason):
         return "it demands a client certificate"
-    if "ALERT" in str(reason) and "CERTIFICATE" in str(reason):
+    if "ALERT" in str(reason) and any(word in str(reason) for word in ("CERTIFICATE", "UNKNOWN_CA")):
         return f"it refused our client certificate ({_said(cause)})"
     return f"TLS failed ({_said(cause)})"
 

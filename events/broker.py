@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractConnection, TimeoutType
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     AuthenticationError,
@@ -81,7 +81,10 @@ class Address:
         with refusals(f"log in to {self} as {self.url.user}"), self._closed_at_once():
             return await limited(
                 aio_pika.connect(
-                    self.url.update_query(name=name), ssl_context=self.ssl_context, timeout=timeout
+                    self.url.update_query(name=name),
+                    ssl_context=self.ssl_context,
+                    timeout=timeout,
+                    connection_class=ClosedIfUnopened,
                 ),
                 timeout,
             )
@@ -94,6 +97,21 @@ class Address:
         except InvalidFrameError as error:
             hint = f"is there a vhost {self.url.path[1:]!r}, and may {self.url.user} use it?"
             raise ConnectionLost(f"closed by the broker at once; {hint}") from error
+
+
+class ClosedIfUnopened(aio_pika.Connection):
+    """A connection that is closed when it could not be opened.
+
+    aio-pika leaves it to the garbage collector, which may come when no event loop runs and closing is no more possible.
+    """
+
+    async def connect(self, timeout: TimeoutType = None) -> None:
+        """As aio-pika's."""
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
 
 
 def _parsed(url: str) -> URL:

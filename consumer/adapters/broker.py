@@ -15,6 +15,7 @@ from yarl import URL
 from consumer.errors import Refused, TimedOut, Unreachable
 from consumer.ports_engine import Message
 from consumer.tls import explained
+from events.broker import ClosedIfUnopened
 from events.foreign import read_any_message, sendable, short
 
 if TYPE_CHECKING:
@@ -212,6 +213,10 @@ class AmqpBroker:
             await _close(channel)
 
 
+class _Connection(ClosedIfUnopened, aio_pika.RobustConnection):
+    """A robust connection that is closed when it could not be opened."""
+
+
 @asynccontextmanager
 async def connected(
     url: str, *, name: str, tls: ssl.SSLContext | None = None, within: float = 30.0
@@ -238,6 +243,7 @@ async def connected(
                 client_properties={"connection_name": name},
                 reconnect_interval=RECONNECT_AFTER,
                 ssl_context=tls,
+                connection_class=_Connection,
             )
     except TimeoutError:
         raise Unreachable(f"RabbitMQ at {shown} did not answer within {within:g} s") from None

@@ -140,7 +140,7 @@ async def test_a_frozen_server_is_given_up_within_the_limit(dsn: str) -> None:
 
 
 async def test_events_whose_sender_died_may_be_sent_by_another(server: Cluster, dsn: str) -> None:
-    async with postgres_journal(dsn) as one, postgres_journal(dsn) as other:
+    async with postgres_journal(dsn) as one:
         migration = await opened(one)
         row = await one.begin(migration, "accept", replay=None)
         event = told(failed(migration.instance_id), migration.id)
@@ -149,7 +149,7 @@ async def test_events_whose_sender_died_may_be_sent_by_another(server: Cluster, 
             async with one.sending(migration.id) as sending:
                 sending.confirmed.append(sending.rows[0].seq)
                 await end_backends(server, dsn)
-        async with other.sending(migration.id) as sending:
+        async with postgres_journal(dsn) as other, other.sending(migration.id) as sending:
             assert [row.message.message_id for row in sending.rows] == [str(event.id)]
 
 

@@ -24,11 +24,11 @@ class Certificate(NamedTuple):
 class Authority:
     """Vouches for certificates; its own is in `ca_file`."""
 
-    def __init__(self, directory: Path, name: str = "Test authority") -> None:
-        """Make one in a directory of its own, which is made."""
+    def __init__(self, directory: Path) -> None:
+        """Make one in a directory of its own, which is made and names it."""
         directory.mkdir(mode=0o755)
         self._directory = directory
-        self._name = _name(name)
+        self._name = _name(f"Test authority {directory.name}")
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.ca_file = directory / "ca.pem"
         now = datetime.now(UTC)

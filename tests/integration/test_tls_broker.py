@@ -1,0 +1,224 @@
+"""TLS to the broker: whom we talk to is checked, and what is wrong is told so that it can be mended."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from consumer.adapters.broker import AmqpBroker, connected
+from consumer.errors import Unreachable
+from consumer.ports_engine import Message
+from consumer.tls import broker_context
+from consumer.topology import queue_of
+from events import errors as kit
+from events.publisher import Publisher
+from events.subscriber import Subscriber
+from sandbox.broker import BrokerNode
+from sandbox.broker_files import BrokerTls
+from tests.support.broker_users import ROOT, rehome
+from tests.support.certificates import Authority
+from tests.support.events import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FILES = ROOT / "rabbitmq"
+
+
+@pytest.fixture(scope="module")
+def authority(scratch: Path) -> Authority:
+    return Authority(scratch / "ours")
+
+
+@pytest.fixture(scope="module")
+def stranger(scratch: Path) -> Authority:
+    return Authority(scratch / "strangers")
+
+
+@pytest.fixture(scope="module")
+async def node(scratch: Path, authority: Authority) -> AsyncIterator[BrokerNode]:
+    """A node that speaks TLS alone; its certificate is for 127.0.0.1 and not for localhost."""
+    tls = BrokerTls(authority.ca_file, *authority.issue("broker", "127.0.0.1"))
+    made = await BrokerNode.create(
+        scratch / "tls",
+        definitions=FILES / "definitions.json",
+        conf=FILES / "rabbitmq.conf",
+        name="tls",
+        tls=tls,
+    )
+    await made.start()
+    yield made
+    await made.destroy()
+
+
+@pytest.fixture(scope="module")
+async def strict_node(scratch: Path, authority: Authority) -> AsyncIterator[BrokerNode]:
+    """A node that takes clients with a certificate alone."""
+    tls = BrokerTls(authority.ca_file, *authority.issue("strict", "127.0.0.1"), demand_certificate=True)
+    made = await BrokerNode.create(scratch / "strict", name="strict", tls=tls)
+    await made.start()
+    yield made
+    await made.destroy()
+
+
+async def open_and_close(url: str, **files: Path) -> None:
+    async with connected(url, name="test", tls=broker_context(url, **files)):
+        pass
+
+
+async def test_a_delivery_goes_out_and_in_over_tls(node: BrokerNode, authority: Authority) -> None:
+    tls = broker_context(node.url(), ca_file=authority.ca_file)
+    async with connected(node.url(), name="test", tls=tls) as connection:
+        broker = AmqpBroker(connection)
+        await broker.publish(
+            "migration", "migration.prepared", Message(b"sealed", message_id="1"), mandatory=True
+        )
+        async with aclosing(broker.consume(queue_of("stop"))) as deliveries:
+            delivery = await anext(deliveries)
+            assert delivery.message.body == b"sealed"
+            await delivery.ack()
+
+
+async def test_publisher_and_subscriber_of_the_kit_speak_tls(node: BrokerNode, authority: Authority) -> None:
+    async def ignore(_: object) -> None:
+        """Take nothing."""
+
+    async with Publisher(node.url(), ca_file=authority.ca_file) as publisher:
+        await publisher.publish(upgrade(uuid4()))
+    async with Subscriber(
+        node.url(), ignore, team="crm", name="tls", ca_file=authority.ca_file
+    ) as subscriber:
+        assert subscriber.queue in await node.queues()
+
+
+async def test_the_command_line_speaks_tls(node: BrokerNode, authority: Authority) -> None:
+    settings = {"REHOME_AMQP_URL": node.url(), "REHOME_AMQP_CA_FILE": str(authority.ca_file)}
+    applied = await rehome("topology", "apply", settings=settings)
+    assert (applied.code, applied.err) == (0, "")
+
+
+async def test_an_authority_that_did_not_sign_is_told(node: BrokerNode, stranger: Authority) -> None:
+    with pytest.raises(
+        Unreachable, match=r"certificate is not vouched for by an authority we trust \(self-signed"
+    ):
+        await open_and_close(node.url(), ca_file=stranger.ca_file)
+    with pytest.raises(kit.Unreachable, match="certificate verify failed: self-signed"):
+        async with Publisher(node.url(), ca_file=stranger.ca_file):
+            pass
+
+
+async def test_the_systems_authorities_are_the_default(node: BrokerNode) -> None:
+    with pytest.raises(Unreachable, match="certificate is not vouched for"):
+        await open_and_close(node.url())
+
+
+async def test_a_certificate_for_another_host_is_told(node: BrokerNode, authority: Authority) -> None:
+    elsewhere = node.url().replace("127.0.0.1", "localhost")
+    with pytest.raises(Unreachable, match=r"certificate is for another host: .*not valid for 'localhost'$"):
+        await open_and_close(elsewhere, ca_file=authority.ca_file)
+    with pytest.raises(kit.Unreachable, match="not valid for 'localhost'"):
+        async with Publisher(elsewhere, ca_file=authority.ca_file):
+            pass
+
+
+async def test_an_expired_certificate_is_told_and_its_renewal_taken_up(
+    node: BrokerNode, authority: Authority
+) -> None:
+    """The node reads its files anew: neither it nor we need a restart."""
+    authority.issue("broker", "127.0.0.1", expired=True)
+    await node.rabbitmqctl("eval", "ssl:clear_pem_cache().")
+    try:
+        with pytest.raises(Unreachable, match=r"certificate has expired: renew it there$"):
+            await open_and_close(node.url(), ca_file=authority.ca_file)
+        with pytest.raises(kit.Unreachable, match="certificate has expired"):
+            async with Publisher(node.url(), ca_file=authority.ca_file):
+                pass
+    finally:
+        authority.issue("broker", "127.0.0.1")
+        await node.rabbitmqctl("eval", "ssl:clear_pem_cache().")
+    await open_and_close(node.url(), ca_file=authority.ca_file)
+
+
+async def test_plain_text_is_refused_where_tls_is_spoken(node: BrokerNode) -> None:
+    plain = node.url().replace("amqps://", "amqp://")
+    with pytest.raises(Unreachable, match=r"reset.*; does it want amqps://\?$"):
+        await open_and_close(plain)
+    with pytest.raises(kit.Unreachable):
+        async with Publisher(plain, attempts=1):
+            pass
+
+
+async def test_tls_is_not_given_up_where_plain_text_is_spoken(
+    broker: BrokerNode, authority: Authority
+) -> None:
+    sealed = broker.url().replace("amqp://", "amqps://")
+    with pytest.raises(Unreachable, match="it does not speak TLS on this port"):
+        await open_and_close(sealed, ca_file=authority.ca_file)
+
+
+async def test_a_certificate_of_ours_is_shown_to_a_broker_that_demands_one(
+    strict_node: BrokerNode, authority: Authority
+) -> None:
+    ours = authority.issue("consumer")
+    await open_and_close(
+        strict_node.url(), ca_file=authority.ca_file, cert_file=ours.cert_file, key_file=ours.key_file
+    )
+    both = ours.cert_file.with_suffix(".both")
+    both.write_bytes(ours.cert_file.read_bytes() + ours.key_file.read_bytes())
+    await open_and_close(strict_node.url(), ca_file=authority.ca_file, cert_file=both)
+
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    context.load_cert_chain(*ours)
+    async with Publisher(strict_node.url(), ssl_context=context):
+        pass
+
+
+async def test_a_missing_or_foreign_certificate_of_ours_is_told(
+    strict_node: BrokerNode, authority: Authority, stranger: Authority
+) -> None:
+    with pytest.raises(Unreachable, match=r"it demands a client certificate|our client certificate refused"):
+        await open_and_close(strict_node.url(), ca_file=authority.ca_file)
+    foreign = stranger.issue("consumer")
+    with pytest.raises(Unreachable, match=r"refused our client certificate|our client certificate refused"):
+        await open_and_close(
+            strict_node.url(),
+            ca_file=authority.ca_file,
+            cert_file=foreign.cert_file,
+            key_file=foreign.key_file,
+        )
+
+
+async def test_a_robust_connection_comes_back_over_tls(node: BrokerNode, authority: Authority) -> None:
+    tls = broker_context(node.url(), ca_file=authority.ca_file)
+    async with connected(node.url(), name="to be cut", tls=tls) as connection:
+        broker = AmqpBroker(connection)
+        async with aclosing(broker.consume(queue_of("start"))) as deliveries:
+            message = Message(b"after", message_id=str(uuid4()))
+            first = Message(b"before", message_id=str(uuid4()))
+            await broker.publish("migration", "migration.restored", first, mandatory=True)
+            await (await anext(deliveries)).ack()
+
+            await node.rabbitmqctl("close_all_connections", "test")
+
+            async with await aio_pika.connect(node.url(), ssl_context=tls, timeout=10) as other:
+                channel = await other.channel()
+                exchange = await channel.get_exchange("migration", ensure=False)
+                await exchange.publish(aio_pika.Message(message.body), "migration.restored", timeout=10)
+            delivery = await anext(deliveries)
+            assert delivery.message.body == b"after"
+            await delivery.ack()
+
+
+async def test_no_failure_tells_the_password(node: BrokerNode, stranger: Authority) -> None:
+    url = node.url("guest", password="hidden-in-the-url")
+    settings = {"REHOME_AMQP_URL": url, "REHOME_AMQP_CA_FILE": str(stranger.ca_file)}
+    told = await rehome("topology", "apply", settings=settings)
+    assert told.code == 1
+    assert "its certificate is not vouched for by an authority we trust" in told.err
+    assert "hidden" not in told.err + told.out

@@ -1,0 +1,114 @@
+"""What goes wrong in a schedule, drawn from its seed: which boundary is struck, and by what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from consumer.errors import ChildFailed, Conflict, Incompatible, Refused, TimedOut, Transient, Unreachable
+
+if TYPE_CHECKING:
+    from random import Random
+
+Kind = Literal[
+    "kill",  # SIGKILL of the consumer; a new one comes later
+    "pause",  # SIGSTOP, with the claim's connection perhaps ended meanwhile; SIGCONT later
+    "cut",  # the claim's connection ends; the consumer notices later
+    "fail",  # the next call that may fail raises a transient error
+    "refuse",  # the next call of a step's port is refused for good
+    "defect",  # the next call of a step's port raises what nobody expects
+    "shutdown",  # SIGTERM; a new consumer comes later
+    "node",  # the broker restarts: every delivery comes again
+    "no_broker",  # publishes fail for a while
+    "no_journal",  # the state database does not answer for a while
+    "no_target",  # the dedicated servers do not answer for a while
+    "lost_ack",  # the next acknowledgement is lost
+    "truncate",  # the next restore loses a row without a word
+    "meddle",  # somebody scales the instance up
+    "garbage",  # a message that is no event
+]
+
+KINDS: Final[tuple[tuple[Kind, int], ...]] = (
+    ("kill", 20),
+    ("pause", 12),
+    ("cut", 12),
+    ("fail", 24),
+    ("refuse", 8),
+    ("defect", 3),
+    ("shutdown", 4),
+    ("node", 6),
+    ("no_broker", 6),
+    ("no_journal", 6),
+    ("no_target", 4),
+    ("lost_ack", 6),
+    ("truncate", 3),
+    ("meddle", 4),
+    ("garbage", 3),
+)
+
+TRANSIENT: Final = (Unreachable, TimedOut, Conflict, ChildFailed, Transient)
+PERMANENT: Final = (Refused, Incompatible)
+EARLY: Final = 320
+"""Most faults strike among the first boundaries that a tenant's migration passes ..."""
+LATE: Final = 700
+"""... and some among these, where rollbacks and replays are."""
+
+
+@dataclass
+class Plan:
+    """A schedule's dice, once thrown.
+
+    Attributes:
+        strikes: number of a boundary -> what strikes there.
+        consumers: how many there are.
+        tenants: replicas of each tenant's instance.
+        second_upgrade: tenants that get a second upgrade, and when (seconds).
+        duplicates: share of messages that arrive twice.
+        delays: share of messages that arrive late.
+        sluggish: share of boundaries that take time.
+        rolled_back_at: when an operator rolls back by hand (seconds).
+        replays: how often an operator replays every dead letter.
+        moods: how database-service answers.
+        takes_back: whether database-service can give a server back.
+        tells_login: whether it answers with a login.
+    """
+
+    strikes: dict[int, Kind] = field(default_factory=dict)
+    consumers: int = 2
+    tenants: list[int] = field(default_factory=lambda: [1])
+    second_upgrade: list[tuple[int, float]] = field(default_factory=list)
+    duplicates: float = 0.0
+    delays: float = 0.0
+    sluggish: float = 0.2
+    rolled_back_at: list[float] = field(default_factory=list)
+    replays: int = 0
+    moods: list[str] = field(default_factory=list)
+    takes_back: bool = True
+    tells_login: bool = False
+
+
+def plan(random: Random) -> Plan:
+    """Throw the dice."""
+    tenants = [1 if random.random() < 0.85 else 0 for _ in range(2 if random.random() < 0.12 else 1)]
+    span = (EARLY if random.random() < 0.7 else LATE) * len(tenants)
+    kinds, weights = zip(*KINDS, strict=True)
+    count = min(int(random.expovariate(0.45)), 9)
+    struck = random.sample(range(span), count)
+    return Plan(
+        strikes=dict(zip(struck, random.choices(kinds, weights, k=count), strict=True)),
+        consumers=random.choice((1, 2, 2, 2, 3)),
+        tenants=tenants,
+        second_upgrade=[
+            (index, random.expovariate(0.05)) for index in range(len(tenants)) if random.random() < 0.1
+        ],
+        duplicates=random.choice((0, 0, 0.05, 0.3)),
+        delays=random.choice((0, 0, 0.1, 0.4)),
+        sluggish=random.choice((0.02, 0.08, 0.2)),
+        rolled_back_at=[random.expovariate(0.02) for _ in range(2) if random.random() < 0.08],
+        replays=random.choice((0, 0, 1, 1, 2)),
+        moods=[random.choice(("fails", "answers too late", "answers garbage"))]
+        if random.random() < 0.1
+        else [],
+        takes_back=random.random() < 0.9,
+        tells_login=random.random() < 0.3,
+    )

@@ -1,0 +1,251 @@
+"""A consumer as a process: what it does passes boundaries, where it may be struck; dead, it reaches nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from consumer.delivery.relay import Relay
+from consumer.delivery.run import Engine
+from consumer.errors import ClaimLost
+from consumer.worker import Worker
+from tests.simulation.loop import OWNER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from uuid import UUID
+
+    from consumer.ports_engine import Message, Sending, StepRow
+    from tests.fakes.broker import FakeBrokerClient, FakeDelivery
+    from tests.fakes.claims import FakeClaim
+    from tests.simulation.schedule import Schedule
+
+UNFAILING = frozenset({"notes.progress.before", "notes.progress.after"})
+"""Calls that by their port's promise never fail."""
+RELAY_EVERY = 60.0
+
+
+class KilledError(BaseException):
+    """The process is dead; nobody catches this."""
+
+
+class SlowRelay(Relay):
+    """A relay that looks by itself less often, since each look costs real time."""
+
+    async def run(self, every: float = RELAY_EVERY) -> None:
+        await super().run(every)
+
+
+class Process:
+    """One consumer.
+
+    Attributes:
+        claims: those it holds.
+        stopped: it was asked to end in order.
+    """
+
+    def __init__(self, schedule: Schedule, name: str) -> None:
+        self.schedule = schedule
+        self.name = name
+        self.alive = True
+        self.stopped = False
+        self.claims: list[FakeClaim] = []
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._client = schedule.node.client()
+        broker = SimBroker(self, self._client)
+        journal = SimJournal(self)
+        relay = SlowRelay(journal, broker, probe=self.probe)
+        self.worker = Worker(
+            engine=Engine(
+                journal=journal,
+                claims=SimClaims(self),
+                broker=broker,
+                relay=relay,
+                ports=schedule.site.ports(None),  # type: ignore[arg-type] # the engine binds notes for each run
+                probe=self.probe,
+            ),
+            broker=broker,
+            relay=relay,
+            journal=journal,
+            workers=1,
+            grace=20.0,
+        )
+        context = copy_context()
+        context.run(OWNER.set, self)
+        self.task = asyncio.get_running_loop().create_task(self._run(), context=context)
+
+    async def _run(self) -> None:
+        try:
+            await self.worker.run()
+        except* KilledError:
+            pass
+        finally:
+            self._end()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.alive:
+            self._end()
+            self._resumed.set()
+            self.schedule.cancel_tasks_of(self)
+
+    def _end(self) -> None:
+        """The process is gone: broker and state database notice that its connections are."""
+        if self.alive:
+            self.alive = False
+            self._client.close()
+            for claim in list(self.claims):
+                self.schedule.claims.cut(claim)
+            self.schedule.gone(self)
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self.stopped = True
+        self.worker.stop()
+
+    async def pause(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after so many seconds. Time passes for others alone."""
+        self._resumed.clear()
+        asyncio.get_running_loop().call_later(seconds, self._resumed.set)
+        await self._resumed.wait()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._resumed.set()
+
+    async def boundary(self, at: str, *, may_fail: bool = True) -> None:
+        """A place where the process may be struck. Raises what strikes it."""
+        if not self.alive:
+            raise KilledError
+        if not self._resumed.is_set():
+            await self._resumed.wait()
+            if not self.alive:
+                raise KilledError
+        await self.schedule.passed(self, at, may_fail=may_fail and at not in UNFAILING)
+        if not self.alive:
+            raise KilledError
+
+    async def probe(self, at: str) -> None:
+        """Engine and relay call this; between a step's `.before` and `.after` stands a call of a port."""
+        await self.boundary(at, may_fail=at.endswith((".before", ".after")) and not at.startswith("publish."))
+
+
+class Through:
+    """A port of which every call passes a boundary before and after."""
+
+    def __init__(self, process: Process, name: str, port: Any) -> None:
+        self._process = process
+        self._name = name
+        self._port = port
+
+    def __getattr__(self, method: str) -> Any:
+        call = getattr(self._port, method)
+        at = f"{self._name}.{method}"
+
+        async def passing(*arguments: Any, **named: Any) -> Any:
+            await self._process.boundary(f"{at}.before")
+            self._process.schedule.require_journal()
+            result = await call(*arguments, **named)
+            await self._process.boundary(f"{at}.after")
+            return result
+
+        return passing
+
+
+class SimJournal(Through):
+    """Port `Journal` as one process reaches it."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process, "journal", process.schedule.journal)
+
+    def notes(self, row: StepRow) -> Any:
+        return Through(self._process, "notes", self._port.notes(row))
+
+    @asynccontextmanager
+    async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
+        await self._process.boundary("journal.sending.before")
+        self._process.schedule.require_journal()
+        async with self._port.sending(migration_id) as sending:
+            yield sending
+            await self._process.boundary("journal.sending.commit")
+            self._process.schedule.require_journal()
+        await self._process.boundary("journal.sending.after")
+
+
+class SimClaim:
+    """Port `Claim`: the server knows at once that its connection ended, the process a while later."""
+
+    def __init__(self, process: Process, claim: FakeClaim) -> None:
+        self._process = process
+        self._claim = claim
+
+    async def check(self) -> None:
+        await self._process.boundary("claim.check", may_fail=False)
+        self._process.schedule.require_journal(ClaimLost)
+        await self._claim.check()
+
+    async def lost(self) -> None:
+        await self._claim.lost()
+        await asyncio.sleep(self._process.schedule.random.choice((0, 0.01, 5.0)))
+
+
+class SimClaims:
+    """Port `Claims` as one process reaches it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @asynccontextmanager
+    async def claim(self, instance_id: UUID) -> AsyncIterator[SimClaim | None]:
+        await self._process.boundary("claims.claim.before")
+        self._process.schedule.require_journal()
+        async with self._process.schedule.claims.claim(instance_id) as claim:
+            if claim is None:
+                yield None
+                return
+            self._process.claims.append(claim)
+            try:
+                yield SimClaim(self._process, claim)
+            finally:
+                self._process.claims.remove(claim)
+
+
+class SimDelivery:
+    """Port `Delivery`: an acknowledgement may be lost with its channel."""
+
+    def __init__(self, process: Process, delivery: FakeDelivery) -> None:
+        self._process = process
+        self._delivery = delivery
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._delivery, name)
+
+    async def ack(self) -> None:
+        await self._process.boundary("ack.before", may_fail=False)
+        if self._process.schedule.loses_ack():
+            self._delivery.return_to_queue()
+        else:
+            await self._delivery.ack()
+        await self._process.boundary("ack.after", may_fail=False)
+
+
+class SimBroker:
+    """Port `Broker` as one process reaches it."""
+
+    def __init__(self, process: Process, client: FakeBrokerClient) -> None:
+        self._process = process
+        self._client = client
+
+    async def publish(self, exchange: str, routing_key: str, message: Message, *, mandatory: bool) -> None:
+        await self._process.boundary("broker.publish.before")
+        await self._client.publish(exchange, routing_key, message, mandatory=mandatory)
+        await self._process.boundary("broker.publish.after")
+
+    async def consume(self, queue: str) -> AsyncGenerator[Any, None]:
+        async with aclosing(self._client.consume(queue)) as deliveries:
+            async for delivery in deliveries:
+                await self._process.boundary("broker.delivered", may_fail=False)
+                yield SimDelivery(self._process, delivery)

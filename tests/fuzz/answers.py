@@ -1,0 +1,268 @@
+"""Checks of what other services answer over HTTP, and of what Docker's engine and RabbitMQ tell of themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+from uuid import UUID
+
+from consumer import drift, topology
+from consumer.adapters.database_service import HttpDatabaseService
+from consumer.adapters.process_services import Services
+from consumer.adapters.swarm import engine as swarm_engine
+from consumer.adapters.swarm import spec as edit
+from consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
+from consumer.adapters.swarm.engine import Engine
+from consumer.adapters.swarm.services import Services as SwarmServices
+from consumer.errors import RehomeError
+from consumer.hosts import resolver
+from consumer.model import Instance
+from consumer.settings import read_settings
+from events.parts import Limits
+from tests.fuzz.common import answering, as_json, finished, lines_and_rest, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+INSTANCE = Instance(
+    id=UUID("7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60"),
+    customer_id=UUID(int=7),
+    name="acme",
+    status="running",
+    database_name="acme",
+)
+LIMITS = Limits(cpu_limit=4.0, memory_limit="8G", storage_limit="50G")
+
+
+def database_service(data: bytes) -> None:
+    """Status and body: a server, or a documented error that tells no password."""
+    (status,), body = lines_and_rest(data, 1)
+    code = int(status) if status in {"200", "201", "204", "301", "400", "404", "422", "500", "503"} else 200
+
+    async def ask() -> None:
+        async with answering(code, body) as client:
+            service = HttpDatabaseService(client, limit=30)
+            try:
+                made = await service.provision(INSTANCE.id, INSTANCE.customer_id, "premium")
+            except RehomeError as error:
+                _tells_no_secret(str(error), body)
+                raise
+            assert made.host
+            assert made.port is None or 0 < made.port < 65536
+            await service.give_back(made.db_server_id)
+
+    refused(lambda: finished(ask()))
+
+
+def _tells_no_secret(text: str, body: bytes) -> None:
+    answer = as_json(body)
+    secret = answer.get("db_password") if isinstance(answer, dict) else None
+    if isinstance(secret, str) and len(secret) >= 8:
+        assert secret not in text
+
+
+def process_manager(data: bytes) -> None:
+    """Status and body: services that everything can be asked of, or a documented error."""
+    (status,), body = lines_and_rest(data, 1)
+    code = int(status) if status in {"200", "400", "404", "409", "500"} else 200
+
+    async def ask() -> None:
+        async with answering(code, body) as client:
+            services = Services(client)
+            for service in await services.by_label("saasodoo.instance.id", "x"):
+                _look_at_process(services, service)
+
+    async def ask_for_one() -> None:
+        async with answering(code, body) as client:
+            services = Services(client)
+            service = await services.by_name("odoo-acme")
+            if service is not None:
+                _look_at_process(services, service)
+                await services.update(service, service.spec)
+                await services.failure(service, ("/web/health",))
+
+    refused(lambda: finished(ask()))
+    refused(lambda: finished(ask_for_one()))
+
+
+def _look_at_process(services: Services, service: Any) -> None:
+    assert isinstance(service.name, str)
+    assert service.stop_grace_seconds >= 0
+    service.as_service()
+    service.running(), service.sole_current_task(), service.unasked_ends(set()), service.told(set())
+    for task in service.tasks:
+        service.healthy(task, services.url(service), datetime.now(UTC))
+
+
+class _Docker:
+    """An engine that answers every request with one value."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    async def _query_json(self, *_: Any, **__: Any) -> Any:
+        return self._value
+
+
+def docker(data: bytes) -> None:
+    """What the engine answers, whatever was asked: values that everything can be asked of, or a documented error."""
+    answer = as_json(data)
+    engine = Engine(_Docker(answer), patience=0)  # type: ignore[arg-type] # as far as requests go
+
+    async def ask() -> None:
+        service = await engine.service(answer["Spec"]["Name"] if _is_named(answer) else "odoo-acme-7d9f2a54")
+        if service is not None:
+            await engine.update(service, service.spec)
+            _look_at_definition(service.spec)
+
+    refused(lambda: finished(ask()))
+    refused(lambda: finished(SwarmServices(engine).look(INSTANCE)))
+
+    async def ask_for_tasks() -> None:
+        (service,) = await Engine(_Docker([SERVICE]), patience=0).services_labelled("a", "b")  # type: ignore[arg-type]
+        diagnosis = Diagnosis(service.name, service.spec, (), room_limit=30.0)
+        tasks = await engine.tasks(service)
+        for task in tasks:
+            task.told(), ending(task), task.as_task(), task.wanted, task.serving, task.ended_unasked
+            assert all(isinstance(address, str) for address in task.addresses)
+        is_exhausted(service.spec, tasks)
+        diagnosis.look(tasks)
+        diagnosis.told()
+        await SwarmServices(engine).running(service)
+
+    refused(lambda: finished(ask_for_tasks()))
+
+
+def _is_named(answer: Any) -> bool:
+    return (
+        isinstance(answer, dict)
+        and isinstance(answer.get("Spec"), dict)
+        and isinstance(answer["Spec"].get("Name"), str)
+    )
+
+
+def _look_at_definition(spec: Any) -> None:
+    edit.replicas_of(spec)
+    stopped = edit.with_replicas(spec, 0)
+    assert edit.replicas_of(stopped) == 0
+    env = edit.env_of(edit.with_env(spec, {"ODOO_DATABASE_HOST": "a=b"}))
+    assert env["ODOO_DATABASE_HOST"] == "a=b"
+    edit.limits_of(spec), edit.external_url(spec), edit.has_health_check(spec), edit.has_host_port(spec)
+    assert 0 < edit.http_port(spec, 8069) < 65536
+    assert edit.stop_grace_seconds(spec) >= 0
+    assert edit.limits_of(edit.with_limits(spec, LIMITS)).memory_limit == "8G"
+    edit.forced(spec)
+    edit.put_back(spec, spec)
+    resizing = edit.resizing(spec, LIMITS)
+    if edit.is_resizing(resizing):
+        edit.settled(resizing)
+        edit.unresized(resizing)
+
+
+def task_log(data: bytes) -> None:
+    """The log of a task, in pieces: text, never more than came."""
+    assert len(swarm_engine._demultiplexed(data)) <= len(data)
+
+
+def definitions(data: bytes) -> None:
+    """A broker's definitions: lines that say what differs."""
+    found = drift.differences(topology.definitions(), as_json(data))
+    assert all(isinstance(line, str) for line in found)
+
+
+def host_map(data: bytes) -> None:
+    """REHOME_HOST_MAP: every name leads to an address and a port, or SettingsError."""
+    text = data.decode(errors="replace").replace("\x00", "")
+
+    def read() -> None:
+        resolve = resolver(read_settings(needed=()).host_map)
+        for name in (*text.replace("=", ",").split(","), "postgres-pool-1"):
+            host, port = resolve(name.strip(), 5432)
+            assert isinstance(host, str)
+            assert 0 < port < 65536
+
+    with mock.patch.dict(os.environ, {"REHOME_HOST_MAP": text}):
+        refused(read)
+
+
+SERVICE: dict[str, Any] = {
+    "ID": "x1",
+    "Version": {"Index": 12},
+    "Spec": {
+        "Name": "odoo-acme-7d9f2a54",
+        "Labels": {
+            "saasodoo.instance.id": str(INSTANCE.id),
+            "traefik.http.routers.a.rule": "Host(`acme.example`)",
+        },
+        "Mode": {"Replicated": {"Replicas": 1}},
+        "TaskTemplate": {
+            "ContainerSpec": {"Image": "odoo", "Env": ["A=b"], "StopGracePeriod": 10_000_000_000},
+            "Resources": {"Limits": {"NanoCPUs": 1_000_000_000}, "Reservations": {}},
+            "RestartPolicy": {"Condition": "any"},
+            "ForceUpdate": 0,
+        },
+        "EndpointSpec": {"Ports": [{"PublishMode": "host", "TargetPort": 8069}]},
+    },
+}
+TASK: dict[str, Any] = {
+    "ID": "t1",
+    "CreatedAt": "2026-01-01T00:00:00Z",
+    "NodeID": "n1",
+    "DesiredState": "running",
+    "Spec": SERVICE["Spec"]["TaskTemplate"],
+    "Status": {"State": "running", "Err": "", "ContainerStatus": {"ContainerID": "c1", "ExitCode": 0}},
+    "NetworksAttachments": [{"Network": {"Spec": {"Ingress": False}}, "Addresses": ["10.0.1.7/24"]}],
+}
+
+
+def docker_seeds() -> Iterable[bytes]:
+    for value in (
+        SERVICE,
+        [SERVICE],
+        [TASK],
+        [{**TASK, "Status": {"State": "rejected", "Err": "No such image: x"}}],
+    ):
+        yield json.dumps(value).encode()
+
+
+def process_seeds() -> Iterable[bytes]:
+    task = {
+        "id": "t1", "pid": 7, "state": "running", "desired": "running", "template_version": 3,
+        "exit_code": None, "error": None, "log_tail": ["a"],
+    }  # fmt: skip
+    spec = {
+        "name": "odoo-acme", "command": ["x"], "replicas": 1, "env": {"ODOO_HTTP_PORT": "8069"}, "labels": {},
+        "limits": {"cpu": 1.0, "memory": "2G"}, "stop_grace_seconds": 10.0,
+    }  # fmt: skip
+    service = {"id": "s1", "version": 4, "template_version": 3, "spec": spec, "tasks": [task]}
+    yield b"200\n" + json.dumps(service).encode()
+    yield b"200\n" + json.dumps([service]).encode()
+    yield b'404\n{"detail": "no"}'
+
+
+def database_seeds() -> Iterable[bytes]:
+    good = {
+        "status": "provisioned", "db_server_id": "0b6c1d7e-8f90-4a1b-b2c3-d4e5f6071829", "db_host": "10.0.0.7",
+        "db_port": 5432, "db_user": "acme", "db_password": "a-secret-password", "message": "",
+    }  # fmt: skip
+    yield b"200\n" + json.dumps(good).encode()
+    yield b"200\n" + json.dumps({**good, "db_port": "5432", "db_host": " "}).encode()
+    yield b'422\n{"detail": [{"loc": ["body", "plan_tier"], "msg": "field required", "input": "a-secret"}]}'
+    yield b'500\n{"detail": "duplicate key\\nDETAIL: Key (name)=(x) password=abc"}'
+
+
+def definitions_seeds() -> Iterable[bytes]:
+    yield json.dumps(topology.definitions()).encode()
+    yield b'{"queues": [{"name": [], "vhost": "migration"}], "policies": [{"pattern": "(", "priority": "x"}]}'
+
+
+def host_map_seeds() -> Iterable[bytes]:
+    return (
+        b"pool=127.0.0.1:5433,dedicated = 10.0.0.1",
+        b"pool:5432=[::1]:5433",
+        "pool=host:²".encode(),
+        b"a=b:99999999999999999999",
+    )

@@ -1,0 +1,149 @@
+"""Checks of what comes over AMQP: bodies, properties and headers."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import orjson
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from consumer import saga
+from consumer.adapters import broker
+from consumer.adapters.broker import AmqpDelivery
+from consumer.delivery import letters, replay
+from consumer.delivery.reading import event_for, migration_id_of, replay_of
+from consumer.ports_engine import Message
+from events.catalog import CATALOG
+from events.envelope import CONTENT_TYPE, decode, encode
+from events.errors import EventError, Undecodable
+from events.foreign import read_any_message
+from events.schema import golden
+from tests.fuzz.common import as_json, lines_and_rest, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TEXT = 2000
+PLANNED = 3
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A delivery without a broker."""
+
+    message: Message
+    exchange: str = "billing"
+    routing_key: str = "plan.upgraded"
+    acked: list[bool] = field(default_factory=list)
+
+    async def ack(self) -> None:
+        self.acked.append(True)
+
+
+def envelope(data: bytes) -> None:
+    """Content type, headers as JSON, body: an event that can be written again as it was read, or Undecodable."""
+    (content_type, named), body = lines_and_rest(data, 2)
+    headers = as_json(named.encode())
+    check_event(body, content_type or None, headers if isinstance(headers, dict) else {})
+
+
+def check_event(body: bytes, content_type: str | None, headers: dict[str, Any]) -> bool:
+    """Whether it is an event.
+
+    Also for whom it is: every step takes it or calls it undecodable, and a dead letter of it can be read and planned.
+    """
+    message = Message(body, content_type=content_type, headers=headers)
+    letter = replay.read(Letter(message), 1)
+    replay.plan(letter, replay.Case())
+    event = None
+
+    def read() -> None:
+        nonlocal event
+        event = decode(body, content_type, headers)
+
+    trouble = refused(read, Undecodable)
+    assert letter.trouble == trouble
+    for step in saga.MIGRATION:
+        refused(lambda step=step: event_for(step, Letter(message)), Undecodable)  # type: ignore[misc] # bound now
+    if event is None:
+        return False
+    assert len(body) <= 1024 * 1024
+    migration_id_of(event), replay_of(event)
+    written: list[bytes] = []
+    if refused(lambda: written.append(encode(event)), EventError) is None:
+        assert decode(written[0], CONTENT_TYPE) == event
+    return True
+
+
+def properties(data: bytes) -> None:
+    """The frame of a message's properties: read, and copied for retries and dead letters, whatever is in it."""
+    read_any_message()
+    header = ContentHeader()
+    try:
+        header.unmarshal(data)
+    except (struct.error, ValueError, IndexError):
+        return  # no frame that a broker would send
+    check_properties(header.properties)
+
+
+def check_properties(found: Basic.Properties) -> None:
+    """A delivery with these properties can be sent on, and its frame has room beside what we add."""
+    found.delivery_mode = None  # brokers refuse another than 1 and 2
+    found.expiration = None  # and one that is no number
+    delivery = AmqpDelivery(
+        aio_pika.IncomingMessage(
+            DeliveredMessage(
+                delivery=Basic.Deliver(delivery_tag=1, exchange="billing", routing_key="plan.upgraded"),
+                header=ContentHeader(properties=found),
+                body=b"{}",
+                channel=None,  # type: ignore[arg-type] # nothing is acknowledged
+            )
+        )
+    )
+    letter = replay.read(delivery, 1)
+    assert letter.trouble
+    plan = replay.plan(letter, replay.Case())
+    laters = letters.count(delivery, letters.LATERS) + 1
+    copies = [
+        letters.retry_message(delivery, "accept", 1, "é" * 2 * TEXT),
+        letters.later_message(delivery, "accept", letters.LATERS, laters, "why"),
+        letters.dead_letter(delivery, "accept", "undecodable", "\U0001f600" * 2 * TEXT, NOW),
+        *([plan.message] if plan.message else []),
+    ]
+    for number, copy in enumerate(copies):
+        sent = broker._outgoing(copy).properties.marshal()
+        assert len(sent) < 128 * 1024 - 20, "it must fit into one frame"
+        again = ContentHeader()
+        again.unmarshal(struct.pack(">HHQ", 60, 0, 0) + sent)
+        assert letters.HANDLER in (again.properties.headers or {}) or number == PLANNED
+
+
+def envelope_seeds() -> Iterator[bytes]:
+    for entry in CATALOG.values():
+        for kind in ("valid", "invalid"):
+            for example in golden(entry.type, entry.version, kind).values():
+                event = example.get("event", example)
+                yield CONTENT_TYPE.encode() + b"\n{}\n" + orjson.dumps(event)
+                data = event.pop("data", None)
+                headers = {f"ce-{name}": value for name, value in event.items()}
+                yield b"application/json\n" + orjson.dumps(headers) + b"\n" + orjson.dumps(data)
+
+
+def properties_seeds() -> Iterable[bytes]:
+    kinds: dict[str, Any] = {
+        "text": "é", "number": 2**40, "half": 0.5, "yes": True, "none": None, "at": NOW, "list": [1, ["x"]],
+        "table": {"a": {"b": bytearray(b"c")}}, letters.LATERS: 7, "x-death": [{"count": 1}],
+    }  # fmt: skip
+    for headers in ({}, kinds):
+        made = Basic.Properties(
+            content_type=CONTENT_TYPE, message_id="0f5d3c1a", message_type="plan.upgraded", timestamp=NOW,
+            correlation_id="c", app_id="billing", headers=headers or None,
+        )  # fmt: skip
+        yield struct.pack(">HHQ", 60, 0, 2) + made.marshal()

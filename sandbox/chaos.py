@@ -27,6 +27,7 @@ from consumer.commands import health
 from consumer.settings import read_settings
 from consumer.worker import until_signalled
 from sandbox.faults import FAILING, ONLY_FORWARD, failing
+from sandbox.net import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from consumer.ports import Ports
 
 DIRECTORY: Final = "CHAOS_DIRECTORY"
-SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "tell": None}
+SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+HELD_SECONDS: Final = 120.0
+"""The longest that `hold` lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class Order:
     """What to do, where.
 
     Attributes:
-        action: `kill` (SIGKILL) or `freeze` (SIGSTOP), of the consumer by itself; `tell` only that it is there.
+        action: `kill` (SIGKILL) or `freeze` (SIGSTOP), of the consumer by itself; `hold` what has arrived
+            there, and nothing else of it, until `Orders.release`; `tell` only that it is there.
         boundary: where, such as `stop.databases.fence.after`.
         nth: at which passage of the boundary since the order was given, from 1.
         later: seconds after that passage; 0 is at once, before anything else happens.
@@ -79,6 +83,7 @@ class Orders:
 
     def give(self, order: Order | None, *, fail: str | None = None) -> None:
         """One order, obeyed once by whoever gets there first; and a step that fails from now on, or none."""
+        self.release()
         self._put("fail", fail)
         self.reached.write_text("")
         self._put("order", order.text() if order else None)
@@ -104,6 +109,15 @@ class Orders:
         except FileNotFoundError:
             return False
         return True
+
+    @property
+    def holding(self) -> bool:
+        """Whether what was held is not released yet."""
+        return (self.directory / "obeyed").exists()
+
+    def release(self) -> None:
+        """Let go on what is held."""
+        (self.directory / "obeyed").unlink(missing_ok=True)
 
     def passages(self) -> list[tuple[float, int, str]]:
         """What was reached since the last order, in order: (monotonic seconds, pid, boundary)."""
@@ -145,15 +159,22 @@ class Probe:
         self._passed[boundary] += 1
         if order is None or (boundary, self._passed[boundary]) != (order.boundary, order.nth):
             return
-        if order.later:
+        if order.action == "hold" and self._orders.take():
+            await self._held()
+        elif order.later:
             threading.Timer(order.later, self._obey, (order,)).start()
         else:
             self._obey(order)
 
+    async def _held(self) -> None:
+        async def released() -> bool:
+            return not self._orders.holding
+
+        await wait_until(released, what="the order to go on", limit=HELD_SECONDS)
+
     def _obey(self, order: Order) -> None:
-        number = SIGNALS[order.action]
-        if self._orders.take() and number is not None:
-            os.kill(os.getpid(), number)
+        if self._orders.take() and order.action in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[order.action])
 
 
 class _Choice:

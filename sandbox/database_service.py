@@ -101,6 +101,10 @@ class DatabaseService:
         self._clusters: dict[UUID, Cluster] = {}
         self._closing = asyncio.Event()
 
+    def cluster(self, server_id: UUID) -> Cluster:
+        """A server that was made here, so that somebody can hurt it."""
+        return self._clusters[server_id]
+
     def application(self) -> web.Application:
         """The routes of the table above."""
         application = web.Application()

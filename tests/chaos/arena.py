@@ -82,7 +82,6 @@ class Arena:
     local: LocalPlatform
     subscriber: Subscriber
     orders: Orders
-    channel: aio_pika.abc.AbstractChannel
     settings: dict[str, str] = field(default_factory=dict)
     arrivals: list[tuple[float, CloudEvent[Any]]] = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
@@ -186,12 +185,22 @@ class Arena:
             )
         return dict(row) if row else None
 
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+        """A channel of its own: the broker may have been restarted since the last."""
+        async with (
+            await aio_pika.connect(self.local.broker.url(), timeout=10) as connection,
+            connection.channel() as channel,
+        ):
+            yield channel
+
     async def waiting(self) -> dict[str, int]:
         """Messages in the handlers' and delays' queues, of those that have any."""
         counts: dict[str, int] = {}
-        for name in QUEUES:
-            queue = await self.channel.declare_queue(name, passive=True)
-            counts[name] = queue.declaration_result.message_count or 0
+        async with self.channel() as channel:
+            for name in QUEUES:
+                queue = await channel.declare_queue(name, passive=True)
+                counts[name] = queue.declaration_result.message_count or 0
         return {name: count for name, count in counts.items() if count}
 
     async def unrest(self, but: Consumer | None = None) -> list[str]:
@@ -230,10 +239,11 @@ class Arena:
 
     async def letters(self) -> list[aio_pika.abc.AbstractIncomingMessage]:
         """Take all dead letters away."""
-        queue = await self.channel.declare_queue(DEAD, passive=True)
         found = []
-        while (letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-            found.append(letter)
+        async with self.channel() as channel:
+            queue = await channel.declare_queue(DEAD, passive=True)
+            while (letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
+                found.append(letter)
         return found
 
 
@@ -250,10 +260,8 @@ async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
     async with (
         local_platform(directory, []) as local,
         Subscriber(local.broker.url(), tell=arrived) as subscriber,
-        await aio_pika.connect_robust(local.broker.url()) as connection,
     ):
-        channel = await connection.channel()
-        made = Arena(local, subscriber, Orders(orders), channel, settings, arrivals)
+        made = Arena(local, subscriber, Orders(orders), settings, arrivals)
         made.orders.give(None)
         try:
             yield made

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     validate = add("validate", _validate, "Check that files hold valid events (structured mode, JSON).")
     validate.add_argument("files", nargs="+", metavar="FILE", help="a file, or - for standard input")
 
+    examples = add("example", _example, "Print an event as it may look, such as for a first test.")
+    examples.add_argument("type", help="a type, such as migration.completed")
+    examples.add_argument("--version", type=int, help="which version of it; default: the newest")
+    examples.add_argument("--minimal", action="store_true", help="with nothing but what must be there")
+
     schemas = add("schema", _schema, "Print the JSON Schema of a type, or see to the committed schemas.")
     schemas.add_argument("type", nargs="?", help="a type, such as migration.completed")
     schemas.add_argument("--version", type=int, help="which version of it; default: the newest")
@@ -126,6 +131,13 @@ def _validate_one(name: str) -> int:
     print(f"{shown}: valid {event.type} v{event.data.VERSION}")
     for path in unknown_fields(orjson.loads(body)):
         print(f"{shown}: warning: {path} is not in the contract and will be ignored", file=sys.stderr)
+    return 0
+
+
+def _example(chosen: argparse.Namespace) -> int:
+    entry = lookup(chosen.type, chosen.version)
+    shown = schema.golden(entry.type, entry.version, "valid")["minimal" if chosen.minimal else "full"]
+    print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
     return 0
 
 

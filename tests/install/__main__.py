@@ -43,7 +43,7 @@ async def check(directory: Path) -> None:
 
 def tell(what: str) -> None:
     """One line of progress."""
-    print(f"install-check: {what}", flush=True)  # noqa: T201 - a command
+    print(f"install-check: {what}", flush=True)
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ def main() -> int:
     try:
         asyncio.run(check(directory))
     except FailedError as error:
-        print(f"install-check: {error}", file=sys.stderr)  # noqa: T201 - a command
+        print(f"install-check: {error}", file=sys.stderr)
         return 1
     finally:
         remove_scratch_directory(directory)

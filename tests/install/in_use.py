@@ -97,9 +97,12 @@ def types_are_checked(environment: Environment, directory: Path, root: Path) -> 
     (place / "publish_and_follow.py").write_bytes((PROGRAMS / "publish_and_follow.py").read_bytes())
     for page in ("publishing", "subscribing"):
         text = (root / "docs" / f"{page}.md").read_text()
-        for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+        for number, (before, block) in enumerate(
+            re.findall(r"([^\n]*)\n+```python\n(.*?)```", text, re.DOTALL)
+        ):
+            named = re.search(r"as `(\w+)\.py`", before)  # where the page says how to save it
             if "import asyncpg" not in block and "def test_" not in block:
-                (place / f"{page}_{number}.py").write_text(block)
+                (place / f"{named[1] if named else f'{page}_{number}'}.py").write_text(block)
     command = ["-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(directory / "mypy")]
     checked = subprocess.run(
         [sys.executable, *command, "--python-executable", str(environment.python), "."],

@@ -83,6 +83,13 @@ def test_the_schema_of_an_unknown_type_is_an_error(capsys: Output) -> None:
     assert "migration.teleported" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [[], ["--minimal"], ["--version", "1"]])
+def test_an_example_of_a_type_is_printed_and_valid(more: list[str], tmp_path: Path, capsys: Output) -> None:
+    assert main(["example", "migration.completed", *more]) == 0
+    (tmp_path / "example.json").write_text(capsys.readouterr().out)
+    assert main(["validate", str(tmp_path / "example.json")]) == 0
+
+
 def test_schema_alone_is_wrong_usage() -> None:
     assert main(["schema"]) == 2
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from consumer.commands import check, dead, publish, roll_back, run, status, topology
+from consumer.commands import check, dead, doctor, publish, retire, roll_back, run, status, topology
 from consumer.errors import RehomeError, SettingsError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="rehome", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for group in (run, status, check, publish, dead, roll_back, topology):
+    for group in (run, status, check, publish, dead, roll_back, doctor, retire, topology):
         group.add(commands)
     commands.add_parser("demo", help="a whole move on this machine, with real parts; see rehome demo --help")
     return parser

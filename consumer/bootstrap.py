@@ -156,11 +156,16 @@ async def owner_of(platform: Pool, instance_id: UUID) -> tuple[UUID, UUID | None
     return await PostgresPlatform(platform).owner(instance_id)
 
 
+def sessions(settings: Settings) -> Sessions:
+    """How tenants' servers are reached."""
+    return Sessions(resolve=resolver(settings.host_map), tls=settings.pg_tls)
+
+
 @asynccontextmanager
 async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
     """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
     clock = SystemClock()
-    sessions = Sessions(resolve=resolver(settings.host_map), tls=settings.pg_tls)
+    servers = sessions(settings)
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(platform_pool(settings, PLATFORM_CONNECTIONS))
         billing = await stack.enter_async_context(billing_pool(settings))
@@ -178,16 +183,16 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
             notes=notes,
             platform=PostgresPlatform(platform, billing),
             database_service=HttpDatabaseService(http),
-            databases=PostgresDatabases(sessions),
+            databases=PostgresDatabases(servers),
             copier=PgCopier(
                 settings.backup_root,
                 settings.pg_bin,
-                sessions=sessions,
+                sessions=servers,
                 jobs=settings.jobs,
             ),
-            verifier=PostgresVerifier(sessions, jobs=settings.jobs),
+            verifier=PostgresVerifier(servers, jobs=settings.jobs),
             odoo_conf=OdooConfFiles(settings.data_root),
-            runtime=await stack.enter_async_context(_runtime(settings, clock)),
+            runtime=await stack.enter_async_context(runtime(settings, clock)),
             filestore=FilestoreArchive(
                 settings.data_root, settings.backup_root, enabled=settings.backup_filestore
             ),
@@ -195,7 +200,8 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
 
 
 @asynccontextmanager
-async def _runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runtime]:
+async def runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runtime]:
+    """What runs the instances."""
     if settings.runtime == "process":
         async with httpx.AsyncClient(
             base_url=settings.process_manager_url or "", timeout=30.0, trust_env=False

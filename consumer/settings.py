@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     longest_retry: str | None = Field(
         None, description="A delay that replaces longer ones, such as 1s; for tests."
     )
+    doctor_every: Positive = Field(
+        300.0, description="Seconds between the consumer's looks for what is not as it should be."
+    )
+    stuck_after: Positive = Field(
+        300.0, description="Seconds without a sign of life after which a migration counts as stuck."
+    )
     backup_filestore: bool = Field(default=False, description="Archive the filestore beside the backup.")
 
     log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")

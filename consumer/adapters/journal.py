@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from consumer.adapters.notes import PostgresNotes
 from consumer.adapters.postgres_errors import translated
@@ -179,10 +180,13 @@ class PostgresJournal:
             row = await db.fetchrow(SQL["migration"], migration_id)
             await db.execute(SQL["note_history"], migration_id, row["attempt"] if row else 0, what, detail)
 
-    async def ask_roll_back(self, migration: MigrationRow, event: CloudEvent[Any], why: str) -> None:
+    async def ask_roll_back(
+        self, migration: MigrationRow, event: CloudEvent[Any], why: str, *, state: str = "failing"
+    ) -> None:
         """An operator wants it undone: state `failing` and `migration.failed` in the outbox, together.
 
-        Call it with the instance's claim held. Whatever still runs for it can write no more.
+        Call it with the instance's claim held. Whatever still runs for it can write no more. A rollback that
+        failed before is counted afresh. Where nothing was begun yet, `state` is `rejected` and so is the event.
 
         Raises:
             Refused: it is over, or past the point of no return.
@@ -193,7 +197,8 @@ class PostgresJournal:
             if now.ended or now.past_return:
                 where = "past the point of no return" if now.past_return else now.state
                 raise Refused(f"migration {migration.id} is {where}: it cannot be rolled back")
-            await db.execute(SQL["finish_migration"], migration.id, "failing", why, False, False)
+            await db.execute(SQL["begin_afresh"], migration.id, now.attempt, "roll_back", uuid4())
+            await db.execute(SQL["finish_migration"], migration.id, state, why, state in ENDED, False)
             await self._put(db, migration.id, event)
             await db.execute(SQL["note_history"], migration.id, now.attempt, "rollback asked for", why)
 

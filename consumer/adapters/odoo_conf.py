@@ -10,6 +10,7 @@ from consumer.adapters.bounded_thread import in_thread
 from consumer.adapters.odoo_conf_text import KEYS, UNSET, edit_options, read_options
 from consumer.errors import Conflict, ConfUnusable
 from consumer.model import Conf, Credentials, Secret
+from consumer.ports_operators import KeptFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,10 @@ class OdooConfFiles:
         """Remove the kept copy and whatever temporary file is there."""
         await self._bounded(instance, "forgetting the copy of", lambda _: self._forget(instance, tag))
 
+    async def kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+        """Kept copies and temporary files beside the file (for operators' tools)."""
+        return await self._bounded(instance, "looking beside", lambda _: self._kept_files(instance))
+
     def _read(self, instance: Instance) -> Conf:
         path = files.conf_path(self._root, instance)
         with files.open_directory(self._root, instance) as directory:
@@ -141,6 +146,16 @@ class OdooConfFiles:
         with files.open_directory(self._root, instance) as directory:
             files.remove(directory, kept_path(path, tag))
             files.sweep(directory, path)
+
+    def _kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+        path = files.conf_path(self._root, instance)
+        start = kept_path(path, "x").name.removesuffix("x")
+        with files.open_directory(self._root, instance) as directory:
+            found = files.ours(directory, path)
+        return tuple(
+            KeptFile(name, name.removeprefix(start) if name.startswith(start) else None, modified)
+            for name, modified in found
+        )
 
     async def _bounded(self, instance: Instance, doing: str, work: Callable[[Callable[[], None]], T]) -> T:
         return await in_thread(work, f"{doing} {files.conf_path(self._root, instance)}", self._limit)

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from consumer.adapters.instance_directory import instance_directory, open_below
@@ -188,6 +189,18 @@ def sweep(directory: int, path: Path) -> None:
         for name in os.listdir(directory):
             if name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1]):
                 remove(directory, path.with_name(name))
+
+
+def ours(directory: int, path: Path) -> list[tuple[str, datetime]]:
+    """Names of temporary files and kept copies beside `path`, and when each was changed last."""
+    found = []
+    with told(path.parent):
+        for name in sorted(os.listdir(directory)):
+            if name.startswith((_TEMPORARY[0], f"{path.name}.rehome-")):
+                with suppress(FileNotFoundError):
+                    changed = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime
+                    found.append((name, datetime.fromtimestamp(changed, UTC)))
+    return found
 
 
 def _keep_owner(file: int, wanted: os.stat_result, path: Path) -> None:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from consumer.bootstrap import Consumer
+    from consumer.doctor.rounds import Rounds
     from consumer.settings import Settings
 
 UNSENT_TOO_LONG = 60.0  # seconds an event may wait in the outbox before this consumer calls itself unwell
 
 
 @asynccontextmanager
-async def served(settings: Settings, consumer: Consumer) -> AsyncIterator[None]:
-    """Serve them on REHOME_HTTP_PORT, if it is set.
+async def served(settings: Settings, consumer: Consumer, rounds: Rounds | None = None) -> AsyncIterator[None]:
+    """Serve them on REHOME_HTTP_PORT, if it is set; with what the reconciler's `rounds` found last.
 
     Raises:
         SettingsError: the port is taken.
@@ -36,6 +37,12 @@ async def served(settings: Settings, consumer: Consumer) -> AsyncIterator[None]:
     handling = Gauge(
         "rehome_deliveries_in_hand", "Deliveries being handled by this consumer.", registry=registry
     )
+
+    findings = Gauge(
+        "rehome_findings", "What the reconciler found last.", ["kind", "severity"], registry=registry
+    )
+    letters = Gauge("rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry)
+    letters.set(float("nan"))
 
     async def health(_request: web.Request) -> web.Response:
         try:
@@ -53,6 +60,11 @@ async def served(settings: Settings, consumer: Consumer) -> AsyncIterator[None]:
         except RehomeError:
             oldest.set(float("nan"))
         handling.set(consumer.worker.in_hand)
+        if rounds is not None:
+            findings.clear()
+            for (kind, severity), number in rounds.counts.items():
+                findings.labels(kind, severity).set(number)
+            letters.set(float("nan") if rounds.dead_letters is None else rounds.dead_letters)
         return web.Response(body=generate_latest(registry), content_type="text/plain")
 
     app = web.Application()

@@ -8,22 +8,38 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from consumer import bootstrap, saga
+from consumer import bootstrap, saga, workbench
 from consumer.adapters.journal_views import JournalViews
-from consumer.commands.show import as_json
-from consumer.errors import NotFound, Refused, TimedOut
+from consumer.commands.lines import Paragraphs, detail, field, printed
+from consumer.commands.roll_back_order import read_order
+from consumer.commands.show import age, as_json
+from consumer.errors import Incompatible, TimedOut
 from consumer.settings import read_settings
 from events.envelope import event_id, new_event
-from events.migration import MigrationFailed
+from events.migration import MigrationFailed, MigrationRejected
 
 if TYPE_CHECKING:
     import argparse
 
+    from consumer.adapters.claims import PostgresClaims
     from consumer.adapters.journal import PostgresJournal
-    from consumer.ports_engine import MigrationRow
-    from consumer.settings import Settings
+    from consumer.commands.roll_back_order import Order
+    from consumer.ports_operators import Holder
+    from events.envelope import CloudEvent
 
-NEEDED = ("platform_dsn",)
+TAKEN_UP_WITHIN = 10.0  # seconds that a running consumer may take to notice
+LOOK_EVERY = 0.2
+
+ABOUT = """\
+Show what undoing a migration would do, with real names, and with --yes do it: the customer goes back to the shared
+pool, nothing is lost. A running consumer does the work; follow it with `rehome watch MIGRATION`.
+
+A step that is running at this moment is stopped first: its claim is ended, and its consumer gives it up at once.
+A rollback that failed before is begun afresh. An upgrade whose first step was never done is ended as rejected.
+
+Refused once the instance has answered on its new database (from there on only forward; the answer says how), and
+for a migration that is over. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN; with REHOME_DATA_ROOT, REHOME_BACKUP_ROOT
+and the runtime's settings the world is looked at as well."""
 
 
 def add(commands: Any) -> None:
@@ -31,112 +47,159 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "roll-back",
         help="undo a migration: the customer goes back to the shared pool",
-        description="Show what undoing the migration would do, and with --yes do it. Refused once the instance has "
-        "answered on its new database: from there on only forward. The consumer does the work; follow it with "
-        "`rehome status`. Needs REHOME_STATE_DSN or REHOME_PLATFORM_DSN.",
+        description=ABOUT,
+        formatter_class=Paragraphs,
     )
-    parser.add_argument("id", type=UUID, metavar="MIGRATION", help="the migration's or the instance's id")
+    parser.add_argument("id", type=UUID, metavar="ID", help="the migration's or the instance's id")
     parser.add_argument("--yes", action="store_true", help="do it")
     parser.add_argument(
         "--reason", default="asked for by an operator", help="why, for the event and the journal"
     )
     parser.add_argument(
-        "--wait", type=float, default=30.0, metavar="SECONDS", help="for a step that is running"
+        "--wait",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long to try to stop a step that is running (default: 30)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(work=_roll_back)
 
 
 async def _roll_back(args: argparse.Namespace) -> int:
-    settings = read_settings(needed=NEEDED)
-    async with bootstrap.state_pool(settings) as pool:
+    settings = read_settings(needed=workbench.JOURNAL)
+    async with bootstrap.state_pool(settings, 3) as pool:
         views, journal = JournalViews(pool), bootstrap.journal(pool, settings)
-        migration = await _find(views, journal, args.id)
-        begun = [
-            step["step"] for step in await views.steps(migration.id) if step["attempt"] == migration.attempt
-        ]
-        _check(migration)
-        undos = _undos(begun)
+        order, blind = await read_order(settings, views, journal, args.id)
+        taken_up = None
         if args.yes:
-            await _ask(settings, journal, migration, args, begun)
-    if args.json:
-        as_json({"migration": migration.id, "state": migration.state, "asked": args.yes, "undo": undos})
-        return 0
-    print(f"migration {migration.id} of instance {migration.instance_id}, state {migration.state}")
-    print("it is being undone:" if args.yes else "undoing it would:")
-    for name, what in undos or [("-", "nothing was begun that needs undoing")]:
-        print(f"  {name:<14}{what}")
-    if not args.yes:
-        print("nothing was done; do it with --yes", file=sys.stderr)
+            await _ask(views, journal, bootstrap.claims(settings), order, args)
+            taken_up = await _is_taken_up(views, order.migration.id)
+    _tell(order, blind, taken_up, args)
     return 0
 
 
-def _check(migration: MigrationRow) -> None:
-    """Raise Refused where there is no way back, and say what there is instead."""
-    if migration.ended:
-        raise Refused(f"migration {migration.id} is over: {migration.state}")
-    if migration.past_return:
-        raise Refused(
-            f"migration {migration.id} is past the point of no return: the instance serves from its new database. "
-            "Go forward: mend what step complete complains about and `rehome dead replay` its letter"
-        )
-
-
-def _undos(begun: list[str]) -> list[tuple[str, str]]:
-    """(step, what its undo does) in the order they run."""
-    return [
-        (step.name, (step.undo.__doc__ or "").strip().partition("\n")[0])
-        for step in reversed(saga.MIGRATION)
-        if step.undo is not None and step.name in begun
-    ]
-
-
-async def _find(views: JournalViews, journal: PostgresJournal, wanted: UUID) -> MigrationRow:
-    found = await views.migrations(wanted, 1)
-    row = await journal.migration(found[0].id) if found else None
-    if row is None:
-        raise NotFound(
-            f"no migration {wanted}, nor one of an instance with that id; see `rehome status --all`"
-        )
-    return row
-
-
 async def _ask(
-    settings: Settings,
+    views: JournalViews,
     journal: PostgresJournal,
-    migration: MigrationRow,
+    claims: PostgresClaims,
+    order: Order,
     args: argparse.Namespace,
-    begun: list[str],
 ) -> None:
-    """Commit the wish, and the event that tells it, with the instance's claim held.
+    """Commit the wish with the instance's claim held; whoever holds it now is made to give it up.
 
-    It is published by the consumer, which is told of it at once: an operator needs no right to publish events.
+    Raises:
+        TimedOut: others took the claim again and again.
+        Incompatible: our login may not end the session of whoever holds it.
     """
-    event = new_event(
-        MigrationFailed(
+    migration = order.migration
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + args.wait
+    while True:
+        holder = (await views.holders([migration.instance_id])).get(migration.instance_id)
+        if holder is not None:
+            await _cut(views, holder)
+        async with claims.claim(migration.instance_id) as claim:
+            if claim is not None:
+                state = "rejected" if order.cancel else "failing"
+                await journal.ask_roll_back(migration, _event(order, args.reason), args.reason, state=state)
+                return
+        if clock() > deadline:
+            raise TimedOut(
+                f"somebody takes instance {migration.instance_id} again and again; tried {args.wait:g} s. Nothing was "
+                "changed. Try again, with a longer --wait, or stop the consumers"
+            )
+
+
+async def _cut(views: JournalViews, holder: Holder) -> None:
+    try:
+        await views.cut(holder)
+    except Incompatible as error:
+        raise Incompatible(
+            f"the running step could not be stopped: {error}. Log in as the consumer does, or stop the consumer "
+            f"at {holder.address}"
+        ) from None
+
+
+def _event(order: Order, reason: str) -> CloudEvent[Any]:
+    migration = order.migration
+    forward = [step for step in order.begun if step != saga.ROLL_BACK.name]
+    data: MigrationFailed | MigrationRejected = MigrationFailed(
+        instance_id=migration.instance_id,
+        step=forward[-1] if forward else saga.MIGRATION[0].name,
+        error="Operator",
+        message=reason,
+        attempts=1,
+        next="roll_back",
+    )
+    if order.cancel:
+        data = MigrationRejected(
             instance_id=migration.instance_id,
-            step=begun[-1] if begun else saga.MIGRATION[0].name,
-            error="Operator",
-            message=args.reason,
-            attempts=1,
-            next="roll_back",
-        ),
+            to_plan=order.view.to_plan,
+            reason="cancelled",
+            message=reason,
+        )
+    return new_event(
+        data,
         subject=migration.instance_id,
-        id=event_id(migration.id, migration.attempt, MigrationFailed.TYPE),
+        id=event_id(migration.id, migration.attempt, data.TYPE),
         time=datetime.now(UTC),
         migrationid=migration.id,
         attempt=migration.attempt,
     )
-    claims = bootstrap.claims(settings)
-    deadline = asyncio.get_running_loop().time() + args.wait
+
+
+async def _is_taken_up(views: JournalViews, migration_id: UUID) -> bool:
+    """Whether a running consumer has sent the event: then one is there to do the work."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + TAKEN_UP_WITHIN
     while True:
-        async with claims.claim(migration.instance_id) as claim:
-            if claim is not None:
-                await journal.ask_roll_back(migration, event, args.reason)
-                break
-        if asyncio.get_running_loop().time() > deadline:
-            raise TimedOut(
-                f"a step of migration {migration.id} is running since before; waited {args.wait:g} s for it. "
-                "Try again later or with a longer --wait"
-            )
-        await asyncio.sleep(0.5)
+        sent = await views.is_sent(migration_id)
+        if sent or clock() > deadline:
+            return sent
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _tell(order: Order, blind: str, taken_up: bool | None, args: argparse.Namespace) -> None:
+    migration, holder = order.migration, order.holder
+    if args.json:
+        document = {
+            "migration": migration.id,
+            "instance": migration.instance_id,
+            "state": migration.state,
+            "cancel": order.cancel,
+            "running": order.view.step if holder else None,
+            "undo": order.undo,
+            "not_looked_at": blind or None,
+            "asked": args.yes,
+            "taken_up": taken_up,
+        }
+        as_json(document)
+        return
+    printed(
+        detail(f"migration {migration.id} of instance {migration.instance_id}, state {migration.state}", "")
+    )
+    if holder is not None:
+        verb = "was stopped" if args.yes else "would be stopped"
+        work = f"step {order.view.step} is running at {holder.address} since {age(holder.since)}: it {verb}"
+        printed(detail(work, ""))
+    if order.cancel:
+        print(
+            "nothing was begun but the decision to move: it "
+            + ("is" if args.yes else "would be")
+            + " rejected"
+        )
+    else:
+        print("it is being undone:" if args.yes else "undoing it would:")
+        for name, what in order.undo or [("-", "nothing was begun that needs undoing")]:
+            printed(field(f"  {name}", what, 16))
+    if blind:
+        printed(detail(f"(not everything was looked at: {blind})", "  "))
+    if not args.yes:
+        print("nothing was done; do it with --yes", file=sys.stderr)
+    elif taken_up:
+        print(f"a consumer is at it; follow it with: rehome watch {migration.id}")
+    else:
+        print(
+            "no consumer has taken it up yet: is one running? It is kept, and done as soon as one is (rehome run)"
+        )

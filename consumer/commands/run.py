@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from consumer import bootstrap, logs
+from consumer import bootstrap, logs, workbench
 from consumer.commands import health
 from consumer.settings import read_settings
 from consumer.worker import until_signalled
@@ -30,7 +30,11 @@ def add(commands: Any) -> None:
 async def _run(_args: argparse.Namespace) -> int:
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
-    async with bootstrap.consumer(settings) as consumer, health.served(settings, consumer):
+    async with (
+        bootstrap.consumer(settings) as consumer,
+        workbench.rounds(settings, consumer.connection) as rounds,
+        health.served(settings, consumer, rounds),
+    ):
         log.info("consumer.ready runtime=%s workers=%d", settings.runtime, settings.workers)
         await until_signalled(consumer.worker, consumer.worker.run())
     log.info("consumer.stopped")

@@ -7,120 +7,132 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from consumer import bootstrap
-from consumer.adapters.journal_views import JournalViews, MigrationView
-from consumer.commands.show import age, as_json, as_table
+from consumer import bootstrap, workbench
+from consumer.adapters.journal_views import JournalViews
+from consumer.commands.lines import Paragraphs, moment, printed
+from consumer.commands.migration_lines import attention, block, heading, history_line, steps_table
+from consumer.commands.show import as_json
+from consumer.errors import NotFound
 from consumer.settings import read_settings
 
 if TYPE_CHECKING:
     import argparse
 
-NEEDED = ("platform_dsn",)
-COLUMNS = ("MIGRATION", "INSTANCE", "PLAN", "STATE", "STEP", "TRIES", "SINCE", "NEXT TRY", "WHY")
+    from consumer.ports_operators import Holder, MigrationView
+
+EVERY = 1.0  # seconds between two looks of `watch`
+PROGRESS_STEP = 10  # per cent between two lines about the same step
+OVERLAP = (
+    200  # lines that are looked at again: transactions may commit in another order than they were numbered
+)
+
+ABOUT_STATUS = """\
+One block for each migration that is not over, newest first: its state, the step it is at, since when, when it is
+tried again and why, and who is working on it. With an instance's or a migration's id also its steps and history,
+and those that are over.
+
+Exit code 1 when one of those shown needs a person (it failed, or nobody works on it though it is time), or when
+there is no such instance or migration; 0 otherwise. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN."""
+
+ABOUT_WATCH = """\
+Print what happens: each step as it waits, ends or fails, and how far long steps are. Until interrupted; with an id,
+what happened so far too, and it ends when that migration does: exit code 0 when it completed, 1 when not."""
 
 
 def add(commands: Any) -> None:
     """Register the two commands."""
+    plain = Paragraphs
     status = commands.add_parser(
-        "status",
-        help="what is moving or waiting, and why",
-        description="List migrations, newest first; with an instance's or a migration's id, show its steps and "
-        "history too. Needs REHOME_STATE_DSN or REHOME_PLATFORM_DSN.",
+        "status", help="what is moving or waiting, and why", description=ABOUT_STATUS, formatter_class=plain
     )
-    status.add_argument(
-        "id", nargs="?", type=UUID, metavar="INSTANCE", help="an instance's or a migration's id"
-    )
-    status.add_argument(
-        "--all", action="store_true", help="also migrations that are over (default with INSTANCE)"
-    )
+    status.add_argument("id", nargs="?", type=UUID, metavar="ID", help="an instance's or a migration's id")
+    status.add_argument("--all", action="store_true", help="also migrations that are over")
     status.add_argument("--limit", type=int, default=50, help="how many at most (default: 50)")
     status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(work=_status)
     watch = commands.add_parser(
-        "watch",
-        help="follow migrations as they go",
-        description="Print each step as it begins, waits, ends or fails, until interrupted.",
+        "watch", help="follow migrations as they go", description=ABOUT_WATCH, formatter_class=plain
     )
-    watch.add_argument("id", nargs="?", type=UUID, metavar="INSTANCE", help="only this instance or migration")
+    watch.add_argument("id", nargs="?", type=UUID, metavar="ID", help="an instance's or a migration's id")
     watch.set_defaults(work=_watch)
 
 
 async def _status(args: argparse.Namespace) -> int:
-    async with bootstrap.state_pool(read_settings(needed=NEEDED)) as pool:
+    async with bootstrap.state_pool(read_settings(needed=workbench.JOURNAL)) as pool:
         views = JournalViews(pool)
-        found = await views.migrations(args.id, args.limit)
-        if args.id is None and not args.all:
-            found = [one for one in found if one.ended_at is None]
-        details = [await _details(views, one) for one in found] if args.id else [asdict(one) for one in found]
+        found = await views.migrations(args.id, args.limit, ended=args.all or args.id is not None)
+        holders = await views.holders({one.instance_id for one in found if not one.ended})
+        details = [await _details(views, one, holders, whole=args.id is not None) for one in found]
+    needy = [one for one in found if attention(one, holders.get(one.instance_id))]
+    code = 1 if needy or (args.id is not None and not found) else 0
     if args.json:
         as_json(details)
-        return 0
-    as_table(COLUMNS, (_row(one) for one in found), empty=_nothing(args))
-    for detail in details if args.id else ():
-        _print_details(detail)
-    return 0
+        return code
+    if not found:
+        print(_nothing(args))
+        return code
+    print(heading())
+    for one, detail in zip(found, details, strict=True):
+        printed(block(one, holders.get(one.instance_id)))
+        if args.id is not None:
+            printed(steps_table(detail["steps"]))
+            printed(history_line(line) for line in detail["history"])
+    return code
+
+
+async def _details(
+    views: JournalViews, one: MigrationView, holders: dict[UUID, Holder], *, whole: bool
+) -> dict[str, Any]:
+    holder = holders.get(one.instance_id) if not one.ended else None
+    document = {
+        **asdict(one),
+        "attention": attention(one, holder),
+        "worked_on": {"from": holder.address, "since": holder.since} if holder else None,
+    }
+    if whole:
+        document |= {"steps": await views.steps(one.id), "history": await views.history(one.id)}
+    return document
 
 
 async def _watch(args: argparse.Namespace) -> int:
-    seen: set[tuple[Any, ...]] = set()
-    async with bootstrap.state_pool(read_settings(needed=NEEDED)) as pool:
+    async with bootstrap.state_pool(read_settings(needed=workbench.JOURNAL)) as pool:
         views = JournalViews(pool)
+        wanted = args.id and await _newest(views, args.id)
+        last = 0 if wanted else await views.last_line()
+        seen = set() if wanted else {line["seq"] for line in await views.lines_after(last - OVERLAP)}
+        progress: dict[UUID, tuple[str | None, int]] = {}
         while True:
-            for one in reversed(await views.migrations(args.id)):
-                for line in await views.history(one.id):
-                    key = (one.id, line["at"], line["what"])
-                    if key not in seen:
-                        seen.add(key)
-                        print(
-                            f"{line['at']:%H:%M:%S} {str(one.instance_id)[:8]} {line['what']} {line['detail'] or ''}"
-                        )
-            await asyncio.sleep(1.0)
+            found = await views.migrations(wanted, ended=wanted is not None)
+            for line in await views.lines_after(last - OVERLAP, wanted):
+                if line["seq"] not in seen:
+                    seen.add(line["seq"])
+                    last = max(last, line["seq"])
+                    print(history_line(line, f"{str(line['instance_id'])[:8]} "), flush=True)
+            for one in found:
+                _tell_progress(one, progress)
+            if wanted and found[0].ended:
+                print(f"migration {found[0].id} is over: {found[0].state}")
+                return 0 if found[0].state == "completed" else 1
+            await asyncio.sleep(EVERY)
 
 
-async def _details(views: JournalViews, one: MigrationView) -> dict[str, Any]:
-    return {
-        **asdict(one),
-        "steps": await views.steps(one.id),
-        "history": await views.history(one.id),
-    }
+async def _newest(views: JournalViews, wanted: UUID) -> UUID:
+    """The migration that is meant: the one with this id, or the instance's open or last one."""
+    found = await views.migrations(wanted, 1, ended=False) or await views.migrations(wanted, 1)
+    if not found:
+        raise NotFound(f"no migration of instance {wanted} (or with that id)")
+    return found[0].id
 
 
-def _row(one: MigrationView) -> tuple[Any, ...]:
-    progress = ""
-    if one.progress_total and one.step_state == "running":
-        progress = f" {min(100, 100 * (one.progress_done or 0) // one.progress_total)}%"
-    return (
-        one.id,
-        one.instance_id,
-        one.to_plan,
-        one.state,
-        f"{one.step or ''} {one.step_state or ''}{progress}".strip(),
-        one.tries,
-        age(one.updated_at),
-        age(one.next_try_at) if one.step_state == "waiting" else "",
-        one.error or one.note,
-    )
-
-
-def _print_details(detail: dict[str, Any]) -> None:
-    print(f"\nmigration {detail['id']}, attempt {detail['attempt']}, state {detail['state']}")
-    as_table(
-        ("ATTEMPT", "STEP", "STATE", "TRIES", "BEGUN", "SECONDS", "ERROR"),
-        (
-            (
-                step["attempt"], step["step"], step["state"], step["tries"], f"{step['begun_at']:%Y-%m-%d %H:%M:%S}",
-                f"{(step['done_at'] - step['begun_at']).total_seconds():.1f}" if step["done_at"] else "", step["error"],
-            )
-            for step in detail["steps"]
-        ),
-        empty="no step was begun",
-    )  # fmt: skip
-    print()
-    as_table(
-        ("AT", "WHAT", "DETAIL"),
-        ((f"{line['at']:%Y-%m-%d %H:%M:%S}", line["what"], line["detail"]) for line in detail["history"]),
-        empty="no history",
-    )
+def _tell_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, int]]) -> None:
+    """A line when a long step got ten per cent further."""
+    if one.step_state != "running" or not one.progress_total:
+        return
+    tens = 100 * (one.progress_done or 0) // one.progress_total // PROGRESS_STEP
+    if progress.get(one.id) != (one.step, tens):
+        progress[one.id] = (one.step, tens)
+        shown = min(100, tens * PROGRESS_STEP)
+        print(f"{str(one.instance_id)[:8]}  {moment(one.tried_at)}  {one.step} {shown}%", flush=True)
 
 
 def _nothing(args: argparse.Namespace) -> str:

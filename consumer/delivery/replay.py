@@ -1,10 +1,17 @@
-"""Replaying a dead letter: what it would do, and the message that does it. Pure: no broker, no journal."""
+"""Replaying a dead letter: whether it may be done, and the message that does it. Pure: no broker, no journal.
+
+The id of a replay is made from the letter (or, where it opens a new attempt, from that attempt). So a letter
+that is replayed twice, because the tool died in between, is one replay to the engine.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID, uuid5
+
+import orjson
 
 from consumer import saga
 from consumer.delivery import letters
@@ -14,10 +21,19 @@ from events.envelope import decode, encode
 from events.errors import Undecodable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from consumer.ports_engine import Delivery, MigrationRow
+    from consumer.saga import Step
     from events.envelope import CloudEvent
 
+REPLAYS: Final = UUID("5d1f0a34-7c52-5f6e-8f0b-6a3f1f5f2c11")
+"""Namespace of the ids that replays get."""
 NO_HANDLER: Final = "unknown"
+FAILED: Final = "failed"
+"""Reason of a letter whose step gave up."""
+CRASHED: Final = "crashed"
+"""Reason of a letter that the broker parked itself, after too many redeliveries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,7 @@ class Letter:
         handler: whose queue it was in.
         event: the event, or None when it cannot be read; then `trouble` says why.
         reason: `failed`, `undecodable`, ..., or `crashed` when the broker parked it itself.
+        instance: the instance it is about, if it says so.
     """
 
     id: str
@@ -36,10 +53,11 @@ class Letter:
     type: str
     reason: str
     error: str
-    failed_at: str | None
+    failed_at: datetime | None
     tries: int
     event: CloudEvent[Any] | None
     trouble: str | None
+    instance: str | None
     message: Message
 
     @property
@@ -47,10 +65,24 @@ class Letter:
         """The migration it belongs to, if it says so."""
         return migration_id_of(self.event) if self.event else None
 
-    @property
-    def instance(self) -> str | None:
-        """The instance it is about, if it says so."""
-        return self.event.subject if self.event else None
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the journal and the world say of a letter's migration.
+
+    Attributes:
+        migration: its row; None when the journal has none.
+        done: steps of the present attempt that are done.
+        undoing: its rollback was begun in the present attempt.
+        as_left: the world is still as the failed step left it: nothing was undone.
+        newer: a later migration of the same instance, in words.
+    """
+
+    migration: MigrationRow | None = None
+    done: frozenset[str] = frozenset()
+    undoing: bool = False
+    as_left: bool = False
+    newer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,61 +103,100 @@ def read(delivery: Delivery, place: int) -> Letter:
         event = decode(message.body, message.content_type, headers)
     except Undecodable as error:
         trouble = str(error)
-    parked = letters.REASON not in headers  # the broker did it: after too many redeliveries
+    reason = str(headers.get(letters.REASON, CRASHED))  # without one the broker did it
     return Letter(
         id=message.message_id or f"?{place}",
         handler=str(headers.get(letters.HANDLER) or delivery.routing_key or NO_HANDLER),
         type=event.type if event else str(message.type or "?"),
-        reason=str(headers.get(letters.REASON, "crashed")),
+        reason=reason,
         error=str(
-            headers.get(letters.ERROR) or ("the consumer died on it, time and again" if parked else "")
+            headers.get(letters.ERROR)
+            or ("the consumer died on it, time and again" if reason == CRASHED else "")
         ),
-        failed_at=_text(headers.get(letters.FAILED_AT)),
-        tries=_number(headers.get(letters.ATTEMPT)),
+        failed_at=_since(headers),
+        tries=_number(headers.get(letters.ATTEMPT))
+        + (reason == FAILED),  # it was written before the last try
         event=event,
         trouble=trouble,
+        instance=event.subject if event else _subject(message.body),
         message=message,
     )
 
 
-def plan(letter: Letter, migration: MigrationRow | None) -> Plan:
-    """What replaying would do, given the migration's row in the journal (None: there is none)."""
+def plan(letter: Letter, case: Case) -> Plan:
+    """What replaying would do, or why it is refused."""
     step = saga.named(letter.handler)
     if step is None:
-        return Plan(f"refused: there is no handler {letter.handler}", letter.handler, None)
+        return _refused(letter, f"there is no handler {letter.handler}; discard it")
     if letter.event is None:
         return Plan(
             f"would run {step.name} again on a message that it could not read: {letter.trouble}",
             step.name,
             _stripped(letter.message),
         )
-    if migration is None:
-        if step is not saga.MIGRATION[0]:
-            return Plan("refused: the journal has no such migration", step.name, None)
-        return Plan(f"would run {step.name}", step.name, _again(letter.event))
-    if migration.state == "rolled_back":
-        trigger = decode(migration.trigger)
-        return Plan(
-            f"would open attempt {migration.attempt + 1} of migration {migration.id} from the start "
-            f"with the original {trigger.type}",
-            saga.MIGRATION[0].name,
-            _again(trigger),
-        )
-    if migration.ended:
-        return Plan(
-            f"refused: migration {migration.id} is {migration.state}; discard the letter", step.name, None
-        )
-    if migration.state == "failing":
-        return Plan(
-            f"refused: migration {migration.id} is being rolled back; wait for its end", step.name, None
-        )
-    return Plan(f"would run {step.name} again on migration {migration.id}", step.name, _again(letter.event))
+    migration = case.migration
+    if migration is None and step is not saga.MIGRATION[0]:
+        return _refused(letter, "the journal has no such migration; discard it")
+    refusal = _refusal(step, letter.event, migration, case) if migration else _outdated(case)
+    if refusal is not None:
+        return _refused(letter, refusal)
+    if migration is not None and migration.state == "rolled_back":
+        return _reopening(migration)
+    on = f" on migration {migration.id}" if migration else ""
+    return Plan(f"would run {step.name} again{on}", step.name, again(letter.event, _replay_id(letter)))
 
 
-def _again(event: CloudEvent[Any]) -> Message:
+def again(event: CloudEvent[Any], replay: UUID) -> Message:
     """The same event under a new id that says whose replay it is (the first event's, however often)."""
-    replayed = event.model_copy(update={"id": uuid4(), "replayof": event.replayof or event.id})
+    replayed = event.model_copy(update={"id": replay, "replayof": event.replayof or event.id})
     return Message.of_event(encode(replayed))
+
+
+def _refusal(step: Step, event: CloudEvent[Any], migration: MigrationRow, case: Case) -> str | None:
+    """Why this letter of a known migration must not be replayed; None: it may."""
+    rollback = step is saga.ROLL_BACK
+    if event.attempt is not None and event.attempt < migration.attempt:
+        return f"it is of attempt {event.attempt}, migration {migration.id} is at {migration.attempt}; discard it"
+    if migration.state == "rolled_back":
+        return "it has been rolled back since; discard the letter" if rollback else _outdated(case)
+    if migration.ended:
+        return f"migration {migration.id} is {migration.state}; discard the letter"
+    if migration.state == "failing":
+        return None if rollback else f"migration {migration.id} is being rolled back; wait for its end"
+    if rollback and migration.past_return:
+        return f"migration {migration.id} is past the point of no return; discard the letter"
+    if step.name in case.done:
+        return f"step {step.name} was done since; discard the letter"
+    if case.undoing and not rollback and not case.as_left:
+        return (
+            f"its rollback was begun, so what step {step.name} needs may be undone: replay the letter of roll_back, "
+            f"or rehome roll-back {migration.id}"
+        )
+    return None
+
+
+def _outdated(case: Case) -> str | None:
+    """A later upgrade of the instance has the last word."""
+    return f"a later upgrade of this instance came ({case.newer}); discard it" if case.newer else None
+
+
+def _refused(letter: Letter, why: str) -> Plan:
+    return Plan(f"refused: {why}", letter.handler, None)
+
+
+def _reopening(migration: MigrationRow) -> Plan:
+    trigger = decode(migration.trigger)
+    attempt = migration.attempt + 1
+    return Plan(
+        f"would open attempt {attempt} of migration {migration.id} from the start with the original {trigger.type}",
+        saga.MIGRATION[0].name,
+        again(trigger, uuid5(REPLAYS, f"{migration.id} {attempt}")),
+    )
+
+
+def _replay_id(letter: Letter) -> UUID:
+    """The same for the same letter; another one when the same event fails once more."""
+    return uuid5(REPLAYS, f"{letter.id} {letter.handler} {letter.failed_at}")
 
 
 def _stripped(message: Message) -> Message:
@@ -143,8 +214,27 @@ def _stripped(message: Message) -> Message:
     )
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _since(headers: Mapping[str, Any]) -> datetime | None:
+    """When it became a dead letter, as the engine or, for what the broker parked, the broker wrote it."""
+    told = headers.get(letters.FAILED_AT)
+    if told is not None:
+        try:
+            return datetime.fromisoformat(str(told))
+        except ValueError:
+            return None
+    deaths = headers.get("x-death")
+    first = deaths[0] if isinstance(deaths, list) and deaths else {}
+    time = first.get("time") if isinstance(first, dict) else None
+    return time if isinstance(time, datetime) else None
+
+
+def _subject(body: bytes) -> str | None:
+    """The instance that an event which cannot be read says it is about, if that much can be read."""
+    try:
+        subject = orjson.loads(body)["subject"]
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        return None
+    return subject if isinstance(subject, str) else None
 
 
 def _number(value: object) -> int:

@@ -173,33 +173,12 @@ WHERE migration_id = $1 AND sent_at IS NULL ORDER BY seq;
 UPDATE rehome.outbox SET sent_at = now() WHERE seq = ANY($1::bigint[]);
 
 -- name: purge
--- Forget events sent longer ago than this many seconds, a batch at a time.
+-- Forget events sent longer ago than this many seconds, a batch at a time. Those of a migration that is not
+-- over stay: one of them may have to be sent again.
 DELETE FROM rehome.outbox WHERE seq IN (
-    SELECT seq FROM rehome.outbox WHERE sent_at < now() - make_interval(secs => $1) LIMIT 1000
+    SELECT o.seq FROM rehome.outbox o JOIN rehome.migrations m ON m.id = o.migration_id
+    WHERE o.sent_at < now() - make_interval(secs => $1) AND m.ended_at IS NOT NULL LIMIT 1000
 );
-
--- name: list
--- Migrations, newest first, with their step at work or last; filtered by instance if given.
-SELECT m.id, m.instance_id, m.attempt, m.state, m.past_return, m.to_plan, m.note, m.created_at, m.updated_at,
-       m.ended_at, s.step, s.state AS step_state, s.tries, s.error, s.next_try_at, s.tried_at,
-       s.progress_done, s.progress_total
-FROM rehome.migrations m
-LEFT JOIN LATERAL (
-    SELECT * FROM rehome.steps s WHERE s.migration_id = m.id AND s.attempt = m.attempt
-    ORDER BY s.tried_at DESC, s.begun_at DESC LIMIT 1
-) s ON true
-WHERE $1::uuid IS NULL OR m.instance_id = $1 OR m.id = $1
-ORDER BY m.created_at DESC LIMIT $2;
-
--- name: steps_of
--- All steps of a migration, in the order they were begun.
-SELECT attempt, step, state, tries, error, next_try_at, begun_at, tried_at, done_at, dead,
-       progress_done, progress_total
-FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, begun_at;
-
--- name: history
--- A migration's history, oldest first.
-SELECT attempt, at, what, detail FROM rehome.history WHERE migration_id = $1 ORDER BY seq;
 
 -- name: lock_turns
 -- One taker of turns at a resource at a time; ends with the transaction.

@@ -16,6 +16,15 @@ SELECT id, name, host, coalesce(port, 5432) AS port, server_type, status, health
 FROM db_servers
 WHERE id = $1;
 
+-- name: servers
+-- Every server that tenants' databases can be on.
+SELECT id, name, host, coalesce(port, 5432) AS port, server_type, status, health_status, postgres_version,
+       coalesce(admin_user, 'postgres') AS admin_user, coalesce(admin_password, '') AS admin_password,
+       dedicated_to_instance_id
+FROM db_servers
+WHERE server_type IN ('shared', 'dedicated') AND status <> 'deprovisioning'
+ORDER BY name;
+
 -- name: servers_at
 -- The database servers at a host, and at a port if one is given.
 SELECT id, name, host, coalesce(port, 5432) AS port, server_type, status, health_status, postgres_version,

@@ -75,3 +75,16 @@ CREATE TABLE rehome.history (
     detail text
 );
 CREATE INDEX history_by_migration ON rehome.history (migration_id, seq);
+CREATE TABLE rehome.discards (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(),
+    message_id text NOT NULL,
+    handler text NOT NULL,
+    type text NOT NULL,
+    instance text,
+    migration_id uuid,
+    reason text NOT NULL,
+    error text NOT NULL,
+    why text NOT NULL,
+    body bytea NOT NULL
+);

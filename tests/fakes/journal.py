@@ -155,13 +155,18 @@ class FakeJournal:
         if self.steps[_key(row)].state == "failed":
             self._set(row, dead=True)
 
-    async def ask_roll_back(self, migration: MigrationRow, event: CloudEvent[Any], why: str) -> None:
+    async def ask_roll_back(
+        self, migration: MigrationRow, event: CloudEvent[Any], why: str, *, state: str = "failing"
+    ) -> None:
         """As the real journal's: what an operator's command does."""
         now = self.migrations[migration.id]
         self._take_token(now.id, now.token, "the operator's rollback")
         if now.ended or now.past_return:
             raise Refused(f"migration {migration.id} cannot be rolled back")
-        self._state(now.id, "failing", why, past_return=False)
+        rollback = self.steps.get((now.id, now.attempt, "roll_back"))
+        if rollback is not None:
+            self._set(rollback, state="waiting", runs=0, tries=0, deaths=0, error=None, dead=False)
+        self._state(now.id, state, why, past_return=False)
         self._put(now.id, event)
         self.history.append((now.id, now.attempt, "rollback asked for"))
 
@@ -189,7 +194,11 @@ class FakeJournal:
 
     async def purge(self, keep: timedelta) -> None:
         oldest = self.clock.now() - keep
-        self.outbox = [one for one in self.outbox if one.sent is None or one.sent >= oldest]
+        self.outbox = [
+            one
+            for one in self.outbox
+            if one.sent is None or one.sent >= oldest or not self.migrations[one.row.migration_id].ended
+        ]
 
     def _unsent(self) -> list[Outgoing]:
         return [one for one in self.outbox if one.sent is None]

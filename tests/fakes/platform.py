@@ -64,6 +64,7 @@ class FakePlatform:
         self.plans: list[dict[str, Any]] | None = []
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.writes = 0
+        self._made = 0
 
     def add_instance(self, **columns: Any) -> UUID:
         """A new row; ids count up unless given. Needs `database_name`."""
@@ -74,7 +75,8 @@ class FakePlatform:
 
     def add_server(self, **columns: Any) -> UUID:
         """A new row, active and healthy unless told otherwise. Needs `name`; `host` is the name."""
-        identity = columns.get("id") or UUID(int=len(self.servers) + 0x1000, version=4)
+        self._made += 1  # an id is never used twice, whatever was removed meanwhile
+        identity = columns.get("id") or UUID(int=self._made + 0x1000, version=4)
         row = {"id": identity, "host": columns["name"]}
         self.servers[identity] = {**_SERVER, **row, **columns, "updated_at": 0}
         return UUID(str(identity))

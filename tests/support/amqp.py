@@ -61,7 +61,7 @@ def declare(queue: str, **arguments: str) -> Attempt:
 
 def declare_exchange(name: str, **arguments: str) -> Attempt:
     async def attempt(channel: AbstractChannel) -> None:
-        plain = {key.replace("_", "-"): value for key, value in arguments.items()}
+        plain: dict[str, Any] = {key.replace("_", "-"): value for key, value in arguments.items()}
         await channel.declare_exchange(
             name, ExchangeType.TOPIC, durable=True, arguments=plain or None, timeout=LIMIT
         )

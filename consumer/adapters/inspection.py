@@ -1,0 +1,145 @@
+"""PostgreSQL servers as the reconciler and `rehome retire` see them, with their few changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import asyncpg
+
+from consumer.adapters.postgres.marks import parse
+from consumer.adapters.postgres.names import quoted
+from consumer.errors import Conflict
+from consumer.ports_operators import Inventory, MarkedDatabase, OurSessions, Side, Slot
+from consumer.sql import load
+
+if TYPE_CHECKING:
+    from consumer.adapters.postgres.sessions import Connection, Sessions
+    from consumer.model import Server
+
+_SQL: Final = load("inspection")
+_DROP_SECONDS: Final = 300.0  # a checkpoint goes before a database's files are removed
+
+
+class PostgresInspector:
+    """Port `Inspector`. Holds nothing between calls: every call opens a session and closes it.
+
+    Errors of every method, besides those it names: Unreachable, TimedOut, Conflict, Refused, Incompatible,
+    as `postgres_errors.translated` says.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        """Use these sessions."""
+        self._sessions = sessions
+
+    async def side(self, server: Server, database: str, role: str) -> Side:
+        """See `Inspector.side`."""
+        async with self._sessions.open(server, what=f"looking at {database} on {server.name}") as connection:
+            row = await connection.fetchrow(_SQL["side"], database, role)
+        label = parse(row["comment"]) if row else None
+        return Side(
+            database=database,
+            role=role,
+            connection_limit=row["connection_limit"] if row else None,
+            can_login=row["can_login"] if row else None,
+            bytes=row["bytes"] if row else None,
+            sessions=row["sessions"] if row else 0,
+            mark=label.mark if label else None,
+        )
+
+    async def inventory(self, server: Server) -> Inventory:
+        """See `Inspector.inventory`."""
+        async with self._sessions.open(server, what=f"looking for what is ours on {server.name}") as db:
+            databases = [_marked(row) for row in await db.fetch(_SQL["databases"])]
+            sessions = await db.fetch(_SQL["sessions"])
+            roles = await db.fetch(_SQL["roles"])
+            slots = await db.fetch(_SQL["slots"])
+        return Inventory(
+            databases=tuple(one for one in databases if one is not None),
+            sessions=tuple(
+                OurSessions(UUID(row["migration"]), row["count"], row["since"])
+                for row in sessions
+                if _is_uuid(row["migration"])
+            ),
+            restorers=tuple(UUID(row["name"].removeprefix("rehome_")) for row in roles),
+            slots=tuple(Slot(**row) for row in slots),
+        )
+
+    async def drop_slot(self, server: Server, name: str) -> None:
+        """See `Inspector.drop_slot`."""
+        async with self._sessions.open(server, what=f"dropping replication slot {name}") as connection:
+            await connection.execute(_SQL["drop_slot"], name)
+
+    async def drop_fenced(self, server: Server, database: str, role: str) -> bool:
+        """Drop a source database for good, if it is fenced and nobody is connected; False when it is gone.
+
+        Nobody is thrown out: whoever comes in the last moment stops it.
+
+        Raises:
+            Conflict: it is not fenced (any more), or somebody is connected.
+        """
+        what = f"dropping database {database} on {server.name}"
+        async with self._sessions.open(server, what=what, limit=_DROP_SECONDS) as connection:
+            row = await connection.fetchrow(_SQL["side"], database, role)
+            if row is None or row["connection_limit"] is None:
+                return False
+            if row["connection_limit"] != 0 or row["can_login"] or row["sessions"]:
+                raise Conflict(f"{what}: it is not fenced, or somebody is connected")
+            try:
+                await connection.execute(f"DROP DATABASE {quoted(database)}")
+            except asyncpg.ObjectInUseError:
+                raise Conflict(f"{what}: somebody is connected to it") from None
+        return True
+
+    async def drop_unused_role(self, server: Server, role: str) -> str | None:
+        """Drop a role without login that nothing needs any more; else say why it was left.
+
+        Returns:
+            None when it is gone.
+        """
+        what = f"dropping role {role} on {server.name}"
+        async with self._sessions.open(server, what=what) as connection:
+            row = await connection.fetchrow(_SQL["owned"], role)
+            if row is None:
+                return None
+            left = _needed(row)
+            return f"role {role} was left: {left}" if left else await _drop_role(connection, role)
+
+
+async def _drop_role(connection: Connection, role: str) -> str | None:
+    try:
+        await connection.execute(f"DROP ROLE {quoted(role)}")
+    except asyncpg.DependentObjectsStillExistError as error:
+        first = str(error.detail or error.args[0]).partition("\n")[0]
+        return f"role {role} was left: {first}"
+    return None
+
+
+def _needed(row: asyncpg.Record) -> str | None:
+    """Why a role is to stay."""
+    if row["superuser"]:
+        return "it is a superuser"
+    if row["can_login"]:
+        return "it may log in"
+    if row["databases"]:
+        return f"it owns {', '.join(row['databases'])}"
+    if row["connected"]:
+        return "it is connected"
+    return "other roles are members of it" if row["has_members"] else None
+
+
+def _marked(row: asyncpg.Record) -> MarkedDatabase | None:
+    name = row["name"]
+    label = parse(row["comment"])
+    if label is not None:
+        return MarkedDatabase(name, mark=label.mark)
+    making = name.removeprefix("rehome_making_")
+    return MarkedDatabase(name, maker=UUID(making)) if making != name else None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

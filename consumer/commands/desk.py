@@ -1,0 +1,143 @@
+"""What `rehome dead` works at: the letters, held back from other tools, and what can be known of each."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from consumer import bootstrap, saga, workbench
+from consumer.adapters.broker import AmqpBroker
+from consumer.adapters.dead_letters import DeadLetters
+from consumer.adapters.journal_views import JournalViews
+from consumer.delivery import replay
+from consumer.delivery.replay import Case
+from consumer.doctor import forecast
+from consumer.errors import NotFound, RehomeError
+from consumer.settings import read_settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator
+
+    from consumer.adapters.dead_letters import HeldLetter
+    from consumer.adapters.journal import PostgresJournal
+    from consumer.delivery.replay import Letter
+    from consumer.doctor.look import Eyes
+    from consumer.doctor.seen import InstanceSeen
+    from consumer.settings import Settings
+
+NEEDED = frozenset({"amqp_url", "platform_dsn"})
+LETTERS = "dead letters"
+SHORTEST = 6  # characters by which a letter may be named, if no other one starts with them
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The letters, the journal, a way to publish, and eyes on the world (or why there are none)."""
+
+    letters: list[tuple[Letter, HeldLetter]]
+    journal: PostgresJournal
+    views: JournalViews
+    broker: AmqpBroker
+    eyes: Eyes | None
+    blind: str
+
+    def find(self, wanted: str) -> tuple[Letter, HeldLetter]:
+        """The letter with this id, or whose id alone starts with it.
+
+        Raises:
+            NotFound: there is none, or several start so.
+        """
+        exact = [one for one in self.letters if one[0].id == wanted]
+        if exact:
+            return exact[0]
+        alike = [one for one in self.letters if one[0].id.startswith(wanted)]
+        if len({letter.id for letter, _ in alike}) == 1 and len(wanted) >= SHORTEST:
+            return alike[0]
+        raise NotFound(f"{'several dead letters start with' if alike else 'no dead letter'} {wanted}; "
+                       "see `rehome dead list`")  # fmt: skip
+
+    async def case(self, letter: Letter, *, look: bool) -> tuple[Case, InstanceSeen | None]:
+        """What journal and world say of a letter; the world is looked at if `look`, or if it decides."""
+        row = await self.journal.migration(letter.migration_id) if letter.migration_id else None
+        if row is None:
+            newer = None
+            if letter.event is not None and (instance := _uuid(letter.instance)):
+                newer = await self.views.newer_than(instance, letter.event.time)
+            return Case(newer=_told(newer)), None
+        steps = [one for one in await self.views.steps(row.id) if one["attempt"] == row.attempt]
+        undoing = any(one["step"] == saga.ROLL_BACK.name for one in steps)
+        seen = await self._seen(row.instance_id, row.id) if look or undoing else None
+        case = Case(
+            migration=row,
+            done=frozenset(one["step"] for one in steps if one["state"] == "done"),
+            undoing=undoing,
+            as_left=seen is not None and forecast.is_as_left(seen),
+            newer=_told(await self.views.newer(row.id)),
+        )
+        return case, seen
+
+    async def _seen(self, instance_id: UUID, migration_id: UUID) -> InstanceSeen | None:
+        if self.eyes is None:
+            return None
+        return await self.eyes.instance(instance_id, *await self.views.those([migration_id]))
+
+
+@asynccontextmanager
+async def desk(*, world: bool) -> AsyncIterator[Desk]:
+    """All letters, for the length of the block; those that were not acknowledged are back at its end.
+
+    Args:
+        world: whether servers, files and services are looked at too, where settings allow it.
+    """
+    settings = read_settings(needed=NEEDED)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
+        connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome dead"))
+        views = JournalViews(pool)
+        eyes, blind = await _eyes(stack) if world else (None, "")
+        await stack.enter_async_context(views.alone(LETTERS))
+        held = await stack.enter_async_context(DeadLetters(connection).held())
+        yield Desk(
+            letters=[(replay.read(one, place), one) for place, one in enumerate(held)],
+            journal=bootstrap.journal(pool, settings),
+            views=views,
+            broker=AmqpBroker(connection),
+            eyes=eyes,
+            blind=blind,
+        )
+
+
+def matches(letter: Letter, args: argparse.Namespace) -> bool:
+    """Whether a letter passes the filters of the command line."""
+    old = timedelta(hours=args.older_than) if args.older_than is not None else None
+    return (
+        (not args.handler or letter.handler == args.handler)
+        and (not args.type or letter.type == args.type)
+        and (not args.instance or letter.instance == args.instance)
+        and (not args.reason or letter.reason == args.reason)
+        and (old is None or (letter.failed_at is not None and datetime.now(UTC) - letter.failed_at > old))
+    )
+
+
+async def _eyes(stack: AsyncExitStack) -> tuple[Eyes | None, str]:
+    """Eyes on the world, or why there are none: a letter can be read without them."""
+    try:
+        settings: Settings = read_settings(needed=NEEDED | workbench.WORLD)
+        return (await stack.enter_async_context(workbench.bench(settings))).eyes, ""
+    except RehomeError as error:
+        return None, str(error)
+
+
+def _told(newer: tuple[UUID, str] | None) -> str | None:
+    return f"migration {newer[0]}, {newer[1]}" if newer else None
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

@@ -1,0 +1,98 @@
+"""How a migration reads in 100 columns: state, step, since when, next try, who works on it, and why it waits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from consumer.commands.lines import detail, moment, row
+from consumer.commands.show import age
+from consumer.doctor.migrations import idle_since
+
+if TYPE_CHECKING:
+    from consumer.ports_operators import Holder, MigrationView
+
+WIDTHS: Final = (36, 14, 22, 8)
+STEP_WIDTHS: Final = (2, 12, 8, 5, 19, 9)
+GRACE: Final = timedelta(seconds=90)
+"""So long after its time a try may begin without anybody having to look: deliveries wait for each other."""
+
+
+def heading() -> str:
+    """Above the blocks."""
+    return row(("INSTANCE", "STATE", "STEP", "SINCE", "NEXT TRY"), WIDTHS)
+
+
+def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> list[str]:
+    """A migration: one row, and below it what is worth saying."""
+    now = now or datetime.now(UTC)
+    waiting = not one.ended and one.step_state == "waiting"
+    following = age(one.next_try_at, now=now) if waiting and one.next_try_at else ""
+    if following and not following.startswith("in "):
+        following = "now"
+    step = "" if one.ended else f"{one.step or ''} {one.step_state or ''}{_progress(one)}".strip()
+    cells = (one.instance_id, one.state, step, age(_since(one), now=now), following)
+    lines = [row(cells, WIDTHS)]
+    plan = f"to {one.to_plan}" + (f", attempt {one.attempt}" if one.attempt > 1 else "")
+    tries = f", tried {one.tries} time(s)" if one.tries else ""
+    lines += detail(f"migration {one.id} {plan}{tries}")
+    why = one.error or one.note
+    if why and one.state != "completed":
+        lines += detail(f"why: {why}")
+    if not one.ended:
+        lines += detail(_work(one, holder, now))
+        need = attention(one, holder, now=now)
+        lines += detail(f"needs a person: {need}") if need else []
+    return lines
+
+
+def attention(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> str | None:
+    """Why a person has to look at it; None when nobody has to."""
+    now = now or datetime.now(UTC)
+    if one.ended or holder is not None:
+        return None
+    if one.state == "failed":
+        way = "" if one.past_return else f", or rehome roll-back {one.id}"
+        return f"it failed; rehome dead list --instance {one.instance_id}{way}"
+    since = idle_since(one)
+    if now - since > GRACE:
+        return f"nobody works on it since {age(since, now=now)} ago; rehome doctor {one.instance_id}"
+    return None
+
+
+def steps_table(steps: list[dict[str, Any]]) -> list[str]:
+    """All steps of all attempts."""
+    lines = ["", "  " + row(("#", "STEP", "STATE", "TRIES", "BEGUN", "SECONDS", "ERROR"), STEP_WIDTHS)]
+    for step in steps:
+        took = (step["done_at"] - step["begun_at"]).total_seconds() if step["done_at"] else None
+        seconds = f"{took:.1f}" if took is not None else ""
+        begun = moment(step["begun_at"])
+        cells = (step["attempt"], step["step"], step["state"], step["tries"] or "", begun, seconds)
+        lines.append("  " + row(cells, STEP_WIDTHS))
+        lines += detail(step["error"], "       ") if step["error"] else []
+    return [*lines, ""]
+
+
+def history_line(line: dict[str, Any], before: str = " ") -> str:
+    """One line of a history after `before`, wrapped."""
+    text = f"{moment(line['at'])}  {line['what']}" + (f": {line['detail']}" if line["detail"] else "")
+    return "\n".join(detail(text, f"{before} "))
+
+
+def _progress(one: MigrationView) -> str:
+    if not one.progress_total or one.step_state != "running":
+        return ""
+    return f" {min(100, 100 * (one.progress_done or 0) // one.progress_total)}%"
+
+
+def _since(one: MigrationView) -> datetime:
+    """Since when it is at this step, or over."""
+    return one.ended_at or one.begun_at or one.created_at
+
+
+def _work(one: MigrationView, holder: Holder | None, now: datetime) -> str:
+    if holder is not None:
+        return f"worked on from {holder.address} since {age(holder.since, now=now)}"
+    if one.step_state == "running":
+        return "nobody works on it: whoever ran this step is gone; its delivery comes again"
+    return "nobody works on it now"

@@ -1,0 +1,116 @@
+"""What operators' commands work with, built from the same parts as the consumer (`consumer.bootstrap`)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from consumer import bootstrap
+from consumer.adapters.backup_shelf import BackupShelf
+from consumer.adapters.broker import AmqpBroker
+from consumer.adapters.databases import PostgresDatabases
+from consumer.adapters.inspection import PostgresInspector
+from consumer.adapters.journal_views import JournalViews
+from consumer.adapters.odoo_conf import OdooConfFiles
+from consumer.adapters.platform import PostgresPlatform
+from consumer.adapters.queues import AmqpQueues
+from consumer.delivery.relay import Relay
+from consumer.doctor.look import Eyes
+from consumer.doctor.repair import Repairs
+from consumer.doctor.rounds import Rounds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractRobustConnection
+
+    from consumer.adapters.claims import PostgresClaims
+    from consumer.adapters.journal import PostgresJournal
+    from consumer.ports import Runtime
+    from consumer.settings import Settings
+
+JOURNAL: Final = frozenset({"platform_dsn"})
+"""Settings that looking at the journal needs."""
+WORLD: Final = frozenset({"platform_dsn", "data_root", "backup_root"})
+"""Settings that looking at the world needs; runtime and keys have settings of their own."""
+EVERYTHING: Final = WORLD | {"amqp_url"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The tools. `eyes` see; `databases`, `inspector`, `shelf` and `runtime` can act."""
+
+    views: JournalViews
+    journal: PostgresJournal
+    claims: PostgresClaims
+    eyes: Eyes
+    records: PostgresPlatform
+    databases: PostgresDatabases
+    inspector: PostgresInspector
+    conf: OdooConfFiles
+    runtime: Runtime
+    shelf: BackupShelf
+
+    def repairs(self, connection: AbstractRobustConnection) -> Repairs:
+        """Repairs, with this connection to the broker."""
+        broker = AmqpBroker(connection)
+        relay = Relay(self.journal, broker)
+        return Repairs(self.eyes, self.journal, self.claims, broker, relay, self.databases)
+
+
+@asynccontextmanager
+async def bench(
+    settings: Settings, connection: AbstractRobustConnection | None = None
+) -> AsyncIterator[Bench]:
+    """The tools, connected.
+
+    Args:
+        settings: with those of WORLD set.
+        connection: to the broker, to look at its queues; None leaves them out.
+
+    Raises:
+        RehomeError: state database or platform database does not answer.
+    """
+    clock = bootstrap.SystemClock()
+    sessions = bootstrap.sessions(settings)
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
+        platform = await stack.enter_async_context(bootstrap.platform_pool(settings, 3))
+        runtime = await stack.enter_async_context(bootstrap.runtime(settings, clock))
+        views, records = JournalViews(state), PostgresPlatform(platform)
+        inspector, shelf = PostgresInspector(sessions), BackupShelf(settings.backup_root)
+        conf = OdooConfFiles(settings.data_root)
+        queues = AmqpQueues(connection) if connection else None
+        yield Bench(
+            views=views,
+            journal=bootstrap.journal(state, settings),
+            claims=bootstrap.claims(settings),
+            eyes=Eyes(clock, views, records, inspector, conf, runtime, shelf, queues),
+            records=records,
+            databases=PostgresDatabases(sessions),
+            inspector=inspector,
+            conf=conf,
+            runtime=runtime,
+            shelf=shelf,
+        )
+
+
+@asynccontextmanager
+async def rounds(settings: Settings, connection: AbstractRobustConnection) -> AsyncIterator[Rounds]:
+    """The reconciler's looks in the background, for the length of the block."""
+    async with bench(settings, connection) as tools:
+        making = Rounds(
+            tools.eyes,
+            every=timedelta(seconds=settings.doctor_every),
+            stuck_after=timedelta(seconds=settings.stuck_after),
+        )
+        running = asyncio.create_task(making.run(), name="doctor")
+        try:
+            yield making
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running

@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm test test-swarm fuzz bench lint install-check lock clean
+.PHONY: help setup demo demo-swarm broker test test-swarm simulate chaos fuzz bench lint install-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,12 +23,21 @@ demo-swarm: setup ## the same on a private Docker Swarm, every part of it a serv
 	@scripts/setup-swarm
 	@$(BIN)/rehome demo --runtime swarm $(ARGS)
 
+broker: setup ## RabbitMQ with our topology, for whoever publishes or follows events (Ctrl-C ends it)
+	@$(BIN)/python -m sandbox.try_broker
+
 test: setup ## run the tests, on real servers
 	@$(PYTEST) $(ARGS)
 
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
 	@scripts/setup-swarm
 	@$(PYTEST) tests/swarm $(ARGS)
+
+simulate: setup ## thousands of schedules on virtual time; SEED=N plays one again (ARGS: see python -m tests.simulation --help)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos: setup ## kill the consumer at every boundary of every step, on real servers (ARGS="--sample", --only 'restore.*', ...)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 SECONDS := 60
 fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 for all; ARGS: names of parsers)

@@ -130,7 +130,8 @@ class Worker:
         _, late = await asyncio.wait(readers, timeout=self._grace)
         for task in late:
             log.warning("worker.cut_off task=%s", task.get_name())
-        await _cancel(*late)
+        # Those that have ended are asked for their errors: `run` raises one, and `_read` has logged all.
+        await _cancel(*readers)
 
     async def _purge(self) -> None:
         """Forget sent events after two days."""
@@ -156,6 +157,7 @@ async def _next(deliveries: AsyncIterator[Delivery], stopped: asyncio.Task[Any])
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what is not done; errors of ours are dropped."""
     for task in tasks:
         task.cancel()
     for task in tasks:

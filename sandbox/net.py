@@ -1,6 +1,7 @@
 """Ports that nobody else takes, and waits that end."""
 
 import asyncio
+import atexit
 import random
 import socket
 import time
@@ -47,6 +48,12 @@ def give_back_port(port: int) -> None:
     reservation = _reservations.pop(port, None)
     if reservation is not None:
         reservation.close()
+
+
+@atexit.register
+def _give_all_back() -> None:
+    for port in list(_reservations):
+        give_back_port(port)
 
 
 async def wait_until(

@@ -27,7 +27,7 @@ broker: setup ## RabbitMQ with our topology, for whoever publishes or follows ev
 	@$(BIN)/python -m sandbox.try_broker
 
 test: setup ## run the tests, on real servers
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
 	@scripts/setup-swarm

@@ -58,6 +58,7 @@ class Post:
             return
         message = letters.later_message(delivery, step.name, letters.EARLIES, times, why)
         await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
+        await self._probe(f"{step.name}.early_published")
         await delivery.ack()
 
     async def bury(self, step: Step, delivery: Delivery, reason: str, error: str) -> None:

@@ -170,6 +170,7 @@ class Engine:
         await self._probe(f"{step.name}.ran")
         await self._successful(step, row, result, tells)
         await self._publish(migration.id)
+        await self._probe(f"{step.name}.sent")
         await delivery.ack()
         await self._probe(f"{step.name}.acked")
 
@@ -263,6 +264,7 @@ class Engine:
         await self._post.bury(step, delivery, reason, error)
         if row is not None:
             await self._journal.buried(row)
+            await self._probe(f"{step.name}.buried")
             await self._publish(row.migration_id)
         await delivery.ack()
 

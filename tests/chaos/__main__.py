@@ -10,7 +10,6 @@ import asyncio
 import fnmatch
 import random
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -20,14 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
-from rich.console import Console
-from rich.table import Table
 
-from consumer import saga
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
 from tests.chaos.cases import SCENARIOS, Case, record
 from tests.chaos.play import ORDERS, Result, play
+from tests.chaos.tables import STEPS, console, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +36,6 @@ SAMPLED = 3
 """Boundaries of each step in a sample."""
 COMMON = ("moved", "rolled back")
 """Scenarios that a sample is taken of."""
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 class Stage:
@@ -107,6 +102,17 @@ def _write(path: str, results: Sequence[Result]) -> None:
     Path(path).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
+def read(path: str) -> list[Result]:
+    """What an earlier run has written."""
+    return [
+        Result(**{**told, "case": Case(**told["case"])})
+        for told in (
+            {name: value for name, value in row.items() if name != "step"}
+            for row in orjson.loads(Path(path).read_bytes())
+        )
+    ]
+
+
 async def listed(stage: Stage, scenarios: Sequence[str]) -> list[Case]:
     """Every boundary of these scenarios, each once: one that two of them pass belongs to the first."""
     cases: dict[tuple[str, int, bool], Case] = {}
@@ -120,7 +126,7 @@ def sample(cases: Sequence[Case], seed: int) -> list[Case]:
     """A few of each step: its commit, and others drawn by the seed, calls cut in their middle first of all."""
     chosen: list[Case] = []
     draw = random.Random(seed)  # noqa: S311 - a choice of experiments, no secret
-    for step in [*(step.name for step in saga.MIGRATION), "(failure)"]:
+    for step in STEPS:
         of_step = [case for case in cases if case.step == step]
         cut = [case for case in of_step if case.later]
         commit = [case for case in of_step if case.boundary.endswith(".committed")]
@@ -142,6 +148,8 @@ async def run(args: argparse.Namespace) -> int:
             cases = [case for case in cases if fnmatch.fnmatch(case.boundary, args.only)]
         if args.sample:
             cases = sample(cases, args.seed)
+        part, parts = (int(number) for number in args.part.split("/"))
+        cases = cases[part - 1 :: parts]
         console.print(f"{len(cases)} boundaries; recorded after {time.monotonic() - began:.0f} s")
         cases = [replace(case, action=args.action) for case in cases]
         if args.list:
@@ -152,49 +160,13 @@ async def run(args: argparse.Namespace) -> int:
             following = cases[number + 1] if number + 1 < len(cases) else None
             results.append(await stage.play(case, following))
             tell(results[-1])
+            if args.json:
+                _write(args.json, results)
     finally:
         await stage.close()
-        if args.json:
-            _write(args.json, results)
-    summarise(results, time.monotonic() - began)
+    show(results)
+    console.print(f"{time.monotonic() - began:.0f} s")
     return 1 if any(result.breaches for result in results) else 0
-
-
-def tell(result: Result) -> None:
-    """One line."""
-    case = result.case
-    console.print(
-        f"{case.scenario:12} {case.step:13} {case.place:42} {result.outcome:22} "
-        f"{result.seconds:5.1f} s  {result.repeats} repeated"
-    )
-    for breach in result.breaches:
-        console.print(f"    BREACH: {breach}", markup=False)
-
-
-def summarise(results: Sequence[Result], seconds: float) -> None:
-    """A row per step."""
-    table = Table("step", "tried", "held", "not reached", "median s", "longest s", "repeated events")
-    for step in [*(step.name for step in saga.MIGRATION), "(failure)"]:
-        of_step = [result for result in results if result.case.step == step]
-        reached = [result for result in of_step if result.outcome != "not reached"]
-        if not of_step:
-            continue
-        times = [result.seconds for result in reached] or [0.0]
-        table.add_row(
-            step,
-            str(len(reached)),
-            str(sum(not result.breaches for result in reached)),
-            str(len(of_step) - len(reached)),
-            f"{statistics.median(times):.1f}",
-            f"{max(times):.1f}",
-            str(sum(result.repeats for result in reached)),
-        )
-    console.print(table)
-    broken = sum(bool(result.breaches) for result in results)
-    looks = sum(result.looks for result in results)
-    console.print(
-        f"{len(results)} experiments in {seconds:.0f} s, {broken} breaches; {looks} looks at both servers' doors"
-    )
 
 
 def main() -> int:
@@ -207,9 +179,20 @@ def main() -> int:
     parser.add_argument(
         "--action", choices=ORDERS, default="kill", help="what to do to the consumer (default: kill)"
     )
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        default="1/1",
+        help="every N-th boundary, from the K-th on: several may run at once",
+    )
     parser.add_argument("--list", action="store_true", help="list the boundaries, kill nobody")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
-    return asyncio.run(run(parser.parse_args()))
+    parser.add_argument("--show", metavar="FILE", nargs="+", help="only show what such files hold, as one")
+    args = parser.parse_args()
+    if args.show:
+        show([result for path in args.show for result in read(path)])
+        return 0
+    return asyncio.run(run(args))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from consumer import saga
 from sandbox.database_service import Switches
+from sandbox.faults import FAILING
 from tests.chaos.arena import PLAN
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tests.chaos.arena import Arena
 
 END_SECONDS = 90.0
+ROLLED_BACK_FROM = "start"
+"""The last step that can be rolled back: every undo has something to undo."""
 LONG_SECONDS = 0.12
 """A call that takes longer is also cut off in its middle."""
 
@@ -57,10 +60,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         Scenario("moved", "migration.completed"),
-        Scenario("rolled back", "migration.rolled_back", fail="start"),
+        Scenario("rolled back", "migration.rolled_back", fail=ROLLED_BACK_FROM),
         Scenario("retried", "migration.completed", refusals=1),
         Scenario("asked twice", "migration.completed", upgrades=2),
         Scenario("resized", "instance.resized", plan="standard-monthly", tier="basic"),
+        *(
+            Scenario(f"{step} fails", "migration.rolled_back", fail=step)
+            for step in FAILING
+            if step != ROLLED_BACK_FROM
+        ),
     )
 }
 

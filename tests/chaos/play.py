@@ -28,6 +28,7 @@ ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "cut": "tell"}
 LIMITS = {"kill": END_SECONDS, "freeze": END_SECONDS, "cut": END_SECONDS, "pause": END_SECONDS + 90}
 """Seconds until the end; a broker gives up a silent consumer after two heartbeats of 30 seconds."""
 FROZEN = ("freeze", "pause")
+WRITE_PAUSE = 0.05
 CUT = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'rehome claim'
 """
@@ -61,7 +62,7 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
     order = Order(ORDERS[case.action], case.boundary, case.nth, case.later)
     arena.orders.give(order, fail=scenario.fail)
     found: list[str] = []
-    async with Watch(arena, site) as watch, Writers(site.url) as writers:
+    async with Watch(arena, site) as watch, Writers(site.url, pause=WRITE_PAUSE) as writers:
         await writers.wait_acknowledged(2)
         await scenario.begin(arena, site)
         if not await _obeyed(arena, scenario, site):

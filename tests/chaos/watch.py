@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 PAUSE_SECONDS = 0.03
 CONNECT_SECONDS = 5.0
+LOOKS_AT_ARGUMENTS = 5
+"""A process begins as a copy of its parent: its own arguments are there from the second look on."""
 GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 # Doors: databases that the tenant's data may be in, and ordinary roles that may log in and own or reach them.
@@ -124,8 +128,9 @@ class Watch:
 
     async def _arguments(self) -> None:
         """Program and arguments of every process of the machine, as everybody can read them."""
+        looks: Counter[str] = Counter()
         while True:
-            lines = command_lines()
+            lines = command_lines(looks)
             self.shown |= {
                 name
                 for name, secret in self.secrets.items()
@@ -134,12 +139,22 @@ class Watch:
             await asyncio.sleep(0.1)
 
 
-def command_lines() -> list[bytes]:
-    """Every process's."""
+def command_lines(looks: Counter[str]) -> list[bytes]:
+    """Those of every process that was looked at fewer than a few times: arguments do not change after a start.
+
+    Args:
+        looks: how often each process (by its number) was looked at; brought up to date.
+    """
+    there = {name for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208 - ten times a second
+    for name in looks.keys() - there:
+        del looks[name]
     lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
+    for name in there:
+        if looks[name] >= LOOKS_AT_ARGUMENTS:
+            continue
+        looks[name] += 1
         with contextlib.suppress(OSError):
-            lines.append(process.read_bytes())
+            lines.append(Path("/proc", name, "cmdline").read_bytes())
     return lines
 
 

@@ -1,12 +1,22 @@
-"""Which migration this task works for: PostgreSQL sessions and child processes carry it as their name."""
+"""What a step's work carries along without handing it from call to call: its migration, and its claim."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
+
+    Check: TypeAlias = Callable[[], Awaitable[None]]
 
 current_migration: ContextVar[UUID | None] = ContextVar("current_migration", default=None)
 """Set by the engine before each step; sessions of it are named `rehome:<uuid>`."""
+
+claim_check: ContextVar[Check | None] = ContextVar("claim_check", default=None)
+"""Raises ClaimLost unless the step's claim is held; set by the engine before each step.
+
+Asked when a session is open and nothing was done in it. Who takes over ends the sessions of the migration
+before it acts, so a session either was asked after that, and does nothing, or is ended.
+"""

@@ -10,6 +10,7 @@ can be changed while the consumer runs, so one consumer serves many experiments.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import secrets
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer import bootstrap, logs
+from consumer import bootstrap, logs, standstill
 from consumer.commands import health
 from consumer.settings import read_settings
 from consumer.worker import until_signalled
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from consumer.ports import Ports
 
 DIRECTORY: Final = "CHAOS_DIRECTORY"
+DEAF: Final = "CHAOS_DEAF"
+"""Set: the consumer is not told that it was stopped, as when the whole machine was."""
 SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 HELD_SECONDS: Final = 120.0
 """The longest that `hold` lasts."""
@@ -215,6 +218,7 @@ async def run() -> None:
             settings, wrap=lambda ports: failing_on_order(ports, orders), probe=Probe(orders)
         ) as consumer,
         health.served(settings, consumer),
+        contextlib.nullcontext() if DEAF in os.environ else standstill.watched(),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from consumer import bootstrap, logs, workbench
+from consumer import bootstrap, logs, standstill, workbench
 from consumer.commands import health
 from consumer.settings import read_settings
 from consumer.worker import until_signalled
@@ -34,6 +34,7 @@ async def _run(_args: argparse.Namespace) -> int:
         bootstrap.consumer(settings) as consumer,
         workbench.rounds(settings, consumer.connection) as rounds,
         health.served(settings, consumer, rounds),
+        standstill.watched(),
     ):
         log.info("consumer.ready runtime=%s workers=%d", settings.runtime, settings.workers)
         await until_signalled(consumer.worker, consumer.worker.run())

@@ -1,7 +1,8 @@
 """Ports that check the claim immediately before everything they do.
 
 So a consumer that was stopped past the loss of its claim does nothing more when it wakes. The same
-place names the boundaries that crash tests use: before and after every call of a port.
+place names the boundaries that crash tests use: before and after every call of a port, and between the
+look at the claim and the call.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class _Guarded:
         async def call(*args: Any, **kwargs: Any) -> Any:
             await self._probe(f"{self._name}.{name}.before")
             await self._check()
+            await self._probe(f"{self._name}.{name}.checked")
             result = await method(*args, **kwargs)
             await self._probe(f"{self._name}.{name}.after")
             return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer.context import current_migration
+from consumer.context import claim_check, current_migration
 from consumer.errors import ClaimLost, Refused, TimedOut
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ async def run_step(
             "a word): look at its log and at the memory it has"
         )
     outside = current_migration.set(row.migration_id)
+    unclaimed = claim_check.set(claim.check)
     running = asyncio.ensure_future(step.run(event, ports))
+    claim_check.reset(unclaimed)
     current_migration.reset(outside)
     losing = asyncio.ensure_future(claim.lost())
     try:

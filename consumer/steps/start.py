@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumer.steps import let_in
-from consumer.steps.common import Event, instance_of, new_tenant, require_fence, server_noted
+from consumer.steps.common import Event, instance_of, migration_of, new_tenant, require_fence, server_noted
 from events.migration import MigrationStarted
 from events.parts import Limits
 
@@ -21,6 +21,7 @@ async def run(event: Event, ports: Ports) -> MigrationStarted:
     instance = await instance_of(event, ports)
     target = await server_noted(ports, "target")
     await require_fence(ports, instance, await server_noted(ports, "source"))
+    await ports.databases.end_sessions(target, migration_of(event)[0])
     await let_in.run(event, ports, instance, target)  # a rollback that was given up has closed its role
     limits = Limits(**(await ports.notes.recall("limits") or {}))
     await ports.platform.flip(

@@ -10,6 +10,7 @@ from consumer.steps.common import (
     Event,
     dump_turn,
     instance_of,
+    migration_of,
     recall_fence,
     remember_fence,
     remember_spec,
@@ -45,6 +46,7 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
     stopped_at = await ports.notes.remember("stopped_at", ports.clock.now().isoformat())
     await ports.platform.set_status(instance.id, "maintenance")
     await ports.runtime.stop(instance)
+    await ports.databases.end_sessions(source, migration_of(event)[0])
     await ports.databases.fence(source, instance.database, role, ports.policy.fence_limit)
     return MigrationStopped(
         instance_id=instance.id,
@@ -66,6 +68,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     instance = await instance_of(event, ports)
     source = await server_noted(ports, "source")
     role = (await tenant(ports, instance)).user
+    await ports.databases.end_sessions(source, migration_of(event)[0])  # a lost run of `run` may be at it
     await ports.databases.unfence(source, instance.database, role, before)
     record = await ports.notes.recall("record")
     replicas = int(await ports.notes.recall("replicas") or 0)

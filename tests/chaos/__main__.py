@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from sandbox.chaos import DEAF
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
 from tests.chaos.cases import SCENARIOS, Case, record
-from tests.chaos.play import ORDERS, Result, play
+from tests.chaos.play import DEAF_ACTIONS, ORDERS, Result, play
 from tests.chaos.tables import STEPS, console, show, tell
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 SAMPLED = 3
 """Boundaries of each step in a sample."""
+CHECKED = ".checked"
+"""Ends the names of boundaries between a look at the claim and the act: for who lives on there."""
 COMMON = ("moved", "rolled back")
 """Scenarios that a sample is taken of."""
 
@@ -41,7 +44,9 @@ COMMON = ("moved", "rolled back")
 class Stage:
     """An arena that is built anew after an experiment that went wrong, so that the next is not blamed."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """Take settings of its consumers."""
+        self._settings = settings
         self._stack = AsyncExitStack()
         self._directory: Path | None = None
         self._arena: Arena | None = None
@@ -51,7 +56,7 @@ class Stage:
         """The arena; set up if there is none."""
         if self._arena is None:
             self._directory = scratch_directory("rehome-chaos")
-            self._arena = await self._stack.enter_async_context(arena(self._directory))
+            self._arena = await self._stack.enter_async_context(arena(self._directory, **self._settings))
         return self._arena
 
     async def play(self, case: Case, following: Case | None) -> Result:
@@ -138,14 +143,19 @@ def sample(cases: Sequence[Case], seed: int) -> list[Case]:
 
 async def run(args: argparse.Namespace) -> int:
     """Record, choose, play, tell; 1 when anything did not hold."""
-    stage = Stage()
+    stage = Stage(**{DEAF: "yes"} if args.action in DEAF_ACTIONS else {})
     results: list[Result] = []
     began = time.monotonic()
     try:
         scenarios = [args.scenario] if args.scenario else list(COMMON if args.sample else SCENARIOS)
-        cases = await listed(stage, scenarios)
+        between = args.action == "stop"
+        cases = [
+            case for case in await listed(stage, scenarios) if case.boundary.endswith(CHECKED) == between
+        ]
         if args.only:
-            cases = [case for case in cases if fnmatch.fnmatch(case.boundary, args.only)]
+            cases = [
+                case for case in cases if any(fnmatch.fnmatch(case.boundary, only) for only in args.only)
+            ]
         if args.sample:
             cases = sample(cases, args.seed)
         part, parts = (int(number) for number in args.part.split("/"))
@@ -174,7 +184,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sample", action="store_true", help="a few boundaries of every step (minutes)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
-    parser.add_argument("--only", metavar="PATTERN", help="boundaries that match, such as 'restore.*'")
+    parser.add_argument(
+        "--only", metavar="PATTERN", nargs="+", help="boundaries that match, such as 'restore.*'"
+    )
     parser.add_argument("--scenario", choices=SCENARIOS, help="one scenario only")
     parser.add_argument(
         "--action", choices=ORDERS, default="kill", help="what to do to the consumer (default: kill)"

@@ -79,8 +79,9 @@ class Case:
 
     Attributes:
         action: `kill` it (SIGKILL); `freeze` it (SIGSTOP), cut the connections of its claim and to the
-            broker, and wake it when another has finished its work; `pause` it, the same without cutting
-            anything; or `cut` only the connection of its claim.
+            broker, and wake it when another has finished its work, without telling it that it slept; `pause`
+            it, the same without cutting anything; `stop` it, the same between a look at its claim and the act,
+            and tell it as the kernel does; or `cut` only the connection of its claim.
     """
 
     scenario: str

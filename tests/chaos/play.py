@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from consumer import standstill
 from sandbox.chaos import Order
 from sandbox.children import ended
 from sandbox.net import wait_until
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from tests.chaos.cases import Case, Scenario
 
 CHILDREN_SECONDS = 15.0  # the keeper grants its program three, the step's cancellation ten
-ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "cut": "tell"}
-LIMITS = {"kill": END_SECONDS, "freeze": END_SECONDS, "cut": END_SECONDS, "pause": END_SECONDS + 90}
+ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "tell"}
+LIMITS = {**dict.fromkeys(ORDERS, END_SECONDS), "pause": END_SECONDS + 90}
 """Seconds until the end; a broker gives up a silent consumer after two heartbeats of 30 seconds."""
-FROZEN = ("freeze", "pause")
+STANDSTILL = standstill.LONGEST + standstill.BEAT
+FROZEN = ("freeze", "pause", "stop")
+DEAF_ACTIONS = ("freeze", "pause")
+"""A consumer that is told that it was stopped would end at once."""
 WRITE_PAUSE = 0.05
 CUT = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'rehome claim'
@@ -72,7 +76,7 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
             await asyncio.wait_for(victim.child.process.wait(), 10)
             await arena.start_consumer()
         elif case.action in FROZEN:
-            if case.action == "freeze":
+            if case.action != "pause":
                 await cut_off(arena)
             await arena.start_consumer()
         else:
@@ -81,7 +85,7 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
         await arena.wait_until_quiet(but=victim)
         rested = time.monotonic()
         if case.action in FROZEN:
-            await _wake(arena, victim)
+            found += await _wake(arena, case, victim, hurt)
         await writers.wait_acknowledged(2)
     found += await breaches(arena, site, before, watch, writers, logged=logged)
     if case.action in FROZEN:
@@ -155,10 +159,19 @@ async def _lose_claim(arena: Arena, site: Site) -> list[str]:
     return []
 
 
-async def _wake(arena: Arena, victim: Consumer) -> None:
-    """Let a frozen consumer go on, and wait until it is done with what it had in hand."""
+async def _wake(arena: Arena, case: Case, victim: Consumer, hurt: float) -> list[str]:
+    """Let a frozen consumer go on, and wait until it is done with what it had in hand, or has ended."""
+    if case.action in DEAF_ACTIONS:
+        victim.child.thaw()
+        await arena.wait_until_quiet()
+        return []
+    await asyncio.sleep(max(0.0, hurt + STANDSTILL - time.monotonic()))
     victim.child.thaw()
-    await arena.wait_until_quiet()
+    try:
+        await asyncio.wait_for(victim.child.process.wait(), 10)
+    except TimeoutError:
+        return ["a consumer that had stood still went on"]
+    return []
 
 
 def _next_news(arena: Arena, site: Site, died: float, rested: float) -> float:

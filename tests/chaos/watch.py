@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from tests.chaos.arena import Arena
 
 PAUSE_SECONDS = 0.03
+NO_TARGET_PAUSE_SECONDS = 0.1
 CONNECT_SECONDS = 5.0
-LOOKS_AT_ARGUMENTS = 5
+ARGUMENTS_PAUSE_SECONDS = 0.15
+LOOKS_AT_ARGUMENTS = 3
 """A process begins as a copy of its parent: its own arguments are there from the second look on."""
 GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
@@ -96,6 +98,7 @@ class Watch:
                 source = source or await asyncpg.connect(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS)
                 target = target or await self._target()
                 if target is None:
+                    await asyncio.sleep(NO_TARGET_PAUSE_SECONDS)
                     continue
                 first = await self._look(target, everything=True)
                 middle = await self._look(source, everything=False)
@@ -136,7 +139,7 @@ class Watch:
                 for name, secret in self.secrets.items()
                 if any(secret.encode() in line for line in lines)
             }
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(ARGUMENTS_PAUSE_SECONDS)
 
 
 def command_lines(looks: Counter[str]) -> list[bytes]:

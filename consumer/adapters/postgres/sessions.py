@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import asyncpg
 
 from consumer.adapters.postgres_errors import translated
-from consumer.context import current_migration
+from consumer.context import claim_check, current_migration
 from consumer.errors import NotFound
 from consumer.tls import PostgresTls
 
@@ -108,6 +108,7 @@ class Sessions:
 
         Raises:
             NotFound: there is no such database.
+            ClaimLost: the claim that the work is done under was lost meanwhile; nothing was done.
             Unreachable, TimedOut, Conflict, Refused, Incompatible, Transient: as `translated` says.
         """
         seconds = self._statement_limit if limit is None else limit
@@ -139,6 +140,8 @@ class Sessions:
                 raise NotFound(f"there is no database {database} on {server.name}") from None
             _keep_alive(connection)
             try:
+                if (check := claim_check.get()) is not None:
+                    await check()
                 yield connection
             finally:
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):

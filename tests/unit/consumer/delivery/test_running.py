@@ -126,7 +126,12 @@ async def test_every_call_of_a_port_is_preceded_by_a_check_and_told(ports: Ports
         seen.append(at)
 
     assert await guarded(ports, check, probe).platform.instance(INSTANCE) is None
-    assert seen == ["platform.instance.before", "check", "platform.instance.after"]
+    assert seen == [
+        "platform.instance.before",
+        "check",
+        "platform.instance.checked",
+        "platform.instance.after",
+    ]
 
 
 async def test_without_a_claim_no_port_is_reached(ports: Ports) -> None:

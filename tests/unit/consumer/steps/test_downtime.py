@@ -9,6 +9,7 @@ import pytest
 
 from consumer.adapters.odoo_conf_files import conf_path
 from consumer.adapters.postgres.marks import Label
+from consumer.adapters.postgres.sessions import application_name
 from consumer.errors import NotFound, NotOurs, Queued, Refused, TimedOut, Unreachable, VerificationFailed
 from consumer.model import Mark
 from consumer.steps.common import scratch_name
@@ -21,7 +22,7 @@ from events.migration import (
 )
 from tests.fakes.runtime import Behaviour
 from tests.fakes.site import ORDERS, PASSWORD
-from tests.fakes.world import FakeDatabase
+from tests.fakes.world import FakeDatabase, FakeSession
 from tests.support.events import body_of, migration_of, upgrade
 from tests.support.steps import StepBench
 
@@ -61,6 +62,21 @@ async def test_a_stop_that_is_run_again_remembers_how_it_was_before_the_first() 
     assert (second.replicas, second.stopped_at, second.connections_ended) == (1, first.stopped_at, 1)
     assert await bench.undo("stop") == ()
     assert bench.service.running
+
+
+async def test_who_stops_or_lets_in_again_first_ends_what_a_lost_run_left_on_the_source() -> None:
+    bench = await before("stop")
+    world, name = bench.site.world, application_name(bench.migration)
+
+    def leave_a_session() -> FakeSession:
+        return world.enter(bench.source, "postgres", bench.source.databases["postgres"], name)
+
+    left = leave_a_session()
+    await bench.run("stop")
+    assert left not in bench.source.sessions
+    left = leave_a_session()
+    await bench.undo("stop")
+    assert left not in bench.source.sessions
 
 
 async def test_an_instance_that_will_not_stop_is_not_fenced_under_it() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from consumer.adapters.postgres.sessions import application_name
 from consumer.errors import Conflict, CrashLoop, NotFound, Refused, Transient
 from events.migration import MigrationCompleted, MigrationRolledBack, MigrationStarted
 from tests.fakes.runtime import Behaviour
@@ -46,6 +47,16 @@ async def test_a_start_that_is_run_again_restarts_nothing() -> None:
     bench.event = event
     assert await bench.run("start") == first
     assert len(bench.service.tasks) == tasks
+
+
+async def test_who_starts_first_ends_what_a_lost_run_left_on_the_new_server() -> None:
+    bench = await before("start")
+    target = bench.target
+    left = bench.site.world.enter(
+        target, "postgres", target.databases["postgres"], application_name(bench.migration)
+    )
+    await bench.run("start")
+    assert left not in target.sessions
 
 
 async def test_a_customer_s_stopped_instance_is_started_to_prove_its_database() -> None:

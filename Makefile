@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm simulate chaos fuzz bench lint install-check lock clean
+.PHONY: help setup demo demo-swarm broker test test-swarm simulate chaos faults load fuzz bench lint install-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ simulate: setup ## thousands of schedules on virtual time; SEED=N plays one agai
 
 chaos: setup ## kill the consumer at every boundary of every step, on real servers (ARGS="--sample", --only 'restore.*', ...)
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+faults: setup ## break the world around a move, on real servers (ARGS="-m representative": minutes; "-k disk": one kind)
+	@$(PYTEST) tests/chaos --timeout 600 $(ARGS)
+
+load: setup ## 1,000 upgrades in one burst, consumers killed all the time (ARGS="--upgrades 100", --kill-every 2, ...)
+	@$(BIN)/python -m tests.load $(ARGS)
 
 SECONDS := 60
 fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 for all; ARGS: names of parsers)

@@ -12,6 +12,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer import saga
+from consumer.delivery import letters
+from consumer.delivery.company import ASKED, Company, is_suspect
 from consumer.delivery.guard import guarded
 from consumer.delivery.newer import newer
 from consumer.delivery.post import Post
@@ -85,6 +87,7 @@ class Engine:
         self._ports = ports
         self._longest = longest_retry
         self._probe = probe
+        self._company = Company()
 
     async def handle(self, step: Step, delivery: Delivery) -> None:
         """Deal with one delivery for good: when this returns it is acknowledged.
@@ -133,7 +136,12 @@ class Engine:
                 await self._over(step, delivery, migration, row, where.answer, where.why)
             else:
                 bound = event.model_copy(update={"migrationid": migration.id, "attempt": attempt})
-                await self._try(step, delivery, bound, migration, claim)
+                alone = is_suspect(row) and letters.count(delivery, letters.LATERS) < ASKED
+                async with self._company.alone() if alone else self._company.beside() as now:
+                    if now:
+                        await self._try(step, delivery, bound, migration, claim)
+                    else:
+                        await self._post.later(step, delivery, "consumers died of it: it waits to run alone")
 
     async def _migration(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> MigrationRow | None:
         """The journal's row; None when there is none, or it is another instance's."""

@@ -95,7 +95,7 @@ class Site:
         confirmed: rows that customers were told are saved, by instance.
     """
 
-    def __init__(self, clock: Clock, policy: Policy | None = None) -> None:
+    def __init__(self, clock: Clock, policy: Policy | None = None, pool: str = "postgres-pool-1") -> None:
         self.clock = clock
         self.policy = policy or Policy()
         self.world = World(pause=self.paused)
@@ -108,7 +108,7 @@ class Site:
         self.copier = FakeCopier(self.world)
         self.verifier = FakeVerifier(self.world)
         self.filestore = FakeFilestore()
-        self.pool = self.world.add_server("postgres-pool-1", "shared")
+        self.pool = self.world.add_server(pool, "shared")
         self.platform.add_server(id=self.pool.id, name=self.pool.name, current_instances=0)
         self.confirmed: dict[UUID, list[int]] = {}
         self._instances: dict[str, UUID] = {}

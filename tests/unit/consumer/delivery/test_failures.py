@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer import saga
-from consumer.delivery import letters
+from consumer.delivery import company, letters
+from consumer.delivery.company import ASKED
 from consumer.delivery.running import DEATHS
 from consumer.errors import Incompatible, Refused, Transient, Unreachable
 from consumer.ports_engine import Message
@@ -388,6 +389,37 @@ async def test_a_step_that_takes_the_consumer_down_time_and_again_fails(rig: Rig
     assert "died in step restore time and again" in rig.events("migration.failed")[0].data.message
     assert rig.dead() == [("restore", "failed")]
     assert rig.site.snapshot(rig.instance(event)) == before
+
+
+async def test_a_run_that_consumers_died_in_waits_for_the_others_to_end_and_comes_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company, "WAIT_SECONDS", 0.01)
+    event = rig.upgraded()
+    rig.fail("restore.copier.restore.before", CrashError(), times=2)
+    await rig.run(until="restore")
+    for _ in range(2):
+        await rig.handle_next("restore")
+    async with rig.engine._company.beside():
+        await rig.handle_next("restore")
+    assert rig.seen[-1] == "restore.later_published"
+    row = rig.journal.steps[migration_of(event), 1, "restore"]
+    assert (row.state, row.deaths) == ("running", 1)  # not begun a third time
+    await rig.run()
+    assert rig.row(event).state == "completed"
+
+
+async def test_a_run_that_is_never_alone_goes_on_in_company_in_the_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company, "WAIT_SECONDS", 0.01)
+    event = rig.upgraded()
+    rig.fail("restore.copier.restore.before", CrashError(), times=2)
+    await rig.run(until="restore")
+    async with rig.engine._company.beside():
+        await rig.run()
+    assert rig.seen.count("restore.later_published") == ASKED
+    assert rig.row(event).state == "completed"
 
 
 async def test_what_kills_the_consumer_before_it_begins_is_parked_by_the_broker(rig: Rig) -> None:

@@ -1,0 +1,112 @@
+"""A burst of upgrades on real RabbitMQ and PostgreSQL, consumers killed all the time; `make load`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from sandbox.scratch import remove_scratch_directory, scratch_directory
+from tests.load.burst import Size, burst
+from tests.load.verdict import breaches, longest_lived, most_at_once
+
+if TYPE_CHECKING:
+    from tests.load.burst import Burst
+
+SHOWN = 20
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def report(played: Burst, letters: list[tuple[str, str]], repeated: int) -> Table:
+    """What was measured."""
+    memory = longest_lived(played)
+    copies = sum(played.copies.values()) - len(played.copies)
+    most = most_at_once(played)
+    table = Table("", "measured", title=f"{played.size.upgrades} upgrades in one burst", show_lines=False)
+    for name, value in (
+        ("ended", f"{len(played.outcomes)} of {len(played.upgrades)}"),
+        ("seconds", f"{played.seconds:.0f}"),
+        ("migrations per second", f"{len(played.outcomes) / played.seconds:.1f}"),
+        ("consumers killed", f"{played.killed}, and {played.poisoned} by the poison"),
+        ("runs of steps cut off and repeated", str(repeated)),
+        ("copies of events a subscriber got twice", f"{copies} of {sum(played.copies.values())}"),
+        ("dead letters", ", ".join(f"{handler}: {reason}" for handler, reason in letters) or "none"),
+        (
+            f"most instances of a server down for a dump (limit {played.size.dumps})",
+            ", ".join(f"{pool} {count}" for pool, count in sorted(most.items())),
+        ),
+        (
+            f"memory of {memory.name}, MiB, over {len(memory.samples)} s",
+            f"{memory.samples[0]:.0f} at first, {max(memory.samples):.0f} at most, {memory.samples[-1]:.0f} at last",
+        ),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+async def run(size: Size) -> int:
+    """Play, print; 1 when something did not hold."""
+    directory = scratch_directory("rehome-load")
+    try:
+        async with burst(directory, size) as played:
+            try:
+                await played.play()
+            finally:
+                if played.log.exists():
+                    kept = Path(tempfile.gettempdir()) / "rehome-load.log"
+                    shutil.copy(played.log, kept)
+            found = [breach async for breach in breaches(played)]
+            async with played.platform.cluster.connect(played.platform.instance_database) as platform:
+                repeated = await platform.fetchval("SELECT sum(deaths) FROM rehome.steps")
+            console.print(report(played, await played.letters(), repeated))
+    finally:
+        remove_scratch_directory(directory)
+    for breach in found[:SHOWN]:
+        console.print(f"BREACH: {breach}", markup=False)
+    if found:
+        console.print(f"{len(found)} breaches; the consumers' log is {kept}")
+    return 1 if found else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    usual = Size()
+    parser.add_argument("--upgrades", type=int, default=usual.upgrades, help="default: %(default)s")
+    parser.add_argument(
+        "--pools", type=int, default=usual.pools, help="source servers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dumps", type=int, default=usual.dumps, help="at once per server (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--kill-every", type=float, default=usual.kill_every, help="seconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=usual.limit, help="seconds for all (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=usual.seed, help="chooses who is killed (default: %(default)s)"
+    )
+    given = parser.parse_args()
+    size = Size(
+        upgrades=given.upgrades,
+        pools=given.pools,
+        dumps=given.dumps,
+        kill_every=given.kill_every,
+        limit=given.limit,
+        seed=given.seed,
+    )
+    return asyncio.run(run(size))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

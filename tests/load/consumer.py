@@ -1,0 +1,49 @@
+"""`rehome run`, but for what is slow in a move: that is played on files (see `places`).
+
+LOAD_DIRECTORY=DIR LOAD_PLATFORM_DSN=... python -m tests.load.consumer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from consumer import bootstrap, logs
+from consumer.commands import health
+from consumer.settings import read_settings
+from consumer.worker import until_signalled
+from tests.load.places import Placed, PlacedService, Places
+
+if TYPE_CHECKING:
+    from consumer.ports import Ports
+
+DIRECTORY: Final = "LOAD_DIRECTORY"
+PLATFORM_DSN: Final = "LOAD_PLATFORM_DSN"
+FAKE: Final = ("databases", "copier", "verifier", "odoo_conf", "runtime")
+
+
+def played(ports: Ports) -> Ports:
+    """The same ports, but servers, copies, files and services are fakes; the platform's tables stay real."""
+    places = Places(Path(os.environ[DIRECTORY]))
+    fakes: dict[str, Any] = {name: Placed(places, name) for name in FAKE}
+    service: Any = PlacedService(places, os.environ[PLATFORM_DSN])
+    return dataclasses.replace(ports, **fakes, database_service=service)
+
+
+async def run() -> None:
+    """Until SIGTERM, or worse."""
+    settings = read_settings()
+    logs.configure(settings.log_format, settings.log_level)
+    async with (
+        bootstrap.consumer(settings, wrap=played) as consumer,
+        health.served(settings, consumer),
+    ):
+        await until_signalled(consumer.worker, consumer.worker.run())
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(run()))

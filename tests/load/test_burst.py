@@ -1,0 +1,28 @@
+"""A small burst, so that a change which loses, doubles or blames somebody's migration is seen at once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.load.burst import Size, burst
+from tests.load.verdict import breaches, most_at_once
+
+SMALL = Size(upgrades=40, kill_every=3.0, limit=400.0)
+
+
+@pytest.mark.timeout(900)  # a machine that does other work
+async def test_every_upgrade_of_a_burst_ends_once_though_consumers_are_killed_and_one_event_is_poison(
+    scratch: Path,
+) -> None:
+    directory = scratch / "load"
+    directory.mkdir(mode=0o711)
+    async with burst(directory, SMALL) as played:
+        await played.play()
+        found = [breach async for breach in breaches(played)]
+        letters = await played.letters()
+    assert found == []
+    assert letters == [("accept", "undecodable"), ("prepare", "failed")]
+    assert played.killed > 1
+    assert played.poisoned >= 1
+    # and the limit was felt, or it would not have been tried
+    assert set(most_at_once(played).values()) == {SMALL.dumps}

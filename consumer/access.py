@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from consumer.errors import Refused
 from consumer.topology import VHOST
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from consumer.permissions import User
 
+_SHOWN: Final = 300
 _SALT: Final = 4  # bytes before the digest: RabbitMQ's guide "Credentials and Passwords"
 _DIGESTS: Final = {
     "rabbit_password_hashing_sha256": hashlib.sha256,
@@ -40,19 +41,38 @@ class Access:
     topics: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, definitions: dict[str, Any]) -> Access:
-        """Read a broker's exported definitions, of the whole node."""
+    def of(cls, definitions: Any) -> Access:
+        """Read a broker's exported definitions, of the whole node.
+
+        Raises:
+            Refused: they are none; who has access cannot be told from them.
+        """
+        try:
+            return cls._of(definitions)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise Refused(
+                f"not the definitions of a broker: {type(error).__name__} {error}"[:_SHOWN]
+            ) from None
+
+    @classmethod
+    def _of(cls, definitions: dict[str, Any]) -> Access:
         users = definitions.get("users", [])
         permissions = [one for one in definitions.get("permissions", []) if one.get("vhost") == VHOST]
         topics = [one for one in definitions.get("topic_permissions", []) if one.get("vhost") == VHOST]
         return cls(
-            {one["name"]: _tags(one.get("tags")) for one in users},
+            {str(one["name"]): _tags(one.get("tags")) for one in users},
             {
-                one["name"]: (str(one.get("hashing_algorithm")), str(one.get("password_hash")))
+                str(one["name"]): (str(one.get("hashing_algorithm")), str(one.get("password_hash")))
                 for one in users
             },
-            {one["user"]: (one["configure"], one["write"], one["read"]) for one in permissions},
-            {(one["user"], one["exchange"]): (one["write"], one["read"]) for one in topics},
+            {
+                str(one["user"]): (str(one["configure"]), str(one["write"]), str(one["read"]))
+                for one in permissions
+            },
+            {
+                (str(one["user"]), str(one["exchange"])): (str(one["write"]), str(one["read"]))
+                for one in topics
+            },
         )
 
     def password_fits(self, user: str, password: str) -> bool:
@@ -61,7 +81,7 @@ class Access:
         digest = _DIGESTS.get(algorithm)
         try:
             stored = base64.b64decode(text)
-        except binascii.Error:
+        except ValueError:
             return False
         if digest is None:
             return False

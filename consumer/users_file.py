@@ -41,7 +41,7 @@ def read_users(path: Path) -> UsersFile:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{path}: {error}") from error
     _refuse_unknown(document, ("user", "others"), str(path))
     entries = document.get("user", [])
@@ -96,6 +96,8 @@ def _user(entry: dict[str, Any], where: str, path: Path) -> User:
     if env is not None and not _VARIABLE.fullmatch(env):
         raise SettingsError(f"{where}: password_env must be the name of an environment variable")
     if file is not None:
+        if "\0" in file:
+            raise SettingsError(f"{where}: password_file holds NUL, which no path has")
         file = str(path.absolute().parent / file)
     return User(name, role, _keys(entry, role, where), env, file)
 

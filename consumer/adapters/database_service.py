@@ -179,7 +179,7 @@ def _words(answer: bytes) -> str:
     detail: Any = body.get("detail") if isinstance(body, dict) else None
     if isinstance(detail, list):  # FastAPI's form; its `input` repeats what was sent and is left out
         detail = "; ".join(
-            f"{'.'.join(map(str, problem.get('loc', ())))}: {problem.get('msg', '')}"
+            f"{_place(problem.get('loc'))}: {problem.get('msg', '')}"
             for problem in detail
             if isinstance(problem, dict)
         )
@@ -188,3 +188,7 @@ def _words(answer: bytes) -> str:
     # PostgreSQL's DETAIL, on the second line, can show a whole row of db_servers.
     first = detail.strip().splitlines()[0][:300]
     return _WITHOUT_SECRETS.validate_python(first)
+
+
+def _place(path: Any) -> str:
+    return ".".join(map(str, path)) if isinstance(path, list) else str(path)

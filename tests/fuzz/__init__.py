@@ -5,6 +5,6 @@ code breaks a promise: an error of another kind than documented, a result that i
 leads out, a secret in an error. The same checks run in three ways:
 
 - `make fuzz` looks for new inputs, guided by coverage (`python -m tests.fuzz --help`);
-- `tests/unit/test_corpus_properties.py` replays `corpus/`, where an input that broke something stays for ever;
-- hypothesis makes structured inputs for them in the `test_*_properties.py` of tests/unit.
+- `tests/unit/test_corpus.py` replays `corpus/`, where an input that broke something stays for ever;
+- hypothesis spoils good inputs of theirs in `tests/unit/test_parser_properties.py`.
 """

@@ -5,22 +5,27 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-OURS = ("consumer", "events", "tests.fuzz")
-LARGEST = 64 * 1024
-SECONDS_PER_INPUT = 10
-MEBIBYTES = 2048
+    from tests.fuzz.common import Parser
+
+OURS: Final = ("consumer", "events", "tests.fuzz")
+LARGEST: Final = 64 * 1024
+SECONDS_PER_INPUT: Final = 10
+MEBIBYTES: Final = 2048
+GRACE: Final = 60.0
+"""Seconds that a parser's process may take beyond its share."""
 
 
-def parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.Namespace:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="tests.fuzz",
@@ -29,16 +34,25 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("names", nargs="*", metavar="PARSER", help="by default all of tests/fuzz/parsers.py")
     made.add_argument("--seconds", type=int, default=60, help="for all parsers together (default 60)")
-    made.add_argument("--one", metavar="PARSER", help=argparse.SUPPRESS)  # what a process of its own does
-    return made
+    return made.parse_args()
 
 
-def run_one(name: str, seconds: int) -> None:
-    """Fuzz one parser in this process; libFuzzer ends it."""
+def instrumented() -> tuple[Any, Mapping[str, Parser]]:
+    """The fuzzer, and the table of parsers with our code made so that it tells its coverage."""
     atheris: Any = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=list(OURS), enable_loader_override=False):
-        table: Any = importlib.import_module("tests.fuzz.parsers")
-    chosen = table.PARSERS[name]
+    said = os.dup(2)
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - it names every module on standard error
+        os.dup2(nothing.fileno(), 2)
+    try:
+        with atheris.instrument_imports(include=list(OURS), enable_loader_override=False):
+            table: Any = importlib.import_module("tests.fuzz.parsers")
+    finally:
+        os.dup2(said, 2)
+    return atheris, table.PARSERS
+
+
+def fuzz(atheris: Any, name: str, chosen: Parser, seconds: int) -> None:
+    """Fuzz one parser in this process; libFuzzer ends it."""
     with tempfile.TemporaryDirectory(prefix="rehome-fuzz-") as place:
         found, seeds, words = Path(place) / "found", Path(place) / "seeds", Path(place) / "words"
         found.mkdir()
@@ -46,34 +60,65 @@ def run_one(name: str, seconds: int) -> None:
         for number, seed in enumerate(chosen.seeds()):
             (seeds / str(number)).write_bytes(seed)
         words.write_text("".join(f'"{_escaped(word)}"\n' for word in chosen.words))
-        arguments = [
+        options = [
             *(f"-max_total_time={seconds}", f"-timeout={SECONDS_PER_INPUT}", f"-rss_limit_mb={MEBIBYTES}"),
-            *(f"-max_len={LARGEST}", f"-dict={words}", "-print_final_stats=1", "-verbosity=1"),
+            *(
+                f"-max_len={LARGEST}",
+                *([f"-dict={words}"] if chosen.words else ()),
+                "-print_final_stats=1",
+                "-verbosity=1",
+            ),
             *(f"-artifact_prefix={_corpus(name)}{os.sep}", str(found), str(seeds), str(_corpus(name))),
         ]
-        atheris.Setup([sys.argv[0], *arguments], chosen.check)
+        atheris.Setup([sys.argv[0], *options], chosen.check)
         atheris.Fuzz()
 
 
-def run_all(names: Sequence[str], seconds: int) -> int:
-    """One process per parser, one after the other; how many broke."""
-    each = max(seconds // len(names), 2)
-    broken = []
-    for name in names:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz", "--one", name, "--seconds", str(each)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=each + 120,
-        )  # fmt: skip
-        said = done.stdout.decode(errors="replace")
-        executed = [line.split()[-1] for line in said.splitlines() if "number_of_executed_units" in line]
-        sys.stdout.write(
-            f"{name:<20} {executed[-1] if executed else '?':>9} inputs  {'ok' if not done.returncode else 'BROKEN'}\n"
-        )
+def in_a_process(atheris: Any, name: str, chosen: Parser, seconds: int) -> tuple[bool, str]:
+    """Fuzz one parser in a copy of this process; whether it kept its promises, and what was said."""
+    with tempfile.TemporaryFile() as said:
         sys.stdout.flush()
-        if done.returncode:
-            broken.append(name)
-            sys.stdout.write(said[-6000:])
-    return len(broken)
+        child = os.fork()
+        if child == 0:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            try:
+                fuzz(atheris, name, chosen, seconds)
+            finally:
+                os._exit(70)  # libFuzzer does not come back, so this is trouble
+        status = _ended(child, seconds + GRACE)
+        said.seek(0)
+        return status == 0, said.read().decode(errors="replace")
+
+
+def _ended(child: int, limit: float) -> int:
+    """How a process ended; one that does not within so many seconds is killed."""
+    deadline = time.monotonic() + limit
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            return os.waitpid(child, 0)[1]
+        time.sleep(0.05)
+
+
+def run(atheris: Any, table: Mapping[str, Parser], names: Sequence[str], seconds: int) -> int:
+    """Each parser after the other; how many broke."""
+    each = max(seconds // len(names), 1)
+    broken = 0
+    for name in names:
+        kept, said = in_a_process(atheris, name, table[name], each)
+        executed = [line.split()[-1] for line in said.splitlines() if "number_of_executed_units" in line]
+        print(
+            f"{name:<20} {executed[-1] if executed else '?':>9} inputs  {'ok' if kept else 'BROKEN'}",
+            flush=True,
+        )
+        if not kept:
+            broken += 1
+            print(said[-6000:], flush=True)
+    return broken
 
 
 def _corpus(name: str) -> Path:
@@ -88,18 +133,15 @@ def _escaped(word: bytes) -> str:
 
 def main() -> int:
     """The command line."""
-    args = parser().parse_args()
-    if args.one:
-        run_one(args.one, args.seconds)
-        return 0
-    from tests.fuzz.parsers import PARSERS  # noqa: PLC0415 - a fuzzing process imports it instrumented
-
-    if unknown := set(args.names) - set(PARSERS):
-        sys.stderr.write(
-            f"tests.fuzz: there is no {', '.join(sorted(unknown))}; choose of {', '.join(PARSERS)}\n"
+    args = arguments()
+    atheris, table = instrumented()
+    if unknown := set(args.names) - set(table):
+        print(
+            f"tests.fuzz: there is no {', '.join(sorted(unknown))}; choose of {', '.join(table)}",
+            file=sys.stderr,
         )
         return 2
-    return 1 if run_all(args.names or list(PARSERS), args.seconds) else 0
+    return 1 if run(atheris, table, args.names or list(table), args.seconds) else 0
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 from uuid import UUID
 
 from consumer import drift, topology
+from consumer.access import Access, changes, strays
+from consumer.adapters import http_status
 from consumer.adapters.database_service import HttpDatabaseService
 from consumer.adapters.process_services import Services
 from consumer.adapters.swarm import engine as swarm_engine
@@ -20,6 +23,7 @@ from consumer.adapters.swarm.services import Services as SwarmServices
 from consumer.errors import RehomeError
 from consumer.hosts import resolver
 from consumer.model import Instance
+from consumer.permissions import User
 from consumer.settings import read_settings
 from events.parts import Limits
 from tests.fuzz.common import answering, as_json, finished, lines_and_rest, refused
@@ -173,6 +177,33 @@ def definitions(data: bytes) -> None:
     assert all(isinstance(line, str) for line in found)
 
 
+def access(data: bytes) -> None:
+    """A broker's definitions again: what a user lacks, or Refused; no password is told."""
+    user = User("crm", "subscriber", ("migration.completed",), password_env="CRM")
+
+    def read() -> None:
+        there = Access.of(as_json(data))
+        told = [change.why for change in changes(user, "a-secret-password", there)]
+        assert all("a-secret-password" not in line for line in told)
+        assert all(isinstance(name, str) for name in strays((user,), (), there))
+
+    refused(read)
+
+
+def health(data: bytes) -> None:
+    """What an instance answers when asked whether it serves, whatever it is: healthy at 200, else a short reason."""
+    (status,), body = lines_and_rest(data, 1)
+    code = int(status) if re.fullmatch("[1-9][0-9]{2}", status) else 200
+
+    async def ask() -> str | None:
+        async with answering(code, body) as client:
+            return await http_status.failure(client, "http://service:8080/web/health")
+
+    told = finished(ask())
+    assert (told is None) == (code == 200)
+    assert len(told or "") <= 300
+
+
 def host_map(data: bytes) -> None:
     """REHOME_HOST_MAP: every name leads to an address and a port, or SettingsError."""
     text = data.decode(errors="replace").replace("\x00", "")
@@ -257,6 +288,22 @@ def database_seeds() -> Iterable[bytes]:
 def definitions_seeds() -> Iterable[bytes]:
     yield json.dumps(topology.definitions()).encode()
     yield b'{"queues": [{"name": [], "vhost": "migration"}], "policies": [{"pattern": "(", "priority": "x"}]}'
+
+
+def access_seeds() -> Iterable[bytes]:
+    user = {
+        "name": "crm", "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
+        "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": ["administrator"],
+    }  # fmt: skip
+    one = {"user": "crm", "vhost": topology.VHOST, "configure": "", "write": "", "read": ".*"}
+    topic = {**one, "exchange": "migration"}
+    yield json.dumps({"users": [user], "permissions": [one], "topic_permissions": [topic]}).encode()
+    yield json.dumps({"users": [{**user, "tags": "a,b"}], "permissions": [{"user": []}]}).encode()
+    yield b'{"users": [{}]}'
+
+
+def health_seeds() -> Iterable[bytes]:
+    return (b'200\n{"status": "pass"}', b"404\n<html>", b"303\n", b"500\n\xff")
 
 
 def host_map_seeds() -> Iterable[bytes]:

@@ -38,5 +38,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     ),
     "task_log": Parser(answers.task_log, lambda: (b"\x01\0\0\0\0\0\0\x03abc",)),
     "definitions": Parser(answers.definitions, answers.definitions_seeds, (b'"policies"', b'"arguments"')),
+    "access": Parser(
+        answers.access, answers.access_seeds, (b'"permissions"', b'"topic_permissions"', b'"migration"')
+    ),
+    "health": Parser(answers.health, answers.health_seeds, (b"200", b"404")),
     "host_map": Parser(answers.host_map, answers.host_map_seeds, (b"=", b":", b"[::1]")),
 }

@@ -87,7 +87,7 @@ class Subscriber:
         ca_file: Path | str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._wanted = _wanted(types)
+        self._wanted = wanted(types)
         self.types = frozenset(kind for kind, _ in self._wanted)
         if not _NAME.match(team) or not _NAME.match(name):
             raise EventError(f"team {team!r} and name {name!r} must be small letters, digits, _ and -")
@@ -236,7 +236,7 @@ class Subscriber:
         await self._queues.bury(message, error)
 
 
-def _wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str, int]]:
+def wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str, int]]:
     """Types and versions to receive.
 
     Raises:

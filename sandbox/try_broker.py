@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 EMPTY: Final = "empty"
 """A vhost that has nothing of ours, where nobody gets what is published."""
-_RABBITMQ: Final = Path(__file__).parent.parent / "rabbitmq"
+_ROOT: Final = Path(__file__).parent.parent
+_RABBITMQ: Final = _ROOT / "rabbitmq"
 
 
 async def serve() -> None:
@@ -46,14 +48,15 @@ async def serve() -> None:
 
 def _tell(node: BrokerNode) -> None:
     variables = {
+        "REHOME": _ROOT,
         "BILLING_AMQP_URL": node.url("billing"),
         "CRM_AMQP_URL": node.url("crm"),
         "EVENTS_AMQP_URL": node.url(),
         "EMPTY_AMQP_URL": node.url(vhost=EMPTY),
     }
     print("# RabbitMQ with our topology, until Ctrl-C. Paste this into another terminal:")
-    for name, url in variables.items():
-        print(f"export {name}='{url}'", flush=True)
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(str(value))}", flush=True)
 
 
 def _user(name: str, role: Role) -> BrokerUser:

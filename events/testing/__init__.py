@@ -6,6 +6,7 @@ Nothing here needs pytest; with pytest installed, its fixtures are there by them
 from events.testing.checks import assert_valid_event, unknown_fields
 from events.testing.conformance import assert_conforms, check_publisher, check_returned, deviations
 from events.testing.expectations import unmet
+from events.testing.playing import Played, play_into
 from events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story
 
 __all__ = [
@@ -13,12 +14,14 @@ __all__ = [
     "OUTCOMES",
     "Disorder",
     "Outcome",
+    "Played",
     "Story",
     "assert_conforms",
     "assert_valid_event",
     "check_publisher",
     "check_returned",
     "deviations",
+    "play_into",
     "unknown_fields",
     "unmet",
 ]

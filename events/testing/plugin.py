@@ -1,9 +1,10 @@
 """Fixtures for pytest; installed with the package, so that nothing needs to be configured.
 
-``any_migration`` is the one to begin with: a test that uses it runs once for every outcome and every disorder.
+``play_migration`` is the one to begin with: a test that uses it runs once for every outcome and every disorder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from events.data import EventData
 from events.envelope import CloudEvent
 from events.testing.checks import assert_valid_event
+from events.testing.playing import Played, play_into
 from events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story
 
 
@@ -52,3 +54,14 @@ def any_migration(
 ) -> Sequence[CloudEvent[Any]]:
     """The events of a migration, as a subscriber may get them."""
     return Story(migration_outcome, models=migration_models).disturbed(migration_disorder)
+
+
+@pytest.fixture
+def play_migration(any_migration: Sequence[CloudEvent[Any]]) -> Callable[..., Awaitable[Played]]:
+    """A function that plays `any_migration` into a handler as a subscriber would get it.
+
+    ``await play_migration(handler)``, or in a test that is no coroutine ``asyncio.run(play_migration(handler))``.
+    Repeats are dropped, failures tried again; ``types`` and ``attempts`` are as `events.subscriber.Subscriber`
+    takes them.
+    """
+    return partial(play_into, events=any_migration)

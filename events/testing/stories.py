@@ -16,8 +16,8 @@ from events.data import EventData
 from events.envelope import CONTENT_TYPE, CloudEvent, decode, event_id
 from events.schema import golden
 
-Outcome = Literal["completed", "rolled_back", "rejected", "resized"]
-"""How an upgrade ends."""
+Outcome = Literal["completed", "failed", "rolled_back", "rejected", "resized"]
+"""How an upgrade ends; `failed`: past the point of no return, so that a person must look."""
 
 Disorder = Literal[
     "in order", "every event twice", "reordered", "end first", "first release", "unknown fields"
@@ -31,8 +31,16 @@ _CHAIN: Final = tuple(
     kind for kind, entry in CATALOG.items() if entry.exchange == "migration" and entry.correlated
 )
 _COMPLETED: Final = _CHAIN[: _CHAIN.index("migration.completed") + 1]
+_FOR_A_PERSON: Final = {
+    "step": "complete",
+    "error": "Unreachable",
+    "message": "postgres-pool-1: connection refused",
+    "next": "operator",
+}
+"""What `migration.failed` says past the point of no return; the golden example is of a failure before it."""
 _TYPES: Final[dict[Outcome, tuple[str, ...]]] = {
     "completed": _COMPLETED,
+    "failed": (*_COMPLETED[: _COMPLETED.index("migration.completed")], "migration.failed"),
     "rolled_back": (
         *_COMPLETED[: _COMPLETED.index("migration.restored")],
         "migration.failed",
@@ -111,6 +119,11 @@ class Story:
     def _body(self, kind: str, version: int, example: str, cause: str | None) -> bytes:
         """A golden example, moved to this story's instance, migration and time."""
         shown = golden(kind, version, "valid")[example]
+        if (self.outcome, kind) == ("failed", "migration.failed"):
+            shown["data"] |= _FOR_A_PERSON
+            shown["time"] = golden(_COMPLETED[-1], 1, "valid")[example][
+                "time"
+            ]  # it comes instead of that one
         shift = self.start - _FIRST_OF_THE_EXAMPLES
         moved = _moved(shown, str(shown["subject"]), str(self.instance_id), shift)
         moved["id"] = str(event_id(self.migration_id, self.attempt, kind))

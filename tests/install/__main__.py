@@ -2,7 +2,8 @@
 
 Built are the wheel and the source distribution. The wheel goes into a new environment that has what the base
 install needs and nothing else; no package index is asked. There run the command line, a publisher and a subscriber
-on a private broker, the pytest plugin, and a type checker on what other teams would write.
+on a private broker, the pytest plugin, and a type checker on what other teams would write; at last what the
+documents promise for the first ten minutes.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 from sandbox.scratch import remove_scratch_directory, scratch_directory
-from tests.install import distributions, in_use
+from tests.install import distributions, first_minutes, in_use
 from tests.install.environment import Environment, FailedError
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,10 @@ async def check(directory: Path) -> None:
     tell("a strict type checker is content with its users")
     in_use.the_plugin_serves_a_project(environment, directory)
     tell("the pytest plugin serves a project")
+    took = await asyncio.to_thread(
+        first_minutes.first_minutes_hold, environment, directory / "first", ROOT, wheel
+    )
+    tell(f"the documents' first ten minutes hold as they stand there: {', '.join(took)}")
 
 
 def tell(what: str) -> None:

@@ -119,7 +119,7 @@ def the_plugin_serves_a_project(environment: Environment, directory: Path) -> No
     text = (PROGRAMS / "project_tests.txt").read_text()
     (project / "test_upgrades.py").write_text(text)
     ran = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", at=project).stdout
-    expected = f"{len(OUTCOMES) * len(DISORDERS) + 1} passed"
+    expected = f"{len(OUTCOMES) * len(DISORDERS) * 2 + 1} passed"
     require(expected in ran, f"not {expected}:\n{ran}")
 
 

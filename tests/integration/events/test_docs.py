@@ -1,4 +1,4 @@
-"""What the documents tell other teams to do works as it stands there."""
+"""What the documents tell other teams to do works as it stands there; their first ten minutes: tests/install."""
 
 import asyncio
 import os
@@ -45,6 +45,8 @@ def subscribing() -> dict[str, Any]:
 def defined_in(page: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     for block in blocks(page, "python"):
+        if "from follow import" in block:
+            continue  # a program beside another one
         exec(compile(block, page, "exec"), names)  # noqa: S102 - the examples are the project's own
     return names
 
@@ -151,14 +153,15 @@ async def told_before(contract_broker: BrokerNode, operator: AbstractChannel) ->
 async def test_the_example_of_a_subscriber_tells_what_became_of_upgrades_and_stops_when_told_to(
     told_before: list[Story], contract_broker: BrokerNode
 ) -> None:
-    program = f"{blocks('subscribing.md', 'python')[0]}\nimport os\nasyncio.run(follow(os.environ['URL']))\n"
-    environment = {**os.environ, "URL": contract_broker.url("crm"), "PYTHONUNBUFFERED": "1"}
+    program = blocks("subscribing.md", "python")[0]
+    environment = {**os.environ, "CRM_AMQP_URL": contract_broker.url("crm")}
     example = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env=environment
     )
     try:
         assert example.stdout is not None
         async with asyncio.timeout(LIMIT):
+            assert await example.stdout.readline() == b"following on sub_crm.upgrades\n"
             lines = [(await example.stdout.readline()).decode() for _ in told_before]
             example.send_signal(signal.SIGTERM)
             assert await example.wait() == 0

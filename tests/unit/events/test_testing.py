@@ -4,14 +4,16 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from events.catalog import CATALOG
-from events.envelope import CONTENT_TYPE, decode, encode
+from events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
 from events.schema import golden
-from events.testing import DISORDERS, OUTCOMES, Disorder, Outcome, Story, assert_valid_event
+from events.subscriber import Reject
+from events.testing import DISORDERS, OUTCOMES, Disorder, Outcome, Story, assert_valid_event, play_into
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -40,8 +42,16 @@ def test_each_event_of_a_story_names_the_one_that_caused_it() -> None:
     assert [event.causationid for event in story.events] == [event.id for event in causes[:-1]]
 
 
-def test_times_of_a_story_rise_from_its_start() -> None:
-    story = Story("completed")
+def test_a_failure_past_the_point_of_no_return_is_a_persons_business() -> None:
+    story = Story("failed")
+    assert [event.type for event in story.events[-2:]] == ["migration.started", "migration.failed"]
+    assert story.events[-1].data.next == "operator"
+    assert Story("rolled_back").events[-2].data.next == "roll_back"
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_times_of_a_story_rise_from_its_start(outcome: Outcome) -> None:
+    story = Story(outcome)
     times = [story.upgrade.time, *(event.time for event in story.events)]
     assert times[0] == story.start
     assert times == sorted(times)
@@ -84,7 +94,54 @@ def test_a_misspelt_optional_field_fails_the_assertion() -> None:
         assert_valid_event(event)
 
 
+async def test_a_handler_gets_each_chosen_event_once_however_often_it_comes() -> None:
+    got: list[str] = []
+
+    async def handler(event: CloudEvent[Any]) -> None:
+        got.append(event.type)
+
+    chosen = ["migration.completed", "migration.stopped"]
+    played = await play_into(handler, Story("completed").disturbed("every event twice"), types=chosen)
+    assert got == ["migration.stopped", "migration.completed"]
+    assert [event.type for event in played.handled] == got
+    assert (played.calls, played.dead) == (2, [])
+
+
+async def test_what_a_handler_fails_on_comes_again_after_the_others() -> None:
+    got: list[str] = []
+
+    async def handler(event: CloudEvent[Any]) -> None:
+        got.append(event.type)
+        if len(got) == 1:
+            raise ConnectionError("not yet")
+
+    played = await play_into(handler, Story("completed").events[:2])
+    assert got == ["migration.requested", "migration.prepared", "migration.requested"]
+    assert len(played.handled) == 2
+
+
+async def test_what_a_handler_never_takes_is_a_dead_letter() -> None:
+    async def handler(event: CloudEvent[Any]) -> None:
+        raise Reject("never") if event.type == "migration.requested" else ValueError("again")
+
+    played = await play_into(handler, Story("completed").events[:2], attempts=3)
+    assert [(event.type, str(error)) for event, error in played.dead] == [
+        ("migration.requested", "never"),
+        ("migration.prepared", "again"),
+    ]
+    assert played.calls == 1 + 3
+
+
 SUBSCRIBER_TEST = """
+import asyncio
+
+def test_a_handler_is_told_once(play_migration, migration_outcome):
+    told = []
+    async def handler(event):
+        told.append(event.data.customer_id)
+    asyncio.run(play_migration(handler, types=["migration.completed"]))
+    assert len(told) == (migration_outcome == "completed")
+
 def test_a_customer_is_told_once(any_migration, migration_outcome):
     told = set()
     for event in any_migration:
@@ -109,7 +166,7 @@ def test_a_subscribers_test_runs_for_every_outcome_and_disorder(tmp_path: Path) 
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     loaded = ("-p", "events.testing.plugin") if "rehome_events" not in installed_plugins() else ()
     ran = run_python("-m", "pytest", *loaded, "-q", "-p", "no:cacheprovider", cwd=tmp_path)
-    assert f"{len(OUTCOMES) * len(DISORDERS) + 1} passed" in ran.stdout, ran.stdout + ran.stderr
+    assert f"{len(OUTCOMES) * len(DISORDERS) * 2 + 1} passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def installed_plugins() -> set[str]:

@@ -30,7 +30,7 @@ test: setup ## run the tests, on real servers
 	@$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
-	@scripts/setup-swarm
+	@scripts/setup-swarm nginx
 	@$(PYTEST) tests/swarm $(ARGS)
 
 simulate: setup ## thousands of schedules on virtual time; SEED=N plays one again (ARGS: see python -m tests.simulation --help)

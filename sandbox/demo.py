@@ -24,6 +24,7 @@ from sandbox.observation import conf_diff, database_dsn, observe
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from sandbox.story import Check, Story, event_line
 from sandbox.subscriber import Subscriber
+from sandbox.swarm.borrowed import borrowed
 from sandbox.swarm.engine import EngineMissingError
 from sandbox.swarm.platform import SwarmPlatform, swarm_platform
 from sandbox.tenants import Tenant
@@ -31,7 +32,6 @@ from sandbox.writers import Writers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from events.envelope import CloudEvent
@@ -75,13 +75,14 @@ class Demo:
 
     async def run(self) -> int:
         """Start, show, check; returns the exit code."""
+        _end_in_order_on(signal.SIGTERM)
         directory = scratch_directory("rehome-demo")
         moving, staying = Tenant("acme"), Tenant("globex")
         try:
             async with AsyncExitStack() as stack:
                 began = time.monotonic()
                 self._say(f"starting {_PARTS[self.args.runtime]} ...")
-                local = await stack.enter_async_context(self._platform(directory, (moving, staying)))
+                local = await self._platform(stack, directory, (moving, staying))
                 site, other = await self._sites(local, moving, staying)
                 self._say(f"the platform is up after {time.monotonic() - began:.1f} s; starting the consumer")
                 await stack.enter_async_context(self._consumer(local))
@@ -93,12 +94,17 @@ class Demo:
             remove_scratch_directory(directory)
         return 0 if self.story.ok else 1
 
-    def _platform(
-        self, directory: Path, tenants: Sequence[Tenant]
-    ) -> AbstractAsyncContextManager[AnyPlatform]:
-        if self.args.runtime == "swarm":
-            return swarm_platform(directory, tenants)
-        return local_platform(directory, tenants)
+    async def _platform(
+        self, stack: AsyncExitStack, directory: Path, tenants: Sequence[Tenant]
+    ) -> AnyPlatform:
+        if self.args.runtime == "process":
+            return await stack.enter_async_context(local_platform(directory, tenants))
+        engine, told = await borrowed(os.environ.get("DOCKER_HOST"), directory)
+        if told:
+            self._say(told)
+        if engine is not None:
+            stack.push_async_callback(engine.destroy)
+        return await stack.enter_async_context(swarm_platform(directory, tenants, engine=engine))
 
     async def _sites(self, local: AnyPlatform, *tenants: Tenant) -> list[Site]:
         sites = [await local.add_site(tenant) for tenant in tenants]
@@ -263,6 +269,13 @@ class Demo:
         self.console.print(text, markup=False)
 
 
+def _end_in_order_on(number: signal.Signals) -> None:
+    """Let a signal cancel whoever calls this, as Ctrl-C does: what was made is removed."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - for the type checker
+    asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
 async def _draw(bar: Progress, dsn: str) -> None:
     """Follow the journal's progress; what cannot be read is not drawn."""
     task = bar.add_task("working", total=None)
@@ -305,7 +318,8 @@ def _parser() -> argparse.ArgumentParser:
         "--runtime",
         choices=_PARTS,
         default="process",
-        help="what runs the parts: processes, or a private Docker Swarm (root, and scripts/setup-swarm)",
+        help="what runs the parts: processes, or a Docker Swarm: a private one (root, and scripts/setup-swarm), or "
+        "the one at DOCKER_HOST where that is set and fits",
     )
     parser.add_argument("--keep", action="store_true", help="leave it up afterwards, and say how to reach it")
     parser.add_argument(
@@ -320,7 +334,7 @@ def main() -> int:
     args = _parser().parse_args()
     try:
         return asyncio.run(Demo(args).run())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except (TimeoutError, OSError, RuntimeError, EngineMissingError) as error:
         print(f"rehome demo: {error}", file=sys.stderr)

@@ -11,11 +11,12 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.children import run
 from sandbox.databases import create_database, create_role, quoted
-from sandbox.postgres import Cluster, programs
+from sandbox.postgres import SUPERUSER, Cluster, programs
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from sandbox.tenants import ODOO_DUMP, Tenant, create_odoo_tenant, set_uuid
 
@@ -47,16 +48,21 @@ async def start_odoo_pool(
     Raises:
         OSError: the cache directory cannot be written.
     """
-    archive = await _packed_server()
+    packed = await packed_server()
     cluster = await Cluster.unpack(
-        archive, directory, password=_password_in(archive), port=port, settings=settings
+        packed.archive, directory, password=packed.password, port=port, settings=settings
     )
     await cluster.start()
-    await create_role(cluster, "postgres", password)
-    cluster.password = password
+    await set_password(cluster, password)
     for tenant in tenants:
         await add_odoo_tenant(cluster, tenant)
     return cluster
+
+
+async def set_password(cluster: Cluster, password: str) -> None:
+    """Give the superuser of a packed server, which runs, a password of its own."""
+    await create_role(cluster, SUPERUSER, password)
+    cluster.password = password
 
 
 async def add_odoo_tenant(pool: Cluster, tenant: Tenant) -> None:
@@ -76,12 +82,30 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "rehome"
 
 
-async def _packed_server() -> Path:
-    """The cache's archive for the present dump, code and PostgreSQL, made if missing.
+@dataclass(frozen=True)
+class PackedServer:
+    """A server's data as a tar file.
 
-    Its superuser's password is part of its name: it holds from the start of an unpacked server until the
-    caller's own is set, a moment later.
+    Attributes:
+        archive: see `Cluster.pack`.
+        password: of its superuser, until `set_password`.
     """
+
+    archive: Path
+    password: str = field(repr=False)
+
+
+async def packed_server() -> PackedServer:
+    """The cache's server for the present dump, code and PostgreSQL, made if missing.
+
+    Its superuser's password is part of the file's name: it holds from the start of an unpacked server until
+    the caller's own is set, a moment later.
+    """
+    archive = await _archive()
+    return PackedServer(archive, archive.name.split(".")[1])
+
+
+async def _archive() -> Path:
     fingerprint = _fingerprint(await run([programs() / "postgres", "--version"], limit=10))
     cache = cache_directory()
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,10 +120,6 @@ def _fingerprint(version: str) -> str:
     for file in (ODOO_DUMP, *(Path(__file__).parent / name for name in _CODE)):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
-
-
-def _password_in(archive: Path) -> str:
-    return archive.name.split(".")[1]
 
 
 async def _build(cache: Path, name: str) -> Path:

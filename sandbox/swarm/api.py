@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 NETWORK = "saasodoo-network"
 IMAGE = "rehome-sandbox:latest"
+CONSUMER_IMAGE = "rehome-sandbox:consumer"
 API = "v1.41"
 
 REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
@@ -22,11 +24,13 @@ class EngineApi:
 
     Attributes:
         socket: where it listens.
+        host: the same as DOCKER_HOST is written.
         http: for requests that `ask` has no words for.
     """
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
+        self.host = f"unix://{socket}"
         self.http = httpx.AsyncClient(
             base_url=f"http://docker/{API}",
             transport=httpx.AsyncHTTPTransport(uds=str(socket)),
@@ -57,3 +61,25 @@ class EngineApi:
     async def network(self) -> str:
         """Id of the platform's overlay network."""
         return str((await self.ask("GET", f"networks/{NETWORK}"))["Id"])
+
+
+class SandboxEngine(EngineApi, ABC):
+    """An engine on this machine that the sandbox plays on, with the platform's network and our images."""
+
+    @property
+    @abstractmethod
+    def root(self) -> Path:
+        """The file system as the daemon sees it, which may be in namespaces of its own."""
+
+    @property
+    @abstractmethod
+    def way_in(self) -> Path:
+        """What a container mounts, under the same name, to reach the engine at `socket`."""
+
+    @abstractmethod
+    async def create(self) -> None:
+        """Make everything that services of the sandbox need."""
+
+    @abstractmethod
+    async def destroy(self) -> None:
+        """Remove what was made: by `create`, and by whoever used the network."""

@@ -39,8 +39,9 @@ def definition(
     mounts: Sequence[Mapping[str, Any]] = (),
     labels: Mapping[str, str] | None = None,
     replicas: int = 1,
+    image: str = IMAGE,
 ) -> dict[str, Any]:
-    """A service of our image.
+    """A service of one of our images.
 
     Args:
         name: of the service, and in the network's DNS.
@@ -50,9 +51,10 @@ def definition(
         mounts: see `bind`.
         labels: of the service.
         replicas: how many tasks.
+        image: what it runs.
     """
     container: dict[str, Any] = {
-        "Image": IMAGE,
+        "Image": image,
         "Init": True,
         "Env": [f"{key}={value}" for key, value in (env or {}).items()],
         "Mounts": [dict(mount) for mount in mounts],

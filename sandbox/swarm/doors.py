@@ -1,6 +1,6 @@
-"""Doors into a private engine's overlay network: ports on our loopback that lead to its containers.
+"""Doors into an engine's overlay network: ports on our loopback that lead to its containers.
 
-The engine's networks are in a namespace of their own, where no route leads. But a socket belongs to the
+The containers are in network namespaces of their own, where no route leads. But a socket belongs to the
 namespace in which it was made, whoever uses it later: a door makes its socket inside the container's
 namespace and hands the bytes through. That stands where a proxy or a published port stands in production.
 """
@@ -14,14 +14,15 @@ import os
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.net import LOOPBACK, free_port, give_back_port
 from sandbox.swarm.hatch import Through
 
 if TYPE_CHECKING:
-    from sandbox.swarm.engine import PrivateEngine
+    from pathlib import Path
+
+    from sandbox.swarm.api import SandboxEngine
 
 _CLONE_NEWNET = 0x40000000  # source: linux/sched.h
 _SERVICE_NAME = "com.docker.swarm.service.name"
@@ -37,7 +38,7 @@ class _Door:
 class Doors:
     """Opens a door for whatever is asked for; `resolve` has the form that the consumer's adapters take."""
 
-    def __init__(self, engine: PrivateEngine) -> None:
+    def __init__(self, engine: SandboxEngine) -> None:
         self._engine = engine
         self._doors: dict[tuple[str, int], _Door] = {}
         self._through: list[Through] = []
@@ -95,8 +96,7 @@ class Doors:
             addresses = _addresses(container)
             if addresses and (asked or host in addresses):
                 told = await self._engine.ask("GET", f"containers/{container['Id']}/json")
-                root = Path(f"/proc/{self._engine.init}/root")
-                namespace = root / told["NetworkSettings"]["SandboxKey"].lstrip("/")
+                namespace = self._engine.root / told["NetworkSettings"]["SandboxKey"].lstrip("/")
                 return (addresses[0] if asked else host), namespace
         raise LookupError(f"no container of {host} runs")
 

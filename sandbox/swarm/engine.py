@@ -15,14 +15,13 @@ import secrets
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from sandbox.children import Child, children_of
 from sandbox.net import wait_until
-from sandbox.swarm.api import IMAGE, NETWORK, EngineApi
-from sandbox.swarm.root import LIBRARIES, PROJECT, write_root
+from sandbox.swarm.api import NETWORK, SandboxEngine
+from sandbox.swarm.images import import_images
 
 START_LIMIT_SECONDS = 60.0
 STOP_LIMIT_SECONDS = 30.0
@@ -30,14 +29,6 @@ STOP_LIMIT_SECONDS = 30.0
 _PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "tini", "unshare", "nsenter", "ip")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_PREFIX = "rehome-swarm"
-
-# What Bitnami's image has in its own settings: where it is mounted, and the port that it serves on.
-_IMAGE_SETTINGS = [
-    f"ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin PYTHONPATH={PROJECT}:{LIBRARIES} PYTHONDONTWRITEBYTECODE=1",
-    "ENV INSTANCE_DIR=/bitnami/odoo ODOO_HTTP_ADDRESS=0.0.0.0 ODOO_HTTP_PORT=8069",
-    'CMD ["python3", "-m", "sandbox.odoo"]',
-    f"WORKDIR {PROJECT}",
-]
 
 # The first process of the namespaces: collects orphans, and takes everything with it when it ends.
 _INIT = "mount -t tmpfs tmpfs /run && ip link set lo up && exec tini -- sleep infinity"
@@ -47,18 +38,23 @@ class EngineMissingError(Exception):
     """This machine cannot run an engine of our own; the text says what is missing and what to do."""
 
 
-class PrivateEngine(EngineApi):
+class PrivateEngine(SandboxEngine):
     """A daemon in its own namespaces, with a swarm, the platform's network and our image.
 
     Attributes:
         directory: the engine's data, its socket and its log.
-        host: as DOCKER_HOST is written.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, furnished: bool = True) -> None:
+        """Nothing is started yet.
+
+        Args:
+            directory: the engine's place; made by `create`.
+            furnished: with network and images, or as a swarm is at first.
+        """
         super().__init__(directory / "docker.sock")
         self.directory = directory
-        self.host = f"unix://{self.socket}"
+        self._furnished = furnished
         self.log = directory / "dockerd.log"
         self._cgroup = f"{_CGROUP_PREFIX}-{os.getpid()}-{secrets.token_hex(4)}"
         self._namespaces: Child | None = None
@@ -84,8 +80,11 @@ class PrivateEngine(EngineApi):
         await wait_until(self._namespaces_ready, what="the engine's namespaces", limit=START_LIMIT_SECONDS)
         await self.start()
         await self.ask("POST", "swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1"})
-        await self.ask("POST", "networks/create", {"Name": NETWORK, "Driver": "overlay", "Attachable": True})
-        await self._import_image()
+        if self._furnished:
+            await self.ask(
+                "POST", "networks/create", {"Name": NETWORK, "Driver": "overlay", "Attachable": True}
+            )
+            await import_images(self, self.directory)
 
     async def start(self) -> None:
         """Start the daemon, as after `stop` or `kill`, and wait until it answers."""
@@ -121,6 +120,14 @@ class PrivateEngine(EngineApi):
         """Kill the daemon (SIGKILL); its containers run on until the next one cleans up."""
         await self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Stop the daemon in its tracks: connections are taken, nothing is answered."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen daemon go on."""
+        self._send(signal.SIGCONT)
+
     async def destroy(self) -> None:
         """End everything and remove the engine's data."""
         await self.http.aclose()
@@ -132,8 +139,18 @@ class PrivateEngine(EngineApi):
         await wait_until(self._cgroups_gone, what="the engine's control groups to empty", limit=10)
 
     @property
+    def root(self) -> Path:
+        """The file system as the daemon sees it, in its mount namespace."""
+        return Path(f"/proc/{self.init}/root")
+
+    @property
+    def way_in(self) -> Path:
+        """The socket's directory: a daemon that was restarted makes a new socket."""
+        return self.socket.parent
+
+    @property
     def init(self) -> int:
-        """Pid of the namespaces' first process; `/proc/<pid>/root` is the file system that the daemon sees.
+        """Pid of the namespaces' first process.
 
         Raises:
             RuntimeError: there are no namespaces.
@@ -141,25 +158,6 @@ class PrivateEngine(EngineApi):
         if self._namespaces is None:
             raise RuntimeError("the engine was not created")
         return children_of(self._namespaces.pid)[0]
-
-    async def _import_image(self) -> None:
-        archive = self.directory / "root.tar"
-        await asyncio.to_thread(write_root, archive)
-
-        async def content() -> Any:
-            with archive.open("rb") as file:
-                while piece := file.read(1 << 20):
-                    yield piece
-
-        repo, _, tag = IMAGE.partition(":")
-        answer = await self.http.post(
-            "/images/create",
-            params={"fromSrc": "-", "repo": repo, "tag": tag, "changes": _IMAGE_SETTINGS},
-            content=content(),
-        )
-        archive.unlink()
-        if answer.is_error or "error" in answer.text:
-            raise RuntimeError(f"the image could not be imported: {answer.text.strip()}")
 
     async def _namespaces_ready(self) -> bool:
         """Whether the first process is what `_INIT` ends in."""
@@ -172,13 +170,16 @@ class PrivateEngine(EngineApi):
         return False
 
     async def _end(self, number: signal.Signals) -> None:
+        self._send(number)
+        if self._daemon is not None:
+            await asyncio.wait_for(self._daemon.process.wait(), STOP_LIMIT_SECONDS)
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal to the daemon, which is nsenter's child."""
         daemon = self._daemon
-        if daemon is None:
-            return
-        for pid in children_of(daemon.pid) if daemon.alive else []:  # nsenter's child is the daemon itself
+        for pid in children_of(daemon.pid) if daemon is not None and daemon.alive else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        await asyncio.wait_for(daemon.process.wait(), STOP_LIMIT_SECONDS)
 
     async def _cgroups_gone(self) -> bool:
         return _remove_cgroups(self._cgroup)

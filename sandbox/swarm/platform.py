@@ -7,6 +7,7 @@ else by service names, as in production; whoever looks on from outside goes thro
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,31 +17,35 @@ from uuid import UUID, uuid4
 import httpx
 
 from sandbox.broker import BrokerNode
-from sandbox.local import RABBITMQ, READY_SECONDS, Site, lay_out
+from sandbox.local import RABBITMQ, Site, lay_out
 from sandbox.net import wait_until
 from sandbox.platform_db import Platform, create_platform
+from sandbox.pool import add_odoo_tenant
 from sandbox.postgres import programs
 from sandbox.swarm import definitions
+from sandbox.swarm.api import CONSUMER_IMAGE
 from sandbox.swarm.definitions import SECOND, bind, definition
 from sandbox.swarm.doors import Doors
 from sandbox.swarm.engine import PrivateEngine
 from sandbox.swarm.hatch import hatch
 from sandbox.swarm.postgres_server import PORT
 from sandbox.swarm.root import PYTHON
-from sandbox.swarm.servers import start_server
-from sandbox.tenants import create_odoo_tenant
+from sandbox.swarm.servers import start_odoo_pool, start_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
     from pathlib import Path
 
     from sandbox.postgres import Cluster
+    from sandbox.swarm.api import SandboxEngine
     from sandbox.tenants import Tenant
 
 POOL, PLATFORM = "postgres-pool-1", "postgres-platform"
 BROKER, DATABASE_SERVICE, CONSUMER = "rabbitmq", "database-service", "rehome"
 AMQP_PORT, DATABASE_SERVICE_PORT, CONSUMER_PORT = 5672, 8010, 8080
+READY_SECONDS = 120.0
 STOP_SECONDS = 60.0
+IMAGES_OWN = ("consumer", "run")
 
 _CAP_LIMITS = "UPDATE plan_entitlements SET cpu_limit = least(cpu_limit, $1)"
 
@@ -56,7 +61,7 @@ class SwarmPlatform:
     """
 
     directory: Path
-    engine: PrivateEngine
+    engine: SandboxEngine
     doors: Doors
     network: str
     broker: BrokerNode
@@ -141,21 +146,31 @@ class SwarmPlatform:
 
     @asynccontextmanager
     async def consumer(
-        self, name: str = "consumer", *, module: Sequence[str] = ("consumer", "run")
+        self,
+        name: str = "consumer",
+        *,
+        module: Sequence[str] = IMAGES_OWN,
+        settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[None]:
-        """A consumer as a service, ready to handle events; its log is followed into the file `<name>.log`."""
+        """A consumer as a service, ready to handle events; its log is followed into the file `<name>.log`.
+
+        Args:
+            name: of the log.
+            module: what to run in place of the image's own `rehome run`: a module with its arguments.
+            settings: environment variables on top.
+        """
+        mounted = (self.data_root, self.backup_root, self.engine.way_in)
         made = definition(
             CONSUMER,
             self.network,
-            command=[PYTHON, "-m", *module],
-            env=self._inside_settings(),
-            mounts=[
-                bind(self.data_root, str(self.data_root)),
-                bind(self.backup_root, str(self.backup_root)),
-                bind(self.engine.socket.parent, str(self.engine.socket.parent)),
-            ],
+            image=CONSUMER_IMAGE,
+            command=() if module == IMAGES_OWN else [PYTHON, "-m", *module],
+            env={**self._inside_settings(), **(settings or {})},
+            mounts=[bind(path, str(path)) for path in mounted],
         )
-        made["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] = int(STOP_SECONDS * SECOND)
+        container = made["TaskTemplate"]["ContainerSpec"]
+        container["User"] = "root"  # as the owner of the instances' directories
+        container["StopGracePeriod"] = int(STOP_SECONDS * SECOND)
         await self.engine.ask("POST", "services/create", made)
         following = asyncio.create_task(self._follow(CONSUMER, self.directory / f"{name}.log"))
         try:
@@ -166,6 +181,11 @@ class SwarmPlatform:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             await self.engine.ask("DELETE", f"services/{CONSUMER}", allowed=(404,))
+            await wait_until(self._consumer_gone, what="the consumer to end", limit=STOP_SECONDS, pause=0.1)
+
+    async def _consumer_gone(self) -> bool:
+        wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.name={CONSUMER}"]})}
+        return not await self.engine.ask("GET", "containers/json", params=wanted)
 
     def _inside_settings(self) -> dict[str, str]:
         """The consumer's settings on the overlay network: services by their names."""
@@ -209,35 +229,40 @@ class SwarmPlatform:
 
 
 @asynccontextmanager
-async def swarm_platform(directory: Path, tenants: Sequence[Tenant]) -> AsyncIterator[SwarmPlatform]:
+async def swarm_platform(
+    directory: Path, tenants: Sequence[Tenant], *, engine: SandboxEngine | None = None
+) -> AsyncIterator[SwarmPlatform]:
     """Start everything but the consumer; the tenants' databases are on the pool, with Odoo's demo data.
 
     Args:
         directory: an existing directory that other accounts may pass through.
         tenants: whose databases to make; `SwarmPlatform.add_site` makes their instances.
+        engine: one that was created, and that the caller destroys; by default a private one is made.
 
     Raises:
         EngineMissingError: no Docker engine can run here.
     """
     async with AsyncExitStack() as stack:
-        engine = PrivateEngine(directory / "engine")
-        stack.push_async_callback(engine.destroy)
+        starting: list[Awaitable[None]] = []
+        if engine is None:
+            engine = PrivateEngine(directory / "engine")
+            stack.push_async_callback(engine.destroy)
+            starting.append(engine.create())
         conf, definitions_file = RABBITMQ / "rabbitmq.conf", RABBITMQ / "definitions.json"
         broker = await BrokerNode.create(directory / "broker", definitions=definitions_file, conf=conf)
         stack.push_async_callback(broker.destroy)
-        await asyncio.gather(engine.create(), broker.start())
+        await asyncio.gather(broker.start(), *starting)
         doors = Doors(engine)
         stack.push_async_callback(doors.close)
         network = await engine.network()
         pool, cluster = await asyncio.gather(
             *(
-                start_server(
-                    engine, name, directory / name, password=secrets.token_urlsafe(24), reach=doors.resolve
-                )
-                for name in (POOL, PLATFORM)
+                start(engine, name, directory / name, password=secrets.token_urlsafe(24), reach=doors.resolve)
+                for start, name in ((start_odoo_pool, POOL), (start_server, PLATFORM))
             )
         )
-        await asyncio.gather(*(create_odoo_tenant(pool, tenant) for tenant in tenants))
+        for tenant in tenants:
+            await add_odoo_tenant(pool, tenant)
         platform = await create_platform(cluster, password=secrets.token_urlsafe(24))
         await _grant_no_more_than(platform, (await engine.ask("GET", "info"))["NCPU"])
         pool_id = await platform.add_server(
@@ -269,7 +294,7 @@ async def _open_hatch(stack: AsyncExitStack, local: SwarmPlatform) -> None:
 
 async def _start_database_service(local: SwarmPlatform) -> None:
     """The service that makes services; it gets the socket, and the place for its servers' data."""
-    place, sockets = local.directory / "dedicated", local.engine.socket.parent
+    place, way_in = local.directory / "dedicated", local.engine.way_in
     place.mkdir(mode=0o711)
     dsn = local.platform.cluster.dsn(local.platform.instance_database)
     env = {
@@ -283,7 +308,7 @@ async def _start_database_service(local: SwarmPlatform) -> None:
         local.network,
         command=[PYTHON, "-m", "sandbox.swarm.database_service", *arguments],
         env=env,
-        mounts=[bind(sockets, str(sockets)), bind(place, str(place))],
+        mounts=[bind(way_in, str(way_in)), bind(place, str(place))],
     )
     await local.engine.ask("POST", "services/create", made)
     url = f"{local.database_service_url}/"

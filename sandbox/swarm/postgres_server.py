@@ -2,8 +2,8 @@
 
     python -m sandbox.swarm.postgres_server DIRECTORY
 
-DIRECTORY holds the file `password` (the superuser's) and gets the server's data on the first start. As in
-the official image everybody may log in with a password, from everywhere.
+DIRECTORY holds the file `password` (the superuser's) and the server's data, which are made on the first start
+unless they were unpacked there. As in the official image everybody may log in with a password, from everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sandbox.postgres import SUPERUSER, programs
 
 ACCOUNT = 999  # of user postgres in our image
 PORT = 5432
+SANDBOX_CONF = "sandbox.conf"  # unpacked data include it
 PASSWORD_FILE = "password"  # noqa: S105, a file's name
 
 _SETTINGS = {
@@ -33,10 +34,9 @@ _SETTINGS = {
 
 def main(directory: Path) -> None:
     """Make the data if there is none, then become the server."""
-    data = directory / "data"
-    os.chown(directory, ACCOUNT, ACCOUNT)
-    password = directory / PASSWORD_FILE
-    os.chown(password, ACCOUNT, ACCOUNT)
+    data, password = directory / "data", directory / PASSWORD_FILE
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, ACCOUNT, ACCOUNT)
     os.setgroups([])
     os.setgid(ACCOUNT)
     os.setuid(ACCOUNT)
@@ -44,8 +44,8 @@ def main(directory: Path) -> None:
         options = [f"--username={SUPERUSER}", f"--pwfile={password}", "--auth=scram-sha-256"]
         options += ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
         subprocess.run([programs() / "initdb", f"--pgdata={data}", *options], check=True, timeout=120)
-        with (data / "pg_hba.conf").open("a") as file:
-            file.write("host all all all scram-sha-256\n")
+    (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
+    (directory / SANDBOX_CONF).touch()
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
     program = str(programs() / "postgres")
     os.execv(program, [program, "-D", str(data), f"--port={PORT}", *settings])  # noqa: S606, no shell is meant

@@ -46,9 +46,13 @@ _SYSTEM = ("/usr/bin/dash", "/usr/bin/setpriv", "/usr/bin/env", "/usr/bin/sleep"
 _ZONES = ("UTC", "GMT", "Etc/UTC")
 
 _FILES = {
-    "etc/passwd": "root:x:0:0::/root:/bin/sh\npostgres:x:999:999::/var/lib/postgresql:/bin/sh\n",
-    "etc/group": "root:x:0:\npostgres:x:999:\n",
+    "etc/passwd": "root:x:0:0::/root:/bin/sh\npostgres:x:999:999::/var/lib/postgresql:/bin/sh\n"
+    "rehome:x:10001:10001::/opt/rehome:/bin/sh\n",
+    "etc/group": "root:x:0:\npostgres:x:999:\nrehome:x:10001:\n",
     "etc/nsswitch.conf": "hosts: files dns\n",
+}
+_SCRIPTS = {
+    "usr/local/bin/rehome": f"#!{PYTHON}\nimport sys\n\nfrom consumer.console import main\n\nsys.exit(main())\n",
 }
 _DIRECTORIES = {
     "proc": 0o755,
@@ -69,7 +73,7 @@ def write_root(archive: Path) -> None:
         PackageNotFoundError: this project is not installed in the Python that runs.
     """
     files = dict(_machine())
-    for library in _libraries_of(files.values()):
+    for library in libraries_of(files.values()):
         files[str(library)] = library
     with tarfile.open(archive, "w") as tar:
         for name, mode in _DIRECTORIES.items():
@@ -77,9 +81,12 @@ def write_root(archive: Path) -> None:
         for name, target in _MERGED.items():
             _add_link(tar, name, target)
         _add_link(tar, "usr/bin/sh", "dash")
-        _add_link(tar, PYTHON.lstrip("/"), os.path.realpath(sys.executable))
+        for name in (PYTHON, "/usr/local/bin/python"):
+            _add_link(tar, name.lstrip("/"), os.path.realpath(sys.executable))
         for name, text in _FILES.items():
-            _add_text(tar, name, text)
+            _add_text(tar, name, text, 0o644)
+        for name, text in _SCRIPTS.items():
+            _add_text(tar, name, text, 0o755)
         for name, source in sorted({**files, **dict(_python_libraries()), **dict(_project())}.items()):
             _add_file(tar, _merged(name), source)
 
@@ -145,7 +152,7 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield Path(where) / name
 
 
-def _libraries_of(files: Iterable[Path]) -> set[Path]:
+def libraries_of(files: Iterable[Path]) -> set[Path]:
     """Shared libraries that programs and modules load, by the names that they load them by."""
     loading = [path for path in files if path.is_file() and (".so" in path.name or os.access(path, os.X_OK))]
     loading += [path for _, path in _python_libraries() if ".so" in path.name]
@@ -179,9 +186,9 @@ def _add_link(tar: tarfile.TarFile, name: str, target: str) -> None:
     tar.addfile(entry)
 
 
-def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+def _add_text(tar: tarfile.TarFile, name: str, text: str, mode: int) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(text.encode()), 0o644
+    entry.size, entry.mode = len(text.encode()), mode
     tar.addfile(entry, io.BytesIO(text.encode()))
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from sandbox.children import run
 from sandbox.net import wait_until
+from sandbox.pool import packed_server, set_password
 from sandbox.postgres import Cluster
 from sandbox.swarm import definitions
 from sandbox.swarm.postgres_server import PASSWORD_FILE, PORT
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox.swarm.api import EngineApi
+
+    Reach = Callable[[str, int], tuple[str, int]]
 
 START_LIMIT_SECONDS = 90.0
 NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError)
@@ -29,7 +33,8 @@ async def start_server(
     directory: Path,
     *,
     password: str,
-    reach: Callable[[str, int], tuple[str, int]] = lambda host, port: (host, port),
+    reach: Reach = lambda host, port: (host, port),
+    packed: Path | None = None,
 ) -> Cluster:
     """Start a PostgreSQL server as service `name` and wait until it takes connections.
 
@@ -39,11 +44,16 @@ async def start_server(
         directory: for its data; made here.
         password: the superuser's.
         reach: the address of a service for whoever calls this; inside the overlay network that is its name.
+        packed: data to begin with, see `Cluster.pack`; `password` is the one that it holds.
 
     Returns:
         The server as the caller reaches it; to be started and stopped as a service.
     """
     await asyncio.to_thread(_lay_out, directory, password)
+    if packed is not None:
+        await run(
+            ["tar", "--extract", "--no-same-owner", f"--file={packed}", f"--directory={directory}"], limit=120
+        )
     made = definitions.postgres(name, await engine.network(), directory=directory)
     await engine.ask("POST", "services/create", made)
     host, port = reach(name, PORT)
@@ -58,6 +68,18 @@ async def start_server(
     await wait_until(
         answers, what=f"service {name} to take connections", limit=START_LIMIT_SECONDS, pause=0.2
     )
+    return server
+
+
+async def start_odoo_pool(
+    engine: EngineApi, name: str, directory: Path, *, password: str, reach: Reach
+) -> Cluster:
+    """As `start_server`, and ready for `sandbox.pool.add_odoo_tenant`."""
+    packed = await packed_server()
+    server = await start_server(
+        engine, name, directory, password=packed.password, reach=reach, packed=packed.archive
+    )
+    await set_password(server, password)
     return server
 
 

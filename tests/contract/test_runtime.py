@@ -177,7 +177,7 @@ async def test_a_slow_start_is_no_crash_loop(stage: Stage) -> None:
 
 async def test_an_instance_that_never_gets_healthy_times_out_saying_what_it_answered(stage: Stage) -> None:
     instance = await stage.add("unhealthy")
-    with pytest.raises(TimedOut, match=f"service {instance.service} to serve .*HTTP 503"):
+    with pytest.raises(TimedOut, match=f"service {instance.service} to serve.*HTTP 503"):
         await stage.runtime.start(instance, 1, None)
 
 

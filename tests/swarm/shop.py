@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.swarm.stage import SwarmStage
 
 ROLE, PASSWORD, DATABASE = "shop", "s3cret%$'", "shop"
-POOL, DEDICATED = "postgres-pool-1", "postgres-dedicated-7d9f2a54"
+POOL, DEDICATED = "postgres-pool-2", "postgres-dedicated-7d9f2a54"
 
 # Of Odoo's tables only what the instance's /facts reads; `database.uuid` names the server.
 _TABLES = """

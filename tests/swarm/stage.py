@@ -100,9 +100,23 @@ class SwarmStage:
     def runtime(self) -> NeutralRuntime:
         return NeutralRuntime(self.swarm, {self.network: NETWORK})
 
+    async def reach_engine_at(self, host: str) -> None:
+        """From now on the runtime has another way to the engine."""
+        await self.docker.close()
+        self.docker = Interrupted(host)
+        self.swarm = self._runtime()
+
     def impatient(self, *, stop_margin: float = 0) -> None:
         """From now on wait only a moment: for tests of what is told when a wait ends."""
         self.swarm = self._runtime(health_limit=0.5, stop_margin=stop_margin, patience=0.5)
+
+    def talkative(self) -> SwarmRuntime:
+        """A runtime that says at every look that it goes on waiting."""
+        return self._runtime(say_every=0)
+
+    def goes_by_events(self) -> SwarmRuntime:
+        """A runtime that looks again by itself only when a test would have failed."""
+        return self._runtime(pause=10 * LIMIT)
 
     def from_outside(self) -> SwarmRuntime:
         """A runtime that reaches services by a map of their names, as one outside of the overlay network."""
@@ -115,6 +129,8 @@ class SwarmStage:
         health_limit: float = LIMIT,
         stop_margin: float = 30,
         patience: float = LIMIT,
+        say_every: float = LIMIT,
+        pause: float = 0.1,
     ) -> SwarmRuntime:
         return SwarmRuntime(
             self.docker,
@@ -126,7 +142,8 @@ class SwarmStage:
             stop_margin=timedelta(seconds=stop_margin),
             room_limit=timedelta(seconds=2),
             patience=timedelta(seconds=patience),
-            pause=timedelta(milliseconds=100),
+            pause=timedelta(seconds=pause),
+            say_every=timedelta(seconds=say_every),
         )
 
     async def add(self, behaviour: str = "healthy", **spec: Any) -> Instance:

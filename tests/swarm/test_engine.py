@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.net import wait_until
+from sandbox.swarm.api import CONSUMER_IMAGE
 from sandbox.swarm.engine import remove_cgroups_of_the_dead
 from tests.support.processes import gone, orphan_of
 
@@ -37,6 +38,13 @@ async def test_when_its_process_is_killed_the_kernel_ends_the_engine_and_its_con
     assert cgroups_of(process) != []
     await asyncio.to_thread(remove_cgroups_of_the_dead)
     assert cgroups_of(process) == []
+
+
+async def test_the_consumers_image_has_the_settings_of_our_dockerfile(engine: PrivateEngine) -> None:
+    config = (await engine.ask("GET", f"images/{CONSUMER_IMAGE}/json"))["Config"]
+    assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("rehome", ["rehome"], ["run"])
+    assert "/health" in config["Healthcheck"]["Test"][-1]
+    assert "REHOME_HTTP_PORT=8080" in config["Env"]
 
 
 def test_it_has_a_network_of_its_own(engine: PrivateEngine) -> None:

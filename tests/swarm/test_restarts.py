@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer.adapters.swarm.engine import Engine, connected
 from consumer.errors import Unreachable
 from sandbox.net import wait_until
 from tests.swarm.stage import LIMIT
@@ -81,6 +82,20 @@ async def test_a_daemon_that_stays_away_is_named(stage: SwarmStage, engine: Priv
             await stage.swarm.find(instance)
     finally:
         await engine.start()
+
+
+async def test_a_daemon_that_is_frozen_is_named_when_a_request_has_taken_too_long(
+    stage: SwarmStage, engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await stage.add(replicas=0)
+    monkeypatch.setattr("consumer.adapters.swarm.engine.REQUEST_SECONDS", 1.0)
+    async with connected(engine.host) as docker:
+        engine.freeze()
+        try:
+            with pytest.raises(Unreachable, match=r"no answer in 1 s \(asked again for 1 s\)"):
+                await Engine(docker, patience=0.5).service(instance.service)
+        finally:
+            engine.thaw()
 
 
 async def _runs(stage: SwarmStage, instance: Instance) -> bool:

@@ -147,6 +147,30 @@ async def test_a_service_that_somebody_stops_in_the_middle_of_a_start_is_a_confl
         await starting
 
 
+async def test_crashes_that_a_service_has_survived_are_no_crash_loop(stage: SwarmStage) -> None:
+    instance = await stage.add(env={"TINY_CRASHES": "3"})
+
+    async def serves() -> bool:
+        told = await stage.tasks(instance)
+        return len(told) == 4 and told[-1]["Status"]["State"] == "running"
+
+    await wait_until(serves, what="the fourth task", limit=LIMIT)
+    healthy = await stage.swarm.start(instance, 1, None)
+    assert healthy.task == (await stage.tasks(instance))[-1]["ID"]
+
+
+async def test_a_slow_start_is_waited_for_and_that_is_said(
+    stage: SwarmStage, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = await stage.add("slow", replicas=0)
+    healthy = await stage.talkative().start(instance, 1, None)
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("swarm.waiting")]
+    assert any(
+        line.startswith(f"wait.goes_on service={instance.service} for=serve ") and healthy.task in line
+        for line in said
+    ), said
+
+
 async def test_the_answer_counts_only_when_no_task_of_before_runs_beside(stage: SwarmStage) -> None:
     instance = await stage.add(stop_grace_seconds=3, env={"TINY_DEAF": "1"})
     before = await stage.swarm.start(instance, 1, None)
@@ -171,6 +195,13 @@ async def test_a_service_that_carries_another_instances_label_is_not_taken_for_o
     impostor = replace(new_instance(), service_name=instance.service)
     with pytest.raises(NotFound, match=f"{instance.service} carries the label .*{instance.id}"):
         await stage.swarm.stop(impostor)
+
+
+async def test_a_name_that_no_service_can_have_is_not_asked_for(stage: SwarmStage) -> None:
+    impostor = replace(new_instance(), service_name="../containers/json")
+    with pytest.raises(NotFound, match="no service is named"):
+        await stage.swarm.find(impostor)
+    assert not any("containers" in asked for asked in stage.docker.asked)
 
 
 async def test_an_id_is_no_name(stage: SwarmStage) -> None:

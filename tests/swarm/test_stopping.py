@@ -81,6 +81,14 @@ async def test_a_service_that_somebody_scales_up_in_the_middle_of_a_stop_is_a_co
         await stopping
 
 
+async def test_a_stop_goes_by_events(stage: SwarmStage) -> None:
+    instance = await stage.add()
+    await stage.swarm.start(instance, 1, None)
+    async with asyncio.timeout(LIMIT):
+        await stage.goes_by_events().stop(instance)
+    assert await stage.containers(instance) == []
+
+
 async def test_a_stop_goes_by_looking_again_when_events_are_not_to_be_had(stage: SwarmStage) -> None:
     instance = await stage.add()
     await stage.swarm.start(instance, 1, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SERVICE_LABEL = "com.docker.swarm.service.id"
 _UNREACHABLE = 900  # aiodocker's own number for "no connection"
 _STALE = "update out of sequence"
@@ -73,6 +75,8 @@ class Engine:
 
     async def service(self, name: str) -> SwarmService | None:
         """The service of this name or id, or None."""
+        if not _NAME.fullmatch(name):
+            return None  # no service can have it, and it would be a path of its own in a request
         try:
             told = await self._ask("GET", f"services/{name}")
         except NotFound:

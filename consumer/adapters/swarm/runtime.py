@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
 from consumer.adapters.swarm.engine import Engine
 from consumer.adapters.swarm.health import HealthCheck
 from consumer.adapters.swarm.services import Services
+from consumer.adapters.swarm.waiting import SAY_EVERY_SECONDS, Wait
 from consumer.errors import Conflict, CrashLoop, Refused, TimedOut
 from consumer.model import Healthy, Service
 
@@ -67,6 +67,7 @@ class SwarmRuntime:
         patience: timedelta = timedelta(seconds=60),
         pause: timedelta = timedelta(milliseconds=500),
         settle: timedelta = timedelta(seconds=1),
+        say_every: timedelta = timedelta(seconds=SAY_EVERY_SECONDS),
         port: int = ODOO_PORT,
     ) -> None:
         """Speak to a manager of the swarm; opening and closing the clients is the caller's.
@@ -84,6 +85,7 @@ class SwarmRuntime:
             patience: how long an engine may not answer, which a restart of the daemon takes.
             pause: between two looks while waiting; events shorten it.
             settle: how long a task that has answered must go on: an ended one is shown as running for a moment.
+            say_every: how often a wait that goes on is told in the log.
             port: HTTP port of instances whose labels name none.
         """
         self._engine = Engine(docker, patience=patience.total_seconds())
@@ -96,6 +98,7 @@ class SwarmRuntime:
         self._room_limit = room_limit.total_seconds()
         self._pause = pause.total_seconds()
         self._settle = settle.total_seconds()
+        self._say_every = say_every.total_seconds()
 
     async def find(self, instance: Instance) -> Service:
         """The instance's service: by its recorded name, else by the naming rule, else by its label."""
@@ -127,9 +130,10 @@ class SwarmRuntime:
             wanted = edit.with_replicas(edit.with_limits(spec, limits), replicas)
             return edit.forced(wanted) if wanted == spec and is_exhausted(spec, tasks) else wanted
 
-        earlier = (
-            {task.id for task in tasks} if await self._services.update(instance, started) else set[str]()
-        )
+        changed = await self._services.update(instance, started)
+        # Tasks that a task survived which serves by now tell of other days, not of this start.
+        survived = any(task.serving for task in tasks)
+        earlier = {task.id for task in tasks if changed or (survived and task.over)}
         return await self._until_healthy(instance, earlier)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
@@ -159,8 +163,9 @@ class SwarmRuntime:
         await self._until_stopped(instance)
 
     async def _until_stopped(self, instance: Instance) -> None:
-        started = time.monotonic()
-        async with self._engine.following(await self._services.look(instance)) as watch:
+        service = await self._services.look(instance)
+        wait = Wait(service.name, "stop", say_every=self._say_every)
+        async with self._engine.following(service) as watch:
             while True:
                 service = await self._services.look(instance)
                 if edit.replicas_of(service.spec):
@@ -170,12 +175,9 @@ class SwarmRuntime:
                 running = await self._services.running(service)
                 if not running:
                     return
-                waited = time.monotonic() - started
-                if waited > edit.stop_grace_seconds(service.spec) + self._stop_margin:
-                    tasks = ", ".join(task.id for task in running)
-                    raise TimedOut(
-                        f"waited {waited:.1f} s for service {service.name} to stop; still run: {tasks}"
-                    )
+                still = ", ".join(task.id for task in running)
+                limit = edit.stop_grace_seconds(service.spec) + self._stop_margin
+                wait.go_on(f"still run: {still}", limit=limit)
                 await watch.pause(self._pause)
 
     async def _roll(self, instance: Instance, service: SwarmService, earlier: Collection[str]) -> list[str]:
@@ -202,8 +204,8 @@ class SwarmRuntime:
             instance: whose service.
             earlier: tasks whose end says nothing about the present definition.
         """
-        started = time.monotonic()
         service = await self._services.look(instance)
+        wait = Wait(service.name, "serve", say_every=self._say_every)
         diagnosis = Diagnosis(service.name, service.spec, earlier, self._room_limit)
         witness: str | None = None
         answers = 0
@@ -215,12 +217,8 @@ class SwarmRuntime:
                 if task is not None and answers == ANSWERS_IN_A_ROW:
                     return self._proof(service, task)
                 failure = "no task runs" if task is None else await self._health.failure(service, task)
-                waited = time.monotonic() - started
-                if waited > self._health_limit:
-                    raise TimedOut(
-                        f"waited {waited:.1f} s for service {service.name} to serve "
-                        f"({failure or 'it just began to'}): {diagnosis.told()}"
-                    )
+                said = f"{failure or 'it just began to'}; {diagnosis.told()}"
+                wait.go_on(said, limit=self._health_limit)
                 answers = 0 if failure else answers + 1
                 await self._between(watch, answers)
 

@@ -122,3 +122,12 @@ def test_a_storage_limit_without_cephfs_or_directory_is_a_warning(tmp_path: Path
     warning = asyncio.run(quota.hold_to(tmp_path, 1, "1G"))
     assert warning is not None
     assert warning.startswith(f"the storage limit 1G is not enforced on {tmp_path}: ")
+
+
+async def test_a_storage_limit_is_cephs_quota_on_the_instances_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("os.setxattr", lambda *arguments: given.extend(arguments))
+    assert await quota.hold_to(tmp_path, 50 * 1024**3, "50G") is None
+    assert given == [tmp_path, "ceph.quota.max_bytes", b"53687091200"]

@@ -1,0 +1,162 @@
+"""The demo on an engine that others use, at DOCKER_HOST: the same show, and the engine is left as it was found."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.net import wait_until
+from sandbox.swarm.api import IMAGE, NETWORK
+from sandbox.swarm.borrowed import borrowed
+from sandbox.swarm.definitions import definition
+from sandbox.swarm.engine import PrivateEngine
+from sandbox.swarm.root import libraries_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+LIMIT_SECONDS = 540
+THEIR_IMAGE = "somebody-elses:1"
+SLEEP = Path("/usr/bin/sleep")
+
+# What an engine has, and of each thing what tells whether somebody touched it.
+LISTS = {
+    "services": ("ID", "Version", "Spec"),
+    "tasks": ("ID", "DesiredState"),
+    "containers/json?all=1": ("Id", "State"),
+    "networks": ("Id", "Name"),
+    "images/json": ("Id", "RepoTags"),
+    "secrets": ("ID", "Version"),
+    "configs": ("ID", "Version"),
+}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+async def foreign(scratch: Path) -> AsyncIterator[PrivateEngine]:
+    """An engine that somebody else uses: with a network, an image, a running service, a secret, a config."""
+    engine = PrivateEngine(scratch / "foreign", furnished=False)
+    try:
+        await engine.create()
+        network = await engine.ask("POST", "networks/create", {"Name": "theirs", "Driver": "overlay"})
+        await engine.http.post(
+            "/images/create",
+            params={"fromSrc": "-", "repo": "somebody-elses", "tag": "1"},
+            content=await asyncio.to_thread(tiny_root),
+        )
+        command = [str(SLEEP), "3600"]
+        theirs = definition("theirs", network["Id"], command=command, image=THEIR_IMAGE)
+        await engine.ask("POST", "services/create", theirs)
+        content = {"Name": "theirs", "Data": base64.b64encode(b"theirs").decode()}
+        await engine.ask("POST", "secrets/create", content)
+        await engine.ask("POST", "configs/create", content)
+        await wait_until(lambda: runs(engine), what="somebody else's service", limit=60)
+        yield engine
+    finally:
+        await engine.destroy()
+
+
+async def runs(engine: PrivateEngine) -> bool:
+    return any(task["Status"]["State"] == "running" for task in await engine.ask("GET", "tasks"))
+
+
+def tiny_root() -> bytes:
+    """A root with one program, as a tar file."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as tar:
+        for path in (SLEEP, *libraries_of([SLEEP])):
+            tar.add(path.resolve(), str(path))
+    return held.getvalue()
+
+
+async def snapshot(engine: PrivateEngine) -> dict[str, list[dict[str, Any]]]:
+    found = {}
+    for what, keys in LISTS.items():
+        told = await engine.ask("GET", what)
+        found[what] = sorted(({key: one[key] for key in keys} for one in told), key=json.dumps)
+    found["volumes"] = (await engine.ask("GET", "volumes"))["Volumes"] or []
+    return found
+
+
+async def test_the_demo_on_somebody_elses_engine_holds_all_it_checks_and_leaves_the_engine_as_it_was(
+    foreign: PrivateEngine,
+) -> None:
+    before = await snapshot(foreign)
+    command = ("-m", "sandbox.demo", "--runtime", "swarm", "--json")
+    demo = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "DOCKER_HOST": foreign.host},
+    )
+    try:
+        said, told = await asyncio.wait_for(demo.communicate(), LIMIT_SECONDS)
+    finally:
+        if demo.returncode is None:
+            demo.kill()
+            await demo.wait()
+    assert said, told.decode()
+    assert f"on the engine at DOCKER_HOST={foreign.host}" in told.decode()
+    story = json.loads(said)
+    assert [check for check in story["checks"] if not check["holds"]] == []
+    assert (story["outcome"], story["ok"], demo.returncode) == ("moved", True, 0)
+    assert await snapshot(foreign) == before
+
+
+async def test_an_engine_that_has_what_the_demo_would_make_is_not_used_and_not_changed(
+    foreign: PrivateEngine, scratch: Path
+) -> None:
+    network = await foreign.ask("POST", "networks/create", {"Name": NETWORK, "Driver": "overlay"})
+    repo, _, tag = IMAGE.partition(":")
+    await foreign.ask("POST", f"images/{THEIR_IMAGE}/tag", params={"repo": repo, "tag": tag})
+    try:
+        before = await snapshot(foreign)
+        engine, told = await borrowed(foreign.host, scratch)
+        assert engine is None
+        assert told.endswith(f"is not used: it has these already: network {NETWORK}, image {IMAGE}")
+        assert await snapshot(foreign) == before
+    finally:
+        await foreign.ask("DELETE", f"networks/{network['Id']}")
+        await foreign.ask("DELETE", f"images/{IMAGE}")
+
+
+async def test_an_engine_that_is_borrowed_and_given_back_is_as_it_was(
+    foreign: PrivateEngine, scratch: Path
+) -> None:
+    before = await snapshot(foreign)
+    engine, _ = await borrowed(foreign.host, scratch)
+    assert engine is not None
+    assert await engine.network()
+    await engine.destroy()
+    assert await snapshot(foreign) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("tcp://127.0.0.1:2375", "it is not a socket of this machine (unix://...)"),
+        ("unix:///nowhere/docker.sock", "No such file or directory"),
+    ],
+)
+async def test_an_engine_that_is_not_there_is_told_and_does_without(
+    host: str, why: str, tmp_path: Path
+) -> None:
+    engine, told = await borrowed(host, tmp_path)
+    assert engine is None
+    assert told.startswith(f"the engine at DOCKER_HOST={host} is not used: ")
+    assert why in told
+
+
+async def test_without_docker_host_nothing_is_told(tmp_path: Path) -> None:
+    assert await borrowed(None, tmp_path) == (None, "")

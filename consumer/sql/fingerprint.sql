@@ -31,7 +31,8 @@ FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE (c.relkind = 'p' OR c.relispartition) AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'f');
 
 -- name: column
--- Columns: type, collation, NOT NULL, identity, generated or default, how stored.
+-- Columns: type, collation, NOT NULL, identity, generated or default, how stored. Minor releases since November 2026
+-- (15.20) mark every column with a number of the server's own, pg_attver, in attoptions; a dump leaves it out.
 SELECT '' AS label, ARRAY[n.nspname, c.relname, a.attname]::text[] AS name,
        concat_ws(' ', format_type(a.atttypid, a.atttypmod),
                  CASE WHEN a.attcollation <> t.typcollation THEN 'collation=' || a.attcollation::regcollation END,
@@ -40,7 +41,8 @@ SELECT '' AS label, ARRAY[n.nspname, c.relname, a.attname]::text[] AS name,
                  'identity=' || nullif(a.attidentity::text, ''), 'generated=' || nullif(a.attgenerated::text, ''),
                  'storage=' || nullif(a.attstorage, t.typstorage)::text,
                  'statistics=' || nullif(coalesce(a.attstattarget, -1), -1),
-                 'options=' || ARRAY(SELECT unnest(a.attoptions) ORDER BY 1)::text) AS value
+                 'options=' || ARRAY(SELECT o FROM unnest(a.attoptions) AS o
+                                     WHERE o NOT LIKE 'pg\_attver=%' ORDER BY 1)::text) AS value
 FROM pg_attribute AS a
 JOIN pg_class AS c ON c.oid = a.attrelid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -218,22 +218,46 @@ async def source(
     await drop_database(pg, tenant.database)
 
 
-@pytest.mark.parametrize(("statements", "expected"), CHANGES, ids=[change[0] for change in CHANGES])
-async def test_a_difference_is_found_and_named(
-    source: tuple[RealStage, Tenant, str], statements: str, expected: str
-) -> None:
+async def differences_after(source: tuple[RealStage, Tenant, str], statements: str) -> list[str]:
+    """Between a tenant and its copy, to which this was done."""
     stage, tenant, other = source
     copy = await stage.copy_of(tenant)
     try:
-        names = {"{other}": other, "{tenant}": tenant.role, "{copy}": copy}
-        for mark, name in names.items():
-            statements, expected = statements.replace(mark, name), expected.replace(mark, name)
         async with stage.pool_cluster.connect(copy) as connection:
+            statements = _named(statements, tenant, other, copy)
             await connection.execute(f"SET session_replication_role = replica; {statements}")
         found = differences(
             await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role),
             await stage.verifier.fingerprint(stage.pool, copy, tenant.role),
         )
+        return [difference.replace(copy, "{copy}") for difference in found]
     finally:
         await drop_database(stage.pool_cluster, copy)
+
+
+def _named(text: str, tenant: Tenant, other: str, copy: str) -> str:
+    return text.replace("{other}", other).replace("{tenant}", tenant.role).replace("{copy}", copy)
+
+
+@pytest.mark.parametrize(("statements", "expected"), CHANGES, ids=[change[0] for change in CHANGES])
+async def test_a_difference_is_found_and_named(
+    source: tuple[RealStage, Tenant, str], statements: str, expected: str
+) -> None:
+    found = await differences_after(source, statements)
+    _, tenant, other = source
+    expected = _named(expected, tenant, other, "{copy}")
     assert any(difference.startswith(expected) for difference in found), found
+
+
+async def test_what_the_server_notes_at_a_column_for_itself_is_no_difference(
+    source: tuple[RealStage, Tenant, str],
+) -> None:
+    """PostgreSQL 15.20 gives each column a number of its own, which no dump carries."""
+    marked = (
+        "UPDATE pg_attribute SET attoptions = '{pg_attver=4711}' WHERE attrelid = 'res_partner'::regclass"
+    )
+    assert await differences_after(source, marked) == []
+    both = (
+        "UPDATE pg_attribute SET attoptions = '{pg_attver=1,n_distinct=7}' WHERE attrelid = 'dog'::regclass"
+    )
+    assert await differences_after(source, both) != []

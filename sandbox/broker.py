@@ -116,7 +116,7 @@ class BrokerNode:
         """
         if self.running:
             return
-        await self._start_port_mapper()
+        await self.start_port_mapper()
         logged = len(self._log_text())
         node = await Child.start(
             f"RabbitMQ node {self.name} on port {self.port}",
@@ -135,6 +135,12 @@ class BrokerNode:
             return await (accepts_connections if self.tls else _speaks_amqp)(self.port)
 
         await wait_until(ready, what=f"{node.name} to speak AMQP", limit=limit, pause=0.1)
+
+    def share_port_mapper(self, other: Self) -> None:
+        """Before its start: use the port mapper of another node, so that the two can find each other."""
+        give_back_port(self.control_ports[1])
+        self.control_ports = (self.control_ports[0], other.control_ports[1])
+        self._port_mapper = other._port_mapper
 
     async def stop(self) -> None:
         """Stop the node in order, and its port mapper."""
@@ -162,7 +168,7 @@ class BrokerNode:
         for port in (self.port, *self.control_ports):
             give_back_port(port)
 
-    async def rabbitmqctl(self, *arguments: str, limit: float = 30.0) -> str:
+    async def rabbitmqctl(self, *arguments: str, limit: float = 90.0) -> str:
         """Run ``rabbitmqctl`` against this node and return its standard output.
 
         Raises:
@@ -213,7 +219,7 @@ class BrokerNode:
             raise RuntimeError(f"RabbitMQ node in {self.directory} was not started")
         return self._node
 
-    async def _start_port_mapper(self) -> None:
+    async def start_port_mapper(self) -> None:
         """Start our own epmd: the node would start one that outlives it."""
         if self._port_mapper is not None and self._port_mapper.alive:
             return

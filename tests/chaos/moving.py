@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sandbox.postgres import Cluster
     from tests.chaos.arena import Arena, Consumer
 
-END_SECONDS = 120.0
-PLACE_SECONDS = 60.0
+END_SECONDS = 300.0
+PLACE_SECONDS = 180.0
 
 
 @dataclass
@@ -106,7 +106,22 @@ class Move:
             )
         return "\n".join(f"{row['what']}: {row['detail']}" for row in rows)
 
-    async def said(self, words: str, *, limit: float = 60.0) -> None:
+    async def waited(self, words: str, *, limit: float = 180.0) -> None:
+        """Return when the journal tells an operator these words."""
+
+        async def there() -> bool:
+            return words in await self.history()
+
+        await wait_until(there, what=f"the history to say {words!r}", limit=limit, pause=0.2)
+
+    async def failed(self, *, limit: float = END_SECONDS) -> str:
+        """The message of the `migration.failed` that comes."""
+        event = await self.arena.subscriber.wait_for(
+            "migration.failed", instance_id=self.site.id, limit=limit
+        )
+        return f"{event.data.step}: {event.data.message}"
+
+    async def said(self, words: str, *, limit: float = 180.0) -> None:
         """Return when a consumer has said this in its log."""
 
         async def there() -> bool:

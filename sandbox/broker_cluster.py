@@ -1,0 +1,148 @@
+"""Three RabbitMQ nodes that are one broker, and the one address in front of them.
+
+The nodes share a port mapper and a cookie. The topology is loaded when they have found each other, so that
+each quorum queue has a member on every node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sandbox.broker import BrokerNode
+from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+NAMES = ("one", "two", "three")
+COOKIE = ".erlang.cookie"
+READY_SECONDS = 180.0
+DISCOVERY = (
+    "cluster_formation.peer_discovery_backend = classic_config",
+    *(
+        f"cluster_formation.classic_config.nodes.{number} = {name}@localhost"
+        for number, name in enumerate(NAMES, 1)
+    ),
+)
+
+
+@dataclass
+class BrokerCluster:
+    """The cluster; it has what its users ask of one `BrokerNode`.
+
+    Attributes:
+        nodes: the first keeps the port mapper.
+        port: where all of them are reached, whichever lives.
+    """
+
+    nodes: Sequence[BrokerNode]
+    port: int
+    _connections: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def url(self) -> str:
+        """As the nodes' user guest."""
+        return self.nodes[0].url().replace(f":{self.nodes[0].port}/", f":{self.port}/")
+
+    async def rabbitmqctl(self, *arguments: str, limit: float = 90.0) -> str:
+        """Ask a node that lives."""
+        return await self._living()[0].rabbitmqctl(*arguments, limit=limit)
+
+    async def queues(self) -> dict[str, dict[str, Any]]:
+        """As a node that lives tells them."""
+        return await self._living()[0].queues()
+
+    async def members(self) -> dict[str, int]:
+        """Nodes that have a copy of each queue of ours."""
+        told = await self.rabbitmqctl("list_queues", "--vhost", "migration", "name", "members")
+        lines = (line.split("\t") for line in told.splitlines())
+        return {name: members.count("@") for name, members in lines if name.startswith("migration.")}
+
+    async def restart(self, *nodes: BrokerNode) -> None:
+        """Start nodes that were killed, together: each may wait for the others."""
+        await asyncio.gather(*(node.start(limit=READY_SECONDS) for node in nodes))
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A client's connection goes to a node that takes it, and ends with it."""
+        for node in self._living():
+            with contextlib.suppress(OSError):
+                there, to_node = await asyncio.open_connection(LOOPBACK, node.port)
+                self._connections |= {writer, to_node}
+                await asyncio.gather(_copy(reader, to_node), _copy(there, writer))
+                self._connections -= {writer, to_node}
+                return
+        writer.close()
+
+    def hang_up(self) -> None:
+        """End every connection."""
+        for writer in self._connections:
+            writer.close()
+
+    def _living(self) -> list[BrokerNode]:
+        return [node for node in self.nodes if node.running]
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def broker_cluster(directory: Path, *, definitions: Path, conf: Path) -> AsyncIterator[BrokerCluster]:
+    """Three nodes with the topology, each queue on all of them.
+
+    Args:
+        directory: for the nodes, made if missing.
+        definitions: the topology.
+        conf: a deployed node's `rabbitmq.conf`.
+    """
+    own = _configuration(directory, conf)
+    nodes = [await BrokerNode.create(directory / name, conf=own, name=name) for name in NAMES]
+    cluster = BrokerCluster(nodes, free_port())
+    front = await asyncio.start_server(cluster.carry, LOOPBACK, cluster.port)
+    try:
+        await _start(nodes)
+        await cluster.rabbitmqctl("import_definitions", str(definitions))
+
+        async def everywhere() -> bool:
+            return set((await cluster.members()).values()) == {len(nodes)}
+
+        await wait_until(everywhere, what="each queue to be on all nodes", limit=READY_SECONDS, pause=0.5)
+        yield cluster
+    finally:
+        front.close()
+        cluster.hang_up()
+        await asyncio.gather(*(node.kill() for node in nodes if node.running))
+        for node in reversed(nodes):
+            await node.destroy()
+        give_back_port(cluster.port)
+
+
+def _configuration(directory: Path, conf: Path) -> Path:
+    """The deployed one, and where the others are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    own = directory / "rabbitmq.conf"
+    own.write_text("\n".join([conf.read_text(), *DISCOVERY]))
+    return own
+
+
+async def _start(nodes: Sequence[BrokerNode]) -> None:
+    """All at once: with one port mapper and one cookie they find each other."""
+    cookie = secrets.token_hex(16)
+    for node in nodes:
+        file = node.directory / "home" / COOKIE
+        file.write_text(cookie)
+        file.chmod(0o400)
+    first, *others = nodes
+    await first.start_port_mapper()
+    for node in others:
+        node.share_port_mapper(first)
+    await asyncio.gather(*(node.start(limit=READY_SECONDS) for node in nodes))

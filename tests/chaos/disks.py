@@ -1,0 +1,48 @@
+"""Small file systems that can be filled to the brim."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandbox.children import run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+BLOCK = 64 * 1024
+FILLER = "filler"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system of its own."""
+
+    path: Path
+
+    def fill(self, *, but: int = 0) -> None:
+        """Leave no more than `but` bytes."""
+        free = os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize
+        with (self.path / FILLER).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(free - but, 1))
+
+    def make_room(self) -> None:
+        """Take the filler away."""
+        (self.path / FILLER).unlink()
+
+
+@asynccontextmanager
+async def disk(path: Path, megabytes: int) -> AsyncIterator[Disk]:
+    """An empty one, mounted over an existing directory (as root).
+
+    It is taken away even where somebody still uses it: the last one to let go frees it.
+    """
+    mode = f"mode={os.stat(path).st_mode & 0o7777:o}"  # noqa: PTH116 - at once, before the first wait
+    await run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,{mode}", "tmpfs", str(path)], limit=10)
+    try:
+        yield Disk(path)
+    finally:
+        await run(["umount", "--lazy", str(path)], limit=10)

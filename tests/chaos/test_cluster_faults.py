@@ -1,0 +1,94 @@
+"""Three brokers that are one lose a node, or the majority for a while, in the middle of a move."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sandbox.broker import BrokerNode
+from sandbox.broker_cluster import BrokerCluster, broker_cluster
+from sandbox.chaos import Orders
+from sandbox.local import RABBITMQ
+from sandbox.subscriber import Subscriber
+from tests.chaos.arena import Arena
+from tests.chaos.moving import Move, hold
+
+WITHOUT_MAJORITY_SECONDS = 15.0
+
+
+@dataclass
+class Clustered:
+    """A move whose consumer, billing and subscriber are on the cluster."""
+
+    cluster: BrokerCluster
+    move: Move
+
+
+@pytest.fixture(scope="module")
+async def cluster(scratch: Path) -> AsyncIterator[BrokerCluster]:
+    async with broker_cluster(
+        scratch / "cluster",
+        definitions=RABBITMQ / "definitions.json",
+        conf=RABBITMQ / "rabbitmq.conf",
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+async def clustered(cluster: BrokerCluster, place: Arena) -> AsyncIterator[Clustered]:
+    """The arena's platform, but another broker."""
+    await cluster.restart(*(node for node in cluster.nodes if not node.running))
+    local = replace(place.local, broker=cast("BrokerNode", cluster))
+    async with Subscriber(cluster.url()) as subscriber:
+        there = Arena(local, subscriber, Orders(place.orders.directory))
+        move = Move(there)
+        yield Clustered(cluster, move)
+        await cluster.restart(*(node for node in cluster.nodes if not node.running))
+        await move.close()
+
+
+async def leader_of(cluster: BrokerCluster, queue: str) -> BrokerNode:
+    """The node that leads a queue."""
+    told: Any = await cluster.rabbitmqctl("list_queues", "--vhost", "migration", "name", "leader")
+    leaders = dict(line.split("\t") for line in told.splitlines())
+    name = leaders[queue].partition("@")[0]
+    return next(node for node in cluster.nodes if node.name == name)
+
+
+@pytest.mark.parametrize(
+    ("where", "queue"),
+    [
+        ("accept.committed", "migration.h.prepare"),
+        pytest.param("stop.committed", "migration.h.back_up", marks=pytest.mark.representative),
+        ("restore.begun", "migration.h.restore"),
+    ],
+)
+async def test_the_loss_of_the_node_that_leads_the_next_queue_costs_a_move_a_moment(
+    where: str, queue: str, clustered: Clustered
+) -> None:
+    move, cluster = clustered.move, clustered.cluster
+    await move.begin(order=hold(where))
+    await move.there()
+    await (await leader_of(cluster, queue)).kill()
+    move.go_on()
+    await move.ends("migration.completed")
+
+
+@pytest.mark.parametrize(
+    "where", [pytest.param("back_up.committed", marks=pytest.mark.representative), "start.committed"]
+)
+async def test_without_a_majority_a_move_waits_until_there_is_one_again(
+    where: str, clustered: Clustered
+) -> None:
+    move, cluster = clustered.move, clustered.cluster
+    await move.begin(order=hold(where))
+    await move.there()
+    lost = cluster.nodes[1:]
+    await asyncio.gather(*(node.kill() for node in lost))
+    move.go_on()
+    await asyncio.sleep(WITHOUT_MAJORITY_SECONDS)  # the fault itself, not a wait for something
+    await cluster.restart(*lost)
+    await move.ends("migration.completed")

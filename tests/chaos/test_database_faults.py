@@ -1,0 +1,146 @@
+"""State database, source and target go away, or a wire to them breaks: nothing is lost, and it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sandbox.net import wait_until
+from sandbox.postgres import Cluster
+from tests.chaos.cutting import Cut, wire
+from tests.chaos.moving import Move, hold, shortly_after
+
+CLIENT_OF_OURS = """
+    SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'rehome%' AND datname = $1 AND wait_event_type = 'Lock'
+"""
+ROLE_LIMIT = "ALTER ROLE rehome CONNECTION LIMIT {}"
+
+
+@pytest.mark.parametrize(
+    "where", ["stop.databases.fence.before", pytest.param("restore.ran", marks=pytest.mark.representative)]
+)
+async def test_a_restart_of_the_state_database_delays_a_move_and_nothing_else(where: str, move: Move) -> None:
+    await move.begin(order=hold(where))
+    await move.there()
+    state = move.arena.local.platform.cluster
+    await state.kill()
+    move.go_on()
+    await state.start()
+    await move.ends("migration.completed")
+
+
+@pytest.mark.parametrize(
+    ("where", "lost"),
+    [
+        pytest.param("stop.ran", "answer", marks=pytest.mark.representative),
+        ("stop.ran", "request"),
+        ("start.ran", "answer"),
+        ("complete.ran", "answer"),
+        ("accept.ran", "request"),
+    ],
+)
+async def test_a_step_whose_commit_may_or_may_not_have_happened_happens_once(
+    where: str, lost: Cut, move: Move
+) -> None:
+    local = move.arena.local
+    async with wire(local.platform.cluster.host, local.platform.cluster.port) as state:
+        await move.begin(order=hold(where), STATE_DSN=state.dsn(local.platform.instance_dsn))
+        await move.there()
+        state.armed = lost
+        move.go_on()
+        async with asyncio.timeout(30):
+            await state.cut.wait()
+        await move.ends("migration.completed")
+        await move.arena.stop_consumers()
+
+
+async def test_a_state_database_without_room_for_a_connection_is_waited_for(move: Move) -> None:
+    await move.begin(order=hold("back_up.claimed"))
+    await move.there()
+    async with move.arena.platform() as platform:
+        await platform.execute(ROLE_LIMIT.format(0))
+        move.go_on()
+        try:
+            await move.said("too many connections for role")
+        finally:
+            await platform.execute(ROLE_LIMIT.format(-1))
+    await move.ends("migration.completed")
+
+
+@pytest.mark.representative
+async def test_a_dump_whose_session_at_the_source_is_ended_is_made_again(move: Move) -> None:
+    await move.begin(order=hold("back_up.copier.dump.checked"))
+    await move.there()
+    async with _dump_held_up(move) as pids, move.arena.local.pool.connect() as pool:
+        await pool.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", pids)
+    await move.ends("migration.completed")
+    assert "back_up waits: " in await move.history()
+    assert "terminating connection due to administrator command" in await move.history()
+
+
+async def test_a_source_that_crashes_in_the_middle_of_a_dump_loses_nothing(move: Move) -> None:
+    await move.begin(order=hold("back_up.copier.dump.checked"))
+    await move.there()
+    pool = move.arena.local.pool
+    async with _dump_held_up(move):
+        await pool.kill()
+    await move.waited("back_up waits: ")
+    await pool.start()
+    await move.ends("migration.completed")
+
+
+@pytest.mark.parametrize("later", [pytest.param(0.5, marks=pytest.mark.representative), 1.5])
+async def test_a_target_that_crashes_in_the_middle_of_a_restore_is_restored_afresh(
+    later: float, move: Move
+) -> None:
+    await move.begin(odoo=True, order=shortly_after("restore.copier.restore.before", later))
+    await move.there()
+    target = await move.dedicated_cluster()
+    await target.kill()
+    await move.waited("restore waits: ")
+    await target.start()
+    await move.ends("migration.completed")
+
+
+async def test_a_target_that_stays_away_is_given_up_and_the_customer_serves_from_the_source_again(
+    move: Move,
+) -> None:
+    await move.begin(order=hold("restore.copier.restore.before"))
+    await move.there()
+    target = await move.dedicated_cluster()
+    await target.kill()
+    move.go_on()
+    message = await move.failed()
+    assert message.startswith("restore: ")
+    assert f":{target.port}" in message or "connect" in message.lower(), message
+    await target.start()  # the rollback has to look whether anything was written there
+    await move.ends("migration.rolled_back")
+
+
+@asynccontextmanager
+async def _dump_held_up(move: Move) -> AsyncIterator[list[int]]:
+    """Release the consumer into a dump that waits for a table's lock; the sessions that do. Lets go afterwards."""
+    pool, database = move.arena.local.pool, move.site.tenant.database
+    async with _table_locked(pool, database):
+        move.go_on()
+        pids: list[int] = []
+
+        async def waiting() -> bool:
+            async with pool.connect() as look:
+                pids[:] = [row["pid"] for row in await look.fetch(CLIENT_OF_OURS, database)]
+            return bool(pids)
+
+        await wait_until(waiting, what="the dump to wait for a lock", limit=120, pause=0.1)
+        yield pids
+
+
+@asynccontextmanager
+async def _table_locked(pool: Cluster, database: str) -> AsyncIterator[None]:
+    connection = await pool.connect(database).__aenter__()
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute("LOCK TABLE res_partner IN ACCESS EXCLUSIVE MODE")
+        yield
+    finally:
+        connection.terminate()

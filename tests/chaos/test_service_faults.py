@@ -1,0 +1,61 @@
+"""database-service in all its moods: a move gets one server, or leaves everything as it was and says why."""
+
+import httpx
+import pytest
+
+from sandbox.database_service import Switches
+from tests.chaos.moving import Move, hold
+
+ALWAYS = 1000
+
+
+@pytest.mark.parametrize("status", [pytest.param(400, marks=pytest.mark.representative), 422, 500, 503])
+async def test_a_service_that_says_no_for_good_is_quoted_and_the_instance_never_stopped(
+    status: int, move: Move
+) -> None:
+    service = move.arena.local.database_service
+    service.switches = Switches(fail_times=ALWAYS, fail_status=status)
+    await move.begin()
+    message = await move.failed()
+    assert f"{status}" in message
+    assert "failing on purpose" in message
+    await move.ends("migration.rolled_back")
+    assert "migration.stopped" not in move.arena.subscriber.types(move.site.id)
+
+
+@pytest.mark.parametrize(
+    ("switches", "words"),
+    [
+        pytest.param(Switches(fail_times=2, fail_status=503), "503", id="recovers"),
+        pytest.param(
+            Switches(hang_seconds=ALWAYS),
+            "no answer in 4 s",
+            id="succeeds, but never says so",
+            marks=pytest.mark.representative,
+        ),
+        pytest.param(Switches(delay_seconds=6), "no answer in 4 s", id="begins when nobody waits any more"),
+        pytest.param(Switches(garbage=True), "prepare waits", id="succeeds, and answers garbage"),
+    ],
+)
+async def test_a_service_that_is_not_itself_delays_a_move_that_gets_one_server(
+    switches: Switches, words: str, move: Move
+) -> None:
+    move.arena.local.database_service.switches = switches
+    await move.begin(PROVISION_TIMEOUT="4")
+    await move.waited("prepare waits: ")
+    await move.ends("migration.completed")
+    assert words in await move.history()
+
+
+async def test_a_request_that_the_service_gets_twice_makes_one_server(move: Move) -> None:
+    local = move.arena.local
+    await move.begin(order=hold("prepare.database_service.provision.checked"))
+    await move.there()
+    asked = {"instance_id": str(move.site.id), "customer_id": str(move.site.customer), "plan_tier": "premium"}
+    async with httpx.AsyncClient(base_url=local.database_service_url, trust_env=False) as http:
+        made = await http.post("/api/database/provision-dedicated", json=asked, timeout=60)
+    assert made.status_code == httpx.codes.OK
+    move.go_on()
+    last = await move.ends("migration.completed")
+    assert str(last.data.target.id) == made.json()["db_server_id"]
+    assert "prepare waits: " in await move.history()  # the second was refused: the name was taken

@@ -9,10 +9,10 @@ from consumer.steps.common import (
     Event,
     backup_id,
     dump_turn,
-    instance_of,
     migration_of,
     require_fence,
     server_noted,
+    wanted_instance,
 )
 from events.migration import MigrationBackedUp
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 async def run(event: Event, ports: Ports) -> MigrationBackedUp:
     """Dump and count at the same time (the source stands still), then seal with a manifest."""
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     source = await server_noted(ports, "source")
     await require_fence(ports, instance, source)
     name = backup_id(event)

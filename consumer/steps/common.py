@@ -25,6 +25,9 @@ Event: TypeAlias = CloudEvent[Any]
 ODOO_DATABASE = "ODOO_DATABASE_"
 """Prefix of the four variables that name the database in the service's environment."""
 
+TERMINATED = "terminated"
+"""The status by which the platform says that the customer has left."""
+
 _NAME_LENGTH = 63  # PostgreSQL cuts longer identifiers silently
 
 
@@ -62,6 +65,21 @@ async def instance_of(event: Event, ports: Ports) -> Instance:
     instance = await ports.platform.instance(event.data.instance_id)
     if instance is None:
         raise NotFound(f"instance {event.data.instance_id} is no longer in the platform's table `instances`")
+    return instance
+
+
+async def wanted_instance(event: Event, ports: Ports) -> Instance:
+    """The instance's row, for a step that brings the move forward.
+
+    Raises:
+        NotFound: it is gone from the platform's table.
+        Refused: the customer has left meanwhile: nothing is stopped, copied or started for nobody.
+    """
+    instance = await instance_of(event, ports)
+    if instance.status == TERMINATED:
+        raise Refused(
+            f"instance {instance.id} was terminated during the migration: the move is undone, and it is not started"
+        )
     return instance
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from consumer.errors import Conflict, Transient
 from consumer.steps.common import (
+    TERMINATED,
     Event,
     backup_id,
     instance_of,
@@ -35,7 +36,8 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
     if not replicas:  # the customer had it stopped before the move; it was up only to prove the new database
         await ports.runtime.stop(instance)
     await ports.odoo_conf.forget(instance, tag_of(event))
-    await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
+    if instance.status != TERMINATED:  # the customer may have left since it was started
+        await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
     facts = await ports.databases.database_facts(target, instance.database)
     stopped_at = datetime.fromisoformat(await ports.notes.recall("stopped_at"))
     healthy_at = datetime.fromisoformat(await ports.notes.recall("healthy_at"))

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from consumer.errors import Refused
+from consumer.errors import NotFound, Refused
 from consumer.fingerprint import differences
 from consumer.model import Mark
 from consumer.steps.common import (
@@ -64,7 +65,8 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
         return ()  # nobody was let in, or an earlier run has closed the door for good (see `run`)
     instance = await instance_of(event, ports)
     target = await server_noted(ports, "target")
-    await ports.runtime.stop(instance)
+    with suppress(NotFound):  # a service that is gone serves nobody
+        await ports.runtime.stop(instance)
     await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
     mark = await ports.databases.mark_of(target, instance.database)
     if mark is not None and mark.migration_id == migration_of(event)[0]:

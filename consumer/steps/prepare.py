@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumer.errors import ConfUnusable, Incompatible, Refused, Transient
-from consumer.steps.common import Event, instance_of, server_noted, tenant
+from consumer.steps.common import Event, server_noted, tenant, wanted_instance
 from events.migration import MigrationPrepared
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 async def run(event: Event, ports: Ports) -> MigrationPrepared:
     """Check, find or provision the server, check again with it. Changes nothing of the tenant's."""
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     source = await server_noted(ports, "source")
     database = await check_source(ports, instance, source)
     await ports.runtime.find(instance)

@@ -13,6 +13,7 @@ from consumer.steps.common import (
     new_tenant,
     scratch_name,
     server_noted,
+    wanted_instance,
 )
 from events.migration import MigrationProvisioned
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 async def run(event: Event, ports: Ports) -> MigrationProvisioned:
     """Role and scratch database; an instance restarted by somebody else finds nothing to connect to."""
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     target = await server_noted(ports, "target")
     facts = await make(event, ports, instance, target)
     return MigrationProvisioned(

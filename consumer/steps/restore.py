@@ -12,13 +12,13 @@ from consumer.steps import let_in, provision
 from consumer.steps.common import (
     Event,
     backup_id,
-    instance_of,
     migration_of,
     new_tenant,
     require_fence,
     scratch_name,
     server_noted,
     tenant,
+    wanted_instance,
 )
 from events.migration import MigrationRestored
 from events.parts import Verified
@@ -33,7 +33,7 @@ SHOWN = 10
 
 async def run(event: Event, ports: Ports) -> MigrationRestored:
     """Restore into the scratch database, compare with the fenced source, rename, let the role in."""
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     target = await server_noted(ports, "target")
     if not await _is_promoted(event, ports, instance, target):
         verified = await _restore_verified(event, ports, instance, target)

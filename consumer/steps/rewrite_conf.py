@@ -18,6 +18,7 @@ from consumer.steps.common import (
     server_noted,
     tag_of,
     tenant,
+    wanted_instance,
 )
 from events.migration import MigrationConfRewritten
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
     """Keep the old file, replace the four values, set the four variables; starts nothing."""
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     target = await server_noted(ports, "target")
     await tenant(ports, instance)  # today's login is noted before the file that holds it changes
     credentials = await new_tenant(ports, instance)

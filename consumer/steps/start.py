@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumer.steps import let_in
-from consumer.steps.common import Event, instance_of, migration_of, new_tenant, require_fence, server_noted
+from consumer.steps.common import (
+    TERMINATED,
+    Event,
+    instance_of,
+    migration_of,
+    new_tenant,
+    require_fence,
+    server_noted,
+    wanted_instance,
+)
 from events.migration import MigrationStarted
 from events.parts import Limits
 
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 
 async def run(event: Event, ports: Ports) -> MigrationStarted:
     """Flip the record, then start with the new limits (one update, one start) and wait until it serves."""
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     target = await server_noted(ports, "target")
     await require_fence(ports, instance, await server_noted(ports, "source"))
     await ports.databases.end_sessions(target, migration_of(event)[0])
@@ -55,5 +64,6 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     await let_in.undo(event, ports)
     record = await ports.notes.recall("record")
     if record is not None:
-        await ports.platform.put_back(instance.id, {**record, "status": "maintenance"})
+        status = TERMINATED if instance.status == TERMINATED else "maintenance"
+        await ports.platform.put_back(instance.id, {**record, "status": status})
     return ()

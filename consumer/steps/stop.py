@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from consumer.errors import Queued
 from consumer.steps.common import (
+    TERMINATED,
     Event,
     dump_turn,
     instance_of,
@@ -16,6 +17,7 @@ from consumer.steps.common import (
     remember_spec,
     server_noted,
     tenant,
+    wanted_instance,
 )
 from events.migration import MigrationStopped
 
@@ -29,7 +31,7 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
     Raises:
         Queued: enough other instances are down for a dump of this server; this one serves meanwhile.
     """
-    instance = await instance_of(event, ports)
+    instance = await wanted_instance(event, ports)
     source = await server_noted(ports, "source")
     if not await ports.notes.take_turn(dump_turn(source), ports.policy.dumps_per_server):
         raise Queued(
@@ -72,6 +74,8 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     await ports.databases.unfence(source, instance.database, role, before)
     record = await ports.notes.recall("record")
     replicas = int(await ports.notes.recall("replicas") or 0)
+    if instance.status == TERMINATED:  # the customer has left: nobody starts it again
+        replicas, record = 0, {**record, "status": TERMINATED} if record else None
     if replicas:
         healthy = await ports.runtime.start(instance, replicas, None)
         await ports.notes.remember("up_again_at", healthy.at.isoformat())

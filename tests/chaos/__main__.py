@@ -25,6 +25,8 @@ from sandbox.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
 from tests.chaos.cases import SCENARIOS, Case, record
 from tests.chaos.play import DEAF_ACTIONS, ORDERS, Result, play
+from tests.chaos.swarm_arena import STEPS as SWARM_STEPS
+from tests.chaos.swarm_arena import swarm_arena
 from tests.chaos.tables import STEPS, console, show, tell
 
 if TYPE_CHECKING:
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from sandbox.local import Site
     from tests.chaos.arena import Arena
 
-SAMPLED = 3
-"""Boundaries of each step in a sample."""
+RUNTIMES = {"process": arena, "swarm": swarm_arena}
 CHECKED = ".checked"
 """Ends the names of boundaries between a look at the claim and the act: for who lives on there."""
 COMMON = ("moved", "rolled back")
@@ -44,8 +45,9 @@ COMMON = ("moved", "rolled back")
 class Stage:
     """An arena that is built anew after an experiment that went wrong, so that the next is not blamed."""
 
-    def __init__(self, **settings: str) -> None:
-        """Take settings of its consumers."""
+    def __init__(self, runtime: str, **settings: str) -> None:
+        """Take what runs the instances, and settings of its consumers."""
+        self._build = RUNTIMES[runtime]
         self._settings = settings
         self._stack = AsyncExitStack()
         self._directory: Path | None = None
@@ -56,7 +58,9 @@ class Stage:
         """The arena; set up if there is none."""
         if self._arena is None:
             self._directory = scratch_directory("rehome-chaos")
-            self._arena = await self._stack.enter_async_context(arena(self._directory, **self._settings))
+            self._arena = await self._stack.enter_async_context(
+                self._build(self._directory, **self._settings)
+            )
         return self._arena
 
     async def play(self, case: Case, following: Case | None) -> Result:
@@ -127,8 +131,8 @@ async def listed(stage: Stage, scenarios: Sequence[str]) -> list[Case]:
     return list(cases.values())
 
 
-def sample(cases: Sequence[Case], seed: int) -> list[Case]:
-    """A few of each step: its commit, and others drawn by the seed, calls cut in their middle first of all."""
+def sample(cases: Sequence[Case], each: int, seed: int) -> list[Case]:
+    """So many of each step: a call cut in its middle, its commit, and others drawn by the seed."""
     chosen: list[Case] = []
     draw = random.Random(seed)  # noqa: S311 - a choice of experiments, no secret
     for step in STEPS:
@@ -136,28 +140,32 @@ def sample(cases: Sequence[Case], seed: int) -> list[Case]:
         cut = [case for case in of_step if case.later]
         commit = [case for case in of_step if case.boundary.endswith(".committed")]
         rest = [case for case in of_step if case not in commit and not case.later]
-        picked = [*draw.sample(cut, min(1, len(cut))), *commit]
-        chosen += [*picked, *draw.sample(rest, min(SAMPLED - len(picked), len(rest)))]
+        picked = [*draw.sample(cut, min(1, len(cut))), *commit][:each]
+        chosen += [*picked, *draw.sample(rest, min(each - len(picked), len(rest)))]
     return chosen
 
 
 async def run(args: argparse.Namespace) -> int:
     """Record, choose, play, tell; 1 when anything did not hold."""
-    stage = Stage(**{DEAF: "yes"} if args.action in DEAF_ACTIONS else {})
+    stage = Stage(args.runtime, **{DEAF: "yes"} if args.action in DEAF_ACTIONS else {})
     results: list[Result] = []
     began = time.monotonic()
     try:
-        scenarios = [args.scenario] if args.scenario else list(COMMON if args.sample else SCENARIOS)
+        on_swarm = args.runtime == "swarm"
+        some = COMMON if args.sample or on_swarm else SCENARIOS
+        scenarios = [args.scenario] if args.scenario else list(some)
         between = args.action == "stop"
         cases = [
             case for case in await listed(stage, scenarios) if case.boundary.endswith(CHECKED) == between
         ]
+        if on_swarm:
+            cases = [case for case in cases if case.step in SWARM_STEPS]
         if args.only:
             cases = [
                 case for case in cases if any(fnmatch.fnmatch(case.boundary, only) for only in args.only)
             ]
         if args.sample:
-            cases = sample(cases, args.seed)
+            cases = sample(cases, args.each, args.seed)
         part, parts = (int(number) for number in args.part.split("/"))
         cases = cases[part - 1 :: parts]
         console.print(f"{len(cases)} boundaries; recorded after {time.monotonic() - began:.0f} s")
@@ -183,6 +191,9 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sample", action="store_true", help="a few boundaries of every step (minutes)")
+    parser.add_argument(
+        "--each", type=int, default=3, help="how many of each step are in a sample (default: 3)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     parser.add_argument(
         "--only", metavar="PATTERN", nargs="+", help="boundaries that match, such as 'restore.*'"
@@ -196,6 +207,13 @@ def main() -> int:
         metavar="K/N",
         default="1/1",
         help="every N-th boundary, from the K-th on: several may run at once",
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="process",
+        help="what runs the instances (default: process); on a swarm (root, scripts/setup-swarm) the steps "
+        f"{' and '.join(SWARM_STEPS)} are hit",
     )
     parser.add_argument("--list", action="store_true", help="list the boundaries, kill nobody")
     parser.add_argument("--json", metavar="FILE", help="write the results there")

@@ -55,7 +55,7 @@ async def record_of(arena: Arena, site: Site) -> dict[str, Any]:
 
 
 async def _environment(arena: Arena, site: Site, conf: DatabaseOptions) -> AsyncIterator[str]:
-    env = (await arena.local.supervisor.show(site.service))["spec"]["env"]
+    env = await arena.environment(site)
     wrong = [name for key, name in ENVIRONMENT.items() if env[name] != str(getattr(conf, key))]
     if wrong:
         yield f"the environment disagrees with odoo.conf in {', '.join(wrong)}"

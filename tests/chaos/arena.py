@@ -20,6 +20,7 @@ from consumer.topology import DEAD, queue_of, retry_exchange
 from sandbox.billing import Billing
 from sandbox.chaos import DIRECTORY, Order, Orders
 from sandbox.children import Child
+from sandbox.database_service import Switches
 from sandbox.databases import drop_database, quoted
 from sandbox.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
 from sandbox.net import LOOPBACK, free_port, wait_until
@@ -102,7 +103,7 @@ class Arena:
         """One more consumer, ready to handle events."""
         self.started += 1
         port = free_port()
-        given = self.local.settings(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK)
+        given = self.given(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK)
         child = await Child.start(
             f"consumer {self.started}",
             [sys.executable, "-m", "sandbox.chaos"],
@@ -126,8 +127,12 @@ class Arena:
         await wait_until(ready, what=f"{child.name} to be ready", limit=READY_SECONDS, pause=0.05)
         return consumer
 
-    async def ensure_consumer(self) -> Consumer:
-        """The consumer that runs; started if none does."""
+    def given(self, **more: str) -> dict[str, str]:
+        """Every consumer's environment, `more` on top (without the prefix REHOME_)."""
+        return self.local.settings(**more)
+
+    async def ensure_consumer(self, site: Site) -> Consumer:
+        """The consumer that runs and can serve this customer; started if none does."""
         self.consumers = [consumer for consumer in self.consumers if consumer.child.alive]
         return self.consumers[0] if self.consumers else await self.start_consumer()
 
@@ -152,7 +157,7 @@ class Arena:
 
     async def remove_site(self, site: Site) -> None:
         """The instance, its dedicated server, its database and its rows go."""
-        await self.local.supervisor.http.delete(f"/services/{site.service}")
+        await self.remove_service(site)
         async with self.platform() as platform:
             home = await platform.fetchval(
                 "DELETE FROM instances WHERE id = $1 RETURNING db_server_id", site.id
@@ -169,6 +174,28 @@ class Arena:
         await drop_database(self.local.pool, site.tenant.database)
         async with self.local.pool.connect() as pool:
             await pool.execute(f"DROP ROLE IF EXISTS {quoted(site.tenant.role)}")
+
+    async def remove_service(self, site: Site) -> None:
+        """The instance's service goes."""
+        await self.local.supervisor.http.delete(f"/services/{site.service}")
+
+    async def definition(self, site: Site) -> dict[str, Any]:
+        """The service's definition as a rollback must put it back: without how often it was restarted."""
+        spec: dict[str, Any] = (await self.local.supervisor.show(site.service))["spec"]
+        return {**spec, "force": 0}
+
+    async def environment(self, site: Site) -> dict[str, str]:
+        """The service's environment."""
+        env: dict[str, str] = (await self.definition(site))["env"]
+        return env
+
+    async def server_log(self) -> bytes:
+        """What the pool has said."""
+        return self.local.pool.log.read_bytes()
+
+    def refuse(self, times: int) -> None:
+        """Let database-service fail so many times."""
+        self.local.database_service.switches = Switches(fail_times=times, fail_status=503)
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consumer import saga
-from sandbox.database_service import Switches
 from sandbox.faults import FAILING
 from tests.chaos.arena import PLAN
 
@@ -51,7 +50,7 @@ class Scenario:
 
     async def begin(self, arena: Arena, site: Site) -> None:
         """Publish."""
-        arena.local.database_service.switches = Switches(fail_times=self.refusals, fail_status=503)
+        arena.refuse(self.refusals)
         for _ in range(self.upgrades):
             await arena.billing.upgrade(site.id, self.plan)
 
@@ -114,7 +113,7 @@ class Case:
 async def record(arena: Arena, scenario: Scenario) -> list[Case]:
     """Play a scenario undisturbed; every boundary that it passes is a case, and the middle of long calls."""
     site = await scenario.make_site(arena)
-    await arena.ensure_consumer()
+    await arena.ensure_consumer(site)
     arena.orders.give(None, fail=scenario.fail)
     await scenario.begin(arena, site)
     await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)

@@ -50,8 +50,7 @@ class Before:
     @classmethod
     async def of(cls, arena: Arena, site: Site) -> Before:
         """As it is now."""
-        spec = (await arena.local.supervisor.show(site.service))["spec"]
-        return cls(await record_of(arena, site), site.conf.read_bytes(), {**spec, "force": 0})
+        return cls(await record_of(arena, site), site.conf.read_bytes(), await arena.definition(site))
 
 
 async def breaches(
@@ -161,7 +160,7 @@ async def _secrets(
         "a dead letter": b"\n".join(letters),
         "a log line": _since(arena.log, logged),
         "the journal": journal.encode(),
-        "a server's log": arena.local.pool.log.read_bytes(),
+        "a server's log": await arena.server_log(),
     }
     for where, text in spoken.items():
         for name, secret in watch.secrets.items():

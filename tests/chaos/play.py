@@ -60,7 +60,7 @@ class Result:
 async def play(arena: Arena, case: Case, site: Site) -> Result:
     """Do it, wait for the end and for rest, and look whether everything holds."""
     scenario = SCENARIOS[case.scenario]
-    victim = await arena.ensure_consumer()
+    victim = await arena.ensure_consumer(site)
     logged = arena.log.stat().st_size
     before = await Before.of(arena, site)
     order = Order(ORDERS[case.action], case.boundary, case.nth, case.later)

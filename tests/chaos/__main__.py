@@ -15,6 +15,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,10 +218,16 @@ def main() -> int:
     )
     parser.add_argument("--list", action="store_true", help="list the boundaries, kill nobody")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
-    parser.add_argument("--show", metavar="FILE", nargs="+", help="only show what such files hold, as one")
+    parser.add_argument(
+        "--show",
+        metavar="FILE",
+        nargs="+",
+        help="only show what such files hold, as one: parts in their order",
+    )
     args = parser.parse_args()
     if args.show:
-        show([result for path in args.show for result in read(path)])
+        parts = zip_longest(*(read(path) for path in args.show))
+        show([result for row in parts for result in row if result is not None])
         return 0
     return asyncio.run(run(args))
 

@@ -44,7 +44,7 @@ async def agreement(arena: Arena, site: Site) -> AsyncIterator[str]:
         yield breach
     async for breach in _servers(arena, record):
         yield breach
-    async for breach in _instance(site, named):
+    async for breach in _instance(arena, site, named):
         yield breach
 
 
@@ -72,14 +72,15 @@ async def _servers(arena: Arena, record: dict[str, Any]) -> AsyncIterator[str]:
         yield f"the record says {record['db_type']}, its server is {server['server_type']}"
 
 
-async def _instance(site: Site, named: tuple[Any, ...]) -> AsyncIterator[str]:
+async def _instance(arena: Arena, site: Site, named: tuple[Any, ...]) -> AsyncIterator[str]:
     try:
         async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
             facts = (await http.get(f"{site.url}/facts")).raise_for_status().json()
     except httpx.HTTPError as error:
         yield f"the instance does not answer: {type(error).__name__}"
         return
-    if (facts["db_host"], facts["db_port"], facts["db_user"]) != named:
+    host, *rest = named
+    if facts["db_host"] not in await arena.addresses(host) or [facts["db_port"], facts["db_user"]] != rest:
         yield f"the instance is on {facts['db_host']}:{facts['db_port']}, the record says {named}"
     if facts["database_uuid"] != site.tenant.uuid:
         yield "database.uuid is another"

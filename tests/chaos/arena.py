@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from events.envelope import CloudEvent
 
 PLAN = "premium-monthly"
-QUIET_SECONDS = 60.0
+QUIET_SECONDS = 120.0
 QUEUES = (
     *(queue_of(step.name) for step in saga.MIGRATION),
     *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
@@ -192,6 +192,10 @@ class Arena:
     async def server_log(self) -> bytes:
         """What the pool has said."""
         return self.local.pool.log.read_bytes()
+
+    async def addresses(self, host: str) -> set[str]:
+        """What a server of the records may be called by who is connected to it."""
+        return {host}
 
     def refuse(self, times: int) -> None:
         """Let database-service fail so many times."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sandbox.local import Site
     from tests.chaos.arena import Arena
 
-END_SECONDS = 90.0
+END_SECONDS = 240.0
 ROLLED_BACK_FROM = "start"
 """The last step that can be rolled back: every undo has something to undo."""
 LONG_SECONDS = 0.12

@@ -12,6 +12,7 @@ from events.envelope import encode
 from sandbox.observation import database_dsn
 from tests.chaos.agreement import agreement, record_of
 from tests.chaos.leftovers import leftovers
+from tests.chaos.sums import sums
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -41,16 +42,30 @@ PARTNERS = "SELECT md5(res_partner::text) FROM res_partner"
 
 @dataclass(frozen=True)
 class Before:
-    """What a rollback must restore."""
+    """What a rollback must restore, and what the source must still hold in any case.
+
+    Attributes:
+        sums: one per table of the source; `partners`: rows of the table that customers write to.
+    """
 
     record: dict[str, Any]
     conf: bytes
     spec: dict[str, Any]
+    sums: dict[str, str]
+    partners: frozenset[str]
 
     @classmethod
     async def of(cls, arena: Arena, site: Site) -> Before:
         """As it is now."""
-        return cls(await record_of(arena, site), site.conf.read_bytes(), await arena.definition(site))
+        async with arena.local.pool.connect(site.tenant.database) as source:
+            tables, partners = await sums(source), await source.fetch(PARTNERS)
+        return cls(
+            await record_of(arena, site),
+            site.conf.read_bytes(),
+            await arena.definition(site),
+            tables,
+            frozenset(row[0] for row in partners),
+        )
 
 
 async def breaches(
@@ -83,7 +98,7 @@ async def breaches(
             f"of {kept.acknowledged} acknowledged writes {len(kept.missing)} are missing, {len(kept.repeated)} repeated"
         )
     found += [breach async for breach in agreement(arena, site)]
-    found += [breach async for breach in _source(arena, site, outcome)]
+    found += [breach async for breach in _source(arena, site, before, outcome)]
     if outcome == "migration.rolled_back":
         found += [breach async for breach in _as_before(arena, site, before)]
     found += [breach async for breach in leftovers(arena, site, outcome)]
@@ -114,7 +129,7 @@ async def _history(arena: Arena, site: Site, ends: list[str]) -> AsyncIterator[s
             yield f"a migration is still in state {row['state']}"
 
 
-async def _source(arena: Arena, site: Site, outcome: str) -> AsyncIterator[str]:
+async def _source(arena: Arena, site: Site, before: Before, outcome: str) -> AsyncIterator[str]:
     """Never changed but for the fence, which stands after a move and not after a rollback."""
     tenant = site.tenant
     async with arena.local.pool.connect() as pool:
@@ -125,10 +140,14 @@ async def _source(arena: Arena, site: Site, outcome: str) -> AsyncIterator[str]:
     fenced = (False, 0) if outcome == "migration.completed" else (True, -1)
     if tuple(doors) != fenced:
         yield f"after {outcome} the source has login {doors[0]}, connection limit {doors[1]}"
+    async with arena.local.pool.connect(tenant.database) as source:
+        now = await sums(source)
+        old = {row[0] for row in await source.fetch(PARTNERS)}
+    changed = [name for name, told in before.sums.items() if now.get(name) != told]
+    if changed or not before.partners <= old:
+        yield f"the source was changed in {', '.join(changed) or 'rows of res_partner'}"
     if outcome != "migration.completed":
         return
-    async with arena.local.pool.connect(tenant.database) as source:
-        old = {row[0] for row in await source.fetch(PARTNERS)}
     new = await _rows(await database_dsn(arena.local, site))
     if not old <= new:
         yield f"{len(old - new)} rows of the source are not in the new database"

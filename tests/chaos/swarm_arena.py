@@ -5,6 +5,7 @@ It reaches services through doors, by a host map; so each customer needs a consu
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +17,7 @@ from sandbox.subscriber import Subscriber
 from sandbox.swarm.definitions import ODOO_PORT
 from sandbox.swarm.platform import POOL, SwarmPlatform, swarm_platform
 from sandbox.swarm.postgres_server import PORT
-from sandbox.tenants import Tenant, create_odoo_tenant
+from sandbox.tenants import Tenant, create_odoo_tenant, create_tiny_tenant
 from tests.chaos.arena import Arena, Consumer
 
 if TYPE_CHECKING:
@@ -59,10 +60,11 @@ class SwarmArena(Arena):
         await self.stop_consumers()
         return await self.start_consumer()
 
-    async def make_site(self, *, odoo: bool = True, **columns: object) -> Site:
+    async def make_site(self, *, odoo: bool = False, **columns: object) -> Site:
         """See `Arena.make_site`."""
         tenant = Tenant(f"t{secrets.token_hex(4)}")
-        await create_odoo_tenant(self.swarm.pool, tenant)
+        create = create_odoo_tenant if odoo else create_tiny_tenant
+        await create(self.swarm.pool, tenant)
         async with self.platform() as platform:
             await platform.execute(
                 "UPDATE db_servers SET current_instances = current_instances + 1 WHERE id = $1",
@@ -93,6 +95,15 @@ class SwarmArena(Arena):
         params = {"stdout": "1", "stderr": "1"}
         answer = await self.swarm.engine.http.get(f"/services/{POOL}/logs", params=params, timeout=60)
         return answer.content
+
+    async def addresses(self, host: str) -> set[str]:
+        """See `Arena.addresses`: the service's name, and its containers' addresses."""
+        wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.name={host}"]})}
+        containers = await self.swarm.engine.ask("GET", "containers/json", params=wanted)
+        networks = [
+            network for told in containers for network in told["NetworkSettings"]["Networks"].values()
+        ]
+        return {host} | {network["IPAddress"] for network in networks}
 
     def refuse(self, times: int) -> None:
         """database-service is a service here, and well."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SQL: Final = load("databases")
 _KEY: Final = "rehome"
+MAKING: Final = "rehome_making_"
+"""How the names of databases begin that are being made: they get their mark only after they are there."""
 _UNLIMITED: Final = -1
 _MOST_CONNECTIONS: Final = 2**31 - 1
 
@@ -51,6 +53,11 @@ class Label:
                 }
             }
         )
+
+
+def making_name(migration_id: UUID) -> str:
+    """The name under which a database of this migration is made, and no other is."""
+    return f"{MAKING}{migration_id.hex}"
 
 
 def parse(comment: str | None) -> Label | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from consumer.adapters.postgres.activity import end_sessions
-from consumer.adapters.postgres.marks import Label, parse
+from consumer.adapters.postgres.marks import MAKING, Label, making_name, parse
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.postgres.scram import verifier
 from consumer.context import current_migration
@@ -91,12 +91,17 @@ async def close(connection: Connection, role: str, where: str, *, limit: float) 
 async def _own(connection: Connection, role: str, where: str) -> list[Label]:
     """The labels of the databases that the role owns, all of the migration at work (of any, if none is).
 
+    One that a run left half made has none yet; it is known by its name.
+
     Raises:
         NotOurs: one carries no mark, or another migration's.
     """
     labels: list[Label] = []
     migration = current_migration.get()
+    making = MAKING if migration is None else making_name(migration)
     for row in await connection.fetch(_SQL["databases_of"], role):
+        if row["name"].startswith(making):
+            continue
         label = parse(row["comment"])
         if label is None or migration not in (None, label.mark.migration_id):
             raise NotOurs(

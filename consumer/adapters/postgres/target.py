@@ -15,7 +15,7 @@ import asyncpg
 
 from consumer.adapters.postgres import roles
 from consumer.adapters.postgres.activity import end_sessions
-from consumer.adapters.postgres.marks import Label, label_of, put_label
+from consumer.adapters.postgres.marks import Label, label_of, making_name, put_label
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.errors import Conflict, Incompatible, NotOurs
 from consumer.sql import load
@@ -42,7 +42,7 @@ async def make(
 ) -> None:
     """An empty database `name`, as `Databases.make_scratch` promises."""
     what = f"making database {name} on {server.name}"
-    making = _making(mark.migration_id)
+    making = making_name(mark.migration_id)
     async with sessions.open(server, what=what, limit=_CREATE_SECONDS) as connection:
         await _remove_earlier(connection, name, mark, server.name)
         await _drop(connection, making)
@@ -87,7 +87,7 @@ async def promote(
 
 async def drop(connection: Connection, name: str, migration_id: UUID, where: str) -> bool:
     """As `Databases.drop` promises; what this migration left half made goes too."""
-    await _drop(connection, _making(migration_id))
+    await _drop(connection, making_name(migration_id))
     label = await label_of(connection, name, where)
     if label is not None and label.mark.migration_id != migration_id:
         raise NotOurs(
@@ -98,11 +98,6 @@ async def drop(connection: Connection, name: str, migration_id: UUID, where: str
     await roles.drop_restorer(connection, migration_id)
     await roles.drop_lent(connection, migration_id)
     return label is not None
-
-
-def _making(migration_id: UUID) -> str:
-    """The name under which a database of this migration is made, and no other is."""
-    return f"rehome_making_{migration_id.hex}"
 
 
 def _require_same(label: Label, mark: Mark, name: str, where: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from consumer.context import current_migration
 from consumer.errors import RehomeError
 from sandbox.databases import quoted
 from sandbox.net import wait_until
@@ -87,6 +88,21 @@ async def test_what_a_run_left_half_made_is_removed(move: Move) -> None:
             await connection.execute(f"CREATE DATABASE {quoted(making)}")
         await finish()
         assert await roles_and_sessions(cluster) == set()
+
+
+async def test_a_run_that_died_while_the_server_made_its_database_is_taken_up(move: Move) -> None:
+    """Given the tenant's role and a database of it that has no mark yet, the next run makes both anew."""
+    await move.provision()
+    making = f"rehome_making_{move.mark.migration_id.hex}"
+    cluster = move.stage.dedicated_cluster
+    async with cluster.connect() as connection:
+        await connection.execute(f"CREATE DATABASE {quoted(making)} OWNER {quoted(move.login.user)}")
+    held = current_migration.set(move.mark.migration_id)
+    try:
+        await move.provision()
+    finally:
+        current_migration.reset(held)
+    assert await roles_and_sessions(cluster) == set()
 
 
 async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move) -> None:

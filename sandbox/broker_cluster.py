@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,11 +58,10 @@ class BrokerCluster:
         """As a node that lives tells them."""
         return await self._living()[0].queues()
 
-    async def members(self) -> dict[str, int]:
-        """Nodes that have a copy of each queue of ours."""
-        told = await self.rabbitmqctl("list_queues", "--vhost", "migration", "name", "members")
-        lines = (line.split("\t") for line in told.splitlines())
-        return {name: members.count("@") for name, members in lines if name.startswith("migration.")}
+    async def running(self) -> set[str]:
+        """Names of the nodes that are in the cluster now, as a node that lives sees it."""
+        told = json.loads(await self.rabbitmqctl("cluster_status", "--formatter", "json"))
+        return {str(name).partition("@")[0] for name in told["running_nodes"]}
 
     async def restart(self, *nodes: BrokerNode) -> None:
         """Start nodes that were killed, together: each may wait for the others."""
@@ -104,18 +104,17 @@ async def broker_cluster(directory: Path, *, definitions: Path, conf: Path) -> A
         definitions: the topology.
         conf: a deployed node's `rabbitmq.conf`.
     """
-    own = _configuration(directory, conf)
-    nodes = [await BrokerNode.create(directory / name, conf=own, name=name) for name in NAMES]
+    nodes = [await BrokerNode.create(directory / name, conf=conf, name=name) for name in NAMES]
     cluster = BrokerCluster(nodes, free_port())
     front = await asyncio.start_server(cluster.carry, LOOPBACK, cluster.port)
     try:
         await _start(nodes)
+
+        async def together() -> bool:
+            return await cluster.running() == set(NAMES)
+
+        await wait_until(together, what="three brokers to be one", limit=READY_SECONDS, pause=0.5)
         await cluster.rabbitmqctl("import_definitions", str(definitions))
-
-        async def everywhere() -> bool:
-            return set((await cluster.members()).values()) == {len(nodes)}
-
-        await wait_until(everywhere, what="each queue to be on all nodes", limit=READY_SECONDS, pause=0.5)
         yield cluster
     finally:
         front.close()
@@ -126,21 +125,15 @@ async def broker_cluster(directory: Path, *, definitions: Path, conf: Path) -> A
         give_back_port(cluster.port)
 
 
-def _configuration(directory: Path, conf: Path) -> Path:
-    """The deployed one, and where the others are."""
-    directory.mkdir(parents=True, exist_ok=True)
-    own = directory / "rabbitmq.conf"
-    own.write_text("\n".join([conf.read_text(), *DISCOVERY]))
-    return own
-
-
 async def _start(nodes: Sequence[BrokerNode]) -> None:
-    """All at once: with one port mapper and one cookie they find each other."""
+    """All at once: with one port mapper, one cookie and each other's names they become one."""
     cookie = secrets.token_hex(16)
     for node in nodes:
         file = node.directory / "home" / COOKIE
         file.write_text(cookie)
         file.chmod(0o400)
+        with (node.directory / "rabbitmq.conf").open("a") as own:
+            own.write("\n".join(DISCOVERY) + "\n")
     first, *others = nodes
     await first.start_port_mapper()
     for node in others:

@@ -1,8 +1,11 @@
 """The broker goes away, freezes, refuses or loses its way in the middle of a move: it completes all the same."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from aio_pika import Message
+from aio_pika.exceptions import DeliveryError
 
 from consumer.topology import queue_of
 from tests.chaos.moving import Move, hold
@@ -11,7 +14,10 @@ LONG_ENOUGH = 17.0
 """Seconds: longer than the consumer waits for a confirm."""
 
 
-@pytest.mark.parametrize("where", ["stop.committed", "restore.copier.restore.before"])
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param("stop.committed", marks=pytest.mark.representative), "restore.copier.restore.before"],
+)
 async def test_a_broker_that_is_restarted_delays_a_move_and_nothing_else(where: str, move: Move) -> None:
     await move.begin(order=hold(where))
     await move.there()
@@ -21,7 +27,10 @@ async def test_a_broker_that_is_restarted_delays_a_move_and_nothing_else(where: 
     await move.ends("migration.completed")
 
 
-@pytest.mark.parametrize("where", ["accept.committed", "stop.committed", "start.committed"])
+@pytest.mark.parametrize(
+    "where",
+    ["accept.committed", "stop.committed", pytest.param("start.committed", marks=pytest.mark.representative)],
+)
 async def test_a_broker_that_is_killed_before_an_event_is_published_delays_it(where: str, move: Move) -> None:
     await move.begin(order=hold(where))
     await move.there()
@@ -60,6 +69,7 @@ async def test_publishers_that_are_blocked_by_a_memory_alarm_go_on_when_it_is_ov
     await move.ends("migration.completed")
 
 
+@pytest.mark.representative
 async def test_an_event_that_cannot_be_routed_is_kept_until_the_binding_is_back(move: Move) -> None:
     binding = ("migration", "migration.stopped")
     await move.begin(order=hold("stop.committed"))
@@ -70,4 +80,22 @@ async def test_an_event_that_cannot_be_routed_is_kept_until_the_binding_is_back(
         move.go_on()
         await move.said("is the topology applied?")
         await queue.bind(*binding)
+    await move.ends("migration.completed")
+
+
+async def test_a_subscribers_queue_that_is_full_and_says_so_holds_an_event_up_and_loses_none(
+    move: Move,
+) -> None:
+    full: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+    await move.begin(order=hold("stop.committed"))
+    await move.there()
+    async with move.arena.channel() as channel:
+        queue = await channel.declare_queue("sub_slow.full", durable=True, arguments=full)
+        await queue.bind("migration", "migration.stopped")
+        with pytest.raises(DeliveryError):  # noqa: PT012 - a quorum queue rejects a little late
+            for _ in range(50):
+                await channel.default_exchange.publish(Message(b"unread", delivery_mode=2), queue.name)
+        move.go_on()
+        await move.said("relay.held_up")
+        await queue.delete(if_unused=False, if_empty=False)
     await move.ends("migration.completed")

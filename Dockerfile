@@ -19,12 +19,13 @@ CMD ["python", "-m", "sandbox.database_service", "--help"]
 
 # The consumer. Client programs: of the dedicated servers' major version.
 FROM base AS consumer
-RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-client attr \
+RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-client \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /app rehome
 USER rehome
-HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/health', timeout=4)"]
+# Swarm replaces what is unhealthy: only after five minutes, since a broker's restart or a busy node is no reason to.
+HEALTHCHECK --interval=15s --timeout=15s --start-period=60s --retries=20 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/health', timeout=10)"]
 ENV REHOME_HTTP_PORT=8080
 ENTRYPOINT ["rehome"]
 CMD ["run"]

@@ -31,7 +31,7 @@ test: setup ## run the tests, on real servers
 
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
 	@scripts/setup-swarm nginx
-	@$(PYTEST) tests/swarm $(ARGS)
+	@$(PYTEST) tests/swarm -n 2 --dist loadfile $(ARGS)
 
 simulate: setup ## thousands of schedules on virtual time; SEED=N plays one again (ARGS: see python -m tests.simulation --help)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 NETWORK = "saasodoo-network"
 IMAGE = "rehome-sandbox:latest"
 CONSUMER_IMAGE = "rehome-sandbox:consumer"
-API = "v1.41"
 
 REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
 
@@ -32,7 +31,7 @@ class EngineApi:
         self.socket = socket
         self.host = f"unix://{socket}"
         self.http = httpx.AsyncClient(
-            base_url=f"http://docker/{API}",
+            base_url="http://docker",  # without a version: the engine's own
             transport=httpx.AsyncHTTPTransport(uds=str(socket)),
             timeout=REQUEST_LIMIT_SECONDS,
         )

@@ -171,7 +171,7 @@ async def borrowed(host: str | None, directory: Path) -> tuple[BorrowedEngine | 
     except NotOfferedError as error:
         if engine is not None:
             await engine.http.aclose()
-        return None, f"the engine at DOCKER_HOST={host} is not used: {error}"
+        return None, f"the engine at DOCKER_HOST={host} is not used, but one of our own: {error}"
     return engine, f"on the engine at DOCKER_HOST={host}, which keeps nothing of it"
 
 

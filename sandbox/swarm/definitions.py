@@ -18,9 +18,9 @@ ODOO_PORT = 8069
 _ALIVE = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8069/web/health', timeout=3)"
 HEALTH_CHECK = {
     "Test": ["CMD", PYTHON, "-S", "-c", _ALIVE],
-    "Interval": SECOND,
-    "Timeout": 5 * SECOND,
-    "Retries": 3,
+    "Interval": 2 * SECOND,
+    "Timeout": 15 * SECOND,
+    "Retries": 10,
     "StartPeriod": 60 * SECOND,
 }
 

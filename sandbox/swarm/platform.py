@@ -28,6 +28,7 @@ from sandbox.swarm.definitions import SECOND, bind, definition
 from sandbox.swarm.doors import Doors
 from sandbox.swarm.engine import PrivateEngine
 from sandbox.swarm.hatch import hatch
+from sandbox.swarm.logs import follow
 from sandbox.swarm.postgres_server import PORT
 from sandbox.swarm.root import PYTHON
 from sandbox.swarm.servers import start_odoo_pool, start_server
@@ -172,7 +173,7 @@ class SwarmPlatform:
         container["User"] = "root"  # as the owner of the instances' directories
         container["StopGracePeriod"] = int(STOP_SECONDS * SECOND)
         await self.engine.ask("POST", "services/create", made)
-        following = asyncio.create_task(self._follow(CONSUMER, self.directory / f"{name}.log"))
+        following = asyncio.create_task(follow(self.engine, CONSUMER, self.directory / f"{name}.log"))
         try:
             host, port = self.doors.resolve(CONSUMER, CONSUMER_PORT)
             await _wait_for(f"http://{host}:{port}/health", "the consumer to be ready", READY_SECONDS)
@@ -216,16 +217,6 @@ class SwarmPlatform:
             **more,
         }
         return {"DOCKER_HOST": self.engine.host, **{f"REHOME_{name}": value for name, value in given.items()}}
-
-    async def _follow(self, service: str, log: Path) -> None:
-        """Append a service's output to a file as it comes."""
-        params = {"stdout": "1", "stderr": "1", "follow": "1"}
-        with log.open("wb", buffering=0) as file:
-            async with self.engine.http.stream(
-                "GET", f"/services/{service}/logs", params=params, timeout=None
-            ) as answer:
-                async for piece in answer.aiter_bytes():
-                    file.write(piece)
 
 
 @asynccontextmanager

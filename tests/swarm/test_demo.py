@@ -124,7 +124,9 @@ async def test_an_engine_that_has_what_the_demo_would_make_is_not_used_and_not_c
         before = await snapshot(foreign)
         engine, told = await borrowed(foreign.host, scratch)
         assert engine is None
-        assert told.endswith(f"is not used: it has these already: network {NETWORK}, image {IMAGE}")
+        assert told.endswith(
+            f"is not used, but one of our own: it has these already: network {NETWORK}, image {IMAGE}"
+        )
         assert await snapshot(foreign) == before
     finally:
         await foreign.ask("DELETE", f"networks/{network['Id']}")
@@ -154,7 +156,7 @@ async def test_an_engine_that_is_not_there_is_told_and_does_without(
 ) -> None:
     engine, told = await borrowed(host, tmp_path)
     assert engine is None
-    assert told.startswith(f"the engine at DOCKER_HOST={host} is not used: ")
+    assert told.startswith(f"the engine at DOCKER_HOST={host} is not used, but one of our own: ")
     assert why in told
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 import httpx
 
 from sandbox.children import Child, children_of
-from sandbox.net import wait_until
+from sandbox.net import LOOPBACK, wait_until
 from sandbox.swarm.api import NETWORK, SandboxEngine
 from sandbox.swarm.images import import_images
 
+PORT = 2377  # of a swarm's managers
 START_LIMIT_SECONDS = 60.0
 STOP_LIMIT_SECONDS = 30.0
 
@@ -60,8 +61,8 @@ class PrivateEngine(SandboxEngine):
         self._namespaces: Child | None = None
         self._daemon: Child | None = None
 
-    async def create(self) -> None:
-        """Start everything: namespaces, daemon, swarm, network, image.
+    async def begin(self) -> None:
+        """Start namespaces and daemon; there is no swarm yet.
 
         Raises:
             EngineMissingError: no root, or a program is missing.
@@ -79,7 +80,15 @@ class PrivateEngine(SandboxEngine):
         )
         await wait_until(self._namespaces_ready, what="the engine's namespaces", limit=START_LIMIT_SECONDS)
         await self.start()
-        await self.ask("POST", "swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1"})
+
+    async def create(self) -> None:
+        """Start everything: namespaces, daemon, swarm, network, images. Raises what `begin` does."""
+        await self.begin()
+        await self.make_swarm(LOOPBACK)
+
+    async def make_swarm(self, address: str) -> None:
+        """Make a swarm whose manager is known to other nodes by this address, with network and images."""
+        await self.ask("POST", "swarm/init", {"ListenAddr": f"{address}:{PORT}", "AdvertiseAddr": address})
         if self._furnished:
             await self.ask(
                 "POST", "networks/create", {"Name": NETWORK, "Driver": "overlay", "Attachable": True}

@@ -118,6 +118,10 @@ class SwarmStage:
         """A runtime that looks again by itself only when a test would have failed."""
         return self._runtime(pause=10 * LIMIT)
 
+    def with_doors(self, doors: Doors) -> SwarmRuntime:
+        """A runtime that reaches tasks of another node."""
+        return self._runtime(resolve=doors.resolve_addresses)
+
     def from_outside(self) -> SwarmRuntime:
         """A runtime that reaches services by a map of their names, as one outside of the overlay network."""
         return self._runtime(resolve=self.doors.resolve)

@@ -1,0 +1,123 @@
+"""Instances on another node than the manager's, which the manager's own list of containers does not tell of."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from consumer.errors import CrashLoop
+from sandbox.children import run
+from sandbox.net import wait_until
+from sandbox.swarm.doors import Doors
+from sandbox.swarm.engine import PORT, PrivateEngine
+from sandbox.swarm.images import import_images
+from tests.contract.runtime_stages import MISSING_CONF
+from tests.swarm.stage import LIMIT, SwarmStage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from consumer.model import Instance
+
+MANAGER, WORKER = "198.51.100.1", "198.51.100.2"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+async def nodes(scratch: Path) -> AsyncIterator[tuple[PrivateEngine, PrivateEngine]]:
+    """A manager and a worker, each an engine in namespaces of its own, with a cable between them."""
+    manager, worker = PrivateEngine(scratch / "manager"), PrivateEngine(scratch / "worker")
+    try:
+        await manager.begin()
+        await worker.begin()
+        await connect(manager, worker)
+        await manager.make_swarm(MANAGER)
+        token = (await manager.ask("GET", "swarm"))["JoinTokens"]["Worker"]
+        join = {"ListenAddr": f"{WORKER}:{PORT}", "AdvertiseAddr": WORKER}
+        await worker.ask(
+            "POST", "swarm/join", {**join, "RemoteAddrs": [f"{MANAGER}:{PORT}"], "JoinToken": token}
+        )
+        await import_images(worker, worker.directory)
+        yield manager, worker
+    finally:
+        await worker.destroy()
+        await manager.destroy()
+
+
+async def connect(one: PrivateEngine, other: PrivateEngine) -> None:
+    """A pair of network devices, one in each engine's network."""
+    await inside(
+        one, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(other.init)
+    )
+    for engine, address in ((one, MANAGER), (other, WORKER)):
+        await inside(engine, "address", "add", f"{address}/24", "dev", "cable")
+        await inside(engine, "link", "set", "cable", "up")
+
+
+async def inside(engine: PrivateEngine, *command: str) -> None:
+    await run(["nsenter", f"--target={engine.init}", "--net", "ip", *command], limit=10)
+
+
+@pytest.fixture
+async def far(nodes: tuple[PrivateEngine, PrivateEngine], tmp_path: Path) -> AsyncIterator[SwarmStage]:
+    stage = await SwarmStage.open(nodes[0], tmp_path)
+    yield stage
+    await stage.close()
+
+
+@pytest.fixture
+async def doors(nodes: tuple[PrivateEngine, PrivateEngine]) -> AsyncIterator[Doors]:
+    doors = Doors(nodes[1])
+    yield doors
+    await doors.close()
+
+
+async def on_worker(stage: SwarmStage, behaviour: str = "healthy", **spec: Any) -> Instance:
+    """An instance that is stopped, and runs on the worker when it runs."""
+    instance = await stage.add(behaviour, replicas=0, **spec)
+
+    def placed(now: dict[str, Any]) -> dict[str, Any]:
+        template = {**now["TaskTemplate"], "Placement": {"Constraints": ["node.role==worker"]}}
+        return {**now, "TaskTemplate": template}
+
+    await stage.edit(instance, placed)
+    return instance
+
+
+async def containers(engine: PrivateEngine, instance: Instance) -> list[str]:
+    told = await engine.ask("GET", "containers/json")
+    name = "com.docker.swarm.service.name"
+    return [one["Id"] for one in told if one["Labels"].get(name) == instance.service]
+
+
+async def test_a_stop_waits_for_a_container_on_another_node(
+    far: SwarmStage, doors: Doors, nodes: tuple[PrivateEngine, PrivateEngine]
+) -> None:
+    manager, worker = nodes
+    instance = await on_worker(far, env={"TINY_DEAF": "1"}, stop_grace_seconds=3)
+    healthy = await far.with_doors(doors).start(instance, 1, None)
+    assert (await containers(manager, instance), len(await containers(worker, instance))) == ([], 1)
+    assert [task.id for task in (await far.swarm.find(instance)).running] == [healthy.task]
+    stopping = asyncio.create_task(far.swarm.stop(instance))
+
+    async def asked_for() -> bool:
+        replicas: int = (await far.spec(instance))["Mode"]["Replicated"]["Replicas"]
+        return replicas == 0
+
+    await wait_until(asked_for, what="no replica to be asked for", limit=LIMIT)
+    assert len(await containers(worker, instance)) == 1
+    assert not stopping.done()
+    await stopping
+    assert await containers(worker, instance) == []
+
+
+async def test_a_crash_on_another_node_is_told_with_its_last_lines(far: SwarmStage, doors: Doors) -> None:
+    instance = await on_worker(far, "crashing")
+    with pytest.raises(CrashLoop) as caught:
+        await far.with_doors(doors).start(instance, 1, None)
+    assert "exit code 255" in str(caught.value)
+    assert MISSING_CONF in str(caught.value)

@@ -147,7 +147,9 @@ def _schema(chosen: argparse.Namespace) -> int:
     if chosen.release:
         return _changed(released.release())
     if chosen.check:
-        return _differences([*schema.drift(), *released.tampered(), *released.incompatible()])
+        return _differences(
+            [*schema.drift(), *released.tampered(), *released.unlocked(), *released.incompatible()]
+        )
     if chosen.type:
         entry = lookup(chosen.type, chosen.version)
         print(schema.render(schema.load(entry.type, entry.version)).decode(), end="")

@@ -118,6 +118,19 @@ async def test_what_was_changed_by_hand_is_told_and_put_right(
     assert not await may_log_in(node, "operator", "another")
 
 
+async def test_a_new_password_is_wanted_at_the_next_login_and_cuts_nobody_off(
+    node: BrokerNode, users: Path, way: Callable[[], list[str]]
+) -> None:
+    await topology_users(node, users, "--apply", *way())
+    connection = await aio_pika.connect(node.url("crm", password=password("crm")), timeout=10)
+    async with connection:
+        changed = await topology_users(node, users, "--apply", *way(), CRM_PASSWORD="another one")
+        assert changed.out == "changed: user crm has another password\n"
+        await (await connection.channel()).declare_queue("sub_crm.rotation", exclusive=True)
+    assert not await may_log_in(node, "crm", password("crm"))
+    assert await may_log_in(node, "crm", "another one")
+
+
 async def test_a_user_that_nobody_knows_is_reported_and_left(
     node: BrokerNode, api: str, tmp_path: Path
 ) -> None:

@@ -180,3 +180,8 @@ async def test_a_user_is_confined_to_the_virtual_host(node: BrokerNode) -> None:
     url = node.url("migrator", password=password("migrator"), vhost="/")
     with pytest.raises(aio_pika.exceptions.CONNECTION_EXCEPTIONS):
         await aio_pika.connect(url, timeout=10)
+
+
+def test_the_document_tells_how_many_things_are_refused() -> None:
+    page = Path(__file__).parents[2] / "docs" / "security.md"
+    assert f"tries {len(REFUSED)} things" in page.read_text()

@@ -12,7 +12,7 @@ import pytest
 from events.catalog import KNOWN
 from events.compat import Role, breaks
 from events.errors import EventError
-from events.released import incompatible, release, released, role_of, tampered
+from events.released import incompatible, release, released, role_of, tampered, unlocked
 from events.schema import generate
 
 EVERY_SCHEMA = [
@@ -48,6 +48,19 @@ def test_a_changed_and_a_removed_example_are_noticed(schemas: Path) -> None:
         "plan.upgraded/valid/v1-full.json: changed",
         "plan.upgraded/valid/v1-nulls.json: removed",
     ]
+
+
+def test_every_released_file_is_locked() -> None:
+    assert unlocked() == []
+
+
+def test_a_checksum_that_was_taken_away_is_noticed(schemas: Path) -> None:
+    name = "released/plan.upgraded/v1.json"
+    lines = (schemas / "LOCK").read_text().splitlines(keepends=True)
+    (schemas / "LOCK").write_text("".join(line for line in lines if not line.endswith(f"{name}\n")))
+    assert [told.partition(":")[0] for told in unlocked(schemas)] == [name]
+    with pytest.raises(EventError, match=r"not released: released/plan\.upgraded/v1\.json: not in LOCK"):
+        release(schemas)
 
 
 def test_what_breaks_the_released_contract_is_not_released(schemas: Path) -> None:

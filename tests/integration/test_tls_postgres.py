@@ -1,0 +1,163 @@
+"""TLS to PostgreSQL: sessions, client programs and DSNs check whom they talk to, as libpq's sslmode says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from consumer.adapters.copy import PgCopier
+from consumer.adapters.databases import PostgresDatabases
+from consumer.adapters.journal import PostgresJournal
+from consumer.adapters.postgres.sessions import Sessions
+from consumer.adapters.vault import Vault
+from consumer.errors import ChildFailed, RehomeError, Unreachable
+from consumer.model import Credentials, Secret
+from consumer.tls import PostgresTls, SslMode
+from sandbox.accounts import database_account, give
+from sandbox.postgres import Cluster
+from sandbox.tenants import nasty_password
+from tests.contract.real_servers import server_of
+from tests.contract.servers import Told, new_mark
+from tests.support.broker_users import rehome
+from tests.support.certificates import Authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from consumer.model import Server
+
+ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+
+
+@pytest.fixture(scope="module")
+def authority(scratch: Path) -> Authority:
+    return Authority(scratch / "postgres_ours")
+
+
+@pytest.fixture(scope="module")
+def stranger(scratch: Path) -> Authority:
+    return Authority(scratch / "postgres_strangers")
+
+
+@pytest.fixture(scope="module")
+async def cluster(scratch: Path, authority: Authority) -> AsyncIterator[Cluster]:
+    """A server that lets nobody in without TLS; its certificate is for 127.0.0.1 and not for localhost."""
+    certificate = authority.issue("postgres", "127.0.0.1")
+    give(certificate.key_file, database_account())
+    settings = {
+        "ssl": "on",
+        "ssl_cert_file": str(certificate.cert_file),
+        "ssl_key_file": str(certificate.key_file),
+    }
+    made = await Cluster.create(scratch / "tls_pg", password=nasty_password(), settings=settings)
+    (made.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    await made.start()
+    yield made
+    await made.destroy()
+
+
+@pytest.fixture
+def server(cluster: Cluster) -> Server:
+    return server_of(cluster, "dedicated-1", "dedicated")
+
+
+def sessions(mode: SslMode, trusted: Authority | None = None) -> Sessions:
+    return Sessions(tls=PostgresTls(mode, trusted.ca_file if trusted else None))
+
+
+async def is_encrypted(through: Sessions, server: Server) -> bool:
+    async with through.open(server, what="looking") as connection:
+        return bool(await connection.fetchval(ENCRYPTED))
+
+
+@pytest.mark.parametrize("mode", ["prefer", "require", "verify-ca", "verify-full"])
+async def test_a_session_is_encrypted(mode: SslMode, server: Server, authority: Authority) -> None:
+    assert await is_encrypted(sessions(mode, authority if mode.startswith("verify") else None), server)
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+async def test_a_server_that_a_stranger_vouches_for_is_not_talked_to(
+    mode: SslMode, server: Server, stranger: Authority
+) -> None:
+    told = r"looking, server dedicated-1 at .*: its certificate is not vouched for by an authority we trust"
+    with pytest.raises(Unreachable, match=told):
+        await is_encrypted(sessions(mode, stranger), server)
+
+
+async def test_a_certificate_for_another_host_is_told_where_the_host_is_checked(
+    server: Server, authority: Authority
+) -> None:
+    elsewhere = replace(server, host="localhost")
+    with pytest.raises(Unreachable, match=r"its certificate is for another host: .*'localhost'"):
+        await is_encrypted(sessions("verify-full", authority), elsewhere)
+    assert await is_encrypted(sessions("verify-ca", authority), elsewhere)
+
+
+async def test_plain_text_is_refused_by_a_server_that_wants_tls(server: Server) -> None:
+    with pytest.raises(RehomeError, match="no encryption"):
+        await is_encrypted(sessions("disable"), server)
+
+
+async def test_tls_is_not_given_up_where_a_server_speaks_plain_text(pg: Cluster) -> None:
+    plain = server_of(pg, "pool-1", "shared")
+    with pytest.raises(
+        Unreachable, match=r"looking, server pool-1 at .*: PostgreSQL server at .* rejected SSL"
+    ):
+        await is_encrypted(sessions("require"), plain)
+    assert not await is_encrypted(sessions("prefer"), plain)
+
+
+async def test_a_database_is_dumped_and_restored_over_tls(
+    cluster: Cluster, server: Server, authority: Authority, tmp_path: Path
+) -> None:
+    through = sessions("verify-full", authority)
+    databases, mark = PostgresDatabases(sessions=through), new_mark()
+    copier = PgCopier(tmp_path / "backups", sessions=through, jobs=2)
+    role, copy, backup_id = "acme", "postgres__copy", f"{uuid4()}-1"
+    async with through.open(server, what="filling") as connection:
+        await connection.execute("CREATE TABLE public.kept AS SELECT generate_series(1, 100) AS number")
+    await copier.dump(server, "postgres", backup_id, Told())
+    backup = await copier.seal(backup_id, {"public.kept": 100}, {})
+    await databases.make_role(server, Credentials(role, Secret(nasty_password())), ())
+    await databases.make_scratch(server, copy, await databases.database_facts(server, "postgres"), role, mark)
+    await copier.restore(server, copy, backup, role, Told())
+    async with through.open(server, copy, what="counting") as connection:
+        assert await connection.fetchval("SELECT count(*) FROM public.kept") == 100
+
+
+async def test_client_programs_do_not_talk_to_a_stranger(
+    server: Server, stranger: Authority, tmp_path: Path
+) -> None:
+    copier = PgCopier(tmp_path / "backups", sessions=sessions("verify-full", stranger), jobs=1)
+    with pytest.raises((ChildFailed, Unreachable), match="certificate"):
+        await copier.dump(server, "postgres", f"{uuid4()}-1", Told())
+
+
+async def test_a_dsn_says_its_own_mode_and_authority(
+    cluster: Cluster, authority: Authority, stranger: Authority
+) -> None:
+    def dsn(trusted: Authority) -> str:
+        return f"{cluster.dsn()}?sslmode=verify-full&sslrootcert={quote(str(trusted.ca_file))}"
+
+    async with asyncpg.create_pool(dsn(authority), min_size=1, max_size=1) as pool:
+        await PostgresJournal(pool, Vault(None)).make_schema()
+    others = {"REHOME_STATE_DSN": dsn(authority), "REHOME_PLATFORM_DSN": dsn(authority)}
+    told = await rehome("status", settings=others)
+    assert told.code == 0, told
+    told = await rehome("status", settings={**others, "REHOME_STATE_DSN": dsn(stranger)})
+    assert told.code == 1
+    assert "certificate is not vouched for" in told.err
+    assert cluster.password not in told.err
+
+
+async def test_a_plain_dsn_is_refused_in_words(cluster: Cluster) -> None:
+    dsn = f"{cluster.dsn()}?sslmode=disable"
+    told = await rehome("status", settings={"REHOME_STATE_DSN": dsn, "REHOME_PLATFORM_DSN": dsn})
+    assert told.code == 1
+    assert "no encryption" in told.err

@@ -1,0 +1,52 @@
+"""docs/security.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from consumer.__main__ import _parser
+from consumer.permissions import ROLES, Role, rights
+from consumer.users_file import read_users
+
+PAGE = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
+ROWS = {
+    cells[0].split("`")[1]: cells[1:]
+    for line in PAGE.splitlines()
+    if line.startswith("| `") and len(cells := re.split(r"(?<!\\)\|", line.strip("| "))) == 5
+}
+
+
+def patterns(cell: str) -> list[str]:
+    return [found.replace(r"\|", "|") for found in re.findall("`([^`]*)`", cell)]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_table_has_the_rights_of_a_role(role: Role) -> None:
+    granted = rights(role, "crm", ("migration.completed",))
+    configure, write, read, topics = ROWS[role]
+    assert [patterns(configure), patterns(write), patterns(read)] == [[one] for one in granted.triple]
+    for exchange, (written, readable) in granted.topics.items():
+        told = patterns(topics)
+        assert told[:2] == [exchange, written]
+        assert role == "subscriber" or told[2] == readable
+    assert granted.topics or topics.strip() == "none"
+
+
+def test_the_example_of_a_file_of_users_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "users.toml").write_text(example)
+    found = read_users(tmp_path / "users.toml")
+    assert [user.name for user in found.users] == ["billing", "crm"]
+    assert found.others == ("admin",)
+
+
+def test_the_commands_are_those_of_the_command_line() -> None:
+    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line.partition(" >")[0])
+        assert program == "rehome"
+        assert _parser().parse_args(arguments).work

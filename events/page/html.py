@@ -35,6 +35,11 @@ svg rect { fill: var(--soft); stroke: var(--quiet); }
 svg path { fill: none; stroke: var(--quiet); }
 svg .fails { stroke-dasharray: 4 3; }
 svg marker path { fill: var(--quiet); stroke: none; }
+@media (max-width: 45rem) {
+  body { padding: 1rem; }
+  td:first-child, th:first-child { left: 0; position: sticky; }
+  td:first-child { background: Canvas; }
+}
 """
 _SHORT: Final = 30
 """Characters of a value that is never broken."""

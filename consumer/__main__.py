@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["demo"]:
         return _demo(given[1:])
+    if not given:
+        _parser().print_help(sys.stderr)
+        return 2
+    # aiormq tells of a failed connection itself, and so do we, in one line; `rehome run` sets up real logs.
+    logging.getLogger().addHandler(logging.NullHandler())
     args = _parser().parse_args(given)
     try:
         return int(asyncio.run(args.work(args)))

@@ -253,8 +253,11 @@ class Journal(Protocol):
         """Record why the step did not succeed and when it is tried again. Raises ClaimLost as `finish`."""
         ...
 
-    async def interrupted(self, row: StepRow) -> None:
-        """The run was cut off, but is not dead without a word. Never raises ClaimLost."""
+    async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
+        """The run was cut off, but is not dead without a word: why, and when it comes again. No try is counted.
+
+        Never raises ClaimLost; where a later run was begun meanwhile only the death is taken back.
+        """
         ...
 
     async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:

@@ -126,6 +126,13 @@ class Settings(BaseSettings):
             raise ValueError("write it as name=address[:port],name=address[:port]")
         return {name.strip(): address.strip() for name, _, address in pairs}
 
+    @field_validator("platform_dsn", "billing_dsn", "state_dsn")
+    @classmethod
+    def _a_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgres://", "postgresql://")):
+            raise ValueError("it must look like postgresql://user:password@host:port/database")
+        return value
+
     @field_validator("longest_retry")
     @classmethod
     def _known_tier(cls, value: str | None) -> str | None:

@@ -156,10 +156,12 @@ class PostgresJournal:
             await db.execute(SQL["wait"], *key, error, delay.total_seconds())
             await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} waits", error)
 
-    async def interrupted(self, row: StepRow) -> None:
+    async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
         """See `Journal.interrupted`."""
         async with self._transaction() as db:
-            await db.execute(SQL["interrupted"], row.migration_id, row.attempt, row.step, row.token)
+            run = (row.migration_id, row.attempt, row.step, row.token, why)
+            await db.execute(SQL["note_interruption"], *run)
+            await db.execute(SQL["interrupted"], *run, delay.total_seconds())
 
     async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
         """See `Journal.fail`."""

@@ -6,19 +6,18 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
 import orjson
 
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.postgres_session import session
-from consumer.errors import TimedOut
+from consumer.errors import NotFound, TimedOut
 from consumer.ports_operators import Completed, Holder, MigrationView, Unsent
 from consumer.sql import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
     from uuid import UUID
-
-    import asyncpg
 
 SQL: Final = load("views")
 WHAT: Final = "state database"
@@ -120,11 +119,13 @@ class JournalViews:
         error: str,
         why: str,
         body: bytes,
-    ) -> None:
-        """Keep a dead letter that is discarded, whole, with the reason `why`."""
+    ) -> bool:
+        """Keep a dead letter that is discarded, whole, with the reason `why`; False: it is kept already."""
         texts = [clean(text) for text in (message_id, handler, type_)]
         kept = (migration_id, clean(reason), clean(error), clean(why), body)
-        await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
+        return bool(
+            await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
+        )
 
     async def discards(self, limit: int) -> list[dict[str, Any]]:
         """Letters that were discarded, newest first."""
@@ -166,7 +167,13 @@ class JournalViews:
 
     async def _fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         async with session(self._pool, WHAT, LIMIT) as db:
-            return await db.fetch(SQL[query], *arguments)
+            try:
+                return await db.fetch(SQL[query], *arguments)
+            except asyncpg.UndefinedTableError:
+                raise NotFound(
+                    "the journal is not there: does REHOME_STATE_DSN (or REHOME_PLATFORM_DSN) name the right "
+                    "database? A consumer (rehome run) makes it when it starts"
+                ) from None
 
 
 def clean(text: str) -> str:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from consumer import bootstrap
+from consumer import bootstrap, saga
 from consumer.adapters.journal_views import JournalViews
 from consumer.commands import dead_acts
-from consumer.commands.desk import NEEDED, desk, matches
+from consumer.commands.arguments import a_span
+from consumer.commands.desk import NEEDED, desk, matches, none_matches
 from consumer.commands.lines import Paragraphs, detail, field, moment, printed, row
 from consumer.commands.show import age, as_json
 from consumer.delivery import replay
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from consumer.delivery.replay import Letter
 
 MOST_DISCARDED = 100
+HANDLERS = [step.name for step in saga.MIGRATION]
 WIDTHS = (36, 14, 17, 9)
 
 ABOUT = """\
@@ -68,11 +70,16 @@ def add(commands: Any) -> None:
 
 def filters(parser: Any) -> None:
     """The options by which letters are chosen."""
-    parser.add_argument("--handler", metavar="STEP", help="only of this handler, such as restore")
+    parser.add_argument(
+        "--handler",
+        choices=HANDLERS,
+        metavar="STEP",
+        help="only of this handler, such as restore",
+    )
     parser.add_argument("--type", metavar="TYPE", help="only of this event type, such as migration.stopped")
     parser.add_argument("--instance", metavar="ID", help="only of this instance")
     parser.add_argument("--reason", help="only with this reason, such as failed or crashed")
-    parser.add_argument("--older-than", type=float, metavar="HOURS", help="only if it failed longer ago")
+    parser.add_argument("--older-than", type=a_span, metavar="HOURS", help="only if it failed longer ago")
 
 
 async def _list(args: argparse.Namespace) -> int:
@@ -80,10 +87,11 @@ async def _list(args: argparse.Namespace) -> int:
         return await _list_discarded(args)
     async with desk(world=False) as there:
         found = [letter for letter, _ in there.letters if matches(letter, args)]
+        none = none_matches(there)
     if args.json:
         as_json([summary(letter) for letter in found])
         return 0
-    printed([row(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS)] if found else ["no dead letters"])
+    printed([row(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS)] if found else [none])
     for one in found:
         print(row((one.id, one.handler, one.reason, age(one.failed_at), one.tries or ""), WIDTHS))
         printed(detail(f"instance {one.instance or '?'}, {one.type}"))

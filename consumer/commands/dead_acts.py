@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from consumer.commands.desk import Desk, desk, matches
+from consumer.commands.arguments import a_text
+from consumer.commands.desk import desk, matches, none_matches
 from consumer.commands.lines import detail, printed
 from consumer.commands.show import as_json
 from consumer.delivery import replay
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from consumer.adapters.dead_letters import HeldLetter
+    from consumer.commands.desk import Copies, Desk
     from consumer.delivery.replay import Letter
 
 
@@ -42,7 +43,9 @@ def add(group: Any, filters: Callable[[Any], None]) -> None:
         "(`rehome dead list --discarded`). An open migration whose letter is discarded goes no further by itself.",
     )
     discard.add_argument("id", nargs="+", help="letters' ids, or how they begin")
-    discard.add_argument("--reason", required=True, metavar="WHY", help="for those who come after you")
+    discard.add_argument(
+        "--reason", required=True, type=a_text, metavar="WHY", help="for those who come after you"
+    )
     discard.set_defaults(work=_discard)
 
 
@@ -51,7 +54,8 @@ async def _replay(args: argparse.Namespace) -> int:
         args.complain("name a letter, or say --all (with --handler, --type, ... to choose among them)")
     async with desk(world=True) as there:  # the set is frozen: what fails again meanwhile is not replayed
         chosen = [there.find(args.id)] if args.id else [one for one in there.letters if matches(one[0], args)]
-        outcome = [await _one(there, letter, held, dry_run=args.dry_run) for letter, held in chosen]
+        outcome = [await _one(there, letter, copies, dry_run=args.dry_run) for letter, copies in chosen]
+        none = none_matches(there)
     if args.json:
         as_json(outcome)
         return 1 if any(one["refused"] for one in outcome) else 0
@@ -61,11 +65,11 @@ async def _replay(args: argparse.Namespace) -> int:
         for line in one["in_detail"]:
             printed(detail(f"- {line}"))
     if not outcome:
-        print("no dead letter matches")
+        print(none)
     return 1 if any(one["refused"] for one in outcome) else 0
 
 
-async def _one(there: Desk, letter: Letter, held: HeldLetter, *, dry_run: bool) -> dict[str, Any]:
+async def _one(there: Desk, letter: Letter, copies: Copies, *, dry_run: bool) -> dict[str, Any]:
     """Replay one letter, or only say what that would do."""
     case, seen = await there.case(letter, look=dry_run)
     planned = replay.plan(letter, case)
@@ -74,9 +78,7 @@ async def _one(there: Desk, letter: Letter, held: HeldLetter, *, dry_run: bool) 
             what = f"{letter.type} to {planned.handler}: {letter.reason}, {letter.error}"
             await there.views.note(case.migration.id, "dead letter replayed", what)
         await there.broker.publish(HANDLER, planned.handler, planned.message, mandatory=True)
-        await (
-            held.ack()
-        )  # after the confirm: dying in between leaves the letter, and its replay is known again
+        await copies.ack()  # after the confirm: dying in between leaves the letter, its replay is known again
     return {
         "id": letter.id,
         "handler": planned.handler,
@@ -89,17 +91,17 @@ async def _one(there: Desk, letter: Letter, held: HeldLetter, *, dry_run: bool) 
 
 async def _discard(args: argparse.Namespace) -> int:
     async with desk(world=False) as there:
-        chosen = {letter.id: (letter, held) for letter, held in map(there.find, args.id)}
-        for letter, held in chosen.values():
+        chosen = {letter.id: (letter, copies) for letter, copies in map(there.find, args.id)}
+        for letter, copies in chosen.values():
             await _keep(there, letter, args.reason)
-            await held.ack()  # after the journal has it: dying in between leaves the letter
+            await copies.ack()  # after the journal has it: dying in between leaves the letter
             print(f"discarded {letter.id} ({letter.type} of handler {letter.handler}): {args.reason}")
             await _warn(there, letter)
     return 0
 
 
 async def _keep(there: Desk, letter: Letter, why: str) -> None:
-    await there.views.discard(
+    new = await there.views.discard(
         message_id=letter.id,
         handler=letter.handler,
         type_=letter.type,
@@ -110,7 +112,7 @@ async def _keep(there: Desk, letter: Letter, why: str) -> None:
         why=why,
         body=letter.message.body,
     )
-    if letter.migration_id is not None:
+    if new and letter.migration_id is not None:
         what = f"{letter.type} of {letter.handler}: {why}"
         await there.views.note(letter.migration_id, "dead letter discarded", what)
 

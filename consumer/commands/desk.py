@@ -20,7 +20,7 @@ from consumer.settings import read_settings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from consumer.adapters.dead_letters import HeldLetter
     from consumer.adapters.journal import PostgresJournal
@@ -35,30 +35,46 @@ SHORTEST = 6  # characters by which a letter may be named, if no other one start
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """One letter's copies in the queue: a consumer that died in mid burial leaves two of the same."""
+
+    held: list[HeldLetter]
+
+    async def ack(self) -> None:
+        """Take all of them out of the queue for good."""
+        for one in self.held:
+            await one.ack()
+
+
+@dataclass(frozen=True, slots=True)
 class Desk:
     """The letters, the journal, a way to publish, and eyes on the world (or why there are none)."""
 
-    letters: list[tuple[Letter, HeldLetter]]
+    letters: list[tuple[Letter, Copies]]
     journal: PostgresJournal
     views: JournalViews
     broker: AmqpBroker
     eyes: Eyes | None
     blind: str
 
-    def find(self, wanted: str) -> tuple[Letter, HeldLetter]:
+    def find(self, wanted: str) -> tuple[Letter, Copies]:
         """The letter with this id, or whose id alone starts with it.
 
         Raises:
             NotFound: there is none, or several start so.
         """
-        exact = [one for one in self.letters if one[0].id == wanted]
-        if exact:
-            return exact[0]
+        for one in self.letters:
+            if one[0].id == wanted:
+                return one
+        if len(wanted) < SHORTEST:
+            raise NotFound(
+                f"no dead letter {wanted!r}; to name one by how its id begins takes {SHORTEST} characters or more"
+            )
         alike = [one for one in self.letters if one[0].id.startswith(wanted)]
-        if len({letter.id for letter, _ in alike}) == 1 and len(wanted) >= SHORTEST:
+        if len(alike) == 1:
             return alike[0]
-        raise NotFound(f"{'several dead letters start with' if alike else 'no dead letter'} {wanted}; "
-                       "see `rehome dead list`")  # fmt: skip
+        what = f"{len(alike)} dead letters start with" if alike else "no dead letter"
+        raise NotFound(f"{what} {wanted!r}; see `rehome dead list`")
 
     async def case(self, letter: Letter, *, look: bool) -> tuple[Case, InstanceSeen | None]:
         """What journal and world say of a letter; the world is looked at if `look`, or if it decides."""
@@ -102,13 +118,31 @@ async def desk(*, world: bool) -> AsyncIterator[Desk]:
         await stack.enter_async_context(views.alone(LETTERS))
         held = await stack.enter_async_context(DeadLetters(connection).held())
         yield Desk(
-            letters=[(replay.read(one, place), one) for place, one in enumerate(held)],
+            letters=gathered(held),
             journal=bootstrap.journal(pool, settings),
             views=views,
             broker=AmqpBroker(connection),
             eyes=eyes,
             blind=blind,
         )
+
+
+def gathered(held: Iterable[HeldLetter]) -> list[tuple[Letter, Copies]]:
+    """Letters with their copies, in the order of the queue; of copies the last tells."""
+    found: dict[tuple[str, str], tuple[Letter, Copies]] = {}
+    for place, one in enumerate(held):
+        letter = replay.read(one, place)
+        key = (letter.id, letter.handler)
+        before = found[key][1].held if key in found else []
+        found[key] = (letter, Copies([*before, one]))
+    return list(found.values())
+
+
+def none_matches(there: Desk) -> str:
+    """What is said when no letter is left by the filters."""
+    return (
+        f"no dead letter matches; {len(there.letters)} wait(s) in all" if there.letters else "no dead letters"
+    )
 
 
 def matches(letter: Letter, args: argparse.Namespace) -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from consumer import bootstrap, workbench
 from consumer.adapters.dead_letters import DeadLetters
+from consumer.commands.arguments import a_span, an_id
 from consumer.commands.desk import LETTERS
 from consumer.commands.lines import Paragraphs, detail, moment, printed, row
 from consumer.commands.show import as_json
 from consumer.delivery import replay
 from consumer.doctor.diagnosis import diagnose
-from consumer.doctor.finding import Finding
+from consumer.doctor.finding import UNSEEN, Finding
 from consumer.errors import NotFound, RehomeError
 from consumer.ports_operators import Parked
 from consumer.settings import read_settings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from consumer.adapters.journal_views import JournalViews
     from consumer.doctor.repair import Repairs
+    from consumer.doctor.seen import Seen
 
 WIDTHS: Final = (8, 21, 46)
 GRAVE: Final = frozenset({"error", "warning"})
@@ -51,11 +52,11 @@ def add(commands: Any) -> None:
         description=ABOUT,
         formatter_class=Paragraphs,
     )
-    parser.add_argument("instance", nargs="?", type=UUID, metavar="INSTANCE", help="only this instance")
+    parser.add_argument("instance", nargs="?", type=an_id, metavar="INSTANCE", help="only this instance")
     parser.add_argument("--repair", action="store_true", help="repair what is safe to repair")
     parser.add_argument(
         "--stuck-after",
-        type=float,
+        type=a_span,
         metavar="SECONDS",
         help="silence after which a migration counts as stuck (default: REHOME_STUCK_AFTER)",
     )
@@ -89,7 +90,7 @@ async def _doctor(args: argparse.Namespace) -> int:
     if args.json:
         as_json([{**one.document(), "outcome": done.get(one)} for one in found])
     else:
-        _tell(found, done)
+        _tell(found, done, seen)
     left = [one for one in found if one.severity in GRAVE and done.get(one) != "repaired"]
     return 1 if left else 0
 
@@ -104,7 +105,7 @@ async def _letters(
         async with views.alone(LETTERS), DeadLetters(connection).held() as held:
             letters = [replay.read(one, place) for place, one in enumerate(held)]
     except RehomeError as error:
-        found.append(Finding("unseen", "warning", "the dead letters", str(error), "see why"))
+        found.append(Finding("unseen", "warning", "the dead letters", str(error), UNSEEN))
         return None
     return tuple(Parked(one.id, one.handler, one.reason, one.migration_id, one.failed_at) for one in letters)
 
@@ -122,9 +123,11 @@ async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str
     return done
 
 
-def _tell(found: list[Finding], done: dict[Finding, str]) -> None:
+def _tell(found: list[Finding], done: dict[Finding, str], seen: Seen) -> None:
     if not found:
-        print("nothing is out of order")
+        letters = f"{len(seen.letters)} dead letter(s)" if seen.letters is not None else "no dead letters"
+        looked = f"{len(seen.instances)} instance(s), {len(seen.servers)} database server(s), {letters}"
+        print(f"nothing is out of order; looked at {looked}, the queues and the backup place")
         return
     print(row(("SEVERITY", "KIND", "WHERE", "SINCE (UTC)"), WIDTHS))
     for one in found:

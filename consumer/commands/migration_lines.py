@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from consumer import saga
 from consumer.commands.lines import detail, moment, row
 from consumer.commands.show import age
 from consumer.doctor.migrations import idle_since
@@ -34,8 +35,7 @@ def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = N
     cells = (one.instance_id, one.state, step, age(_since(one), now=now), following)
     lines = [row(cells, WIDTHS)]
     plan = f"to {one.to_plan}" + (f", attempt {one.attempt}" if one.attempt > 1 else "")
-    tries = f", tried {one.tries} time(s)" if one.tries else ""
-    lines += detail(f"migration {one.id} {plan}{tries}")
+    lines += detail(f"migration {one.id} {plan}{_tries(one)}")
     why = one.error or one.note
     if why and one.state != "completed":
         lines += detail(f"why: {why}")
@@ -79,10 +79,24 @@ def history_line(line: dict[str, Any], before: str = " ") -> str:
     return "\n".join(detail(text, f"{before} "))
 
 
+def _tries(one: MigrationView) -> str:
+    """How often the step was tried, and what follows when that is of no use."""
+    step = saga.named(one.step or "")
+    if not one.tries or step is None or one.ended or one.state == "failed":
+        return f", tried {one.tries} time(s)" if one.tries else ""
+    then = "it is rolled back" if step.if_it_fails == "roll_back" else "it waits for a person"
+    return f", tried {one.tries} time(s); after {len(step.retries) + 1} at most {then}"
+
+
 def _progress(one: MigrationView) -> str:
     if not one.progress_total or one.step_state != "running":
         return ""
     return f" {min(100, 100 * (one.progress_done or 0) // one.progress_total)}%"
+
+
+def _length(span: timedelta) -> str:
+    minutes = int(span.total_seconds()) // 60
+    return f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"  # noqa: PLR2004 - 90 min reads better
 
 
 def _since(one: MigrationView) -> datetime:
@@ -92,7 +106,9 @@ def _since(one: MigrationView) -> datetime:
 
 def _work(one: MigrationView, holder: Holder | None, now: datetime) -> str:
     if holder is not None:
-        return f"worked on from {holder.address} since {age(holder.since, now=now)}"
+        step = saga.named(one.step or "")
+        longest = f" (a try may take {_length(step.limit)})" if step and one.step_state == "running" else ""
+        return f"worked on from {holder.address} since {age(holder.since, now=now)}{longest}"
     if one.step_state == "running":
         return "nobody works on it: whoever ran this step is gone; its delivery comes again"
     return "nobody works on it now"

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from pydantic import ValidationError
+
 from consumer import bootstrap
+from consumer.commands.arguments import a_text, an_id
 from consumer.commands.show import as_json
 from consumer.errors import NotFound, SettingsError
 from consumer.ports_engine import Message
@@ -30,31 +33,34 @@ def add(commands: Any) -> None:
         "subscription are looked up in the platform's records unless given. Needs REHOME_AMQP_URL.",
     )
     publish.add_argument("type", choices=["plan.upgraded"], help="the event")
-    publish.add_argument("--instance", type=UUID, required=True, metavar="ID", help="the instance's id")
+    publish.add_argument("--instance", type=an_id, required=True, metavar="ID", help="the instance's id")
     publish.add_argument(
-        "--to-plan", required=True, metavar="NAME", help="the new plan, such as premium-monthly"
+        "--to-plan", required=True, type=a_text, metavar="NAME", help="the new plan, such as premium-monthly"
     )
-    publish.add_argument("--from-plan", default="unknown", metavar="NAME", help="the plan until now")
     publish.add_argument(
-        "--tier", metavar="NAME", help="the new plan's tier (default: the plan's name up to its '-')"
+        "--from-plan", type=a_text, default="unknown", metavar="NAME", help="the plan until now"
     )
-    publish.add_argument("--customer", type=UUID, metavar="ID", help="the customer's id")
-    publish.add_argument("--subscription", type=UUID, metavar="ID", help="the subscription's id")
+    publish.add_argument(
+        "--tier",
+        type=a_text,
+        metavar="NAME",
+        help="the new plan's tier (default: the plan's name up to its '-')",
+    )
+    publish.add_argument("--customer", type=an_id, metavar="ID", help="the customer's id")
+    publish.add_argument("--subscription", type=an_id, metavar="ID", help="the subscription's id")
     publish.add_argument("--cpu", type=float, metavar="CORES", help="CPU limit granted")
     publish.add_argument("--memory", metavar="SIZE", help="memory limit granted, such as 8G")
     publish.add_argument("--storage", metavar="SIZE", help="storage limit granted, such as 50G")
     publish.add_argument("--db-type", choices=["shared", "dedicated"], help="kind of database granted")
-    publish.add_argument("--event-id", type=UUID, metavar="ID", help="the event's id (default: a new one)")
+    publish.add_argument("--event-id", type=an_id, metavar="ID", help="the event's id (default: a new one)")
     publish.add_argument("--json", action="store_true", help="print the published event as JSON")
-    publish.set_defaults(work=_publish)
+    publish.set_defaults(work=_publish, complain=publish.error)
 
 
 async def _publish(args: argparse.Namespace) -> int:
     settings = read_settings(needed={"amqp_url"})
+    granted = _granted(args)
     customer, subscription = await _owner(settings, args)
-    granted = Entitlements(
-        cpu_limit=args.cpu, memory_limit=args.memory, storage_limit=args.storage, db_type=args.db_type
-    )
     data = PlanUpgraded(
         instance_id=args.instance,
         customer_id=customer,
@@ -62,7 +68,7 @@ async def _publish(args: argparse.Namespace) -> int:
         from_plan=args.from_plan,
         to_plan=args.to_plan,
         plan_tier=args.tier or args.to_plan.partition("-")[0],
-        entitlements=granted if granted != Entitlements() else None,
+        entitlements=granted,
     )
     event = new_event(
         data, subject=args.instance, id=args.event_id or uuid4(), time=datetime.now(UTC), source="/billing"
@@ -82,6 +88,21 @@ async def _publish(args: argparse.Namespace) -> int:
         )
         print(f"follow it with: rehome status {args.instance}")
     return 0
+
+
+def _granted(args: argparse.Namespace) -> Entitlements | None:
+    """What the plan grants; None: the event leaves that open."""
+    try:
+        granted = Entitlements(
+            cpu_limit=args.cpu, memory_limit=args.memory, storage_limit=args.storage, db_type=args.db_type
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        option = str(first["loc"][0]).removesuffix("_limit")
+        wanted = "a number above 0" if option == "cpu" else "a size such as 8G"
+        args.complain(f"argument --{option}: {getattr(args, option)!r} is not {wanted}")
+        raise
+    return granted if granted != Entitlements() else None
 
 
 async def _owner(settings: Settings, args: argparse.Namespace) -> tuple[UUID, UUID]:

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from consumer import workbench
+from consumer.commands.arguments import an_id
 from consumer.commands.lines import Paragraphs, detail, moment, printed, row
 from consumer.commands.show import age, as_json
 from consumer.doctor.retirement import refusals
@@ -76,7 +76,7 @@ def add(commands: Any) -> None:
         description=ABOUT,
         formatter_class=Paragraphs,
     )
-    parser.add_argument("id", nargs="?", type=UUID, metavar="ID", help="an instance's or a migration's id")
+    parser.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
     parser.add_argument("--yes", action="store_true", help="do it")
     parser.add_argument(
         "--now", action="store_true", help="do not wait for the end of the retention (only with an id)"

@@ -6,10 +6,10 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from consumer import bootstrap, saga, workbench
 from consumer.adapters.journal_views import JournalViews
+from consumer.commands.arguments import a_span, a_text, an_id
 from consumer.commands.lines import Paragraphs, detail, field, printed
 from consumer.commands.roll_back_order import read_order
 from consumer.commands.show import age, as_json
@@ -20,6 +20,7 @@ from events.migration import MigrationFailed, MigrationRejected
 
 if TYPE_CHECKING:
     import argparse
+    from uuid import UUID
 
     from consumer.adapters.claims import PostgresClaims
     from consumer.adapters.journal import PostgresJournal
@@ -50,14 +51,18 @@ def add(commands: Any) -> None:
         description=ABOUT,
         formatter_class=Paragraphs,
     )
-    parser.add_argument("id", type=UUID, metavar="ID", help="the migration's or the instance's id")
+    parser.add_argument("id", type=an_id, metavar="ID", help="the migration's or the instance's id")
     parser.add_argument("--yes", action="store_true", help="do it")
     parser.add_argument(
-        "--reason", default="asked for by an operator", help="why, for the event and the journal"
+        "--reason",
+        type=a_text,
+        metavar="WHY",
+        default="asked for by an operator",
+        help="why, for the event and the journal",
     )
     parser.add_argument(
         "--wait",
-        type=float,
+        type=a_span,
         default=30.0,
         metavar="SECONDS",
         help="how long to try to stop a step that is running (default: 30)",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from consumer import bootstrap, workbench
 from consumer.adapters.journal_views import JournalViews
+from consumer.commands.arguments import a_count, an_id
 from consumer.commands.lines import Paragraphs, moment, printed
 from consumer.commands.migration_lines import attention, block, heading, history_line, steps_table
 from consumer.commands.show import as_json
@@ -17,6 +17,7 @@ from consumer.settings import read_settings
 
 if TYPE_CHECKING:
     import argparse
+    from uuid import UUID
 
     from consumer.ports_operators import Holder, MigrationView
 
@@ -45,15 +46,17 @@ def add(commands: Any) -> None:
     status = commands.add_parser(
         "status", help="what is moving or waiting, and why", description=ABOUT_STATUS, formatter_class=plain
     )
-    status.add_argument("id", nargs="?", type=UUID, metavar="ID", help="an instance's or a migration's id")
+    status.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
     status.add_argument("--all", action="store_true", help="also migrations that are over")
-    status.add_argument("--limit", type=int, default=50, help="how many at most (default: 50)")
+    status.add_argument(
+        "--limit", type=a_count, default=50, metavar="N", help="how many at most (default: 50)"
+    )
     status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(work=_status)
     watch = commands.add_parser(
         "watch", help="follow migrations as they go", description=ABOUT_WATCH, formatter_class=plain
     )
-    watch.add_argument("id", nargs="?", type=UUID, metavar="ID", help="an instance's or a migration's id")
+    watch.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
     watch.set_defaults(work=_watch)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from consumer import saga
 from consumer.delivery import letters
 from consumer.delivery.verdict import patience
 from consumer.topology import DEAD, retry_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     from consumer.ports import Clock
     from consumer.ports_engine import Broker, Delivery
@@ -23,6 +25,11 @@ log = logging.getLogger(__name__)
 
 EARLY_LIMIT: Final = 50
 """Returns of a delivery that comes too early, or meets a defect of ours, before it is a dead letter."""
+
+
+def later_in(delivery: Delivery) -> timedelta:
+    """How long `Post.later` puts this delivery off."""
+    return saga.TIERS[patience(letters.count(delivery, letters.LATERS) + 1)]
 
 
 class Post:

@@ -16,7 +16,7 @@ from consumer.delivery import letters
 from consumer.delivery.company import ASKED, Company, is_suspect
 from consumer.delivery.guard import guarded
 from consumer.delivery.newer import newer
-from consumer.delivery.post import Post
+from consumer.delivery.post import Post, later_in
 from consumer.delivery.reading import event_for, migration_id_of, replay_of
 from consumer.delivery.relay import nothing
 from consumer.delivery.running import run_step
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MESSAGE_LENGTH: Final = 1000
+SHUT_DOWN: Final = "the consumer was shut down in mid step; another one goes on"
 HAND_OVER: Final = 5.0
 """Seconds for sending a delivery on when the consumer is shut down in the middle of a step."""
 
@@ -211,7 +212,7 @@ class Engine:
         match verdict(error, tries, step.retries, longest=self._longest):
             case Later(why):
                 log.warning("step.interrupted step=%s migration=%s why=%s", step.name, row.migration_id, why)
-                await self._journal.interrupted(row)
+                await self._journal.interrupted(row, why, later_in(delivery))
                 await self._post.later(step, delivery, why)
             case Retry(tier, why):
                 log.warning(
@@ -280,8 +281,8 @@ class Engine:
         """Shut down in mid step: send the delivery on, so that the broker does not count it as poison."""
         try:
             async with asyncio.timeout(HAND_OVER):
-                await self._journal.interrupted(row)
-                await self._post.later(step, delivery, "the consumer was shut down in mid step")
+                await self._journal.interrupted(row, SHUT_DOWN, later_in(delivery))
+                await self._post.later(step, delivery, SHUT_DOWN)
         except (RehomeError, TimeoutError) as error:
             log.warning("step.cut_off step=%s migration=%s error=%s", step.name, row.migration_id, error)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from consumer.doctor import instances, migrations, servers
-from consumer.doctor.finding import Finding, gravest_first
+from consumer.doctor.finding import UNSEEN, Finding, gravest_first
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,9 +24,7 @@ def diagnose(seen: Seen, *, stuck_after: timedelta = STUCK_AFTER, only: UUID | N
         *(finding for one in seen.instances for finding in instances.findings(one, seen.now)),
         *servers.findings(seen),
         *(
-            Finding(
-                "unseen", "warning", trouble.what, f"it could not be looked at: {trouble.error}", "see why"
-            )
+            Finding("unseen", "warning", trouble.what, f"it could not be looked at: {trouble.error}", UNSEEN)
             for trouble in seen.troubles
         ),
     ]

@@ -108,6 +108,9 @@ def about(
     )
 
 
+UNSEEN = "mend what the error says, then look again: whatever is wrong there was not seen"
+"""Advice where a look failed."""
+
 SEVERITIES = ("error", "warning", "note")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from consumer.doctor import aftermath
-from consumer.doctor.finding import about
+from consumer.doctor.finding import UNSEEN, about
 from consumer.doctor.seen import GONE
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def findings(seen: InstanceSeen, now: datetime) -> Iterator[Finding]:
     if seen.holder is not None:
         return
     for trouble in seen.troubles:
-        yield about(
-            seen, "unseen", "warning", f"{trouble.what} could not be seen: {trouble.error}", "see why"
-        )
+        yield about(seen, "unseen", "warning", f"{trouble.what} could not be seen: {trouble.error}", UNSEEN)
     if seen.instance is None:
         return
     yield from _writable(seen)

@@ -84,13 +84,17 @@ def _readers(seen: Seen) -> Iterator[Finding]:
             unread.append((step.name, look.ready))
     if unread:
         waiting = sum(ready for _, ready in unread)
-        names = "no handler's queue" if len(unread) == len(saga.MIGRATION) else "not all handlers' queues"
-        lacking = ", ".join(name for name, _ in unread)
+        everyone = len(unread) == len(saga.MIGRATION)
+        names = (
+            "any queue of a handler"
+            if everyone
+            else f"the queue(s) of {', '.join(name for name, _ in unread)}"
+        )
         yield Finding(
             kind="no_reader",
             severity="error" if waiting else "warning",
             where="the broker",
-            what=f"{names} have a reader (without: {lacking}); {waiting} message(s) wait there",
+            what=f"nobody reads {names}; {waiting} message(s) wait there",
             advice="start a consumer: rehome run",
         )
 
@@ -182,12 +186,9 @@ def _way_on(view: MigrationView, step: Step, letters: list[Parked]) -> str:
 
 def _of_ended(view: MigrationView, letters: list[Parked]) -> Iterator[Finding]:
     for letter in letters:
+        advice = f"rehome dead discard {letter.id} --reason ..."
         if view.state == "rolled_back" and letter.handler != saga.ROLL_BACK.name:
-            advice = (
-                f"rehome dead replay {letter.id} (opens a new attempt), or rehome dead discard {letter.id}"
-            )
-        else:
-            advice = f"rehome dead discard {letter.id} --reason ..."
+            advice = f"rehome dead replay {letter.id} (opens a new attempt), or {advice}"
         yield Finding(
             kind="letter_of_ended",
             severity="note",

@@ -109,12 +109,21 @@ UPDATE rehome.steps
 SET state = 'waiting', tries = tries + 1, error = $4, next_try_at = now() + make_interval(secs => $5)
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
+-- name: note_interruption
+-- A line of a migration's history: why a step waits although it was no try. Not the same reason twice in a row.
+INSERT INTO rehome.history (migration_id, attempt, what, detail)
+SELECT m.id, s.attempt, s.step || ' waits', $5
+FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3 AND m.token = $4 AND s.error IS DISTINCT FROM $5;
+
 -- name: interrupted
--- A run that was cut off and lives to tell it. Where a later one was begun meanwhile (the token is newer),
--- that one took it for dead.
+-- A run that was cut off and lives to tell it: why, and in how many seconds it comes again. Where a later one
+-- was begun meanwhile (the token is newer), that one took it for dead.
 UPDATE rehome.steps s
 SET state = CASE WHEN m.token = $4 THEN 'waiting' ELSE s.state END,
-    deaths = CASE WHEN m.token = $4 THEN s.deaths ELSE greatest(s.deaths - 1, 0) END
+    deaths = CASE WHEN m.token = $4 THEN s.deaths ELSE greatest(s.deaths - 1, 0) END,
+    error = CASE WHEN m.token = $4 THEN $5 ELSE s.error END,
+    next_try_at = CASE WHEN m.token = $4 THEN now() + make_interval(secs => $6) ELSE s.next_try_at END
 FROM rehome.migrations m
 WHERE m.id = s.migration_id AND s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
 

@@ -96,9 +96,13 @@ SELECT pg_advisory_lock(hashtextextended('rehome.tool:' || $1::text, 0));
 SELECT pg_advisory_unlock(hashtextextended('rehome.tool:' || $1::text, 0));
 
 -- name: discard
--- Keep a discarded dead letter, whole, with the reason.
+-- Keep a discarded dead letter, whole, with the reason; once, also where the tool died before it took it away.
 INSERT INTO rehome.discards (message_id, handler, type, instance, migration_id, reason, error, why, body)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+WHERE NOT EXISTS (SELECT FROM rehome.discards
+                  WHERE (message_id, handler, reason, error, why, body) = ($1, $2, $6, $7, $8, $9)
+                    AND at > now() - interval '1 hour')
+RETURNING seq;
 
 -- name: discards
 -- Dead letters that were discarded, newest first.

@@ -189,18 +189,18 @@ async def test_a_run_that_ended_without_a_word_is_a_death(journal: Journal) -> N
 
 async def test_an_interrupted_run_is_neither_a_death_nor_a_try(journal: Journal) -> None:
     migration = await opened(journal)
-    await journal.interrupted(await begun(journal, migration))
+    await journal.interrupted(await begun(journal, migration), "no turn yet", timedelta(seconds=1))
     row = await begun(journal, migration)
-    assert (row.runs, row.tries, row.deaths) == (2, 0, 0)
+    assert (row.runs, row.tries, row.deaths, row.error) == (2, 0, 0, "no turn yet")
 
 
 async def test_a_run_that_was_taken_over_and_lives_is_no_death(journal: Journal) -> None:
     migration = await opened(journal)
     slow = await begun(journal, migration)
     newer = await begun(journal, migration)
-    await journal.interrupted(slow)
-    assert (await step_of(journal, newer)).deaths == 0
-    assert (await step_of(journal, newer)).state == "running"
+    await journal.interrupted(slow, "lost", timedelta(seconds=1))
+    row = await step_of(journal, newer)
+    assert (row.deaths, row.state, row.error) == (0, "running", None)
 
 
 async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -> None:

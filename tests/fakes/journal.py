@@ -138,9 +138,11 @@ class FakeJournal:
         self._set(row, state="waiting", tries=self.steps[_key(row)].tries + 1, error=error)
         self.history.append((row.migration_id, row.attempt, f"{row.step} waits"))
 
-    async def interrupted(self, row: StepRow) -> None:
+    async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
         if self.migrations[row.migration_id].token == row.token:
-            self._set(row, state="waiting")
+            if self.steps[_key(row)].error != why:
+                self.history.append((row.migration_id, row.attempt, f"{row.step} waits"))
+            self._set(row, state="waiting", error=why)
         else:
             self._set(row, deaths=max(self.steps[_key(row)].deaths - 1, 0))
 

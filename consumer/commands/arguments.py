@@ -1,0 +1,42 @@
+"""What commands take as arguments, each refused in one line that says what is wanted (exit code 2)."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from uuid import UUID
+
+
+def an_id(text: str) -> UUID:
+    """The id of an instance or a migration, whole."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no id; ids look like 7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa (rehome status --all lists them)"
+        ) from None
+
+
+def a_span(text: str) -> float:
+    """A length of time, or another amount: a number, not below 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+    return value
+
+
+def a_count(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def a_text(text: str) -> str:
+    """Something that is not blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return text

@@ -12,15 +12,17 @@ import orjson
 import pytest
 
 from sandbox.billing import Billing
+from sandbox.children import Child
 from sandbox.database_service import Switches
 from sandbox.local import ROOT, LocalPlatform, Site, local_platform
+from sandbox.net import wait_until
 from sandbox.pool import add_odoo_tenant
 from sandbox.subscriber import Subscriber
-from sandbox.tenants import Tenant
+from sandbox.tenants import Tenant, create_tiny_tenant
+from tests.support.command_server import LONGEST_SECONDS
 
 MakeSite = Callable[..., Awaitable[Site]]
 
-COMMAND_SECONDS = 60
 LIMIT = 120
 PLAN = "premium-monthly"
 
@@ -40,20 +42,43 @@ class Answer(NamedTuple):
 class Cli:
     """The command line as operators run it: a process of its own."""
 
-    def __init__(self, local: LocalPlatform) -> None:
+    def __init__(self, local: LocalPlatform, directory: Path, server: Path) -> None:
         self._local = local
+        self._directory = directory
+        self._server = server
 
     async def __call__(self, *arguments: object, **settings: str) -> Answer:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "consumer", *(str(argument) for argument in arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._local.settings(), **settings},
-            cwd=ROOT,
-        )  # fmt: skip
-        async with asyncio.timeout(COMMAND_SECONDS):
-            out, err = await process.communicate()
-        return Answer(process.returncode or 0, out.decode(), err.decode())
+        out, err = (self._directory / f"{secrets.token_hex(8)}.{kind}" for kind in ("out", "err"))
+        order = {
+            "arguments": [str(argument) for argument in arguments],
+            "environment": {**os.environ, **self._local.settings(), **settings},
+            "out": str(out),
+            "err": str(err),
+        }
+        reader, writer = await asyncio.open_unix_connection(self._server)
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS + 10):
+                writer.write(orjson.dumps(order) + b"\n")
+                code = int(await reader.readline())
+        finally:
+            writer.close()
+        return Answer(code, out.read_text(), err.read_text())
+
+
+@pytest.fixture(scope="session")
+async def command_server(scratch: Path) -> AsyncIterator[Path]:
+    """Where processes of the command line are asked for."""
+    path = scratch / "commands"
+    module = [sys.executable, "-m", "tests.support.command_server", str(path)]
+    child = await Child.start("commands", module, log=scratch / "commands.log", directory=ROOT)
+
+    async def up() -> bool:
+        child.require_alive()
+        return path.exists()
+
+    await wait_until(up, what="the command line's server", limit=LIMIT)
+    yield path
+    await child.kill()
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +91,13 @@ async def local(scratch: Path) -> AsyncIterator[LocalPlatform]:
 
 @pytest.fixture
 async def make_site(local: LocalPlatform) -> AsyncIterator[MakeSite]:
-    """Makes a customer with an Odoo database on the pool and an instance that serves."""
+    """Makes a customer with a database on the pool, Odoo's or a tiny one, and an instance that serves."""
     local.database_service.switches = Switches()
     made: list[Site] = []
 
-    async def make(**columns: object) -> Site:
+    async def make(*, odoo: bool = True, **columns: object) -> Site:
         tenant = Tenant(f"t{secrets.token_hex(4)}")
-        await add_odoo_tenant(local.pool, tenant)
+        await (add_odoo_tenant if odoo else create_tiny_tenant)(local.pool, tenant)
         async with local.platform.cluster.connect(local.platform.instance_database) as platform:
             await platform.execute(
                 "UPDATE db_servers SET current_instances = current_instances + 1 WHERE id = $1", local.pool_id
@@ -99,16 +124,17 @@ def billing(local: LocalPlatform) -> Billing:
 
 
 @pytest.fixture
-def rehome(local: LocalPlatform) -> Cli:
-    return Cli(local)
+def rehome(local: LocalPlatform, tmp_path: Path, command_server: Path) -> Cli:
+    return Cli(local, tmp_path, command_server)
 
 
 async def until_states(rehome: Cli, instance: object, wanted: set[str]) -> list[dict[str, Any]]:
     """The instance's migrations once their states are these; as `rehome status` lists them."""
     found: list[dict[str, Any]] = []
-    for _ in range(60):
-        found = (await rehome("status", instance, "--json")).json
-        if {str(one["state"]) for one in found} == wanted:
-            break
-    assert {one["state"] for one in found} == wanted
+
+    async def there() -> bool:
+        found[:] = (await rehome("status", instance, "--json")).json
+        return {str(one["state"]) for one in found} == wanted
+
+    await wait_until(there, what=f"the states {wanted}", limit=LIMIT, pause=0.2)
     return found

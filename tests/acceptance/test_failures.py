@@ -22,7 +22,7 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     rehome: Cli,
 ) -> None:
     # Given a customer who writes all the time, and a consumer in which the step fails
-    site = await make_site()
+    site = await make_site(odoo=False)
     spec = (await local.supervisor.show(site.service))["spec"]
     async with local.consumer(module=("sandbox.faults", step)), Writers(site.url) as writers:
         await writers.wait_acknowledged(5)
@@ -55,7 +55,7 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
 async def test_a_replay_of_what_was_rolled_back_opens_a_new_attempt_that_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     async with local.consumer(module=("sandbox.faults", "restore")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
@@ -76,7 +76,7 @@ async def test_a_replay_of_what_was_rolled_back_opens_a_new_attempt_that_complet
 async def test_past_the_point_of_no_return_a_dead_letter_waits_and_its_replay_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     async with local.consumer(module=("sandbox.faults", "complete")):
         await billing.upgrade(site.id, PLAN)
         failed = await subscriber.wait_for("migration.failed", instance_id=site.id, limit=LIMIT)
@@ -97,7 +97,7 @@ async def test_past_the_point_of_no_return_a_dead_letter_waits_and_its_replay_co
 async def test_an_operator_rolls_back_a_migration_that_waits(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     local.database_service.switches = local.database_service.switches.model_copy(
         update={"fail_times": 1000, "fail_status": 503}
     )

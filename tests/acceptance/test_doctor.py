@@ -1,0 +1,111 @@
+"""The reconciler on a real platform: it finds what is wrong, repairs what is safe, and old databases are retired."""
+
+import json
+
+from sandbox.billing import Billing
+from sandbox.database_service import Switches
+from sandbox.local import STOP_SECONDS, LocalPlatform, Site
+from sandbox.net import wait_until
+from sandbox.observation import observe
+from sandbox.subscriber import Subscriber
+from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
+from tests.support.operators import (
+    kinds,
+    letters,
+    mess_up,
+    migration,
+    on_pool,
+    stored,
+    taken,
+    until_at_work,
+)
+
+
+async def test_what_killed_consumers_left_is_found_and_repaired(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    # Given a migration that was rolled back, and a mess
+    site = await make_site(odoo=False)
+    async with local.consumer(module=("sandbox.faults", "stop")):
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
+    over = await migration(rehome, site)
+    scratch = await mess_up(local, site, over)
+    # When the doctor is called, then it finds it, and repairs what is safe
+    expected = {"kept_conf", "temporary_file", "half_backup", "scratch_left", "still_fenced", "unsent"}
+    assert expected <= set(await kinds(rehome, site))
+    repaired = await kinds(rehome, site, "--repair")
+    assert {kind: repaired[kind] for kind in expected} == dict.fromkeys(expected, "repaired")
+    assert not expected & set(await kinds(rehome, site))
+    assert [file.name for file in site.conf.parent.iterdir()] == ["odoo.conf"]
+    assert stored(local, over) == []
+    (local.backup_root / "notes-of-an-operator.txt").unlink()  # it is none of ours, so it is still there
+    assert not await on_pool(local, "SELECT count(*) FROM pg_database WHERE datname = $1", scratch)
+    assert await on_pool(local, "SELECT rolcanlogin FROM pg_roles WHERE rolname = $1", site.tenant.role)
+    (letter,) = (await letters(rehome, site)).values()
+    assert (await rehome("dead", "discard", letter["id"], "--reason", "tested")).code == 0
+
+
+async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_noticed_and_goes_on(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    # Given a migration that waits, and no consumer
+    site = await make_site(odoo=False)
+    local.database_service.switches = Switches(delay_seconds=3600)
+    async with local.consumer(settings={"REHOME_GRACE": "0.1"}) as consumer:
+        await billing.upgrade(site.id, PLAN)
+        await until_at_work(rehome, site)
+        await consumer.stop(limit=STOP_SECONDS)
+    local.database_service.switches = Switches()
+    # When its delivery is lost
+    await taken(local, "prepare", acknowledge=True)
+    # Then the doctor sees that nothing comes, and wakes it
+    assert "stuck" in await kinds(rehome, site, "--stuck-after", "0")
+    assert (await kinds(rehome, site, "--stuck-after", "0", "--repair"))["stuck"] == "repaired"
+    # When consumers die on it until the broker takes it away
+    for _ in range(6):
+        await taken(local, "prepare", acknowledge=False)
+    # Then it is a dead letter of its own kind, and the doctor names it
+    (letter,) = (await rehome("dead", "list", "--instance", site.id, "--reason", "crashed", "--json")).json
+    assert letter["handler"] == "prepare"
+    assert "parked" in await kinds(rehome, site)
+    # and a consumer tells by itself that the migration is stuck, and touches nothing
+    watchful = {"REHOME_DOCTOR_EVERY": "0.5", "REHOME_STUCK_AFTER": "0.5"}
+    async with local.consumer("watchful", settings=watchful):
+        log = local.directory / "watchful.log"
+
+        async def told() -> bool:
+            lines = [json.loads(line) for line in log.read_text().splitlines() if "doctor.finding" in line]
+            return any(line["kind"] == "stuck" and letter["migration"] in line["where"] for line in lines)
+
+        await wait_until(told, what="the consumer to tell that a migration is stuck", limit=LIMIT)
+        assert (await migration(rehome, site))["state"] == "requested"
+        # When it is replayed, it goes on to its end
+        assert (await rehome("dead", "replay", letter["id"][:8])).code == 0
+        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    assert await letters(rehome, site) == {}
+    await check_retirement(local, site, rehome)
+
+
+async def check_retirement(local: LocalPlatform, site: Site, rehome: Cli) -> None:
+    """The old database goes when everything says so, and nothing else does."""
+    others = set(await on_pool(local, "SELECT array_agg(datname::text) FROM pg_database")) - {
+        site.tenant.database
+    }
+    moved = await migration(rehome, site)
+    assert stored(local, moved) == [f"{moved['id']}-1"]
+    early = await rehome("retire", site.id, "--yes", "--json")
+    assert (early.code, "it is kept until" in early.json[0]["refused"][0]) == (1, True)
+    async with local.pool.connect() as pool:
+        await pool.execute(f'ALTER DATABASE "{site.tenant.database}" CONNECTION LIMIT 5')
+    lifted = await rehome("retire", site.id, "--yes", "--now", "--json")
+    assert (lifted.code, "is not fenced" in lifted.json[0]["refused"][0]) == (1, True)
+    async with local.pool.connect() as pool:
+        await pool.execute(f'ALTER DATABASE "{site.tenant.database}" CONNECTION LIMIT 0')
+    done = await rehome("retire", site.id, "--yes", "--now", "--json")
+    assert (done.code, done.json[0]["refused"]) == (0, []), done
+    assert set(await on_pool(local, "SELECT array_agg(datname::text) FROM pg_database")) == others
+    assert not await on_pool(local, "SELECT count(*) FROM pg_roles WHERE rolname = $1", site.tenant.role)
+    assert stored(local, moved) == []
+    assert (await observe(local, site)).on_dedicated > 0
+    assert (await rehome("retire", site.id)).code == 1

@@ -126,7 +126,7 @@ async def _show(args: argparse.Namespace) -> int:
         "headers": {key: str(value) for key, value in letter.message.headers.items()},
         "replay": planned.what,
         "replay_allowed": planned.message is not None,
-        "replay_in_detail": forecast.in_detail(planned.handler, seen) if planned.message else [],
+        "replay_in_detail": forecast.in_detail(planned.handler, seen, case.begun) if planned.message else [],
         "not_looked_at": there.blind or None,
         "history": history,
     }

@@ -85,7 +85,9 @@ async def _one(there: Desk, letter: Letter, copies: Copies, *, dry_run: bool) ->
         "replayed": planned.message is not None and not dry_run,
         "refused": planned.message is None,
         "what": planned.what,
-        "in_detail": forecast.in_detail(planned.handler, seen) if planned.message and dry_run else [],
+        "in_detail": forecast.in_detail(planned.handler, seen, case.begun)
+        if planned.message and dry_run
+        else [],
     }
 
 

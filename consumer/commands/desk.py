@@ -90,6 +90,7 @@ class Desk:
         case = Case(
             migration=row,
             done=frozenset(one["step"] for one in steps if one["state"] == "done"),
+            begun=frozenset(one["step"] for one in steps),
             undoing=undoing,
             as_left=seen is not None and forecast.is_as_left(seen),
             newer=_told(await self.views.newer(row.id)),

@@ -43,6 +43,11 @@ async def served(settings: Settings, consumer: Consumer, rounds: Rounds | None =
     )
     letters = Gauge("rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry)
     letters.set(float("nan"))
+    looked = Gauge(
+        "rehome_doctor_looked_timestamp_seconds",
+        "When the reconciler's last look ended; 0 before the first.",
+        registry=registry,
+    )
 
     async def health(_request: web.Request) -> web.Response:
         try:
@@ -64,6 +69,7 @@ async def served(settings: Settings, consumer: Consumer, rounds: Rounds | None =
             findings.clear()
             for (kind, severity), number in rounds.counts.items():
                 findings.labels(kind, severity).set(number)
+            looked.set(rounds.looked_at.timestamp() if rounds.looked_at else 0)
             letters.set(float("nan") if rounds.dead_letters is None else rounds.dead_letters)
         return web.Response(body=generate_latest(registry), content_type="text/plain")
 

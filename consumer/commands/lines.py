@@ -51,8 +51,11 @@ def field(name: str, value: Any, width: int = 11) -> list[str]:
     """A name and its value, which may be long; nothing when there is none."""
     if value is None or value == "":
         return []
+    words = str(value).split()
+    if max(map(len, words), default=0) > WIDTH - width:  # a long path: whole, on a line of its own
+        return [name, *detail(" ".join(words))]
     return textwrap.wrap(
-        " ".join(str(value).split()),
+        " ".join(words),
         WIDTH,
         initial_indent=f"{name:<{width}}",
         subsequent_indent=" " * width,

@@ -72,7 +72,7 @@ class Case:
 
     Attributes:
         migration: its row; None when the journal has none.
-        done: steps of the present attempt that are done.
+        done, begun: steps of the present attempt that are done, and that were begun at all.
         undoing: its rollback was begun in the present attempt.
         as_left: the world is still as the failed step left it: nothing was undone.
         newer: a later migration of the same instance, in words.
@@ -80,6 +80,7 @@ class Case:
 
     migration: MigrationRow | None = None
     done: frozenset[str] = frozenset()
+    begun: frozenset[str] = frozenset()
     undoing: bool = False
     as_left: bool = False
     newer: str | None = None

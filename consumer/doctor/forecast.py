@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 UNKNOWN = "?"
 
 
-def replaying(step: str, seen: InstanceSeen) -> tuple[str, ...]:
-    """What running a step again would do to the world as it is, one line per thing."""
+def replaying(step: str, seen: InstanceSeen, begun: Collection[str] | None = None) -> tuple[str, ...]:
+    """What running a step again would do to the world as it is, one line per thing.
+
+    Args:
+        step: its name.
+        seen: the instance and its migration.
+        begun: steps that were begun, for a rollback; None: all of them.
+    """
     match step:
         case "accept":
             home = seen.home.name if seen.home else "no known server"
@@ -36,7 +42,7 @@ def replaying(step: str, seen: InstanceSeen) -> tuple[str, ...]:
         case "provision":
             return (f"would make role and scratch database on {_name(seen.target)}", _state_of_target(seen))
         case "rewrite_conf":
-            return (_rewriting(seen),)
+            return (f"would point odoo.conf to {_name(seen.target)}", _rewriting(seen))
         case "restore":
             return (
                 f"would restore the backup on {_name(seen.target)}, compare it with the source, and let the role in",
@@ -58,15 +64,15 @@ def replaying(step: str, seen: InstanceSeen) -> tuple[str, ...]:
                 _state_of_source(seen),
             )
         case _:
-            return tuple(f"would undo {name}: {what}" for name, what in undoing(seen, None))
+            return tuple(f"would undo {name}: {what}" for name, what in undoing(seen, begun))
 
 
-def in_detail(step: str, seen: InstanceSeen | None) -> list[str]:
+def in_detail(step: str, seen: InstanceSeen | None, begun: Collection[str] | None = None) -> list[str]:
     """As `replaying`, and what could not be looked at; nothing where nothing was seen."""
     if seen is None:
         return []
     blind = [f"{trouble.what} could not be looked at: {trouble.error}" for trouble in seen.troubles]
-    return [*replaying(step, seen), *blind]
+    return [*replaying(step, seen, begun), *blind]
 
 
 def undoing(seen: InstanceSeen, begun: Collection[str] | None) -> list[tuple[str, str]]:

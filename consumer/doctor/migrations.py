@@ -150,11 +150,13 @@ def _stuck(seen: Seen, view: MigrationView, step: Step) -> Finding:
 
 def _failed(seen: Seen, view: MigrationView, step: Step, letters: list[Parked]) -> Finding:
     """It waits for an operator. Past the point of no return without a letter there is one way on."""
+    down = not view.past_return and _begun(seen, view, "stop")
     finding = Finding(
         kind="waits_for_operator",
-        severity="warning",
+        severity="error" if down else "warning",
         where=f"migration {view.id}",
-        what=f"failed at step {step.name}: {view.error or view.note or 'the journal does not say why'}",
+        what=f"failed at step {step.name}{', and the instance is down' if down else ''}: "
+        f"{view.error or view.note or 'the journal does not say why'}",
         since=view.updated_at,
         advice=_way_on(view, step, letters),
         instance_id=view.instance_id,
@@ -174,6 +176,12 @@ def _failed(seen: Seen, view: MigrationView, step: Step, letters: list[Parked]) 
         migration_id=view.id,
         action=Action("wake_afresh", view, thing=step.name),
     )
+
+
+def _begun(seen: Seen, view: MigrationView, step: str) -> bool:
+    """Whether a step of the present attempt was begun."""
+    rows = seen.steps.get(view.id, [])
+    return any(row["step"] == step and row["attempt"] == view.attempt for row in rows)
 
 
 def _way_on(view: MigrationView, step: Step, letters: list[Parked]) -> str:

@@ -35,6 +35,8 @@ class Rounds:
         self._told: dict[tuple[str, str, str], tuple[datetime, Finding]] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         """(kind, severity) -> how many there are."""
+        self.looked_at: datetime | None = None
+        """When the last look ended; None before the first."""
         self.dead_letters: int | None = None
         """How many wait; None while nobody knows."""
 
@@ -64,6 +66,7 @@ class Rounds:
         self.counts = Counter((one.kind, one.severity) for one in findings.values())
         look = (seen.queues or {}).get(DEAD)
         self.dead_letters = look.ready if look else None
+        self.looked_at = seen.now
         log.debug("doctor.looked findings=%d", len(findings))
 
 

@@ -124,10 +124,10 @@ async def test_a_consumer_that_is_told_to_stop_hands_back_what_is_long_and_ends_
     assert "shut down in mid step" in (await rehome("status")).out
     # Given a step that takes less
     local.database_service.switches = Switches(delay_seconds=2)
-    async with local.consumer() as second:
+    async with local.consumer(settings={"REHOME_GRACE": str(LIMIT)}) as second:
         await until_at_work(rehome, site)
         # When its consumer gets SIGTERM, then it ends the step first
-        assert await second.stop(limit=STOP_SECONDS) == 0
+        assert await second.stop(limit=LIMIT) == 0
     assert (await migration(rehome, site))["state"] == "prepared"
     assert subscriber.types(site.id)[-1] == "migration.prepared"
     # and the next one goes on

@@ -1,0 +1,126 @@
+"""How commands speak: in lines of a terminal's width, with arguments that are refused in one line."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from consumer.commands import migration_lines
+from consumer.commands.arguments import a_count, a_span, a_text, an_id
+from consumer.commands.lines import WIDTH, detail, field
+from consumer.commands.show import age
+from consumer.ports_operators import Holder
+from tests.support.seen import INSTANCE, MIGRATION, NOW, a_view, ago
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOLDER = Holder(INSTANCE, 1, "10.0.0.7", ago(minutes=3))
+LONG = "the copy differs: " + "table public.a_table_with_a_rather_long_name, " * 5
+
+
+def block(state: str, holder: Holder | None = None, **columns: Any) -> str:
+    return "\n".join(migration_lines.block(a_view(state, **columns), holder, now=NOW))
+
+
+def attention(state: str, holder: Holder | None = None, **columns: Any) -> str | None:
+    return migration_lines.attention(a_view(state, **columns), holder, now=NOW)
+
+
+def test_a_waiting_step_tells_why_since_when_when_next_and_what_follows() -> None:
+    lines = block(
+        "requested", step="prepare", step_state="waiting", tries=2, error=LONG,
+        begun_at=ago(minutes=20), tried_at=ago(minutes=1), next_try_at=ago(seconds=-40),
+    )  # fmt: skip
+    assert "prepare waiting" in lines
+    assert "20m" in lines
+    assert "in 40s" in lines
+    assert "tried 2 time(s); after 7 at most it is rolled back" in " ".join(lines.split())
+    assert "why: the copy differs" in lines
+    assert all(len(line) <= WIDTH for line in lines.splitlines())
+    assert "needs a person" not in lines
+
+
+def test_past_the_point_of_no_return_a_person_follows() -> None:
+    lines = block("started", step="complete", step_state="waiting", tries=1, next_try_at=ago(seconds=-1))
+    assert "after 10 at most it waits for a person" in " ".join(lines.split())
+
+
+def test_a_running_step_tells_who_runs_it_how_far_it_is_and_how_long_it_may_take() -> None:
+    lines = block(
+        "conf_rewritten", HOLDER, step="restore", step_state="running", progress_done=30, progress_total=40
+    )
+    assert "restore running 75%" in lines
+    assert "worked on from 10.0.0.7 since 3m (a try may take 24 h)" in lines
+
+
+@pytest.mark.parametrize(
+    ("state", "columns", "words"),
+    [
+        ("failed", {}, f"it failed; rehome dead list --instance {INSTANCE}, or rehome roll-back {MIGRATION}"),
+        ("failed", {"past_return": True}, f"it failed; rehome dead list --instance {INSTANCE}"),
+        ("stopped", {"updated_at": ago(minutes=5)}, f"rehome doctor {INSTANCE}"),
+        ("stopped", {"step_state": "waiting", "next_try_at": ago(minutes=4)}, "nobody works on it"),
+    ],
+)
+def test_what_needs_a_person_says_what_to_type(state: str, columns: dict[str, Any], words: str) -> None:
+    assert words in (attention(state, **columns) or "")
+
+
+@pytest.mark.parametrize(
+    ("state", "holder", "columns"),
+    [
+        ("completed", None, {}),
+        ("stopped", HOLDER, {}),
+        ("stopped", None, {"updated_at": ago(seconds=30)}),
+        ("stopped", None, {"step_state": "waiting", "next_try_at": ago(minutes=-30)}),
+    ],
+    ids=["over", "worked on", "lately", "waits for its time"],
+)
+def test_nobody_is_called_for_what_goes_its_way(
+    state: str, holder: Holder | None, columns: dict[str, Any]
+) -> None:
+    assert attention(state, holder, **columns) is None
+
+
+def test_text_is_wrapped_and_no_identifier_is_cut() -> None:
+    long = f"{'x ' * 45}{MIGRATION} {'y' * 200}"
+    assert any(str(MIGRATION) in line for line in detail(long))
+    assert field("name", None) == field("name", "") == []
+    assert all(len(line) <= WIDTH for line in field("name", "word " * 60))
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        (45, "45s"),
+        (119, "119s"),
+        (120, "2m"),
+        (3 * 3600 + 300, "3h05m"),
+        (50 * 3600, "2d02h"),
+        (-40, "in 40s"),
+    ],
+)
+def test_an_age_is_short(span: int, words: str) -> None:
+    assert age(NOW - timedelta(seconds=span), now=NOW) == words
+    assert age(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (an_id, [str(INSTANCE)], ["", "acme", "7e77fa1e", f"{INSTANCE}0"]),
+        (a_span, ["0", "1.5"], ["-1", "x", "", "nan", "inf"]),
+        (a_count, ["1", "50"], ["0", "-5", "1.5", "x", "²", ""]),
+        (a_text, ["why"], ["", "  ", "\n"]),
+    ],
+)
+def test_arguments_are_refused_in_words(kind: Callable[[str], Any], good: list[str], bad: list[str]) -> None:
+    for text in good:
+        assert str(kind(text)) in (text, f"{text}.0")
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError):
+            kind(text)

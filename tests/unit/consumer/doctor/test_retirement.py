@@ -1,0 +1,79 @@
+"""When the old database of a completed migration may go: every reason against it, one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.doctor.retirement import refusals
+from consumer.model import Mark
+from consumer.ports_operators import Completed, Holder
+from tests.support.seen import (
+    DEDICATED,
+    INSTANCE,
+    MIGRATION,
+    NOW,
+    POOL,
+    a_side,
+    a_view,
+    ago,
+    an_instance,
+    conf_of,
+    moved,
+    service_of,
+)
+
+if TYPE_CHECKING:
+    from consumer.doctor.seen import InstanceSeen
+
+DUE = Completed(MIGRATION, INSTANCE, 1, ago(days=8), ago(days=1))
+FENCED = a_side(is_open=False)
+
+
+def test_it_may_go_when_the_instance_lives_on_its_new_database_and_the_time_is_over() -> None:
+    assert refusals(DUE, moved(), NOW, early=False) == []
+
+
+def test_what_is_gone_already_may_be_noted() -> None:
+    gone = moved(source_side=replace(FENCED, connection_limit=None))
+    assert refusals(DUE, gone, NOW, early=False) == []
+
+
+AGAINST: dict[str, InstanceSeen] = {
+    "not in the platform's table": moved(instance=None),
+    "is terminated": moved(instance=an_instance(status="terminated")),
+    "somebody is at work": moved(holder=Holder(INSTANCE, 1, "10.0.0.1", NOW)),
+    "a later migration": moved(migration=a_view("completed", id=INSTANCE)),
+    "dedicated server is not in": moved(target=None),
+    "the record names postgres-pool-1": moved(home=POOL),
+    "could not be read": moved(conf=None),
+    "names pool-1:5432": moved(conf=conf_of(POOL)),
+    "does not run": moved(service=service_of(DEDICATED, running=0)),
+    "no connection to its database": moved(target_side=a_side(is_open=True, sessions=0)),
+    "could not be looked at": moved(source_side=None),
+    "is no shared pool": moved(source=replace(POOL, kind="dedicated")),
+    "carries a mark": moved(source_side=replace(FENCED, mark=Mark(MIGRATION, 1, "verified"))),
+    "is not fenced": moved(source_side=replace(FENCED, connection_limit=5)),
+    "connection(s) to acme": moved(source_side=replace(FENCED, sessions=1)),
+}
+
+
+@pytest.mark.parametrize(("reason", "seen"), AGAINST.items(), ids=AGAINST)
+def test_it_stays_for_each_of_these_reasons_and_early_or_not(reason: str, seen: InstanceSeen) -> None:
+    for early in (False, True):
+        told = refusals(DUE, seen, NOW, early=early)
+        assert len(told) == 1
+        assert reason in told[0]
+
+
+def test_its_time_is_waited_for_unless_somebody_is_sure() -> None:
+    for until, words in (
+        (NOW.replace(year=2027), "it is kept until 2027"),
+        (None, "does not say until when"),
+    ):
+        kept = replace(DUE, until=until)
+        (told,) = refusals(kept, moved(), NOW, early=False)
+        assert words in told
+        assert refusals(kept, moved(), NOW, early=True) == []

@@ -1,0 +1,171 @@
+"""What the reconciler says of servers and of the backup place: what migrations left, and what nobody uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+
+from consumer.doctor.seen import InstanceSeen, ServerSeen, Trouble
+from consumer.doctor.servers import findings
+from consumer.model import Mark
+from consumer.ports_operators import Holder, Inventory, MarkedDatabase, OurSessions, Slot, Stored
+from tests.support.seen import (
+    DEDICATED,
+    INSTANCE,
+    MIGRATION,
+    POOL,
+    a_view,
+    a_world,
+    ago,
+    kinds,
+    moved,
+    on_pool,
+)
+
+if TYPE_CHECKING:
+    from consumer.doctor.finding import Finding
+    from consumer.doctor.seen import Seen
+    from consumer.ports_operators import MigrationView
+
+STRANGER = UUID(int=0x99, version=4)
+HOLDER = Holder(INSTANCE, 1, "10.0.0.1", ago(seconds=5))
+
+
+def scratch(of: UUID = MIGRATION, attempt: int = 1) -> MarkedDatabase:
+    return MarkedDatabase("acme__rehome", mark=Mark(of, attempt, "scratch"))
+
+
+VERIFIED = MarkedDatabase("acme", mark=Mark(MIGRATION, 1, "verified"))
+MAKING = MarkedDatabase(f"rehome_making_{MIGRATION.hex}", maker=MIGRATION)
+SESSIONS = OurSessions(MIGRATION, 2, ago(hours=1))
+SLOT = Slot(f"rehome_{MIGRATION.hex}", active=False, kept_bytes=4096)
+WHOLE = Stored(f"{MIGRATION}-1", "backup", ago(hours=1), MIGRATION, 1)
+HALF = Stored(f".{MIGRATION}-1.partial", "half", ago(hours=1), MIGRATION, 1)
+
+
+def world(view: MigrationView | str, *stored: Stored, **inventory: Any) -> Seen:
+    """A migration in a state, things on the pool, and things in the backup place."""
+    view = a_view(view) if isinstance(view, str) else view
+    there = ServerSeen(POOL, Inventory(**inventory))
+    return a_world(servers=(there,), migrations={MIGRATION: view}, stored=stored)
+
+
+def found(seen: Seen) -> dict[str, Finding]:
+    return {one.kind: one for one in findings(seen)}
+
+
+LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
+    "a scratch database": ({"databases": (scratch(),)}, "scratch_left", "drop_databases"),
+    "one that was being made": ({"databases": (MAKING,)}, "scratch_left", "drop_databases"),
+    "a verified copy": ({"databases": (VERIFIED,)}, "copy_left", None),
+    "sessions": ({"sessions": (SESSIONS,)}, "sessions_left", "end_sessions"),
+    "a restoring role": ({"restorers": (MIGRATION,)}, "role_left", "drop_databases"),
+    "a slot": ({"slots": (SLOT,)}, "slot_left", "drop_slot"),
+    "a slot in use": ({"slots": (replace(SLOT, active=True),)}, "slot_left", None),
+}
+
+
+@pytest.mark.parametrize(("inventory", "kind", "deed"), LEFT.values(), ids=LEFT)
+def test_what_a_migration_that_is_over_left_on_a_server_is_found(
+    inventory: dict[str, Any], kind: str, deed: str | None
+) -> None:
+    finding = found(world("rolled_back", **inventory))[kind]
+    assert (finding.action.deed if finding.action else None) == deed
+    assert "is rolled_back" in finding.what
+    assert finding.migration_id == MIGRATION
+
+
+@pytest.mark.parametrize(("inventory", "kind", "deed"), LEFT.values(), ids=LEFT)
+def test_what_belongs_to_nobody_that_we_know_is_told_and_left_alone(
+    inventory: dict[str, Any], kind: str, deed: str | None
+) -> None:
+    finding = found(replace(world("rolled_back", **inventory), migrations={}))[kind]
+    assert (finding.action, finding.repair) == (None, None)
+    assert "is unknown to this journal" in finding.what
+
+
+@pytest.mark.parametrize(("inventory", "kind", "deed"), LEFT.values(), ids=LEFT)
+def test_what_a_migration_under_way_needs_is_not_found(
+    inventory: dict[str, Any], kind: str, deed: str | None
+) -> None:
+    seen = replace(world("provisioned", **inventory), holders={INSTANCE: HOLDER})
+    assert found(seen) == {}
+
+
+def test_a_scratch_database_of_an_earlier_attempt_is_left_over() -> None:
+    second = a_view("provisioned", attempt=2)
+    assert list(found(world(second, databases=(scratch(attempt=1),)))) == ["scratch_left"]
+    assert found(world(second, databases=(scratch(attempt=2),))) == {}
+
+
+def test_sessions_of_a_migration_that_nobody_works_on_are_ended() -> None:
+    finding = found(world("provisioned", sessions=(SESSIONS,)))["sessions_left"]
+    assert finding.action
+    assert finding.since == ago(hours=1)
+
+
+def test_the_copy_that_a_completed_migration_made_is_its_database() -> None:
+    assert found(world("completed", databases=(VERIFIED,))) == {}
+    assert list(found(world("rolled_back", databases=(VERIFIED,)))) == ["copy_left"]
+
+
+def test_a_slot_tells_how_much_log_it_holds_back_and_any_name_of_ours_counts() -> None:
+    assert "unused, holds back 4096 bytes" in found(world("rolled_back", slots=(SLOT,)))["slot_left"].what
+    odd = Slot("rehome_by_hand", active=False, kept_bytes=None)
+    assert found(world("rolled_back", slots=(odd,)))["slot_left"].action is None
+
+
+def test_a_server_that_does_not_answer_is_told() -> None:
+    seen = a_world(servers=(ServerSeen(POOL, trouble="no answer"),))
+    assert "no answer" in found(seen)["unseen"].what
+
+
+@pytest.mark.parametrize(
+    ("entry", "state", "kind", "deed"),
+    [
+        (HALF, "rolled_back", "half_backup", "remove_stored"),
+        (HALF, "completed", "half_backup", "remove_stored"),
+        (WHOLE, "rolled_back", "backup_left", None),
+    ],
+)
+def test_what_was_left_in_the_backup_place_is_found(
+    entry: Stored, state: str, kind: str, deed: str | None
+) -> None:
+    finding = found(world(state, entry))[kind]
+    assert (finding.action.deed if finding.action else None) == deed
+
+
+@pytest.mark.parametrize(
+    ("entry", "state"), [(HALF, "stopped"), (WHOLE, "stopped"), (WHOLE, "completed"), (WHOLE, "failed")]
+)
+def test_a_backup_that_is_needed_is_not_found(entry: Stored, state: str) -> None:
+    assert found(world(state, entry)) == {}
+
+
+def test_a_backup_of_nobody_we_know_is_told_and_left_alone() -> None:
+    stray = Stored(f"{STRANGER}-1", "backup", ago(days=9), STRANGER, 1)
+    assert found(world("completed", stray))["backup_left"].action is None
+    half = replace(stray, kind="half")
+    assert found(world("completed", half))["half_backup"].action is None
+
+
+def using(*instances: InstanceSeen) -> list[str]:
+    """Findings about the dedicated server, given its instance."""
+    return kinds(list(findings(a_world(*instances, servers=(ServerSeen(DEDICATED, Inventory()),)))))
+
+
+def test_a_dedicated_server_whose_instance_lives_elsewhere_is_unused() -> None:
+    assert using(on_pool()) == ["unused_server"]
+    assert using(on_pool("rolled_back")) == ["unused_server"]
+    assert using(on_pool("completed", home=None)) == ["unused_server"]
+
+
+def test_a_dedicated_server_that_is_used_about_to_be_or_unseen_is_not() -> None:
+    assert using(moved()) == []
+    assert using(on_pool("prepared")) == []
+    assert using(on_pool(holder=HOLDER)) == []
+    assert using(on_pool(home=None, troubles=(Trouble("the record", "no answer"),))) == []
+    assert using() == []

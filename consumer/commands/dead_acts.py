@@ -61,7 +61,8 @@ async def _replay(args: argparse.Namespace) -> int:
         return 1 if any(one["refused"] for one in outcome) else 0
     for one in outcome:
         print(one["id"])
-        printed(detail(f"{'replayed: ' if one['replayed'] else ''}{one['what']}"))
+        what = f"replayed: will {one['what'].removeprefix('would ')}" if one["replayed"] else one["what"]
+        printed(detail(what))
         for line in one["in_detail"]:
             printed(detail(f"- {line}"))
     if not outcome:

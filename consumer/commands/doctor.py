@@ -10,8 +10,8 @@ from consumer import bootstrap, workbench
 from consumer.adapters.dead_letters import DeadLetters
 from consumer.commands.arguments import a_span, an_id
 from consumer.commands.desk import LETTERS
-from consumer.commands.lines import Paragraphs, detail, moment, printed, row
-from consumer.commands.show import as_json
+from consumer.commands.lines import Paragraphs, detail, printed, row
+from consumer.commands.show import age, as_json
 from consumer.delivery import replay
 from consumer.doctor.diagnosis import diagnose
 from consumer.doctor.finding import UNSEEN, Finding
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from consumer.doctor.repair import Repairs
     from consumer.doctor.seen import Seen
 
-WIDTHS: Final = (8, 21, 46)
+WIDTHS: Final = (8, 21, 6)
 GRAVE: Final = frozenset({"error", "warning"})
 
 ABOUT = """\
@@ -129,15 +129,15 @@ def _tell(found: list[Finding], done: dict[Finding, str], seen: Seen) -> None:
         looked = f"{len(seen.instances)} instance(s), {len(seen.servers)} database server(s), {letters}"
         print(f"nothing is out of order; looked at {looked}, the queues and the backup place")
         return
-    print(row(("SEVERITY", "KIND", "WHERE", "SINCE (UTC)"), WIDTHS))
+    print(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))
     for one in found:
-        print(row((one.severity, one.kind, one.where, moment(one.since)), WIDTHS))
+        print(row((one.severity, one.kind, age(one.since), one.where), WIDTHS))
         if one.instance_id is not None and str(one.instance_id) not in one.where:
             printed(detail(f"instance {one.instance_id}"))
         printed(detail(one.what))
         outcome = done.get(one)
         if outcome is not None:
-            printed(detail(f"{outcome}: {one.repair}" if outcome == "repaired" else outcome))
+            printed(detail(f"repaired (--repair {one.repair})" if outcome == "repaired" else outcome))
         else:
             printed(detail(f"do: {one.advice}"))
             printed(detail(f"--repair {one.repair}") if one.repair else [])

@@ -12,7 +12,7 @@ from consumer.doctor.seen import tag
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consumer.doctor.finding import Finding
+    from consumer.doctor.finding import Finding, Kind
     from consumer.doctor.seen import InstanceSeen
     from consumer.ports_operators import KeptFile, MigrationView
 
@@ -70,15 +70,15 @@ def _leftovers(seen: InstanceSeen) -> Iterator[Finding]:
     for file in seen.files:
         if seen.moving and view is not None and file.tag == tag(view):
             continue
-        kind, what = (
-            ("temporary_file", "a temporary file") if file.tag is None else ("kept_conf", "a kept copy")
-        )
+        kind: Kind = "temporary_file" if file.tag is None else "kept_conf"
+        what = "a temporary file" if file.tag is None else "a kept copy"
         finding = about(
             seen, kind, "note", f"{what} beside odoo.conf: {file.name}", "remove it by hand", since=file.modified
         )  # fmt: skip
         owned = view is not None and (file.tag is None or _is_of(view, file))
         if owned and view is not None and not seen.moving:
             action = Action("forget_conf", view, thing=file.tag or tag(view))
+            finding = replace(finding, advice=f"rehome doctor {seen.id} --repair")
             yield _repairable(finding, "removes it: its migration is over", action)
         else:
             yield finding

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 Severity = Literal["error", "warning", "note"]
 
+Kind = Literal[
+    "two_writable", "source_open", "fence_lifted", "still_fenced", "down", "conf_differs", "connected_elsewhere",
+    "stuck", "parked", "unsent", "waits_for_operator", "failed_without_letter", "no_queue", "no_reader",
+    "record_differs", "environment_differs", "no_home", "in_maintenance", "role_open",
+    "scratch_left", "copy_left", "sessions_left", "role_left", "slot_left", "half_backup", "backup_left",
+    "unused_server", "kept_conf", "temporary_file", "source_due", "letter_of_ended", "unseen",
+]  # fmt: skip
+"""Stable words for what can be found; docs/operating.md says of each what it means and what to do."""
+
 Deed = Literal[
     "send", "wake", "wake_afresh", "drop_databases", "end_sessions", "drop_slot",
     "remove_stored", "forget_conf", "unfence", "close_role",
@@ -54,7 +63,7 @@ class Finding:
         action: the repair.
     """
 
-    kind: str
+    kind: Kind
     severity: Severity
     where: str
     what: str
@@ -88,7 +97,7 @@ class Finding:
 
 def about(
     seen: InstanceSeen,
-    kind: str,
+    kind: Kind,
     severity: Severity,
     what: str,
     advice: str,

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from consumer.doctor.finding import Deed
+    from consumer.doctor.finding import Deed, Kind
     from consumer.doctor.seen import Seen, ServerSeen
     from consumer.model import Server
     from consumer.ports_operators import MarkedDatabase, MigrationView, Slot, Stored
 
 _SLOT: Final = re.compile(r"rehome_([0-9a-f]{32})")
+COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovisioning"})
+"""Statuses in which a server need not answer."""
 _BY_HAND: Final = "nobody but you can tell whether it is needed: look, then remove it by hand"
 
 
@@ -25,6 +27,8 @@ def findings(seen: Seen) -> Iterator[Finding]:
     """What is ours on servers and in the backup place, and belongs to nothing that is under way."""
     for one in seen.servers:
         if one.inventory is None:
+            if one.server.status in COMING_OR_GOING:
+                continue
             what = f"it could not be looked at: {one.trouble}"
             yield Finding(
                 "unseen", "warning", f"server {one.server.name}", what, "is it up? is its row in db_servers right?"
@@ -52,7 +56,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
 class _Left:
     """Something left on a server."""
 
-    def __init__(self, kind: str, server: Server, what: str, since: datetime | None = None) -> None:
+    def __init__(self, kind: Kind, server: Server, what: str, since: datetime | None = None) -> None:
         self.kind = kind
         self.server = server
         self.what = what
@@ -97,7 +101,7 @@ def _database(seen: Seen, server: Server, database: MarkedDatabase) -> Iterator[
     if current or (mark and view and mark.state == "verified" and view.state == "completed"):
         return
     verified = mark is not None and mark.state == "verified"
-    kind = "copy_left" if verified else "scratch_left"
+    kind: Kind = "copy_left" if verified else "scratch_left"
     what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
     # A verified copy may have been written to; a scratch database was never let anybody in.
     safe = view is not None and not verified

@@ -123,6 +123,11 @@ def test_a_server_that_does_not_answer_is_told() -> None:
     assert "no answer" in found(seen)["unseen"].what
 
 
+def test_a_server_that_is_being_made_need_not_answer() -> None:
+    coming = replace(POOL, status="provisioning")
+    assert found(a_world(servers=(ServerSeen(coming, trouble="no answer"),))) == {}
+
+
 @pytest.mark.parametrize(
     ("entry", "state", "kind", "deed"),
     [

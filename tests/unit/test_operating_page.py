@@ -1,0 +1,76 @@
+"""The handbook for operators says what the code does: its tables, words and commands are held to it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from consumer import saga
+from consumer.__main__ import _parser
+from consumer.commands import health
+from consumer.delivery.verdict import PATIENCE, UNKNOWN_TRIES
+from consumer.doctor.finding import Kind
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/operating.md").read_text()
+COMMAND = re.compile(r"`(rehome [^`]+)`|^\$ (rehome .*)$|^(rehome [a-z][^#\n]*)#", re.MULTILINE)
+PLACES = {"INSTANCE": "7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa"}
+ELSEWHERE = re.compile(r"rehome (publish|run|topology)\b")
+
+
+def row(step: saga.Step) -> str:
+    minutes = int(step.limit.total_seconds()) // 60
+    limit = f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
+    then = {"roll_back": "rolled back", "operator": "a person"}[step.if_it_fails]
+    return f"| `{step.name}` | {len(step.retries) + 1} | {', '.join(step.retries)} | {limit} | {then} |"
+
+
+def test_the_retry_table_is_the_saga_s() -> None:
+    wanted = [row(step) for step in saga.MIGRATION]
+    names = "|".join(step.name for step in saga.MIGRATION)
+    assert re.findall(rf"^\| `(?:{names})` \|.*$", PAGE, re.MULTILINE) == wanted
+
+
+def test_what_is_not_counted_or_not_foreseen_is_told_with_its_numbers() -> None:
+    assert UNKNOWN_TRIES == 3
+    assert "is tried three\ntimes at most" in PAGE
+    assert ", ".join(PATIENCE) == "1s, 1s, 10s, 10s, 1m"
+    assert "come back after 1s, 1s, 10s, 10s, then every minute" in PAGE
+
+
+def test_every_finding_is_explained() -> None:
+    firsts = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", PAGE, re.MULTILINE)
+    explained = {kind.strip("`") for first in firsts for kind in first.split(", ")}
+    assert [kind for kind in get_args(Kind) if kind not in explained] == []
+
+
+def test_every_metric_is_explained() -> None:
+    source = Path(health.__file__).read_text()
+    metrics = set(re.findall(r'"(rehome_[a-z_]+)"', source))
+    assert metrics == set(re.findall(r"^\| `(rehome_[a-z_]+)", PAGE, re.MULTILINE))
+
+
+def commands() -> list[str]:
+    found = {"".join(groups).strip() for groups in COMMAND.findall(PAGE)}
+    return sorted(one for one in found if not ELSEWHERE.match(one))
+
+
+def typed(words: list[str]) -> object:
+    """The exit code of reading a command's arguments, 0 when they are good."""
+    try:
+        _parser().parse_args(words)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_can_be_typed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [PLACES.get(word, word) for word in shlex.split(command)[1:]]
+    if words in (["check"], ["roll-back"]):  # mentioned without what it needs
+        words.append("--help")
+    assert typed(words) == 0, capsys.readouterr().err

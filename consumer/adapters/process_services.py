@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
@@ -22,6 +23,8 @@ INSTANCE_LABEL = "saasodoo.instance.id"
 HTTP_PORT = "ODOO_HTTP_PORT"
 
 _PORT = re.compile(r"[0-9]{1,5}")
+_LARGEST_ANSWER = 8 * 1024 * 1024
+_SECONDS = 30.0
 _SHOWN_LINES = 10
 _SHOWN_TEXT = 300
 
@@ -195,9 +198,17 @@ class Services:
 
     async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         what = f"the supervisor at {self._http.base_url.host}:{self._http.base_url.port}, {method} {path}"
+        limit = self._http.timeout.read or _SECONDS
         try:
-            answer = await self._http.request(method, path, **arguments)
-        except httpx.TimeoutException as error:
+            async with (
+                asyncio.timeout(limit),
+                # What is not compressed cannot grow in our memory.
+                self._http.stream(
+                    method, path, headers={"Accept-Encoding": "identity"}, **arguments
+                ) as response,
+            ):
+                answer = await _whole(response, what)
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise TimedOut(f"{what}: no answer in time ({type(error).__name__})") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"{what}: {error or type(error).__name__}") from None
@@ -206,6 +217,16 @@ class Services:
         if answer.is_error and answer.status_code not in {httpx.codes.CONFLICT, httpx.codes.NOT_FOUND}:
             raise Transient(f"{what}: HTTP {answer.status_code} {answer.text[:_SHOWN_TEXT]}")
         return answer
+
+
+async def _whole(response: httpx.Response, what: str) -> httpx.Response:
+    """The answer with its body, which is read up to a limit."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > _LARGEST_ANSWER:
+            raise Transient(f"{what}: the answer has more than {_LARGEST_ANSWER} bytes")
+    return httpx.Response(response.status_code, content=bytes(body), request=response.request)
 
 
 _SERVICE = TypeAdapter(ProcessService)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     AnyPlatform = LocalPlatform | SwarmPlatform
 
 PLAN: Final = "premium-monthly"
-LIMIT_SECONDS: Final = 300.0
+LIMIT_SECONDS: Final = 600.0
 WIDTH: Final = 120
 """Columns where there is no terminal."""
 UNDISTURBED_SECONDS: Final = 5.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import aiodocker
@@ -131,3 +132,14 @@ async def test_a_storage_limit_is_cephs_quota_on_the_instances_directory(
     monkeypatch.setattr("os.setxattr", lambda *arguments: given.extend(arguments))
     assert await quota.hold_to(tmp_path, 50 * 1024**3, "50G") is None
     assert given == [tmp_path, "ceph.quota.max_bytes", b"53687091200"]
+
+
+async def test_a_storage_that_does_not_answer_is_not_waited_for_any_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr("os.setxattr", lambda *_: hung.wait(60))
+    monkeypatch.setattr(quota, "STORAGE_SECONDS", 0.05)
+    with pytest.raises(TimedOut, match=rf"setting ceph\.quota\.max_bytes of {tmp_path}"):
+        await quota.hold_to(tmp_path, 1, "1G")
+    hung.set()

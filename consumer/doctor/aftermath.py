@@ -32,14 +32,16 @@ def _after_rollback(seen: InstanceSeen) -> Iterator[Finding]:
     if target and seen.target and target.can_login:
         what = f"role {target.role} may log in on {seen.target.name}, though the migration was rolled back"
         advice = f"make sure that nobody uses it there; rehome doctor {seen.id} --repair"
-        finding = about(seen, "role_open", "warning", what, advice, since=view.ended_at)
+        finding = about(seen, "role_open", "warning", what, advice, since=view.ended_at, thing=target.role)
         repair = f"closes role {target.role} on {seen.target.name} and ends its sessions"
         action = Action("close_role", view, seen.target, target.role)
         yield _repairable(finding, repair, action) if _at_source(seen) else finding
     if source and source.exists and not source.open and _was_open(seen):
         what = f"{source.database} on {seen.source.name} is fenced, though the migration was rolled back"
         advice = f"see that record and odoo.conf name that server; rehome doctor {seen.id} --repair"
-        finding = about(seen, "still_fenced", "error", what, advice, since=view.ended_at)
+        finding = about(
+            seen, "still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
+        )
         repair = f"lets {source.role} into {source.database} on {seen.source.name} as it was before"
         action = Action("unfence", view, seen.source, source.database)
         safe = _at_source(seen) and not (target and target.open)
@@ -72,8 +74,9 @@ def _leftovers(seen: InstanceSeen) -> Iterator[Finding]:
             continue
         kind: Kind = "temporary_file" if file.tag is None else "kept_conf"
         what = "a temporary file" if file.tag is None else "a kept copy"
+        what = f"{what} beside odoo.conf: {file.name}"
         finding = about(
-            seen, kind, "note", f"{what} beside odoo.conf: {file.name}", "remove it by hand", since=file.modified
+            seen, kind, "note", what, "remove it by hand", since=file.modified, thing=file.name
         )  # fmt: skip
         owned = view is not None and (file.tag is None or _is_of(view, file))
         if owned and view is not None and not seen.moving:

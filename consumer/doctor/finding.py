@@ -60,6 +60,7 @@ class Finding:
         since: when it began, as far as that can be known.
         advice: what a person does about it.
         repair: what `--repair` does; None when that touches nothing of it.
+        thing: the name of what it is about, where there may be several such findings of one `where`.
         action: the repair.
     """
 
@@ -72,12 +73,14 @@ class Finding:
     repair: str | None = None
     instance_id: UUID | None = None
     migration_id: UUID | None = None
+    thing: str = ""
     action: Action | None = field(default=None, repr=False)
 
     @property
     def key(self) -> tuple[str, str, str]:
         """By which the same finding is known again; `what` may hold a count that changes."""
-        return self.kind, self.where, str(self.action.thing if self.action else self.migration_id)
+        named = self.thing or (self.action.thing if self.action else "")
+        return self.kind, self.where, named or str(self.migration_id)
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -103,6 +106,7 @@ def about(
     advice: str,
     *,
     since: datetime | None = None,
+    thing: str = "",
 ) -> Finding:
     """A finding about one instance."""
     return Finding(
@@ -114,6 +118,7 @@ def about(
         since=since,
         instance_id=seen.id,
         migration_id=seen.migration.id if seen.migration else None,
+        thing=thing,
     )
 
 

@@ -110,7 +110,9 @@ class Repairs:
         seen = replace(await self.eyes.instance(view.instance_id), holder=None)  # it is us
         found = {one.key: one for one in instances.findings(seen, self.eyes.clock.now())}
         if seen.instance is None or (finding.key in found and found[finding.key].action is None):
-            raise Conflict(f"{finding.where} has changed since it was looked at: look again")
+            raise Conflict(
+                f"{finding.where} has changed since it was looked at, and it is no longer safe: look again"
+            )
         if finding.key not in found:  # put right meanwhile, perhaps by the repair before this one
             return
         if action.deed == "forget_conf":

@@ -118,7 +118,7 @@ def _slot(seen: Seen, server: Server, slot: Slot) -> Iterator[Finding]:
         "slot_left", server, f"replication slot {slot.name} ({'in use' if slot.active else 'unused'}{kept})"
     )
     view = seen.migrations.get(owner) if owner else None
-    if view is not None and not view.ended:
+    if view is not None and (view.instance_id in seen.holders or not view.ended):
         return
     safe = view is not None and not slot.active
     yield left.finding(view, owner, "drops it", "drop_slot" if safe else None, slot.name)

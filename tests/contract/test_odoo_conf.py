@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import pytest
@@ -213,6 +213,19 @@ async def test_nothing_is_put_back_where_nothing_was_kept_under_that_tag(storage
     await rewrite(storage)
     assert not await storage.conf.put_back(ACME, "tag-2")
     assert storage.files()["odoo.conf"] == REWRITTEN
+
+
+async def test_kept_copies_are_seen_with_their_tags_and_the_file_itself_is_none(storage: Storage) -> None:
+    storage.put(CONF)
+    conf: Any = storage.conf  # the reconciler's port `Kept`, which the same adapter is
+    assert await conf.kept_files(ACME) == ()
+    await storage.conf.keep(ACME, "first")
+    await storage.conf.keep(ACME, "second-2")
+    found = await conf.kept_files(ACME)
+    assert {(one.name, one.tag) for one in found} == {
+        ("odoo.conf.rehome-first", "first"),
+        ("odoo.conf.rehome-second-2", "second-2"),
+    }
 
 
 async def test_forgetting_removes_that_copy_alone_and_may_be_repeated(storage: Storage) -> None:

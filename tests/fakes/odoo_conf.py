@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ from consumer.adapters.odoo_conf import as_conf, kept_path
 from consumer.adapters.odoo_conf_files import conf_path
 from consumer.adapters.odoo_conf_text import KEYS, edit_options, read_options
 from consumer.errors import ConfUnusable
+from consumer.ports_operators import KeptFile
 
 if TYPE_CHECKING:
     from consumer.model import Conf, Credentials, Instance
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeOdooConf:
@@ -68,6 +72,15 @@ class FakeOdooConf:
 
     async def forget(self, instance: Instance, tag: str) -> None:
         self.files.pop(kept_path(conf_path(self.data_root, instance), tag), None)
+
+    async def kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+        path = conf_path(self.data_root, instance)
+        start = kept_path(path, "x").name.removesuffix("x")
+        found = sorted(one.name for one in self.files if one.parent == path.parent and one != path)
+        return tuple(
+            KeptFile(name, name.removeprefix(start) if name.startswith(start) else None, WHEN)
+            for name in found
+        )
 
     def _content(self, path: Path) -> bytes:
         try:

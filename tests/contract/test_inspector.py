@@ -1,0 +1,106 @@
+"""Port `Inspector`, held by the fake and by PostgreSQL alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from consumer.adapters.inspection import PostgresInspector
+from consumer.adapters.postgres.sessions import Sessions
+from consumer.errors import Unreachable
+from consumer.ports_operators import Slot
+from tests.contract.fake_servers import FakeStage
+from tests.contract.real_servers import RealStage
+from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_mark, verified
+from tests.fakes.inspection import FakeInspector
+
+if TYPE_CHECKING:
+    from consumer.model import Server
+    from consumer.ports_operators import Inspector
+    from tests.contract.servers import Stage
+
+LIMIT = timedelta(seconds=20)
+
+
+@pytest.fixture
+def inspector(stage: Stage) -> Inspector:
+    return FakeInspector(stage.world) if isinstance(stage, FakeStage) else PostgresInspector(Sessions())
+
+
+async def add_slot(stage: Stage, inspector: Inspector, server: Server, name: str) -> None:
+    """A replication slot that nobody uses."""
+    if isinstance(inspector, FakeInspector):
+        inspector.slots[server.id] = [Slot(name, active=False, kept_bytes=0)]
+        return
+    assert isinstance(stage, RealStage)
+    async with stage.cluster(server).connect() as connection:
+        await connection.execute("SELECT pg_create_physical_replication_slot($1, true)", name)
+
+
+async def test_a_tenant_s_database_is_seen_open_then_fenced(stage: Stage, inspector: Inspector) -> None:
+    tenant = await stage.add_tenant()
+    async with stage.client(stage.pool, login_of(tenant), tenant.database):
+        seen = await inspector.side(stage.pool, tenant.database, tenant.role)
+        assert (seen.exists, seen.open, seen.fenced, seen.sessions) == (True, True, False, 1)
+        assert seen.bytes
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    seen = await inspector.side(stage.pool, tenant.database, tenant.role)
+    assert (seen.exists, seen.open, seen.fenced, seen.sessions) == (True, False, True, 0)
+
+
+async def test_what_is_not_there_is_neither_open_nor_fenced(stage: Stage, inspector: Inspector) -> None:
+    seen = await inspector.side(stage.dedicated, "no_such_database", "no_such_role")
+    assert (seen.exists, seen.open, seen.fenced) == (False, False, False)
+    assert (seen.can_login, seen.bytes, seen.mark, seen.sessions) == (None, None, None, 0)
+
+
+async def test_our_databases_are_known_by_their_marks_and_others_are_not_ours(
+    stage: Stage, inspector: Inspector
+) -> None:
+    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    await stage.add_database(stage.dedicated, "somebody_else_s", "postgres")
+    scratch = await a_scratch(stage, tenant, login, mark)
+    found = (await inspector.inventory(stage.dedicated)).databases
+    assert [(one.name, one.mark) for one in found] == [(scratch, mark)]
+    final = await a_promoted(stage, tenant, login, mark)
+    found = (await inspector.inventory(stage.dedicated)).databases
+    assert [(one.name, one.mark) for one in found] == [(final, verified(mark))]
+    assert (await inspector.side(stage.dedicated, final, login.user)).mark == verified(mark)
+
+
+async def test_sessions_of_a_migration_are_known_by_their_name(stage: Stage, inspector: Inspector) -> None:
+    tenant, migration = await stage.add_tenant(), uuid4()
+    assert (await inspector.inventory(stage.pool)).sessions == ()
+    async with (
+        stage.left_over(stage.pool, tenant.database, migration),
+        stage.left_over(stage.pool, tenant.database, migration),
+    ):
+        (found,) = (await inspector.inventory(stage.pool)).sessions
+    assert (found.migration_id, found.count) == (migration, 2)
+
+
+async def test_a_restoring_role_is_known_by_its_name(stage: Stage, inspector: Inspector) -> None:
+    migration = uuid4()
+    await stage.add_role(stage.dedicated, f"rehome_{migration.hex}")
+    assert (await inspector.inventory(stage.dedicated)).restorers == (migration,)
+
+
+async def test_a_slot_of_ours_is_seen_and_dropped_once(stage: Stage, inspector: Inspector) -> None:
+    name = f"rehome_{uuid4().hex}"
+    await add_slot(stage, inspector, stage.dedicated, name)
+    (slot,) = (await inspector.inventory(stage.dedicated)).slots
+    assert (slot.name, slot.active) == (name, False)
+    assert slot.kept_bytes is not None
+    await inspector.drop_slot(stage.dedicated, name)
+    await inspector.drop_slot(stage.dedicated, name)
+    assert (await inspector.inventory(stage.dedicated)).slots == ()
+
+
+async def test_a_server_that_does_not_answer_is_told(stage: Stage, inspector: Inspector) -> None:
+    gone = replace(stage.pool, port=1)
+    with pytest.raises(Unreachable):
+        await inspector.inventory(gone)

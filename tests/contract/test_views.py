@@ -1,0 +1,159 @@
+"""Port `Views`, held by the fake and by the journal's tables in PostgreSQL alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from consumer.adapters.claims import PostgresClaims
+from consumer.adapters.journal_views import JournalViews
+from consumer.errors import NotFound
+from consumer.model import Secret
+from consumer.ports_operators import Unsent
+from events.envelope import event_id
+from tests.contract.journals import postgres_journal, state_database
+from tests.fakes.claims import FakeClaims
+from tests.fakes.clock import FakeClock
+from tests.fakes.inspection import FakeViews
+from tests.fakes.journal import FakeJournal
+from tests.support.events import body_of, failed, migration_of, rejected, told, upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from consumer.ports_engine import Claims, Journal, MigrationRow
+    from consumer.ports_operators import Views
+    from sandbox.postgres import Cluster
+
+
+@dataclass
+class Stand:
+    """A journal, who holds claims, and how operators see both."""
+
+    journal: Journal
+    claims: Claims
+    views: Views
+
+    async def opened(self) -> MigrationRow:
+        event = upgrade(uuid4())
+        return await self.journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+
+
+@pytest.fixture(scope="module")
+async def real(pg: Cluster) -> AsyncIterator[Stand]:
+    async with (
+        state_database(pg) as dsn,
+        postgres_journal(dsn) as journal,
+        asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool,
+    ):
+
+        async def connect() -> asyncpg.Connection[asyncpg.Record]:
+            return await asyncpg.connect(dsn, timeout=10)
+
+        yield Stand(journal, PostgresClaims(connect), JournalViews(pool))
+
+
+@pytest.fixture(params=["fake", "postgresql"])
+def stand(request: pytest.FixtureRequest, real: Stand) -> Stand:
+    if request.param == "postgresql":
+        return real
+    journal, claims = FakeJournal(FakeClock()), FakeClaims()
+    return Stand(journal, claims, FakeViews(journal, claims))
+
+
+async def test_a_migration_is_shown_with_the_step_it_is_at(stand: Stand) -> None:
+    migration = await stand.opened()
+    row = await stand.journal.begin(migration, "accept", replay=None)
+    await stand.journal.wait(row, "no answer", timedelta(seconds=30))
+    (view,) = await stand.views.migrations(migration.id)
+    assert (view.instance_id, view.state, view.to_plan) == (migration.instance_id, "open", "premium-monthly")
+    assert (view.step, view.step_state, view.tries, view.error) == ("accept", "waiting", 1, "no answer")
+    assert await stand.views.migrations(migration.instance_id) == [view]
+    assert await stand.views.those([migration.id]) == [view]
+    assert await stand.views.those([]) == []
+    assert [one["state"] for one in await stand.views.steps(migration.id)] == ["waiting"]
+
+
+async def test_those_that_are_over_can_be_left_out_and_rejected_ones_moved_nothing(stand: Stand) -> None:
+    migration = await stand.opened()
+    assert [one.id for one in await stand.views.newest_moves(migration.instance_id)] == [migration.id]
+    row = await stand.journal.begin(migration, "accept", replay=None)
+    event = told(rejected(migration.instance_id), migration.id)
+    await stand.journal.finish(row, state="rejected", event=event, note="terminated", past_return=False)
+    assert await stand.views.migrations(migration.id, ended=False) == []
+    assert [one.ended for one in await stand.views.migrations(migration.id)] == [True]
+    assert await stand.views.newest_moves(migration.instance_id) == []
+
+
+async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: Stand) -> None:
+    migration = await stand.opened()
+    notes = stand.journal.notes(await stand.journal.begin(migration, "accept", replay=None))
+    await notes.remember("replicas", 2)
+    await notes.remember_secret("new_password", Secret("hidden"))
+    assert await stand.views.facts(migration.id, 1) == {"replicas": 2, "new_password": None}
+
+
+async def test_who_holds_a_claim_is_seen(stand: Stand) -> None:
+    instance, other = uuid4(), uuid4()
+    async with stand.claims.claim(instance) as claim:
+        assert claim
+        found = await stand.views.holders([instance, other])
+        assert list(found) == [instance]
+        assert found[instance].address
+    assert await stand.views.holders([instance]) == {}
+
+
+async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(stand: Stand) -> None:
+    migration = await stand.opened()
+    row = await stand.journal.begin(migration, "accept", replay=None)
+    event = told(failed(migration.instance_id, "accept"), migration.id)
+    await stand.journal.fail(row, state="failed", error="no", event=event)
+    (waiting,) = [one for one in await stand.views.unsent() if one.migration_id == migration.id]
+    assert waiting == Unsent(migration.id, migration.instance_id, waiting.count, waiting.since, event.type)
+    assert waiting.count >= 1
+    assert await stand.views.told(event_id(migration.id, 1, event.type)) is not None
+    assert await stand.views.told(uuid4()) is None
+    async with stand.journal.sending(migration.id) as sending:
+        sending.confirmed += [one.seq for one in sending.rows]
+    assert migration.id not in [one.migration_id for one in await stand.views.unsent()]
+
+
+async def test_a_note_is_kept(stand: Stand) -> None:
+    migration = await stand.opened()
+    await stand.views.note(migration.id, "repaired by the doctor", "removed a file \x00")
+    if isinstance(stand.views, JournalViews):
+        last = (await stand.views.history(migration.id))[-1]
+        assert (last["what"], last["detail"]) == ("repaired by the doctor", "removed a file  ")
+    else:
+        assert isinstance(stand.views, FakeViews)
+        assert stand.views.noted
+
+
+async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(real: Stand) -> None:
+    assert isinstance(real.views, JournalViews)
+    letter = {
+        "message_id": str(uuid4()),
+        "handler": "restore",
+        "type_": "migration.conf_rewritten",
+        "instance": None,
+        "migration_id": None,
+        "reason": "failed",
+        "error": "no",
+        "body": b"{}",
+    }
+    assert await real.views.discard(**letter, why="tested")  # type: ignore[arg-type] # its values are of these types
+    assert not await real.views.discard(**letter, why="tested")  # type: ignore[arg-type] # as above
+    assert await real.views.discard(**letter, why="another reason")  # type: ignore[arg-type] # as above
+    kept = [one["why"] for one in await real.views.discards(10) if one["id"] == letter["message_id"]]
+    assert kept == ["another reason", "tested"]
+
+
+async def test_a_database_without_a_journal_is_named_as_that(pg: Cluster) -> None:
+    async with state_database(pg) as dsn, asyncpg.create_pool(dsn, min_size=0, max_size=1) as pool:
+        with pytest.raises(NotFound, match="the journal is not there: does REHOME_STATE_DSN"):
+            await JournalViews(pool).migrations()

@@ -1,0 +1,233 @@
+"""What operators' tools see of the fakes: servers and a backup place of a `World`, and the journal's tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from consumer.adapters.backup_shelf import read
+from consumer.adapters.platform_rows import as_server
+from consumer.adapters.postgres.sessions import OURS
+from consumer.errors import Refused
+from consumer.ports_operators import (
+    Holder,
+    Inventory,
+    MarkedDatabase,
+    MigrationView,
+    OurSessions,
+    QueueLook,
+    Side,
+    Slot,
+    Stored,
+    Unsent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from consumer.model import Instance, Server
+    from consumer.ports_engine import MigrationRow
+    from tests.fakes.broker import FakeBroker
+    from tests.fakes.claims import FakeClaims
+    from tests.fakes.journal import FakeJournal
+    from tests.fakes.platform import FakePlatform
+    from tests.fakes.world import World
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+_RESTORER = re.compile(r"rehome_([0-9a-f]{32})")
+_MAKING = "rehome_making_"
+
+
+@dataclass(frozen=True)
+class FakeInspector:
+    """Port `Inspector` on a `World`; `slots` are replication slots by server."""
+
+    world: World
+    slots: dict[UUID, list[Slot]] = field(default_factory=dict)
+
+    async def side(self, server: Server, database: str, role: str) -> Side:
+        there = self.world.at(server)
+        target, tenant = there.databases.get(database), there.roles.get(role)
+        return Side(
+            database=database,
+            role=role,
+            connection_limit=target.connection_limit if target else None,
+            can_login=tenant.can_login if tenant else None,
+            bytes=target.bytes if target else None,
+            sessions=len(there.tenants(database, role)),
+            mark=target.label.mark if target and target.label else None,
+        )
+
+    async def inventory(self, server: Server) -> Inventory:
+        there = self.world.at(server)
+        databases = [
+            MarkedDatabase(one.name, mark=one.label.mark)
+            if one.label
+            else MarkedDatabase(one.name, maker=UUID(one.name.removeprefix(_MAKING)))
+            for one in there.databases.values()
+            if one.label or one.name.startswith(_MAKING)
+        ]
+        names = [
+            one.application.removeprefix(OURS) for one in there.sessions if one.application.startswith(OURS)
+        ]
+        restorers = [_RESTORER.fullmatch(name) for name in there.roles]
+        return Inventory(
+            databases=tuple(databases),
+            sessions=tuple(
+                OurSessions(UUID(one), names.count(one), WHEN) for one in sorted({*names} - {"-"})
+            ),
+            restorers=tuple(UUID(match[1]) for match in restorers if match),
+            slots=tuple(self.slots.get(server.id, ())),
+        )
+
+    async def drop_slot(self, server: Server, name: str) -> None:
+        there = self.slots.get(server.id, [])
+        there[:] = [one for one in there if one.name != name or one.active]
+
+
+@dataclass(frozen=True)
+class FakeShelf:
+    """Port `Shelf`: names and when they were changed."""
+
+    names: dict[str, datetime] = field(default_factory=dict)
+
+    async def entries(self) -> list[Stored]:
+        found = [(name, changed, read(name)) for name, changed in self.names.items()]
+        return [Stored(name, of[0], changed, of[1], of[2]) for name, changed, of in found if of]
+
+    async def remove(self, name: str) -> None:
+        if read(name) is None:
+            raise Refused(f"{name!r} is no name of ours")
+        self.names.pop(name, None)
+
+
+class FakeViews:
+    """Port `Views` on the fake journal; `noted` are the lines that operators' tools wrote."""
+
+    def __init__(self, journal: FakeJournal, claims: FakeClaims) -> None:
+        self.journal = journal
+        self.claims = claims
+        self.noted: list[tuple[UUID, str, str]] = []
+
+    async def migrations(
+        self, wanted: UUID | None = None, limit: int = 50, *, ended: bool = True
+    ) -> list[MigrationView]:
+        rows = [
+            row
+            for row in self.journal.migrations.values()
+            if wanted in (None, row.id, row.instance_id) and (ended or not row.ended)
+        ]
+        rows.sort(key=lambda row: row.created_at, reverse=True)
+        return [self._view(row) for row in rows[:limit]]
+
+    async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
+        return [one for one in await self.migrations(limit=len(self.journal.migrations)) if one.id in ids]
+
+    async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
+        found: dict[UUID, MigrationView] = {}
+        for one in await self.migrations(instance_id, len(self.journal.migrations)):
+            if one.state not in ("rejected", "resized", "nothing_to_do"):
+                found.setdefault(one.instance_id, one)
+        return list(found.values())
+
+    async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
+        return [
+            {
+                "attempt": row.attempt,
+                "step": row.step,
+                "state": row.state,
+                "tries": row.tries,
+                "error": row.error,
+            }
+            for row in self.journal.steps.values()
+            if row.migration_id == migration_id
+        ]
+
+    async def facts(self, migration_id: UUID, attempt: int) -> dict[str, Any]:
+        return {
+            key[2]: orjson.loads(value) if isinstance(value, bytes) else None
+            for key, value in self.journal.facts.items()
+            if key[:2] == (migration_id, attempt)
+        }
+
+    async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:
+        return {one: Holder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}
+
+    async def unsent(self) -> list[Unsent]:
+        waiting = [one.row for one in self.journal.outbox if one.sent is None]
+        found: dict[UUID, Unsent] = {}
+        for row in waiting:
+            count = sum(one.migration_id == row.migration_id for one in waiting)
+            instance = self.journal.migrations[row.migration_id].instance_id
+            unsent = Unsent(row.migration_id, instance, count, WHEN, row.routing_key)
+            found.setdefault(row.migration_id, unsent)
+        return list(found.values())
+
+    async def told(self, event_id: UUID) -> bytes | None:
+        return next((one.row.message.body for one in self.journal.outbox if one.event_id == event_id), None)
+
+    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
+        self.noted.append((migration_id, what, detail))
+
+    def _view(self, row: MigrationRow) -> MigrationView:
+        steps = [
+            one for key, one in self.journal.steps.items() if key[:2] == (row.id, row.attempt)
+        ]  # in the order they were begun
+        last = steps[-1] if steps else None
+        return MigrationView(
+            id=row.id,
+            instance_id=row.instance_id,
+            attempt=row.attempt,
+            state=row.state,
+            past_return=row.past_return,
+            to_plan=orjson.loads(row.trigger)["data"]["to_plan"],
+            note=row.note,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            ended_at=row.ended_at,
+            step=last.step if last else None,
+            step_state=last.state if last else None,
+            tries=last.tries if last else None,
+            error=last.error if last else None,
+        )
+
+
+class FakeRecords:
+    """Port `Records` on the fake platform."""
+
+    def __init__(self, platform: FakePlatform) -> None:
+        self.platform = platform
+
+    async def instance(self, instance_id: UUID) -> Instance | None:
+        return await self.platform.instance(instance_id)
+
+    async def home(self, instance: Instance) -> Server | None:
+        return await self.platform.home(instance)
+
+    async def server(self, server_id: UUID) -> Server | None:
+        return await self.platform.server(server_id)
+
+    async def dedicated_server(self, instance_id: UUID) -> Server | None:
+        return await self.platform.dedicated_server(instance_id)
+
+    async def servers(self) -> list[Server]:
+        return [as_server(row) for row in self.platform.servers.values()]
+
+
+class FakeQueues:
+    """Port `QueueLooks` on the fake broker; its consumers are the test, which is nobody."""
+
+    def __init__(self, node: FakeBroker) -> None:
+        self.node = node
+
+    async def queues(self, names: Collection[str]) -> dict[str, QueueLook]:
+        return {
+            name: QueueLook(len(self.node.queues[name].ready), 0)
+            for name in names
+            if name in self.node.queues
+        }

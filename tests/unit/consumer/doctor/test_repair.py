@@ -1,0 +1,255 @@
+"""Repairs, on fakes that are tied together: what is safe is done, once, and only while nobody is at work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from consumer.adapters.odoo_conf import kept_path
+from consumer.adapters.odoo_conf_files import conf_path
+from consumer.adapters.postgres.marks import Label
+from consumer.adapters.postgres.sessions import application_name
+from consumer.doctor.diagnosis import diagnose
+from consumer.doctor.look import Eyes
+from consumer.doctor.repair import Repairs
+from consumer.doctor.rounds import Rounds
+from consumer.doctor.seen import tag
+from consumer.errors import Conflict, Refused, Unreachable
+from consumer.model import Mark
+from consumer.ports_operators import Slot
+from consumer.topology import DEAD, queue_of
+from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeShelf, FakeViews
+from tests.fakes.world import ADMIN, FakeDatabase, FakeRole
+from tests.support.rig import Rig
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from consumer.doctor.finding import Finding
+    from consumer.doctor.seen import Seen
+    from events.billing import PlanUpgraded
+    from events.envelope import CloudEvent
+
+SILENCE = timedelta(0)
+FAULTS = (
+    "half_backup",
+    "kept_conf",
+    "still_fenced",
+    "scratch_left",
+    "sessions_left",
+    "role_left",
+    "slot_left",
+)
+
+
+class Clinic:
+    """A rig, and the doctor in it."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        site = self.rig.site
+        self.views = FakeViews(self.rig.journal, self.rig.claims)
+        self.inspector, self.shelf = FakeInspector(site.world), FakeShelf()
+        self.eyes = Eyes(
+            clock=self.rig.clock,
+            views=self.views,
+            records=FakeRecords(site.platform),
+            inspector=self.inspector,
+            conf=site.odoo_conf,
+            runtime=site.runtime,
+            shelf=self.shelf,
+            queues=FakeQueues(self.rig.node),
+        )
+        rig = self.rig
+        self.repairs = Repairs(self.eyes, rig.journal, rig.claims, rig.broker, rig.relay, site.databases)
+
+    async def seen(self) -> Seen:
+        self.rig.clock.advance(120)
+        return await self.eyes.everything(letters=())
+
+    async def found(self) -> dict[str, Finding]:
+        """Findings by kind, a missing consumer (there is no real one) and notes about readers left out."""
+        found = diagnose(await self.seen(), stuck_after=SILENCE)
+        return {one.kind: one for one in found if one.kind != "no_reader"}
+
+    async def rolled_back(self) -> CloudEvent[PlanUpgraded]:
+        """An upgrade whose back_up was refused."""
+        event = self.rig.upgraded()
+        self.rig.fail("back_up.platform.instance.before", Refused("no"))
+        await self.rig.run()
+        assert self.rig.row(event).state == "rolled_back"
+        return event
+
+
+@pytest.fixture
+def clinic() -> Clinic:
+    return Clinic()
+
+
+async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
+    """Everything that killed consumers may leave of a migration that was rolled back."""
+    rig, site = clinic.rig, clinic.rig.site
+    (view,) = await clinic.views.migrations()
+    there = site.world.at(site.pool)
+    instance = site.instance(rig.instance(event))
+    clinic.shelf.names[f".{view.id}-1.partial"] = WHEN
+    site.odoo_conf.files[kept_path(conf_path(site.odoo_conf.data_root, instance), tag(view))] = b"old"
+    await site.databases.fence(site.pool, "acme", "odoo_acme", timedelta(seconds=5))
+    scratch = FakeDatabase("acme__rehome", "odoo_acme", label=Label(Mark(view.id, 1, "scratch")))
+    there.databases[scratch.name] = scratch
+    there.roles[f"rehome_{view.id.hex}"] = FakeRole(f"rehome_{view.id.hex}")
+    making = FakeDatabase(f"rehome_making_{view.id.hex}", ADMIN, label=Label(Mark(view.id, 1, "scratch")))
+    there.databases[making.name] = making
+    site.world.enter(there, ADMIN, there.databases["postgres"], application_name(view.id))
+    clinic.inspector.slots[site.pool.id] = [Slot(f"rehome_{view.id.hex}", active=False, kept_bytes=1)]
+
+
+async def test_after_a_rollback_nothing_is_found(clinic: Clinic) -> None:
+    await clinic.rolled_back()
+    assert await clinic.found() == {}
+
+
+async def test_everything_that_is_left_over_is_found_repaired_and_noted(clinic: Clinic) -> None:
+    event = await clinic.rolled_back()
+    await mess_up(clinic, event)
+    found = await clinic.found()
+    assert set(FAULTS) <= set(found)
+    for one in diagnose(await clinic.seen(), stuck_after=SILENCE):
+        if one.action is not None and one.kind != "role_left":  # the role goes with the restore's databases
+            await clinic.repairs.repair(one)
+    assert set(await clinic.found()) <= {"role_left"}
+    site, instance = clinic.rig.site, clinic.rig.instance(event)
+    assert site.writable(instance) == [site.pool.host]
+    assert {what for _, what, _ in clinic.views.noted} == {"repaired by the doctor"}
+
+
+async def test_while_somebody_is_at_work_nothing_is_repaired(clinic: Clinic) -> None:
+    event = await clinic.rolled_back()
+    await mess_up(clinic, event)
+    found = await clinic.found()
+    async with clinic.rig.claims.claim(clinic.rig.instance(event)) as claim:
+        assert claim
+        assert await clinic.found() == {}  # nor told
+        for kind in FAULTS:
+            with pytest.raises(Conflict, match="somebody is at work"):
+                await clinic.repairs.repair(found[kind])
+    assert set(FAULTS) <= set(await clinic.found())
+
+
+async def test_what_has_moved_on_since_it_was_seen_is_left_alone(clinic: Clinic) -> None:
+    event = await clinic.rolled_back()
+    await mess_up(clinic, event)
+    found = await clinic.found()
+    rig = clinic.rig
+    rig.journal._change(rig.row(event).id, note="somebody was here")
+    for kind in FAULTS:
+        with pytest.raises(Conflict, match="has moved on since it was looked at"):
+            await clinic.repairs.repair(found[kind])
+
+
+async def test_a_fence_is_looked_at_once_more_before_it_is_lifted(clinic: Clinic) -> None:
+    event = await clinic.rolled_back()
+    await mess_up(clinic, event)
+    finding = (await clinic.found())["still_fenced"]
+    rig = clinic.rig
+    rig.site.platform.instances[rig.instance(event)]["db_server_id"] = None
+    rig.site.platform.instances[rig.instance(event)]["db_host"] = "elsewhere"
+    with pytest.raises(Conflict, match="has changed since it was looked at, and it is no longer safe"):
+        await clinic.repairs.repair(finding)
+    assert rig.site.writable(rig.instance(event)) == []
+
+
+async def test_what_is_not_safe_is_not_repaired(clinic: Clinic) -> None:
+    event = await clinic.rolled_back()
+    await mess_up(clinic, event)
+    finding = (await clinic.found())["still_fenced"]
+    with pytest.raises(Conflict, match="not safe"):
+        await clinic.repairs.repair(replace(finding, action=None))
+
+
+async def test_a_migration_whose_delivery_was_lost_is_woken_and_completes(clinic: Clinic) -> None:
+    event = clinic.rig.upgraded()
+    await clinic.rig.run(until="restore")
+    clinic.rig.node.queues[queue_of("restore")].ready.clear()
+    found = await clinic.found()
+    await clinic.repairs.repair(found["stuck"])
+    await clinic.repairs.repair(found["stuck"])  # twice is once
+    await clinic.rig.run()
+    assert clinic.rig.row(event).state == "completed"
+    assert clinic.rig.published().count("migration.completed") == 1
+
+
+async def test_the_first_delivery_can_be_lost_too(clinic: Clinic) -> None:
+    event = clinic.rig.upgraded()
+    clinic.rig.fail("accept.platform.instance.before", Unreachable("no answer"))
+    await clinic.rig.handle_next("accept")
+    clinic.rig.node.queues["migration.retry.1s"].ready.clear()
+    await clinic.repairs.repair((await clinic.found())["stuck"])
+    await clinic.rig.run()
+    assert clinic.rig.row(event).state == "completed"
+
+
+async def test_past_the_point_of_no_return_a_step_without_its_letter_is_run_again(clinic: Clinic) -> None:
+    event = clinic.rig.upgraded()
+    clinic.rig.fail("complete.platform.instance.before", Refused("no"))
+    await clinic.rig.run()
+    clinic.rig.node.queues[DEAD].ready.clear()
+    await clinic.repairs.repair((await clinic.found())["failed_without_letter"])
+    await clinic.rig.run()
+    assert clinic.rig.row(event).state == "completed"
+
+
+async def test_what_waits_in_the_outbox_is_sent_with_the_ids_it_has(clinic: Clinic) -> None:
+    await clinic.rolled_back()
+    before = clinic.rig.published()
+    clinic.rig.journal.outbox[-1].sent = None
+    await clinic.repairs.repair((await clinic.found())["unsent"])
+    assert "unsent" not in await clinic.found()
+    assert clinic.rig.published() == before
+
+
+async def test_rounds_tell_what_is_new_once_and_what_is_gone(
+    clinic: Clinic, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rounds = Rounds(clinic.eyes, every=timedelta(seconds=1), stuck_after=SILENCE)
+    event = await clinic.rolled_back()
+    await rounds.look()
+    quiet = sum(rounds.counts.values())
+    await mess_up(clinic, event)
+    clinic.rig.clock.advance(600)
+    await rounds.look()
+    await rounds.look()
+    told = [record.getMessage() for record in caplog.records if "kind=still_fenced" in record.getMessage()]
+    assert [line.partition(" ")[0] for line in told] == ["doctor.finding"]
+    assert rounds.counts["still_fenced", "error"] == 1
+    assert sum(rounds.counts.values()) > quiet
+    clinic.rig.clock.advance(3601)  # after an hour it is told again
+    await rounds.look()
+    await clinic.repairs.repair((await clinic.found())["still_fenced"])
+    await rounds.look()
+    told = [record.getMessage() for record in caplog.records if "kind=still_fenced" in record.getMessage()]
+    assert [line.partition(" ")[0] for line in told] == ["doctor.finding", "doctor.finding", "doctor.cleared"]
+    assert rounds.looked_at == clinic.rig.clock.now()
+
+
+async def test_what_cannot_be_seen_is_told_and_stops_no_other_look(clinic: Clinic) -> None:
+    event = await clinic.rolled_back()
+    await mess_up(clinic, event)
+    site: Any = clinic.rig.site
+    site.world.at(site.pool).reachable = False
+    found = await clinic.found()
+    assert "does not answer" in found["unseen"].what
+    assert {"half_backup", "kept_conf"} <= set(found)
+
+
+async def test_a_look_at_one_instance_sees_it_alone(clinic: Clinic) -> None:
+    first = await clinic.rolled_back()
+    other = clinic.rig.site.add_tenant("globex")
+    instance: UUID = clinic.rig.instance(first)
+    assert [one.id for one in (await clinic.eyes.everything(instance)).instances] == [instance]
+    (unmoved,) = (await clinic.eyes.everything(other)).instances
+    assert (unmoved.id, unmoved.migration) == (other, None)

@@ -16,7 +16,7 @@ LONG_ENOUGH = 17.0
 
 @pytest.mark.parametrize(
     "where",
-    [pytest.param("stop.committed", marks=pytest.mark.representative), "restore.copier.restore.before"],
+    [pytest.param("stop.ran", marks=pytest.mark.representative), "restore.copier.restore.before"],
 )
 async def test_a_broker_that_is_restarted_delays_a_move_and_nothing_else(where: str, move: Move) -> None:
     await move.begin(order=hold(where))
@@ -29,7 +29,7 @@ async def test_a_broker_that_is_restarted_delays_a_move_and_nothing_else(where: 
 
 @pytest.mark.parametrize(
     "where",
-    ["accept.committed", "stop.committed", pytest.param("start.committed", marks=pytest.mark.representative)],
+    ["accept.ran", "stop.ran", pytest.param("start.ran", marks=pytest.mark.representative)],
 )
 async def test_a_broker_that_is_killed_before_an_event_is_published_delays_it(where: str, move: Move) -> None:
     await move.begin(order=hold(where))
@@ -57,7 +57,7 @@ async def test_a_broker_that_is_frozen_for_longer_than_a_confirm_may_take_delays
 
 
 async def test_publishers_that_are_blocked_by_a_memory_alarm_go_on_when_it_is_over(move: Move) -> None:
-    await move.begin(order=hold("back_up.committed"))
+    await move.begin(order=hold("back_up.ran"))
     await move.there()
     broker = move.arena.local.broker
     await broker.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1")
@@ -72,7 +72,7 @@ async def test_publishers_that_are_blocked_by_a_memory_alarm_go_on_when_it_is_ov
 @pytest.mark.representative
 async def test_an_event_that_cannot_be_routed_is_kept_until_the_binding_is_back(move: Move) -> None:
     binding = ("migration", "migration.stopped")
-    await move.begin(order=hold("stop.committed"))
+    await move.begin(order=hold("stop.ran"))
     await move.there()
     async with move.arena.channel() as channel:
         queue = await channel.get_queue(queue_of("back_up"), ensure=False)
@@ -87,7 +87,7 @@ async def test_a_subscribers_queue_that_is_full_and_says_so_holds_an_event_up_an
     move: Move,
 ) -> None:
     full: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
-    await move.begin(order=hold("stop.committed"))
+    await move.begin(order=hold("stop.ran"))
     await move.there()
     async with move.arena.channel() as channel:
         queue = await channel.declare_queue("sub_slow.full", durable=True, arguments=full)

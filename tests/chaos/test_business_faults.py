@@ -47,7 +47,6 @@ async def test_a_downgrade_in_mid_flight_waits_for_the_end_and_is_rejected(move:
     await move.begin(order=hold("back_up.claimed"))
     await move.there()
     await move.arena.billing.upgrade(move.site.id, "standard-monthly")
-    await move.said("holds instance")
     move.go_on()
     subscriber = move.arena.subscriber
     await subscriber.wait_for("migration.completed", instance_id=move.site.id, limit=END_SECONDS)

@@ -52,7 +52,7 @@ async def clustered(cluster: BrokerCluster, place: Arena) -> AsyncIterator[Clust
 
 @pytest.mark.parametrize(
     "where",
-    ["accept.committed", pytest.param("stop.committed", marks=pytest.mark.representative), "restore.begun"],
+    ["accept.ran", pytest.param("stop.ran", marks=pytest.mark.representative), "restore.begun"],
 )
 async def test_the_loss_of_the_node_that_leads_the_queues_and_has_the_connections_costs_a_move_a_moment(
     where: str, clustered: Clustered
@@ -66,7 +66,7 @@ async def test_the_loss_of_the_node_that_leads_the_queues_and_has_the_connection
 
 
 @pytest.mark.parametrize(
-    "where", [pytest.param("back_up.committed", marks=pytest.mark.representative), "start.committed"]
+    "where", [pytest.param("back_up.ran", marks=pytest.mark.representative), "start.ran"]
 )
 async def test_without_a_majority_a_move_waits_until_there_is_one_again(
     where: str, clustered: Clustered

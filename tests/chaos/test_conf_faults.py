@@ -70,7 +70,7 @@ async def test_an_unusable_odoo_conf_is_named_before_the_instance_is_stopped(
     move.go_on()
     message = await move.failed()
     assert message.startswith("prepare: ")
-    assert "odoo.conf" in message
+    assert str(move.site.conf.parent) in message
     await move.arena.subscriber.wait_for("migration.rolled_back", instance_id=move.site.id, limit=END_SECONDS)
     replace_directory(move.site, kept)
     await move.ends("migration.rolled_back")

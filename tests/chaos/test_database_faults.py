@@ -137,10 +137,10 @@ async def _dump_held_up(move: Move) -> AsyncIterator[list[int]]:
 
 @asynccontextmanager
 async def _table_locked(pool: Cluster, database: str) -> AsyncIterator[None]:
-    connection = await pool.connect(database).__aenter__()
-    try:
+    async with pool.connect(database) as connection:
         await connection.execute("BEGIN")
         await connection.execute("LOCK TABLE res_partner IN ACCESS EXCLUSIVE MODE")
-        yield
-    finally:
-        connection.terminate()
+        try:
+            yield
+        finally:
+            connection.terminate()  # the server may be gone by now

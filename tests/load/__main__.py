@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sandbox.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
-from tests.load.verdict import breaches, longest_lived, most_at_once
+from tests.load.verdict import breaches, longest_lived, most_at_once, unlucky
 
 if TYPE_CHECKING:
     from tests.load.burst import Burst
@@ -33,6 +33,7 @@ def report(played: Burst, letters: list[tuple[str, str]], repeated: int) -> Tabl
     table = Table("", "measured", title=f"{played.size.upgrades} upgrades in one burst", show_lines=False)
     for name, value in (
         ("ended", f"{len(played.outcomes)} of {len(played.upgrades)}"),
+        ("completed; undone after four kills", _ends(played)),
         ("seconds", f"{played.seconds:.0f}"),
         ("migrations per second", f"{len(played.outcomes) / played.seconds:.1f}"),
         ("consumers killed", f"{played.killed}, and {played.poisoned} by the poison"),
@@ -50,6 +51,11 @@ def report(played: Burst, letters: list[tuple[str, str]], repeated: int) -> Tabl
     ):
         table.add_row(name, value)
     return table
+
+
+def _ends(played: Burst) -> str:
+    undone = len(unlucky(played))
+    return f"{len(played.outcomes) - 1 - undone}; {undone}"
 
 
 async def run(size: Size) -> int:

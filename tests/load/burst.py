@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 import aio_pika
 import httpx
 
+from consumer import saga
 from consumer.bootstrap import SystemClock
-from consumer.topology import DEAD
+from consumer.topology import DEAD, queue_of, retry_exchange
 from sandbox.broker import BrokerNode
 from sandbox.children import Child
 from sandbox.local import RABBITMQ, ROOT
@@ -44,6 +45,10 @@ POOL: Final = """
     INSERT INTO db_servers (name, host, port, server_type, max_instances, current_instances, status, admin_password)
     VALUES ($1, $1, 5432, 'shared', $2, $2, 'active', 'admin-secret') RETURNING id
 """
+QUEUES: Final = (
+    *(queue_of(step.name) for step in saga.MIGRATION),
+    *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
+)
 STUCK: Final = """
     SELECT m.state || ', ' || s.step || ' ' || s.state || ', ' || s.runs || ' runs, ' || s.deaths || ' deaths'
     FROM rehome.migrations m JOIN rehome.steps s ON s.migration_id = m.id
@@ -257,19 +262,26 @@ class Burst:
         """What is under way, in the journal and on the broker."""
         async with self.platform.cluster.connect(self.platform.instance_database) as connection:
             rows = [row[0] for row in await connection.fetch(STUCK)]
-        queues = {name: queue["messages"] for name, queue in (await self.node.queues()).items()}
-        waiting = [f"{count} in {name}" for name, count in queues.items() if count]
+        waiting = [f"{count} in {name}" for name, count in (await self._waiting()).items()]
         return f"dead letters {await self.letters()}; {', '.join(waiting)}; {'; '.join(rows[:10])}"
 
     async def _rest(self) -> None:
         """Until the queues are empty and nothing is unsent or claimed."""
 
         async def quiet() -> bool:
-            queues = await self.node.queues()
-            busy = [name for name, queue in queues.items() if queue["messages"] and not name.endswith("dead")]
-            return not busy and not await self.unsent()
+            return not await self._waiting() and not await self.unsent()
 
         await wait_until(quiet, what="queues and outbox to be empty", limit=120, pause=1.0)
+
+    async def _waiting(self) -> dict[str, int]:
+        """Messages in the handlers' and delays' queues, of those that have any."""
+        counts: dict[str, int] = {}
+        async with await aio_pika.connect(self.node.url(), timeout=10) as connection:
+            channel = await connection.channel()
+            for name in QUEUES:
+                queue = await channel.declare_queue(name, passive=True)
+                counts[name] = queue.declaration_result.message_count or 0
+        return {name: count for name, count in counts.items() if count}
 
     async def unsent(self) -> int:
         """Events in the outbox that nobody sent."""

@@ -7,7 +7,7 @@ import pytest
 from tests.load.burst import Size, burst
 from tests.load.verdict import breaches, most_at_once
 
-SMALL = Size(upgrades=40, kill_every=3.0, limit=400.0)
+SMALL = Size(upgrades=40, limit=600.0)
 
 
 @pytest.mark.timeout(900)  # a machine that does other work

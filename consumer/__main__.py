@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Moves a hosted Odoo's PostgreSQL database from a shared pool to a dedicated server, event by event.
 
-New here? `rehome demo` shows a whole move on this machine."""
+New here? `rehome demo` shows a whole move on this machine.
+Something is wrong? `rehome status`, then `rehome doctor`; the handbook is docs/operating.md."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="rehome", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="rehome",
+        description=DESCRIPTION,
+        epilog="Exit codes: 0 done; 1 failed, or something needs a person; 2 wrong usage or settings.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for group in (run, status, check, publish, dead, roll_back, doctor, retire, topology):

@@ -10,7 +10,7 @@ from consumer import bootstrap, saga
 from consumer.adapters.journal_views import JournalViews
 from consumer.commands import dead_acts
 from consumer.commands.arguments import a_span
-from consumer.commands.desk import NEEDED, desk, matches, none_matches
+from consumer.commands.desk import NEEDED, desk, matches, none_matches, passes
 from consumer.commands.lines import Paragraphs, detail, field, moment, printed, row
 from consumer.commands.show import age, as_json
 from consumer.delivery import replay
@@ -102,7 +102,12 @@ async def _list(args: argparse.Namespace) -> int:
 async def _list_discarded(args: argparse.Namespace) -> int:
     settings = read_settings(needed=NEEDED)
     async with bootstrap.state_pool(settings) as pool:
-        found = await JournalViews(pool).discards(MOST_DISCARDED)
+        kept = await JournalViews(pool).discards(MOST_DISCARDED)
+    found = [
+        one
+        for one in kept
+        if passes(one["handler"], one["type"], one["instance"], one["reason"], one["at"], args)
+    ]
     if args.json:
         as_json(found)
         return 0
@@ -110,7 +115,7 @@ async def _list_discarded(args: argparse.Namespace) -> int:
         print(row((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
         printed(detail(f"instance {one['instance'] or '?'}, {one['type']}; discarded: {one['why']}"))
     if not found:
-        print("no dead letter was discarded")
+        print("no discarded letter matches" if kept else "no dead letter was discarded")
     return 0
 
 

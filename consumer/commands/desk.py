@@ -148,13 +148,26 @@ def none_matches(there: Desk) -> str:
 
 def matches(letter: Letter, args: argparse.Namespace) -> bool:
     """Whether a letter passes the filters of the command line."""
+    told = (letter.handler, letter.type, letter.instance, letter.reason)
+    return passes(*told, letter.failed_at, args)
+
+
+def passes(
+    handler: str,
+    type_: str,
+    instance: str | None,
+    reason: str,
+    since: datetime | None,
+    args: argparse.Namespace,
+) -> bool:
+    """Whether what has these passes the filters of the command line."""
     old = timedelta(hours=args.older_than) if args.older_than is not None else None
     return (
-        (not args.handler or letter.handler == args.handler)
-        and (not args.type or letter.type == args.type)
-        and (not args.instance or letter.instance == args.instance)
-        and (not args.reason or letter.reason == args.reason)
-        and (old is None or (letter.failed_at is not None and datetime.now(UTC) - letter.failed_at > old))
+        (not args.handler or handler == args.handler)
+        and (not args.type or type_ == args.type)
+        and (not args.instance or instance == args.instance)
+        and (not args.reason or reason == args.reason)
+        and (old is None or (since is not None and datetime.now(UTC) - since > old))
     )
 
 

@@ -21,8 +21,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="the consumer: handles events until it is stopped",
-        description="Read every queue of the saga until SIGTERM. Several may run at once. All settings are "
-        "environment variables; see the README.",
+        description="Read the queues of all steps and handle what comes, until SIGTERM: what runs then has "
+        "REHOME_GRACE seconds to end, and otherwise goes to another consumer. Several may run at once, on one "
+        "machine or on many. All settings are environment variables (see the README); one that is missing or "
+        "wrong is named. Logs go to standard error.",
     )
     parser.set_defaults(work=_run)
 

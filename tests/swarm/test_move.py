@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from sandbox.swarm.engine import PrivateEngine
     from sandbox.swarm.platform import SwarmPlatform
 
-LIMIT = 180
+LIMIT = 300
 PLAN = "premium-monthly"
 SHOP, CAFE = Tenant("shop"), Tenant("cafe")
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")

@@ -193,7 +193,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sample", action="store_true", help="a few boundaries of every step (minutes)")
     parser.add_argument(
-        "--each", type=int, default=3, help="how many of each step are in a sample (default: 3)"
+        "--each", type=int, default=2, help="how many of each step are in a sample (default: 2)"
     )
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     parser.add_argument(

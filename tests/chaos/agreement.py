@@ -77,7 +77,7 @@ async def _instance(arena: Arena, site: Site, named: tuple[Any, ...]) -> AsyncIt
         async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
             facts = (await http.get(f"{site.url}/facts")).raise_for_status().json()
     except httpx.HTTPError as error:
-        yield f"the instance does not answer: {type(error).__name__}"
+        yield f"the instance does not answer: {type(error).__name__}; {await arena.runs(site)}"
         return
     host, *rest = named
     if facts["db_host"] not in await arena.addresses(host) or [facts["db_port"], facts["db_user"]] != rest:

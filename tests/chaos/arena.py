@@ -193,6 +193,10 @@ class Arena:
         """What the pool has said."""
         return self.local.pool.log.read_bytes()
 
+    async def runs(self, site: Site) -> str:
+        """What has become of the instance's service, in words."""
+        return f"its tasks: {(await self.local.supervisor.show(site.service))['tasks']}"
+
     async def addresses(self, host: str) -> set[str]:
         """What a server of the records may be called by who is connected to it."""
         return {host}

@@ -96,6 +96,13 @@ class SwarmArena(Arena):
         answer = await self.swarm.engine.http.get(f"/services/{POOL}/logs", params=params, timeout=60)
         return answer.content
 
+    async def runs(self, site: Site) -> str:
+        """See `Arena.runs`."""
+        wanted = {"filters": json.dumps({"service": [site.service]})}
+        tasks = await self.swarm.engine.ask("GET", "tasks", params=wanted)
+        told = (f"{task['Status']['State']} {task['Status'].get('Err', '')}".strip() for task in tasks)
+        return f"its tasks: {', '.join(told)}"
+
     async def addresses(self, host: str) -> set[str]:
         """See `Arena.addresses`: the service's name, and its containers' addresses."""
         wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.name={host}"]})}

@@ -178,9 +178,8 @@ def encode(event: CloudEvent[D]) -> bytes:
         raise EventError(f"{event.type}: migrationid and attempt are needed, it belongs to a migration")
     try:
         fields = event.model_dump(mode="json", exclude_none=True)
-        wire.inspect(fields)
         body = orjson.dumps(fields)
-        type(event.data).model_validate_json(orjson.dumps(fields["data"]), strict=True)
+        wire.inspect_json(body, fields)
         _envelope_of(type(event.data)).model_validate_json(body, strict=True)
     except ValidationError as error:
         raise EventError(f"{event.type}: {wire.complaint(error)}") from None

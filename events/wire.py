@@ -35,6 +35,16 @@ def complaint(error: ValidationError, under: str = "") -> str:
     return "; ".join(texts)[:SHOWN]
 
 
+def inspect_json(text: bytes, value: object) -> None:
+    """As `inspect`, of a value and the JSON it is written as; most texts show at once that nothing is wrong.
+
+    Raises:
+        Undecodable: A text holds NUL, or it is nested deeper than any event.
+    """
+    if b"\\u0000" in text or text.count(b"{") + text.count(b"[") >= MAX_DEPTH:
+        inspect(value)
+
+
 def inspect(value: object) -> None:
     """Refuse NUL in any text, and nesting that no event has.
 
@@ -117,7 +127,7 @@ def _json(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Undecodable(f"not JSON: {error.msg[:120]} at character {error.pos}") from None
-    inspect(value)
+    inspect_json(body, value)
     return value
 
 

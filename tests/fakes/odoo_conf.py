@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from consumer.model import Conf, Credentials, Instance
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+read = lru_cache(1024)(read_options)
+"""`read_options`, remembered: a text is the same each time, and parsing it takes long."""
+
+
+@lru_cache(1024)
+def edited(data: bytes, values: tuple[tuple[str, str], ...], name: str) -> bytes:
+    """`edit_options`, remembered."""
+    return edit_options(data, dict(values), name)
 
 
 class FakeOdooConf:
@@ -34,11 +44,11 @@ class FakeOdooConf:
 
     async def read(self, instance: Instance) -> Conf:
         path = conf_path(self.data_root, instance)
-        return as_conf(path, read_options(self._content(path), str(path)))
+        return as_conf(path, read(self._content(path), str(path)))
 
     async def check_writable(self, instance: Instance) -> None:
         path = conf_path(self.data_root, instance)
-        read_options(self._content(path), str(path))
+        read(self._content(path), str(path))
         self._require_writable(path)
 
     async def keep(self, instance: Instance, tag: str) -> Path:
@@ -55,10 +65,10 @@ class FakeOdooConf:
         login = (credentials.user, credentials.password.reveal())
         values = dict(zip(KEYS, (host, str(port), *login), strict=True))
         content = self._content(path)
-        before = read_options(content, str(path))
-        edited = edit_options(content, values, str(path))
+        before = read(content, str(path))
+        after = edited(content, tuple(values.items()), str(path))
         self._require_writable(path)
-        self.files[path] = edited
+        self.files[path] = after
         return tuple(key for key in KEYS if before.get(key) != values[key])
 
     async def put_back(self, instance: Instance, tag: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -47,6 +48,12 @@ _SERVER: Mapping[str, Any] = {
 }
 
 
+@lru_cache(4096)
+def _instance(columns: tuple[tuple[str, Any], ...]) -> Instance:
+    """`as_instance`, remembered: a row is the same each time, and checking its limits takes long."""
+    return as_instance(dict(columns))
+
+
 class FakePlatform:
     """Port `Platform`.
 
@@ -83,7 +90,7 @@ class FakePlatform:
 
     async def instance(self, instance_id: UUID) -> Instance | None:
         row = self.instances.get(instance_id)
-        return as_instance(row) if row else None
+        return _instance(tuple(row.items())) if row else None
 
     async def home(self, instance: Instance) -> Server | None:
         rows = self._homes(instance.db_server_id, instance.db_host, instance.db_port)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from consumer.adapters.odoo_conf_files import conf_path
-from consumer.adapters.odoo_conf_text import read_options
 from consumer.adapters.platform_rows import as_instance, as_server
 from consumer.errors import Unreachable
 from consumer.model import Policy
@@ -21,7 +20,7 @@ from tests.fakes.copier import FakeCopier
 from tests.fakes.database_service import FakeDatabaseService
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.filestore import FakeFilestore
-from tests.fakes.odoo_conf import FakeOdooConf
+from tests.fakes.odoo_conf import FakeOdooConf, read
 from tests.fakes.platform import FakePlatform
 from tests.fakes.runtime import LABEL, Behaviour, FakeRuntime
 from tests.fakes.verifier import FakeVerifier
@@ -202,7 +201,7 @@ class Site:
     def write(self, identity: UUID, number: int) -> bool:
         """A customer saves an order in the running instance; True when told that it is saved."""
         self.reconcile()
-        for task in self.runtime.services[self.instance(identity).service].running:
+        for task in self.runtime.services[self.platform.instances[identity]["service_name"]].running:
             process = self._processes.get(task.id)
             if process is None or process.session is None:
                 continue
@@ -275,12 +274,12 @@ class Site:
         path = conf_path(self.odoo_conf.data_root, self.instance(identity))
         if path not in self.odoo_conf.files:
             return Behaviour(exit_code=NO_CONF, said=("odoo.conf is not there",))
-        options = read_options(self.odoo_conf.files[path], str(path))
+        options = read(self.odoo_conf.files[path], str(path))
         process = Process(
             (str(options["db_host"]), int(str(options["db_port"]))),
             str(options["db_user"]),
             str(options["db_password"]),
-            str(self.instance(identity).database),
+            str(self.platform.instances[identity]["database_name"]),
         )
         session = self._log_in(process)
         if session is None:

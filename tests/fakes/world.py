@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -259,4 +258,12 @@ class Visit:
 
 def copied(database: FakeDatabase) -> FakeDatabase:
     """The database's content, on its own."""
-    return deepcopy(database)
+    return replace(
+        database,
+        tables={name: list(rows) for name, rows in database.tables.items()},
+        sequences=dict(database.sequences),
+        objects={kind: dict(found) for kind, found in database.objects.items()},
+        extensions=dict(database.extensions),
+        prepared=list(database.prepared),
+        immovable=list(database.immovable),
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
-    from contextvars import Context
-
+    from collections.abc import Callable, Coroutine, Generator
 
 OWNER: ContextVar[Any] = ContextVar("owner", default=None)
 """The process whose code is running."""
@@ -22,22 +22,32 @@ class StuckError(Exception):
 class NumberedTask(asyncio.Task[Any]):
     """A task whose hash is its number, so that sets of tasks have the same order in every run."""
 
-    number = 0
-    owner: Any = None
+    def __init__(self, number: int, coro: Any, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self.number = number  # before the task is put into asyncio's set of all tasks, by its hash
+        self.owner = context.get(OWNER)
+        super().__init__(coro, loop=loop, context=context)
 
     def __hash__(self) -> int:
         return self.number
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """The standard loop with its clock and its selector replaced: there is no input, and no waiting."""
+    """The standard loop without a selector: there is no input, and no waiting.
 
-    def __init__(self) -> None:
+    What is ready runs in the order it came; then the clock goes to the next timer, and those of one instant
+    run in the order they were set.
+
+    Args:
+        seed: which schedule it is; tasks of different schedules have different numbers.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self._now = 0.0
-        self._clock_resolution = 1e-9
-        self._selector: VirtualLoop | None = self
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._set = count()
         self._made: list[NumberedTask] = []
+        self._first = seed * 1_000_003
         self.set_task_factory(self._numbered)
 
     def unfinished(self, owner: object = None) -> list[NumberedTask]:
@@ -47,17 +57,55 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def close(self) -> None:
         super().close()
         self._made.clear()
-        self._selector = None
+        self._timers.clear()
 
     def time(self) -> float:
         return self._now
 
-    def select(self, timeout: float | None) -> tuple[()]:
-        """Called by the loop when nothing is ready: let the time pass until the next timer."""
-        if timeout is None:
-            raise StuckError(f"at {self._now:.3f} s nothing is left to happen")
-        self._now += timeout
-        return ()
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heappush(self._timers, (when, next(self._set), handle))
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _run_once(self) -> None:
+        """Called by `run_forever` until it is stopped."""
+        ready = self._ready
+        if not ready:
+            self._pass_time()
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _pass_time(self) -> None:
+        """Until the next timer that was not cancelled."""
+        while self._timers:
+            when, _, handle = heappop(self._timers)
+            if handle._cancelled:
+                continue
+            self._now = max(self._now, when)
+            self._ready.append(handle)
+            while self._timers and self._timers[0][0] <= self._now:
+                self._ready.append(heappop(self._timers)[2])
+            return
+        raise StuckError(f"at {self._now:.3f} s nothing is left to happen")
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It is passed over when its time comes."""
 
     def _process_events(self, event_list: object) -> None:
         """There are none."""
@@ -73,8 +121,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> NumberedTask:
         """Make every task of this loop."""
-        task = NumberedTask(coro, loop=loop, context=context)
+        task = NumberedTask(
+            self._first + len(self._made), coro, loop, copy_context() if context is None else context
+        )
         self._made.append(task)
-        task.number = len(self._made)
-        task.owner = OWNER.get() if context is None else context.get(OWNER)
         return task

@@ -143,15 +143,17 @@ class Through:
 
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._port, method)
-        at = f"{self._name}.{method}"
+        boundary, require_journal = self._process.boundary, self._process.schedule.require_journal
+        before, after = f"{self._name}.{method}.before", f"{self._name}.{method}.after"
 
         async def passing(*arguments: Any, **named: Any) -> Any:
-            await self._process.boundary(f"{at}.before")
-            self._process.schedule.require_journal()
+            await boundary(before)
+            require_journal()
             result = await call(*arguments, **named)
-            await self._process.boundary(f"{at}.after")
+            await boundary(after)
             return result
 
+        setattr(self, method, passing)  # the next call finds it there
         return passing
 
 

@@ -67,7 +67,7 @@ class Schedule:
     def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
         self.random = Random(seed)  # noqa: S311 - reproducible is the point
         self.plan = plan(self.random)
-        self.loop = VirtualLoop()
+        self.loop = VirtualLoop(seed)
         self.violations: list[str] = []
         self.trace: list[tuple[float, str, str]] | None = [] if keep_trace else None
         self.boundaries = 0
@@ -83,7 +83,6 @@ class Schedule:
         self._no_journal_until = 0.0
         self._arriving = 0
         self._letters = 0
-        self.decoded: dict[bytes, CloudEvent[Any]] = {}
         self._errands: list[asyncio.Task[None]] = []
 
     def run(self) -> list[str]:
@@ -167,10 +166,10 @@ class Schedule:
         if at.startswith(IDLE):
             return
         self.boundaries += 1
-        self.say(process.name, at)
-        kind = self.plan.strikes.pop(self.boundaries, None)
-        if kind is not None and not self.calm:
-            await self._strike(process, kind)
+        if self.trace is not None:
+            self.say(process.name, at)
+        if not self.calm and self.boundaries in self.plan.strikes:
+            await self._strike(process, self.plan.strikes[self.boundaries])
         if self._pending and may_fail and process.alive:
             self._fail_pending(at)
         if self.random.random() < self.plan.sluggish:
@@ -399,14 +398,6 @@ class Schedule:
             if not busy and not self._arriving and not await self.journal.unsent():
                 return True
         return False
-
-    def event(self, message: Message) -> CloudEvent[Any]:
-        """The event of a message; each is read once."""
-        found = self.decoded.get(message.body)
-        if found is None:
-            found = decode(message.body, message.content_type, message.headers)
-            self.decoded[message.body] = found
-        return found
 
     def say(self, who: str, what: str) -> None:
         """Keep it for whoever reads the trace."""

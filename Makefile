@@ -8,10 +8,11 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm simulate chaos faults load fuzz bench lint install-check lock clean
+.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults load fuzz bench lint \
+	install-check lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install Debian's and Python's packages that are missing (Debian 12; root or sudo)
 	@scripts/setup
@@ -35,6 +36,9 @@ test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swa
 
 simulate: setup ## thousands of schedules on virtual time; SEED=N plays one again (ARGS: see python -m tests.simulation --help)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+simulate-mutants: setup ## break each guarantee on purpose: the simulation must notice (ARGS="--bound 500", --jobs N)
+	@$(BIN)/python -m tests.simulation --mutants $(ARGS)
 
 chaos: setup ## kill the consumer at every boundary of every step, on real servers (ARGS="--sample", --only 'restore.*', ...)
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -75,6 +75,7 @@ class FakeRuntime:
     Attributes:
         services: by name.
         behave: asked at each start of a task what becomes of it; look at the world and decide.
+        answers: asked what a running task answers over HTTP now; its behaviour's status unless told otherwise.
         before_update: called once, before the next update is made: somebody else is faster.
         cpus: cores of the only node.
         now: the present.
@@ -83,6 +84,7 @@ class FakeRuntime:
     def __init__(self, now: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.services: dict[str, FakeService] = {}
         self.behave: Callable[[FakeService], Behaviour] = lambda _service: Behaviour()
+        self.answers: Callable[[FakeTask], int] = lambda task: task.behaviour.status
         self.before_update: Callable[[], None] | None = None
         self.cpus = 64.0
         self.now = now
@@ -193,8 +195,8 @@ class FakeRuntime:
                 told = f"exit code {task.exit_code}; last lines: {' | '.join(task.behaviour.said)}"
                 raise CrashLoop(f"service {service.name} starts and ends again: {told}")
         task = service.running[-1]
-        if task.behaviour.status != 200:
-            raise TimedOut(f"waited for service {service.name} to serve (HTTP {task.behaviour.status})")
+        if (status := self.answers(task)) != 200:
+            raise TimedOut(f"waited for service {service.name} to serve (HTTP {status})")
         url = f"http://{service.name}:8069"
         return Healthy(task=task.id, url=url, at=self.now(), service_id=service.id, internal_url=url)
 

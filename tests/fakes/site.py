@@ -36,10 +36,10 @@ from tests.fakes.world import (
 if TYPE_CHECKING:
     from consumer.model import Instance, Server
     from consumer.ports import Clock, Notes
-    from tests.fakes.runtime import FakeService
+    from tests.fakes.runtime import FakeService, FakeTask
     from tests.fakes.world import FakeSession
 
-NO_CONF, NO_DATABASE = 255, 500
+NO_CONF, NO_DATABASE, OK = 255, 500, 200
 ORDERS = "public.sale_order"
 PASSWORD = "p%'$; #=ß"
 
@@ -101,6 +101,7 @@ class Site:
         self.platform = FakePlatform()
         self.runtime = FakeRuntime(clock.now)
         self.runtime.behave = self._behave
+        self.runtime.answers = self._answers
         self.odoo_conf = FakeOdooConf()
         self.database_service = SiteDatabaseService(self.platform, self.world)
         self.databases = FakeDatabases(self.world)
@@ -269,7 +270,7 @@ class Site:
         self.reconcile()
 
     def _behave(self, service: FakeService) -> Behaviour:
-        """Odoo at its start: it reads odoo.conf and logs in, or says why not."""
+        """Odoo at its start: it reads odoo.conf, and ends if there is none."""
         identity = self._instances[service.name]
         path = conf_path(self.odoo_conf.data_root, self.instance(identity))
         if path not in self.odoo_conf.files:
@@ -281,12 +282,14 @@ class Site:
             str(options["db_password"]),
             str(self.platform.instances[identity]["database_name"]),
         )
-        session = self._log_in(process)
-        if session is None:
-            return Behaviour(status=NO_DATABASE)
-        self.world.servers[process.address].sessions.remove(session)
         self._processes[f"{service.id}-task-{len(service.tasks) + 1}"] = process
         return Behaviour()
+
+    def _answers(self, task: FakeTask) -> int:
+        """Odoo asks its database at every request: it serves as soon as it may log in."""
+        self.reconcile()
+        process = self._processes.get(task.id)
+        return OK if process is not None and process.session is not None else NO_DATABASE
 
     def _log_in(self, process: Process) -> FakeSession | None:
         server = next((one for one in self._known() if (one.host, one.port) == process.address), None)

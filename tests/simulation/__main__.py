@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import logging
 import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 
+from tests.simulation.mutants import BOUND, MUTANTS, hunt
 from tests.simulation.schedule import Schedule
 
 CHUNK = 50
+HEAD = "| broken guarantee | schedules until it is found | invariant that notices |\n|---|---|---|"
 
 
 def main() -> int:
@@ -21,6 +26,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
     parser.add_argument("--seed", type=int, help="play this schedule alone, and tell what happened")
     parser.add_argument("--schedules", type=int, default=10_000, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--mutants",
+        nargs="?",
+        const="",
+        metavar="PART",
+        help="hunt broken guarantees; those with this in their name",
+    )
+    parser.add_argument(
+        "--bound",
+        type=int,
+        default=BOUND,
+        help="schedules in which a mutant must be found (default: %(default)s)",
+    )
     parser.add_argument("--first", type=int, default=0, help="the first one's seed (default: %(default)s)")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)"
@@ -31,15 +49,21 @@ def main() -> int:
     gc.set_threshold(20_000, 20, 100)
     if args.seed is not None:
         return _one(args.seed)
+    if args.mutants is not None:
+        return _mutants([name for name in MUTANTS if args.mutants in name], args)
     return _many(range(args.first, args.first + args.schedules), args.jobs)
 
 
 def _one(seed: int) -> int:
     schedule = Schedule(seed, keep_trace=True)
     violations = schedule.run()
+    digest = hashlib.sha256()
     for seconds, who, what in schedule.trace or ():
-        print(f"{seconds:12.3f}  {who:<10} {what}")
+        line = f"{seconds:12.3f}  {who:<10} {what}"
+        digest.update(line.encode())
+        print(line)
     print(f"seed {seed}: {schedule.plan}")
+    print(f"trace {digest.hexdigest()}")
     for violation in violations:
         print(f"VIOLATED: {violation}")
     return bool(violations)
@@ -48,27 +72,73 @@ def _one(seed: int) -> int:
 def _many(seeds: range, jobs: int) -> int:
     began = time.monotonic()
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
-    failed: list[tuple[int, list[str]]] = []
-    boundaries = 0
+    played = Played()
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        for found, passed in pool.imap_unordered(partial(play), chunks):
-            failed += found
-            boundaries += passed
-    for seed, violations in sorted(failed)[:10]:
+        for one in pool.imap_unordered(play, chunks):
+            played.add(one)
+    for seed, violations in sorted(played.failed)[:10]:
         print(
             f"seed {seed}: {violations[0]} (again, with everything that happened: make simulate SEED={seed})"
         )
     seconds = time.monotonic() - began
     print(
-        f"{len(seeds)} schedules, {boundaries} boundaries, {len(failed)} violated, {seconds:.1f} s "
+        f"{len(seeds)} schedules, {played.boundaries} boundaries, {len(played.failed)} violated, {seconds:.1f} s "
         f"({len(seeds) / seconds:.0f} a second)"
     )
-    return bool(failed)
+    print(
+        f"killed at {len(played.killed)} of {len(played.passed)} places; "
+        f"{', '.join(f'{kind} {times}' for kind, times in sorted(played.struck.items()))}"
+    )
+    return bool(played.failed)
 
 
-def play(seeds: range) -> tuple[list[tuple[int, list[str]]], int]:
-    """Play a chunk: what failed, as (seed, violations), and how many boundaries were passed."""
-    failed, boundaries = [], 0
+def _mutants(names: list[str], args: argparse.Namespace) -> int:
+    found = {}
+    with multiprocessing.get_context("fork").Pool(args.jobs, maxtasksperchild=1) as pool:
+        hunts = partial(hunt, bound=args.bound, first=args.first)
+        for one in pool.imap_unordered(hunts, names, chunksize=1):
+            found[one.name] = one
+            if sys.stderr.isatty():
+                print(f"{len(found)} of {len(names)}: {one.name}", file=sys.stderr)
+    print(HEAD)
+    for name in names:
+        print(found[name].row)
+    survivors = sum(one.seed is None for one in found.values())
+    seconds = sum(one.seconds for one in found.values())
+    print(f"{len(names)} mutants, {survivors} survived, {seconds:.0f} s of CPU time")
+    return bool(survivors or not names)
+
+
+@dataclass
+class Played:
+    """What came of some schedules.
+
+    Attributes:
+        failed: seed and violations of those that did not hold.
+        boundaries: how many were passed.
+        passed: their names.
+        killed: names of those at which a consumer was killed.
+        struck: how often each kind of fault struck.
+    """
+
+    failed: list[tuple[int, list[str]]] = field(default_factory=list)
+    boundaries: int = 0
+    passed: set[str] = field(default_factory=set)
+    killed: set[str] = field(default_factory=set)
+    struck: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Played) -> None:
+        """Put another's to these."""
+        self.failed += other.failed
+        self.boundaries += other.boundaries
+        self.passed |= other.passed
+        self.killed |= other.killed
+        self.struck += other.struck
+
+
+def play(seeds: range) -> Played:
+    """Play a chunk."""
+    played = Played()
     for seed in seeds:
         schedule = Schedule(seed)
         try:
@@ -76,9 +146,12 @@ def play(seeds: range) -> tuple[list[tuple[int, list[str]]], int]:
         except Exception as error:  # noqa: BLE001 - a schedule that cannot be played is a failure of its own
             violations = [f"{type(error).__name__}: {error}"]
         if violations:
-            failed.append((seed, violations))
-        boundaries += schedule.boundaries
-    return failed, boundaries
+            played.failed.append((seed, violations))
+        played.boundaries += schedule.boundaries
+        played.passed |= schedule.seen
+        played.killed.update(at for kind, at in schedule.struck if kind == "kill")
+        played.struck.update(kind for kind, _ in schedule.struck)
+    return played
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Plan:
         delays: share of messages that arrive late.
         sluggish: share of boundaries that take time.
         rolled_back_at: when an operator rolls back by hand (seconds).
-        replays: how often an operator replays every dead letter.
+        replayed_at: when an operator replays every dead letter (seconds).
         moods: how database-service answers.
         takes_back: whether database-service can give a server back.
         tells_login: whether it answers with a login.
@@ -81,7 +81,7 @@ class Plan:
     delays: float = 0.0
     sluggish: float = 0.2
     rolled_back_at: list[float] = field(default_factory=list)
-    replays: int = 0
+    replayed_at: list[float] = field(default_factory=list)
     moods: list[str] = field(default_factory=list)
     takes_back: bool = True
     tells_login: bool = False
@@ -105,7 +105,7 @@ def plan(random: Random) -> Plan:
         delays=random.choice((0, 0, 0.1, 0.4)),
         sluggish=random.choice((0.02, 0.08, 0.2)),
         rolled_back_at=[random.expovariate(0.02) for _ in range(2) if random.random() < 0.08],
-        replays=random.choice((0, 0, 1, 1, 2)),
+        replayed_at=[random.expovariate(0.003) for _ in range(random.choice((0, 0, 1, 1, 2)))],
         moods=[random.choice(("fails", "answers too late", "answers garbage"))]
         if random.random() < 0.1
         else [],

@@ -143,7 +143,7 @@ class Through:
 
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._port, method)
-        boundary, require_journal = self._process.boundary, self._process.schedule.require_journal
+        boundary, require_journal = self._process.boundary, self._process.schedule.fate.require_journal
         before, after = f"{self._name}.{method}.before", f"{self._name}.{method}.after"
 
         async def passing(*arguments: Any, **named: Any) -> Any:
@@ -169,11 +169,11 @@ class SimJournal(Through):
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
         await self._process.boundary("journal.sending.before")
-        self._process.schedule.require_journal()
+        self._process.schedule.fate.require_journal()
         async with self._port.sending(migration_id) as sending:
             yield sending
             await self._process.boundary("journal.sending.commit")
-            self._process.schedule.require_journal()
+            self._process.schedule.fate.require_journal()
         await self._process.boundary("journal.sending.after")
 
 
@@ -186,7 +186,7 @@ class SimClaim:
 
     async def check(self) -> None:
         await self._process.boundary("claim.check", may_fail=False)
-        self._process.schedule.require_journal(ClaimLost)
+        self._process.schedule.fate.require_journal(ClaimLost)
         await self._claim.check()
 
     async def lost(self) -> None:
@@ -203,7 +203,7 @@ class SimClaims:
     @asynccontextmanager
     async def claim(self, instance_id: UUID) -> AsyncIterator[SimClaim | None]:
         await self._process.boundary("claims.claim.before")
-        self._process.schedule.require_journal()
+        self._process.schedule.fate.require_journal()
         async with self._process.schedule.claims.claim(instance_id) as claim:
             if claim is None:
                 yield None
@@ -227,7 +227,7 @@ class SimDelivery:
 
     async def ack(self) -> None:
         await self._process.boundary("ack.before", may_fail=False)
-        if self._process.schedule.loses_ack():
+        if self._process.schedule.fate.loses_ack():
             self._delivery.return_to_queue()
         else:
             await self._delivery.ack()

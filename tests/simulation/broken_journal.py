@@ -1,0 +1,90 @@
+"""Guarantees of the journal, each broken on purpose in its fake. Calling one patches this process for good."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.fakes.journal import FakeJournal, FakeNotes
+from tests.simulation.broken_engine import nothing, replace
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from consumer.ports_engine import StepRow
+
+
+def a_stale_token_is_accepted() -> None:
+    def take(journal: FakeJournal, migration_id: UUID, _seen: int, _step: str) -> int:
+        token = journal.migrations[migration_id].token + 1
+        journal._change(migration_id, token=token)
+        return token
+
+    replace(FakeJournal, "_take_token", take)
+
+
+def two_migrations_of_an_instance_are_open() -> None:
+    replace(FakeJournal, "_require_free", lambda *_arguments: None)
+
+
+def a_fact_is_overwritten_by_the_second_look() -> None:
+    def keep(notes: FakeNotes, name: str, value: Any) -> Any:
+        notes._require_newest()
+        notes._journal.facts[notes._fact(name)] = value
+        return value
+
+    replace(FakeNotes, "_keep", keep)
+
+
+def a_turn_is_not_given_back() -> None:
+    async def take(notes: FakeNotes, resource: str, places: int) -> bool:
+        replace(FakeNotes, "give_turn", give)  # taking one gives back what was held before
+        try:
+            return bool(await whole(notes, resource, places))
+        finally:
+            replace(FakeNotes, "give_turn", nothing)
+
+    give = replace(FakeNotes, "give_turn", nothing)
+    whole = replace(FakeNotes, "take_turn", take)
+
+
+def the_event_is_committed_without_its_result() -> None:
+    async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **_named: Any) -> None:
+        journal._take_token(row.migration_id, row.token, row.step)
+        journal._put(row.migration_id, event)
+
+    replace(FakeJournal, "finish", finish)
+
+
+def the_result_is_committed_without_its_event() -> None:
+    async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **named: Any) -> None:
+        await whole(journal, row, event=event if row.runs == 1 else None, **named)
+
+    whole = replace(FakeJournal, "finish", finish)
+
+
+def the_point_of_no_return_is_not_kept() -> None:
+    async def finish(journal: FakeJournal, row: StepRow, **named: Any) -> None:
+        await whole(journal, row, **{**named, "past_return": False})
+
+    whole = replace(FakeJournal, "finish", finish)
+
+
+def a_run_that_died_is_the_last() -> None:
+    async def begin(journal: FakeJournal, *arguments: Any, **named: Any) -> StepRow:
+        row: StepRow = await whole(journal, *arguments, **named)
+        return dataclasses.replace(row, deaths=99 if row.deaths else 0)
+
+    whole = replace(FakeJournal, "begin", begin)
+
+
+BROKEN: Final = (
+    a_stale_token_is_accepted,
+    two_migrations_of_an_instance_are_open,
+    a_fact_is_overwritten_by_the_second_look,
+    a_turn_is_not_given_back,
+    the_event_is_committed_without_its_result,
+    the_result_is_committed_without_its_event,
+    the_point_of_no_return_is_not_kept,
+    a_run_that_died_is_the_last,
+)

@@ -1,0 +1,202 @@
+"""Guarantees of the steps and of what they act through, each broken on purpose. Calling one patches for good."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final
+
+from consumer import saga
+from consumer.delivery import standing
+from consumer.steps import back_up, let_in, prepare, restore, roll_back, start
+from consumer.steps.common import instance_of, server_noted
+from tests.fakes.databases import FakeDatabases
+from tests.fakes.odoo_conf import FakeOdooConf
+from tests.fakes.platform import FakePlatform
+from tests.fakes.runtime import FakeRuntime
+from tests.simulation.broken_engine import nothing, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from consumer.ports import Ports
+    from consumer.steps.common import Event
+
+
+async def no_leftovers(_event: Event, _ports: Ports) -> tuple[str, ...]:
+    """An undo that does nothing."""
+    return ()
+
+
+def _without_undo(*names: str) -> None:
+    _undoing(tuple((name, no_leftovers if name in names else undo) for name, undo in _undos()))
+
+
+def _undos() -> list[tuple[str, Any]]:
+    return [(step.name, step.undo) for step in reversed(saga.MIGRATION[:-1]) if step.undo]
+
+
+def _undoing(undos: Any) -> None:
+    object.__setattr__(saga.ROLL_BACK, "run", roll_back.undoing(tuple(undos)))
+
+
+def the_fence_is_forgotten() -> None:
+    replace(FakeDatabases, "fence", nothing)
+    for module in (back_up, restore, start):
+        replace(module, "require_fence", nothing)
+
+
+def the_instance_is_not_stopped() -> None:
+    replace(FakeRuntime, "stop", nothing)
+
+
+def the_source_is_opened_before_the_target_is_closed() -> None:
+    _undoing(reversed(_undos()))
+
+
+def the_copy_is_not_verified() -> None:
+    replace(restore, "differences", lambda *_arguments: [])
+
+
+def the_role_is_let_in_before_the_verification() -> None:
+    async def restored(event: Event, ports: Ports, instance: Any, target: Any) -> Any:
+        class Verifier:
+            async def fingerprint(self, server: Any, database: str, role: str) -> Any:
+                if server == target:
+                    await let_in.run(event, ports, instance, target)
+                    database = instance.database
+                return await ports.verifier.fingerprint(server, database, role)
+
+        return await whole(event, _with(ports, verifier=Verifier()), instance, target)
+
+    whole = replace(restore, "_restore_verified", restored)
+
+
+def _with(ports: Ports, **instead: Any) -> Any:
+    return dataclasses.replace(ports, **instead)
+
+
+def the_rollback_runs_past_the_point_of_no_return() -> None:
+    replace(standing, "_rollback", lambda *_arguments, **_named: standing.GO)
+
+
+def the_rollback_does_not_look_whether_users_have_written() -> None:
+    replace(let_in, "_nothing_written", nothing)
+    replace(standing, "_rollback", lambda *_arguments, **_named: standing.GO)
+
+
+def the_rollback_leaves_the_record() -> None:
+    replace(FakePlatform, "put_back", nothing)
+
+
+def the_rollback_leaves_odoo_conf() -> None:
+    replace(FakeOdooConf, "put_back", nothing)
+
+
+def the_rollback_leaves_the_service_definition() -> None:
+    replace(FakeRuntime, "put_back", nothing)
+
+
+def the_rollback_leaves_the_source_fenced() -> None:
+    replace(FakeDatabases, "unfence", nothing)
+
+
+def the_rollback_leaves_the_instance_down() -> None:
+    _without_undo("stop")
+
+
+def the_rollback_leaves_the_scratch_database() -> None:
+    _without_undo("provision")
+
+
+def the_rollback_leaves_the_backup() -> None:
+    _without_undo("back_up")
+
+
+def the_rollback_keeps_the_dedicated_server() -> None:
+    _without_undo("prepare")
+
+
+def the_rollback_leaves_the_target_open() -> None:
+    _without_undo("start", "restore", "provision")
+
+
+def the_source_is_dropped_at_the_end() -> None:
+    async def run(event: Event, ports: Ports) -> Any:
+        told = await whole(event, ports)
+        instance = await instance_of(event, ports)
+        source = await server_noted(ports, "source")
+        ports.databases._port.world.at(source).databases.pop(instance.database, None)  # type: ignore[attr-defined]
+        return told
+
+    whole: Callable[..., Any] = _step("complete", run)
+
+
+def the_record_is_not_flipped() -> None:
+    replace(FakePlatform, "flip", nothing)
+
+
+def odoo_conf_is_not_rewritten() -> None:
+    async def rewrite(*_arguments: Any) -> tuple[str, ...]:
+        return ()
+
+    replace(FakeOdooConf, "rewrite", rewrite)
+
+
+def the_environment_is_not_kept_in_step() -> None:
+    replace(FakeRuntime, "configure", nothing)
+
+
+def an_instance_that_was_stopped_is_left_running() -> None:
+    async def run(event: Event, ports: Ports) -> Any:
+        runtime = type("Runtime", (), {"stop": nothing})()
+        return await whole(event, _with(ports, runtime=runtime))
+
+    whole: Callable[..., Any] = _step("complete", run)
+
+
+def the_server_is_asked_for_without_a_look() -> None:
+    async def ours(event: Event, ports: Ports, instance: Any) -> Any:
+        class Platform:
+            server = staticmethod(ports.platform.server)
+
+            async def dedicated_server(self, _instance_id: UUID) -> None:
+                """There is none, whatever the table says."""
+
+        return await whole(event, _with(ports, platform=Platform()), instance)
+
+    whole = replace(prepare, "_dedicated_server", ours)
+
+
+def _step(name: str, run: Any) -> Any:
+    step = saga.named(name)
+    assert step
+    before = step.run
+    object.__setattr__(step, "run", run)
+    return before
+
+
+BROKEN: Final = (
+    the_fence_is_forgotten,
+    the_instance_is_not_stopped,
+    the_source_is_opened_before_the_target_is_closed,
+    the_copy_is_not_verified,
+    the_role_is_let_in_before_the_verification,
+    the_rollback_runs_past_the_point_of_no_return,
+    the_rollback_does_not_look_whether_users_have_written,
+    the_rollback_leaves_the_record,
+    the_rollback_leaves_odoo_conf,
+    the_rollback_leaves_the_service_definition,
+    the_rollback_leaves_the_source_fenced,
+    the_rollback_leaves_the_instance_down,
+    the_rollback_leaves_the_scratch_database,
+    the_rollback_leaves_the_backup,
+    the_rollback_keeps_the_dedicated_server,
+    the_rollback_leaves_the_target_open,
+    the_source_is_dropped_at_the_end,
+    the_record_is_not_flipped,
+    odoo_conf_is_not_rewritten,
+    the_environment_is_not_kept_in_step,
+    an_instance_that_was_stopped_is_left_running,
+    the_server_is_asked_for_without_a_look,
+)

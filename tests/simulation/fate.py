@@ -1,0 +1,191 @@
+"""What a schedule's dice do to consumers, broker, servers and messages, until the calm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from consumer import saga
+from consumer.errors import RehomeError, TimedOut, Unreachable
+from consumer.ports_engine import Message
+from consumer.topology import HANDLER, queue_of
+from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
+
+if TYPE_CHECKING:
+    from tests.fakes.broker import Stored
+    from tests.simulation.process import Process
+    from tests.simulation.schedule import Schedule
+
+HANDLERS: Final = frozenset(queue_of(step.name) for step in saga.MIGRATION)
+OURS: Final = frozenset({"journal", "notes", "claims", "broker", "world"})
+"""Beginnings of boundaries that are the engine's, not a step's."""
+
+
+class Fate:
+    """Strikes what the plan says.
+
+    Attributes:
+        calm: nothing more goes wrong.
+        struck: what struck so far, as (kind, name of the boundary).
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._random = schedule.random
+        self.calm = False
+        self.struck: list[tuple[str, str]] = []
+        self._pending: list[Kind] = []
+        self._lost_acks = 0
+        self._truncations = 0
+        self._no_journal_until = 0.0
+        self._arriving = 0
+        self._restore = schedule.site.copier.restore
+        object.__setattr__(schedule.site.copier, "restore", self._perhaps_truncated)
+        schedule.node.arrivals = self._arrivals
+
+    @property
+    def delivering(self) -> bool:
+        """Whether copies of messages are still on their way."""
+        return self._arriving > 0
+
+    async def strike(self, process: Process, kind: Kind, at: str) -> None:
+        """The process is struck at a boundary, or somebody else is at that instant."""
+        self._schedule.say("fate", f"{kind} {process.name}")
+        self.struck.append((kind, at))
+        match kind:
+            case "kill":
+                process.kill()
+            case "shutdown":
+                process.stop()
+            case "pause":
+                await self._pause(process)
+            case "cut":
+                self.cut(process)
+            case "fail" | "refuse" | "defect":
+                self._pending.append(kind)
+            case _:
+                self._strike_neighbour(kind)
+
+    def fail_pending(self, at: str) -> None:
+        """The call at this boundary fails, if one is to fail. Raises its error."""
+        if not self._pending:
+            return
+        of_step = at.partition(".")[0] not in OURS
+        for index, kind in enumerate(self._pending):
+            if kind != "fail" and not of_step:
+                continue
+            del self._pending[index]
+            self._schedule.say("fate", f"{kind} at {at}")
+            self.struck.append((kind, at))
+            if kind == "defect":
+                raise KeyError("a defect")
+            if kind == "refuse":
+                raise self._random.choice(PERMANENT)("no")
+            raise self._random.choice(TRANSIENT if of_step else (Unreachable, TimedOut))("no answer")
+
+    def require_journal(self, error: type[RehomeError] = Unreachable) -> None:
+        """Raise while the state database does not answer."""
+        if self._no_journal_until and self._schedule.loop.time() < self._no_journal_until:
+            raise error("state database: no answer")
+
+    def loses_ack(self) -> bool:
+        """Whether the acknowledgement that is being made is lost."""
+        if self._lost_acks and not self.calm:
+            self._lost_acks -= 1
+            return True
+        return False
+
+    def cut(self, process: Process) -> None:
+        """The connections of its claims end."""
+        for claim in list(process.claims):
+            self._schedule.say("fate", f"the claim of {process.name} is cut")
+            self._schedule.claims.cut(claim)
+
+    def relent(self) -> None:
+        """From now on everything is reachable, and everybody runs."""
+        self._schedule.say("fate", "is calm")
+        self.calm = True
+        self._pending.clear()
+        self._truncations = 0
+        self._broker_is_back()
+        self._reach_targets(True)
+        self._no_journal_until = 0.0
+        for process in self._schedule.processes:
+            process.resume()
+
+    async def _pause(self, process: Process) -> None:
+        seconds = self._random.choice((1, 10, 120))
+        if self._random.random() < 0.7:
+            self._schedule.loop.call_later(self._random.random() * seconds, self.cut, process)
+        await process.pause(seconds)
+
+    def _strike_neighbour(self, kind: Kind) -> None:
+        """What befalls not the consumer but what it works with."""
+        match kind:
+            case "lost_ack":
+                self._lost_acks += 1
+            case "truncate":
+                self._truncations += 1
+            case "node":
+                self._schedule.node.drop_connections()
+            case "no_broker":
+                self._schedule.node.refusing = Unreachable("no broker")
+                self._later(self._broker_is_back)
+            case "no_journal":
+                self._no_journal_until = self._schedule.loop.time() + self._outage()
+            case "no_target":
+                self._reach_targets(False)
+                self._later(self._reach_targets, True)
+            case "meddle":
+                self._meddle()
+            case "garbage":
+                queue = self._random.choice(sorted(HANDLERS)).rpartition(".")[2]
+                message = Message(body=b"{" * self._random.randrange(5))
+                self._schedule.node.route(HANDLER, queue, message)
+
+    def _later(self, end: Any, *arguments: Any) -> None:
+        self._schedule.loop.call_later(self._outage(), end, *arguments)
+
+    def _outage(self) -> int:
+        return self._random.choice((2, 30, 200))
+
+    def _meddle(self) -> None:
+        schedule = self._schedule
+        for tenant, replicas in zip(schedule.tenants, schedule.plan.tenants, strict=True):
+            service = schedule.site.instance(tenant).service
+            if schedule.site.runtime.services[service].spec["replicas"] == 0 and replicas:
+                schedule.site.runtime.change(service, replicas=1)
+
+    def _broker_is_back(self) -> None:
+        self._schedule.node.refusing = None
+
+    def _reach_targets(self, reachable: bool) -> None:
+        for (host, _), there in self._schedule.site.world.servers.items():
+            if host != self._schedule.site.pool.host:
+                there.reachable = reachable
+
+    async def _perhaps_truncated(self, *arguments: Any) -> None:
+        await self._restore(*arguments)
+        server, database = arguments[:2]
+        if self._truncations:
+            self._truncations -= 1
+            copy = self._schedule.site.world.at(server).databases.get(database)
+            if copy is not None and copy.tables:
+                self._schedule.say("fate", f"{database} is truncated")
+                copy.tables["public.res_partner"] = []
+
+    def _arrivals(self, queue: str, _stored: Stored) -> tuple[float, ...]:
+        """Messages for our queues come late, twice, and overtaken by others."""
+        if queue not in HANDLERS or self.calm:
+            return (0.0,)
+        plan, random = self._schedule.plan, self._random
+        copies = [random.expovariate(0.2) if random.random() < plan.delays else 0.0]
+        if random.random() < plan.duplicates:
+            copies.append(random.choice((0.0, 1.0, 60.0)))
+        for delay in copies:
+            if delay:
+                self._arriving += 1
+                self._schedule.loop.call_later(delay, self._arrived)
+        return tuple(copies)
+
+    def _arrived(self) -> None:
+        self._arriving -= 1

@@ -1,0 +1,155 @@
+"""What operators do in a schedule: roll back by hand, replay and discard dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from consumer import saga
+from consumer.delivery import replay
+from consumer.delivery.replay import Case
+from consumer.topology import DEAD, HANDLER
+from events.envelope import decode
+from events.migration import MigrationFailed, MigrationRejected
+from tests.fakes.broker import FakeDelivery
+from tests.support.events import migration_of, told
+
+if TYPE_CHECKING:
+    from consumer.delivery.replay import Letter
+    from consumer.ports_engine import Message, MigrationRow
+    from tests.fakes.broker import Stored
+    from tests.simulation.schedule import Schedule
+
+TIMES: Final = 30
+"""How often the claim is tried for that a rollback by hand needs."""
+
+
+class Operators:
+    """People at the command line.
+
+    Attributes:
+        discarded: migrations of which a letter was discarded.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._random = schedule.random
+        self._replays = 0
+        self.discarded: set[UUID | None] = set()
+
+    async def roll_back_later(self, at: float) -> None:
+        """`rehome roll-back --yes` of some upgrade, at any moment."""
+        await asyncio.sleep(at)
+        await self.roll_back(migration_of(self._random.choice(self._schedule.upgrades)))
+
+    async def roll_back(self, migration: UUID) -> None:
+        """As the command does: end the claim of whoever is at work, and commit the wish with the claim held."""
+        schedule = self._schedule
+        row = schedule.journal.migrations.get(migration)
+        if row is None or row.ended or row.past_return:
+            return
+        for _ in range(TIMES):
+            holder = schedule.claims.held.get(row.instance_id)
+            if holder is not None:
+                schedule.claims.cut(holder)
+            async with schedule.claims.claim(row.instance_id) as claim:
+                if claim is not None:
+                    await self._ask(schedule.journal.migrations[migration], row)
+                    return
+
+    async def replay_later(self, at: float) -> None:
+        """`rehome dead replay --all`, at any moment."""
+        await asyncio.sleep(at)
+        self.replay_all(blindly=self._random.random() < 0.5)
+
+    def replay_all(self, *, blindly: bool) -> set[UUID | None]:
+        """Replay every letter; what is refused stays or is discarded, what cannot be read is discarded.
+
+        Args:
+            blindly: without the second thoughts of `rehome dead replay`, as a shovel would.
+
+        Returns:
+            Migrations whose letters were sent.
+        """
+        node = self._schedule.node
+        letters = node.queues[DEAD].ready
+        taken: set[UUID | None] = set()
+        for place in range(len(letters)):
+            stored = letters.popleft()
+            letter = replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
+            if letter.event is None:
+                continue
+            sent = self._blind(letter, stored) if blindly else self._planned(letter)
+            if sent is not None:
+                taken.add(letter.migration_id)
+                for _ in range(2 if self._random.random() < 0.2 else 1):
+                    node.route(HANDLER, *sent)
+            elif self._random.random() < 0.5:
+                letters.append(stored)
+            else:
+                self.discarded.add(letter.migration_id)
+        return taken
+
+    async def tend(self, *, blindly: bool) -> None:
+        """Replay what there is; roll back by hand what has no letter and is not over."""
+        taken = self.replay_all(blindly=blindly)
+        for row in list(self._schedule.journal.migrations.values()):
+            if not row.ended and row.id not in taken:
+                await self.roll_back(row.id)
+
+    async def _ask(self, now: MigrationRow, seen: MigrationRow) -> None:
+        """Refused where there is no way back, as the command refuses."""
+        journal = self._schedule.journal
+        if now.ended or now.past_return or now.attempt != seen.attempt:
+            return
+        begun = [
+            step
+            for migration, attempt, step in journal.steps
+            if (migration, attempt) == (now.id, now.attempt)
+        ]
+        accept = journal.steps.get((now.id, now.attempt, saga.MIGRATION[0].name))
+        data: MigrationFailed | MigrationRejected
+        if accept is None or accept.state != "done":
+            state = "rejected"
+            data = MigrationRejected(
+                instance_id=now.instance_id,
+                to_plan="premium-monthly",
+                reason="cancelled",
+                message="asked for",
+            )
+        else:
+            state = "failing"
+            step = [name for name in begun if name != saga.ROLL_BACK.name][-1]
+            data = MigrationFailed(
+                instance_id=now.instance_id,
+                step=step,
+                error="Operator",
+                message="asked for",
+                attempts=1,
+                next="roll_back",
+            )
+        self._schedule.say("operator", f"rolls back {now.id}: {state}")
+        await journal.ask_roll_back(now, told(data, now.id, now.attempt), "asked for", state=state)
+
+    def _planned(self, letter: Letter) -> tuple[str, Message] | None:
+        """As `rehome dead replay` decides; None: refused."""
+        journal = self._schedule.journal
+        row = journal.migrations.get(letter.migration_id or UUID(int=0))
+        steps = {} if row is None else {
+            key[2]: step for key, step in journal.steps.items() if key[:2] == (row.id, row.attempt)
+        }  # fmt: skip
+        done = frozenset(name for name, step in steps.items() if step.state == "done")
+        planned = replay.plan(letter, Case(row, done, undoing=saga.ROLL_BACK.name in steps))
+        self._schedule.say("operator", f"{letter.type} of {letter.handler}: {planned.what}")
+        return (planned.handler, planned.message) if planned.message else None
+
+    def _blind(self, letter: Letter, stored: Stored) -> tuple[str, Message]:
+        assert letter.event
+        row = self._schedule.journal.migrations.get(letter.migration_id or UUID(int=0))
+        event, handler = letter.event, stored.routing_key
+        if row is not None and row.state == "rolled_back":
+            event, handler = decode(row.trigger), saga.MIGRATION[0].name
+        self._replays += 1
+        self._schedule.say("operator", f"replays {event.type} for {handler}")
+        return handler, replay.again(event, UUID(int=0x10000 + self._replays, version=4))

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 HANDLERS: Final = frozenset(queue_of(step.name) for step in saga.MIGRATION)
 OURS: Final = frozenset({"journal", "notes", "claims", "broker", "world"})
 """Beginnings of boundaries that are the engine's, not a step's."""
+AGAIN: Final = 0.4
+"""How often a failure is followed by another fault ..."""
+SOON: Final = 16
+"""... within so many boundaries, which are those of its verdict ..."""
+NEXT: Final[tuple[Kind, ...]] = ("kill", "kill", "cut", "no_broker", "no_journal", "lost_ack")
+"""... and what it is."""
+HEARTBEAT: Final = 30.0
+"""Seconds after which the broker takes a consumer for dead that says nothing, and delivers to another."""
 
 
 class Fate:
@@ -76,6 +84,7 @@ class Fate:
             del self._pending[index]
             self._schedule.say("fate", f"{kind} at {at}")
             self.struck.append((kind, at))
+            self._follow_up()
             if kind == "defect":
                 raise KeyError("a defect")
             if kind == "refuse":
@@ -112,8 +121,16 @@ class Fate:
         for process in self._schedule.processes:
             process.resume()
 
+    def _follow_up(self) -> None:
+        """Where a failure is dealt with, something else often goes wrong."""
+        if self._random.random() < AGAIN:
+            soon = self._schedule.boundaries + self._random.randint(1, SOON)
+            self._schedule.plan.strikes.setdefault(soon, self._random.choice(NEXT))
+
     async def _pause(self, process: Process) -> None:
         seconds = self._random.choice((1, 10, 120))
+        if seconds > HEARTBEAT:
+            self._schedule.loop.call_later(HEARTBEAT, process.lose_broker)
         if self._random.random() < 0.7:
             self._schedule.loop.call_later(self._random.random() * seconds, self.cut, process)
         await process.pause(seconds)

@@ -101,6 +101,10 @@ class Process:
                 self.schedule.claims.cut(claim)
             self.schedule.gone(self)
 
+    def lose_broker(self) -> None:
+        """Its connection to the broker breaks: what it was delivered goes to somebody else."""
+        self._client.lose_deliveries()
+
     def stop(self) -> None:
         """SIGTERM."""
         self.stopped = True

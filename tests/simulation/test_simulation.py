@@ -31,7 +31,7 @@ def test_every_invariant_holds_after_each_of_some_schedules() -> None:
 
     assert not played.failed
     assert played.boundaries > 200 * 300
-    assert len(played.killed) > 50, "crashes strike in too few places"
+    assert len(played.killed) > 20, "crashes strike in too few places"
 
 
 def test_a_seed_is_played_exactly_the_same_in_another_process() -> None:

@@ -24,6 +24,8 @@ SOON: Final = 16
 """... within so many boundaries, which are those of its verdict ..."""
 NEXT: Final[tuple[Kind, ...]] = ("kill", "kill", "cut", "no_broker", "no_journal", "lost_ack")
 """... and what it is."""
+AT_A_DEED: Final = 0.7
+"""How often a consumer that stands still does so just before it changes or asks something."""
 HEARTBEAT: Final = 30.0
 """Seconds after which the broker takes a consumer for dead that says nothing, and delivers to another."""
 
@@ -33,6 +35,7 @@ class Fate:
 
     Attributes:
         calm: nothing more goes wrong.
+        pausing: who will stand still at the next call of a port.
         struck: what struck so far, as (kind, name of the boundary).
     """
 
@@ -42,6 +45,7 @@ class Fate:
         self.calm = False
         self.struck: list[tuple[str, str]] = []
         self._pending: list[Kind] = []
+        self.pausing: Process | None = None
         self._lost_acks = 0
         self._truncations = 0
         self._no_journal_until = 0.0
@@ -64,6 +68,8 @@ class Fate:
                 process.kill()
             case "shutdown":
                 process.stop()
+            case "pause" if self._random.random() < AT_A_DEED:
+                self.pausing = process
             case "pause":
                 await self._pause(process)
             case "cut":
@@ -72,6 +78,13 @@ class Fate:
                 self._pending.append(kind)
             case _:
                 self._strike_neighbour(kind)
+
+    async def pause_pending(self, process: Process, at: str) -> None:
+        """Stand still between the decision to act and the act, if that was struck."""
+        if at.endswith(".before") and at.partition(".")[0] not in OURS:
+            self.pausing = None
+            self._schedule.say("fate", f"{process.name} stands still at {at}")
+            await self._pause(process)
 
     def fail_pending(self, at: str) -> None:
         """The call at this boundary fails, if one is to fail. Raises its error."""
@@ -114,6 +127,7 @@ class Fate:
         self._schedule.say("fate", "is calm")
         self.calm = True
         self._pending.clear()
+        self.pausing = None
         self._truncations = 0
         self._broker_is_back()
         self._reach_targets(True)

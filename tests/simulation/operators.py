@@ -64,7 +64,7 @@ class Operators:
         self.replay_all(blindly=self._random.random() < 0.5)
 
     def replay_all(self, *, blindly: bool) -> set[UUID | None]:
-        """Replay every letter; what is refused stays or is discarded, what cannot be read is discarded.
+        """Replay every letter; what cannot be read is discarded, and what is refused where that is advised.
 
         Args:
             blindly: without the second thoughts of `rehome dead replay`, as a shovel would.
@@ -81,14 +81,15 @@ class Operators:
             if letter.event is None:
                 continue
             sent = self._blind(letter, stored) if blindly else self._planned(letter)
-            if sent is not None:
+            if not isinstance(sent, str):
                 taken.add(letter.migration_id)
                 for _ in range(2 if self._random.random() < 0.2 else 1):
                     node.route(HANDLER, *sent)
-            elif self._random.random() < 0.5:
-                letters.append(stored)
-            else:
+            elif "discard" in sent:
+                self._schedule.say("operator", f"discards {letter.type} of {letter.handler}")
                 self.discarded.add(letter.migration_id)
+            else:
+                letters.append(stored)
         return taken
 
     async def tend(self, *, blindly: bool) -> None:
@@ -132,8 +133,8 @@ class Operators:
         self._schedule.say("operator", f"rolls back {now.id}: {state}")
         await journal.ask_roll_back(now, told(data, now.id, now.attempt), "asked for", state=state)
 
-    def _planned(self, letter: Letter) -> tuple[str, Message] | None:
-        """As `rehome dead replay` decides; None: refused."""
+    def _planned(self, letter: Letter) -> tuple[str, Message] | str:
+        """As `rehome dead replay` decides; text: refused, and what to do with it."""
         journal = self._schedule.journal
         row = journal.migrations.get(letter.migration_id or UUID(int=0))
         steps = {} if row is None else {
@@ -142,7 +143,7 @@ class Operators:
         done = frozenset(name for name, step in steps.items() if step.state == "done")
         planned = replay.plan(letter, Case(row, done, undoing=saga.ROLL_BACK.name in steps))
         self._schedule.say("operator", f"{letter.type} of {letter.handler}: {planned.what}")
-        return (planned.handler, planned.message) if planned.message else None
+        return (planned.handler, planned.message) if planned.message else planned.what
 
     def _blind(self, letter: Letter, stored: Stored) -> tuple[str, Message]:
         assert letter.event

@@ -166,6 +166,8 @@ class Schedule:
             self.say(process.name, at)
         if self.boundaries in self.plan.strikes and not self.fate.calm:
             await self.fate.strike(process, self.plan.strikes[self.boundaries], at)
+        if self.fate.pausing is process:
+            await self.fate.pause_pending(process, at)
         if may_fail and process.alive:
             self.fate.fail_pending(at)
         if self.random.random() < self.plan.sluggish:

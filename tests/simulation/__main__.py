@@ -46,7 +46,7 @@ def main() -> int:
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     gc.freeze()  # what was imported is no garbage, and need not be looked at time and again
-    gc.set_threshold(20_000, 20, 100)
+    gc.set_threshold(1_000_000, 20, 100)
     if args.seed is not None:
         return _one(args.seed)
     if args.mutants is not None:

@@ -41,7 +41,7 @@ RETOLD: Final = {MigrationFailed.TYPE}
 FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.tells[:1]]
 PARTNERS: Final = [(1, "Asustek"), (2, "Agrolait")]
 SECRETS: Final = (PASSWORD, "admin-secret", "made-for-")
-HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage"}
+HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "fail"}
 """What no migration may fail of, unless it strikes time and again."""
 SELDOM: Final = 3
 WRITTEN: Final = "going back would lose it"

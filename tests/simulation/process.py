@@ -116,6 +116,10 @@ class Process:
         asyncio.get_running_loop().call_later(seconds, self._resumed.set)
         await self._resumed.wait()
 
+    async def running(self) -> None:
+        """Wait while it stands still."""
+        await self._resumed.wait()
+
     def resume(self) -> None:
         """SIGCONT."""
         self._resumed.set()
@@ -195,6 +199,7 @@ class SimClaim:
 
     async def lost(self) -> None:
         await self._claim.lost()
+        await self._process.running()  # who stands still notices nothing
         await asyncio.sleep(self._process.schedule.random.choice((0, 0.01, 5.0)))
 
 

@@ -209,7 +209,12 @@ class Schedule:
         """Wait until nothing moves any more."""
         for _ in range(LOOKS):
             await asyncio.sleep(LOOK)
-            if not self._busy() and not self.fate.delivering and not await self.journal.unsent():
+            if (
+                not self._busy()
+                and not self.claims.held
+                and not self.fate.delivering
+                and not await self.journal.unsent()
+            ):
                 return True
         return False
 

@@ -29,11 +29,11 @@ async def test_a_service_that_says_no_for_good_is_quoted_and_the_instance_never_
         pytest.param(Switches(fail_times=2, fail_status=503), "503", id="recovers"),
         pytest.param(
             Switches(hang_seconds=ALWAYS),
-            "no answer in 15 s",
+            "no answer in 30 s",
             id="succeeds, but never says so",
             marks=pytest.mark.representative,
         ),
-        pytest.param(Switches(delay_seconds=18), "no answer in 15 s", id="begins when nobody waits any more"),
+        pytest.param(Switches(delay_seconds=33), "no answer in 30 s", id="begins when nobody waits any more"),
         pytest.param(Switches(garbage=True), "prepare waits", id="succeeds, and answers garbage"),
     ],
 )
@@ -41,7 +41,7 @@ async def test_a_service_that_is_not_itself_delays_a_move_that_gets_one_server(
     switches: Switches, words: str, move: Move
 ) -> None:
     move.arena.local.database_service.switches = switches
-    await move.begin(PROVISION_TIMEOUT="15")
+    await move.begin(PROVISION_TIMEOUT="30")
     await move.waited("prepare waits: ")
     await move.ends("migration.completed")
     assert words in await move.history()

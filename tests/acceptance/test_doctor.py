@@ -52,7 +52,7 @@ async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_no
     # Given a migration that waits, and no consumer
     site = await make_site(odoo=False)
     local.database_service.switches = Switches(delay_seconds=3600)
-    async with local.consumer(settings={"REHOME_GRACE": "0.1"}) as consumer:
+    async with local.consumer(settings={"REHOME_GRACE": "1"}) as consumer:
         await billing.upgrade(site.id, PLAN)
         await until_at_work(rehome, site)
         await consumer.stop(limit=STOP_SECONDS)

@@ -42,7 +42,7 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     assert (await writers.verify_writes(await database_dsn(local, site))).ok
     # and nothing is left over
     assert event.data.leftovers == ()
-    assert not any(local.backup_root.iterdir())
+    assert [one.name for one in local.backup_root.iterdir() if str(event.migrationid) in one.name] == []
     assert [file.name for file in site.conf.parent.iterdir()] == ["odoo.conf"]
     # and the event waits for an operator
     assert subscriber.types(site.id)[-2:] == ["migration.failed", "migration.rolled_back"]

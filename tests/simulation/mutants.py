@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MUTANTS: dict[str, Callable[[], None]] = {
     one.__name__.replace("_", " "): one for one in (*ENGINE, *JOURNAL, *STEPS)
 }
-BOUND = 1500
+BOUND = 5000
 """Schedules within which every mutant must be found."""
 
 

@@ -1,11 +1,8 @@
 """The broker goes away, freezes, or refuses in the middle of a move: it completes all the same."""
 
 import asyncio
-from typing import Any
 
 import pytest
-from aio_pika import Message
-from aio_pika.exceptions import DeliveryError
 
 from tests.chaos.moving import Move, hold
 
@@ -65,22 +62,4 @@ async def test_publishers_that_are_blocked_by_a_memory_alarm_go_on_when_it_is_ov
         await asyncio.sleep(LONG_ENOUGH)  # the fault itself, not a wait for something
     finally:
         await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
-    await move.ends("migration.completed")
-
-
-async def test_a_subscribers_queue_that_is_full_and_says_so_holds_an_event_up_and_loses_none(
-    move: Move,
-) -> None:
-    full: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
-    await move.begin(order=hold("stop.ran"))
-    await move.there()
-    async with move.arena.channel() as channel:
-        queue = await channel.declare_queue("sub_slow.full", durable=True, arguments=full)
-        await queue.bind("migration", "migration.stopped")
-        with pytest.raises(DeliveryError):  # noqa: PT012 - a quorum queue rejects a little late
-            for _ in range(50):
-                await channel.default_exchange.publish(Message(b"unread", delivery_mode=2), queue.name)
-        move.go_on()
-        await move.said("relay.held_up")
-        await queue.delete(if_unused=False, if_empty=False)
     await move.ends("migration.completed")

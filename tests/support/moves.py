@@ -34,6 +34,15 @@ class Move:
         self.login = Credentials(f"{tenant.role}_new", Secret(nasty_password()))
         self.mark: Mark = new_mark()
         self.scratch = f"{tenant.database}__rehome"
+        self._before: frozenset[str] = frozenset()
+
+    async def begin(self) -> None:
+        """Note what others have left on the dedicated server, which all tests share."""
+        self._before = await _left_over(self.stage.dedicated_cluster)
+
+    async def left_over(self) -> frozenset[str]:
+        """Our short-lived roles and databases there, and the sessions that our programs have open."""
+        return await _left_over(self.stage.dedicated_cluster) - self._before
 
     async def fence_and_back_up(self) -> Backup:
         stage, tenant = self.stage, self.tenant
@@ -81,10 +90,9 @@ async def add_variety(move: Move) -> str:
     return other
 
 
-async def roles_and_sessions(cluster: Cluster) -> set[str]:
-    """Our short-lived roles, and the sessions that our programs have open."""
+async def _left_over(cluster: Cluster) -> frozenset[str]:
     async with cluster.connect() as connection:
-        return {row[0] for row in await connection.fetch(_LEFT_OVER)}
+        return frozenset(row[0] for row in await connection.fetch(_LEFT_OVER))
 
 
 _LEFT_OVER = (

@@ -30,5 +30,6 @@ async def move(stage: RealStage) -> AsyncIterator[Move]:
     tenant = Tenant(f"moved_{secrets.token_hex(4)}")
     await create_tiny_tenant(stage.pool_cluster, tenant)
     move = Move(stage, tenant)
+    await move.begin()
     yield move
     await move.remove()

@@ -11,7 +11,7 @@ from sandbox.databases import create_database, create_role, drop_database, quote
 from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
 from tests.contract.servers import Told
-from tests.support.moves import Move, add_variety, roles_and_sessions
+from tests.support.moves import Move, add_variety
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ async def test_everything_a_database_can_hold_arrives(move: Move) -> None:
             "SELECT has_table_privilege($1, 'private', 'DELETE')", move.login.user
         )
         assert await connection.fetchval("SELECT count(*) FROM pg_publication") == 0
-    assert await roles_and_sessions(move.stage.dedicated_cluster) == set()
+    assert not await move.left_over()
 
 
 async def test_odoos_own_database_arrives(

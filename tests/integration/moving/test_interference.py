@@ -15,7 +15,7 @@ from sandbox.databases import quoted
 from sandbox.net import wait_until
 from tests.contract.real_servers import RESTORER_WAITS
 from tests.contract.servers import login_of
-from tests.support.moves import LIMIT, Move, roles_and_sessions
+from tests.support.moves import LIMIT, Move
 
 if TYPE_CHECKING:
     from sandbox.postgres import Cluster
@@ -41,7 +41,7 @@ async def test_a_late_restore_cannot_write_into_what_was_promoted(move: Move) ->
         with pytest.raises(RehomeError):
             await late
     assert await objects_in(cluster, move.tenant.database) == objects
-    assert await roles_and_sessions(cluster) == set()
+    assert not await move.left_over()
     await stage.databases.drop(stage.dedicated, move.tenant.database, move.mark.migration_id)
 
 
@@ -87,7 +87,7 @@ async def test_what_a_run_left_half_made_is_removed(move: Move) -> None:
         async with cluster.connect() as connection:
             await connection.execute(f"CREATE DATABASE {quoted(making)}")
         await finish()
-        assert await roles_and_sessions(cluster) == set()
+        assert not await move.left_over()
 
 
 async def test_a_run_that_died_while_the_server_made_its_database_is_taken_up(move: Move) -> None:
@@ -102,7 +102,7 @@ async def test_a_run_that_died_while_the_server_made_its_database_is_taken_up(mo
         await move.provision()
     finally:
         current_migration.reset(held)
-    assert await roles_and_sessions(cluster) == set()
+    assert not await move.left_over()
 
 
 async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move) -> None:
@@ -119,7 +119,7 @@ async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move
     await move.provision()
     await move.restore(backup)
     assert await move.differences() == []
-    assert await roles_and_sessions(cluster) == set()
+    assert not await move.left_over()
 
 
 async def test_no_password_reaches_the_servers_log(move: Move) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer.errors import ChildFailed, Incompatible
-from tests.support.moves import Move, roles_and_sessions
+
+if TYPE_CHECKING:
+    from tests.support.moves import Move
 
 
 async def test_a_dump_that_lost_a_file_is_not_restored_and_leaves_no_role(move: Move) -> None:
@@ -16,7 +19,7 @@ async def test_a_dump_that_lost_a_file_is_not_restored_and_leaves_no_role(move: 
     max((backup.place / "dump").glob("*.dat*"), key=lambda path: path.stat().st_size).unlink()
     with pytest.raises(ChildFailed, match="pg_restore: error: could not open"):
         await move.restore(backup)
-    assert await roles_and_sessions(move.stage.dedicated_cluster) == set()
+    assert not await move.left_over()
     facts = await move.stage.databases.role_facts(move.stage.dedicated, move.login.user, move.scratch)
     assert not facts.can_login
 

@@ -33,6 +33,12 @@ def add(group: Any, filters: Callable[[Any], None]) -> None:
     again.add_argument("id", nargs="?", help="the letter's id, or how it begins")
     again.add_argument("--all", action="store_true", help="every letter (that matches the filters)")
     again.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    again.add_argument(
+        "--forward",
+        action="store_true",
+        help="with the letter of a rollback that was refused because users have written to the new database: go on "
+        "with the move instead",
+    )
     filters(again)
     again.add_argument("--json", action="store_true", help="print one JSON document")
     again.set_defaults(work=_replay, complain=again.error)
@@ -52,9 +58,11 @@ def add(group: Any, filters: Callable[[Any], None]) -> None:
 async def _replay(args: argparse.Namespace) -> int:
     if bool(args.id) == bool(args.all):
         args.complain("name a letter, or say --all (with --handler, --type, ... to choose among them)")
+    if args.forward and args.all:
+        args.complain("--forward is for one letter: name it")
     async with desk(world=True) as there:  # the set is frozen: what fails again meanwhile is not replayed
         chosen = [there.find(args.id)] if args.id else [one for one in there.letters if matches(one[0], args)]
-        outcome = [await _one(there, letter, copies, dry_run=args.dry_run) for letter, copies in chosen]
+        outcome = [await _one(there, letter, copies, args) for letter, copies in chosen]
         none = none_matches(there)
     if args.json:
         as_json(outcome)
@@ -70,10 +78,13 @@ async def _replay(args: argparse.Namespace) -> int:
     return 1 if any(one["refused"] for one in outcome) else 0
 
 
-async def _one(there: Desk, letter: Letter, copies: Copies, *, dry_run: bool) -> dict[str, Any]:
+async def _one(there: Desk, letter: Letter, copies: Copies, args: argparse.Namespace) -> dict[str, Any]:
     """Replay one letter, or only say what that would do."""
-    case, seen = await there.case(letter, look=dry_run)
-    planned = replay.plan(letter, case)
+    dry_run: bool = args.dry_run
+    case, seen = await there.case(letter, look=dry_run or args.forward)
+    planned = (
+        replay.forward(letter, case, await there.waking(case)) if args.forward else replay.plan(letter, case)
+    )
     if planned.message is not None and not dry_run:
         if case.migration is not None:
             what = f"{letter.type} to {planned.handler}: {letter.reason}, {letter.error}"

@@ -17,6 +17,7 @@ from consumer.delivery.replay import Case
 from consumer.doctor import forecast
 from consumer.errors import NotFound, RehomeError
 from consumer.settings import read_settings
+from events.envelope import event_id
 
 if TYPE_CHECKING:
     import argparse
@@ -96,6 +97,13 @@ class Desk:
             newer=_told(await self.views.newer(row.id)),
         )
         return case, seen
+
+    async def waking(self, case: Case) -> bytes | None:
+        """The event that wakes the step at which this migration stopped, as it was told; None: it is gone."""
+        step = replay.stopped_at(case)
+        if step is None or case.migration is None:
+            return None
+        return await self.views.told(event_id(case.migration.id, case.migration.attempt, step.on.TYPE))
 
     async def _seen(self, instance_id: UUID, migration_id: UUID) -> InstanceSeen | None:
         if self.eyes is None:

@@ -147,6 +147,47 @@ def plan(letter: Letter, case: Case) -> Plan:
     return Plan(f"would run {step.name} again{on}", step.name, again(letter.event, _replay_id(letter)))
 
 
+def stopped_at(case: Case) -> Step | None:
+    """The forward step that was begun and is not done: where a migration that is not undone would go on."""
+    undone = next((step for step in saga.MIGRATION[:-1] if step.name not in case.done), None)
+    return undone if undone is not None and saga.before(undone) and undone.name in case.begun else None
+
+
+def forward(letter: Letter, case: Case, waking: bytes | None) -> Plan:
+    """What going on would do, instead of a rollback that was refused, or why that is refused as well.
+
+    Args:
+        letter: of the rollback.
+        case: with the world looked at.
+        waking: the event that wakes the step of `stopped_at`, as it was told.
+    """
+    migration, step = case.migration, stopped_at(case)
+    if saga.named(letter.handler) is not saga.ROLL_BACK or letter.event is None or migration is None:
+        return _refused(
+            letter, "only the letter of a rollback can be turned forward; replay it without --forward"
+        )
+    refusal = _refusal(saga.ROLL_BACK, letter.event, migration, case)
+    if refusal is not None:
+        return _refused(letter, refusal)
+    if migration.state != FAILED:
+        return _refused(letter, f"migration {migration.id} is being rolled back; wait for its end")
+    if step is None or not case.as_left:
+        return _refused(
+            letter,
+            "something was undone, or the world could not be looked at (`rehome dead show` says which): only back "
+            "from here; replay it without --forward",
+        )
+    if waking is None:
+        return _refused(
+            letter, f"the journal has no {step.on.TYPE} any more, which would wake step {step.name}"
+        )
+    return Plan(
+        f"would run {step.name} again on migration {migration.id}, instead of undoing it",
+        step.name,
+        again(decode(waking), uuid5(REPLAYS, f"forward {letter.id} {letter.failed_at}")),
+    )
+
+
 def again(event: CloudEvent[Any], replay: UUID) -> Message:
     """The same event under a new id that says whose replay it is (the first event's, however often)."""
     replayed = event.model_copy(update={"id": replay, "replayof": event.replayof or event.id})

@@ -86,8 +86,8 @@ async def _nothing_written(ports: Ports, instance: Instance, target: Server) -> 
         raise Refused(
             f"something was written to {instance.database} on {target.name} before the move failed "
             f"({'; '.join(written[:5])}): going back would lose it. The source is fenced and whole, the instance "
-            "is stopped. Look at what was written; mend the instance and replay the dead letter of step start, or "
-            "drop what was written and replay this one"
+            "is stopped. Look at what was written. Then mend the instance and go forward (rehome dead replay ID "
+            "--forward, with the id of this rollback's letter), or drop what was written and replay this one"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from consumer import saga
 from consumer.delivery import replay
 from consumer.delivery.replay import Case
 from consumer.topology import DEAD, HANDLER
-from events.envelope import decode
+from events.envelope import decode, event_id
 from events.migration import MigrationFailed, MigrationRejected
 from tests.fakes.broker import FakeDelivery
 from tests.support.events import migration_of, told
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 TIMES: Final = 30
 """How often the claim is tried for that a rollback by hand needs."""
+WRITTEN: Final = "going back would lose it"
+"""How a rollback is refused that came while the instance was starting, when users were faster."""
 
 
 class Operators:
@@ -141,9 +144,23 @@ class Operators:
             key[2]: step for key, step in journal.steps.items() if key[:2] == (row.id, row.attempt)
         }  # fmt: skip
         done = frozenset(name for name, step in steps.items() if step.state == "done")
-        planned = replay.plan(letter, Case(row, done, undoing=saga.ROLL_BACK.name in steps))
+        case = Case(row, done, frozenset(steps), undoing=saga.ROLL_BACK.name in steps)
+        if row is not None and row.state == "failed" and WRITTEN in (row.note or ""):
+            planned = replay.forward(letter, replace(case, as_left=True), self._waking(case))
+        else:
+            planned = replay.plan(letter, case)
         self._schedule.say("operator", f"{letter.type} of {letter.handler}: {planned.what}")
         return (planned.handler, planned.message) if planned.message else planned.what
+
+    def _waking(self, case: Case) -> bytes | None:
+        """What the journal told last before the step at which a migration stopped."""
+        step, row = replay.stopped_at(case), case.migration
+        if step is None or row is None:
+            return None
+        wanted = event_id(row.id, row.attempt, step.on.TYPE)
+        return next(
+            (one.row.message.body for one in self._schedule.journal.outbox if one.event_id == wanted), None
+        )
 
     def _blind(self, letter: Letter, stored: Stored) -> tuple[str, Message]:
         assert letter.event

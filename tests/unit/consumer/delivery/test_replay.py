@@ -11,7 +11,7 @@ import pytest
 
 from consumer import saga
 from consumer.delivery import letters
-from consumer.delivery.replay import CRASHED, Case, Letter, plan, read
+from consumer.delivery.replay import CRASHED, Case, Letter, forward, plan, read
 from consumer.errors import Refused
 from consumer.ports_engine import Message, MigrationRow
 from consumer.topology import DEAD, HANDLER
@@ -232,3 +232,79 @@ async def test_every_step_that_failed_can_be_replayed_to_the_end(step: str) -> N
     send(rig, letter, await case_of(rig, letter))
     await rig.run()
     assert "migration.completed" in rig.published()
+
+
+BEGUN = frozenset(step.name for step in saga.MIGRATION if step.name != "complete")
+STOPPED = Case(a_row(), BEGUN - {"start", "roll_back"}, BEGUN, undoing=True, as_left=True)
+"""A migration whose rollback was refused, because users have written to the new database."""
+WAKING = encode(TRIGGER)
+
+
+@pytest.mark.parametrize(
+    ("letter", "case", "waking", "why"),
+    [
+        (a_letter("start"), STOPPED, WAKING, "only the letter of a rollback can be turned forward"),
+        (
+            a_letter(),
+            replace(STOPPED, as_left=False),
+            WAKING,
+            "something was undone, or the world could not be",
+        ),
+        (a_letter(), replace(STOPPED, begun=STOPPED.done), WAKING, "something was undone"),
+        (a_letter(), replace(STOPPED, migration=a_row("failing")), WAKING, "is being rolled back; wait"),
+        (
+            a_letter(),
+            replace(STOPPED, migration=a_row("completed")),
+            WAKING,
+            "is completed; discard the letter",
+        ),
+        (
+            a_letter(),
+            replace(STOPPED, migration=a_row(past_return=True)),
+            WAKING,
+            "past the point of no return",
+        ),
+        (
+            a_letter(),
+            STOPPED,
+            None,
+            "the journal has no migration.restored any more, which would wake step start",
+        ),
+    ],
+)
+def test_only_an_untouched_refused_rollback_is_turned_forward(
+    letter: Letter, case: Case, waking: bytes | None, why: str
+) -> None:
+    planned = forward(letter, case, waking)
+    assert planned.message is None
+    assert planned.what.startswith("refused: ")
+    assert why in planned.what
+
+
+async def test_a_rollback_that_would_lose_what_users_wrote_is_turned_forward() -> None:
+    """A start is cut off by a rollback by hand after users have written: it has no letter of its own."""
+    rig = Rig()
+    event = rig.upgraded()
+    instance = rig.instance(event)
+    rig.at["start.runtime.start.after"] = [lambda: assert_saved(rig.site.write(instance, 7))]
+    rig.fail("start.platform.set_service.before", Refused("no"))
+    await rig.run()
+    rig.node.get(DEAD)  # as if the start had been interrupted, not refused
+    delivery = rig.node.get(DEAD)
+    assert delivery
+    letter = read(delivery, 0)
+    case = replace(await case_of(rig, letter), begun=BEGUN, undoing=True, as_left=True)
+    (restored,) = rig.events("migration.restored")
+    planned = forward(letter, case, encode(restored))
+    assert planned.what.startswith("would run start again")
+    assert planned.message
+    for _ in range(2):
+        rig.node.publish(HANDLER, planned.handler, planned.message, mandatory=True)
+    await rig.run()
+    assert rig.row(event).state == "completed"
+    assert rig.site.orders(instance)[f"postgres-dedicated-{instance.hex[:8]}"] == [7]
+    assert rig.published().count("migration.completed") == 1
+
+
+def assert_saved(saved: bool) -> None:
+    assert saved

@@ -8,15 +8,17 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
-
-import asyncpg
 
 from sandbox.accounts import database_account, give, give_tree, require_passage
 from sandbox.children import Child, children_of, ended, run
+from sandbox.connections import open_connection
 from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
 from sandbox.postgres_files import SUPERUSER, initialise, is_ready, programs, write_settings
+
+if TYPE_CHECKING:
+    import asyncpg
 
 __all__ = ["SUPERUSER", "Cluster", "programs"]
 
@@ -215,7 +217,7 @@ class Cluster:
         self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None
     ) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """Open a connection for the length of an ``async with`` block; by default the superuser's."""
-        connection = await asyncpg.connect(
+        connection = await open_connection(
             host=self.host,
             port=self.port,
             database=database,

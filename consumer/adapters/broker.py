@@ -131,6 +131,9 @@ class AmqpBroker:
                 f"{what}: the broker returned it ({_reply(error)}); is the topology applied?"
             ) from error
         except DeliveryError as error:
+            # A channel that asked a quorum queue for the first time while its leader was dying goes on asking the
+            # dead one and refuses every message; a new channel asks the new leader (measured on 3.10.8).
+            await self._drop_channel()
             raise Unreachable(f"{what}: the broker does not take it now (is the queue full?)") from error
         except aiormq.exceptions.ChannelAccessRefused as error:
             await self._drop_channel()

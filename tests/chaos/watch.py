@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 
+from sandbox.connections import open_connection
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -95,7 +97,7 @@ class Watch:
         while True:
             await asyncio.sleep(PAUSE_SECONDS)
             try:
-                source = source or await asyncpg.connect(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS)
+                source = source or await open_connection(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS)
                 target = target or await self._target()
                 if target is None:
                     await asyncio.sleep(NO_TARGET_PAUSE_SECONDS)
@@ -173,7 +175,7 @@ async def administrator(
     server: Mapping[str, Any], database: str = "postgres"
 ) -> asyncpg.Connection[asyncpg.Record]:
     """A connection to the server of a row of `db_servers`."""
-    return await asyncpg.connect(
+    return await open_connection(
         host=server["host"],
         port=server["port"],
         user=server["admin_user"],

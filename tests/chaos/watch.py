@@ -92,29 +92,34 @@ class Watch:
 
     async def _doors(self) -> None:
         """Target, source, target: what was open before and after was open in between."""
-        target: asyncpg.Connection[asyncpg.Record] | None = None
-        source: asyncpg.Connection[asyncpg.Record] | None = None
-        while True:
-            await asyncio.sleep(PAUSE_SECONDS)
-            try:
-                source = source or await open_connection(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS)
-                target = target or await self._target()
-                if target is None:
-                    await asyncio.sleep(NO_TARGET_PAUSE_SECONDS)
-                    continue
-                first = await self._look(target, everything=True)
-                middle = await self._look(source, everything=False)
-                last = await self._look(target, everything=True)
-            except GONE:
-                await _close(source, target)
-                source = target = None
-                continue
-            except asyncio.CancelledError:
-                await _close(source, target)
-                raise
-            self.looks += 1
-            self.both_open += first.open and middle.open and last.open
-            self.both_inside += bool(min(first.inside, middle.inside, last.inside))
+        open_now: list[asyncpg.Connection[asyncpg.Record]] = []
+        try:
+            while True:
+                await asyncio.sleep(PAUSE_SECONDS)
+                try:
+                    await self._look_at_doors(open_now)
+                except GONE:
+                    _close(open_now)
+        finally:
+            _close(open_now)
+
+    async def _look_at_doors(self, open_now: list[asyncpg.Connection[asyncpg.Record]]) -> None:
+        """Once; `open_now` has the connections to source and target, as far as there are any."""
+        if not open_now:
+            open_now.append(await open_connection(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS))
+        if len(open_now) == 1:
+            target = await self._target()
+            if target is None:
+                await asyncio.sleep(NO_TARGET_PAUSE_SECONDS)
+                return
+            open_now.append(target)
+        source, target = open_now
+        first = await self._look(target, everything=True)
+        middle = await self._look(source, everything=False)
+        last = await self._look(target, everything=True)
+        self.looks += 1
+        self.both_open += first.open and middle.open and last.open
+        self.both_inside += bool(min(first.inside, middle.inside, last.inside))
 
     async def _target(self) -> asyncpg.Connection[asyncpg.Record] | None:
         server = await self.arena.dedicated(self.site)
@@ -185,7 +190,6 @@ async def administrator(
     )
 
 
-async def _close(*connections: asyncpg.Connection[asyncpg.Record] | None) -> None:
-    for connection in connections:
-        if connection is not None:
-            connection.terminate()
+def _close(connections: list[asyncpg.Connection[asyncpg.Record]]) -> None:
+    while connections:
+        connections.pop().terminate()

@@ -9,6 +9,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
+from events.broker import ClosedIfUnopened
 from sandbox.broker import BrokerNode
 from sandbox.children import run
 from sandbox.net import LOOPBACK, free_port, give_back_port
@@ -68,7 +69,9 @@ async def topology_users(node: BrokerNode, users: Path, *arguments: str, **passw
 
 async def may_log_in(node: BrokerNode, user: str, secret: str) -> bool:
     try:
-        connection = await aio_pika.connect(node.url(user, password=secret), timeout=10)
+        connection = await aio_pika.connect(
+            node.url(user, password=secret), timeout=10, connection_class=ClosedIfUnopened
+        )
     except aio_pika.exceptions.ProbableAuthenticationError:
         return False
     await connection.close()
@@ -122,7 +125,9 @@ async def test_a_new_password_is_wanted_at_the_next_login_and_cuts_nobody_off(
     node: BrokerNode, users: Path, way: Callable[[], list[str]]
 ) -> None:
     await topology_users(node, users, "--apply", *way())
-    connection = await aio_pika.connect(node.url("crm", password=password("crm")), timeout=10)
+    connection = await aio_pika.connect(
+        node.url("crm", password=password("crm")), timeout=10, connection_class=ClosedIfUnopened
+    )
     async with connection:
         changed = await topology_users(node, users, "--apply", *way(), CRM_PASSWORD="another one")
         assert changed.out == "changed: user crm has another password\n"

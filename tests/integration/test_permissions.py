@@ -9,6 +9,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
+from events.broker import ClosedIfUnopened
 from sandbox.broker import BrokerNode
 from tests.support.amqp import (
     Attempt,
@@ -137,7 +138,9 @@ async def node(broker: BrokerNode, scratch: Path) -> AsyncIterator[BrokerNode]:
             await channel.declare_queue(f"sub_{team}.own", durable=True)
             await declare_exchange(f"sub_{team}.own")(channel)
     yield broker
-    async with await aio_pika.connect(broker.url(), timeout=10) as connection:
+    async with await aio_pika.connect(
+        broker.url(), timeout=10, connection_class=ClosedIfUnopened
+    ) as connection:
         channel = await connection.channel()
         for team in ("crm", "shop"):
             await channel.queue_delete(f"sub_{team}.own")
@@ -146,7 +149,9 @@ async def node(broker: BrokerNode, scratch: Path) -> AsyncIterator[BrokerNode]:
 
 
 async def open_connection(node: BrokerNode, user: str) -> aio_pika.abc.AbstractConnection:
-    return await aio_pika.connect(node.url(user, password=password(user)), timeout=10)
+    return await aio_pika.connect(
+        node.url(user, password=password(user)), timeout=10, connection_class=ClosedIfUnopened
+    )
 
 
 async def confirming(connection: aio_pika.abc.AbstractConnection) -> AbstractChannel:
@@ -179,7 +184,7 @@ async def test_what_a_role_needs_is_allowed(node: BrokerNode, user: str, attempt
 async def test_a_user_is_confined_to_the_virtual_host(node: BrokerNode) -> None:
     url = node.url("migrator", password=password("migrator"), vhost="/")
     with pytest.raises(aio_pika.exceptions.CONNECTION_EXCEPTIONS):
-        await aio_pika.connect(url, timeout=10)
+        await aio_pika.connect(url, timeout=10, connection_class=ClosedIfUnopened)
 
 
 def test_the_document_tells_how_many_things_are_refused() -> None:

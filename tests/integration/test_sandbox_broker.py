@@ -9,6 +9,7 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import AMQPError
 
+from events.broker import ClosedIfUnopened
 from sandbox.broker import BrokerNode
 from sandbox.broker_files import GUEST, BrokerUser
 from sandbox.children import ChildEndedError
@@ -112,10 +113,10 @@ async def test_a_user_can_do_what_its_permissions_say_and_no_more(node: BrokerNo
 async def test_a_frozen_node_answers_when_it_is_thawed(node: BrokerNode) -> None:
     node.freeze()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(aio_pika.connect(node.url()), 0.3)
+        await asyncio.wait_for(aio_pika.connect(node.url(), connection_class=ClosedIfUnopened), 0.3)
     node.thaw()
 
-    connection = await aio_pika.connect(node.url(), timeout=LIMIT)
+    connection = await aio_pika.connect(node.url(), timeout=LIMIT, connection_class=ClosedIfUnopened)
     await connection.close()
 
 
@@ -160,7 +161,7 @@ async def test_a_node_and_its_port_mapper_end_when_their_starter_is_killed(scrat
 
 
 async def _publish(node: BrokerNode, key: str, user: str = "guest") -> None:
-    connection = await aio_pika.connect(node.url(user), timeout=LIMIT)
+    connection = await aio_pika.connect(node.url(user), timeout=LIMIT, connection_class=ClosedIfUnopened)
     async with connection:
         channel = await connection.channel(on_return_raises=True)
         news = await channel.get_exchange("news", ensure=False)
@@ -169,7 +170,7 @@ async def _publish(node: BrokerNode, key: str, user: str = "guest") -> None:
 
 
 async def _take_two(node: BrokerNode) -> set[str]:
-    connection = await aio_pika.connect(node.url(), timeout=LIMIT)
+    connection = await aio_pika.connect(node.url(), timeout=LIMIT, connection_class=ClosedIfUnopened)
     async with connection:
         channel = await connection.channel()
         readers = await channel.get_queue("readers", ensure=False)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from consumer.adapters.postgres.marks import parse
+from consumer.adapters.postgres.marks import MAKING, parse
 from consumer.adapters.postgres.names import quoted
 from consumer.errors import Conflict
 from consumer.ports_operators import Inventory, MarkedDatabase, OurSessions, Side, Slot
@@ -133,7 +133,7 @@ def _marked(row: asyncpg.Record) -> MarkedDatabase | None:
     label = parse(row["comment"])
     if label is not None:
         return MarkedDatabase(name, mark=label.mark)
-    making = name.removeprefix("rehome_making_")
+    making = name.removeprefix(MAKING)
     return MarkedDatabase(name, maker=UUID(making)) if making != name else None
 
 

@@ -10,16 +10,33 @@ import pytest
 from consumer.adapters.swarm.engine import Engine, connected
 from consumer.errors import Unreachable
 from sandbox.net import wait_until
+from sandbox.swarm.engine import PrivateEngine
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from consumer.model import Instance
-    from sandbox.swarm.engine import PrivateEngine
     from tests.swarm.stage import SwarmStage
 
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+async def engine(scratch: Path) -> AsyncIterator[PrivateEngine]:
+    """An engine for this module alone.
+
+    A daemon that is killed may leave the network's VXLAN interface behind, where no later one finds it: from
+    then on no task of the network starts ("error creating vxlan interface: file exists").
+    """
+    engine = PrivateEngine(scratch / "engine-that-ends")
+    try:
+        await engine.create()
+        yield engine
+    finally:
+        await engine.destroy()
+
 
 ENDS: dict[str, Callable[[PrivateEngine], Awaitable[None]]] = {
     "restarted": lambda engine: engine.stop(),

@@ -28,6 +28,8 @@ _HOPELESS = {
     "invalid mount config": 1,
     "No such image": 2,
 }
+_NEVER_RAN = 128  # the engine's own code for a container that it could not start; its error tells why
+_ENDED = "task: non-zero exit"
 _EXIT_CODES = {
     127: "its command is not in the image",
     137: "killed: out of memory, or deaf to SIGTERM",
@@ -109,6 +111,8 @@ def ending(task: SwarmTask) -> str:
     if task.state == "rejected" or task.exit_code is None:
         return task.error or task.state
     meaning = _EXIT_CODES.get(task.exit_code)
+    if task.exit_code == _NEVER_RAN and not task.error.startswith(_ENDED):
+        meaning = task.error
     return f"exit code {task.exit_code}{f' ({meaning})' if meaning else ''}"
 
 

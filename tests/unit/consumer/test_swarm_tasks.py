@@ -170,6 +170,9 @@ def test_an_ending_is_told_with_its_usual_meaning() -> None:
     assert "odoo.conf" in ending(crashed("t1", 255))
     assert ending(crashed("t1", 1)) == "exit code 1"
     assert ending(task("t1", "rejected", error="No such image: x")) == "No such image: x"
+    joining = task("t1", "failed", "shutdown", "network sandbox join failed", 128)
+    assert ending(joining) == "exit code 128 (network sandbox join failed)"
+    assert ending(crashed("t1", 128)) == "exit code 128"
 
 
 def test_what_tasks_did_is_told_for_a_time_out() -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer import bootstrap, logs, standstill
+from consumer import bootstrap, logs, standstill, workbench
 from consumer.commands import health
 from consumer.settings import read_settings
 from consumer.worker import until_signalled
@@ -217,7 +217,8 @@ async def run() -> None:
         bootstrap.consumer(
             settings, wrap=lambda ports: failing_on_order(ports, orders), probe=Probe(orders)
         ) as consumer,
-        health.served(settings, consumer),
+        workbench.rounds(settings, consumer.connection) as rounds,
+        health.served(settings, consumer, rounds),
         contextlib.nullcontext() if DEAF in os.environ else standstill.watched(),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())

@@ -1,4 +1,4 @@
-"""Small file systems that can be filled to the brim."""
+"""Small file systems that can be filled to the brim, and files whose storage fails."""
 
 from __future__ import annotations
 
@@ -46,3 +46,24 @@ async def disk(path: Path, megabytes: int) -> AsyncIterator[Disk]:
         yield Disk(path)
     finally:
         await run(["umount", "--lazy", str(path)], limit=10)
+
+
+@asynccontextmanager
+async def read_only(directory: Path) -> AsyncIterator[None]:
+    """As if its file system had been mounted for reading only (as root)."""
+    await run(["mount", "--bind", str(directory), str(directory)], limit=10)
+    try:
+        await run(["mount", "-o", "remount,bind,ro", str(directory)], limit=10)
+        yield
+    finally:
+        await run(["umount", "--lazy", str(directory)], limit=10)
+
+
+@asynccontextmanager
+async def unreadable(file: Path) -> AsyncIterator[None]:
+    """Reading this file is an input/output error (as root): the kernel's view of our memory lies over it."""
+    await run(["mount", "--bind", f"/proc/{os.getpid()}/mem", str(file)], limit=10)
+    try:
+        yield
+    finally:
+        await run(["umount", "--lazy", str(file)], limit=10)

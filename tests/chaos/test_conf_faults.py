@@ -1,13 +1,18 @@
 """The storage with odoo.conf in the ways that it can be wrong: refused before the stop, or undone after it."""
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from sandbox.local import Site
+from tests.chaos.disks import read_only, unreadable
 from tests.chaos.moving import END_SECONDS, Move, hold
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting over a file needs root")
 
 
 def missing(conf: Path) -> None:
@@ -105,3 +110,45 @@ async def test_an_odoo_conf_that_vanishes_while_the_instance_is_down_is_named_an
     move.site.conf.write_bytes(kept)
     move.site.conf.chmod(0o640)
     await move.ends("migration.rolled_back")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda conf: read_only(conf.parent), "Read-only file system"),
+        (unreadable, "Input/output error"),
+    ],
+    ids=["read-only", "unreadable"],
+)
+async def test_a_storage_that_fails_is_named_before_the_instance_is_stopped(
+    broken: Callable[[Path], AbstractAsyncContextManager[None]], words: str, move: Move
+) -> None:
+    await move.begin(order=hold("prepare.claimed"))
+    await move.there()
+    async with broken(move.site.conf):
+        move.go_on()
+        message = await move.failed()
+        assert message.startswith("prepare: ")
+        assert words in message
+        assert str(move.site.conf.parent) in message
+        await move.arena.subscriber.wait_for(
+            "migration.rolled_back", instance_id=move.site.id, limit=END_SECONDS
+        )
+    await move.ends("migration.rolled_back")
+    assert "migration.stopped" not in move.arena.subscriber.types(move.site.id)
+
+
+@needs_root
+async def test_a_storage_that_turns_read_only_while_the_instance_is_down_is_named_and_the_move_undone(
+    move: Move,
+) -> None:
+    await move.begin(order=hold("rewrite_conf.claimed"))
+    await move.there()
+    async with read_only(move.site.conf.parent):
+        move.go_on()
+        message = await move.failed()
+        assert message.startswith("rewrite_conf: ")
+        assert "the file system is read-only" in message
+        # nothing was written there, so nothing is to be put back: it can be undone as it is
+        await move.ends("migration.rolled_back")

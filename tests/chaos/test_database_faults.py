@@ -1,6 +1,5 @@
-"""State database, source and target go away, or a wire to them breaks: nothing is lost, and it is told."""
+"""Source and target go away in the middle of a copy: nothing is lost, and it is told."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,64 +7,11 @@ import pytest
 
 from sandbox.net import wait_until
 from sandbox.postgres import Cluster
-from tests.chaos.cutting import Cut, wire
 from tests.chaos.moving import Move, hold, shortly_after
 
 CLIENT_OF_OURS = """
     SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'rehome%' AND datname = $1 AND wait_event_type = 'Lock'
 """
-ROLE_LIMIT = "ALTER ROLE rehome CONNECTION LIMIT {}"
-
-
-@pytest.mark.parametrize(
-    "where", ["stop.databases.fence.before", pytest.param("restore.ran", marks=pytest.mark.representative)]
-)
-async def test_a_restart_of_the_state_database_delays_a_move_and_nothing_else(where: str, move: Move) -> None:
-    await move.begin(order=hold(where))
-    await move.there()
-    state = move.arena.local.platform.cluster
-    await state.kill()
-    move.go_on()
-    await state.start()
-    await move.ends("migration.completed")
-
-
-@pytest.mark.parametrize(
-    ("where", "lost"),
-    [
-        pytest.param("stop.ran", "answer", marks=pytest.mark.representative),
-        ("stop.ran", "request"),
-        ("start.ran", "answer"),
-        ("complete.ran", "answer"),
-        ("accept.ran", "request"),
-    ],
-)
-async def test_a_step_whose_commit_may_or_may_not_have_happened_happens_once(
-    where: str, lost: Cut, move: Move
-) -> None:
-    local = move.arena.local
-    async with wire(local.platform.cluster.host, local.platform.cluster.port) as state:
-        await move.begin(order=hold(where), STATE_DSN=state.dsn(local.platform.instance_dsn))
-        await move.there()
-        state.armed = lost
-        move.go_on()
-        async with asyncio.timeout(30):
-            await state.cut.wait()
-        await move.ends("migration.completed")
-        await move.arena.stop_consumers()
-
-
-async def test_a_state_database_without_room_for_a_connection_is_waited_for(move: Move) -> None:
-    await move.begin(order=hold("back_up.claimed"))
-    await move.there()
-    async with move.arena.platform() as platform:
-        await platform.execute(ROLE_LIMIT.format(0))
-        move.go_on()
-        try:
-            await move.said("too many connections for role")
-        finally:
-            await platform.execute(ROLE_LIMIT.format(-1))
-    await move.ends("migration.completed")
 
 
 @pytest.mark.representative

@@ -15,10 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+
+class TooLarge(ValueError):
+    """It has more bytes than are read."""
+
+
 MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading bad JSON may lead to."""
 
+LARGEST: Final = 64 * 1024 * 1024
+"""Bytes of a manifest that is read back: some 300,000 files or tables."""
+
 _CHUNK = 1024 * 1024
+
+
+def read(path: Path) -> bytes:
+    """A manifest, or what a dump says of itself. Raises TooLarge, OSError."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise TooLarge(f"it has more than {LARGEST} bytes")
+    return data
+
+
+def why(error: Exception) -> str:
+    """Why a file cannot be read, without what stands in it."""
+    return str(error) if isinstance(error, TooLarge) else type(error).__name__
 
 
 def size(directory: Path) -> int:

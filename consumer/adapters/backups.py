@@ -135,11 +135,11 @@ class BackupPlace:
         if not place.is_dir():
             return None
         try:
-            manifest = json.loads((place / MANIFEST).read_bytes())
+            manifest = json.loads(files.read(place / MANIFEST))
             expected: dict[str, dict[str, Any]] = manifest["files"]
             described = self._described(backup_id, manifest)
         except (OSError, *files.MALFORMED) as error:
-            raise Refused(f"backup {backup_id}: {MANIFEST} cannot be read: {type(error).__name__}") from None
+            raise Refused(f"backup {backup_id}: {MANIFEST} cannot be read: {files.why(error)}") from None
         missing = [name for name in expected if not (place / name).is_file()]
         if missing:
             raise Refused(f"backup {backup_id}: file {ascii(missing[0])[:_SHOWN]} is missing")
@@ -167,15 +167,15 @@ class BackupPlace:
     def _source(self, backup_id: str) -> dict[str, Any]:
         """What the dump says of itself. Raises Conflict when there is none, or only a part of one."""
         try:
-            source: dict[str, Any] = json.loads((self.partial(backup_id) / SOURCE).read_bytes())
+            source: dict[str, Any] = json.loads(files.read(self.partial(backup_id) / SOURCE))
             files.require_sound({name: {"bytes": size} for name, size in source["files"].items()})
             for instant in ("started_at", "ended_at"):
                 files.moment(source[instant])
         except FileNotFoundError:
             raise Conflict(f"there is no whole dump of backup {backup_id} to seal: dump again") from None
         except files.MALFORMED as error:
-            kind = type(error).__name__
-            raise Conflict(f"backup {backup_id}: {SOURCE} cannot be read ({kind}): dump again") from None
+            said = files.why(error)
+            raise Conflict(f"backup {backup_id}: {SOURCE} cannot be read ({said}): dump again") from None
         return source
 
     def _described(self, backup_id: str, manifest: Mapping[str, Any]) -> Backup:
@@ -187,7 +187,7 @@ class BackupPlace:
             place=place,
             bytes=sum(file["bytes"] for file in manifest["files"].values()),
             files=len(manifest["files"]),
-            manifest_sha256=hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest(),
+            manifest_sha256=hashlib.sha256(files.read(place / MANIFEST)).hexdigest(),
             started_at=files.moment(manifest["started_at"]),
             ended_at=files.moment(manifest["ended_at"]),
         )

@@ -17,11 +17,17 @@ from consumer.errors import ChildFailed, Incompatible, TimedOut
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+KEPT_OUTPUT: Final = 1024 * 1024
+"""Bytes that are kept of what a program prints."""
+
+KEPT_LINES: Final = 12
+"""Last lines that are kept of what it says on standard error."""
+
+KEPT_LINE: Final = 400
+"""Characters that are kept of one of these."""
+
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
-_KEPT_LINES = 12
-_LINE_LENGTH = 400
 _READ_BYTES = 64 * 1024
-_OUTPUT_BYTES = 1024 * 1024
 _WATCH_SECONDS = 1.0
 _END_SECONDS = 10.0  # the keeper needs GRACE_SECONDS
 
@@ -101,7 +107,7 @@ async def _output(stream: asyncio.StreamReader | None) -> str:
     """What was printed; what exceeds the limit is read and forgotten."""
     kept = bytearray()
     while stream is not None and (chunk := await stream.read(_READ_BYTES)):
-        kept += chunk[: _OUTPUT_BYTES - len(kept)]
+        kept += chunk[: KEPT_OUTPUT - len(kept)]
     return kept.decode(errors="replace")
 
 
@@ -111,13 +117,13 @@ async def _said(stream: asyncio.StreamReader | None, program: str) -> str:
     The server's DETAIL and CONTEXT and the failed command follow on lines of their own, without the
     program's name in front; they can show rows of the tenant's, so they are kept only by the server's log.
     """
-    own: deque[str] = deque(maxlen=_KEPT_LINES)
-    other: deque[str] = deque(maxlen=_KEPT_LINES)
+    own: deque[str] = deque(maxlen=KEPT_LINES)
+    other: deque[str] = deque(maxlen=KEPT_LINES)
     rest = b""
     while stream is not None and (chunk := await stream.read(_READ_BYTES)):
         *lines, rest = (rest[-_READ_BYTES:] + chunk).split(b"\n")
         for line in lines:
-            text = line.decode(errors="replace").rstrip()[:_LINE_LENGTH]
+            text = line.decode(errors="replace").rstrip()[:KEPT_LINE]
             (own if text.startswith(f"{program}: ") else other).append(text)
     return " | ".join(_without_data(line) for line in own) or " | ".join(filter(None, other))
 

@@ -12,6 +12,7 @@ import httpx
 import orjson
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
 
+from consumer.adapters import http_body
 from consumer.errors import NotFound, Refused, TimedOut, Transient, Unreachable
 from consumer.model import Provisioned, Secret
 from events.data import Message
@@ -105,13 +106,12 @@ class HttpDatabaseService:
                     method,
                     path,
                     json=body,
-                    # What is not compressed cannot grow in our memory.
-                    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                    headers={"Accept": "application/json", **http_body.UNCOMPRESSED},
                     timeout=httpx.Timeout(self._limit, connect=min(self._limit, 10.0)),
                     follow_redirects=False,
                 ) as response,
             ):
-                answer = response.status_code, await _read(response)
+                answer = response.status_code, await http_body.read(response, LARGEST_ANSWER)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
             raise TimedOut(f"{what}: no answer in {self._limit:g} s; {_MAY_HAVE_DONE_IT}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -128,15 +128,6 @@ class HttpDatabaseService:
 
 def _problem(error: httpx.HTTPError) -> str:
     return str(error) or type(error).__name__
-
-
-async def _read(response: httpx.Response) -> bytes:
-    data = bytearray()
-    async for chunk in response.aiter_raw():
-        data += chunk
-        if len(data) > LARGEST_ANSWER:
-            break
-    return bytes(data)
 
 
 def _provisioned(what: str, answer: bytes) -> Provisioned:

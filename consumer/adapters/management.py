@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -10,7 +11,8 @@ import httpx
 import orjson
 from yarl import URL
 
-from consumer.errors import Refused, SettingsError, Unreachable
+from consumer.adapters import http_body
+from consumer.errors import Refused, SettingsError, TimedOut, Unreachable
 from consumer.tls import explained
 from consumer.topology import VHOST
 
@@ -20,27 +22,34 @@ if TYPE_CHECKING:
 
     from consumer.access import Change
 
+LARGEST_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes that are read of an answer: the definitions of a node whose ten thousand queues are others'."""
+
 _SECONDS: Final = 10.0
+_WHOLE_SECONDS: Final = 60.0
+_SHOWN: Final = 200
 
 
 class Management:
     """Made by `managing`."""
 
-    def __init__(self, base: str, http: httpx.AsyncClient) -> None:
-        """Take the address, for errors, and a client that is logged in."""
+    def __init__(self, base: str, http: httpx.AsyncClient, *, limit: float = _WHOLE_SECONDS) -> None:
+        """Take the address, for errors, a client that is logged in, and the seconds of a whole answer."""
         self._base = base
         self._http = http
+        self._limit = limit
 
     async def definitions(self) -> Any:
         """The definitions of the whole node.
 
         Raises:
             Unreachable: no answer.
-            Refused: an answer that is none.
+            TimedOut: one that does not end.
+            Refused: an answer that is none, or is too large.
         """
         answer = await self._ask("GET", "definitions", None)
         try:
-            return orjson.loads(answer.content)
+            return orjson.loads(answer)
         except orjson.JSONDecodeError as error:
             raise Refused(f"management API at {self._base} did not answer with JSON: {error}") from error
 
@@ -60,23 +69,38 @@ class Management:
     async def _put(self, path: str, names: tuple[str, ...], values: tuple[str, ...]) -> None:
         await self._ask("PUT", path, dict(zip(names, values, strict=True)))
 
-    async def _ask(self, method: str, path: str, body: dict[str, str] | None) -> httpx.Response:
+    async def _ask(self, method: str, path: str, body: dict[str, str] | None) -> bytes:
+        """The body of a success."""
+        url = f"{self._base}/api/{path}"
         try:
-            answer = await self._http.request(method, f"{self._base}/api/{path}", json=body)
+            async with (
+                asyncio.timeout(self._limit),
+                self._http.stream(method, url, json=body, headers=http_body.UNCOMPRESSED) as response,
+            ):
+                answer = await http_body.read(response, LARGEST_ANSWER)
+        except TimeoutError:
+            raise TimedOut(
+                f"management API at {self._base}: the answer to {method} {path} did not end in {self._limit:g} s"
+            ) from None
         except httpx.HTTPError as error:
             raise Unreachable(
                 f"management API at {self._base}: {explained(error) or error or type(error).__name__}. "
                 "Is it another address (--management-url)? rabbitmqctl does without it"
             ) from error
-        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise Refused(
                 f"management API at {self._base} refused {method} {path}: "
                 "the login of REHOME_AMQP_URL is wrong, or has no tag `administrator`"
             )
-        if not answer.is_success:
+        if not response.is_success:
             raise Refused(
-                f"management API at {self._base} answered {answer.status_code} to {method} {path}: "
-                f"{answer.text[:200]}"
+                f"management API at {self._base} answered {response.status_code} to {method} {path}: "
+                f"{answer.decode(errors='replace').strip()[:_SHOWN]}"
+            )
+        if len(answer) > LARGEST_ANSWER:
+            raise Refused(
+                f"management API at {self._base}: the answer to {method} {path} has more than "
+                f"{LARGEST_ANSWER} bytes"
             )
         return answer
 

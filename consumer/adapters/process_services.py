@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 import httpx
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
-from consumer.adapters import http_status
+from consumer.adapters import http_body, http_status
 from consumer.errors import Incompatible, TimedOut, Transient, Unreachable
 from consumer.model import Healthy, Service, Task
 from events.parts import Cores, Limits, Size
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 INSTANCE_LABEL = "saasodoo.instance.id"
 HTTP_PORT = "ODOO_HTTP_PORT"
 
+LARGEST_ANSWER: Final = 8 * 1024 * 1024
+"""Bytes that are read of an answer."""
+
 _PORT = re.compile(r"[0-9]{1,5}")
-_LARGEST_ANSWER = 8 * 1024 * 1024
 _SECONDS = 30.0
 _SHOWN_LINES = 10
 _SHOWN_TEXT = 300
@@ -202,10 +204,7 @@ class Services:
         try:
             async with (
                 asyncio.timeout(limit),
-                # What is not compressed cannot grow in our memory.
-                self._http.stream(
-                    method, path, headers={"Accept-Encoding": "identity"}, **arguments
-                ) as response,
+                self._http.stream(method, path, headers=http_body.UNCOMPRESSED, **arguments) as response,
             ):
                 answer = await _whole(response, what)
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -221,12 +220,10 @@ class Services:
 
 async def _whole(response: httpx.Response, what: str) -> httpx.Response:
     """The answer with its body, which is read up to a limit."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > _LARGEST_ANSWER:
-            raise Transient(f"{what}: the answer has more than {_LARGEST_ANSWER} bytes")
-    return httpx.Response(response.status_code, content=bytes(body), request=response.request)
+    body = await http_body.read(response, LARGEST_ANSWER)
+    if len(body) > LARGEST_ANSWER:
+        raise Transient(f"{what}: the answer has more than {LARGEST_ANSWER} bytes")
+    return httpx.Response(response.status_code, content=body, request=response.request)
 
 
 _SERVICE = TypeAdapter(ProcessService)

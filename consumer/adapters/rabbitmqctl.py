@@ -17,9 +17,21 @@ if TYPE_CHECKING:
 
     from consumer.access import Change
 
+LARGEST_OUTPUT: Final = 16 * 1024 * 1024
+"""Bytes that are read of what it prints: definitions."""
+
+LARGEST_COMPLAINT: Final = 64 * 1024
+"""Bytes that are read of what it says on standard error."""
+
 _SECONDS: Final = 60.0
+_END_SECONDS: Final = 10.0
+_PIECE: Final = 64 * 1024
 _NO_NODE: Final = 69  # exit code EX_UNAVAILABLE
 _SHOWN: Final = 300
+
+
+class _TooMuch(Exception):
+    """It printed more than is read."""
 
 
 class Rabbitmqctl:
@@ -43,7 +55,7 @@ class Rabbitmqctl:
 
         Raises:
             Unreachable, TimedOut: the node does not answer.
-            Refused: rabbitmqctl ended with an error.
+            Refused: rabbitmqctl ended with an error, or printed too much.
         """
         code, output, said = await self._call(["export_definitions", "-"], None)
         if code != 0:
@@ -76,16 +88,60 @@ class Rabbitmqctl:
             raise SettingsError(f"--rabbitmqctl: {self._command[0]}: {error.strerror or error}") from error
         try:
             async with asyncio.timeout(_SECONDS):
-                output, said = await process.communicate(f"{password}\n".encode() if password else b"")
+                output, said = await _exchanged(process, f"{password}\n".encode() if password else b"")
         except TimeoutError:
             raise TimedOut(f"rabbitmqctl {arguments[0]} did not end within {_SECONDS:g} s") from None
+        except _TooMuch as error:
+            raise Refused(f"rabbitmqctl {arguments[0]} printed {error}") from None
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                await _end(process)
         text = said.decode(errors="replace")
         return process.returncode or 0, output.decode(errors="replace"), _without(text, password)
+
+
+async def _exchanged(process: asyncio.subprocess.Process, told: bytes) -> tuple[bytes, bytes]:
+    """Tell a program something; what it prints, and what it says on standard error.
+
+    Raises:
+        _TooMuch: one of them has more bytes than are read.
+    """
+    if process.stdin is not None:
+        process.stdin.write(told)
+        process.stdin.close()
+    reading = [
+        asyncio.ensure_future(_read(process.stdout, LARGEST_OUTPUT)),
+        asyncio.ensure_future(_read(process.stderr, LARGEST_COMPLAINT)),
+    ]
+    try:
+        output, said = await asyncio.gather(*reading)
+        await process.wait()
+    finally:
+        for one in reading:
+            one.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+    return output, said
+
+
+async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
+    kept = bytearray()
+    while stream is not None and (piece := await stream.read(_PIECE)):
+        kept += piece
+        if len(kept) > limit:
+            raise _TooMuch(f"more than {limit} bytes")
+    return bytes(kept)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it; what is left in its pipes would hold its end up, and is read and forgotten."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(_PIECE):
+                    pass
+            await process.wait()
 
 
 def _failure(what: str, code: int, said: str) -> Refused | Unreachable:

@@ -15,14 +15,14 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer.adapters import children, toc
+from consumer.adapters import backup_files, children, toc
 from consumer.adapters.backups import DUMP, SOURCE
 from consumer.adapters.postgres import roles
 from consumer.adapters.postgres.marks import Label, label_of, put_label
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.programs import database_option, environment
 from consumer.context import current_migration
-from consumer.errors import Conflict, Incompatible, NotFound, NotOurs
+from consumer.errors import Conflict, Incompatible, NotFound, NotOurs, Refused
 from consumer.model import Credentials, Secret
 from consumer.sql import load
 
@@ -89,11 +89,20 @@ class Restoring:
             await put_label(connection, self.database, replace(label, restored=True))
 
     def source(self) -> dict[str, Any]:
-        """What the dump was taken of. Raises NotFound when the backup is gone."""
+        """What the dump was taken of.
+
+        Raises:
+            NotFound: the backup is gone.
+            Refused: what it says of itself cannot be read.
+        """
         try:
-            return dict(json.loads((self.backup.place / SOURCE).read_text()))
+            return dict(json.loads(backup_files.read(self.backup.place / SOURCE)))
         except FileNotFoundError:
             raise NotFound(f"backup {self.backup.id} is gone from the backup place") from None
+        except backup_files.MALFORMED as error:
+            raise Refused(
+                f"backup {self.backup.id}: {SOURCE} cannot be read: {backup_files.why(error)}"
+            ) from None
 
     async def _label(self, connection: Connection) -> Label:
         label = await label_of(connection, self.database, self.server.name)

@@ -15,7 +15,7 @@ from consumer.access import Access, changes, strays
 from consumer.adapters import http_status
 from consumer.adapters.database_service import HttpDatabaseService
 from consumer.adapters.process_services import Services
-from consumer.adapters.swarm import engine as swarm_engine
+from consumer.adapters.swarm import answers
 from consumer.adapters.swarm import spec as edit
 from consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
 from consumer.adapters.swarm.engine import Engine
@@ -168,7 +168,7 @@ def _look_at_definition(spec: Any) -> None:
 
 def task_log(data: bytes) -> None:
     """The log of a task, in pieces: text, never more than came."""
-    assert len(swarm_engine._demultiplexed(data)) <= len(data)
+    assert len(answers.log_text(data)) <= len(data)
 
 
 def definitions(data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ import aiodocker
 import aiohttp
 import orjson
 
-from consumer.adapters.swarm import shape
+from consumer.adapters.swarm import answers, shape
 from consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+log = logging.getLogger(__name__)
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUEST_SECONDS = 30.0
@@ -34,7 +37,6 @@ _SERVICE_LABEL = "com.docker.swarm.service.id"
 _UNREACHABLE = 900  # aiodocker's own number for "no connection"
 _STALE = "update out of sequence"
 _SHOWN_TEXT = 300
-_HEADER = 8  # bytes before each piece of a log: stream, three zeros, length (source: engine API, attach)
 _WAKING = ["start", "die", "destroy", "health_status"]
 
 # Status 500 and 503 say these while a manager starts or elects a leader: it passes.
@@ -43,8 +45,9 @@ _STARTING = ("not a swarm manager", "does not have a leader", "Unavailable", "De
 
 @contextlib.asynccontextmanager
 async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
-    """A client for the engine at `host` (as DOCKER_HOST is written), every request limited to 30 seconds.
+    """A client for the engine at `host` (as DOCKER_HOST is written).
 
+    Every request is limited to 30 seconds, and every answer to `answers.LARGEST_ANSWER` bytes.
     Nothing is sent yet: an engine that does not answer is told by the first question.
 
     Raises:
@@ -55,6 +58,15 @@ async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
         docker = aiodocker.Docker(url=host or DEFAULT_HOST, timeout=limit)
     except ValueError as error:
         raise SettingsError(f"DOCKER_HOST: {host}: {error}") from None
+    docker.session.detach()  # it would read any answer whole
+    docker.session = aiohttp.ClientSession(
+        connector=docker.connector,
+        timeout=limit,
+        response_class=answers.BoundedAnswer,
+        # What is not compressed cannot grow in our memory.
+        headers={"Accept-Encoding": "identity"},
+        auto_decompress=False,
+    )
     try:
         yield docker
     finally:
@@ -126,7 +138,10 @@ class Engine:
         return tuple(container["Id"] for container in shape.checked(shape.CONTAINERS, told))
 
     async def last_lines(self, task: SwarmTask, count: int) -> tuple[str, ...]:
-        """The last lines that a task wrote; none where its log is not kept or its node does not answer."""
+        """The last lines that a task wrote, cut off where they are long.
+
+        None where its log is not kept or its node does not answer; where they are too large, one that says so.
+        """
         params = {"stdout": "1", "stderr": "1", "tail": str(count)}
         try:
             async with (
@@ -135,10 +150,13 @@ class Engine:
                 ) as answer,
                 answer,
             ):
-                raw = await answer.read()
+                raw = await answers.read_up_to(answer, answers.LARGEST_LOG)
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
             return ()
-        return tuple(_demultiplexed(raw).splitlines()[-count:])
+        except Transient as error:
+            return (str(error),)
+        lines = answers.log_text(raw).splitlines()[-count:]
+        return tuple(line[: answers.LONGEST_LOG_LINE] for line in lines)
 
     @contextlib.asynccontextmanager
     async def following(self, service: SwarmService) -> AsyncIterator[Watch]:
@@ -166,8 +184,11 @@ class Engine:
                 ) as stream,
                 stream,
             ):
-                while await stream.content.readline():
-                    watch.ring()
+                try:
+                    async for _ in answers.events(stream):
+                        watch.ring()
+                except Transient as error:
+                    log.warning("engine.events_given_up service=%s error=%s", service.name, error)
 
     async def _ask(
         self, method: str, path: str, params: Mapping[str, str] | None = None, body: bytes | None = None
@@ -194,7 +215,7 @@ class Engine:
             raise Unreachable(f"{what}: no answer in {REQUEST_SECONDS:.0f} s") from None
         except aiohttp.ClientError as error:
             raise Unreachable(f"{what}: {type(error).__name__} {error}".strip()) from None
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise Transient(f"{what}: an answer that is no JSON ({type(error).__name__})") from None
 
 
@@ -238,13 +259,3 @@ def _translated(what: str, error: aiodocker.DockerError) -> Exception:
 
 def _filters(**wanted: list[str]) -> str:
     return json.dumps(wanted)
-
-
-def _demultiplexed(raw: bytes) -> str:
-    """The text of a log that comes in pieces, each with a header of 8 bytes."""
-    pieces, at = [], 0
-    while at + _HEADER <= len(raw):
-        length = int.from_bytes(raw[at + 4 : at + _HEADER], "big")
-        pieces.append(raw[at + _HEADER : at + _HEADER + length])
-        at += _HEADER + length
-    return b"".join(pieces).decode(errors="replace")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.adapters import backup_files
 from consumer.adapters.backups import DUMP, MANIFEST, BackupPlace
 from consumer.errors import Conflict, Incompatible, Refused, TimedOut
 
@@ -102,6 +103,31 @@ def test_a_file_that_is_missing_or_altered_is_named(
         file.write_bytes(content)
     with pytest.raises(Refused, match=name):
         place.check(NAME, wanted)
+
+
+def test_a_manifest_that_is_too_large_is_not_read(
+    place: BackupPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumped(place)
+    backup = place.seal(NAME, {}, {}, wanted)
+    monkeypatch.setattr(backup_files, "LARGEST", (backup.place / MANIFEST).stat().st_size)
+    assert place.check(NAME, wanted) == backup
+    monkeypatch.setattr(backup_files, "LARGEST", 100)
+    with pytest.raises(
+        Refused, match=rf"backup {NAME}: {MANIFEST} cannot be read: it has more than 100 bytes"
+    ):
+        place.check(NAME, wanted)
+
+
+def test_what_a_dump_says_of_itself_is_not_read_when_it_is_too_large(
+    place: BackupPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumped(place)
+    monkeypatch.setattr(backup_files, "LARGEST", 100)
+    with pytest.raises(
+        Conflict, match=r"source\.json cannot be read \(it has more than 100 bytes\): dump again"
+    ):
+        place.seal(NAME, {}, {}, wanted)
 
 
 def test_a_file_beside_those_of_the_manifest_does_no_harm(place: BackupPlace) -> None:

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from consumer.__main__ import _parser
+from consumer.adapters import (
+    backup_files,
+    children,
+    database_service,
+    management,
+    odoo_conf_files,
+    process_services,
+    rabbitmqctl,
+)
+from consumer.adapters.swarm import answers
 from consumer.permissions import ROLES, Role, rights
 from consumer.users_file import read_users
+from events import wire
 
 PAGE = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
 ROWS = {
@@ -34,6 +45,31 @@ def test_the_table_has_the_rights_of_a_role(role: Role) -> None:
         assert told[:2] == [exchange, written]
         assert role == "subscriber" or told[2] == readable
     assert granted.topics or topics.strip() == "none"
+
+
+def test_the_table_has_the_limits_of_the_code() -> None:
+    told = {
+        cells[0].strip(): int(cells[1].replace(",", ""))
+        for line in PAGE.splitlines()
+        if len(cells := line.strip("| ").split(" | ")) == 3 and re.fullmatch(r"[0-9,]+", cells[1])
+    }
+    assert told == {
+        "an event": wire.MAX_BODY,
+        "an answer of database-service": database_service.LARGEST_ANSWER,
+        "an answer of the process manager": process_services.LARGEST_ANSWER,
+        "an answer of Docker's engine": answers.LARGEST_ANSWER,
+        "the last lines of a task's log, from Docker's engine": answers.LARGEST_LOG,
+        "one event of Docker's engine": answers.LONGEST_EVENT,
+        "an instance's answer about its health": 0,
+        "an answer of the broker's management API": management.LARGEST_ANSWER,
+        "what `rabbitmqctl` prints": rabbitmqctl.LARGEST_OUTPUT,
+        "what `rabbitmqctl` says on standard error": rabbitmqctl.LARGEST_COMPLAINT,
+        "what `pg_dump`, `pg_restore` and `vacuumdb` print": children.KEPT_OUTPUT,
+        "an `odoo.conf`": odoo_conf_files.LARGEST,
+        "a manifest of a backup": backup_files.LARGEST,
+    }
+    assert f"the last {children.KEPT_LINES} lines" in PAGE
+    assert f"of a line {answers.LONGEST_LOG_LINE} characters" in PAGE
 
 
 def test_the_example_of_a_file_of_users_is_one(tmp_path: Path) -> None:

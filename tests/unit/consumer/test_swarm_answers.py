@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from consumer.adapters.swarm import connected, quota
-from consumer.adapters.swarm.engine import _demultiplexed, _translated
+from consumer.adapters.swarm.answers import log_text
+from consumer.adapters.swarm.engine import _translated
 from consumer.adapters.swarm.health import HealthCheck
 from consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
@@ -66,8 +67,8 @@ def test_a_log_in_pieces_is_put_together() -> None:
         return bytes([stream, 0, 0, 0]) + len(text).to_bytes(4, "big") + text
 
     raw = piece(1, b"starting\n") + piece(2, "caf\u00e9 \xff\n".encode("latin-1")) + piece(1, b"last")
-    assert _demultiplexed(raw).splitlines() == ["starting", "caf\ufffd \ufffd", "last"]
-    assert _demultiplexed(raw + b"\x01\x00") == _demultiplexed(raw)
+    assert log_text(raw).splitlines() == ["starting", "caf\ufffd \ufffd", "last"]
+    assert log_text(raw + b"\x01\x00") == log_text(raw)
 
 
 def check(

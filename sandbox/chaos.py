@@ -27,7 +27,7 @@ from consumer import bootstrap, logs, standstill, workbench
 from consumer.commands import health
 from consumer.settings import read_settings
 from consumer.worker import until_signalled
-from sandbox.faults import FAILING, ONLY_FORWARD, failing
+from sandbox.faults import ALL, failing
 from sandbox.net import wait_until
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ class Orders:
         """Every boundary reached: a line `<monotonic seconds> <pid> <boundary>` each."""
         return self.directory / "reached"
 
-    def give(self, order: Order | None, *, fail: str | None = None) -> None:
-        """One order, obeyed once by whoever gets there first; and a step that fails from now on, or none."""
+    def give(self, order: Order | None, *, fail: Sequence[str] = ()) -> None:
+        """One order, obeyed once by whoever gets there first; and steps that fail from now on, if any."""
         self.release()
-        self._put("fail", fail)
+        self._put("fail", " ".join(fail) or None)
         self.reached.write_text("")
         self._put("order", order.text() if order else None)
 
@@ -101,9 +101,13 @@ class Orders:
         """Whether the last order given was carried out."""
         return not (self.directory / "order").exists()
 
-    def fails(self) -> str | None:
-        """The step that fails."""
-        return self._get("fail")
+    def fails(self) -> Sequence[str]:
+        """The steps that fail."""
+        return (self._get("fail") or "").split()
+
+    def mend(self) -> None:
+        """Nothing fails from now on."""
+        self._put("fail", None)
 
     def take(self) -> bool:
         """Whether it is ours to obey: nobody else will any more."""
@@ -189,21 +193,20 @@ class _Choice:
         self._bad = bad
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._bad.get(self._orders.fails() or "", self._port), name)
+        failing = next((self._bad[step] for step in self._orders.fails() if step in self._bad), self._port)
+        return getattr(failing, name)
 
 
 def failing_on_order(ports: Ports, orders: Orders) -> Ports:
-    """The same ports, but the step that the orders name fails (see `sandbox.faults`)."""
-    steps: Sequence[str] = (*FAILING, *ONLY_FORWARD)
-    names = {(FAILING | ONLY_FORWARD)[step][0] for step in steps}
-    bad = {step: failing(step)(ports) for step in steps}
+    """The same ports, but the steps that the orders name fail (see `sandbox.faults`)."""
+    bad = {step: failing(step)(ports) for step in ALL}
     choices: dict[str, Any] = {
         name: _Choice(
             getattr(ports, name),
             orders,
-            {step: getattr(bad[step], name) for step in steps if (FAILING | ONLY_FORWARD)[step][0] == name},
+            {step: getattr(bad[step], name) for step in ALL if ALL[step][0] == name},
         )
-        for name in names
+        for name in {name for name, _ in ALL.values()}
     }
     return dataclasses.replace(ports, **choices)
 

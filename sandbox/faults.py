@@ -1,4 +1,4 @@
-"""Failures on purpose, one for each step that can be rolled back, so that a rollback can be watched.
+"""Failures on purpose, one for each step, so that a rollback, or a wait for a person, can be watched.
 
     python -m sandbox.faults STEP        a consumer in which STEP always fails
 
@@ -37,8 +37,13 @@ FAILING: Final = {
     "start": ("runtime", "start"),
 }
 """Step -> the port and method that fails in it; each of them is rolled back."""
-ONLY_FORWARD: Final = {"complete": ("databases", "connections")}
-"""The same past the point of no return: a person has to look."""
+FOR_AN_OPERATOR: Final = {
+    "accept": ("databases", "database_facts"),
+    "complete": ("databases", "connections"),
+    "roll_back": ("databases", "unfence"),
+}
+"""The same for the steps that wait for a person when they fail."""
+ALL: Final = FAILING | FOR_AN_OPERATOR
 
 
 class Failing:
@@ -55,7 +60,7 @@ class Failing:
 
 def failing(step: str) -> Callable[[Ports], Ports]:
     """A change of the ports that lets `step` fail for good."""
-    name, method = (FAILING | ONLY_FORWARD)[step]
+    name, method = ALL[step]
 
     def wrap(ports: Ports) -> Ports:
         port = getattr(ports, name)
@@ -119,7 +124,7 @@ async def run(step: str) -> None:
 def main() -> int:
     """Read the step from the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.faults", description=__doc__)
-    parser.add_argument("step", choices=FAILING | ONLY_FORWARD, help="the step that fails")
+    parser.add_argument("step", choices=ALL, help="the step that fails")
     asyncio.run(run(parser.parse_args().step))
     return 0
 

@@ -19,7 +19,7 @@ from consumer import saga
 from consumer.topology import DEAD, queue_of, retry_exchange
 from sandbox.billing import Billing
 from sandbox.chaos import DIRECTORY, Order, Orders
-from sandbox.children import Child
+from sandbox.children import Child, run
 from sandbox.database_service import Switches
 from sandbox.databases import drop_database, quoted
 from sandbox.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PLAN = "premium-monthly"
 QUIET_SECONDS = 120.0
+COMMAND_SECONDS = 60.0
 QUEUES = (
     *(queue_of(step.name) for step in saga.MIGRATION),
     *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
@@ -130,6 +131,11 @@ class Arena:
     def given(self, **more: str) -> dict[str, str]:
         """Every consumer's environment, `more` on top (without the prefix REHOME_)."""
         return self.local.settings(**more)
+
+    async def rehome(self, *words: str) -> str:
+        """What a command of an operator prints. Raises CommandFailedError when it does not exit with 0."""
+        env = {**os.environ, **self.given(), **self.settings}
+        return await run([sys.executable, "-m", "consumer", *words], limit=COMMAND_SECONDS, env=env)
 
     async def ensure_consumer(self, site: Site) -> Consumer:
         """The consumer that runs and can serve this customer; started if none does."""

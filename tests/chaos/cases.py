@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consumer import saga
 from sandbox.faults import FAILING
+from sandbox.net import wait_until
 from tests.chaos.arena import PLAN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from sandbox.local import Site
     from tests.chaos.arena import Arena
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 END_SECONDS = 240.0
 ROLLED_BACK_FROM = "start"
 """The last step that can be rolled back: every undo has something to undo."""
+PARKED = """
+    SELECT dead FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+    WHERE instance_id = $1 AND step = $2
+"""
 LONG_SECONDS = 0.12
 """A call that takes longer is also cut off in its middle."""
 
@@ -29,7 +36,8 @@ class Scenario:
     Attributes:
         name: shown in tables.
         ends: the event it must end with.
-        fail: a step that fails for good.
+        fail: steps that fail for good.
+        mended: an operator mends what lets them fail, and replays the dead letter.
         refusals: calls of database-service that fail before one succeeds.
         upgrades: how many times billing publishes the upgrade.
         plan: the plan that is paid for.
@@ -38,7 +46,8 @@ class Scenario:
 
     name: str
     ends: str
-    fail: str | None = None
+    fail: tuple[str, ...] = ()
+    mended: bool = False
     refusals: int = 0
     upgrades: int = 1
     plan: str = PLAN
@@ -48,25 +57,47 @@ class Scenario:
         """The customer."""
         return await arena.make_site(plan_tier=self.tier)
 
-    async def begin(self, arena: Arena, site: Site) -> None:
-        """Publish."""
+    @asynccontextmanager
+    async def played(self, arena: Arena, site: Site) -> AsyncIterator[None]:
+        """Publish, and have an operator at work if one is needed; he is done when the block ends."""
         arena.refuse(self.refusals)
         for _ in range(self.upgrades):
             await arena.billing.upgrade(site.id, self.plan)
+        async with asyncio.TaskGroup() as people:
+            if self.mended:
+                people.create_task(self._mend(arena, site))
+            yield
+
+    async def _mend(self, arena: Arena, site: Site) -> None:
+        """Once the last of the failing steps has a dead letter, what let it fail is mended; then it is replayed."""
+        step = self.fail[-1]
+
+        async def parked() -> bool:
+            async with arena.platform() as platform:
+                return bool(await platform.fetchval(PARKED, site.id, step))
+
+        await wait_until(parked, what=f"a dead letter of {step}", limit=END_SECONDS, pause=0.1)
+        arena.orders.mend()
+        await arena.rehome("dead", "replay", "--all", "--handler", step, "--instance", str(site.id))
 
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         Scenario("moved", "migration.completed"),
-        Scenario("rolled back", "migration.rolled_back", fail=ROLLED_BACK_FROM),
+        Scenario("rolled back", "migration.rolled_back", fail=(ROLLED_BACK_FROM,)),
         Scenario("retried", "migration.completed", refusals=1),
         Scenario("asked twice", "migration.completed", upgrades=2),
         Scenario("resized", "instance.resized", plan="standard-monthly", tier="basic"),
         *(
-            Scenario(f"{step} fails", "migration.rolled_back", fail=step)
+            Scenario(f"{step} fails", "migration.rolled_back", fail=(step,))
             for step in FAILING
             if step != ROLLED_BACK_FROM
+        ),
+        Scenario("accept fails", "migration.completed", fail=("accept",), mended=True),
+        Scenario("complete fails", "migration.completed", fail=("complete",), mended=True),
+        Scenario(
+            "rollback fails", "migration.rolled_back", fail=(ROLLED_BACK_FROM, "roll_back"), mended=True
         ),
     )
 }
@@ -115,9 +146,9 @@ async def record(arena: Arena, scenario: Scenario) -> list[Case]:
     site = await scenario.make_site(arena)
     await arena.ensure_consumer(site)
     arena.orders.give(None, fail=scenario.fail)
-    await scenario.begin(arena, site)
-    await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
-    await arena.wait_until_quiet()
+    async with scenario.played(arena, site):
+        await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
+        await arena.wait_until_quiet()
     cases: list[Case] = []
     begun: dict[tuple[str, int], float] = {}
     passed: dict[str, int] = {}

@@ -68,26 +68,28 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
     found: list[str] = []
     async with Watch(arena, site) as watch, Writers(site.url, pause=WRITE_PAUSE) as writers:
         await writers.wait_acknowledged(2)
-        await scenario.begin(arena, site)
-        if not await _obeyed(arena, scenario, site):
-            return Result(case, "not reached")
-        hurt = time.monotonic()
-        if case.action == "kill":
-            await asyncio.wait_for(victim.child.process.wait(), 10)
-            await arena.start_consumer()
-        elif case.action in FROZEN:
-            if case.action != "pause":
-                await cut_off(arena)
-            await arena.start_consumer()
-        else:
-            found += await _lose_claim(arena, site)
-        last = await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=LIMITS[case.action])
-        await arena.wait_until_quiet(but=victim)
+        async with scenario.played(arena, site):
+            if not await _obeyed(arena, scenario, site):
+                return Result(case, "not reached")
+            hurt = time.monotonic()
+            found += await _hurt(arena, case, site, victim)
+            last = await arena.subscriber.wait_for(
+                scenario.ends, instance_id=site.id, limit=LIMITS[case.action]
+            )
+            await arena.wait_until_quiet(but=victim)
         rested = time.monotonic()
         if case.action in FROZEN:
             found += await _wake(arena, case, victim, hurt)
         await writers.wait_acknowledged(2)
-    found += await breaches(arena, site, before, watch, writers, logged=logged)
+    found += await breaches(
+        arena,
+        site,
+        before,
+        watch,
+        writers,
+        logged=logged,
+        replayed=scenario.mended and len(scenario.fail) == 1,
+    )
     if case.action in FROZEN:
         await victim.child.kill()
     return Result(
@@ -98,6 +100,18 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
         watch.looks,
         found,
     )
+
+
+async def _hurt(arena: Arena, case: Case, site: Site, victim: Consumer) -> list[str]:
+    """Do to the consumer what is left to do once the order is carried out, and start another."""
+    if case.action == "cut":
+        return await _lose_claim(arena, site)
+    if case.action == "kill":
+        await asyncio.wait_for(victim.child.process.wait(), 10)
+    elif case.action != "pause":
+        await cut_off(arena)
+    await arena.start_consumer()
+    return []
 
 
 async def cut_off(arena: Arena) -> None:

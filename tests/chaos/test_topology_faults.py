@@ -1,23 +1,14 @@
 """Somebody has changed the broker's topology: what goes no further is told, and goes on when it is mended."""
 
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from consumer.topology import queue_of
-from sandbox.children import run
 from tests.chaos.moving import Move, hold
 
 EXCHANGE = "migration"
 EVENT = "migration.stopped"
 STEP = "back_up"
-
-
-async def rehome(move: Move, *words: str) -> str:
-    """What a command prints."""
-    env = {**os.environ, **move.arena.given()}
-    return await run([sys.executable, "-m", "consumer", *words], limit=60, env=env)
 
 
 @asynccontextmanager
@@ -38,6 +29,6 @@ async def test_a_missing_binding_is_told_and_the_step_is_woken_by_the_doctor(mov
     async with unbound(move):
         move.go_on()
         await move.said(f"nothing comes to step {STEP}")
-        told = await rehome(move, "doctor", str(move.site.id), "--stuck-after", "3", "--repair")
+        told = await move.arena.rehome("doctor", str(move.site.id), "--stuck-after", "3", "--repair")
         assert f"nothing comes to step {STEP}" in told
         await move.ends("migration.completed")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandbox.broker import BrokerNode
-from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
+from sandbox.net import LOOPBACK, free_port, give_back_port, pass_on, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -73,7 +73,7 @@ class BrokerCluster:
             with contextlib.suppress(OSError):
                 there, to_node = await asyncio.open_connection(LOOPBACK, node.port)
                 self._connections |= {writer, to_node}
-                await asyncio.gather(_copy(reader, to_node), _copy(there, writer))
+                await asyncio.gather(pass_on(reader, to_node), pass_on(there, writer))
                 self._connections -= {writer, to_node}
                 return
         writer.close()
@@ -85,14 +85,6 @@ class BrokerCluster:
 
     def _living(self) -> list[BrokerNode]:
         return [node for node in self.nodes if node.running]
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
-"""Ports that nobody else takes, and waits that end."""
+"""Ports that nobody else takes, connections passed on, and waits that end."""
 
 import asyncio
 import atexit
+import contextlib
 import random
 import socket
 import time
@@ -90,3 +91,12 @@ async def accepts_connections(port: int, host: str = LOOPBACK) -> bool:
         return False
     writer.close()
     return True
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Write what is read, until either side closes; then the writer is closed."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

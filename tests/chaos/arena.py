@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aio_pika
 import httpx
@@ -18,7 +18,7 @@ import httpx
 from consumer import saga
 from consumer.topology import DEAD, queue_of, retry_exchange
 from sandbox.billing import Billing
-from sandbox.chaos import DIRECTORY, Order, Orders
+from sandbox.chaos import DIRECTORY, Orders
 from sandbox.children import Child, run
 from sandbox.database_service import Switches
 from sandbox.databases import drop_database, quoted
@@ -27,14 +27,19 @@ from sandbox.net import LOOPBACK, free_port, wait_until
 from sandbox.pool import add_odoo_tenant
 from sandbox.subscriber import Subscriber
 from sandbox.tenants import Tenant, create_tiny_tenant
+from tests.chaos.consumers import Consumer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     import asyncpg
 
     from events.envelope import CloudEvent
+
+    Arrivals = list[tuple[float, CloudEvent[Any]]]
+
+A = TypeVar("A", bound="Arena")
 
 PLAN = "premium-monthly"
 QUIET_SECONDS = 120.0
@@ -49,24 +54,6 @@ UNSETTLED = """
     SELECT s.step || ' is ' || s.state FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
     WHERE m.ended_at IS NULL AND m.state <> 'failed' AND s.state IN ('running', 'waiting')
 """
-
-
-@dataclass
-class Consumer:
-    """A consumer's process, and where it tells how it is."""
-
-    child: Child
-    port: int
-
-    async def in_hand(self) -> int | None:
-        """Deliveries that it is handling; None when it does not say."""
-        try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
-                told = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
-        except httpx.HTTPError:
-            return None
-        lines = (line.split() for line in told.splitlines() if line.startswith("rehome_deliveries_in_hand"))
-        return next((int(float(line[1])) for line in lines), None)
 
 
 @dataclass
@@ -85,7 +72,7 @@ class Arena:
     subscriber: Subscriber
     orders: Orders
     settings: dict[str, str] = field(default_factory=dict)
-    arrivals: list[tuple[float, CloudEvent[Any]]] = field(default_factory=list)
+    arrivals: Arrivals = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
     started: int = 0
 
@@ -150,8 +137,7 @@ class Arena:
     async def make_site(self, *, odoo: bool = False, **columns: object) -> Site:
         """A customer whose instance serves; with Odoo's whole database, or a tiny one of much variety."""
         tenant = Tenant(f"t{secrets.token_hex(4)}")
-        make = add_odoo_tenant if odoo else create_tiny_tenant
-        await make(self.local.pool, tenant)
+        await (self.make_odoo_tenant(tenant) if odoo else create_tiny_tenant(self.local.pool, tenant))
         async with self.platform() as platform:
             await platform.execute(
                 "UPDATE db_servers SET current_instances = current_instances + 1 WHERE id = $1",
@@ -160,6 +146,10 @@ class Arena:
         site = await self.local.add_site(tenant, **columns)
         await self.local.wait_until_serving(site)
         return site
+
+    async def make_odoo_tenant(self, tenant: Tenant) -> None:
+        """A role and a database with Odoo's demonstration data."""
+        await add_odoo_tenant(self.local.pool, tenant)
 
     async def remove_site(self, site: Site) -> None:
         """The instance, its dedicated server, its database and its rows go."""
@@ -291,21 +281,20 @@ class Arena:
 
 
 @asynccontextmanager
-async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
-    """The platform without tenants; consumers are started by whoever needs them."""
-    orders = directory / "orders"
-    orders.mkdir()
-    arrivals: list[tuple[float, CloudEvent[Any]]] = []
+async def furnished(
+    directory: Path, broker_url: str, build: Callable[[Subscriber, Orders, Arrivals], A]
+) -> AsyncIterator[A]:
+    """What `build` makes of a subscriber to everything, the consumers' orders, and a list of arrivals."""
+    orders = Orders(directory / "orders")
+    orders.directory.mkdir()
+    orders.give(None)
+    arrivals: Arrivals = []
 
     def arrived(event: CloudEvent[Any]) -> None:
         arrivals.append((time.monotonic(), event))
 
-    async with (
-        local_platform(directory, []) as local,
-        Subscriber(local.broker.url(), tell=arrived) as subscriber,
-    ):
-        made = Arena(local, subscriber, Orders(orders), settings, arrivals)
-        made.orders.give(None)
+    async with Subscriber(broker_url, tell=arrived) as subscriber:
+        made = build(subscriber, orders, arrivals)
         try:
             yield made
         finally:
@@ -315,4 +304,13 @@ async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
                 await made.stop_consumers()
 
 
-__all__ = ["PLAN", "Arena", "Consumer", "Order", "arena"]
+@asynccontextmanager
+async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
+    """The platform without tenants; consumers are started by whoever needs them."""
+    async with local_platform(directory, []) as local:
+
+        def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Arena:
+            return Arena(local, subscriber, orders, settings, arrivals)
+
+        async with furnished(directory, local.broker.url(), build) as made:
+            yield made

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from sandbox.net import LOOPBACK
+from sandbox.net import LOOPBACK, pass_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ class Wire:
         """One connection, until either end closes it."""
         with contextlib.suppress(OSError):
             there, to_server = await asyncio.open_connection(*self.server)
-            back = asyncio.ensure_future(_copy(there, writer))
+            back = asyncio.ensure_future(pass_on(there, writer))
             try:
                 while data := await reader.read(65536):
                     if self.armed is None or COMMIT not in data:
@@ -63,14 +63,6 @@ class Wire:
                 back.cancel()
                 to_server.close()
                 writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from events.envelope import CloudEvent
     from sandbox.local import Site
     from sandbox.postgres import Cluster
-    from tests.chaos.arena import Arena, Consumer
+    from tests.chaos.arena import Arena
+    from tests.chaos.consumers import Consumer
 
 END_SECONDS = 300.0
 PLACE_SECONDS = 180.0

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sandbox.local import Site
-    from tests.chaos.arena import Arena, Consumer
+    from tests.chaos.arena import Arena
     from tests.chaos.cases import Case, Scenario
+    from tests.chaos.consumers import Consumer
 
 CHILDREN_SECONDS = 15.0  # the keeper grants its program three, the step's cancellation ten
 ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "tell"}

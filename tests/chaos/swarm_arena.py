@@ -6,26 +6,26 @@ It reaches services through doors, by a host map; so each customer needs a consu
 from __future__ import annotations
 
 import json
-import secrets
-import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from sandbox.chaos import Orders
-from sandbox.subscriber import Subscriber
 from sandbox.swarm.definitions import ODOO_PORT
 from sandbox.swarm.platform import POOL, SwarmPlatform, swarm_platform
 from sandbox.swarm.postgres_server import PORT
-from sandbox.tenants import Tenant, create_odoo_tenant, create_tiny_tenant
-from tests.chaos.arena import Arena, Consumer
+from sandbox.tenants import create_odoo_tenant
+from tests.chaos.arena import Arena, furnished
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from events.envelope import CloudEvent
+    from sandbox.chaos import Orders
     from sandbox.local import LocalPlatform, Site
+    from sandbox.subscriber import Subscriber
+    from sandbox.tenants import Tenant
+    from tests.chaos.arena import Arrivals
+    from tests.chaos.consumers import Consumer
 
 STEPS = ("stop", "start")
 """Steps in which a swarm is another world than processes are."""
@@ -60,18 +60,13 @@ class SwarmArena(Arena):
         await self.stop_consumers()
         return await self.start_consumer()
 
+    async def make_odoo_tenant(self, tenant: Tenant) -> None:
+        """See `Arena.make_odoo_tenant`."""
+        await create_odoo_tenant(self.swarm.pool, tenant)
+
     async def make_site(self, *, odoo: bool = False, **columns: object) -> Site:
         """See `Arena.make_site`."""
-        tenant = Tenant(f"t{secrets.token_hex(4)}")
-        create = create_odoo_tenant if odoo else create_tiny_tenant
-        await create(self.swarm.pool, tenant)
-        async with self.platform() as platform:
-            await platform.execute(
-                "UPDATE db_servers SET current_instances = current_instances + 1 WHERE id = $1",
-                self.swarm.pool_id,
-            )
-        site = await self.swarm.add_site(tenant, **columns)
-        await self.swarm.wait_until_serving(site)
+        site = await super().make_site(odoo=odoo, **columns)
         self.sites.append(site)
         return site
 
@@ -128,25 +123,11 @@ class SwarmArena(Arena):
 @asynccontextmanager
 async def swarm_arena(directory: Path, **settings: str) -> AsyncIterator[SwarmArena]:
     """The platform on a swarm of its own, without tenants."""
-    orders = directory / "orders"
-    orders.mkdir()
-    arrivals: list[tuple[float, CloudEvent[Any]]] = []
+    async with swarm_platform(directory, []) as swarm:
 
-    def arrived(event: CloudEvent[Any]) -> None:
-        arrivals.append((time.monotonic(), event))
+        def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> SwarmArena:
+            local = cast("LocalPlatform", swarm)
+            return SwarmArena(local, subscriber, orders, settings, arrivals, swarm=swarm)
 
-    async with (
-        swarm_platform(directory, []) as swarm,
-        Subscriber(swarm.broker.url(), tell=arrived) as subscriber,
-    ):
-        made = SwarmArena(
-            cast("LocalPlatform", swarm), subscriber, Orders(orders), settings, arrivals, swarm=swarm
-        )
-        made.orders.give(None)
-        try:
+        async with furnished(directory, swarm.broker.url(), build) as made:
             yield made
-        finally:
-            for consumer in made.consumers:
-                consumer.child.thaw()
-            with suppress(TimeoutError):
-                await made.stop_consumers()

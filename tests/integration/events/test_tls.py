@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from events.errors import EventError, Unreachable
 from events.publisher import Publisher, plan_upgraded
 from sandbox.broker import BrokerNode
+from sandbox.net import pass_on
 
 
 class Authority(NamedTuple):
@@ -65,17 +66,6 @@ async def tls_port(contract_broker: BrokerNode, tmp_path: Path) -> AsyncIterator
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
-
-
-async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
 
 
 def url(port: int) -> str:

@@ -1,0 +1,31 @@
+"""A consumer as a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from sandbox.net import LOOPBACK
+
+if TYPE_CHECKING:
+    from sandbox.children import Child
+
+
+@dataclass
+class Consumer:
+    """A consumer's process, and where it tells how it is."""
+
+    child: Child
+    port: int
+
+    async def in_hand(self) -> int | None:
+        """Deliveries that it is handling; None when it does not say."""
+        try:
+            async with httpx.AsyncClient(timeout=5, trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
+                told = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
+        except httpx.HTTPError:
+            return None
+        lines = (line.split() for line in told.splitlines() if line.startswith("rehome_deliveries_in_hand"))
+        return next((int(float(line[1])) for line in lines), None)

@@ -47,12 +47,12 @@ class Worker:
         self._workers = workers
         self._grace = grace
         self._stopping = asyncio.Event()
-        self._in_hand = 0
+        self._in_hand: set[asyncio.Task[Any] | None] = set()
 
     @property
     def in_hand(self) -> int:
         """Deliveries being handled now."""
-        return self._in_hand
+        return len(self._in_hand)
 
     def stop(self) -> None:
         """Take no more deliveries; end what runs, within the grace time."""
@@ -109,7 +109,8 @@ class Worker:
         It is not given back: that would count towards the broker's delivery limit, and an outage of
         minutes would make dead letters of sound events.
         """
-        self._in_hand += 1
+        reader = asyncio.current_task()
+        self._in_hand.add(reader)
         pause = SHORTEST_PAUSE
         try:
             while True:
@@ -122,13 +123,13 @@ class Worker:
                     return None  # unacknowledged, it comes again elsewhere
                 pause = min(2 * pause, LONGEST_PAUSE)
         finally:
-            self._in_hand -= 1
+            self._in_hand.discard(reader)
 
     async def _drain(self, readers: list[asyncio.Task[None]]) -> None:
         """Wait for what runs; after the grace time cancel it: it is sent on, and comes again elsewhere."""
-        log.info("worker.draining in_hand=%d grace=%g", self._in_hand, self._grace)
+        log.info("worker.draining in_hand=%d grace=%g", self.in_hand, self._grace)
         _, late = await asyncio.wait(readers, timeout=self._grace)
-        for task in late:
+        for task in late & self._in_hand:  # an idle one only takes its leave of the broker
             log.warning("worker.cut_off task=%s", task.get_name())
         # Those that have ended are asked for their errors: `run` raises one, and `_read` has logged all.
         await _cancel(*readers)

@@ -122,7 +122,9 @@ async def test_what_is_in_hand_at_the_stop_is_ended_and_nothing_more_is_taken(be
     assert bench.worker.in_hand == 0
 
 
-async def test_what_does_not_end_within_the_grace_is_cut_off_and_comes_again(bench: Bench) -> None:
+async def test_what_does_not_end_within_the_grace_is_cut_off_and_comes_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     started = asyncio.Event()
 
     async def work() -> None:
@@ -130,13 +132,15 @@ async def test_what_does_not_end_within_the_grace_is_cut_off_and_comes_again(ben
         await asyncio.Event().wait()
 
     bench.engine.work = work
-    bench.worker = bench.new_worker(grace=0.01)
+    bench.worker = bench.new_worker(grace=0.0)  # none: even those that are idle are not gone by then
     bench.put()
     running = bench.start()
     await asyncio.wait_for(started.wait(), LIMIT)
     bench.worker.stop()
     await asyncio.wait_for(running, LIMIT)
     assert bench.engine.cancelled == 1
+    told = [record.getMessage() for record in caplog.records if "cut_off" in record.msg]
+    assert told == ["worker.cut_off task=stop#0"]
     assert bench.node.queues[queue_of("stop")].ready[0].redelivered == 1
 
 

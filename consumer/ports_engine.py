@@ -223,6 +223,13 @@ class Journal(Protocol):
         """
         ...
 
+    async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
+        """This upgrade comes back in `delay`: note that it waits, if another migration holds its instance.
+
+        Opening the migration ends the note, and so does another one of the instance an hour after its time.
+        """
+        ...
+
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
         """The migration's row, or None."""
         ...

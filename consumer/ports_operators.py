@@ -25,6 +25,7 @@ class MigrationView:
         step, step_state, tries, error, next_try_at: of that step; None when none was begun.
         begun_at, tried_at: when that step was begun first, and last.
         progress_done, progress_total: how far it is, in one unit, where it tells.
+        behind: of an upgrade that waits (state `waiting`), the migration for whose end it does.
     """
 
     id: UUID
@@ -46,11 +47,32 @@ class MigrationView:
     tried_at: datetime | None = None
     progress_done: int | None = None
     progress_total: int | None = None
+    behind: UUID | None = None
 
     @property
     def ended(self) -> bool:
         """Whether it is over."""
         return self.ended_at is not None
+
+
+def waiting_view(*, behind: UUID, behind_state: str, behind_over: bool, **columns: Any) -> MigrationView:
+    """An upgrade that waits for the end of another migration, which is in this state.
+
+    Args:
+        behind: the other migration.
+        behind_state: its state.
+        behind_over: whether it is over by now.
+        columns: id, instance_id, to_plan, created_at, updated_at, next_try_at.
+    """
+    why = (
+        f"migration {behind} is over ({behind_state}): this upgrade goes on at its next try"
+        if behind_over
+        else f"migration {behind} holds the instance ({behind_state}): this upgrade waits for its end"
+    )
+    return MigrationView(
+        **columns, attempt=1, state="waiting", past_return=False, note=None, ended_at=None, step="accept",
+        step_state="waiting", tries=0, error=why, behind=behind,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +230,13 @@ class Views(Protocol):
         self, wanted: UUID | None = None, limit: int = 50, *, ended: bool = True
     ) -> list[MigrationView]:
         """Newest first; `wanted` is an instance's or a migration's id, `ended` whether those over count."""
+        ...
+
+    async def waiting(self, wanted: UUID | None = None) -> list[MigrationView]:
+        """Upgrades that wait for the end of another migration of their instance; `wanted` as `migrations` takes it.
+
+        Each in state `waiting` at its first step, under the id that its migration will have.
+        """
         ...
 
     async def those(self, ids: Collection[UUID]) -> list[MigrationView]:

@@ -114,7 +114,24 @@ class PostgresJournal:
             row = await db.fetchrow(SQL["migration"], migration_id)
             if row is None:
                 raise _another_open(instance_id, await db.fetchval(SQL["open_of_instance"], instance_id))
+            await db.execute(SQL["waits_no_more"], migration_id, instance_id)
             return MigrationRow(**row)
+
+    async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
+        """See `Journal.put_off`."""
+        upgrade, replay = event.data, event.replayof is not None
+        async with self._transaction() as db:
+            await db.execute(
+                SQL["put_off"],
+                *(
+                    migration_id,
+                    upgrade.instance_id,
+                    event.id,
+                    upgrade.to_plan,
+                    delay.total_seconds(),
+                    replay,
+                ),
+            )
 
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
         """See `Journal.migration`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ import orjson
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.postgres_session import session
 from consumer.errors import NotFound, TimedOut
-from consumer.ports_operators import Completed, Holder, MigrationView, Unsent
+from consumer.ports_operators import Completed, Holder, MigrationView, Unsent, waiting_view
 from consumer.sql import load
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ class JournalViews:
     ) -> list[MigrationView]:
         """See `Views.migrations`."""
         return [MigrationView(**row) for row in await self._fetch("list", wanted, ended, limit, None)]
+
+    async def waiting(self, wanted: UUID | None = None) -> list[MigrationView]:
+        """See `Views.waiting`. None in a journal that an older consumer made."""
+        try:
+            rows = await self._fetch("waiting", wanted)
+        except NotFound:
+            return []
+        return [waiting_view(**row) for row in rows]
 
     async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
         """See `Views.those`."""
@@ -120,9 +128,14 @@ class JournalViews:
         why: str,
         body: bytes,
     ) -> bool:
-        """Keep a dead letter that is discarded, whole, with the reason `why`; False: it is kept already."""
+        """Keep a dead letter that is discarded, whole, with the reason `why`; False: it is kept already.
+
+        An upgrade whose event it is waits no more.
+        """
         texts = [clean(text) for text in (message_id, handler, type_)]
         kept = (migration_id, clean(reason), clean(error), clean(why), body)
+        with suppress(NotFound):  # in a journal that an older consumer made
+            await self._fetch("forget_waiting", message_id)
         return bool(
             await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
         )

@@ -35,12 +35,15 @@ def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = N
     cells = (one.instance_id, one.state, step, age(_since(one), now=now), following)
     lines = [row(cells, WIDTHS)]
     plan = f"to {one.to_plan}" + (f", attempt {one.attempt}" if one.attempt > 1 else "")
-    lines += detail(f"migration {one.id} {plan}{_tries(one)}")
+    if one.behind is None:
+        lines += detail(f"migration {one.id} {plan}{_tries(one)}")
+    else:
+        lines += detail(f"upgrade {plan}; its migration will be {one.id}")
     why = one.error or one.note
     if why and one.state != "completed":
         lines += detail(f"why: {why}")
     if not one.ended:
-        lines += detail(_work(one, holder, now))
+        lines += detail(_work(one, holder, now)) if one.behind is None else []
         need = attention(one, holder, now=now)
         lines += detail(f"needs a person: {need}") if need else []
     return lines
@@ -49,6 +52,9 @@ def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = N
 def attention(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> str | None:
     """Why a person has to look at it; None when nobody has to."""
     now = now or datetime.now(UTC)
+    if one.behind is not None:
+        late = one.next_try_at is not None and now - one.next_try_at > GRACE
+        return "its time has come and nobody came: is a consumer running? rehome dead list" if late else None
     if one.ended or holder is not None:
         return None
     if one.state == "failed":

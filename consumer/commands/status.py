@@ -29,8 +29,8 @@ OVERLAP = (
 
 ABOUT_STATUS = """\
 One block for each migration that is not over, newest first: its state, the step it is at, since when, when it is
-tried again and why, and who is working on it. With an instance's or a migration's id also its steps and history,
-and those that are over.
+tried again and why, and who is working on it. Below them those upgrades that wait for the end of another migration of
+their instance. With an instance's or a migration's id also its steps and history, and those that are over.
 
 Exit code 1 when one of those shown needs a person (it failed, or nobody works on it though it is time), or when
 there is no such instance or migration; 0 otherwise. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN."""
@@ -64,6 +64,7 @@ async def _status(args: argparse.Namespace) -> int:
     async with bootstrap.state_pool(read_settings(needed=workbench.JOURNAL)) as pool:
         views = JournalViews(pool)
         found = await views.migrations(args.id, args.limit, ended=args.all or args.id is not None)
+        found += await views.waiting(args.id)
         holders = await views.holders({one.instance_id for one in found if not one.ended})
         details = [await _details(views, one, holders, whole=args.id is not None) for one in found]
     needy = [one for one in found if attention(one, holders.get(one.instance_id))]
@@ -86,7 +87,7 @@ async def _status(args: argparse.Namespace) -> int:
 async def _details(
     views: JournalViews, one: MigrationView, holders: dict[UUID, Holder], *, whole: bool
 ) -> dict[str, Any]:
-    holder = holders.get(one.instance_id) if not one.ended else None
+    holder = holders.get(one.instance_id) if not one.ended and one.behind is None else None
     document = {
         **asdict(one),
         "attention": attention(one, holder),

@@ -24,6 +24,7 @@ from consumer.delivery.standing import standing
 from consumer.delivery.verdict import Fail, Later, Retry, told, verdict
 from consumer.errors import RehomeError
 from consumer.model import NothingToDo
+from consumer.ports_engine import AnotherOpen
 from events.billing import PlanUpgraded
 from events.envelope import CloudEvent, encode, event_id, new_event
 from events.errors import Undecodable, UnknownVersion
@@ -107,6 +108,8 @@ class Engine:
             return
         try:
             await self._claimed(step, delivery, event)
+        except AnotherOpen as error:
+            await self._behind(step, delivery, event, told(error))
         except RehomeError as error:
             log.warning(
                 "delivery.put_off step=%s instance=%s error=%s", step.name, event.subject, told(error)
@@ -119,7 +122,9 @@ class Engine:
     async def _claimed(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> None:
         async with self._claims.claim(event.data.instance_id) as claim:
             if claim is None:
-                await self._post.later(step, delivery, "another delivery for this instance is being handled")
+                await self._behind(
+                    step, delivery, event, "another delivery for this instance is being handled"
+                )
                 return
             await self._probe(f"{step.name}.claimed")
             migration = await self._migration(step, delivery, event)
@@ -143,6 +148,16 @@ class Engine:
                         await self._try(step, delivery, bound, migration, claim)
                     else:
                         await self._post.later(step, delivery, "consumers died of it: it waits to run alone")
+
+    async def _behind(self, step: Step, delivery: Delivery, event: CloudEvent[Any], why: str) -> None:
+        """It comes back later. An upgrade that waits for another migration is noted, for operators to see."""
+        migration_id = migration_id_of(event)
+        if step.on is PlanUpgraded and migration_id is not None:
+            try:
+                await self._journal.put_off(migration_id, event, later_in(delivery))
+            except RehomeError as error:
+                log.warning("delivery.not_noted instance=%s error=%s", event.subject, told(error))
+        await self._post.later(step, delivery, why)
 
     async def _migration(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> MigrationRow | None:
         """The journal's row; None when there is none, or it is another instance's."""

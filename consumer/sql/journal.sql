@@ -35,6 +35,22 @@ SELECT id FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL;
 INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays)
 VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL)) ON CONFLICT DO NOTHING;
 
+-- name: put_off
+-- An upgrade that waits for the end of another migration of its instance, and in how many seconds it comes
+-- again. Nothing where none is open, or where this is a copy (the last argument: no replay) of one that was opened.
+INSERT INTO rehome.waiting (migration_id, instance_id, event_id, to_plan, behind, next_try_at)
+SELECT $1, $2, $3, $4, m.id, now() + make_interval(secs => $5)
+FROM rehome.migrations m
+WHERE m.instance_id = $2 AND m.ended_at IS NULL AND m.id <> $1
+    AND ($6 OR NOT EXISTS (SELECT FROM rehome.migrations WHERE id = $1))
+ON CONFLICT (migration_id) DO UPDATE
+SET event_id = excluded.event_id, behind = excluded.behind, seen_at = now(), next_try_at = excluded.next_try_at;
+
+-- name: waits_no_more
+-- This upgrade was opened. With it goes what another of its instance waited for in vain: its event is lost.
+DELETE FROM rehome.waiting
+WHERE migration_id = $1 OR (instance_id = $2 AND next_try_at < now() - interval '1 hour');
+
 -- name: may_reopen
 -- Lock the migration if it was rolled back and this replay has not opened an attempt of it before.
 SELECT attempt FROM rehome.migrations WHERE id = $1 AND state = 'rolled_back' AND NOT $2 = ANY(replays) FOR UPDATE;

@@ -88,3 +88,16 @@ CREATE TABLE rehome.discards (
     why text NOT NULL,
     body bytea NOT NULL
 );
+
+-- name: v2
+-- Upgrades that wait for the end of another migration of their instance: which, since when, until when.
+CREATE TABLE rehome.waiting (
+    migration_id uuid PRIMARY KEY,
+    instance_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    to_plan text NOT NULL,
+    behind uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    since timestamptz NOT NULL DEFAULT now(),
+    seen_at timestamptz NOT NULL DEFAULT now(),
+    next_try_at timestamptz NOT NULL
+);

@@ -15,6 +15,18 @@ WHERE ($1::uuid IS NULL OR m.instance_id = $1 OR m.id = $1) AND ($2 OR m.ended_a
     AND ($4::uuid[] IS NULL OR m.id = ANY($4))
 ORDER BY m.created_at DESC LIMIT $3;
 
+-- name: waiting
+-- Upgrades that wait for the end of another migration of their instance, longest waiting first.
+SELECT w.migration_id AS id, w.instance_id, w.to_plan, w.since AS created_at, w.seen_at AS updated_at, w.next_try_at,
+       w.behind, m.state AS behind_state, m.ended_at IS NOT NULL AS behind_over
+FROM rehome.waiting w JOIN rehome.migrations m ON m.id = w.behind
+WHERE $1::uuid IS NULL OR w.instance_id = $1 OR w.migration_id = $1 OR w.behind = $1
+ORDER BY w.since;
+
+-- name: forget_waiting
+-- An upgrade whose event was put away waits no more.
+DELETE FROM rehome.waiting WHERE event_id::text = $1;
+
 -- name: newest_moves
 -- Of each instance, or of the one given, its last migration that moved something or may still do so. Of all
 -- instances only those that were over in the last month at most.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
@@ -21,13 +21,14 @@ from tests.fakes.claims import FakeClaims
 from tests.fakes.clock import FakeClock
 from tests.fakes.inspection import FakeViews
 from tests.fakes.journal import FakeJournal
-from tests.support.events import body_of, failed, migration_of, rejected, told, upgrade
+from tests.support.events import body_of, failed, migration_of, rejected, replay_of, told, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from consumer.ports_engine import Claims, Journal, MigrationRow
     from consumer.ports_operators import Views
+    from events.envelope import CloudEvent
     from sandbox.postgres import Cluster
 
 
@@ -40,8 +41,13 @@ class Stand:
     views: Views
 
     async def opened(self) -> MigrationRow:
-        event = upgrade(uuid4())
+        return await self.open(upgrade(uuid4()))
+
+    async def open(self, event: CloudEvent[Any]) -> MigrationRow:
         return await self.journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+
+    async def put_off(self, event: CloudEvent[Any], *, seconds: float) -> None:
+        await self.journal.put_off(migration_of(event), event, timedelta(seconds=seconds))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,73 @@ async def test_those_that_are_over_can_be_left_out_and_rejected_ones_moved_nothi
     assert await stand.views.migrations(migration.id, ended=False) == []
     assert [one.ended for one in await stand.views.migrations(migration.id)] == [True]
     assert await stand.views.newest_moves(migration.instance_id) == []
+
+
+async def test_an_upgrade_that_waits_is_shown_since_when_behind_which_and_until_when(stand: Stand) -> None:
+    # Given an open migration of an instance, and another upgrade that it holds up
+    first = await stand.opened()
+    second = upgrade(first.instance_id)
+    await stand.put_off(second, seconds=1)
+    (view,) = await stand.views.waiting(first.instance_id)
+    assert (view.id, view.instance_id, view.state) == (migration_of(second), first.instance_id, "waiting")
+    assert (view.step, view.step_state, view.to_plan) == ("accept", "waiting", "premium-monthly")
+    assert view.error == f"migration {first.id} holds the instance (open): this upgrade waits for its end"
+    assert (view.behind, view.ended) == (first.id, False)
+    assert view.next_try_at == view.created_at + timedelta(seconds=1)
+    # then each time it comes back it is known until when, and since when as before
+    await stand.put_off(second, seconds=60)
+    (again,) = await stand.views.waiting(view.id)
+    assert (again.created_at, again.next_try_at) == (
+        view.created_at,
+        again.updated_at + timedelta(seconds=60),
+    )
+    assert [one.id for one in await stand.views.waiting(first.id)] == [view.id]
+    assert view.id in [one.id for one in await stand.views.waiting()]
+    # and it is no migration yet
+    assert [one.id for one in await stand.views.migrations(first.instance_id)] == [first.id]
+    # When the first is over, then that is said
+    row = await stand.journal.begin(first, "accept", replay=None)
+    await stand.journal.finish(row, state="rejected", event=None, note="no", past_return=False)
+    (last,) = await stand.views.waiting(first.instance_id)
+    assert last.error == f"migration {first.id} is over (rejected): this upgrade goes on at its next try"
+    # and opened it waits no more
+    await stand.open(second)
+    assert await stand.views.waiting(first.instance_id) == []
+
+
+async def test_what_waits_for_no_other_migration_is_not_shown_as_waiting(stand: Stand) -> None:
+    first = await stand.opened()
+    event = upgrade(first.instance_id)
+    # a copy of what opened the open one, and an upgrade of an instance without any
+    await stand.journal.put_off(first.id, event, timedelta(seconds=1))
+    await stand.journal.put_off(first.id, replay_of(event), timedelta(seconds=1))
+    await stand.put_off(other := upgrade(uuid4()), seconds=1)
+    assert await stand.views.waiting(first.instance_id) == []
+    assert await stand.views.waiting(other.data.instance_id) == []
+    # and a late copy of one that is over, while the next is open
+    row = await stand.journal.begin(first, "accept", replay=None)
+    await stand.journal.finish(row, state="rolled_back", event=None, note="no", past_return=False)
+    await stand.open(event)
+    await stand.journal.put_off(first.id, event, timedelta(seconds=1))
+    assert await stand.views.waiting(first.instance_id) == []
+    # but a replay of it waits
+    await stand.journal.put_off(first.id, replay_of(event), timedelta(seconds=1))
+    assert [one.id for one in await stand.views.waiting(first.instance_id)] == [first.id]
+
+
+async def test_what_waited_in_vain_is_forgotten_when_another_upgrade_of_the_instance_opens(
+    stand: Stand,
+) -> None:
+    first = await stand.opened()
+    lost, late, of_others = upgrade(first.instance_id), upgrade(first.instance_id), await stand.opened()
+    await stand.put_off(lost, seconds=-3700)
+    await stand.put_off(late, seconds=-60)
+    await stand.put_off(elsewhere := upgrade(of_others.instance_id), seconds=-3700)
+    row = await stand.journal.begin(first, "accept", replay=None)
+    await stand.journal.finish(row, state="rejected", event=None, note="no", past_return=False)
+    await stand.open(upgrade(first.instance_id))
+    assert [one.id for one in await stand.views.waiting(first.instance_id)] == [migration_of(late)]
+    assert [one.id for one in await stand.views.waiting(of_others.instance_id)] == [migration_of(elsewhere)]
 
 
 async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: Stand) -> None:
@@ -151,6 +224,28 @@ async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(rea
     assert await real.views.discard(**letter, why="another reason")  # type: ignore[arg-type] # as above
     kept = [one["why"] for one in await real.views.discards(10) if one["id"] == letter["message_id"]]
     assert kept == ["another reason", "tested"]
+
+
+async def test_an_upgrade_whose_letter_is_discarded_waits_no_more(real: Stand) -> None:
+    assert isinstance(real.views, JournalViews)
+    first = await real.opened()
+    second = upgrade(first.instance_id)
+    await real.put_off(second, seconds=1)
+    assert await real.views.discard(
+        message_id=str(second.id), handler="accept", type_=second.type, instance=None, migration_id=None,
+        reason="crashed", error="no", why="tested", body=b"{}",
+    )  # fmt: skip
+    assert await real.views.waiting(first.instance_id) == []
+
+
+async def test_a_journal_of_an_older_consumer_has_nothing_that_waits(pg: Cluster) -> None:
+    async with (
+        state_database(pg) as dsn,
+        postgres_journal(dsn),
+        asyncpg.create_pool(dsn, min_size=0, max_size=1) as pool,
+    ):
+        await pool.execute("DROP TABLE rehome.waiting")
+        assert await JournalViews(pool).waiting() == []
 
 
 async def test_a_database_without_a_journal_is_named_as_that(pg: Cluster) -> None:

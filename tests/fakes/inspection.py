@@ -25,6 +25,7 @@ from consumer.ports_operators import (
     Slot,
     Stored,
     Unsent,
+    waiting_view,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +125,28 @@ class FakeViews:
         ]
         rows.sort(key=lambda row: row.created_at, reverse=True)
         return [self._view(row) for row in rows[:limit]]
+
+    async def waiting(self, wanted: UUID | None = None) -> list[MigrationView]:
+        rows = [
+            row
+            for row in self.journal.waiting.values()
+            if wanted in (None, row.migration_id, row.instance_id, row.behind)
+        ]
+        rows.sort(key=lambda row: row.since)
+        return [
+            waiting_view(
+                id=row.migration_id,
+                instance_id=row.instance_id,
+                to_plan=row.to_plan,
+                created_at=row.since,
+                updated_at=row.seen_at,
+                next_try_at=row.next_try_at,
+                behind=row.behind,
+                behind_state=self.journal.migrations[row.behind].state,
+                behind_over=self.journal.migrations[row.behind].ended,
+            )
+            for row in rows
+        ]
 
     async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
         return [one for one in await self.migrations(limit=len(self.journal.migrations)) if one.id in ids]

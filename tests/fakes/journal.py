@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from events.catalog import lookup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from consumer.ports import Clock
     from events.envelope import CloudEvent
@@ -37,6 +38,19 @@ Key = tuple[UUID, int, str]
 class StepTimes:
     begun: datetime
     done: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row of the table of upgrades that wait."""
+
+    migration_id: UUID
+    instance_id: UUID
+    to_plan: str
+    behind: UUID
+    since: datetime
+    seen_at: datetime
+    next_try_at: datetime
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,7 +66,7 @@ class FakeJournal:
     """Port `Journal`; one object for all consumers.
 
     Attributes:
-        migrations, steps, facts, outbox, history: the tables.
+        migrations, steps, facts, outbox, history, waiting: the tables.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -62,6 +76,7 @@ class FakeJournal:
         self.facts: dict[Key, Any] = {}
         self.turns: set[tuple[str, UUID, int]] = set()
         self.outbox: list[Outgoing] = []
+        self.waiting: dict[UUID, Waiting] = {}
         self.history: list[tuple[UUID, int, str]] = []
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
@@ -93,7 +108,25 @@ class FakeJournal:
                 ended_at=None,
             )
             self.history.append((migration_id, there.attempt + 1, "opened again"))
+        lost = self.clock.now() - timedelta(hours=1)
+        self.waiting = {
+            key: one
+            for key, one in self.waiting.items()
+            if key != migration_id and (one.instance_id != instance_id or one.next_try_at >= lost)
+        }
         return self.migrations[migration_id]
+
+    async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
+        upgrade, now = event.data, self.clock.now()
+        if migration_id in self.migrations and event.replayof is None:
+            return
+        for row in self.migrations.values():
+            if row.instance_id == upgrade.instance_id and not row.ended and row.id != migration_id:
+                before = self.waiting.get(migration_id)
+                since = before.since if before else now
+                self.waiting[migration_id] = Waiting(
+                    migration_id, row.instance_id, upgrade.to_plan, row.id, since, now, now + delay
+                )
 
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
         return self.migrations.get(migration_id)

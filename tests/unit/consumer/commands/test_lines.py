@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
@@ -12,7 +14,7 @@ from consumer.commands import migration_lines
 from consumer.commands.arguments import a_count, a_span, a_text, an_id
 from consumer.commands.lines import WIDTH, detail, field
 from consumer.commands.show import age
-from consumer.ports_operators import Holder
+from consumer.ports_operators import Holder, waiting_view
 from tests.support.seen import INSTANCE, MIGRATION, NOW, a_view, ago
 
 if TYPE_CHECKING:
@@ -84,6 +86,34 @@ def test_nobody_is_called_for_what_goes_its_way(
     state: str, holder: Holder | None, columns: dict[str, Any]
 ) -> None:
     assert attention(state, holder, **columns) is None
+
+
+def waiting(**columns: Any) -> Any:
+    view = waiting_view(
+        id=UUID(int=0x33, version=4), instance_id=INSTANCE, to_plan="premium-yearly", created_at=ago(minutes=9),
+        updated_at=ago(seconds=20), next_try_at=ago(seconds=-40), behind=MIGRATION, behind_state="restored",
+        behind_over=False,
+    )  # fmt: skip
+    return replace(view, **columns)
+
+
+def test_an_upgrade_that_waits_tells_since_when_behind_which_migration_and_when_it_is_tried() -> None:
+    lines = migration_lines.block(waiting(), HOLDER, now=NOW)
+    assert lines[0].split() == [str(INSTANCE), "waiting", "accept", "waiting", "9m", "in", "40s"]
+    told = " ".join(" ".join(lines[1:]).split())
+    assert told == (
+        f"upgrade to premium-yearly; its migration will be {UUID(int=0x33, version=4)} "
+        f"why: migration {MIGRATION} holds the instance (restored): this upgrade waits for its end"
+    )
+    assert all(len(line) <= WIDTH for line in lines)
+
+
+def test_an_upgrade_that_does_not_come_back_needs_a_person_whoever_works_on_the_instance() -> None:
+    assert migration_lines.attention(waiting(next_try_at=ago(seconds=80)), None, now=NOW) is None
+    lost = waiting(next_try_at=ago(minutes=3))
+    for holder in (HOLDER, None):
+        said = migration_lines.attention(lost, holder, now=NOW)
+        assert said == "its time has come and nobody came: is a consumer running? rehome dead list"
 
 
 def test_text_is_wrapped_and_no_identifier_is_cut() -> None:

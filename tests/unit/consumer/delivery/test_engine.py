@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -204,6 +205,49 @@ async def test_waiting_for_a_busy_instance_takes_ever_longer_and_never_ends(rig:
             rig.node.pass_delays()
     assert tiers[:6] == [f"migration.retry.{tier}" for tier in ("1s", "1s", "10s", "10s", "1m", "1m")]
     assert rig.dead() == []
+
+
+async def test_an_upgrade_that_waits_behind_another_is_noted_until_it_is_opened(rig: Rig) -> None:
+    first = rig.upgraded()
+    await rig.run(until="back_up")
+    second = upgrade(rig.instance(first))
+    rig.publish(second)
+    await rig.handle_next("accept")
+    (noted,) = rig.journal.waiting.values()
+    assert (noted.migration_id, noted.behind) == (migration_of(second), migration_of(first))
+    assert noted.next_try_at - noted.since == timedelta(seconds=1)
+    # also while a step of the other is at work, which the journal is not asked about then
+    rig.node.pass_delays()
+    async with rig.claims.claim(rig.instance(first)):
+        await rig.handle_next("accept")
+    (again,) = rig.journal.waiting.values()
+    assert (again.since, again.seen_at > noted.seen_at) == (noted.since, True)
+    await rig.run()
+    assert rig.row(second).state == "nothing_to_do"
+    assert rig.journal.waiting == {}
+
+
+async def test_a_note_that_cannot_be_kept_holds_no_upgrade_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(*_: object) -> None:
+        raise Unreachable("the state database does not answer")
+
+    first = rig.upgraded()
+    await rig.run(until="back_up")
+    rig.publish(second := upgrade(rig.instance(first)))
+    monkeypatch.setattr(rig.journal, "put_off", unreachable)
+    await rig.handle_next("accept")
+    (waiting,) = in_queue(rig, "migration.retry.1s")
+    assert (waiting.message_id, waiting.headers[letters.LATERS]) == (str(second.id), 1)
+
+
+async def test_a_step_that_waits_for_another_delivery_is_no_upgrade_that_waits(rig: Rig) -> None:
+    event = rig.upgraded()
+    await rig.run(until="back_up")
+    async with rig.claims.claim(rig.instance(event)):
+        await rig.handle_next("back_up")
+    assert rig.journal.waiting == {}
 
 
 async def test_a_claim_lost_in_mid_step_stops_the_step_and_nothing_is_committed(rig: Rig) -> None:

@@ -1,0 +1,65 @@
+"""`rehome status` on a real journal: an upgrade that waits behind another migration of its instance is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tests.contract.journals import postgres_journal, state_database
+from tests.support.events import body_of, migration_of, upgrade
+
+if TYPE_CHECKING:
+    from sandbox.postgres import Cluster
+
+
+async def status(dsn: str, *arguments: object) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "consumer", "status", *map(str, arguments)),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "REHOME_PLATFORM_DSN": dsn},
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+async def test_an_upgrade_that_waits_is_shown_below_the_migration_that_it_waits_for(pg: Cluster) -> None:
+    first, second = upgrade(instance := uuid4()), upgrade(instance, to_plan="premium-yearly")
+    async with state_database(pg) as dsn, postgres_journal(dsn) as journal:
+        await journal.open(migration_of(first), instance, first, body_of(first))
+        await journal.put_off(migration_of(second), second, timedelta(seconds=60))
+        code, out = await status(dsn)
+        _, told = await status(dsn, "--json")
+        one = json.loads((await status(dsn, instance, "--json"))[1])
+        late = json.loads((await status(dsn, migration_of(second), "--json"))[1])
+    assert code == 0
+    rows = [line.split() for line in out.splitlines() if line.startswith(str(instance))]
+    assert [row[1] for row in rows] == ["open", "waiting"]
+    assert rows[1][2:4] == ["accept", "waiting"]
+    assert rows[1][5] == "in"
+    assert "upgrade to premium-yearly" in out
+    assert f"why: migration {migration_of(first)} holds the instance (open)" in " ".join(out.split())
+    ahead, behind = json.loads(told)
+    assert (ahead["id"], ahead["behind"]) == (str(migration_of(first)), None)
+    assert (behind["id"], behind["behind"], behind["state"]) == (
+        str(migration_of(second)),
+        str(migration_of(first)),
+        "waiting",
+    )
+    assert behind["next_try_at"] > behind["created_at"]
+    assert (behind["attention"], behind["worked_on"]) == (None, None)
+    assert [found["state"] for found in one] == ["open", "waiting"]
+    assert [found["id"] for found in late] == [str(migration_of(second))]
+
+
+async def test_an_upgrade_that_did_not_come_back_needs_a_person(pg: Cluster) -> None:
+    first, second = upgrade(instance := uuid4()), upgrade(instance)
+    async with state_database(pg) as dsn, postgres_journal(dsn) as journal:
+        await journal.open(migration_of(first), instance, first, body_of(first))
+        await journal.put_off(migration_of(second), second, timedelta(minutes=-3))
+        code, out = await status(dsn)
+    assert (code, "needs a person: its time has come and nobody came" in out) == (1, True)

@@ -176,6 +176,20 @@ class Site:
         self.reconcile()
         return instance
 
+    def add_dedicated(self, instance_id: UUID) -> UUID:
+        """A server that was made for this instance before anybody asks for it."""
+        row = self.platform.instances[instance_id]
+        made = self.platform.add_server(
+            name=f"postgres-dedicated-{instance_id.hex[:8]}",
+            server_type="dedicated",
+            max_instances=1,
+            dedicated_to_customer_id=row["customer_id"],
+            dedicated_to_instance_id=instance_id,
+        )
+        server = self.platform.servers[made]
+        self.world.servers[server["host"], server["port"]] = new_server(server["admin_password"])
+        return made
+
     def instance(self, identity: UUID) -> Instance:
         """Its row, as the platform port reads it."""
         return as_instance(self.platform.instances[identity])

@@ -8,7 +8,10 @@ from consumer import saga
 from consumer.errors import RehomeError, TimedOut, Unreachable
 from consumer.ports_engine import Message
 from consumer.topology import HANDLER, queue_of
+from events.envelope import encode
+from events.testing.stories import Story
 from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
+from tests.support.events import AT
 
 if TYPE_CHECKING:
     from tests.fakes.broker import Stored
@@ -18,14 +21,17 @@ if TYPE_CHECKING:
 HANDLERS: Final = frozenset(queue_of(step.name) for step in saga.MIGRATION)
 OURS: Final = frozenset({"journal", "notes", "claims", "broker", "world"})
 """Beginnings of boundaries that are the engine's, not a step's."""
-AGAIN: Final = 0.4
+AGAIN: Final = 0.45
 """How often a failure is followed by another fault ..."""
-SOON: Final = 16
+SOON: Final = 10
 """... within so many boundaries, which are those of its verdict ..."""
 NEXT: Final[tuple[Kind, ...]] = ("kill", "kill", "cut", "no_broker", "no_journal", "lost_ack")
 """... and what it is."""
-AT_A_DEED: Final = 0.7
-"""How often a consumer that stands still does so just before it changes or asks something."""
+AT_A_DEED: Final = 0.55
+"""How often a consumer that stands still does so just before it changes or asks something ..."""
+AT_A_COMMIT: Final = 0.25
+"""... and how often just before it commits what came of that."""
+COMMITS: Final = frozenset({"journal.finish.before", "journal.fail.before", "journal.wait.before"})
 HEARTBEAT: Final = 30.0
 """Seconds after which the broker takes a consumer for dead that says nothing, and delivers to another."""
 
@@ -35,7 +41,7 @@ class Fate:
 
     Attributes:
         calm: nothing more goes wrong.
-        pausing: who will stand still at the next call of a port.
+        pausing: who will stand still at the next call of a port, or commit.
         struck: what struck so far, as (kind, name of the boundary).
     """
 
@@ -46,6 +52,7 @@ class Fate:
         self.struck: list[tuple[str, str]] = []
         self._pending: list[Kind] = []
         self.pausing: Process | None = None
+        self._at_a_commit = False
         self._lost_acks = 0
         self._truncations = 0
         self._no_journal_until = 0.0
@@ -68,10 +75,8 @@ class Fate:
                 process.kill()
             case "shutdown":
                 process.stop()
-            case "pause" if self._random.random() < AT_A_DEED:
-                self.pausing = process
             case "pause":
-                await self._pause(process)
+                await self._pause_somewhere(process)
             case "cut":
                 self.cut(process)
             case "fail" | "refuse" | "defect":
@@ -79,9 +84,17 @@ class Fate:
             case _:
                 self._strike_neighbour(kind)
 
+    async def _pause_somewhere(self, process: Process) -> None:
+        where = self._random.random()
+        if where < AT_A_DEED + AT_A_COMMIT:
+            self.pausing, self._at_a_commit = process, where >= AT_A_DEED
+        else:
+            await self._pause(process)
+
     async def pause_pending(self, process: Process, at: str) -> None:
-        """Stand still between the decision to act and the act, if that was struck."""
-        if at.endswith(".before") and at.partition(".")[0] not in OURS:
+        """Stand still between the decision to act or commit and doing it, if that was struck."""
+        is_deed = at.endswith(".before") and at.partition(".")[0] not in OURS
+        if at in COMMITS if self._at_a_commit else is_deed:
             self.pausing = None
             self._schedule.say("fate", f"{process.name} stands still at {at}")
             await self._pause(process)
@@ -142,7 +155,7 @@ class Fate:
             self._schedule.plan.strikes.setdefault(soon, self._random.choice(NEXT))
 
     async def _pause(self, process: Process) -> None:
-        seconds = self._random.choice((1, 10, 120))
+        seconds = self._random.choice((1, 10, 120, 120))
         if seconds > HEARTBEAT:
             self._schedule.loop.call_later(HEARTBEAT, process.lose_broker)
         if self._random.random() < 0.7:
@@ -172,6 +185,23 @@ class Fate:
                 queue = self._random.choice(sorted(HANDLERS)).rpartition(".")[2]
                 message = Message(body=b"{" * self._random.randrange(5))
                 self._schedule.node.route(HANDLER, queue, message)
+            case "ahead":
+                self._tell_too_early()
+
+    def _tell_too_early(self) -> None:
+        """The event of a step that is not done, for the one after it."""
+        rows = [row for row in self._schedule.journal.migrations.values() if not row.ended]
+        if not rows:
+            return
+        row = self._random.choice(rows)
+        begun = {key[2] for key in self._schedule.journal.steps if key[:2] == (row.id, row.attempt)}
+        later = [step for step in saga.MIGRATION[2:-1] if step.name not in begun]
+        if later:
+            step = self._random.choice(later)
+            story = Story(instance_id=row.instance_id, migration_id=row.id, attempt=row.attempt, start=AT)
+            event = next(one for one in story.events if one.type == step.on.TYPE)
+            self._schedule.say("somebody", f"tells {event.type} too early")
+            self._schedule.node.route(HANDLER, step.name, Message.of_event(encode(event)))
 
     def _later(self, end: Any, *arguments: Any) -> None:
         self._schedule.loop.call_later(self._outage(), end, *arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from consumer import saga
 from consumer.errors import ChildFailed, Conflict, Incompatible, Refused, TimedOut, Transient, Unreachable
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ Kind = Literal[
     "truncate",  # the next restore loses a row without a word
     "meddle",  # somebody scales the instance up
     "garbage",  # a message that is no event
+    "ahead",  # an event that is not true yet: somebody publishes it by hand
 ]
 
 KINDS: Final[tuple[tuple[Kind, int], ...]] = (
@@ -44,14 +46,32 @@ KINDS: Final[tuple[tuple[Kind, int], ...]] = (
     ("truncate", 3),
     ("meddle", 4),
     ("garbage", 3),
+    ("ahead", 3),
 )
+AIMED: Final[tuple[tuple[Kind, int], ...]] = (
+    ("kill", 5),
+    ("pause", 6),
+    ("cut", 3),
+    ("fail", 2),
+    ("refuse", 6),
+    ("defect", 1),
+    ("no_target", 1),
+    ("lost_ack", 1),
+    ("ahead", 3),
+)
+"""What strikes at a boundary of a certain step."""
 
 TRANSIENT: Final = (Unreachable, TimedOut, Conflict, ChildFailed, Transient)
 PERMANENT: Final = (Refused, Incompatible)
-EARLY: Final = 320
-"""Most faults strike among the first boundaries that a tenant's migration passes ..."""
-LATE: Final = 700
-"""... and some among these, where rollbacks and replays are."""
+SPANS: Final = (320, 320, 900, 1400)
+"""Faults strike among so many boundaries that a tenant's migration passes first: a whole move without faults has
+about 850, rollbacks and replays come after."""
+AT_STEP: Final = 0.35
+"""How often a fault is aimed at a step, so that the short ones at the end get their share."""
+IN_STEP: Final = 36
+"""Boundaries of a step among which it strikes then; the shortest has 15, the longest 54."""
+UNDONE: Final = 0.5
+"""How often the move is then refused in some step, and the rollback is aimed at as well."""
 
 
 @dataclass
@@ -60,8 +80,10 @@ class Plan:
 
     Attributes:
         strikes: number of a boundary -> what strikes there.
+        aimed: name of a step -> number of a boundary of its own -> what strikes there.
         consumers: how many there are.
         tenants: replicas of each tenant's instance.
+        has_server: tenants for whom there is a dedicated server before anybody asks for one.
         second_upgrade: tenants that get a second upgrade, and when (seconds).
         duplicates: share of messages that arrive twice.
         delays: share of messages that arrive late.
@@ -74,8 +96,10 @@ class Plan:
     """
 
     strikes: dict[int, Kind] = field(default_factory=dict)
+    aimed: dict[str, dict[int, Kind]] = field(default_factory=dict)
     consumers: int = 2
     tenants: list[int] = field(default_factory=lambda: [1])
+    has_server: list[int] = field(default_factory=list)
     second_upgrade: list[tuple[int, float]] = field(default_factory=list)
     duplicates: float = 0.0
     delays: float = 0.0
@@ -90,14 +114,16 @@ class Plan:
 def plan(random: Random) -> Plan:
     """Throw the dice."""
     tenants = [1 if random.random() < 0.85 else 0 for _ in range(2 if random.random() < 0.12 else 1)]
-    span = (EARLY if random.random() < 0.7 else LATE) * len(tenants)
+    span = random.choice(SPANS) * len(tenants)
     kinds, weights = zip(*KINDS, strict=True)
     count = min(int(random.expovariate(0.45)), 9)
     struck = random.sample(range(span), count)
     return Plan(
         strikes=dict(zip(struck, random.choices(kinds, weights, k=count), strict=True)),
+        aimed=_aimed(random) if random.random() < AT_STEP else {},
         consumers=random.choice((1, 2, 2, 2, 3)),
         tenants=tenants,
+        has_server=[index for index in range(len(tenants)) if random.random() < 0.12],
         second_upgrade=[
             (index, random.expovariate(0.05)) for index in range(len(tenants)) if random.random() < 0.1
         ],
@@ -112,3 +138,16 @@ def plan(random: Random) -> Plan:
         takes_back=random.random() < 0.9,
         tells_login=random.random() < 0.3,
     )
+
+
+def _aimed(random: Random) -> dict[str, dict[int, Kind]]:
+    """A fault in a step, in the last two twice as often; half the time one that fails it, and one in its rollback."""
+    kinds, weights = zip(*AIMED, strict=True)
+    forward = random.choice((*saga.MIGRATION[:-1], *saga.MIGRATION[-3:-1])).name
+    (kind,) = random.choices(kinds, weights)
+    if random.random() >= UNDONE:
+        return {forward: {random.randrange(IN_STEP): kind}}
+    return {
+        forward: {random.randrange(IN_STEP): "refuse"},
+        saga.ROLL_BACK.name: {random.randrange(IN_STEP): kind},
+    }

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
-
-import orjson
 
 from consumer import saga
 from consumer.adapters.odoo_conf_files import conf_path
-from consumer.delivery.letters import REASON
 from consumer.delivery.reading import opened_by
-from consumer.topology import DEAD
-from events.billing import PlanUpgraded
 from events.envelope import event_id
 from events.migration import (
     MigrationCompleted,
@@ -25,37 +18,24 @@ from events.migration import (
 from tests.fakes.odoo_conf import read
 from tests.fakes.site import PASSWORD
 from tests.simulation import tidiness
+from tests.simulation.telling import buried, events, letters, published, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from uuid import UUID
 
-    from consumer.ports_engine import Message
     from tests.fakes.site import Site
     from tests.simulation.schedule import Schedule
 
 OUTCOMES: Final = {MigrationCompleted.TYPE, MigrationRolledBack.TYPE, MigrationRejected.TYPE}
-GARBAGE: Final = 10
-"""A longer body is an event."""
 RETOLD: Final = {MigrationFailed.TYPE}
 """Events that say something newer when they are told again."""
 FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.tells[:1]]
 PARTNERS: Final = [(1, "Asustek"), (2, "Agrolait")]
 SECRETS: Final = (PASSWORD, "admin-secret", "made-for-")
-HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "fail"}
+HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "ahead", "fail"}
 """What no migration may fail of, unless it strikes time and again."""
 SELDOM: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An event as far as invariants look at it: read from its bytes, since the whole reading takes long."""
-
-    id: UUID
-    type: str
-    migration: UUID | None
-    attempt: int | None
-    reason: str | None
-    leftovers: tuple[str, ...]
 
 
 def at_rest(schedule: Schedule) -> list[str]:
@@ -70,6 +50,7 @@ def at_the_end(schedule: Schedule) -> list[str]:
     return _named(
         schedule,
         ("every migration ends", _all_over),
+        ("every failure has its letter", _letters_written),
         ("no crash fails a migration", _completed),
         ("up and at home", _at_home),
         *zip(NAMES, always, strict=True),
@@ -117,15 +98,25 @@ def _completed(schedule: Schedule) -> Iterator[str]:
             yield f"migration {row.id} is {row.state} in attempt {row.attempt}: {row.note}, after {kinds}"
 
 
+def _letters_written(schedule: Schedule) -> Iterator[str]:
+    """A step that failed for good was put to the dead letters, however its migration went on."""
+    written = buried(schedule)
+    for row in schedule.journal.steps.values():
+        attempt = None if row.step == saga.MIGRATION[0].name else row.attempt
+        is_last = row.attempt == schedule.journal.migrations[row.migration_id].attempt
+        if row.state == "failed" and is_last and (row.migration_id, attempt, row.step) not in written:
+            yield f"step {row.step} of migration {row.migration_id} failed without a dead letter"
+
+
 def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
     """Over, or a dead letter and `migration.failed`."""
-    letters = list(_letters(schedule))
-    waiting = {letter.migration for letter in letters} | schedule.operators.discarded
+    there = list(letters(schedule))
+    waiting = {letter.migration for letter in there} | schedule.operators.discarded
     unsure = {
-        letter.migration for letter in letters if letter.reason != "failed"
+        letter.migration for letter in there if letter.reason != "failed"
     } | schedule.operators.discarded
     failed = {
-        (event.migration, event.attempt) for event in _told(schedule) if event.type == MigrationFailed.TYPE
+        (event.migration, event.attempt) for event in events(schedule) if event.type == MigrationFailed.TYPE
     }
     for upgrade in schedule.upgrades:
         migration = opened_by(upgrade.id)
@@ -173,7 +164,7 @@ def _one_outcome(schedule: Schedule) -> Iterator[str]:
     """Copies are equal, ids are those of the contract, and an attempt has one outcome and one order."""
     bodies: dict[str, bytes] = {}
     order: dict[tuple[UUID, int], list[str]] = {}
-    for message in _published(schedule):
+    for message in published(schedule):
         event = told_by(message)
         if event.migration is None or event.attempt is None:
             yield f"{event.type} names no migration"
@@ -227,41 +218,6 @@ def _no_secret(schedule: Schedule) -> Iterator[str]:
     for where, text in texts:
         if any(secret in text for secret in SECRETS):
             yield f"there is one in {where}"
-
-
-def _published(schedule: Schedule) -> list[Message]:
-    return [message for exchange, _, message in schedule.node.log if exchange == "migration"]
-
-
-def _told(schedule: Schedule) -> list[Told]:
-    return [told_by(message) for message in _published(schedule)]
-
-
-def told_by(message: Message) -> Told:
-    """What the event says that a message carries."""
-    event = orjson.loads(message.body)
-    migration = event.get("migrationid")
-    return Told(
-        id=UUID(event["id"]),
-        type=event["type"],
-        migration=UUID(migration) if migration else _opens(event),
-        attempt=event.get("attempt"),
-        reason=message.headers.get(REASON),
-        leftovers=tuple(event["data"].get("leftovers", ())),
-    )
-
-
-def _opens(event: dict[str, Any]) -> UUID | None:
-    if event["type"] != PlanUpgraded.TYPE:
-        return None
-    return opened_by(UUID(event.get("replayof") or event["id"]))
-
-
-def _letters(schedule: Schedule) -> Iterator[Told]:
-    """The events of all dead letters, but for the schedule's garbage."""
-    for stored in schedule.node.queues[DEAD].ready:
-        if len(stored.message.body) > GARBAGE:
-            yield told_by(stored.message)
 
 
 def _row(schedule: Schedule, tenant: UUID) -> dict[str, Any]:

@@ -138,6 +138,8 @@ class Process:
 
     async def probe(self, at: str) -> None:
         """Engine and relay call this; between a step's `.before` and `.after` stands a call of a port."""
+        if self.alive and at.endswith(".checked"):
+            self.schedule.require_claim(self, at)
         await self.boundary(at, may_fail=at.endswith((".before", ".after")) and not at.startswith("publish."))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from consumer.context import current_migration
 from consumer.model import Policy
 from consumer.ports_engine import Message
 from consumer.topology import DEAD, definitions
@@ -17,7 +19,7 @@ from tests.fakes.broker import FakeBroker
 from tests.fakes.claims import FakeClaims
 from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
-from tests.simulation import invariants
+from tests.simulation import customers, invariants
 from tests.simulation.fate import Fate
 from tests.simulation.faults import plan
 from tests.simulation.loop import OWNER, VirtualLoop
@@ -34,8 +36,9 @@ CALM: Final = 900.0
 LOOK: Final = 600.0
 LOOKS: Final = 150
 ROUNDS: Final = 5
-WRITES: Final = 12
 PATIENCE: Final = 2.0
+MOST: Final = 20_000
+"""Boundaries after which a schedule is given up: those that come to rest have at most some 3,000."""
 TOPOLOGY: Final = definitions()
 NAMES: Final = ("acme", "brie", "cato")
 IDLE: Final = ("journal.unsent.", "journal.purge.")
@@ -78,12 +81,17 @@ class Schedule:
         self.seen: set[str] = set()
         self.struck: list[tuple[str, str]] = []
         self._errands: list[asyncio.Task[None]] = []
+        self._passed_in: Counter[str] = Counter()
 
     def run(self) -> list[str]:
         """Play it; returns what did not hold."""
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_until_complete(self._play())
+        except RuntimeError:
+            if self.boundaries < MOST:
+                raise
+            self.violations.append(f"comes to rest: it does not, after {self.boundaries} boundaries")
         finally:
             self._clean_up()
             asyncio.set_event_loop(None)
@@ -98,8 +106,11 @@ class Schedule:
             self.say("billing", f"plan.upgraded {event.id}")
             self.node.publish("billing", event.type, Message.of_event(body_of(event)), mandatory=True)
         self._errands = [
-            *(asyncio.create_task(self._customer(tenant)) for tenant in self.tenants),
-            *(asyncio.create_task(self._upgrade_again(*again)) for again in self.plan.second_upgrade),
+            *(asyncio.create_task(customers.save_orders(self, tenant)) for tenant in self.tenants),
+            *(
+                asyncio.create_task(customers.upgrade_again(self, *again))
+                for again in self.plan.second_upgrade
+            ),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
         ]
@@ -136,6 +147,8 @@ class Schedule:
         for index, replicas in enumerate(self.plan.tenants):
             tenant = self.site.add_tenant(NAMES[index], replicas=replicas)
             self.tenants.append(tenant)
+            if index in self.plan.has_server:
+                self.site.add_dedicated(tenant)
             self.upgrades.append(upgrade(tenant, id=UUID(int=index + 1, version=4)))
 
     def _start(self, name: str) -> None:
@@ -161,11 +174,15 @@ class Schedule:
         if at.startswith(IDLE):
             return
         self.boundaries += 1
+        if self.boundaries == MOST:
+            self.loop.stop()
         self.seen.add(at)
         if self.trace is not None:
             self.say(process.name, at)
         if self.boundaries in self.plan.strikes and not self.fate.calm:
             await self.fate.strike(process, self.plan.strikes[self.boundaries], at)
+        if self.plan.aimed and not self.fate.calm:
+            await self._aimed_at(process, at)
         if self.fate.pausing is process:
             await self.fate.pause_pending(process, at)
         if may_fail and process.alive:
@@ -174,6 +191,22 @@ class Schedule:
             await asyncio.sleep(self.random.expovariate(0.5 if self.random.random() < 0.1 else 50))
         if ".databases." in at:
             self._check_writable(at)
+
+    async def _aimed_at(self, process: Process, at: str) -> None:
+        """Strike if it is the boundary of a step that the plan says."""
+        step = at.partition(".")[0]
+        if step in self.plan.aimed:
+            number = self._passed_in[step]
+            self._passed_in[step] += 1
+            if number in self.plan.aimed[step]:
+                await self.fate.strike(process, self.plan.aimed[step][number], at)
+
+    def require_claim(self, process: Process, at: str) -> None:
+        """At every instant: who calls something of the world has looked, and holds the claim for it."""
+        migration = current_migration.get()
+        row = self.journal.migrations[migration] if migration else None
+        if row is None or self.claims.held.get(row.instance_id) not in process.claims:
+            self.violations.append(f"one at work: {process.name} works without a claim at {at}")
 
     async def _world_paused(self, at: str) -> None:
         self.site.reconcile()
@@ -188,19 +221,6 @@ class Schedule:
         for tenant in self.tenants:
             if found := invariants.writable(self.site, tenant):
                 self.violations.append(f"{found} at {at}")
-
-    async def _customer(self, tenant: UUID) -> None:
-        for number in range(WRITES):
-            await asyncio.sleep(self.random.expovariate(0.25))
-            if self.site.write(tenant, number):
-                self.say("customer", f"saved order {number} of {tenant}")
-
-    async def _upgrade_again(self, index: int, at: float) -> None:
-        await asyncio.sleep(at)
-        event = upgrade(self.tenants[index], id=UUID(int=0x100 + index, version=4))
-        self.say("billing", f"plan.upgraded again {event.id}")
-        self.upgrades.append(event)
-        self.node.route("billing", event.type, Message.of_event(body_of(event)))
 
     def _waits_for_operator(self) -> bool:
         return any(not row.ended for row in self.journal.migrations.values())

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from events.migration import MigrationRolledBack
 from tests.fakes.world import ADMIN
+from tests.simulation.telling import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from tests.simulation.schedule import Schedule
+
+ON_SERVERS: Final = ("left alone on ", "what is left of ")
+UNKNOWN: Final = "a dedicated server was asked for"
+"""How a rollback's words for what it leaves begin: databases and roles; a server that it cannot name."""
 
 
 def nothing_held(schedule: Schedule) -> Iterator[str]:
@@ -31,26 +37,57 @@ def nothing_held(schedule: Schedule) -> Iterator[str]:
 def nothing_left(schedule: Schedule) -> Iterator[str]:
     """Of what migrations that are over made, nothing is left but what they named."""
     yield from nothing_held(schedule)
-    if not all(row.ended for row in schedule.journal.migrations.values()) or _left_behind(schedule):
+    if not all(row.ended for row in schedule.journal.migrations.values()):
         return
-    for (host, _), there in schedule.site.world.servers.items():
-        if scratch := [name for name in there.databases if "__rehome_" in name]:
-            yield f"scratch databases on {host}: {scratch}"
+    named = _named(schedule)
+    completed = {row.id for row in schedule.journal.migrations.values() if row.state == "completed"}
+    yield from _databases_left(schedule, completed, named)
+    yield from _servers_left(schedule, completed, named)
     if kept := [path for path in schedule.site.odoo_conf.files if path.name != "odoo.conf"]:
         yield f"kept copies: {kept}"
-    completed = {row.id for row in schedule.journal.migrations.values() if row.state == "completed"}
     for name in schedule.site.world.backups:
         if not any(name.startswith(str(migration)) for migration in completed):
             yield f"backup {name} is left"
-    dedicated = len(schedule.site.platform.servers) - 1
-    if dedicated > len(completed):
-        yield f"{dedicated} dedicated server(s) for {len(completed)} completed migration(s)"
 
 
-def _left_behind(schedule: Schedule) -> bool:
-    """Whether a rollback said that it had to leave something."""
-    from tests.simulation.invariants import told_by  # noqa: PLC0415 - they are two halves
+def _databases_left(schedule: Schedule, completed: set[UUID], named: list[str]) -> Iterator[str]:
+    """Nothing on a dedicated server but databases that moved there, and their roles."""
+    for (host, _), there in schedule.site.world.servers.items():
+        if host == schedule.site.pool.host or any(
+            text.startswith(ON_SERVERS) and host in text for text in named
+        ):
+            continue
+        labels = {name: one.label for name, one in there.databases.items() if one.label}
+        if left := [
+            name
+            for name, label in labels.items()
+            if label.mark.state == "scratch" or label.mark.migration_id not in completed
+        ]:
+            yield f"databases on {host}: {left}"
+        owners = {there.databases[name].owner for name in labels}
+        if open_ := [
+            one.name for one in there.roles.values() if one.can_login and one.name not in {ADMIN, *owners}
+        ]:
+            yield f"roles that may log in on {host}: {open_}"
 
-    return any(
-        told_by(message).leftovers for _, key, message in schedule.node.log if key == MigrationRolledBack.TYPE
-    )
+
+def _servers_left(schedule: Schedule, completed: set[UUID], named: list[str]) -> Iterator[str]:
+    """No dedicated server but for instances that moved, and those that were there before."""
+    if any(text.startswith(UNKNOWN) for text in named):
+        return
+    moved = {schedule.journal.migrations[one].instance_id for one in completed}
+    before = {schedule.tenants[index] for index in schedule.plan.has_server}
+    for row in schedule.site.platform.servers.values():
+        tenant = row["dedicated_to_instance_id"]
+        if tenant and tenant not in moved | before and not any(row["name"] in text for text in named):
+            yield f"server {row['name']} is left"
+
+
+def _named(schedule: Schedule) -> list[str]:
+    """What rollbacks said that they had to leave."""
+    return [
+        text
+        for _, key, message in schedule.node.log
+        if key == MigrationRolledBack.TYPE
+        for text in told_by(message).leftovers
+    ]

@@ -1,0 +1,38 @@
+"""What customers do in a schedule: save orders all the time, and upgrade once more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from consumer.ports_engine import Message
+from tests.support.events import body_of, upgrade
+
+if TYPE_CHECKING:
+    from tests.simulation.schedule import Schedule
+
+WRITES: Final = 12
+EAGER: Final = 20
+"""Tries to save an order until a customer is tired, and tries less often."""
+
+
+async def save_orders(schedule: Schedule, tenant: UUID) -> None:
+    """Save orders; while the instance is down try again and again, to be the first to come in."""
+    random = schedule.random
+    for number in range(WRITES):
+        await asyncio.sleep(random.expovariate(0.25))
+        tries = 0
+        while not schedule.site.write(tenant, number):
+            tries += 1
+            await asyncio.sleep(random.expovariate(0.5 if tries < EAGER else 0.05))
+        schedule.say("customer", f"saved order {number} of {tenant}")
+
+
+async def upgrade_again(schedule: Schedule, index: int, at: float) -> None:
+    """A second upgrade of a tenant, after so many seconds."""
+    await asyncio.sleep(at)
+    event = upgrade(schedule.tenants[index], id=UUID(int=0x100 + index, version=4))
+    schedule.say("billing", f"plan.upgraded again {event.id}")
+    schedule.upgrades.append(event)
+    schedule.node.route("billing", event.type, Message.of_event(body_of(event)))

@@ -1,0 +1,80 @@
+"""What was told in a schedule: its events and dead letters, read from their bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import orjson
+
+from consumer.delivery.letters import REASON
+from consumer.delivery.reading import opened_by
+from consumer.topology import DEAD
+from events.billing import PlanUpgraded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consumer.ports_engine import Message
+    from tests.simulation.schedule import Schedule
+
+GARBAGE: Final = 10
+"""A longer body is an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as far as invariants look at it: read from its bytes, since the whole reading takes long."""
+
+    id: UUID
+    type: str
+    migration: UUID | None
+    attempt: int | None
+    reason: str | None
+    leftovers: tuple[str, ...]
+
+
+def published(schedule: Schedule) -> list[Message]:
+    return [message for exchange, _, message in schedule.node.log if exchange == "migration"]
+
+
+def events(schedule: Schedule) -> list[Told]:
+    return [told_by(message) for message in published(schedule)]
+
+
+def told_by(message: Message) -> Told:
+    """What the event says that a message carries."""
+    event = orjson.loads(message.body)
+    migration = event.get("migrationid")
+    return Told(
+        id=UUID(event["id"]),
+        type=event["type"],
+        migration=UUID(migration) if migration else _opens(event),
+        attempt=event.get("attempt"),
+        reason=message.headers.get(REASON),
+        leftovers=tuple(event["data"].get("leftovers", ())),
+    )
+
+
+def _opens(event: dict[str, Any]) -> UUID | None:
+    if event["type"] != PlanUpgraded.TYPE:
+        return None
+    return opened_by(UUID(event.get("replayof") or event["id"]))
+
+
+def letters(schedule: Schedule) -> Iterator[Told]:
+    """The events of all dead letters, but for the schedule's garbage."""
+    for stored in schedule.node.queues[DEAD].ready:
+        if len(stored.message.body) > GARBAGE:
+            yield told_by(stored.message)
+
+
+def buried(schedule: Schedule) -> set[tuple[UUID | None, int | None, str]]:
+    """Migration, attempt and handler of every dead letter that was ever written."""
+    letters = [
+        (key, told_by(message))
+        for exchange, key, message in schedule.node.log
+        if exchange == DEAD and len(message.body) > GARBAGE
+    ]
+    return {(event.migration, event.attempt, handler) for handler, event in letters}

@@ -71,7 +71,8 @@ class Notes(Protocol):
     async def take_turn(self, resource: str, places: int) -> bool:
         """One of `places` turns at a resource, such as the dumps of one server, for this migration.
 
-        Counted over all consumers; having it already is True. It ends with `give_turn`, or with the migration.
+        Counted over all consumers; having it already is True. It ends with `give_turn`, or with the migration;
+        while the migration waits for an operator, others do not wait for it.
         """
         ...
 

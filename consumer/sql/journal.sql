@@ -210,9 +210,9 @@ DELETE FROM rehome.outbox WHERE seq IN (
 SELECT pg_advisory_xact_lock(hashtextextended('rehome.turns:' || $1::text, 0));
 
 -- name: turns_of_others
--- How many other migrations that are not over have a turn at a resource.
+-- How many other migrations have a turn at a resource: not those that are over, nor those that wait for an operator.
 SELECT count(*) FROM rehome.turns t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
-WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL;
+WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed';
 
 -- name: take_turn
 -- This migration's turn at a resource.

@@ -467,6 +467,17 @@ async def test_a_turn_ends_with_its_migration(journal: Journal) -> None:
     assert await others.take_turn(resource, 1)
 
 
+async def test_nobody_waits_for_the_turn_of_a_migration_that_waits_for_an_operator(journal: Journal) -> None:
+    waiting, other = await opened(journal), await opened(journal)
+    row = await begun(journal, waiting)
+    resource = f"dump {uuid4()}"
+    notes = journal.notes(await begun(journal, other))
+    assert await journal.notes(row).take_turn(resource, 1)
+    assert not await notes.take_turn(resource, 1)
+    await journal.fail(row, state="failed", error="no", event=None)
+    assert await notes.take_turn(resource, 1)
+
+
 async def test_who_lost_the_migration_takes_no_turn(journal: Journal) -> None:
     migration = await opened(journal)
     notes = journal.notes(await begun(journal, migration, "stop"))

@@ -315,6 +315,7 @@ class FakeNotes:
             if name == resource
             and one != mine
             and not migrations[one].ended
+            and migrations[one].state != "failed"
             and migrations[one].attempt == attempt
         ]
         if len(others) >= places:

@@ -76,7 +76,7 @@ class Fate:
             case "shutdown":
                 process.stop()
             case "pause":
-                await self._pause_somewhere(process)
+                await self._pause_somewhere(process, at)
             case "cut":
                 self.cut(process)
             case "fail" | "refuse" | "defect":
@@ -84,12 +84,12 @@ class Fate:
             case _:
                 self._strike_neighbour(kind)
 
-    async def _pause_somewhere(self, process: Process) -> None:
+    async def _pause_somewhere(self, process: Process, at: str) -> None:
         where = self._random.random()
         if where < AT_A_DEED + AT_A_COMMIT:
             self.pausing, self._at_a_commit = process, where >= AT_A_DEED
         else:
-            await self._pause(process)
+            await self._pause(process, at)
 
     async def pause_pending(self, process: Process, at: str) -> None:
         """Stand still between the decision to act or commit and doing it, if that was struck."""
@@ -97,7 +97,7 @@ class Fate:
         if at in COMMITS if self._at_a_commit else is_deed:
             self.pausing = None
             self._schedule.say("fate", f"{process.name} stands still at {at}")
-            await self._pause(process)
+            await self._pause(process, at)
 
     def fail_pending(self, at: str) -> None:
         """The call at this boundary fails, if one is to fail. Raises its error."""
@@ -154,13 +154,13 @@ class Fate:
             soon = self._schedule.boundaries + self._random.randint(1, SOON)
             self._schedule.plan.strikes.setdefault(soon, self._random.choice(NEXT))
 
-    async def _pause(self, process: Process) -> None:
+    async def _pause(self, process: Process, at: str) -> None:
         seconds = self._random.choice((1, 10, 120, 120))
         if seconds > HEARTBEAT:
             self._schedule.loop.call_later(HEARTBEAT, process.lose_broker)
         if self._random.random() < 0.7:
             self._schedule.loop.call_later(self._random.random() * seconds, self.cut, process)
-        await process.pause(seconds)
+        await process.pause(seconds, at)
 
     def _strike_neighbour(self, kind: Kind) -> None:
         """What befalls not the consumer but what it works with."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.delivery.relay import Relay
 from consumer.delivery.run import Engine
 from consumer.errors import ClaimLost
+from consumer.standstill import LONGEST
 from consumer.worker import Worker
 from tests.simulation.loop import OWNER
 
@@ -110,11 +111,20 @@ class Process:
         self.stopped = True
         self.worker.stop()
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float, at: str) -> None:
         """SIGSTOP, and SIGCONT after so many seconds. Time passes for others alone."""
         self._resumed.clear()
         asyncio.get_running_loop().call_later(seconds, self._resumed.set)
+        await self._stand_still(at)
+
+    async def _stand_still(self, at: str) -> None:
+        """Until SIGCONT. It ends a process that stood still for long; elsewhere than between a look at the claim and
+        the act we let it go on, as a machine would that was frozen as a whole: that must do no harm.
+        """
+        since = self.schedule.loop.time()
         await self._resumed.wait()
+        if at.endswith(".checked") and self.schedule.loop.time() - since >= LONGEST:
+            self.kill()
 
     async def running(self) -> None:
         """Wait while it stands still."""
@@ -129,7 +139,7 @@ class Process:
         if not self.alive:
             raise KilledError
         if not self._resumed.is_set():
-            await self._resumed.wait()
+            await self._stand_still(at)
             if not self.alive:
                 raise KilledError
         await self.schedule.passed(self, at, may_fail=may_fail and at not in UNFAILING)

@@ -20,6 +20,8 @@ QUICK = (
     "a secret is told",
     "the record is not flipped",
     "the rollback leaves the instance down",
+    "a lost claim does not end the step",
+    "the rollback keeps the dedicated server",
 )
 """Mutants that few schedules find."""
 FEW = 120

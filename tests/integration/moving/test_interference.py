@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from consumer.adapters.postgres.roles import restorer_name
 from consumer.context import current_migration
 from consumer.errors import RehomeError
 from sandbox.databases import quoted
@@ -120,6 +121,21 @@ async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move
     await move.restore(backup)
     assert await move.differences() == []
     assert not await move.left_over()
+
+
+async def test_the_role_with_which_a_lost_run_restores_is_gone_once_the_database_is_promoted(
+    move: Move,
+) -> None:
+    await move.provision()
+    stage, restorer = move.stage, restorer_name(move.mark.migration_id)
+    await stage.pretend_restored(stage.dedicated, move.scratch)
+    async with stage.dedicated_cluster.connect() as connection:
+        for _ in ("first", "again"):
+            await connection.execute(
+                f"CREATE ROLE {quoted(restorer)} LOGIN; GRANT {quoted(move.login.user)} TO {quoted(restorer)}"
+            )
+            await move.promote()
+            assert not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", restorer)
 
 
 async def test_no_password_reaches_the_servers_log(move: Move) -> None:

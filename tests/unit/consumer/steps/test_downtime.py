@@ -170,6 +170,19 @@ async def test_the_undo_of_a_backup_removes_it() -> None:
     assert await bench.undo("back_up") == ()
 
 
+@pytest.mark.parametrize(("step", "server"), [("back_up", "source"), ("provision", "target")])
+async def test_who_dumps_or_makes_the_database_first_ends_what_a_lost_run_left_there(
+    step: str, server: str
+) -> None:
+    bench = await before(step)
+    where = getattr(bench, server)
+    left = bench.site.world.enter(
+        where, "postgres", where.databases["postgres"], application_name(bench.migration)
+    )
+    await bench.run(step)
+    assert left not in where.sessions
+
+
 async def test_role_and_scratch_database_are_there_and_nobody_gets_in() -> None:
     bench = await before("provision")
     answer = await bench.run("provision")

@@ -278,6 +278,19 @@ class Journal(Protocol):
         """Its dead letter is confirmed by the broker."""
         ...
 
+    async def parked(
+        self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
+    ) -> None:
+        """Note that a delivery to a step is a dead letter, or will be if this consumer dies now.
+
+        Nothing for a migration that is not there. `attempt` None is the present one. Beginning the step ends the note.
+        """
+        ...
+
+    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        """The consumer lives: the note of `parked` goes; `attempt` None: of all."""
+        ...
+
     def notes(self, row: StepRow) -> Notes:
         """The facts of this attempt; writing with an old token raises ClaimLost."""
         ...

@@ -259,6 +259,10 @@ class Views(Protocol):
         """Who is at work on which of these instances."""
         ...
 
+    async def letters(self) -> list[Parked]:
+        """Dead letters of open migrations' present attempts, as far as the engine could note them."""
+        ...
+
     async def unsent(self) -> list[Unsent]:
         """Events that wait to be sent, by migration."""
         ...

@@ -14,6 +14,8 @@ from events.catalog import lookup
 VHOST: Final = "migration"
 HANDLER: Final = "migration.handler"
 DEAD: Final = "migration.dead"
+REDELIVERIES: Final = 5
+"""How often the broker delivers again what was not acknowledged; after that it is a dead letter."""
 
 
 def queue_of(step: str) -> str:
@@ -58,7 +60,7 @@ def definitions() -> dict[str, Any]:
 def _handler_arguments(step: str) -> dict[str, Any]:
     return {
         "x-queue-type": "quorum",
-        "x-delivery-limit": 5,
+        "x-delivery-limit": REDELIVERIES,
         "x-dead-letter-exchange": DEAD,
         "x-dead-letter-routing-key": step,
         "x-dead-letter-strategy": "at-least-once",

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from consumer.adapters.journal_views import clean
 from consumer.adapters.notes import PostgresNotes
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.postgres_session import session
@@ -152,6 +153,7 @@ class PostgresJournal:
             key = (migration.id, migration.attempt, step)
             if replay is not None:
                 await db.execute(SQL["begin_afresh"], *key, replay)
+            await db.execute(SQL["not_parked"], *key)
             return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
 
     async def finish(
@@ -192,6 +194,18 @@ class PostgresJournal:
         """See `Journal.buried`."""
         async with self._transaction() as db:
             await db.execute(SQL["buried"], row.migration_id, row.attempt, row.step)
+
+    async def parked(
+        self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
+    ) -> None:
+        """See `Journal.parked`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["parked"], migration_id, attempt, step, clean(message_id), reason)
+
+    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        """See `Journal.not_parked`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["not_parked"], migration_id, attempt, step)
 
     async def note(self, migration_id: UUID, what: str, detail: str) -> None:
         """A line for the migration's history."""

@@ -12,7 +12,7 @@ import orjson
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.postgres_session import session
 from consumer.errors import NotFound, TimedOut
-from consumer.ports_operators import Completed, Holder, MigrationView, Unsent, waiting_view
+from consumer.ports_operators import Completed, Holder, MigrationView, Parked, Unsent, waiting_view
 from consumer.sql import load
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ class JournalViews:
         except NotFound:
             return []
         return [waiting_view(**row) for row in rows]
+
+    async def letters(self) -> list[Parked]:
+        """See `Views.letters`. None in a journal that an older consumer made."""
+        try:
+            return [Parked(**row) for row in await self._fetch("letters")]
+        except NotFound:
+            return []
 
     async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
         """See `Views.those`."""
@@ -130,12 +137,13 @@ class JournalViews:
     ) -> bool:
         """Keep a dead letter that is discarded, whole, with the reason `why`; False: it is kept already.
 
-        An upgrade whose event it is waits no more.
+        An upgrade whose event it is waits no more, and what the engine noted of the letter goes.
         """
         texts = [clean(text) for text in (message_id, handler, type_)]
         kept = (migration_id, clean(reason), clean(error), clean(why), body)
         with suppress(NotFound):  # in a journal that an older consumer made
-            await self._fetch("forget_waiting", message_id)
+            await self._fetch("forget_waiting", texts[0])
+            await self._fetch("forget_letter", *texts[:2])
         return bool(
             await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from consumer.topology import REDELIVERIES
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -19,6 +21,10 @@ HANDLER = "mig-handler"
 ERROR = "mig-error"
 REASON = "mig-reason"
 FAILED_AT = "mig-failed-at"
+
+GAVE_UP = "gave_up_waiting"
+CRASHED = "crashed"
+"""Reason of a letter that the broker parked itself, after too many redeliveries."""
 
 ERROR_LENGTH = 2000
 
@@ -42,6 +48,11 @@ def count(delivery: Delivery, counter: str) -> int:
     """How often this delivery came back without being tried (LATERS or EARLIES)."""
     value = delivery.message.headers.get(counter, 0)
     return max(value, 0) if isinstance(value, int) else 0
+
+
+def is_last(delivery: Delivery) -> bool:
+    """Whether the broker parks this delivery if its consumer dies once more."""
+    return count(delivery, "x-delivery-count") >= REDELIVERIES
 
 
 def _copy(delivery: Delivery, handler: str, headers: dict[str, Any]) -> Message:

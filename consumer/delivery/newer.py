@@ -10,13 +10,14 @@ import logging
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from consumer.delivery import letters
 from consumer.delivery.reading import opened_by
 from events.billing import PlanUpgraded
 from events.wire import attributes
 
 if TYPE_CHECKING:
     from consumer.delivery.post import Post
-    from consumer.ports_engine import Delivery, Journal, StepRow
+    from consumer.ports_engine import Delivery, Journal
     from consumer.saga import Step
 
 log = logging.getLogger(__name__)
@@ -30,17 +31,20 @@ async def newer(step: Step, delivery: Delivery, journal: Journal, post: Post, wh
     Raises:
         RehomeError: neither the journal nor the broker could take what follows; it is unacknowledged.
     """
-    row = await _row(step, delivery, journal)
+    key = _key(step, delivery)
+    row = await journal.step(*key, step.name) if key else None
     if row is not None and row.state == "done":
         log.info("delivery.done step=%s migration=%s why=%s", step.name, row.migration_id, why)
         await delivery.ack()
         return
     log.warning("delivery.newer step=%s why=%s", step.name, why)
+    if key and post.gives_up(delivery):
+        await journal.parked(*key, step.name, delivery.message.message_id or "", letters.GAVE_UP)
     await post.early(step, delivery, why)
 
 
-async def _row(step: Step, delivery: Delivery, journal: Journal) -> StepRow | None:
-    """The journal's row of the step that the event would wake; None also where it does not say enough."""
+def _key(step: Step, delivery: Delivery) -> tuple[UUID, int] | None:
+    """Migration and attempt of the step that the event would wake; None where it does not say enough."""
     told = attributes(delivery.message.body, delivery.message.content_type, delivery.message.headers)
     if told.get("replayof") is not None:
         return None  # an operator wants it done once more
@@ -51,4 +55,4 @@ async def _row(step: Step, delivery: Delivery, journal: Journal) -> StepRow | No
             migration_id, attempt = UUID(str(told.get("migrationid"))), int(str(told.get("attempt")))
     except ValueError:
         return None
-    return await journal.step(migration_id, attempt, step.name) if attempt <= MAX_ATTEMPT else None
+    return (migration_id, attempt) if attempt <= MAX_ATTEMPT else None

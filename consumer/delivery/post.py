@@ -56,11 +56,15 @@ class Post:
         await self._probe(f"{step.name}.later_published")
         await delivery.ack()
 
+    def gives_up(self, delivery: Delivery) -> bool:
+        """Whether `early` makes a dead letter of this delivery, its patience being over."""
+        return letters.count(delivery, letters.EARLIES) >= EARLY_LIMIT
+
     async def early(self, step: Step, delivery: Delivery, why: str) -> None:
         """As `later`, but only so many times."""
         times = letters.count(delivery, letters.EARLIES) + 1
-        if times > EARLY_LIMIT:
-            await self.bury(step, delivery, "gave_up_waiting", why)
+        if self.gives_up(delivery):
+            await self.bury(step, delivery, letters.GAVE_UP, why)
             await delivery.ack()
             return
         message = letters.later_message(delivery, step.name, letters.EARLIES, times, why)

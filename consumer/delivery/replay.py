@@ -32,8 +32,6 @@ REPLAYS: Final = UUID("5d1f0a34-7c52-5f6e-8f0b-6a3f1f5f2c11")
 NO_HANDLER: Final = "unknown"
 FAILED: Final = "failed"
 """Reason of a letter whose step gave up."""
-CRASHED: Final = "crashed"
-"""Reason of a letter that the broker parked itself, after too many redeliveries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def read(delivery: Delivery, place: int) -> Letter:
         event = decode(message.body, message.content_type, headers)
     except Undecodable as error:
         trouble = str(error)
-    reason = str(headers.get(letters.REASON, CRASHED))  # without one the broker did it
+    reason = str(headers.get(letters.REASON, letters.CRASHED))  # without one the broker did it
     return Letter(
         id=message.message_id or f"?{place}",
         handler=str(headers.get(letters.HANDLER) or delivery.routing_key or NO_HANDLER),
@@ -112,7 +110,7 @@ def read(delivery: Delivery, place: int) -> Letter:
         reason=reason,
         error=str(
             headers.get(letters.ERROR)
-            or ("the consumer died on it, time and again" if reason == CRASHED else "")
+            or ("the consumer died on it, time and again" if reason == letters.CRASHED else "")
         ),
         failed_at=_since(headers),
         tries=_number(headers.get(letters.ATTEMPT))

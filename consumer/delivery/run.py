@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer import saga
@@ -32,7 +33,7 @@ from events.migration import MigrationFailed
 from events.versions import in_every_version
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
     from consumer.delivery.relay import Relay
@@ -106,6 +107,10 @@ class Engine:
         except Undecodable as error:
             await self._bury(step, delivery, "undecodable", str(error))
             return
+        async with self._if_last(step, delivery, event):
+            await self._put_through(step, delivery, event)
+
+    async def _put_through(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> None:
         try:
             await self._claimed(step, delivery, event)
         except AnotherOpen as error:
@@ -117,7 +122,7 @@ class Engine:
             await self._post.later(step, delivery, told(error))
         except Exception as error:
             log.exception("delivery.defect step=%s instance=%s", step.name, event.subject)
-            await self._post.early(step, delivery, told(error))
+            await self._early(step, delivery, event, told(error))
 
     async def _claimed(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> None:
         async with self._claims.claim(event.data.instance_id) as claim:
@@ -137,7 +142,7 @@ class Engine:
             previous = await self._journal.step(migration.id, attempt, prior.name) if prior else None
             where = standing(step, migration, attempt, row, previous, replay=replay_of(event))
             if where.answer == "early":
-                await self._post.early(step, delivery, where.why)
+                await self._early(step, delivery, event, where.why)
             elif where.answer != "go":
                 await self._over(step, delivery, migration, row, where.answer, where.why)
             else:
@@ -148,6 +153,32 @@ class Engine:
                         await self._try(step, delivery, bound, migration, claim)
                     else:
                         await self._post.later(step, delivery, "consumers died of it: it waits to run alone")
+
+    @asynccontextmanager
+    async def _if_last(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> AsyncIterator[None]:
+        """Note the broker's last delivery while it is in hand: if we die of it, nobody could any more."""
+        last, migration_id = letters.is_last(delivery), migration_id_of(event)
+        if last:
+            await self._parked(step, delivery, event, letters.CRASHED)
+        yield
+        if last and migration_id is not None and not self._post.gives_up(delivery):
+            with suppress(RehomeError):  # beginning the step ends the note, too
+                await self._journal.not_parked(migration_id, event.attempt, step.name)
+
+    async def _early(self, step: Step, delivery: Delivery, event: CloudEvent[Any], why: str) -> None:
+        """It comes back later, or is a dead letter by now, which is noted."""
+        if self._post.gives_up(delivery):
+            await self._parked(step, delivery, event, letters.GAVE_UP)
+        await self._post.early(step, delivery, why)
+
+    async def _parked(self, step: Step, delivery: Delivery, event: CloudEvent[Any], reason: str) -> None:
+        """For whoever looks for stuck migrations, and may not look into the dead letters."""
+        migration_id, letter = migration_id_of(event), delivery.message.message_id or str(event.id)
+        if migration_id is not None:
+            try:
+                await self._journal.parked(migration_id, event.attempt, step.name, letter, reason)
+            except RehomeError as error:
+                log.warning("delivery.not_noted instance=%s error=%s", event.subject, told(error))
 
     async def _behind(self, step: Step, delivery: Delivery, event: CloudEvent[Any], why: str) -> None:
         """It comes back later. An upgrade that waits for another migration is noted, for operators to see."""

@@ -120,6 +120,7 @@ class Eyes:
             holders=await self.views.holders({view.instance_id for view in migrations.values()}),
             unsent=unsent,
             letters=letters,
+            noted=tuple(await self.views.letters()),
             queues=await tried("the broker's queues", self._queues()),
             stored=stored,
             troubles=tuple(tried.troubles),

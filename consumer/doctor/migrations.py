@@ -110,25 +110,31 @@ def _open(
     if view.state == "failed":
         yield _failed(seen, view, step, letters)
     elif letter is not None:
-        yield Finding(
-            kind="parked",
-            severity="error",
-            where=f"migration {view.id}",
-            what=f"its delivery to step {step.name} is a dead letter ({letter.reason}): it goes no further",
-            since=letter.since or idle_since(view),
-            advice=f"rehome dead show {letter.id}, then rehome dead replay {letter.id}, "
-            f"or rehome roll-back {view.id}",
-            instance_id=view.instance_id,
-            migration_id=view.id,
-        )
+        yield _parked(view, step, letter)
     elif seen.now - idle_since(view) > stuck_after and not _queued(seen, step):
-        yield _stuck(seen, view, step)
+        known = seen.noted if seen.letters is None else ()
+        mine = (one for one in known if (one.migration_id, one.handler) == (view.id, step.name))
+        noted = next(mine, None)
+        yield _parked(view, step, noted) if noted else _stuck(seen, view, step)
 
 
 def _queued(seen: Seen, step: Step) -> bool:
     """Whether messages wait for this step: then its delivery may be one of them."""
     look = (seen.queues or {}).get(queue_of(step.name))
     return look is not None and look.ready > 0
+
+
+def _parked(view: MigrationView, step: Step, letter: Parked) -> Finding:
+    return Finding(
+        kind="parked",
+        severity="error",
+        where=f"migration {view.id}",
+        what=f"its delivery to step {step.name} is a dead letter ({letter.reason}): it goes no further",
+        since=letter.since or idle_since(view),
+        advice=f"rehome dead show {letter.id}, then rehome dead replay {letter.id}, or rehome roll-back {view.id}",
+        instance_id=view.instance_id,
+        migration_id=view.id,
+    )
 
 
 def _stuck(seen: Seen, view: MigrationView, step: Step) -> Finding:

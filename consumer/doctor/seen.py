@@ -97,6 +97,7 @@ class Seen:
         steps: of open migrations, the rows of all their steps.
         holders: who is at work, by instance.
         letters: the dead letters; None when they were not looked at.
+        noted: what the journal knows of them, for then.
         queues: the broker's queues; None when it could not be asked.
     """
 
@@ -108,6 +109,7 @@ class Seen:
     holders: Mapping[UUID, Holder] = field(default_factory=dict)
     unsent: tuple[Unsent, ...] = ()
     letters: tuple[Parked, ...] | None = None
+    noted: tuple[Parked, ...] = ()
     queues: Mapping[str, QueueLook] | None = None
     stored: tuple[Stored, ...] = ()
     troubles: tuple[Trouble, ...] = ()

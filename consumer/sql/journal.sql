@@ -153,6 +153,17 @@ WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 UPDATE rehome.steps SET dead = true
 WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND state = 'failed';
 
+-- name: parked
+-- A delivery to a step is a dead letter, or will be if its consumer dies now; NULL: of the present attempt.
+INSERT INTO rehome.letters (migration_id, attempt, step, message_id, reason)
+SELECT id, coalesce($2, attempt), $3, $4, $5 FROM rehome.migrations WHERE id = $1
+ON CONFLICT (migration_id, attempt, step) DO UPDATE
+SET message_id = excluded.message_id, reason = excluded.reason, at = now();
+
+-- name: not_parked
+-- It was none, or the step is begun again. NULL: of all attempts.
+DELETE FROM rehome.letters WHERE migration_id = $1 AND ($2::integer IS NULL OR attempt = $2) AND step = $3;
+
 -- name: remember
 -- Keep a fact unless one of that name is kept.
 INSERT INTO rehome.facts (migration_id, attempt, name, value, secret) VALUES ($1, $2, $3, $4, $5)

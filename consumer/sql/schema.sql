@@ -101,3 +101,15 @@ CREATE TABLE rehome.waiting (
     seen_at timestamptz NOT NULL DEFAULT now(),
     next_try_at timestamptz NOT NULL
 );
+
+-- name: v3
+-- Deliveries to steps of open migrations that the engine gave up, or that its death would make a dead letter.
+CREATE TABLE rehome.letters (
+    migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    step text NOT NULL,
+    message_id text NOT NULL,
+    reason text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (migration_id, attempt, step)
+);

@@ -27,6 +27,16 @@ ORDER BY w.since;
 -- An upgrade whose event was put away waits no more.
 DELETE FROM rehome.waiting WHERE event_id::text = $1;
 
+-- name: letters
+-- Deliveries of open migrations that are dead letters, as far as the engine could note them.
+SELECT l.message_id AS id, l.step AS handler, l.reason, l.migration_id, l.at AS since
+FROM rehome.letters l JOIN rehome.migrations m ON m.id = l.migration_id AND m.attempt = l.attempt
+WHERE m.ended_at IS NULL ORDER BY l.at;
+
+-- name: forget_letter
+-- A dead letter that was put away is none any more.
+DELETE FROM rehome.letters WHERE message_id = $1 AND step = $2;
+
 -- name: newest_moves
 -- Of each instance, or of the one given, its last migration that moved something or may still do so. Of all
 -- instances only those that were over in the last month at most.

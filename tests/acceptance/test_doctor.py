@@ -10,6 +10,7 @@ from sandbox.observation import observe
 from sandbox.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 from tests.support.operators import (
+    dies_at,
     kinds,
     letters,
     mess_up,
@@ -63,22 +64,23 @@ async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_no
     assert "stuck" in await kinds(rehome, site, "--stuck-after", "0")
     assert (await kinds(rehome, site, "--stuck-after", "0", "--repair"))["stuck"] == "repaired"
     # When consumers die on it until the broker takes it away
-    for _ in range(6):
+    for _ in range(5):
         await taken(local, "prepare", acknowledge=False)
+    await dies_at(local, "prepare.claimed")
     # Then it is a dead letter of its own kind, and the doctor names it
     (letter,) = (await rehome("dead", "list", "--instance", site.id, "--reason", "crashed", "--json")).json
     assert letter["handler"] == "prepare"
     assert "parked" in await kinds(rehome, site)
-    # and a consumer tells by itself that the migration is stuck, and touches nothing
+    # and a consumer tells by itself the same, though it sees no dead letter, and touches nothing
     watchful = {"REHOME_DOCTOR_EVERY": "0.5", "REHOME_STUCK_AFTER": "0.5"}
     async with local.consumer("watchful", settings=watchful):
         log = local.directory / "watchful.log"
 
         async def told() -> bool:
             lines = [json.loads(line) for line in log.read_text().splitlines() if "doctor.finding" in line]
-            return any(line["kind"] == "stuck" and letter["migration"] in line["where"] for line in lines)
+            return any(line["kind"] == "parked" and letter["migration"] in line["where"] for line in lines)
 
-        await wait_until(told, what="the consumer to tell that a migration is stuck", limit=LIMIT)
+        await wait_until(told, what="the consumer to tell that a migration is parked", limit=LIMIT)
         assert (await migration(rehome, site))["state"] == "requested"
         # When it is replayed, it goes on to its end
         assert (await rehome("dead", "replay", letter["id"][:8])).code == 0

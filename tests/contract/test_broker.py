@@ -12,6 +12,7 @@ import aio_pika
 import pytest
 
 from consumer.adapters.broker import AmqpBroker, connected
+from consumer.delivery import letters
 from consumer.delivery.letters import ATTEMPT, LATERS
 from consumer.errors import Refused
 from consumer.ports_engine import Message
@@ -232,9 +233,13 @@ async def test_a_dead_letter_waits_with_its_reason(rig: Rig) -> None:
 
 async def test_a_message_that_is_never_acknowledged_becomes_a_dead_letter(rig: Rig) -> None:
     await rig.broker.publish("migration", EVENT, sent := a_message(), mandatory=True)
+    last = []
     for _ in range(6):  # the first delivery, and five more
         async with reading(rig.broker) as reader:
-            assert (await reader.next()).message.message_id == sent.message_id
+            delivery = await reader.next()
+            assert delivery.message.message_id == sent.message_id
+            last.append(letters.is_last(delivery))
+    assert last == [False] * 5 + [True]
     async with reading(rig.broker, DEAD) as reader:
         delivery = await reader.next()
         assert (delivery.message.message_id, delivery.routing_key) == (sent.message_id, STEP)

@@ -163,6 +163,33 @@ async def test_what_waited_in_vain_is_forgotten_when_another_upgrade_of_the_inst
     assert [one.id for one in await stand.views.waiting(of_others.instance_id)] == [migration_of(elsewhere)]
 
 
+async def test_a_dead_letter_that_the_engine_noted_is_shown_until_its_step_is_begun_again(
+    stand: Stand,
+) -> None:
+    async def noted() -> list[tuple[str, str, str]]:
+        letters = [one for one in await stand.views.letters() if one.migration_id == migration.id]
+        assert all(one.since for one in letters)
+        return [(one.id, one.handler, one.reason) for one in letters]
+
+    migration = await stand.opened()
+    await stand.journal.parked(uuid4(), 1, "stop", "none", "crashed")  # of no migration: nothing
+    await stand.journal.parked(migration.id, 1, "stop", "m1", "crashed")
+    await stand.journal.parked(migration.id, None, "accept", "m2", "crashed")  # of the present attempt
+    await stand.journal.parked(migration.id, 1, "stop", "m3 \x00", "gave_up_waiting")
+    assert {(one[1], one[2]) for one in await noted()} == {("stop", "gave_up_waiting"), ("accept", "crashed")}
+    # a consumer that lives takes it back, and so does the beginning of the step
+    await stand.journal.not_parked(migration.id, None, "stop")
+    assert await noted() == [("m2", "accept", "crashed")]
+    row = await stand.journal.begin(migration, "accept", replay=None)
+    assert await noted() == []
+    # of an attempt that is no more, and of a migration that is over, there is none
+    await stand.journal.parked(migration.id, 2, "stop", "m1", "crashed")
+    assert await noted() == []
+    await stand.journal.parked(migration.id, 1, "stop", "m1", "crashed")
+    await stand.journal.finish(row, state="rejected", event=None, note="no", past_return=False)
+    assert await noted() == []
+
+
 async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: Stand) -> None:
     migration = await stand.opened()
     notes = stand.journal.notes(await stand.journal.begin(migration, "accept", replay=None))
@@ -226,26 +253,31 @@ async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(rea
     assert kept == ["another reason", "tested"]
 
 
-async def test_an_upgrade_whose_letter_is_discarded_waits_no_more(real: Stand) -> None:
+async def test_of_a_letter_that_is_discarded_nothing_stays_noted(real: Stand) -> None:
     assert isinstance(real.views, JournalViews)
     first = await real.opened()
     second = upgrade(first.instance_id)
     await real.put_off(second, seconds=1)
+    await real.journal.parked(first.id, 1, "accept", str(second.id), "crashed")
+    await real.journal.parked(first.id, 1, "stop", str(second.id), "crashed")
     assert await real.views.discard(
         message_id=str(second.id), handler="accept", type_=second.type, instance=None, migration_id=None,
         reason="crashed", error="no", why="tested", body=b"{}",
     )  # fmt: skip
     assert await real.views.waiting(first.instance_id) == []
+    noted = [one.handler for one in await real.views.letters() if one.migration_id == first.id]
+    assert noted == ["stop"]
 
 
-async def test_a_journal_of_an_older_consumer_has_nothing_that_waits(pg: Cluster) -> None:
+async def test_a_journal_of_an_older_consumer_has_neither_what_waits_nor_letters(pg: Cluster) -> None:
     async with (
         state_database(pg) as dsn,
         postgres_journal(dsn),
         asyncpg.create_pool(dsn, min_size=0, max_size=1) as pool,
     ):
-        await pool.execute("DROP TABLE rehome.waiting")
+        await pool.execute("DROP TABLE rehome.waiting, rehome.letters")
         assert await JournalViews(pool).waiting() == []
+        assert await JournalViews(pool).letters() == []
 
 
 async def test_a_database_without_a_journal_is_named_as_that(pg: Cluster) -> None:

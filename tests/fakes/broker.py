@@ -47,7 +47,10 @@ class FakeDelivery:
 
     @property
     def message(self) -> Message:
-        return self.stored.message
+        message, times = self.stored.message, self.stored.redelivered
+        if not times:
+            return message
+        return dataclasses.replace(message, headers={**message.headers, "x-delivery-count": times})
 
     @property
     def exchange(self) -> str:

@@ -20,6 +20,7 @@ from consumer.ports_operators import (
     MarkedDatabase,
     MigrationView,
     OurSessions,
+    Parked,
     QueueLook,
     Side,
     Slot,
@@ -146,6 +147,14 @@ class FakeViews:
                 behind_over=self.journal.migrations[row.behind].ended,
             )
             for row in rows
+        ]
+
+    async def letters(self) -> list[Parked]:
+        migrations = self.journal.migrations
+        return [
+            letter
+            for (migration_id, attempt, _), letter in self.journal.letters.items()
+            if not migrations[migration_id].ended and migrations[migration_id].attempt == attempt
         ]
 
     async def those(self, ids: Collection[UUID]) -> list[MigrationView]:

@@ -22,6 +22,7 @@ from consumer.ports_engine import (
     StepRow,
     to_outbox,
 )
+from consumer.ports_operators import Parked
 from events.catalog import lookup
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class FakeJournal:
     """Port `Journal`; one object for all consumers.
 
     Attributes:
-        migrations, steps, facts, outbox, history, waiting: the tables.
+        migrations, steps, facts, outbox, history, waiting, letters: the tables.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -77,6 +78,7 @@ class FakeJournal:
         self.turns: set[tuple[str, UUID, int]] = set()
         self.outbox: list[Outgoing] = []
         self.waiting: dict[UUID, Waiting] = {}
+        self.letters: dict[Key, Parked] = {}
         self.history: list[tuple[UUID, int, str]] = []
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
@@ -154,6 +156,7 @@ class FakeJournal:
                 token=token,
             )
         self.steps[key] = row
+        self.letters.pop(key, None)
         return row
 
     async def finish(
@@ -189,6 +192,19 @@ class FakeJournal:
     async def buried(self, row: StepRow) -> None:
         if self.steps[_key(row)].state == "failed":
             self._set(row, dead=True)
+
+    async def parked(
+        self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
+    ) -> None:
+        row = self.migrations.get(migration_id)
+        if row is not None:
+            key = (migration_id, row.attempt if attempt is None else attempt, step)
+            self.letters[key] = Parked(message_id, step, reason, migration_id, self.clock.now())
+
+    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        for key in list(self.letters):
+            if key[0] == migration_id and attempt in (None, key[1]) and key[2] == step:
+                del self.letters[key]
 
     async def ask_roll_back(
         self, migration: MigrationRow, event: CloudEvent[Any], why: str, *, state: str = "failing"

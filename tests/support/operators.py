@@ -11,6 +11,7 @@ import aio_pika
 from consumer.adapters.postgres.marks import Label
 from consumer.model import Mark
 from consumer.topology import queue_of
+from sandbox.chaos import DIRECTORY, Order, Orders
 from sandbox.local import ROOT, LocalPlatform, Site
 from sandbox.net import wait_until
 
@@ -59,6 +60,20 @@ async def taken(local: LocalPlatform, step: str, *, acknowledge: bool) -> None:
             return message is not None
 
         await wait_until(came, what=f"a delivery for {step}", limit=LIMIT, pause=0.1)
+
+
+async def dies_at(local: LocalPlatform, boundary: str) -> None:
+    """A consumer that is killed where it passes this boundary."""
+    orders = Orders(local.directory / f"orders-{boundary}")
+    orders.directory.mkdir()
+    orders.give(Order("kill", boundary))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sandbox.chaos",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT,
+        env={**os.environ, **local.settings(), DIRECTORY: str(orders.directory)},
+    )  # fmt: skip
+    async with asyncio.timeout(LIMIT):
+        assert await process.wait() == -signal.SIGKILL
 
 
 async def letters(rehome: Rehome, site: Site) -> dict[str, dict[str, Any]]:

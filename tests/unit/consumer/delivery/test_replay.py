@@ -11,7 +11,7 @@ import pytest
 
 from consumer import saga
 from consumer.delivery import letters
-from consumer.delivery.replay import CRASHED, Case, Letter, forward, plan, read
+from consumer.delivery.replay import Case, Letter, forward, plan, read
 from consumer.errors import Refused
 from consumer.ports_engine import Message, MigrationRow
 from consumer.topology import DEAD, HANDLER
@@ -110,7 +110,7 @@ def test_whatever_is_in_a_letter_it_can_be_read(body: bytes) -> None:
     delivery = rig.node.get(DEAD)
     assert delivery
     letter = read(delivery, 3)
-    assert (letter.id, letter.handler, letter.reason) == ("?3", "unknown", CRASHED)
+    assert (letter.id, letter.handler, letter.reason) == ("?3", "unknown", letters.CRASHED)
     assert (letter.event, letter.failed_at, letter.tries) == (None, None, 0)
     assert letter.trouble
     assert plan(letter, Case()).message is None
@@ -124,7 +124,7 @@ def test_what_the_broker_parked_itself_was_a_crash() -> None:
     delivery = rig.node.get(DEAD)
     assert delivery
     letter = read(delivery, 0)
-    assert (letter.handler, letter.reason) == ("restore", CRASHED)
+    assert (letter.handler, letter.reason) == ("restore", letters.CRASHED)
     assert "time and again" in letter.error
 
 

@@ -144,6 +144,8 @@ async def test_a_version_that_nobody_ever_knows_is_a_dead_letter_in_the_end(rig:
     letter = rig.node.queues["migration.dead"].ready[0].message
     assert letter.headers["mig-error"] == f"unknown version 2 of event type '{STOPPED}'"
     assert letter.headers["mig-earlies"] == EARLY_LIMIT
+    (noted,) = rig.journal.letters.values()  # for the reconciler, which may not look into the dead letters
+    assert (noted.id, noted.handler, noted.reason) == (letter.message_id, "back_up", "gave_up_waiting")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,18 @@ def test_a_delivery_among_the_dead_letters_is_parked_and_not_stuck() -> None:
     assert list(found(stopped(letters=(other,)))) == ["stuck"]
 
 
+def test_what_the_journal_knows_of_dead_letters_counts_where_nobody_looked_at_them() -> None:
+    noted = (replace(LETTER, reason="crashed"),)
+    looked, known = stopped(letters=noted), stopped(letters=None, noted=noted)
+    assert found(known) == found(looked)
+    assert list(found(replace(known, letters=()))) == ["stuck"]  # somebody looked: it is gone
+    for other in (replace(LETTER, handler="prepare"), replace(LETTER, migration_id=INSTANCE)):
+        assert list(found(replace(known, noted=(other,)))) == ["stuck"]
+    # it is no word of its own: what moves is not parked
+    assert found(replace(known, migrations={MIGRATION: a_view("stopped", updated_at=ago(minutes=4))})) == {}
+    assert found(replace(known, queues=QUEUES | {queue_of("back_up"): QueueLook(ready=1, readers=1)})) == {}
+
+
 def test_what_failed_waits_for_an_operator_who_is_told_the_ways_on() -> None:
     steps = rows(*DONE_TO_STOP, back_up="failed")
     finding = found(stopped("failed", steps, letters=(LETTER,)))["waits_for_operator"]

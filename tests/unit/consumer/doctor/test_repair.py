@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from consumer.adapters.odoo_conf import kept_path
 from consumer.adapters.odoo_conf_files import conf_path
 from consumer.adapters.postgres.marks import Label
 from consumer.adapters.postgres.sessions import application_name
+from consumer.delivery import replay
 from consumer.doctor.diagnosis import diagnose
 from consumer.doctor.look import Eyes
 from consumer.doctor.repair import Repairs
@@ -19,13 +21,14 @@ from consumer.doctor.rounds import Rounds
 from consumer.doctor.seen import tag
 from consumer.errors import Conflict, Refused, Unreachable
 from consumer.model import Mark
-from consumer.ports_operators import Slot
+from consumer.ports_operators import Parked, Slot
 from consumer.topology import DEAD, queue_of
 from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeShelf, FakeViews
 from tests.fakes.world import ADMIN, FakeDatabase, FakeRole
-from tests.support.rig import Rig
+from tests.support.rig import CrashError, Rig
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from consumer.doctor.finding import Finding
@@ -105,6 +108,74 @@ async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
     there.databases[making.name] = making
     site.world.enter(there, ADMIN, there.databases["postgres"], application_name(view.id))
     clinic.inspector.slots[site.pool.id] = [Slot(f"rehome_{view.id.hex}", active=False, kept_bytes=1)]
+
+
+async def both(clinic: Clinic) -> tuple[set[str], set[str]]:
+    """What is found by who may look into the dead letters, and by the consumers, who may not."""
+    clinic.rig.clock.advance(120)
+    assert len(clinic.rig.dead()) == 1
+    delivery = clinic.rig.node.get(DEAD)
+    assert delivery
+    letter = replay.read(delivery, 0)
+    delivery.return_to_queue()
+    looked = (Parked(letter.id, letter.handler, letter.reason, letter.migration_id, letter.failed_at),)
+    with_letters, without = [
+        diagnose(await clinic.eyes.everything(letters=letters), stuck_after=SILENCE)
+        for letters in (looked, None)
+    ]
+    return {one.kind for one in with_letters}, {one.kind for one in without}
+
+
+async def gives_up(rig: Rig) -> None:
+    rig.upgraded()
+    await rig.run(until="stop")
+    ((key, _),) = [one for one in rig.journal.steps.items() if one[0][2] == "prepare"]
+    prepared = rig.journal.steps.pop(key)
+    await rig.run()
+    rig.journal.steps[key] = prepared
+    assert rig.dead() == [("stop", "gave_up_waiting")]
+
+
+async def dies(rig: Rig) -> None:
+    rig.upgraded()
+    rig.fail("stop.claimed", CrashError(), times=6)
+    await rig.run()
+    assert rig.dead() == [("stop", "None")]
+
+
+async def fails(rig: Rig) -> None:
+    rig.upgraded()
+    rig.fail("accept.platform.instance.before", Refused("no"))
+    await rig.run()
+    assert rig.dead() == [("accept", "failed")]
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [(gives_up, "parked"), (dies, "parked"), (fails, "waits_for_operator")],
+    ids=["gave up", "crashed", "failed"],
+)
+async def test_consumers_find_what_the_command_finds_though_they_see_no_dead_letter(
+    clinic: Clinic, way: Callable[[Rig], Awaitable[None]], kind: str
+) -> None:
+    await way(clinic.rig)
+    by_command, by_consumer = await both(clinic)
+    assert by_consumer == by_command
+    assert kind in by_command
+
+
+async def test_a_last_delivery_that_the_consumer_survives_is_no_dead_letter(clinic: Clinic) -> None:
+    event = clinic.rig.upgraded()
+    clinic.rig.fail("stop.claimed", CrashError(), times=5)
+    async with asyncio.timeout(30):
+        await clinic.rig.run(until="stop")
+        for _ in range(5):
+            await clinic.rig.handle_next("stop")
+        async with clinic.rig.claims.claim(clinic.rig.instance(event)):
+            await clinic.rig.handle_next("stop")  # somebody else is at work: it comes back
+    assert clinic.rig.journal.letters == {}
+    await clinic.rig.run()
+    assert clinic.rig.row(event).state == "completed"
 
 
 async def test_after_a_rollback_nothing_is_found(clinic: Clinic) -> None:

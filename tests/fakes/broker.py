@@ -33,6 +33,7 @@ class FakeQueue:
         self.ready: deque[Stored] = deque()
         self.unacknowledged: list[FakeDelivery] = []
         self.filled = asyncio.Event()
+        self.readers = 0
 
 
 class FakeDelivery:
@@ -216,6 +217,7 @@ class FakeBrokerClient:
             raise Refused(f"queue {queue} is not there: apply the topology")
         source = self._broker.queues[queue]
         delivery: FakeDelivery | None = None
+        source.readers += 1
         try:
             while True:
                 while not source.ready:
@@ -230,6 +232,7 @@ class FakeBrokerClient:
                 await delivery.settled.wait()
                 self._deliveries.remove(delivery)
         finally:
+            source.readers -= 1
             if delivery is not None:
                 delivery.return_to_queue()
 

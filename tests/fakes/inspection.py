@@ -248,18 +248,23 @@ class FakeRecords:
         return await self.platform.dedicated_server(instance_id)
 
     async def servers(self) -> list[Server]:
-        return [as_server(row) for row in self.platform.servers.values()]
+        rows = [
+            row
+            for row in self.platform.servers.values()
+            if row["server_type"] in ("shared", "dedicated") and row["status"] != "deprovisioning"
+        ]
+        return [as_server(row) for row in sorted(rows, key=lambda row: str(row["name"]))]
 
 
 class FakeQueues:
-    """Port `QueueLooks` on the fake broker; its consumers are the test, which is nobody."""
+    """Port `QueueLooks` on the fake broker. A test that takes deliveries by `get` is no reader."""
 
     def __init__(self, node: FakeBroker) -> None:
         self.node = node
 
     async def queues(self, names: Collection[str]) -> dict[str, QueueLook]:
         return {
-            name: QueueLook(len(self.node.queues[name].ready), 0)
+            name: QueueLook(len(self.node.queues[name].ready), self.node.queues[name].readers)
             for name in names
             if name in self.node.queues
         }

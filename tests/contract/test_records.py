@@ -1,0 +1,64 @@
+"""Port `Records`, held by the fake and by the platform's real tables alike: what operators' tools look up there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tests.contract.platform_tables import FakeTables, Tables, a_dedicated_server, a_move, instance_of, unique
+from tests.fakes.inspection import FakeRecords
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from consumer.ports_operators import Records
+    from tests.contract.platform_tables import PostgresTables
+
+
+def records_of(tables: Tables) -> Records:
+    if isinstance(tables, FakeTables):
+        return FakeRecords(tables.platform)
+    real: PostgresTables = tables  # type: ignore[assignment] # there are two
+    return real.platform
+
+
+async def listed(records: Records, *among: UUID) -> list[str]:
+    """Names of those of these servers that are listed; others' tests share the real tables."""
+    return [one.name for one in await records.servers() if one.id in among]
+
+
+async def test_an_instance_its_home_and_its_dedicated_server_are_looked_up(tables: Tables) -> None:
+    records = records_of(tables)
+    identity, pool, dedicated = await a_move(tables)
+    instance = await records.instance(identity)
+    assert instance == await instance_of(tables, identity)
+    home, server = await records.home(instance), await records.server(pool)
+    assert home == server
+    assert home
+    assert (home.id, home.kind) == (pool, "shared")
+    found = await records.dedicated_server(identity)
+    assert found
+    assert (found.id, found.dedicated_to_instance_id) == (dedicated, identity)
+
+
+async def test_what_is_not_there_is_none(tables: Tables) -> None:
+    records = records_of(tables)
+    assert await records.instance(uuid4()) is None
+    assert await records.server(uuid4()) is None
+    assert await records.dedicated_server(uuid4()) is None
+
+
+async def test_all_servers_that_tenants_can_be_on_are_listed_by_name(tables: Tables) -> None:
+    records = records_of(tables)
+    last, first = unique("z-pool"), unique("a-pool")
+    pools = [await tables.add_server(name=name) for name in (last, first)]
+    made = await a_dedicated_server(tables, uuid4(), name=(middle := unique("m-dedicated")))
+    assert await listed(records, *pools, made) == [first, middle, last]
+
+
+async def test_servers_that_go_and_the_platforms_own_are_not_listed(tables: Tables) -> None:
+    records = records_of(tables)
+    going = await tables.add_server(status="deprovisioning")
+    own = await tables.add_server(server_type="platform")
+    coming = await tables.add_server(name=(name := unique("coming")), status="provisioning")
+    assert await listed(records, going, own, coming) == [name]

@@ -146,9 +146,9 @@ def plan(letter: Letter, case: Case) -> Plan:
 
 
 def stopped_at(case: Case) -> Step | None:
-    """The forward step that was begun and is not done: where a migration that is not undone would go on."""
+    """The first forward step that is not done, begun or not: where a migration that is not undone would go on."""
     undone = next((step for step in saga.MIGRATION[:-1] if step.name not in case.done), None)
-    return undone if undone is not None and saga.before(undone) and undone.name in case.begun else None
+    return undone if undone is not None and saga.before(undone) else None
 
 
 def forward(letter: Letter, case: Case, waking: bytes | None) -> Plan:

@@ -191,12 +191,13 @@ class FakeViews:
         return {one: Holder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}
 
     async def unsent(self) -> list[Unsent]:
-        waiting = [one.row for one in self.journal.outbox if one.sent is None]
+        waiting = [one for one in self.journal.outbox if one.sent is None]
         found: dict[UUID, Unsent] = {}
-        for row in waiting:
-            count = sum(one.migration_id == row.migration_id for one in waiting)
+        for one in waiting:
+            row = one.row
+            count = sum(other.row.migration_id == row.migration_id for other in waiting)
             instance = self.journal.migrations[row.migration_id].instance_id
-            unsent = Unsent(row.migration_id, instance, count, WHEN, row.routing_key)
+            unsent = Unsent(row.migration_id, instance, count, one.put, row.routing_key)
             found.setdefault(row.migration_id, unsent)
         return list(found.values())
 
@@ -207,10 +208,9 @@ class FakeViews:
         self.noted.append((migration_id, what, detail))
 
     def _view(self, row: MigrationRow) -> MigrationView:
-        steps = [
-            one for key, one in self.journal.steps.items() if key[:2] == (row.id, row.attempt)
-        ]  # in the order they were begun
-        last = steps[-1] if steps else None
+        steps = [one for key, one in self.journal.steps.items() if key[:2] == (row.id, row.attempt)]
+        last = max(steps, key=lambda one: self.journal.times(one).tried, default=None)
+        times = self.journal.times(last) if last else None
         return MigrationView(
             id=row.id,
             instance_id=row.instance_id,
@@ -226,6 +226,9 @@ class FakeViews:
             step_state=last.state if last else None,
             tries=last.tries if last else None,
             error=last.error if last else None,
+            next_try_at=times.next_try if times else None,
+            begun_at=times.begun if times else None,
+            tried_at=times.tried if times else None,
         )
 
 

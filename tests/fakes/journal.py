@@ -38,7 +38,9 @@ Key = tuple[UUID, int, str]
 @dataclasses.dataclass(slots=True)
 class StepTimes:
     begun: datetime
+    tried: datetime
     done: datetime | None = None
+    next_try: datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,10 +58,11 @@ class Waiting:
 
 @dataclasses.dataclass(slots=True)
 class Outgoing:
-    """A row of the outbox; `sent` is when the broker's confirm was noted."""
+    """A row of the outbox; `put` is when it was committed, `sent` when the broker's confirm was noted."""
 
     row: OutboxRow
     event_id: UUID
+    put: datetime
     sent: datetime | None = None
 
 
@@ -144,7 +147,7 @@ class FakeJournal:
         row = self.steps.get(key)
         if row is None:
             row = StepRow(*key, "running", 1, 0, 0, token, replays)
-            self._times[key] = StepTimes(self.clock.now())
+            self._times[key] = StepTimes(self.clock.now(), self.clock.now())
         else:
             if replay is not None and replay not in row.replays:
                 row = StepRow(*key, "waiting", 0, 0, 0, token, row.replays + replays)
@@ -155,6 +158,7 @@ class FakeJournal:
                 deaths=row.deaths + (row.state == "running"),
                 token=token,
             )
+            self._times[key].tried, self._times[key].next_try = self.clock.now(), None
         self.steps[key] = row
         self.letters.pop(key, None)
         return row
@@ -164,7 +168,7 @@ class FakeJournal:
     ) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="done", error=None)
-        self._times[_key(row)].done = self.clock.now()
+        self._times[_key(row)].done, self._times[_key(row)].next_try = self.clock.now(), None
         self._state(row.migration_id, state, note, past_return=past_return)
         self._put(row.migration_id, event)
         self.history.append((row.migration_id, row.attempt, f"{row.step} done"))
@@ -172,6 +176,7 @@ class FakeJournal:
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="waiting", tries=self.steps[_key(row)].tries + 1, error=error)
+        self._times[_key(row)].next_try = self.clock.now() + delay
         self.history.append((row.migration_id, row.attempt, f"{row.step} waits"))
 
     async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
@@ -179,12 +184,14 @@ class FakeJournal:
             if self.steps[_key(row)].error != why:
                 self.history.append((row.migration_id, row.attempt, f"{row.step} waits"))
             self._set(row, state="waiting", error=why)
+            self._times[_key(row)].next_try = self.clock.now() + delay
         else:
             self._set(row, deaths=max(self.steps[_key(row)].deaths - 1, 0))
 
     async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="failed", tries=self.steps[_key(row)].tries + 1, error=error)
+        self._times[_key(row)].next_try = None
         self._state(row.migration_id, state, error, past_return=False)
         self._put(row.migration_id, event)
         self.history.append((row.migration_id, row.attempt, f"{row.step} failed"))
@@ -220,6 +227,10 @@ class FakeJournal:
         self._state(now.id, state, why, past_return=False)
         self._put(now.id, event)
         self.history.append((now.id, now.attempt, "rollback asked for"))
+
+    def times(self, row: StepRow) -> StepTimes:
+        """When a step was begun, tried and done, and when it comes again."""
+        return self._times[_key(row)]
 
     def notes(self, row: StepRow) -> FakeNotes:
         return FakeNotes(self, row)
@@ -291,11 +302,11 @@ class FakeJournal:
         for key, body in to_outbox(event).items():
             if key in there:
                 there[key].row = dataclasses.replace(there[key].row, message=Message.of_event(body))
-                there[key].sent = None
+                there[key].put, there[key].sent = self.clock.now(), None
                 continue
             self._seq += 1
             row = OutboxRow(self._seq, migration_id, exchange, event.type, Message.of_event(body))
-            self.outbox.append(Outgoing(row, key))
+            self.outbox.append(Outgoing(row, key, self.clock.now()))
 
 
 class FakeNotes:

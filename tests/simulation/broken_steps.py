@@ -1,4 +1,4 @@
-"""Guarantees of the steps and of what they act through, each broken on purpose. Calling one patches for good."""
+"""Guarantees of steps, ports and the doctor, each broken on purpose. Calling one patches this process for good."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consumer import saga
 from consumer.delivery import standing
+from consumer.doctor.repair import Repairs
 from consumer.steps import back_up, let_in, prepare, restore, roll_back, start
 from consumer.steps.common import instance_of, server_noted
 from tests.fakes.databases import FakeDatabases
@@ -168,6 +169,10 @@ def the_server_is_asked_for_without_a_look() -> None:
     whole = replace(prepare, "_dedicated_server", ours)
 
 
+def the_doctor_wakes_nobody() -> None:
+    replace(Repairs, "_wake", nothing)
+
+
 def _step(name: str, run: Any) -> Any:
     step = saga.named(name)
     assert step
@@ -199,4 +204,5 @@ BROKEN: Final = (
     the_environment_is_not_kept_in_step,
     an_instance_that_was_stopped_is_left_running,
     the_server_is_asked_for_without_a_look,
+    the_doctor_wakes_nobody,
 )

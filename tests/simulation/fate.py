@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer import saga
@@ -11,14 +12,19 @@ from consumer.topology import HANDLER, queue_of
 from events.envelope import encode
 from events.testing.stories import Story
 from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
+from tests.simulation.telling import told_by
 from tests.support.events import AT
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tests.fakes.broker import Stored
     from tests.simulation.process import Process
     from tests.simulation.schedule import Schedule
 
 HANDLERS: Final = frozenset(queue_of(step.name) for step in saga.MIGRATION)
+LOSABLE: Final = frozenset(step.on.TYPE for step in saga.MIGRATION[1:])
+"""Of an upgrade that is lost before anybody read it nobody could know."""
 OURS: Final = frozenset({"journal", "notes", "claims", "broker", "world"})
 """Beginnings of boundaries that are the engine's, not a step's."""
 AGAIN: Final = 0.45
@@ -32,6 +38,8 @@ AT_A_DEED: Final = 0.55
 AT_A_COMMIT: Final = 0.25
 """... and how often just before it commits what came of that."""
 COMMITS: Final = frozenset({"journal.finish.before", "journal.fail.before", "journal.wait.before"})
+COPIES: Final = 4
+"""Most copies of one message: each that comes back by a delay queue could be doubled again."""
 HEARTBEAT: Final = 30.0
 """Seconds after which the broker takes a consumer for dead that says nothing, and delivers to another."""
 
@@ -43,6 +51,7 @@ class Fate:
         calm: nothing more goes wrong.
         pausing: who will stand still at the next call of a port, or commit.
         struck: what struck so far, as (kind, name of the boundary).
+        lost: migrations of which the broker lost a message.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -53,8 +62,9 @@ class Fate:
         self._pending: list[Kind] = []
         self.pausing: Process | None = None
         self._at_a_commit = False
-        self._lost_acks = 0
-        self._truncations = 0
+        self.lost: set[UUID | None] = set()
+        self._next: Counter[Kind] = Counter()
+        self._copies: Counter[str | None] = Counter()
         self._no_journal_until = 0.0
         self._arriving = 0
         self._restore = schedule.site.copier.restore
@@ -124,8 +134,8 @@ class Fate:
 
     def loses_ack(self) -> bool:
         """Whether the acknowledgement that is being made is lost."""
-        if self._lost_acks and not self.calm:
-            self._lost_acks -= 1
+        if self._next["lost_ack"] and not self.calm:
+            self._next["lost_ack"] -= 1
             return True
         return False
 
@@ -141,7 +151,7 @@ class Fate:
         self.calm = True
         self._pending.clear()
         self.pausing = None
-        self._truncations = 0
+        self._next.clear()
         self._broker_is_back()
         self._reach_targets(True)
         self._no_journal_until = 0.0
@@ -165,15 +175,12 @@ class Fate:
     def _strike_neighbour(self, kind: Kind) -> None:
         """What befalls not the consumer but what it works with."""
         match kind:
-            case "lost_ack":
-                self._lost_acks += 1
-            case "truncate":
-                self._truncations += 1
+            case "lost_ack" | "truncate" | "lose":
+                self._next[kind] += 1
             case "node":
                 self._schedule.node.drop_connections()
             case "no_broker":
-                self._schedule.node.refusing = Unreachable("no broker")
-                self._later(self._broker_is_back)
+                self._lose_broker()
             case "no_journal":
                 self._no_journal_until = self._schedule.loop.time() + self._outage()
             case "no_target":
@@ -182,11 +189,13 @@ class Fate:
             case "meddle":
                 self._meddle()
             case "garbage":
-                queue = self._random.choice(sorted(HANDLERS)).rpartition(".")[2]
-                message = Message(body=b"{" * self._random.randrange(5))
-                self._schedule.node.route(HANDLER, queue, message)
+                self._litter()
             case "ahead":
                 self._tell_too_early()
+
+    def _litter(self) -> None:
+        queue = self._random.choice(sorted(HANDLERS)).rpartition(".")[2]
+        self._schedule.node.route(HANDLER, queue, Message(body=b"{" * self._random.randrange(5)))
 
     def _tell_too_early(self) -> None:
         """The event of a step that is not done, for the one after it."""
@@ -216,6 +225,10 @@ class Fate:
             if schedule.site.runtime.services[service].spec["replicas"] == 0 and replicas:
                 schedule.site.runtime.change(service, replicas=1)
 
+    def _lose_broker(self) -> None:
+        self._schedule.node.refusing = Unreachable("no broker")
+        self._later(self._broker_is_back)
+
     def _broker_is_back(self) -> None:
         self._schedule.node.refusing = None
 
@@ -227,20 +240,26 @@ class Fate:
     async def _perhaps_truncated(self, *arguments: Any) -> None:
         await self._restore(*arguments)
         server, database = arguments[:2]
-        if self._truncations:
-            self._truncations -= 1
+        if self._next["truncate"]:
+            self._next["truncate"] -= 1
             copy = self._schedule.site.world.at(server).databases.get(database)
             if copy is not None and copy.tables:
                 self._schedule.say("fate", f"{database} is truncated")
                 copy.tables["public.res_partner"] = []
 
-    def _arrivals(self, queue: str, _stored: Stored) -> tuple[float, ...]:
-        """Messages for our queues come late, twice, and overtaken by others."""
+    def _arrivals(self, queue: str, stored: Stored) -> tuple[float, ...]:
+        """Messages for our queues come late, twice, and overtaken by others; if it was struck so, not at all."""
+        if self._next["lose"] and not self.calm and queue != "events" and stored.message.type in LOSABLE:
+            self._next["lose"] -= 1
+            self._schedule.say("fate", f"the broker loses {stored.message.type} in {queue}")
+            self.lost.add(told_by(stored.message).migration)
+            return ()
         if queue not in HANDLERS or self.calm:
             return (0.0,)
         plan, random = self._schedule.plan, self._random
         copies = [random.expovariate(0.2) if random.random() < plan.delays else 0.0]
-        if random.random() < plan.duplicates:
+        if random.random() < plan.duplicates and self._copies[stored.message.message_id] < COPIES:
+            self._copies[stored.message.message_id] += 1
             copies.append(random.choice((0.0, 1.0, 60.0)))
         for delay in copies:
             if delay:

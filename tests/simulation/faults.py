@@ -27,6 +27,7 @@ Kind = Literal[
     "truncate",  # the next restore loses a row without a word
     "meddle",  # somebody scales the instance up
     "garbage",  # a message that is no event
+    "lose",  # the broker takes the next message for us or the dead letters, and loses it: nothing but a person helps
     "ahead",  # an event that is not true yet: somebody publishes it by hand
 ]
 
@@ -47,6 +48,7 @@ KINDS: Final[tuple[tuple[Kind, int], ...]] = (
     ("meddle", 4),
     ("garbage", 3),
     ("ahead", 3),
+    ("lose", 4),
 )
 AIMED: Final[tuple[tuple[Kind, int], ...]] = (
     ("kill", 5),
@@ -58,6 +60,7 @@ AIMED: Final[tuple[tuple[Kind, int], ...]] = (
     ("no_target", 1),
     ("lost_ack", 1),
     ("ahead", 3),
+    ("lose", 2),
 )
 """What strikes at a boundary of a certain step."""
 
@@ -90,6 +93,7 @@ class Plan:
         sluggish: share of boundaries that take time.
         rolled_back_at: when an operator rolls back by hand (seconds).
         replayed_at: when an operator replays every dead letter (seconds).
+        doctored_at: when an operator lets the doctor repair what it finds (seconds).
         moods: how database-service answers.
         takes_back: whether database-service can give a server back.
         tells_login: whether it answers with a login.
@@ -106,6 +110,7 @@ class Plan:
     sluggish: float = 0.2
     rolled_back_at: list[float] = field(default_factory=list)
     replayed_at: list[float] = field(default_factory=list)
+    doctored_at: list[float] = field(default_factory=list)
     moods: list[str] = field(default_factory=list)
     takes_back: bool = True
     tells_login: bool = False
@@ -132,6 +137,7 @@ def plan(random: Random) -> Plan:
         sluggish=random.choice((0.02, 0.08, 0.2)),
         rolled_back_at=[random.expovariate(0.02) for _ in range(2) if random.random() < 0.08],
         replayed_at=[random.expovariate(0.003) for _ in range(random.choice((0, 0, 1, 1, 2)))],
+        doctored_at=[random.expovariate(0.005) for _ in range(random.choice((0, 0, 0, 1, 2)))],
         moods=[random.choice(("fails", "answers too late", "answers garbage"))]
         if random.random() < 0.1
         else [],

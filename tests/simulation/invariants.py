@@ -123,8 +123,8 @@ def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
         if migration not in {*schedule.journal.migrations, *waiting} and not schedule.on_its_way(upgrade.id):
             yield f"upgrade {upgrade.id} left no trace"
     for row in schedule.journal.migrations.values():
-        if row.ended:
-            continue
+        if row.ended or row.id in schedule.fate.lost or (row.state == "prepared" and schedule.fate.lost):
+            continue  # an operator is needed, and by those who wait for the turn that such a one has, too
         if row.id not in waiting:
             yield f"migration {row.id} is {row.state} without a dead letter: {row.note}"
         elif row.state == "failed" and (row.id, row.attempt) not in failed:

@@ -1,4 +1,4 @@
-"""What operators do in a schedule: roll back by hand, replay and discard dead letters."""
+"""What operators do in a schedule: roll back by hand, replay and discard dead letters, let the doctor repair."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from consumer.topology import DEAD, HANDLER
 from events.envelope import decode, event_id
 from events.migration import MigrationFailed, MigrationRejected
 from tests.fakes.broker import FakeDelivery
+from tests.simulation.doctor import Doctor
 from tests.support.events import migration_of, told
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TIMES: Final = 30
 """How often the claim is tried for that a rollback by hand needs."""
+CALLED: Final = 0.4
+"""How often the doctor comes before anything else is done about what waits."""
 WRITTEN: Final = "going back would lose it"
 """How a rollback is refused that came while the instance was starting, when users were faster."""
 
@@ -33,6 +36,7 @@ class Operators:
 
     Attributes:
         discarded: migrations of which a letter was discarded.
+        doctor: the one who repairs.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -40,6 +44,7 @@ class Operators:
         self._random = schedule.random
         self._replays = 0
         self.discarded: set[UUID | None] = set()
+        self.doctor = Doctor(schedule)
 
     async def roll_back_later(self, at: float) -> None:
         """`rehome roll-back --yes` of some upgrade, at any moment."""
@@ -96,7 +101,13 @@ class Operators:
         return taken
 
     async def tend(self, *, blindly: bool) -> None:
-        """Replay what there is; roll back by hand what has no letter and is not over."""
+        """Let the doctor repair, or replay what there is and roll back by hand what has no letter and is not over."""
+        rows = self._schedule.journal.migrations.values()
+        forward = any(
+            row.past_return and not row.ended for row in rows
+        )  # no way back: the doctor knows the way
+        if (forward or self._random.random() < CALLED) and await self.doctor.come():
+            return
         taken = self.replay_all(blindly=blindly)
         for row in list(self._schedule.journal.migrations.values()):
             if not row.ended and row.id not in taken:

@@ -15,6 +15,7 @@ from consumer.ports_engine import Message
 from consumer.topology import DEAD, definitions
 from events.billing import PlanUpgraded
 from events.envelope import decode
+from events.migration import MigrationPrepared
 from tests.fakes.broker import FakeBroker
 from tests.fakes.claims import FakeClaims
 from tests.fakes.journal import FakeJournal
@@ -35,9 +36,9 @@ CALM: Final = 900.0
 """Seconds until the faults end; what is left has to end by itself, or by operators."""
 LOOK: Final = 600.0
 LOOKS: Final = 150
-ROUNDS: Final = 5
+ROUNDS: Final = 8
 PATIENCE: Final = 2.0
-MOST: Final = 20_000
+MOST: Final = 60_000
 """Boundaries after which a schedule is given up: those that come to rest have at most some 3,000."""
 TOPOLOGY: Final = definitions()
 NAMES: Final = ("acme", "brie", "cato")
@@ -113,6 +114,7 @@ class Schedule:
             ),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
+            *(asyncio.create_task(self.operators.doctor.come_later(at)) for at in self.plan.doctored_at),
         ]
         await asyncio.sleep(CALM)
         self.fate.relent()
@@ -239,18 +241,22 @@ class Schedule:
         return False
 
     def _busy(self) -> bool:
-        """Whether a message is on its way, but for upgrades that wait until an operator ends an earlier one."""
-        waits = {row.instance_id for row in self.journal.migrations.values() if row.state == "failed"}
+        """Whether a message is on its way, but for those that wait until an operator ends an earlier migration."""
+        open_ = [row for row in self.journal.migrations.values() if not row.ended]
+        stuck = [row for row in open_ if row.state == "failed" or row.id in self.fate.lost]
+        waiting = {row.instance_id for row in (open_ if stuck else ())}
         for name, queue in self.node.queues.items():
-            if name not in {DEAD, "events"} and any(
-                message.type != PlanUpgraded.TYPE or decode(message.body).data.instance_id not in waits
-                for message in (
-                    *(one.message for one in queue.ready),
-                    *(one.message for one in queue.unacknowledged),
-                )
-            ):
-                return True
+            if name not in {DEAD, "events"}:
+                there = (*queue.ready, *(one.stored for one in queue.unacknowledged))
+                if any(not self._waits(stored.message, waiting, bool(stuck)) for stored in there):
+                    return True
         return False
+
+    def _waits(self, message: Message, waiting: set[UUID], any_stuck: bool) -> bool:
+        """What waits for the turn that a stuck migration has, and upgrades for the instances of all these."""
+        if message.type == PlanUpgraded.TYPE:
+            return decode(message.body).data.instance_id in waiting
+        return any_stuck and message.type == MigrationPrepared.TYPE
 
     def on_its_way(self, upgrade_id: UUID) -> bool:
         """Whether a `plan.upgraded` is in some queue."""

@@ -250,7 +250,7 @@ WAKING = encode(TRIGGER)
             WAKING,
             "something was undone, or the world could not be",
         ),
-        (a_letter(), replace(STOPPED, begun=STOPPED.done), WAKING, "something was undone"),
+        (a_letter(), replace(STOPPED, done=frozenset()), WAKING, "something was undone"),
         (a_letter(), replace(STOPPED, migration=a_row("failing")), WAKING, "is being rolled back; wait"),
         (
             a_letter(),
@@ -279,6 +279,13 @@ def test_only_an_untouched_refused_rollback_is_turned_forward(
     assert planned.message is None
     assert planned.what.startswith("refused: ")
     assert why in planned.what
+
+
+def test_a_refused_rollback_is_turned_forward_to_a_step_that_was_never_begun() -> None:
+    """The event that wakes it was lost on its way."""
+    planned = forward(a_letter(), replace(STOPPED, begun=STOPPED.done | {"roll_back"}), WAKING)
+    assert planned.message
+    assert planned.handler == "start"
 
 
 async def test_a_rollback_that_would_lose_what_users_wrote_is_turned_forward() -> None:

@@ -1,0 +1,135 @@
+"""`rehome doctor --repair` in a schedule: what it looks through, and that its calls take time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from consumer.adapters.backup_shelf import read
+from consumer.delivery import replay
+from consumer.delivery.relay import Relay
+from consumer.doctor.diagnosis import diagnose
+from consumer.doctor.look import Eyes
+from consumer.doctor.repair import Repairs
+from consumer.errors import RehomeError
+from consumer.ports_operators import Parked, Stored
+from consumer.topology import DEAD
+from tests.fakes.broker import FakeDelivery
+from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeViews
+
+if TYPE_CHECKING:
+    from consumer.doctor.finding import Finding
+    from tests.fakes.world import World
+    from tests.simulation.schedule import Schedule
+
+PAUSE = 0.05
+"""Seconds that a call takes on average: meanwhile consumers work on."""
+
+
+class Doctor:
+    """The command, with fakes for what it looks through.
+
+    Attributes:
+        repaired: kinds of findings that were repaired.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self.repaired: list[str] = []
+        site, journal = schedule.site, schedule.journal
+        client = schedule.node.client()
+        eyes = Eyes(
+            clock=site.clock,
+            views=self._slow(FakeViews(journal, schedule.claims), of_journal=True),
+            records=self._slow(FakeRecords(site.platform)),
+            inspector=self._slow(FakeInspector(site.world)),
+            conf=self._slow(site.odoo_conf),
+            runtime=self._slow(site.runtime),
+            shelf=self._slow(WorldShelf(site.world)),
+            queues=self._slow(FakeQueues(schedule.node)),
+        )
+        self._eyes = eyes
+        self._repairs = Repairs(
+            eyes=eyes,
+            journal=self._slow(journal, of_journal=True),
+            claims=schedule.claims,
+            broker=client,
+            relay=Relay(journal, client),
+            databases=self._slow(site.databases),
+        )
+
+    async def come_later(self, at: float) -> None:
+        """At any moment."""
+        await asyncio.sleep(at)
+        await self.come()
+
+    async def come(self) -> bool:
+        """Look at everything, and repair what is safe to repair; whether anything was."""
+        schedule = self._schedule
+        try:
+            seen = await self._eyes.everything(None, self._letters())
+        except RehomeError as error:
+            schedule.say("doctor", f"sees nothing: {error}")
+            return False
+        found = [finding for finding in diagnose(seen) if finding.action is not None]
+        return any([await self._repair(finding) for finding in found])
+
+    async def _repair(self, finding: Finding) -> bool:
+        try:
+            await self._repairs.repair(finding)
+        except RehomeError as error:
+            self._schedule.say("doctor", f"{finding.kind} of {finding.where}: not repaired: {error}")
+            return False
+        self.repaired.append(finding.kind)
+        self._schedule.say("doctor", f"{finding.kind} of {finding.where}: {finding.repair}")
+        return True
+
+    def _letters(self) -> tuple[Parked, ...]:
+        node = self._schedule.node
+        letters = [
+            replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
+            for place, stored in enumerate(node.queues[DEAD].ready)
+        ]
+        return tuple(
+            Parked(one.id, one.handler, one.reason, one.migration_id, one.failed_at) for one in letters
+        )
+
+    def _slow(self, port: Any, *, of_journal: bool = False) -> Any:
+        return Slow(self._schedule, port, of_journal=of_journal)
+
+
+class Slow:
+    """A port of which every call takes a while, so that consumers act in between."""
+
+    def __init__(self, schedule: Schedule, port: Any, *, of_journal: bool) -> None:
+        self._schedule = schedule
+        self._port = port
+        self._of_journal = of_journal
+
+    def __getattr__(self, method: str) -> Any:
+        call = getattr(self._port, method)
+
+        async def slowly(*arguments: Any, **named: Any) -> Any:
+            await asyncio.sleep(self._schedule.random.expovariate(1 / PAUSE))
+            if self._of_journal:
+                self._schedule.fate.require_journal()
+            return await call(*arguments, **named)
+
+        return slowly
+
+
+class WorldShelf:
+    """Port `Shelf` on the backup place of a `World`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def entries(self) -> list[Stored]:
+        found = {
+            name if backup.sealed else f".{name}.partial" for name, backup in self._world.backups.items()
+        }
+        read_ = [(name, of) for name in sorted(found) if (of := read(name))]
+        return [Stored(name, of[0], WHEN, of[1], of[2]) for name, of in read_]
+
+    async def remove(self, name: str) -> None:
+        self._world.backups.pop(name.removeprefix(".").removesuffix(".partial"), None)

@@ -200,7 +200,8 @@ def read_settings(*, needed: Collection[str] = ALL) -> Settings:
 
     Args:
         needed: fields the command at hand uses; what others lack is filled with a harmless placeholder,
-            so that `rehome topology check` does not ask for a data root.
+            so that `rehome topology check` does not ask for a data root. "state" is the DSN of the state
+            database, whichever setting gives it.
 
     Raises:
         SettingsError: one line that names the setting that is missing or wrong.
@@ -211,11 +212,16 @@ def read_settings(*, needed: Collection[str] = ALL) -> Settings:
         missing = {str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"}
         spare: dict[str, Any] = {name: _PLACEHOLDERS[name] for name in missing if name not in needed}
     try:
-        return Settings(**spare)
+        settings = Settings(**spare)
     except ValidationError as error:
         raise SettingsError(
             "; ".join(_complaint(item) for item in error.errors(include_input=False))
         ) from None
+    if "state" in needed and "platform_dsn" in spare and settings.state_dsn is None:
+        raise SettingsError(
+            f"{_missing('platform_dsn')} Or set {PREFIX}STATE_DSN, where the journal is elsewhere."
+        )
+    return settings
 
 
 def variable(name: str) -> str | None:
@@ -236,7 +242,10 @@ def _complaint(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
     name = f"{PREFIX}{where.upper()}" if where and not where.isupper() else where
     if item["type"] == "missing":
-        described = Settings.model_fields[where].description or ""
-        return f"{name} is missing: {described}"
+        return _missing(where)
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
+
+
+def _missing(field: str) -> str:
+    return f"{PREFIX}{field.upper()} is missing: {Settings.model_fields[field].description or ''}"

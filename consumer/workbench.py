@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from consumer.ports import Runtime
     from consumer.settings import Settings
 
-JOURNAL: Final = frozenset({"platform_dsn"})
+JOURNAL: Final = frozenset({"state"})
 """Settings that looking at the journal needs."""
 WORLD: Final = frozenset({"platform_dsn", "data_root", "backup_root"})
 """Settings that looking at the world needs; runtime and keys have settings of their own."""

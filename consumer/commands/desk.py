@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from consumer.doctor.seen import InstanceSeen
     from consumer.settings import Settings
 
-NEEDED = frozenset({"amqp_url", "platform_dsn"})
+NEEDED = frozenset({"amqp_url", "state"})
 LETTERS = "dead letters"
 SHORTEST = 6  # characters by which a letter may be named, if no other one starts with them
 

@@ -60,6 +60,18 @@ def test_a_command_asks_only_for_what_it_needs(environment: pytest.MonkeyPatch) 
         read_settings(needed={"amqp_url"})
 
 
+def test_who_looks_at_the_journal_alone_needs_one_of_two_databases(environment: pytest.MonkeyPatch) -> None:
+    dsn = "postgresql://rehome@127.0.0.1/journal"
+    for name in NEEDED:
+        environment.delenv(name)
+    with pytest.raises(SettingsError, match=r"^REHOME_PLATFORM_DSN is missing: .* Or set REHOME_STATE_DSN"):
+        read_settings(needed={"state"})
+    environment.setenv("REHOME_STATE_DSN", dsn)
+    assert read_settings(needed={"state"}).state == dsn
+    with pytest.raises(SettingsError, match=r"^REHOME_PLATFORM_DSN is missing"):
+        read_settings(needed={"platform_dsn"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

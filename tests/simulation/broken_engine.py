@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid5
 
+from consumer import logs
 from consumer.delivery import run
 from consumer.delivery import verdict as verdicts
 from consumer.delivery.guard import guarded
@@ -15,6 +17,7 @@ from consumer.delivery.run import Engine
 from consumer.delivery.standing import GO, Standing
 from consumer.delivery.verdict import Fail, Later, Retry
 from consumer.errors import RehomeError
+from consumer.steps import stop
 from tests.fakes.claims import FakeClaims
 from tests.fakes.site import PASSWORD
 
@@ -194,6 +197,24 @@ def a_secret_is_told() -> None:
     whole = replace(verdicts, "told", told)
 
 
+def a_secret_is_logged() -> None:
+    async def tenant(ports: Any, instance: Any) -> Any:
+        credentials = await whole(ports, instance)
+        logging.getLogger("consumer.steps").debug("tenant.read password is %s", credentials.password.reveal())
+        return credentials
+
+    whole = replace(stop, "tenant", tenant)
+
+
+def errors_are_told_with_their_secrets() -> None:
+    replace(run, "told", str)
+    replace(verdicts, "told", str)
+
+
+def log_lines_are_not_masked() -> None:
+    replace(logs, "masked", str)
+
+
 BROKEN: Final = (
     the_claim_is_skipped,
     the_claim_is_not_checked_before_side_effects,
@@ -216,4 +237,7 @@ BROKEN: Final = (
     an_event_is_marked_sent_before_its_confirm,
     the_outbox_is_not_swept,
     a_secret_is_told,
+    a_secret_is_logged,
+    errors_are_told_with_their_secrets,
+    log_lines_are_not_masked,
 )

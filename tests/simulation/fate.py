@@ -12,6 +12,7 @@ from consumer.topology import HANDLER, queue_of
 from events.envelope import encode
 from events.testing.stories import Story
 from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
+from tests.simulation.secrecy import DSN
 from tests.simulation.telling import told_by
 from tests.support.events import AT
 
@@ -38,6 +39,8 @@ AT_A_DEED: Final = 0.55
 AT_A_COMMIT: Final = 0.25
 """... and how often just before it commits what came of that."""
 COMMITS: Final = frozenset({"journal.finish.before", "journal.fail.before", "journal.wait.before"})
+QUOTING: Final = 0.5
+"""How often an error quotes a URL with its password, as foreign libraries do."""
 COPIES: Final = 4
 """Most copies of one message: each that comes back by a delay queue could be doubled again."""
 HEARTBEAT: Final = 30.0
@@ -121,11 +124,12 @@ class Fate:
             self._schedule.say("fate", f"{kind} at {at}")
             self.struck.append((kind, at))
             self._follow_up()
+            why = f"no answer from {DSN}" if self._random.random() < QUOTING else "no answer"
             if kind == "defect":
-                raise KeyError("a defect")
+                raise KeyError(why)
             if kind == "refuse":
-                raise self._random.choice(PERMANENT)("no")
-            raise self._random.choice(TRANSIENT if of_step else (Unreachable, TimedOut))("no answer")
+                raise self._random.choice(PERMANENT)(why)
+            raise self._random.choice(TRANSIENT if of_step else (Unreachable, TimedOut))(why)
 
     def require_journal(self, error: type[RehomeError] = Unreachable) -> None:
         """Raise while the state database does not answer."""

@@ -16,8 +16,8 @@ from events.migration import (
     MigrationStarted,
 )
 from tests.fakes.odoo_conf import read
-from tests.fakes.site import PASSWORD
 from tests.simulation import tidiness
+from tests.simulation.secrecy import no_secret
 from tests.simulation.telling import buried, events, letters, published, told_by
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ RETOLD: Final = {MigrationFailed.TYPE}
 """Events that say something newer when they are told again."""
 FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.tells[:1]]
 PARTNERS: Final = [(1, "Asustek"), (2, "Agrolait")]
-SECRETS: Final = (PASSWORD, "admin-secret", "made-for-")
 HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "ahead", "fail"}
 """What no migration may fail of, unless it strikes time and again."""
 SELDOM: Final = 3
@@ -40,13 +39,13 @@ SELDOM: Final = 3
 
 def at_rest(schedule: Schedule) -> list[str]:
     """With operators still to come."""
-    always = (_nothing_lost, _one_outcome, tidiness.nothing_held, _no_secret)
+    always = (_nothing_lost, _one_outcome, tidiness.nothing_held, no_secret)
     return _named(schedule, ("nothing is stuck", _nothing_stuck), *zip(NAMES, always, strict=True))
 
 
 def at_the_end(schedule: Schedule) -> list[str]:
     """After operators."""
-    always = (_nothing_lost, _one_outcome, tidiness.nothing_left, _no_secret)
+    always = (_nothing_lost, _one_outcome, tidiness.nothing_left, no_secret)
     return _named(
         schedule,
         ("every migration ends", _all_over),
@@ -208,16 +207,6 @@ def _at_home(schedule: Schedule) -> Iterator[str]:
         dedicated = row["db_type"] == "dedicated"
         if dedicated is not (home != site.pool.host):
             yield f"{tenant} is of type {row['db_type']} on {home}"
-
-
-def _no_secret(schedule: Schedule) -> Iterator[str]:
-    """No password in any message, its headers, or what the journal shows."""
-    texts = [(key, message.body.decode() + repr(message.headers)) for _, key, message in schedule.node.log]
-    texts += [(f"the note on {row.id}", row.note or "") for row in schedule.journal.migrations.values()]
-    texts += [(f"the error of {step.step}", step.error or "") for step in schedule.journal.steps.values()]
-    for where, text in texts:
-        if any(secret in text for secret in SECRETS):
-            yield f"there is one in {where}"
 
 
 def _row(schedule: Schedule, tenant: UUID) -> dict[str, Any]:

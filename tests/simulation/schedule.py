@@ -26,6 +26,7 @@ from tests.simulation.faults import plan
 from tests.simulation.loop import OWNER, VirtualLoop
 from tests.simulation.operators import Operators
 from tests.simulation.process import Process
+from tests.simulation.secrecy import SAMPLE, Ear
 from tests.support.events import body_of, upgrade
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Schedule:
         trace: what happened, as (seconds, who, what), if it is kept.
         boundaries: how many were passed.
         seen: their names.
+        ear: what was logged that should not be.
         struck: faults, as (kind, name of the boundary).
     """
 
@@ -83,10 +85,14 @@ class Schedule:
         self.struck: list[tuple[str, str]] = []
         self._errands: list[asyncio.Task[None]] = []
         self._passed_in: Counter[str] = Counter()
+        self.ear = Ear()
+        self._heard = seed % SAMPLE == 0
 
     def run(self) -> list[str]:
         """Play it; returns what did not hold."""
         asyncio.set_event_loop(self.loop)
+        if self._heard:
+            self.ear.listen()
         try:
             self.loop.run_until_complete(self._play())
         except RuntimeError:
@@ -95,6 +101,8 @@ class Schedule:
             self.violations.append(f"comes to rest: it does not, after {self.boundaries} boundaries")
         finally:
             self._clean_up()
+            if self._heard:
+                self.ear.rest()
             asyncio.set_event_loop(None)
             self.loop.close()
         return self.violations

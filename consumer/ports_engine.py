@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from consumer.errors import Conflict
+from events.catalog import lookup
 from events.envelope import CONTENT_TYPE, encode
 from events.versions import in_every_version
 
@@ -186,16 +187,29 @@ class OutboxRow:
     message: Message
 
 
-def to_outbox(event: CloudEvent[Any]) -> dict[UUID, bytes]:
-    """What the outbox gets for an event, by key: it in every version that is published, newest first.
+@dataclass(frozen=True, slots=True)
+class ToTell:
+    """An event on its way to the outbox: checked and encoded, once, in every version that is published.
 
-    The newest stands under the event's own id, as it does when it is the only one.
+    Attributes:
+        exchange, type: where it is published; the type is the routing key.
+        bodies: by key of the outbox, newest version first. The newest stands under the event's own id, as it
+            does when it is the only one.
     """
+
+    exchange: str
+    type: str
+    bodies: Mapping[UUID, bytes]
+
+
+def to_tell(event: CloudEvent[Any]) -> ToTell:
+    """Encode it. Raises EventError when it would not be valid."""
     newest, *older = in_every_version(event)
-    return {
+    bodies = {
         newest.id: encode(newest),
         **{uuid5(one.id, f"v{one.data.VERSION}"): encode(one) for one in older},
     }
+    return ToTell(lookup(event.type, event.data.VERSION).exchange, event.type, bodies)
 
 
 @dataclass(slots=True)
@@ -251,7 +265,7 @@ class Journal(Protocol):
         ...
 
     async def finish(
-        self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
+        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
     ) -> None:
         """Step done, migration in `state`, event in the outbox: together. Raises ClaimLost for an old token."""
         ...
@@ -267,7 +281,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
+    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
         """Step failed, migration `failing` or `failed`, `migration.failed` in the outbox: together.
 
         Raises ClaimLost as `finish`.

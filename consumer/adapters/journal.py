@@ -24,10 +24,9 @@ from consumer.ports_engine import (
     OutboxRow,
     Sending,
     StepRow,
-    to_outbox,
+    ToTell,
 )
 from consumer.sql import load
-from events.catalog import lookup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -157,7 +156,7 @@ class PostgresJournal:
             return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
 
     async def finish(
-        self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
+        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
     ) -> None:
         """See `Journal.finish`."""
         async with self._held(row) as db:
@@ -182,7 +181,7 @@ class PostgresJournal:
             await db.execute(SQL["note_interruption"], *run)
             await db.execute(SQL["interrupted"], *run, delay.total_seconds())
 
-    async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
+    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
         """See `Journal.fail`."""
         async with self._held(row) as db:
             await db.execute(SQL["fail_step"], row.migration_id, row.attempt, row.step, error)
@@ -214,7 +213,7 @@ class PostgresJournal:
             await db.execute(SQL["note_history"], migration_id, row["attempt"] if row else 0, what, detail)
 
     async def ask_roll_back(
-        self, migration: MigrationRow, event: CloudEvent[Any], why: str, *, state: str = "failing"
+        self, migration: MigrationRow, event: ToTell, why: str, *, state: str = "failing"
     ) -> None:
         """An operator wants it undone: state `failing` and `migration.failed` in the outbox, together.
 
@@ -275,13 +274,12 @@ class PostgresJournal:
         attempt = await db.fetchval(SQL["reopen"], migration_id, replay)
         await db.execute(SQL["note_history"], migration_id, attempt, "opened again", f"by replay {replay}")
 
-    async def _put(self, db: Any, migration_id: UUID, event: CloudEvent[Any] | None) -> None:
+    async def _put(self, db: Any, migration_id: UUID, event: ToTell | None) -> None:
         """The event into the outbox, and the relays woken when the transaction commits."""
         if event is None:
             return
-        exchange = lookup(event.type, event.data.VERSION).exchange
-        for key, body in to_outbox(event).items():
-            await db.execute(SQL["put"], migration_id, key, exchange, event.type, body)
+        for key, body in event.bodies.items():
+            await db.execute(SQL["put"], migration_id, key, event.exchange, event.type, body)
         await db.execute(SQL["notify"], str(migration_id))
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ from consumer.commands.lines import Paragraphs, detail, field, printed
 from consumer.commands.roll_back_order import read_order
 from consumer.commands.show import age, as_json
 from consumer.errors import Incompatible, TimedOut
+from consumer.ports_engine import ToTell, to_tell
 from consumer.settings import read_settings
 from events.envelope import event_id, new_event
 from events.migration import MigrationFailed, MigrationRejected
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from consumer.adapters.journal import PostgresJournal
     from consumer.commands.roll_back_order import Order
     from consumer.ports_operators import Holder
-    from events.envelope import CloudEvent
 
 TAKEN_UP_WITHIN = 10.0  # seconds that a running consumer may take to notice
 LOOK_EVERY = 0.2
@@ -126,7 +126,7 @@ async def _cut(views: JournalViews, holder: Holder) -> None:
         ) from None
 
 
-def _event(order: Order, reason: str) -> CloudEvent[Any]:
+def _event(order: Order, reason: str) -> ToTell:
     migration = order.migration
     forward = [step for step in order.begun if step != saga.ROLL_BACK.name]
     data: MigrationFailed | MigrationRejected = MigrationFailed(
@@ -144,7 +144,7 @@ def _event(order: Order, reason: str) -> CloudEvent[Any]:
             reason="cancelled",
             message=reason,
         )
-    return new_event(
+    event = new_event(
         data,
         subject=migration.instance_id,
         id=event_id(migration.id, migration.attempt, data.TYPE),
@@ -152,6 +152,7 @@ def _event(order: Order, reason: str) -> CloudEvent[Any]:
         migrationid=migration.id,
         attempt=migration.attempt,
     )
+    return to_tell(event)
 
 
 async def _is_taken_up(views: JournalViews, migration_id: UUID) -> bool:

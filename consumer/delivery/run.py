@@ -25,12 +25,11 @@ from consumer.delivery.standing import standing
 from consumer.delivery.verdict import Fail, Later, Retry, told, verdict
 from consumer.errors import RehomeError
 from consumer.model import NothingToDo
-from consumer.ports_engine import AnotherOpen
+from consumer.ports_engine import AnotherOpen, ToTell, to_tell
 from events.billing import PlanUpgraded
-from events.envelope import CloudEvent, encode, event_id, new_event
+from events.envelope import CloudEvent, event_id, new_event
 from events.errors import Undecodable, UnknownVersion
 from events.migration import MigrationFailed
-from events.versions import in_every_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -233,7 +232,7 @@ class Engine:
         return guarded(self._ports, claim.check, lambda at: self._probe(f"{step.name}.{at}"))
 
     async def _successful(
-        self, step: Step, row: StepRow, result: EventData | NothingToDo, tells: CloudEvent[Any] | None
+        self, step: Step, row: StepRow, result: EventData | NothingToDo, tells: ToTell | None
     ) -> None:
         """Step result, state and outbox row: one transaction."""
         note: str | None
@@ -340,8 +339,8 @@ class Engine:
             log.warning("publish.left_to_relay migration=%s error=%s", migration_id, error)
             self._relay.wake()
 
-    def _told(self, data: EventData, event: CloudEvent[Any], row: StepRow) -> CloudEvent[Any]:
-        """The event that tells `data`, valid as it will be sent."""
+    def _told(self, data: EventData, event: CloudEvent[Any], row: StepRow) -> ToTell:
+        """The event that tells `data`, encoded as it will be sent."""
         tells = new_event(
             data,
             subject=event.subject,
@@ -352,6 +351,4 @@ class Engine:
             causationid=event.id,
             traceparent=event.traceparent,
         )
-        for version in in_every_version(tells):
-            encode(version)
-        return tells
+        return to_tell(tells)

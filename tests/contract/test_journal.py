@@ -11,7 +11,7 @@ import pytest
 
 from consumer.errors import ClaimLost
 from consumer.model import Secret
-from consumer.ports_engine import AnotherOpen
+from consumer.ports_engine import AnotherOpen, to_tell
 from events.envelope import CONTENT_TYPE, decode
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
@@ -207,7 +207,7 @@ async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -
     migration = await opened(journal)
     row = await begun(journal, migration, "accept")
     event = told(rejected(migration.instance_id), migration.id)
-    await journal.finish(row, state="rejected", event=event, note="terminated", past_return=False)
+    await journal.finish(row, state="rejected", event=to_tell(event), note="terminated", past_return=False)
     ended = await row_of(journal, migration.id)
     assert (ended.state, ended.ended, ended.note) == ("rejected", True, "terminated")
     assert ended.ended_at is not None
@@ -227,11 +227,11 @@ async def test_an_old_token_ends_nothing(journal: Journal) -> None:
     new = await begun(journal, migration)
     event = told(failed(migration.instance_id), migration.id)
     with pytest.raises(ClaimLost):
-        await finish(journal, old, event=event)
+        await finish(journal, old, event=to_tell(event))
     with pytest.raises(ClaimLost):
         await journal.wait(old, "no answer", timedelta(seconds=1))
     with pytest.raises(ClaimLost):
-        await journal.fail(old, state="failing", error="no", event=event)
+        await journal.fail(old, state="failing", error="no", event=to_tell(event))
     assert (await row_of(journal, migration.id)).state == "open"
     assert await step_of(journal, new) == new
     assert await unsent(journal, migration.id) == []
@@ -267,7 +267,7 @@ async def test_a_failure_is_committed_with_its_event(journal: Journal) -> None:
     migration = await opened(journal)
     row = await begun(journal, migration)
     event = told(failed(migration.instance_id), migration.id)
-    await journal.fail(row, state="failing", error="no room", event=event)
+    await journal.fail(row, state="failing", error="no room", event=to_tell(event))
     step = await step_of(journal, row)
     assert (step.state, step.tries, step.error, step.dead) == ("failed", 1, "no room", False)
     failing = await row_of(journal, migration.id)
@@ -374,10 +374,10 @@ async def two_events(journal: Journal) -> UUID:
     migration = await opened(journal)
     row = await begun(journal, migration)
     await journal.fail(
-        row, state="failing", error="no", event=told(failed(migration.instance_id), migration.id)
+        row, state="failing", error="no", event=to_tell(told(failed(migration.instance_id), migration.id))
     )
     row = await begun(journal, migration, "accept")
-    await finish(journal, row, "rejected", told(rejected(migration.instance_id), migration.id))
+    await finish(journal, row, "rejected", to_tell(told(rejected(migration.instance_id), migration.id)))
     return migration.id
 
 
@@ -423,13 +423,13 @@ async def test_an_event_that_is_told_again_is_sent_again_with_what_it_says_now(j
     migration = await opened(journal)
     row = await begun(journal, migration)
     await journal.fail(
-        row, state="failed", error="no", event=told(failed(migration.instance_id), migration.id)
+        row, state="failed", error="no", event=to_tell(told(failed(migration.instance_id), migration.id))
     )
     async with journal.sending(migration.id) as sending:
         sending.confirmed.append(sending.rows[0].seq)
     row = await begun(journal, migration)
     again = told(failed(migration.instance_id, "start"), migration.id)
-    await journal.fail(row, state="failed", error="no", event=again)
+    await journal.fail(row, state="failed", error="no", event=to_tell(again))
     async with journal.sending(migration.id) as sending:
         assert [decode(row.message.body).data.step for row in sending.rows] == ["start"]
 

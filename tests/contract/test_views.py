@@ -14,6 +14,7 @@ from consumer.adapters.claims import PostgresClaims
 from consumer.adapters.journal_views import JournalViews
 from consumer.errors import NotFound
 from consumer.model import Secret
+from consumer.ports_engine import to_tell
 from consumer.ports_operators import Unsent
 from events.envelope import event_id
 from tests.contract.journals import postgres_journal, state_database
@@ -90,7 +91,9 @@ async def test_those_that_are_over_can_be_left_out_and_rejected_ones_moved_nothi
     assert [one.id for one in await stand.views.newest_moves(migration.instance_id)] == [migration.id]
     row = await stand.journal.begin(migration, "accept", replay=None)
     event = told(rejected(migration.instance_id), migration.id)
-    await stand.journal.finish(row, state="rejected", event=event, note="terminated", past_return=False)
+    await stand.journal.finish(
+        row, state="rejected", event=to_tell(event), note="terminated", past_return=False
+    )
     assert await stand.views.migrations(migration.id, ended=False) == []
     assert [one.ended for one in await stand.views.migrations(migration.id)] == [True]
     assert await stand.views.newest_moves(migration.instance_id) == []
@@ -212,7 +215,7 @@ async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(st
     migration = await stand.opened()
     row = await stand.journal.begin(migration, "accept", replay=None)
     event = told(failed(migration.instance_id, "accept"), migration.id)
-    await stand.journal.fail(row, state="failed", error="no", event=event)
+    await stand.journal.fail(row, state="failed", error="no", event=to_tell(event))
     (waiting,) = [one for one in await stand.views.unsent() if one.migration_id == migration.id]
     assert waiting == Unsent(migration.id, migration.instance_id, waiting.count, waiting.since, event.type)
     assert waiting.count >= 1

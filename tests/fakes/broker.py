@@ -138,8 +138,10 @@ class FakeBroker:
             raise self.refusing
         if exchange not in self._kinds:
             raise Refused(f"publish to {exchange}: there is no such exchange; apply the topology")
-        headers = {key: value for key, value in message.headers.items() if not key.startswith("x-")}
-        sent = dataclasses.replace(message, headers=headers)
+        sent = message
+        if any(key.startswith("x-") for key in message.headers):
+            headers = {key: value for key, value in message.headers.items() if not key.startswith("x-")}
+            sent = dataclasses.replace(message, headers=headers)
         if not self.route(exchange, routing_key, sent) and mandatory:
             raise Refused(f"publish to {exchange} with key {routing_key}: the broker returned it")
         self.log.append((exchange, routing_key, sent))

@@ -63,7 +63,7 @@ class FakeClaims:
         self._released = asyncio.Event()
 
     async def _free(self, instance_id: UUID) -> bool:
-        if self.patience:
+        if self.patience and instance_id in self.held:
             try:
                 async with asyncio.timeout(self.patience):
                     while instance_id in self.held:

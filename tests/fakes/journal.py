@@ -20,10 +20,9 @@ from consumer.ports_engine import (
     OutboxRow,
     Sending,
     StepRow,
-    to_outbox,
+    ToTell,
 )
 from consumer.ports_operators import Parked
-from events.catalog import lookup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -138,7 +137,10 @@ class FakeJournal:
 
     async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
         row = self.steps.get((migration_id, attempt, step))
-        return dataclasses.replace(row, token=self.migrations[migration_id].token) if row else None
+        if row is None:
+            return None
+        token = self.migrations[migration_id].token
+        return row if row.token == token else dataclasses.replace(row, token=token)
 
     async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
         token = self._take_token(migration.id, migration.token, step)
@@ -164,7 +166,7 @@ class FakeJournal:
         return row
 
     async def finish(
-        self, row: StepRow, *, state: str, event: CloudEvent[Any] | None, note: str | None, past_return: bool
+        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
     ) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="done", error=None)
@@ -188,7 +190,7 @@ class FakeJournal:
         else:
             self._set(row, deaths=max(self.steps[_key(row)].deaths - 1, 0))
 
-    async def fail(self, row: StepRow, *, state: str, error: str, event: CloudEvent[Any] | None) -> None:
+    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="failed", tries=self.steps[_key(row)].tries + 1, error=error)
         self._times[_key(row)].next_try = None
@@ -214,7 +216,7 @@ class FakeJournal:
                 del self.letters[key]
 
     async def ask_roll_back(
-        self, migration: MigrationRow, event: CloudEvent[Any], why: str, *, state: str = "failing"
+        self, migration: MigrationRow, event: ToTell, why: str, *, state: str = "failing"
     ) -> None:
         """As the real journal's: what an operator's command does."""
         now = self.migrations[migration.id]
@@ -294,18 +296,17 @@ class FakeJournal:
     def _set(self, row: StepRow, **columns: Any) -> None:
         self.steps[_key(row)] = dataclasses.replace(self.steps[_key(row)], **columns)
 
-    def _put(self, migration_id: UUID, event: CloudEvent[Any] | None) -> None:
+    def _put(self, migration_id: UUID, event: ToTell | None) -> None:
         if event is None:
             return
-        exchange = lookup(event.type, event.data.VERSION).exchange
         there = {one.event_id: one for one in self.outbox}
-        for key, body in to_outbox(event).items():
+        for key, body in event.bodies.items():
             if key in there:
                 there[key].row = dataclasses.replace(there[key].row, message=Message.of_event(body))
                 there[key].put, there[key].sent = self.clock.now(), None
                 continue
             self._seq += 1
-            row = OutboxRow(self._seq, migration_id, exchange, event.type, Message.of_event(body))
+            row = OutboxRow(self._seq, migration_id, event.exchange, event.type, Message.of_event(body))
             self.outbox.append(Outgoing(row, key, self.clock.now()))
 
 

@@ -17,6 +17,7 @@ from consumer.adapters.journal import PostgresJournal
 from consumer.adapters.vault import Vault
 from consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
 from consumer.model import Secret
+from consumer.ports_engine import to_tell
 from sandbox.postgres import Cluster
 from tests.contract.journals import KEY, postgres_journal, state_database
 from tests.support.events import body_of, failed, migration_of, told, upgrade
@@ -104,7 +105,7 @@ async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> 
         migration = await opened(other)
         row = await other.begin(migration, "accept", replay=None)
         event = told(failed(migration.instance_id), migration.id)
-        await other.fail(row, state="failed", error="no", event=event)
+        await other.fail(row, state="failed", error="no", event=to_tell(event))
         async with asyncio.timeout(LIMIT):
             await woken.wait()
 
@@ -144,7 +145,7 @@ async def test_events_whose_sender_died_may_be_sent_by_another(server: Cluster, 
         migration = await opened(one)
         row = await one.begin(migration, "accept", replay=None)
         event = told(failed(migration.instance_id), migration.id)
-        await one.fail(row, state="failed", error="no", event=event)
+        await one.fail(row, state="failed", error="no", event=to_tell(event))
         with pytest.raises(Unreachable):  # noqa: PT012 - it is the end of the block that fails
             async with one.sending(migration.id) as sending:
                 sending.confirmed.append(sending.rows[0].seq)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -21,17 +20,18 @@ async def save_orders(schedule: Schedule, tenant: UUID) -> None:
     """Save orders; while the instance is down try again and again, to be the first to come in."""
     random = schedule.random
     for number in range(WRITES):
-        await asyncio.sleep(random.expovariate(0.25))
+        await schedule.loop.sleep(random.expovariate(0.25))
         tries = 0
         while not schedule.site.write(tenant, number):
             tries += 1
-            await asyncio.sleep(random.expovariate(0.5 if tries < EAGER else 0.05))
-        schedule.say("customer", f"saved order {number} of {tenant}")
+            await schedule.loop.sleep(random.expovariate(0.5 if tries < EAGER else 0.05))
+        if schedule.trace is not None:
+            schedule.say("customer", f"saved order {number} of {tenant}")
 
 
 async def upgrade_again(schedule: Schedule, index: int, at: float) -> None:
     """A second upgrade of a tenant, after so many seconds."""
-    await asyncio.sleep(at)
+    await schedule.loop.sleep(at)
     event = upgrade(schedule.tenants[index], id=UUID(int=0x100 + index, version=4))
     schedule.say("billing", f"plan.upgraded again {event.id}")
     schedule.upgrades.append(event)

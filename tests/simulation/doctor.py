@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from consumer.adapters.backup_shelf import read
@@ -60,7 +59,7 @@ class Doctor:
 
     async def come_later(self, at: float) -> None:
         """At any moment."""
-        await asyncio.sleep(at)
+        await self._schedule.loop.sleep(at)
         await self.come()
 
     async def come(self) -> bool:
@@ -110,7 +109,7 @@ class Slow:
         call = getattr(self._port, method)
 
         async def slowly(*arguments: Any, **named: Any) -> Any:
-            await asyncio.sleep(self._schedule.random.expovariate(1 / PAUSE))
+            await self._schedule.loop.sleep(self._schedule.random.expovariate(1 / PAUSE))
             if self._of_journal:
                 self._schedule.fate.require_journal()
             return await call(*arguments, **named)

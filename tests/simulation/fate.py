@@ -52,6 +52,7 @@ class Fate:
 
     Attributes:
         calm: nothing more goes wrong.
+        pending: failures that the next calls will meet.
         pausing: who will stand still at the next call of a port, or commit.
         struck: what struck so far, as (kind, name of the boundary).
         lost: migrations of which the broker lost a message.
@@ -62,7 +63,7 @@ class Fate:
         self._random = schedule.random
         self.calm = False
         self.struck: list[tuple[str, str]] = []
-        self._pending: list[Kind] = []
+        self.pending: list[Kind] = []
         self.pausing: Process | None = None
         self._at_a_commit = False
         self.lost: set[UUID | None] = set()
@@ -93,7 +94,7 @@ class Fate:
             case "cut":
                 self.cut(process)
             case "fail" | "refuse" | "defect":
-                self._pending.append(kind)
+                self.pending.append(kind)
             case _:
                 self._strike_neighbour(kind)
 
@@ -114,13 +115,11 @@ class Fate:
 
     def fail_pending(self, at: str) -> None:
         """The call at this boundary fails, if one is to fail. Raises its error."""
-        if not self._pending:
-            return
         of_step = at.partition(".")[0] not in OURS
-        for index, kind in enumerate(self._pending):
+        for index, kind in enumerate(self.pending):
             if kind != "fail" and not of_step:
                 continue
-            del self._pending[index]
+            del self.pending[index]
             self._schedule.say("fate", f"{kind} at {at}")
             self.struck.append((kind, at))
             self._follow_up()
@@ -153,7 +152,7 @@ class Fate:
         """From now on everything is reachable, and everybody runs."""
         self._schedule.say("fate", "is calm")
         self.calm = True
-        self._pending.clear()
+        self.pending.clear()
         self.pausing = None
         self._next.clear()
         self._broker_is_back()

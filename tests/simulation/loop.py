@@ -18,6 +18,11 @@ OWNER: ContextVar[Any] = ContextVar("owner", default=None)
 """The process whose code is running."""
 
 
+def _wake(waking: asyncio.Future[None]) -> None:
+    if not waking.done():
+        waking.set_result(None)
+
+
 class StuckError(Exception):
     """Everybody waits for something that nobody will do."""
 
@@ -32,6 +37,48 @@ class NumberedTask(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self.number
+
+
+class Handle(asyncio.Handle):
+    """A callback that is ready, made with less ado."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class Timer(asyncio.TimerHandle):
+    """A callback that has its time, made and cancelled with less ado."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        Handle.__init__(self, callback, args, loop, context)  # type: ignore[arg-type] # a handle like any other
+        self._when = when
+        self._scheduled = True
+
+    def cancel(self) -> None:
+        self._cancelled = True
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -67,17 +114,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
+    async def sleep(self, seconds: float) -> None:
+        """`asyncio.sleep`, which asks the operating system every time which loop is running."""
+        waking: asyncio.Future[None] = asyncio.Future(loop=self)
+        handle = self.call_at(self._now + seconds, _wake, waking)
+        try:
+            await waking
+        finally:
+            handle.cancel()
+
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = Timer(when, callback, args, self, context)
         heappush(self._timers, (when, next(self._set), handle))
         return handle
 
@@ -94,7 +150,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
-                handle._run()
+                handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
 
     def _pass_time(self) -> None:
         """Until the next timer that was not cancelled."""
@@ -111,6 +167,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It is passed over when its time comes."""
+
+    def _asyncgen_firstiter_hook(self, agen: Any) -> None:
+        """They are not listed: whoever begins one ends it, and a schedule's end cancels everybody."""
 
     def _process_events(self, event_list: object) -> None:
         """There are none."""

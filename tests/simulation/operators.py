@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -10,6 +9,7 @@ from uuid import UUID
 from consumer import saga
 from consumer.delivery import replay
 from consumer.delivery.replay import Case
+from consumer.ports_engine import to_tell
 from consumer.topology import DEAD, HANDLER
 from events.envelope import decode, event_id
 from events.migration import MigrationFailed, MigrationRejected
@@ -48,7 +48,7 @@ class Operators:
 
     async def roll_back_later(self, at: float) -> None:
         """`rehome roll-back --yes` of some upgrade, at any moment."""
-        await asyncio.sleep(at)
+        await self._schedule.loop.sleep(at)
         await self.roll_back(migration_of(self._random.choice(self._schedule.upgrades)))
 
     async def roll_back(self, migration: UUID) -> None:
@@ -68,7 +68,7 @@ class Operators:
 
     async def replay_later(self, at: float) -> None:
         """`rehome dead replay --all`, at any moment."""
-        await asyncio.sleep(at)
+        await self._schedule.loop.sleep(at)
         self.replay_all(blindly=self._random.random() < 0.5)
 
     def replay_all(self, *, blindly: bool) -> set[UUID | None]:
@@ -145,7 +145,7 @@ class Operators:
                 next="roll_back",
             )
         self._schedule.say("operator", f"rolls back {now.id}: {state}")
-        await journal.ask_roll_back(now, told(data, now.id, now.attempt), "asked for", state=state)
+        await journal.ask_roll_back(now, to_tell(told(data, now.id, now.attempt)), "asked for", state=state)
 
     def _planned(self, letter: Letter) -> tuple[str, Message] | str:
         """As `rehome dead replay` decides; text: refused, and what to do with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, asynccontextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.relay import Relay
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 UNFAILING = frozenset({"notes.progress.before", "notes.progress.after"})
 """Calls that by their port's promise never fail."""
+IDLE = frozenset(f"journal.{call}.{place}" for call in ("unsent", "purge") for place in ("before", "after"))
+"""Boundaries that a consumer passes all the time, whatever happens."""
 RELAY_EVERY = 60.0
 
 
@@ -37,6 +40,42 @@ class SlowRelay(Relay):
 
     async def run(self, every: float = RELAY_EVERY) -> None:
         await super().run(every)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the name of a boundary says.
+
+    Attributes:
+        idle: a consumer passes it all the time, whatever happens.
+        fails: a call there may fail, if it is one.
+        calls: between `.before` and `.after` stands a call of a step's port.
+        checked: between a look at the claim and the act that the look was for.
+        changed: a database may have been changed.
+    """
+
+    idle: bool
+    fails: bool
+    calls: bool
+    checked: bool
+    changed: bool
+
+
+PLACES: dict[str, Place] = {}
+
+
+def place_of(at: str) -> Place:
+    """Read the name, once."""
+    return PLACES.setdefault(
+        at,
+        Place(
+            idle=at in IDLE,
+            fails=at not in UNFAILING,
+            calls=at.endswith((".before", ".after")) and not at.startswith("publish."),
+            checked=at.endswith(".checked"),
+            changed=at.endswith(".after") and ".databases." in at,
+        ),
+    )
 
 
 class Process:
@@ -142,15 +181,28 @@ class Process:
             await self._stand_still(at)
             if not self.alive:
                 raise KilledError
-        await self.schedule.passed(self, at, may_fail=may_fail and at not in UNFAILING)
+        place = PLACES.get(at) or place_of(at)
+        if place.idle:
+            return
+        schedule = self.schedule
+        if schedule.passed(self, at):
+            await schedule.strike(self, at)
+        if schedule.fate.pending and may_fail and place.fails and self.alive:
+            schedule.fate.fail_pending(at)
+        random = schedule.random
+        if random.random() < schedule.plan.sluggish and not place.checked:
+            await schedule.loop.sleep(random.expovariate(0.5 if random.random() < 0.1 else 50))
+        if place.changed:
+            schedule.check_writable(at)
         if not self.alive:
             raise KilledError
 
     async def probe(self, at: str) -> None:
         """Engine and relay call this; between a step's `.before` and `.after` stands a call of a port."""
-        if self.alive and at.endswith(".checked"):
+        place = PLACES.get(at) or place_of(at)
+        if place.checked and self.alive:
             self.schedule.require_claim(self, at)
-        await self.boundary(at, may_fail=at.endswith((".before", ".after")) and not at.startswith("publish."))
+        await self.boundary(at, may_fail=place.calls)
 
 
 class Through:
@@ -212,7 +264,7 @@ class SimClaim:
     async def lost(self) -> None:
         await self._claim.lost()
         await self._process.running()  # who stands still notices nothing
-        await asyncio.sleep(self._process.schedule.random.choice((0, 0.01, 5.0)))
+        await self._process.schedule.loop.sleep(self._process.schedule.random.choice((0, 0.01, 5.0)))
 
 
 class SimClaims:

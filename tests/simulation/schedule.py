@@ -43,8 +43,6 @@ MOST: Final = 60_000
 """Boundaries after which a schedule is given up: those that come to rest have at most some 3,000."""
 TOPOLOGY: Final = definitions()
 NAMES: Final = ("acme", "brie", "cato")
-IDLE: Final = ("journal.unsent.", "journal.purge.")
-"""Boundaries that a consumer passes all the time, whatever happens."""
 
 
 class LoopClock:
@@ -124,7 +122,7 @@ class Schedule:
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
             *(asyncio.create_task(self.operators.doctor.come_later(at)) for at in self.plan.doctored_at),
         ]
-        await asyncio.sleep(CALM)
+        await self.loop.sleep(CALM)
         self.fate.relent()
         for errand in self._errands:
             errand.cancel()
@@ -179,37 +177,28 @@ class Schedule:
             if task is not current:
                 task.cancel()
 
-    async def passed(self, process: Process, at: str, *, may_fail: bool) -> None:
-        """A process is at a boundary: time may pass, and it may be struck."""
-        if at.startswith(IDLE):
-            return
+    def passed(self, process: Process, at: str) -> bool:
+        """A process is at a boundary; whether it may be struck there (see `strike`)."""
         self.boundaries += 1
         if self.boundaries == MOST:
             self.loop.stop()
         self.seen.add(at)
         if self.trace is not None:
             self.say(process.name, at)
-        if self.boundaries in self.plan.strikes and not self.fate.calm:
+        if self.fate.calm:
+            return False
+        if self.plan.aimed and (step := at.partition(".")[0]) in self.plan.aimed:
+            if strike := self.plan.aimed[step].get(self._passed_in[step]):
+                self.plan.strikes[self.boundaries] = strike
+            self._passed_in[step] += 1
+        return self.boundaries in self.plan.strikes or self.fate.pausing is process
+
+    async def strike(self, process: Process, at: str) -> None:
+        """What the plan has for this boundary befalls the process."""
+        if self.boundaries in self.plan.strikes:
             await self.fate.strike(process, self.plan.strikes[self.boundaries], at)
-        if self.plan.aimed and not self.fate.calm:
-            await self._aimed_at(process, at)
         if self.fate.pausing is process:
             await self.fate.pause_pending(process, at)
-        if may_fail and process.alive:
-            self.fate.fail_pending(at)
-        if self.random.random() < self.plan.sluggish and not at.endswith(".checked"):
-            await asyncio.sleep(self.random.expovariate(0.5 if self.random.random() < 0.1 else 50))
-        if ".databases." in at:
-            self._check_writable(at)
-
-    async def _aimed_at(self, process: Process, at: str) -> None:
-        """Strike if it is the boundary of a step that the plan says."""
-        step = at.partition(".")[0]
-        if step in self.plan.aimed:
-            number = self._passed_in[step]
-            self._passed_in[step] += 1
-            if number in self.plan.aimed[step]:
-                await self.fate.strike(process, self.plan.aimed[step][number], at)
 
     def require_claim(self, process: Process, at: str) -> None:
         """At every instant: who calls something of the world has looked, and holds the claim for it."""
@@ -221,13 +210,14 @@ class Schedule:
     async def _world_paused(self, at: str) -> None:
         self.site.reconcile()
         if at.startswith("databases."):
-            self._check_writable(at)
+            self.check_writable(at)
         process = OWNER.get()
         if process is not None:
             await process.boundary(f"world.{at}", may_fail=False)
             self.site.reconcile()
 
-    def _check_writable(self, at: str) -> None:
+    def check_writable(self, at: str) -> None:
+        """At every instant, after every small step of a database: see `invariants.writable`."""
         for tenant in self.tenants:
             if found := invariants.writable(self.site, tenant):
                 self.violations.append(f"{found} at {at}")
@@ -238,7 +228,7 @@ class Schedule:
     async def _settled(self) -> bool:
         """Wait until nothing moves any more."""
         for _ in range(LOOKS):
-            await asyncio.sleep(LOOK)
+            await self.loop.sleep(LOOK)
             if (
                 not self._busy()
                 and not self.claims.held

@@ -30,7 +30,7 @@ SECRETS: Final = tuple(
 )
 """Passwords as they are, and as URLs, JSON and Python would write them."""
 SAMPLE: Final = 4
-"""Of so many schedules one has its log lines made and read, since that takes as long as a tenth of a schedule."""
+"""Of so many schedules one has its log lines read."""
 
 
 def no_secret(schedule: Schedule) -> Iterator[str]:
@@ -74,10 +74,11 @@ class Ear(logging.Handler):
         self.setFormatter(formatter("json"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Read the line."""
-        line = self.format(record)
-        if is_secret(line):
-            self.leaks.append(line)
+        """Read the line, which takes long to make, if there is something to be masked in it."""
+        if record.exc_info or is_secret(record.getMessage()):
+            line = self.format(record)
+            if is_secret(line):
+                self.leaks.append(line)
 
     def listen(self) -> None:
         """From now on."""

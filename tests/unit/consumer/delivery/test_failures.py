@@ -11,7 +11,7 @@ from consumer.delivery import company, letters
 from consumer.delivery.company import ASKED
 from consumer.delivery.running import DEATHS
 from consumer.errors import Incompatible, Refused, Transient, Unreachable
-from consumer.ports_engine import Message
+from consumer.ports_engine import Message, to_tell
 from consumer.topology import DEAD, HANDLER
 from events.envelope import decode, encode
 from events.migration import MigrationFailed
@@ -324,7 +324,7 @@ async def test_an_operator_may_roll_back_a_migration_under_way(rig: Rig) -> None
         attempts=1,
         next="roll_back",
     )
-    await rig.journal.ask_roll_back(row, told(failure, row.id), "asked for")
+    await rig.journal.ask_roll_back(row, to_tell(told(failure, row.id)), "asked for")
     await rig.run()
     assert rig.row(event).state == "rolled_back"
     assert rig.site.snapshot(rig.instance(event)) == before
@@ -339,7 +339,7 @@ async def test_a_forward_step_that_waits_does_not_run_into_a_rollback_that_faile
     failure = MigrationFailed(
         instance_id=row.instance_id, step="restore", error="Operator", message="x", attempts=1, next="roll_back"
     )  # fmt: skip
-    await rig.journal.ask_roll_back(row, told(failure, row.id), "asked for")
+    await rig.journal.ask_roll_back(row, to_tell(told(failure, row.id)), "asked for")
     await rig.relay.sweep()
     rig.fail("roll_back.databases.unfence.before", Refused("no"))
     await rig.handle_next("roll_back")

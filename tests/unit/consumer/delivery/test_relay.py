@@ -10,6 +10,7 @@ import pytest
 
 from consumer.delivery.relay import Relay
 from consumer.errors import Refused, Unreachable
+from consumer.ports_engine import to_tell
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
@@ -43,7 +44,7 @@ class Bench:
         for data, state in ((failed(instance), "failing"), (rejected(instance), "rejected")):
             step = await self.journal.begin(self.journal.migrations[row.id], state, replay=None)
             await self.journal.finish(
-                step, state=state, event=told(data, row.id), note=None, past_return=False
+                step, state=state, event=to_tell(told(data, row.id)), note=None, past_return=False
             )
         return row.id
 

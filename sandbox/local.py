@@ -97,6 +97,7 @@ class LocalPlatform:
     database_service: DatabaseService
     database_service_url: str
     secret_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+    _ports: set[int] = field(default_factory=set)
 
     @property
     def data_root(self) -> Path:
@@ -133,8 +134,8 @@ class LocalPlatform:
     async def add_site(self, tenant: Tenant, **columns: object) -> Site:
         """Make an instance for a tenant whose database is on the pool, and start it."""
         instance, customer = uuid4(), uuid4()
-        port = free_port()
-        give_back_port(port)  # the instance binds it; whoever asks next gets another
+        port = free_port()  # ours even while the instance is down
+        self._ports.add(port)
         service = f"odoo-{tenant.database}-{instance.hex[:8]}"
         site = Site(
             instance,
@@ -160,6 +161,20 @@ class LocalPlatform:
         )
         await self.supervisor.create(**self._service(site, port))
         return site
+
+    async def remove_service(self, site: Site) -> None:
+        """The instance's service goes, and others may have its port."""
+        await self.supervisor.http.delete(f"/services/{site.service}")
+        self._give_back(httpx.URL(site.url).port or 0)
+
+    def give_back_ports(self) -> None:
+        """Let others have the instances' ports."""
+        for port in tuple(self._ports):
+            self._give_back(port)
+
+    def _give_back(self, port: int) -> None:
+        self._ports.discard(port)
+        give_back_port(port)
 
     async def wait_until_serving(self, site: Site, *, limit: float = READY_SECONDS) -> None:
         """Return when the instance answers."""
@@ -286,6 +301,7 @@ async def local_platform(
         stack.callback(give_back_port, service_port)
         url = await stack.enter_async_context(service.serving(service_port))
         made = LocalPlatform(directory, broker, pool, pool_id, platform, supervisor, service, url)
+        stack.callback(made.give_back_ports)
         made.data_root.mkdir()
         made.backup_root.mkdir()
         yield made

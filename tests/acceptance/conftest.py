@@ -109,7 +109,7 @@ async def make_site(local: LocalPlatform) -> AsyncIterator[MakeSite]:
 
     yield make
     for site in made:
-        await local.supervisor.http.delete(f"/services/{site.service}")
+        await local.remove_service(site)
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ class Arena:
 
     async def remove_service(self, site: Site) -> None:
         """The instance's service goes."""
-        await self.local.supervisor.http.delete(f"/services/{site.service}")
+        await self.local.remove_service(site)
 
     async def definition(self, site: Site) -> dict[str, Any]:
         """The service's definition as a rollback must put it back: without how often it was restarted."""

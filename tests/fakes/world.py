@@ -8,7 +8,6 @@ session that was ended meanwhile ends the fake that used it, as a connection los
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,7 +18,7 @@ from consumer.errors import NotFound, Unreachable
 from consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from typing import Literal
 
     from consumer.adapters.postgres.marks import Label
@@ -224,20 +223,35 @@ class World:
             raise SessionEndedError
         session.database.tables.setdefault(table, []).append(row)
 
-    @asynccontextmanager
-    async def visit(
-        self, server: Server, what: str, database: str = MAINTENANCE, user: str = ADMIN
-    ) -> AsyncIterator[Visit]:
-        """A session of ours for the length of the block."""
-        await self.pause(what)
-        there = self.at(server)
-        target = self.database(server, database)
-        session = self.enter(there, user, target, application_name(current_migration.get()))
-        try:
-            yield Visit(self, there, session, what)
-        finally:
-            if session in there.sessions:
-                there.sessions.remove(session)
+    def visit(self, server: Server, what: str, database: str = MAINTENANCE, user: str = ADMIN) -> _Visiting:
+        """A session of ours for the length of the block, as a `Visit`."""
+        return _Visiting(self, server, what, database, user)
+
+
+class _Visiting:
+    """Opens a session, and closes it; a class, since a generator takes longer."""
+
+    def __init__(self, world: World, server: Server, what: str, database: str, user: str) -> None:
+        self._world = world
+        self._server = server
+        self._what = what
+        self._database = database
+        self._user = user
+        self._visit: Visit | None = None
+
+    async def __aenter__(self) -> Visit:
+        world = self._world
+        await world.pause(self._what)
+        there = world.at(self._server)
+        target = world.database(self._server, self._database)
+        name = application_name(current_migration.get())
+        self._visit = Visit(world, there, world.enter(there, self._user, target, name), self._what)
+        return self._visit
+
+    async def __aexit__(self, *_error: object) -> None:
+        visit = self._visit
+        if visit is not None and visit.session in visit.there.sessions:
+            visit.there.sessions.remove(visit.session)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.relay import Relay
@@ -205,6 +206,12 @@ class Process:
         await self.boundary(at, may_fail=place.calls)
 
 
+@cache
+def around(port: str, method: str) -> tuple[str, str]:
+    """Names of the boundaries before and after a call."""
+    return f"{port}.{method}.before", f"{port}.{method}.after"
+
+
 class Through:
     """A port of which every call passes a boundary before and after."""
 
@@ -216,7 +223,7 @@ class Through:
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._port, method)
         boundary, require_journal = self._process.boundary, self._process.schedule.fate.require_journal
-        before, after = f"{self._name}.{method}.before", f"{self._name}.{method}.after"
+        before, after = around(self._name, method)
 
         async def passing(*arguments: Any, **named: Any) -> Any:
             await boundary(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from itertools import count
@@ -10,9 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
 Ts = TypeVarTuple("Ts")
+
+_ASKED = (
+    (asyncio, "get_running_loop"),
+    (asyncio.events, "get_running_loop"),
+    (asyncio.events, "_get_running_loop"),
+    (asyncio.events, "_get_event_loop"),
+)
+"""Where asyncio asks which loop runs; it asks the operating system each time whether this is still its process."""
 
 OWNER: ContextVar[Any] = ContextVar("owner", default=None)
 """The process whose code is running."""
@@ -21,6 +30,23 @@ OWNER: ContextVar[Any] = ContextVar("owner", default=None)
 def _wake(waking: asyncio.Future[None]) -> None:
     if not waking.done():
         waking.set_result(None)
+
+
+@contextmanager
+def known(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """While this loop runs, and no other in this process, who asks for it is told at once."""
+    before = [(module, name, getattr(module, name)) for module, name in _ASKED]
+
+    def it(*_: object, **__: object) -> asyncio.AbstractEventLoop:
+        return loop
+
+    try:
+        for module, name, _ in before:
+            setattr(module, name, it)
+        yield
+    finally:
+        for module, name, asked in before:
+            setattr(module, name, asked)
 
 
 class StuckError(Exception):

@@ -95,6 +95,7 @@ class Process:
         self.claims: list[FakeClaim] = []
         self._resumed = asyncio.Event()
         self._resumed.set()
+        self._stands = False
         self._client = schedule.node.client()
         broker = SimBroker(self, self._client)
         journal = SimJournal(self)
@@ -130,7 +131,7 @@ class Process:
         """SIGKILL."""
         if self.alive:
             self._end()
-            self._resumed.set()
+            self.resume()
             self.schedule.cancel_tasks_of(self)
 
     def _end(self) -> None:
@@ -154,7 +155,8 @@ class Process:
     async def pause(self, seconds: float, at: str) -> None:
         """SIGSTOP, and SIGCONT after so many seconds. Time passes for others alone."""
         self._resumed.clear()
-        asyncio.get_running_loop().call_later(seconds, self._resumed.set)
+        self._stands = True
+        asyncio.get_running_loop().call_later(seconds, self.resume)
         await self._stand_still(at)
 
     async def _stand_still(self, at: str) -> None:
@@ -168,17 +170,19 @@ class Process:
 
     async def running(self) -> None:
         """Wait while it stands still."""
-        await self._resumed.wait()
+        if self._stands:
+            await self._resumed.wait()
 
     def resume(self) -> None:
         """SIGCONT."""
+        self._stands = False
         self._resumed.set()
 
     async def boundary(self, at: str, *, may_fail: bool = True) -> None:
         """A place where the process may be struck. Raises what strikes it."""
         if not self.alive:
             raise KilledError
-        if not self._resumed.is_set():
+        if self._stands:
             await self._stand_still(at)
             if not self.alive:
                 raise KilledError

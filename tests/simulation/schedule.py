@@ -23,7 +23,7 @@ from tests.fakes.site import Site
 from tests.simulation import customers, invariants
 from tests.simulation.fate import Fate
 from tests.simulation.faults import plan
-from tests.simulation.loop import OWNER, VirtualLoop
+from tests.simulation.loop import OWNER, VirtualLoop, known
 from tests.simulation.operators import Operators
 from tests.simulation.process import Process
 from tests.simulation.secrecy import SAMPLE, Ear
@@ -92,7 +92,7 @@ class Schedule:
         if self._heard:
             self.ear.listen()
         try:
-            self.loop.run_until_complete(self._play())
+            self.loop.run_until_complete(self._known())
         except RuntimeError:
             if self.boundaries < MOST:
                 raise
@@ -104,6 +104,10 @@ class Schedule:
             asyncio.set_event_loop(None)
             self.loop.close()
         return self.violations
+
+    async def _known(self) -> None:
+        with known(self.loop):
+            await self._play()
 
     async def _play(self) -> None:
         self._build()

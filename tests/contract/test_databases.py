@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.errors import Incompatible, NotFound, NotOurs, TimedOut, Unreachable
+from consumer.context import claim_check
+from consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
 from consumer.model import Fence
 from tests.contract.servers import (
     ENDED,
@@ -234,3 +235,18 @@ async def test_only_sessions_of_the_migration_are_ended(stage: Stage) -> None:
         await of_other.add_partner()
         with pytest.raises(ENDED):
             await of_lost.add_partner()
+
+
+async def test_a_session_that_opens_after_the_claim_was_lost_does_nothing(stage: Stage) -> None:
+    async def lost() -> None:
+        raise ClaimLost("somebody else took over")
+
+    login = new_login()
+    unclaimed = claim_check.set(lost)
+    try:
+        with pytest.raises(ClaimLost):
+            await stage.databases.make_role(stage.dedicated, login, ())
+    finally:
+        claim_check.reset(unclaimed)
+    with pytest.raises(NotFound):
+        await stage.databases.role_facts(stage.dedicated, login.user, "none")

@@ -41,18 +41,26 @@ class FakeOdooConf:
         self.data_root = data_root
         self.files: dict[Path, bytes] = {}
         self.read_only: set[Path] = set()
+        self._paths: dict[str, Path] = {}
+
+    def path(self, instance: Instance) -> Path:
+        """Where an instance's odoo.conf is."""
+        name = instance.directory
+        if name not in self._paths:
+            self._paths[name] = conf_path(self.data_root, instance)
+        return self._paths[name]
 
     async def read(self, instance: Instance) -> Conf:
-        path = conf_path(self.data_root, instance)
+        path = self.path(instance)
         return as_conf(path, read(self._content(path), str(path)))
 
     async def check_writable(self, instance: Instance) -> None:
-        path = conf_path(self.data_root, instance)
+        path = self.path(instance)
         read(self._content(path), str(path))
         self._require_writable(path)
 
     async def keep(self, instance: Instance, tag: str) -> Path:
-        path = conf_path(self.data_root, instance)
+        path = self.path(instance)
         kept = kept_path(path, tag)
         if kept not in self.files:
             self.files[kept] = self._content(path)
@@ -61,7 +69,7 @@ class FakeOdooConf:
     async def rewrite(
         self, instance: Instance, host: str, port: int, credentials: Credentials
     ) -> tuple[str, ...]:
-        path = conf_path(self.data_root, instance)
+        path = self.path(instance)
         login = (credentials.user, credentials.password.reveal())
         values = dict(zip(KEYS, (host, str(port), *login), strict=True))
         content = self._content(path)
@@ -72,7 +80,7 @@ class FakeOdooConf:
         return tuple(key for key in KEYS if before.get(key) != values[key])
 
     async def put_back(self, instance: Instance, tag: str) -> bool:
-        path = conf_path(self.data_root, instance)
+        path = self.path(instance)
         kept = kept_path(path, tag)
         if kept not in self.files:
             return False
@@ -81,10 +89,10 @@ class FakeOdooConf:
         return True
 
     async def forget(self, instance: Instance, tag: str) -> None:
-        self.files.pop(kept_path(conf_path(self.data_root, instance), tag), None)
+        self.files.pop(kept_path(self.path(instance), tag), None)
 
     async def kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
-        path = conf_path(self.data_root, instance)
+        path = self.path(instance)
         start = kept_path(path, "x").name.removesuffix("x")
         found = sorted(one.name for one in self.files if one.parent == path.parent and one != path)
         return tuple(

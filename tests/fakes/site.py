@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from consumer.adapters.odoo_conf_files import conf_path
 from consumer.adapters.platform_rows import as_instance, as_server
 from consumer.errors import Unreachable
 from consumer.model import Policy
@@ -159,7 +158,7 @@ class Site:
         )
         self.platform.servers[self.pool.id]["current_instances"] += 1
         row = self.instance(instance)
-        self.odoo_conf.files[conf_path(self.odoo_conf.data_root, row)] = (
+        self.odoo_conf.files[self.odoo_conf.path(row)] = (
             "; kept as it is\n[options]\n"
             f"db_host = {self.pool.host}\ndb_port = 5432\ndb_user = {role}\ndb_password = {PASSWORD}\n"
             "db_name = False\nadmin_passwd = x\n"
@@ -286,7 +285,7 @@ class Site:
     def _behave(self, service: FakeService) -> Behaviour:
         """Odoo at its start: it reads odoo.conf, and ends if there is none."""
         identity = self._instances[service.name]
-        path = conf_path(self.odoo_conf.data_root, self.instance(identity))
+        path = self.odoo_conf.path(self.instance(identity))
         if path not in self.odoo_conf.files:
             return Behaviour(exit_code=NO_CONF, said=("odoo.conf is not there",))
         options = read(self.odoo_conf.files[path], str(path))

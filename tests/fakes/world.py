@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from consumer.adapters.postgres.sessions import MAINTENANCE, OURS, application_name
-from consumer.context import current_migration
+from consumer.context import claim_check, current_migration
 from consumer.errors import NotFound, Unreachable
 from consumer.model import Credentials, Secret, Server
 
@@ -245,8 +245,15 @@ class _Visiting:
         there = world.at(self._server)
         target = world.database(self._server, self._database)
         name = application_name(current_migration.get())
-        self._visit = Visit(world, there, world.enter(there, self._user, target, name), self._what)
-        return self._visit
+        self._visit = visit = Visit(world, there, world.enter(there, self._user, target, name), self._what)
+        if (check := claim_check.get()) is not None:
+            try:
+                await check()
+                visit.require_session()
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return visit
 
     async def __aexit__(self, *_error: object) -> None:
         visit = self._visit
@@ -266,6 +273,10 @@ class Visit:
     async def step(self, name: str) -> None:
         """Another small step: somebody else may act before it. Raises Unreachable if our session was ended."""
         await self.world.pause(f"{self.what}.{name}")
+        self.require_session()
+
+    def require_session(self) -> None:
+        """Raises Unreachable if it was ended, or the server is gone."""
         if self.session not in self.there.sessions or not self.there.reachable:
             raise Unreachable(f"{self.what}: the connection was closed")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer import saga
-from consumer.adapters.odoo_conf_files import conf_path
 from consumer.delivery.reading import opened_by
 from events.envelope import event_id
 from events.migration import (
@@ -98,9 +97,14 @@ def _completed(schedule: Schedule) -> Iterator[str]:
 
 
 def _letters_written(schedule: Schedule) -> Iterator[str]:
-    """A step that failed for good was put to the dead letters, however its migration went on."""
+    """A step that failed for good was put to the dead letters, however its migration went on.
+
+    Where the broker has lost a message of the migration, it may have been the one to be put there.
+    """
     written = buried(schedule)
     for row in schedule.journal.steps.values():
+        if row.migration_id in schedule.fate.lost:
+            continue
         attempt = None if row.step == saga.MIGRATION[0].name else row.attempt
         is_last = row.attempt == schedule.journal.migrations[row.migration_id].attempt
         if row.state == "failed" and is_last and (row.migration_id, attempt, row.step) not in written:
@@ -193,7 +197,7 @@ def _at_home(schedule: Schedule) -> Iterator[str]:
             continue
         row, home = _row(schedule, tenant), _home(schedule, tenant)
         service = site.runtime.services[row["service_name"]]
-        path = conf_path(site.odoo_conf.data_root, site.instance(tenant))
+        path = site.odoo_conf.path(site.instance(tenant))
         conf = read(site.odoo_conf.files[path], str(path))
         env = service.spec["env"]["ODOO_DATABASE_HOST"]
         if not home == conf["db_host"] == env == row["db_host"]:

@@ -82,6 +82,10 @@ class Size:
     seed: int = 1
 
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""Of the environment that our image gives a consumer (`Dockerfile`): what is free goes back to the machine."""
+
+
 @dataclass
 class Memory:
     """Resident memory (MiB) of one consumer, sampled from its readiness on."""
@@ -180,7 +184,8 @@ class Burst:
             DIRECTORY: str(self.places.directory),
             PLATFORM_DSN: self.platform.cluster.dsn(self.platform.instance_database),
         }
-        return {**os.environ, **own, **{f"REHOME_{name}": value for name, value in given.items()}}
+        prefixed = {f"REHOME_{name}": value for name, value in given.items()}
+        return {**os.environ, **MALLOC, **own, **prefixed}
 
     async def _make_instances(self) -> None:
         """Rows in the platform's tables, and a site each."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.burst import Size, burst
+from sandbox.local import ROOT
+from tests.load.burst import MALLOC, Size, burst
 from tests.load.verdict import breaches, most_at_once
 
 SMALL = Size(upgrades=40, limit=600.0)
@@ -26,3 +27,8 @@ async def test_every_upgrade_of_a_burst_ends_once_though_consumers_are_killed_an
     assert played.poisoned >= 1
     # and the limit was felt, or it would not have been tried
     assert set(most_at_once(played).values()) == {SMALL.dumps}
+
+
+def test_consumers_have_the_memory_settings_of_our_image() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert all(f"{name}={value}" in dockerfile for name, value in MALLOC.items())

@@ -75,11 +75,15 @@ def fuzz(atheris: Any, name: str, chosen: Parser, seconds: int) -> None:
 
 
 def in_a_process(atheris: Any, name: str, chosen: Parser, seconds: int) -> tuple[bool, str]:
-    """Fuzz one parser in a copy of this process; whether it kept its promises, and what was said."""
-    with tempfile.TemporaryFile() as said:
+    """Fuzz one parser in a copy of this process; whether it kept its promises, and what was said.
+
+    libFuzzer ends the copy without any tidying, so what it leaves in its directory goes with ours.
+    """
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="rehome-fuzz-") as place:
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
+            tempfile.tempdir = place
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
             try:

@@ -123,7 +123,7 @@ class BackupPlace:
         still_wanted()
         place.rename(self.sealed(backup_id))
         files.flush_names(self.root)
-        return self._described(backup_id, manifest)
+        return self._described(backup_id, manifest, files.read(self.sealed(backup_id) / MANIFEST))
 
     def check(self, backup_id: str, still_wanted: StillWanted) -> Backup | None:
         """The sealed backup, every file compared with the manifest; None when there is none.
@@ -135,9 +135,10 @@ class BackupPlace:
         if not place.is_dir():
             return None
         try:
-            manifest = json.loads(files.read(place / MANIFEST))
+            data = files.read(place / MANIFEST)
+            manifest = json.loads(data)
             expected: dict[str, dict[str, Any]] = manifest["files"]
-            described = self._described(backup_id, manifest)
+            described = self._described(backup_id, manifest, data)
         except (OSError, *files.MALFORMED) as error:
             raise Refused(f"backup {backup_id}: {MANIFEST} cannot be read: {files.why(error)}") from None
         missing = [name for name in expected if not (place / name).is_file()]
@@ -178,16 +179,15 @@ class BackupPlace:
             raise Conflict(f"backup {backup_id}: {SOURCE} cannot be read ({said}): dump again") from None
         return source
 
-    def _described(self, backup_id: str, manifest: Mapping[str, Any]) -> Backup:
-        """What a manifest says; raises one of files.MALFORMED when it is none."""
-        place = self.sealed(backup_id)
+    def _described(self, backup_id: str, manifest: Mapping[str, Any], data: bytes) -> Backup:
+        """What a manifest says, whose file holds `data`; raises one of files.MALFORMED when it is none."""
         files.require_sound(manifest["files"])
         return Backup(
             id=backup_id,
-            place=place,
+            place=self.sealed(backup_id),
             bytes=sum(file["bytes"] for file in manifest["files"].values()),
             files=len(manifest["files"]),
-            manifest_sha256=hashlib.sha256(files.read(place / MANIFEST)).hexdigest(),
+            manifest_sha256=hashlib.sha256(data).hexdigest(),
             started_at=files.moment(manifest["started_at"]),
             ended_at=files.moment(manifest["ended_at"]),
         )

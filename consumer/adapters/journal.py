@@ -121,17 +121,8 @@ class PostgresJournal:
         """See `Journal.put_off`."""
         upgrade, replay = event.data, event.replayof is not None
         async with self._transaction() as db:
-            await db.execute(
-                SQL["put_off"],
-                *(
-                    migration_id,
-                    upgrade.instance_id,
-                    event.id,
-                    upgrade.to_plan,
-                    delay.total_seconds(),
-                    replay,
-                ),
-            )
+            whose = (migration_id, upgrade.instance_id, event.id, upgrade.to_plan)
+            await db.execute(SQL["put_off"], *whose, delay.total_seconds(), replay)
 
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
         """See `Journal.migration`."""

@@ -174,19 +174,13 @@ class Engine:
         """For whoever looks for stuck migrations, and may not look into the dead letters."""
         migration_id, letter = migration_id_of(event), delivery.message.message_id or str(event.id)
         if migration_id is not None:
-            try:
-                await self._journal.parked(migration_id, event.attempt, step.name, letter, reason)
-            except RehomeError as error:
-                log.warning("delivery.not_noted instance=%s error=%s", event.subject, told(error))
+            await _noted(event, self._journal.parked(migration_id, event.attempt, step.name, letter, reason))
 
     async def _behind(self, step: Step, delivery: Delivery, event: CloudEvent[Any], why: str) -> None:
         """It comes back later. An upgrade that waits for another migration is noted, for operators to see."""
         migration_id = migration_id_of(event)
         if step.on is PlanUpgraded and migration_id is not None:
-            try:
-                await self._journal.put_off(migration_id, event, later_in(delivery))
-            except RehomeError as error:
-                log.warning("delivery.not_noted instance=%s error=%s", event.subject, told(error))
+            await _noted(event, self._journal.put_off(migration_id, event, later_in(delivery)))
         await self._post.later(step, delivery, why)
 
     async def _migration(self, step: Step, delivery: Delivery, event: CloudEvent[Any]) -> MigrationRow | None:
@@ -352,3 +346,11 @@ class Engine:
             traceparent=event.traceparent,
         )
         return to_tell(tells)
+
+
+async def _noted(event: CloudEvent[Any], noting: Awaitable[None]) -> None:
+    """Note something that only operators miss where it cannot be noted: the event goes its way all the same."""
+    try:
+        await noting
+    except RehomeError as error:
+        log.warning("delivery.not_noted instance=%s error=%s", event.subject, told(error))

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -22,6 +23,9 @@ from sandbox.children import Child, children_of
 from sandbox.net import LOOPBACK, wait_until
 from sandbox.swarm.api import NETWORK, SandboxEngine
 from sandbox.swarm.images import import_images
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 PORT = 2377  # of a swarm's managers
 START_LIMIT_SECONDS = 60.0
@@ -192,6 +196,17 @@ class PrivateEngine(SandboxEngine):
 
     async def _cgroups_gone(self) -> bool:
         return _remove_cgroups(self._cgroup)
+
+
+@contextlib.asynccontextmanager
+async def private_engine(directory: Path, *, furnished: bool = True) -> AsyncIterator[PrivateEngine]:
+    """An engine for the length of the block. Raises what `PrivateEngine.begin` does."""
+    engine = PrivateEngine(directory, furnished=furnished)
+    try:
+        await engine.create()
+        yield engine
+    finally:
+        await engine.destroy()
 
 
 def require_programs() -> None:

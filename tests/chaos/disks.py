@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
+
 from sandbox.children import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-BLOCK = 64 * 1024
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting over files and directories needs root")
+
 FILLER = "filler"
 
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.disks import disk
+from tests.chaos.disks import disk, needs_root
 from tests.chaos.moving import END_SECONDS, Move, hold
 
 SMALL_DISK = 64
 SERVER_DISK = 512
 ALMOST_NOTHING = 256 * 1024
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 
 
 @needs_root

@@ -1,6 +1,5 @@
 """The storage with odoo.conf in the ways that it can be wrong: refused before the stop, or undone after it."""
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -9,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.local import Site
-from tests.chaos.disks import read_only, unreadable
+from tests.chaos.disks import needs_root, read_only, unreadable
 from tests.chaos.moving import END_SECONDS, Move, hold
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting over a file needs root")
 
 
 def missing(conf: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.net import wait_until
 from tests.chaos.cutting import Cut, wire
-from tests.chaos.disks import disk
+from tests.chaos.disks import disk, needs_root
 from tests.chaos.moving import Move, hold
 
 ROLE_LIMIT = "ALTER ROLE rehome CONNECTION LIMIT {}"
@@ -97,7 +97,7 @@ async def test_a_deadlock_in_the_state_database_costs_one_try(move: Move) -> Non
     await move.ends("migration.completed")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@needs_root
 async def test_a_state_database_whose_disk_is_full_is_named_and_waited_for(move: Move) -> None:
     """Its history is on a disk of its own: a server whose log of changes finds no room stops altogether."""
     await move.begin(order=hold("back_up.ran"))

@@ -51,27 +51,26 @@ def instrumented() -> tuple[Any, Mapping[str, Parser]]:
     return atheris, table.PARSERS
 
 
-def fuzz(atheris: Any, name: str, chosen: Parser, seconds: int) -> None:
-    """Fuzz one parser in this process; libFuzzer ends it."""
-    with tempfile.TemporaryDirectory(prefix="rehome-fuzz-") as place:
-        found, seeds, words = Path(place) / "found", Path(place) / "seeds", Path(place) / "words"
-        found.mkdir()
-        seeds.mkdir()
-        for number, seed in enumerate(chosen.seeds()):
-            (seeds / str(number)).write_bytes(seed)
-        words.write_text("".join(f'"{_escaped(word)}"\n' for word in chosen.words))
-        options = [
-            *(f"-max_total_time={seconds}", f"-timeout={SECONDS_PER_INPUT}", f"-rss_limit_mb={MEBIBYTES}"),
-            *(
-                f"-max_len={LARGEST}",
-                *([f"-dict={words}"] if chosen.words else ()),
-                "-print_final_stats=1",
-                "-verbosity=1",
-            ),
-            *(f"-artifact_prefix={_corpus(name)}{os.sep}", str(found), str(seeds), str(_corpus(name))),
-        ]
-        atheris.Setup([sys.argv[0], *options], chosen.check)
-        atheris.Fuzz()
+def fuzz(atheris: Any, name: str, chosen: Parser, seconds: int, place: Path) -> None:
+    """Fuzz one parser in this process, with files in an empty directory; libFuzzer ends it."""
+    found, seeds, words = place / "found", place / "seeds", place / "words"
+    found.mkdir()
+    seeds.mkdir()
+    for number, seed in enumerate(chosen.seeds()):
+        (seeds / str(number)).write_bytes(seed)
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in chosen.words))
+    options = [
+        *(f"-max_total_time={seconds}", f"-timeout={SECONDS_PER_INPUT}", f"-rss_limit_mb={MEBIBYTES}"),
+        *(
+            f"-max_len={LARGEST}",
+            *([f"-dict={words}"] if chosen.words else ()),
+            "-print_final_stats=1",
+            "-verbosity=1",
+        ),
+        *(f"-artifact_prefix={_corpus(name)}{os.sep}", str(found), str(seeds), str(_corpus(name))),
+    ]
+    atheris.Setup([sys.argv[0], *options], chosen.check)
+    atheris.Fuzz()
 
 
 def in_a_process(atheris: Any, name: str, chosen: Parser, seconds: int) -> tuple[bool, str]:
@@ -87,7 +86,7 @@ def in_a_process(atheris: Any, name: str, chosen: Parser, seconds: int) -> tuple
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
             try:
-                fuzz(atheris, name, chosen, seconds)
+                fuzz(atheris, name, chosen, seconds, Path(place))
             finally:
                 os._exit(70)  # libFuzzer does not come back, so this is trouble
         status = _ended(child, seconds + GRACE)

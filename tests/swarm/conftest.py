@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.swarm.doors import Doors
-from sandbox.swarm.engine import PrivateEngine
+from sandbox.swarm.engine import private_engine
 from sandbox.swarm.servers import start_server
 from sandbox.tenants import nasty_password
 from tests.swarm.shop import DEDICATED, POOL, Shop, fill
@@ -18,17 +18,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sandbox.postgres import Cluster
+    from sandbox.swarm.engine import PrivateEngine
 
 
 @pytest.fixture(scope="session")
 async def engine(scratch: Path) -> AsyncIterator[PrivateEngine]:
     """A Docker engine with a swarm of one node, which nobody else sees."""
-    engine = PrivateEngine(scratch / "engine")
-    try:
-        await engine.create()
+    async with private_engine(scratch / "engine") as engine:
         yield engine
-    finally:
-        await engine.destroy()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sandbox.net import wait_until
 from sandbox.swarm.api import IMAGE, NETWORK
 from sandbox.swarm.borrowed import borrowed
 from sandbox.swarm.definitions import definition
-from sandbox.swarm.engine import PrivateEngine
+from sandbox.swarm.engine import PrivateEngine, private_engine
 from sandbox.swarm.root import libraries_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ pytestmark = pytest.mark.timeout(1200)
 @pytest.fixture(scope="module")
 async def foreign(scratch: Path) -> AsyncIterator[PrivateEngine]:
     """An engine that somebody else uses: with a network, an image, a running service, a secret, a config."""
-    engine = PrivateEngine(scratch / "foreign", furnished=False)
-    try:
-        await engine.create()
+    async with private_engine(scratch / "foreign", furnished=False) as engine:
         network = await engine.ask("POST", "networks/create", {"Name": "theirs", "Driver": "overlay"})
         await engine.http.post(
             "/images/create",
@@ -62,8 +60,6 @@ async def foreign(scratch: Path) -> AsyncIterator[PrivateEngine]:
         await engine.ask("POST", "configs/create", content)
         await wait_until(lambda: runs(engine), what="somebody else's service", limit=60)
         yield engine
-    finally:
-        await engine.destroy()
 
 
 async def runs(engine: PrivateEngine) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from consumer.adapters.swarm.engine import Engine, connected
 from consumer.errors import Unreachable
 from sandbox.net import wait_until
-from sandbox.swarm.engine import PrivateEngine
+from sandbox.swarm.engine import private_engine
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from consumer.model import Instance
+    from sandbox.swarm.engine import PrivateEngine
     from tests.swarm.stage import SwarmStage
 
 pytestmark = pytest.mark.timeout(300)
@@ -30,12 +31,8 @@ async def engine(scratch: Path) -> AsyncIterator[PrivateEngine]:
     A daemon that is killed may leave the network's VXLAN interface behind, where no later one finds it: from
     then on no task of the network starts ("error creating vxlan interface: file exists").
     """
-    engine = PrivateEngine(scratch / "engine-that-ends")
-    try:
-        await engine.create()
+    async with private_engine(scratch / "engine-that-ends") as engine:
         yield engine
-    finally:
-        await engine.destroy()
 
 
 ENDS: dict[str, Callable[[PrivateEngine], Awaitable[None]]] = {

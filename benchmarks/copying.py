@@ -83,9 +83,9 @@ class Stage:
         mark = Mark(uuid4(), 1, "scratch")
         with watch.part("all"), watch.programs():
             async with asyncio.TaskGroup() as together:
-                together.create_task(copier.dump(source, name, backup_id, notes))
+                together.create_task(copier.dump(source, name, role, backup_id, notes))
                 with watch.part("back_up: rows counted meanwhile"):
-                    rows = await verifier.row_counts(source, name)
+                    rows = await verifier.row_counts(source, name, role)
             with watch.part("back_up: seal"):
                 await copier.seal(backup_id, rows, {})
             with watch.part("restore: backup checked"):
@@ -93,7 +93,7 @@ class Stage:
             if backup is None:
                 raise RuntimeError("the backup that was just sealed is not there")
             with watch.part("restore: role and empty database"):
-                like = await databases.database_facts(source, name)
+                like = await databases.database_facts(source, name, role)
                 await databases.make_role(
                     target, Credentials(role, Secret(self.tenant.password)), like.grantees
                 )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     Check: TypeAlias = Callable[[], Awaitable[None]]
+    Probe: TypeAlias = Callable[[str], Awaitable[None]]
 
 current_migration: ContextVar[UUID | None] = ContextVar("current_migration", default=None)
 """Set by the engine before each step; sessions of it are named `rehome:<uuid>`."""
@@ -20,3 +21,12 @@ claim_check: ContextVar[Check | None] = ContextVar("claim_check", default=None)
 Asked when a session is open and nothing was done in it. Who takes over ends the sessions of the migration
 before it acts, so a session either was asked after that, and does nothing, or is ended.
 """
+
+inner_probe: ContextVar[Probe | None] = ContextVar("inner_probe", default=None)
+"""Told of the moments within a port's call that a crash test must be able to hit; set around each call."""
+
+
+async def reached(moment: str) -> None:
+    """Tell that work has come this far, such as `role_made`: a crash here leaves something that others must find."""
+    if (probe := inner_probe.get()) is not None:
+        await probe(moment)

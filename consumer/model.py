@@ -168,7 +168,6 @@ class DatabaseFacts:
         settings: (role or '' for all, 'name=value') of ALTER DATABASE SET and ALTER ROLE IN DATABASE SET.
         grantees: roles other than the tenant's and PUBLIC that hold a privilege or own an object in it.
         acl: the database's own privileges as (grantee or '' for PUBLIC, privilege, grantable).
-        unlogged_tables, large_objects: counts, for the strategies that do not carry them.
         collation_version: of the library that sorts (15 and newer): another one may sort otherwise.
     """
 
@@ -185,34 +184,79 @@ class DatabaseFacts:
     settings: tuple[tuple[str, str], ...] = ()
     grantees: tuple[str, ...] = ()
     acl: tuple[tuple[str, str, bool], ...] = ()
-    unlogged_tables: int = 0
-    large_objects: int = 0
     collation_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RoleFacts:
-    """What a role may do, and which databases it owns besides the one asked about."""
+    """What a role may do, and how it is tied to anything but the database asked about.
+
+    Attributes:
+        other_databases: those that it owns.
+        attributes: what it may do besides logging in: SUPERUSER, CREATEROLE, CREATEDB, REPLICATION, BYPASSRLS.
+        member_of: roles whose rights it has.
+        members: ordinary roles that have its rights, our short-lived ones excepted.
+        elsewhere: what it owns or may do in other databases, in words.
+        connected_to: other databases (the maintenance database excepted) with a session of it.
+        owner: who owns the database asked about ('' when there is none), and whether that is an administrator.
+    """
 
     name: str
     superuser: bool
     can_login: bool
     other_databases: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    member_of: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    connected_to: tuple[str, ...] = ()
+    owner: str = ""
+    owner_is_superuser: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Grant:
+    """One privilege on a database: grantee ('' for PUBLIC), privilege, whether it may be passed on, who granted it."""
+
+    grantee: str
+    privilege: str
+    grantable: bool
+    grantor: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """How a database and its role were before the fence, and what the fence ended.
+    """How a database and its role are, or were before the fence.
 
     Attributes:
-        connection_limit: the database's `datconnlimit` before (-1: unlimited).
-        can_login: whether the role could log in before.
-        ended: connections that were ended.
+        connection_limit: the database's `datconnlimit` (-1: unlimited).
+        can_login: whether the role can log in.
+        ended: connections there are, our own excepted; those that the fence ends.
+        owner: the database's; '' where an earlier release did not note it, whose fence left it alone.
+        grants: privileges on the database; None: nothing was ever said, so PUBLIC may connect.
+        closed: whether no ordinary role may connect, our short-lived ones excepted.
+        inside: of the connections, those of ordinary roles, in words.
     """
 
     connection_limit: int
     can_login: bool
     ended: int = 0
+    owner: str = ""
+    grants: tuple[Grant, ...] | None = None
+    closed: bool = False
+    inside: tuple[str, ...] = ()
+
+
+def fence_of(kept: Mapping[str, Any]) -> Fence:
+    """A fence from its JSON; what an earlier release did not note is left out."""
+    grants = kept.get("grants")
+    return Fence(
+        **{
+            **kept,
+            "grants": None if grants is None else tuple(Grant(**one) for one in grants),
+            "inside": tuple(kept.get("inside", ())),
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,12 +172,31 @@ class Databases(Protocol):
         """Ask the server for its version, what it could install and how it is set."""
         ...
 
-    async def database_facts(self, server: Server, database: str) -> DatabaseFacts:
-        """Everything about a database that its copy must share. Raises NotFound."""
+    async def database_size(self, server: Server, database: str) -> int:
+        """Bytes. Raises NotFound."""
+        ...
+
+    async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
+        """Everything about a database that its copy must share; `tenant` is the tenant's role there.
+
+        Raises:
+            NotFound: there is no such database.
+            Incompatible: it holds what that role cannot take along; names it, and says what to do.
+        """
         ...
 
     async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
-        """What the role may do; databases it owns other than `database`. Raises NotFound."""
+        """What the role may do, and how it is tied to anything but `database`. Raises NotFound."""
+        ...
+
+    async def require_genuine_extensions(
+        self, source: Server, database: str, tenant: str, target: Server
+    ) -> None:
+        """Make the source's extensions in a short-lived, empty database on the target, and compare.
+
+        Raises:
+            Incompatible: one holds what it does not bring (no dump would take that along), or cannot be had.
+        """
         ...
 
     async def connections(self, server: Server, database: str, role: str) -> int:
@@ -185,7 +204,7 @@ class Databases(Protocol):
         ...
 
     async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
-        """Let nobody but the administrator in: no login for the role, no connection to the database.
+        """Let nobody but the administrator in: no login for the role, no connection to the database, which is his now.
 
         Ends the connections there are, and returns only when `pg_stat_activity` shows none.
         Raises TimedOut naming who is still connected.
@@ -201,7 +220,12 @@ class Databases(Protocol):
         ...
 
     async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
-        """Make (or correct) the tenant's ordinary role, not allowed to log in yet, and `others` without login."""
+        """Make (or correct) the tenant's ordinary role, not allowed to log in yet, and `others` without login.
+
+        Raises:
+            Incompatible: it is there, and more than an ordinary login.
+            NotOurs: it is there, and somebody else's.
+        """
         ...
 
     async def make_scratch(
@@ -234,7 +258,10 @@ class Databases(Protocol):
         ...
 
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
-        """End sessions that an earlier, dead or lost run for this migration left; returns how many."""
+        """End what an earlier, dead or lost run for this migration left: its sessions and its short-lived roles.
+
+        Returns how many sessions there were.
+        """
         ...
 
 
@@ -249,8 +276,11 @@ class Copier(Protocol):
         """Room at the backup place. Raises Incompatible when it cannot be written to."""
         ...
 
-    async def dump(self, server: Server, database: str, backup_id: str, notes: Notes) -> None:
-        """Dump in directory format, parallel, under a temporary name; a half one of before is thrown away."""
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
+        """Dump in directory format, parallel, under a temporary name; a half one of before is thrown away.
+
+        Done with the rights of the tenant's role, by a short-lived login.
+        """
         ...
 
     async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
@@ -274,9 +304,9 @@ class Copier(Protocol):
 
 
 class Verifier(Protocol):
-    """Looks at a whole database. Only reads."""
+    """Looks at a whole database, with the rights of the tenant's role. Only reads."""
 
-    async def row_counts(self, server: Server, database: str) -> dict[str, int]:
+    async def row_counts(self, server: Server, database: str, role: str) -> dict[str, int]:
         """Exact rows of every table, 'schema.table' -> count."""
         ...
 

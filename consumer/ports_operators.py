@@ -114,6 +114,7 @@ class Side:
     Attributes:
         connection_limit: None when the database is not there.
         can_login: None when the role is not there.
+        closed: whether no ordinary role may connect to the database, our short-lived ones excepted.
         sessions: of the database (ours excepted) and of the role anywhere.
         mark: ours, if the database carries one.
     """
@@ -122,6 +123,7 @@ class Side:
     role: str
     connection_limit: int | None
     can_login: bool | None
+    closed: bool = False
     bytes: int | None = None
     sessions: int = 0
     mark: Mark | None = None
@@ -134,12 +136,12 @@ class Side:
     @property
     def open(self) -> bool:
         """Whether the tenant could write to it."""
-        return self.exists and self.connection_limit != 0 and bool(self.can_login)
+        return self.exists and not self.closed and bool(self.can_login)
 
     @property
     def fenced(self) -> bool:
-        """Whether it is there, and closed by both doors of the fence."""
-        return self.connection_limit == 0 and not self.can_login
+        """Whether it is there, and closed by every door of the fence."""
+        return self.exists and self.closed and not self.can_login
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What is ours on one server. `restorers` are migrations whose restoring role is there."""
+    """What is ours on one server. `short_lived` are migrations of which a short-lived role is there."""
 
     databases: tuple[MarkedDatabase, ...] = ()
     sessions: tuple[OurSessions, ...] = ()
-    restorers: tuple[UUID, ...] = ()
+    short_lived: tuple[UUID, ...] = ()
     slots: tuple[Slot, ...] = ()
 
 

@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Final
 from consumer.adapters import backup_files, children, programs
 from consumer.adapters.backups import DUMP, BackupPlace
 from consumer.adapters.bounded_thread import in_thread
+from consumer.adapters.postgres import extensions
 from consumer.adapters.postgres.sessions import Sessions
+from consumer.adapters.postgres.short_lived import lent
 from consumer.adapters.postgres_errors import translated
 from consumer.adapters.restoring import Restoring
 from consumer.errors import ChildFailed, RehomeError
-from consumer.sql import load
+from consumer.sql import administrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from consumer.adapters.postgres.short_lived import Login
     from consumer.model import Backup, Server
     from consumer.ports import Notes
 
-_SQL: Final = load("copy")
+_SQL: Final = administrator("copy")
 
 _ZSTD_SINCE: Final = 16  # pg_dump --compress=METHOD
 _NO_ZSTD: Final = "zstd"  # "this build does not support compression with zstd"
@@ -71,8 +74,8 @@ class PgCopier:
             lambda _: self._place.require_writable(), "looking at the backup place", _STORAGE_SECONDS
         )
 
-    async def dump(self, server: Server, database: str, backup_id: str, notes: Notes) -> None:
-        """Dump under a temporary name; a sealed backup of that id is left as it is.
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
+        """Dump under a temporary name, with the tenant's rights; a sealed backup of that id is left as it is.
 
         Raises:
             NotFound: there is no such database.
@@ -84,17 +87,23 @@ class PgCopier:
         what = f"dumping {database} of {server.name}"
         async with self._work(backup_id, what) as work:
             started = datetime.now(UTC)
-            async with self._sessions.open(server, database, what=what) as connection:
-                source = dict(await connection.fetchrow(_SQL["source"]) or {})
-                source["extensions"] = [
-                    dict(row) for row in await connection.fetch(_SQL["source_extensions"])
-                ]
+            async with self._sessions.administrator(server, database, what=what) as session:
+                source = dict(await session.fetchrow(_SQL["source"]) or {})
+                source["owner"] = tenant
+                source["extensions"] = await extensions.describe(session, tenant)
 
             async def written() -> int:
                 return await in_thread(lambda _: backup_files.size(work / DUMP), what, _STORAGE_SECONDS)
 
-            async with _reporting(notes, written, total=source["data_bytes"]):
-                await self._pg_dump(server, database, work / DUMP, source["version"] // 10000, what)
+            async with (
+                _reporting(notes, written, total=source["data_bytes"]),
+                lent(
+                    *(self._sessions, server, database, tenant, "dump"),
+                    jobs=self._jobs + 1,
+                    limit=self._limit,
+                ) as login,
+            ):
+                await self._pg_dump(login, work / DUMP, source["version"] // 10000, what)
             source |= {
                 "database": database,
                 "started_at": started.isoformat(),
@@ -138,8 +147,8 @@ class PgCopier:
             )
 
             async def grown() -> int:
-                async with self._sessions.open(server, database, what=what) as connection:
-                    return int(await connection.fetchval(_SQL["size"]))
+                async with self._sessions.administrator(server, what=what) as session:
+                    return int(await session.fetchval(_SQL["size"], database) or 0)
 
             with translated(what):
                 total = restoring.source()["bytes"]
@@ -164,22 +173,22 @@ class PgCopier:
             with contextlib.suppress(RehomeError):  # the next run for this backup removes what is left
                 await in_thread(lambda _: shutil.rmtree(work, ignore_errors=True), what, _STORAGE_SECONDS)
 
-    async def _pg_dump(
-        self, server: Server, database: str, directory: Path, server_major: int, what: str
-    ) -> None:
+    async def _pg_dump(self, login: Login, directory: Path, server_major: int, what: str) -> None:
         where = programs.directory(self._pg_bin)
         zstd = await programs.major_version(where) >= _ZSTD_SINCE
 
         async def dump(compression: str) -> None:
             await children.run(
                 [
-                    *(where / "pg_dump", programs.database_option(database), "--format=directory"),
+                    *(where / "pg_dump", programs.database_option(login.database), "--format=directory"),
                     *(f"--file={directory}", f"--jobs={self._jobs}", f"--compress={compression}"),
                     *("--quote-all-identifiers", f"--lock-wait-timeout={_LOCK_WAIT}"),
                     *("--no-publications", "--no-subscriptions", "--no-security-labels"),
                     "--no-sync",  # `seal` flushes every file
                 ],
-                env=programs.environment(self._sessions, server, server.admin, server_major=server_major),
+                env=programs.environment(
+                    self._sessions, login.server, login.credentials, server_major=server_major
+                ),
                 limit=self._limit,
                 what=what,
             )

@@ -11,13 +11,14 @@ from consumer.adapters.postgres.marks import MAKING, parse
 from consumer.adapters.postgres.names import quoted
 from consumer.errors import Conflict
 from consumer.ports_operators import Inventory, MarkedDatabase, OurSessions, Side, Slot
-from consumer.sql import load
+from consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
-    from consumer.adapters.postgres.sessions import Connection, Sessions
+    from consumer.adapters.postgres.kinds import Administrator
+    from consumer.adapters.postgres.sessions import Sessions
     from consumer.model import Server
 
-_SQL: Final = load("inspection")
+_SQL: Final = administrator("inspection")
 _DROP_SECONDS: Final = 300.0  # a checkpoint goes before a database's files are removed
 
 
@@ -34,14 +35,17 @@ class PostgresInspector:
 
     async def side(self, server: Server, database: str, role: str) -> Side:
         """See `Inspector.side`."""
-        async with self._sessions.open(server, what=f"looking at {database} on {server.name}") as connection:
-            row = await connection.fetchrow(_SQL["side"], database, role)
+        async with self._sessions.administrator(
+            server, what=f"looking at {database} on {server.name}"
+        ) as session:
+            row = await session.fetchrow(_SQL["side"], database, role)
         label = parse(row["comment"]) if row else None
         return Side(
             database=database,
             role=role,
             connection_limit=row["connection_limit"] if row else None,
             can_login=row["can_login"] if row else None,
+            closed=bool(row and row["closed"]),
             bytes=row["bytes"] if row else None,
             sessions=row["sessions"] if row else 0,
             mark=label.mark if label else None,
@@ -49,11 +53,15 @@ class PostgresInspector:
 
     async def inventory(self, server: Server) -> Inventory:
         """See `Inspector.inventory`."""
-        async with self._sessions.open(server, what=f"looking for what is ours on {server.name}") as db:
-            databases = [_marked(row) for row in await db.fetch(_SQL["databases"])]
-            sessions = await db.fetch(_SQL["sessions"])
-            roles = await db.fetch(_SQL["roles"])
-            slots = await db.fetch(_SQL["slots"])
+        async with self._sessions.administrator(
+            server, what=f"looking for what is ours on {server.name}"
+        ) as session:
+            # On a pool no database is ever ours: what says so there is a tenant's own comment on its own.
+            marked = [] if server.kind == "shared" else await session.fetch(_SQL["databases"])
+            databases = [_marked(row) for row in marked]
+            sessions = await session.fetch(_SQL["sessions"])
+            roles = await session.fetch(_SQL["roles"])
+            slots = await session.fetch(_SQL["slots"])
         return Inventory(
             databases=tuple(one for one in databases if one is not None),
             sessions=tuple(
@@ -61,14 +69,14 @@ class PostgresInspector:
                 for row in sessions
                 if _is_uuid(row["migration"])
             ),
-            restorers=tuple(UUID(row["name"].removeprefix("rehome_")) for row in roles),
+            short_lived=tuple(UUID(row["migration"]) for row in roles),
             slots=tuple(Slot(**row) for row in slots),
         )
 
     async def drop_slot(self, server: Server, name: str) -> None:
         """See `Inspector.drop_slot`."""
-        async with self._sessions.open(server, what=f"dropping replication slot {name}") as connection:
-            await connection.execute(_SQL["drop_slot"], name)
+        async with self._sessions.administrator(server, what=f"dropping replication slot {name}") as session:
+            await session.fetch(_SQL["drop_slot"], name)
 
     async def drop_fenced(self, server: Server, database: str, role: str) -> bool:
         """Drop a source database for good, if it is fenced and nobody is connected; False when it is gone.
@@ -79,14 +87,14 @@ class PostgresInspector:
             Conflict: it is not fenced (any more), or somebody is connected.
         """
         what = f"dropping database {database} on {server.name}"
-        async with self._sessions.open(server, what=what, limit=_DROP_SECONDS) as connection:
-            row = await connection.fetchrow(_SQL["side"], database, role)
+        async with self._sessions.administrator(server, what=what, limit=_DROP_SECONDS) as session:
+            row = await session.fetchrow(_SQL["side"], database, role)
             if row is None or row["connection_limit"] is None:
                 return False
-            if row["connection_limit"] != 0 or row["can_login"] or row["sessions"]:
+            if not row["closed"] or row["can_login"] or row["sessions"]:
                 raise Conflict(f"{what}: it is not fenced, or somebody is connected")
             try:
-                await connection.execute(f"DROP DATABASE {quoted(database)}")
+                await session.execute(ddl("drop_empty_handed", database=quoted(database)))
             except asyncpg.ObjectInUseError:
                 raise Conflict(f"{what}: somebody is connected to it") from None
         return True
@@ -98,17 +106,17 @@ class PostgresInspector:
             None when it is gone.
         """
         what = f"dropping role {role} on {server.name}"
-        async with self._sessions.open(server, what=what) as connection:
-            row = await connection.fetchrow(_SQL["owned"], role)
+        async with self._sessions.administrator(server, what=what) as session:
+            row = await session.fetchrow(_SQL["owned"], role)
             if row is None:
                 return None
             left = _needed(row)
-            return f"role {role} was left: {left}" if left else await _drop_role(connection, role)
+            return f"role {role} was left: {left}" if left else await _drop_role(session, role)
 
 
-async def _drop_role(connection: Connection, role: str) -> str | None:
+async def _drop_role(session: Administrator, role: str) -> str | None:
     try:
-        await connection.execute(f"DROP ROLE {quoted(role)}")
+        await session.execute(ddl("drop_role", role=quoted(role)))
     except asyncpg.DependentObjectsStillExistError as error:
         first = str(error.detail or error.args[0]).partition("\n")[0]
         return f"role {role} was left: {first}"

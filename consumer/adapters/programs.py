@@ -98,8 +98,13 @@ def environment(
         "PGAPPNAME": application_name(current_migration.get()),
         "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
         **sessions.tls.environment(),
-        "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        "PGOPTIONS": " ".join(f"-c {_option(f'{name}={value}')}" for name, value in options.items()),
     }
+
+
+def _option(text: str) -> str:
+    """One word of PGOPTIONS, whatever is in it (source: libpq's `options`)."""
+    return re.sub(r"([\\\s])", r"\\\1", text)
 
 
 def database_option(name: str) -> str:

@@ -1,41 +1,41 @@
 """Filling an empty scratch database from a sealed backup, as nobody but the tenant.
 
-1. The administrator creates the extensions, in the source's versions.
-2. pg_restore runs as a short-lived role that may act as the tenant's and has no other right.
-3. The administrator adds privileges and the rows of extensions' own tables.
-4. ANALYZE, or the first users would wait on bad plans.
-5. The database's label says that it is restored.
+1. The administrator creates the extensions, in the source's versions, and fills their own tables: nothing of the
+   tenant's is there yet.
+2. pg_restore runs as a short-lived role that may act as the tenant's and has no other right; so does ANALYZE, or the
+   first users would wait on bad plans.
+3. That role is gone, and so is every session of it: the administrator adds privileges, which change rows of catalogues
+   and run nothing.
+4. The database's label says that it is restored.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer.adapters import backup_files, children, toc
 from consumer.adapters.backups import DUMP, SOURCE
-from consumer.adapters.postgres import roles
+from consumer.adapters.postgres import extensions, roles
 from consumer.adapters.postgres.marks import Label, label_of, put_label
-from consumer.adapters.postgres.names import literal, quoted
+from consumer.adapters.postgres.short_lived import lent
 from consumer.adapters.programs import database_option, environment
 from consumer.context import current_migration
-from consumer.errors import Conflict, Incompatible, NotFound, NotOurs, Refused
-from consumer.model import Credentials, Secret
-from consumer.sql import load
+from consumer.errors import Conflict, NotFound, NotOurs, Refused
+from consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from uuid import UUID
 
-    from consumer.adapters.postgres.sessions import Connection, Sessions
-    from consumer.model import Backup, Server
+    from consumer.adapters.postgres.kinds import Administrator
+    from consumer.adapters.postgres.sessions import Sessions
+    from consumer.model import Backup, Credentials, Server
 
-log = logging.getLogger(__name__)
-
-_SQL: Final = load("copy")
+_SQL: Final = administrator("copy")
+_CATALOGUE: Final = administrator("databases")
 
 # For the restoring sessions only. What is not flushed yet when such a transaction ends is flushed by the
 # label's, which comes last and waits for it; a crash before that leaves a database that is not restored.
@@ -76,17 +76,24 @@ class Restoring:
             ChildFailed, TimedOut: pg_restore or vacuumdb did not succeed.
         """
         what = f"restoring into {self.database} on {self.server.name}"
-        async with self.sessions.open(self.server, self.database, what=what, limit=self.limit) as connection:
-            label = await self._label(connection)
+        async with self.sessions.administrator(
+            self.server, self.database, what=what, limit=self.limit
+        ) as session:
+            label = await self._label(session)
             if label.restored:
                 return
-            if not await connection.fetchval(_SQL["empty"]):
+            if not await session.fetchval(_SQL["empty"]):
                 raise Conflict(f"{what}: it is not empty; an earlier restore was cut off. Make it anew")
             source = self.source()
-            await self._extensions(connection, source)
-            await self._fill(connection, label.mark.migration_id, source)
-            await self._analyze(connection)
-            await put_label(connection, self.database, replace(label, restored=True))
+            contents = await self._contents(source)
+            wanted = source["extensions"]
+            made = await extensions.create(session, wanted, self.role, self.database, self.server.name)
+            extensions.refuse(await extensions.strays(session, wanted, made), source["database"])
+            await self._as_administrator(session, "rows", contents.extensions)
+            await self._fill(session, label.mark.migration_id, source, contents)
+            tables = [row["name"] for row in await session.fetch(_CATALOGUE["catalogue_tables"])]
+            await session.execute(ddl("analyze_catalogue", tables=", ".join(tables)))
+            await put_label(session, self.database, replace(label, restored=True))
 
     def source(self) -> dict[str, Any]:
         """What the dump was taken of.
@@ -104,8 +111,8 @@ class Restoring:
                 f"backup {self.backup.id}: {SOURCE} cannot be read: {backup_files.why(error)}"
             ) from None
 
-    async def _label(self, connection: Connection) -> Label:
-        label = await label_of(connection, self.database, self.server.name)
+    async def _label(self, session: Administrator) -> Label:
+        label = await label_of(session, self.database, self.server.name)
         if label is None:
             raise NotFound(f"there is no database {self.database} on {self.server.name}")
         if label.mark.state != "scratch" or current_migration.get() not in (None, label.mark.migration_id):
@@ -115,62 +122,39 @@ class Restoring:
             )
         return label
 
-    async def _extensions(self, connection: Connection, source: dict[str, Any]) -> None:
-        newer = connection.get_server_version().major > source["version"] // 10000
-        for wanted in source["extensions"]:
-            name, version = wanted["name"], wanted["version"]
-            offered = {
-                row["version"]: row["trusted"]
-                for row in await connection.fetch(_SQL["extension_versions"], name)
-            }
-            if version not in offered and not (offered and newer):
-                raise Incompatible(
-                    f"{self.server.name} does not offer extension {name} in version {version}, "
-                    f"only {', '.join(sorted(offered)) or 'none at all'}: install it there"
-                )
-            if version not in offered:
-                log.warning(
-                    "extension.newer database=%s extension=%s source=%s", self.database, name, version
-                )
-            # Who made it may update or drop it: the tenant keeps what it could do.
-            as_tenant = wanted["by_owner"] and offered.get(version, False)
-            await self._extension(connection, wanted, version if version in offered else None, as_tenant)
-
-    async def _extension(
-        self, connection: Connection, wanted: dict[str, Any], version: str | None, as_tenant: bool
+    async def _fill(
+        self, session: Administrator, migration_id: UUID, source: dict[str, Any], contents: toc.Contents
     ) -> None:
-        clauses = [f"VERSION {literal(version)}"] if version else []
-        async with connection.transaction():
-            if not wanted["own_schema"]:
-                schema = quoted(wanted["schema"])
-                clauses.append(f"SCHEMA {schema}")
-                if not await connection.fetchval(_SQL["schema_exists"], wanted["schema"]):
-                    await connection.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {quoted(self.role)}")
-            if as_tenant:
-                await connection.execute(f"SET LOCAL ROLE {quoted(self.role)}")
-            await connection.execute(
-                f"CREATE EXTENSION IF NOT EXISTS {quoted(wanted['name'])} {' '.join(clauses)}"
-            )
-
-    async def _fill(self, connection: Connection, migration_id: UUID, source: dict[str, Any]) -> None:
-        """Run pg_restore, first as the tenant, then as the administrator.
+        """Run pg_restore and ANALYZE as the tenant; then add privileges as the administrator.
 
         Meanwhile the tenant's role has the name that it has on the source, since privileges and policies in
         the dump are spelt with it.
         """
-        contents = await self._contents(source)
-        login = Credentials(roles.restorer_name(migration_id), Secret(secrets.token_urlsafe(24)))
-        await roles.make_restorer(connection, migration_id, self.role, login.password)
-        name = await roles.lend_name(connection, self.role, source["owner"], migration_id)
+        name = await roles.lend_name(session, self.role, source["owner"], migration_id)
         try:
-            await self._pg_restore(connection, "tenant", contents.tenants, login, f"--role={name}")
-            if contents.administrators:
+            async with lent(
+                *(self.sessions, self.server, self.database, name, "restore"),
+                jobs=self.jobs + 1,
+                limit=2 * self.limit,
+            ) as login:
                 await self._pg_restore(
-                    connection, "administrator", contents.administrators, self.server.admin
+                    session, "tenant", contents.tenants, login.credentials, _FAST, f"--role={name}"
                 )
+                await self._analyze(session, login.credentials, name)
+            await self._as_administrator(session, "privileges", contents.privileges)
         finally:
-            await roles.return_name(connection, self.role, name)
-            await roles.drop_restorer(connection, migration_id)
+            await roles.return_name(session, self.role, name)
+
+    async def _as_administrator(self, session: Administrator, name: str, entries: tuple[str, ...]) -> None:
+        """Run pg_restore for what an ordinary role may not do; nothing of the tenant's applies or is run."""
+        if not entries:
+            return
+        what = f"restoring into {self.database} on {self.server.name}"
+        settings = await self.sessions.overrides(self.server, self.database, what=what)
+        login = self.server.admin
+        await self._pg_restore(
+            session, name, entries, login, {**settings, "search_path": "pg_catalog", **_FAST}
+        )
 
     async def _contents(self, source: dict[str, Any]) -> toc.Contents:
         listed = self.work / "all.list"
@@ -180,22 +164,28 @@ class Restoring:
             limit=self.limit,
             what=f"reading the backup {self.backup.id}",
         )
-        extensions = source["extensions"]
+        wanted = source["extensions"]
         with listed.open(errors="surrogateescape") as lines:
             return toc.divide(
                 lines,
                 extensions=toc.Extensions(
-                    {table for extension in extensions for table in extension["tables"]},
-                    {sequence for extension in extensions for sequence in extension["sequences"]},
+                    {table for extension in wanted for table in extension["tables"]},
+                    {sequence for extension in wanted for sequence in extension["sequences"]},
                 ),
                 made_schemas={
                     source["public_schema"],
-                    *(extension["schema_oid"] for extension in extensions if not extension["own_schema"]),
+                    *(extension["schema_oid"] for extension in wanted if not extension["own_schema"]),
                 },
             )
 
     async def _pg_restore(
-        self, connection: Connection, name: str, entries: tuple[str, ...], login: Credentials, *options: str
+        self,
+        session: Administrator,
+        name: str,
+        entries: tuple[str, ...],
+        login: Credentials,
+        settings: Mapping[str, str],
+        *options: str,
     ) -> None:
         await children.run(
             [
@@ -203,26 +193,27 @@ class Restoring:
                 *("--no-owner", "--no-tablespaces", "--no-security-labels", "--exit-on-error", *options),
                 *(self._list(name, entries), self.backup.place / DUMP),
             ],
-            env=self._environment(connection, login, _FAST),
+            env=self._environment(session, login, settings),
             limit=self.limit,
             what=f"restoring into {self.database} on {self.server.name}",
         )
 
-    async def _analyze(self, connection: Connection) -> None:
+    async def _analyze(self, session: Administrator, login: Credentials, name: str) -> None:
+        """Statistics of what the tenant owns; of the rest the administrator sees to, or autovacuum."""
         await children.run(
             [
                 *(self.programs / "vacuumdb", "--analyze-only", f"--jobs={self.jobs}", "--quiet"),
                 database_option(self.database),
             ],
-            env=self._environment(connection, self.server.admin, {}),
+            env=self._environment(session, login, {"role": name}),
             limit=self.limit,
             what=f"analyzing {self.database} on {self.server.name}",
         )
 
     def _environment(
-        self, connection: Connection, login: Credentials, settings: dict[str, str]
+        self, session: Administrator, login: Credentials, settings: Mapping[str, str]
     ) -> dict[str, str]:
-        major = connection.get_server_version().major
+        major = session.major
         return environment(self.sessions, self.server, login, server_major=major, settings=settings)
 
     def _list(self, name: str, entries: tuple[str, ...]) -> str:

@@ -28,12 +28,14 @@ class Contents:
 
     Attributes:
         tenants: what the tenant's role restores, which is nearly everything.
-        administrators: privileges, which may be about extensions' objects or other roles, and rows that
-            users put into extensions' own tables.
+        extensions: rows that users put into extensions' own tables: the administrator restores them before
+            anything of the tenant's is there.
+        privileges: which may be about extensions' objects or other roles: the administrator restores them last.
     """
 
     tenants: tuple[str, ...]
-    administrators: tuple[str, ...]
+    extensions: tuple[str, ...]
+    privileges: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def divide(lines: Iterable[str], *, extensions: Extensions, made_schemas: Collec
         made_schemas: oids on the source of schemas that are there already.
     """
     tenants: list[str] = []
-    administrators: list[str] = []
+    rows: list[str] = []
+    privileges: list[str] = []
     positions = tuple(f"SEQUENCE SET {sequence} " for sequence in extensions.sequences)
     for line in lines:
         found = _ENTRY.match(line)
@@ -73,5 +76,5 @@ def divide(lines: Iterable[str], *, extensions: Extensions, made_schemas: Collec
         privilege = catalogue == _DEFAULT_ACL or (catalogue == _NONE and entry.startswith("ACL "))
         row = catalogue == _NONE and entry.startswith("TABLE DATA ") and oid in extensions.tables
         position = catalogue == _NONE and entry.startswith(positions)
-        (administrators if privilege or row or position else tenants).append(line)
-    return Contents(tuple(tenants), tuple(administrators))
+        (privileges if privilege else rows if row or position else tenants).append(line)
+    return Contents(tuple(tenants), tuple(rows), tuple(privileges))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.adapters.postgres import shape
 from consumer.adapters.postgres.sessions import Sessions
+from consumer.adapters.postgres.short_lived import lent
 from consumer.adapters.postgres.sums import sum_up
 from consumer.errors import TimedOut
 from consumer.model import Fingerprint
@@ -15,7 +16,7 @@ from consumer.model import Fingerprint
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from consumer.adapters.postgres.sessions import Connection
+    from consumer.adapters.postgres.kinds import TenantSession
     from consumer.model import Server
 
 # The same value must be the same text on both servers, whatever a database or a role has set.
@@ -37,7 +38,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
 
 
 class PostgresVerifier:
-    """Port `Verifier`. Needs the administrator's login: it sees every row, whatever policies say."""
+    """Port `Verifier`. Reads with the tenant's rights: its own code may run in such a session."""
 
     def __init__(self, sessions: Sessions | None = None, *, jobs: int = 4, limit: float = 6 * 3600.0) -> None:
         """Use these sessions.
@@ -51,9 +52,9 @@ class PostgresVerifier:
         self._jobs = jobs
         self._limit = limit
 
-    async def row_counts(self, server: Server, database: str) -> dict[str, int]:
+    async def row_counts(self, server: Server, database: str, role: str) -> dict[str, int]:
         """Exact rows of every table, 'schema.table' -> count. Raises NotFound."""
-        async with self._readers(server, database, "") as readers:
+        async with self._readers(server, database, role) as readers:
             tables = await sum_up(readers, checksums=False)
         return {name: rows for name, (rows, _) in tables.items()}
 
@@ -68,17 +69,30 @@ class PostgresVerifier:
             )
 
     @asynccontextmanager
-    async def _readers(self, server: Server, database: str, role: str) -> AsyncIterator[list[Connection]]:
+    async def _readers(self, server: Server, database: str, role: str) -> AsyncIterator[list[TenantSession]]:
         """Sessions that all see the database as it was at one instant."""
         what = f"reading database {database}"
         settings = {**_SETTINGS, "rehome.tenant": role}
         try:
-            async with asyncio.timeout(self._limit), AsyncExitStack() as stack:
-                readers: list[Connection] = []
+            async with (
+                asyncio.timeout(self._limit),
+                lent(
+                    *(self._sessions, server, database, role, "read"), jobs=self._jobs, limit=self._limit
+                ) as login,
+                AsyncExitStack() as stack,
+            ):
+                readers: list[TenantSession] = []
                 snapshot = None
                 for _ in range(self._jobs):
                     reader = await stack.enter_async_context(
-                        self._sessions.open(server, database, what=what, limit=self._limit, settings=settings)
+                        self._sessions.tenant(
+                            server,
+                            database,
+                            login.credentials,
+                            what=what,
+                            limit=self._limit,
+                            settings=settings,
+                        )
                     )
                     await stack.enter_async_context(
                         reader.transaction(isolation="repeatable_read", readonly=True)
@@ -88,6 +102,7 @@ class PostgresVerifier:
                     else:
                         await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
                     readers.append(reader)
+                await login.close()  # before anything of the tenant's is read, and may run
                 yield readers
         except TimeoutError:
             raise TimedOut(f"{what} on {server.name}: not done in {self._limit:g} s") from None

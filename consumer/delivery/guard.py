@@ -2,13 +2,15 @@
 
 So a consumer that was stopped past the loss of its claim does nothing more when it wakes. The same
 place names the boundaries that crash tests use: before and after every call of a port, and between the
-look at the claim and the call.
+look at the claim and the call; and, within a call, the moments that `context.reached` tells.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final
+
+from consumer.context import inner_probe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,11 +39,18 @@ class _Guarded:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
 
+        async def inner(moment: str) -> None:
+            await self._probe(f"{self._name}.{name}.{moment}")
+
         async def call(*args: Any, **kwargs: Any) -> Any:
             await self._probe(f"{self._name}.{name}.before")
             await self._check()
             await self._probe(f"{self._name}.{name}.checked")
-            result = await method(*args, **kwargs)
+            outside = inner_probe.set(inner)
+            try:
+                result = await method(*args, **kwargs)
+            finally:
+                inner_probe.reset(outside)
             await self._probe(f"{self._name}.{name}.after")
             return result
 

@@ -220,7 +220,7 @@ def _whose(inventory: Inventory) -> Iterable[UUID]:
         if owner is not None:
             yield owner
     yield from (one.migration_id for one in inventory.sessions)
-    yield from inventory.restorers
+    yield from inventory.short_lived
 
 
 async def _side_by_side(look: Callable[[X], Awaitable[T]], things: Iterable[X]) -> list[T]:

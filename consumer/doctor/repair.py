@@ -15,7 +15,7 @@ from consumer.context import current_migration
 from consumer.delivery.replay import REPLAYS, again
 from consumer.doctor import instances
 from consumer.errors import Conflict, NotFound
-from consumer.model import Fence
+from consumer.model import fence_of
 from consumer.ports_engine import Message
 from consumer.topology import HANDLER
 from events.envelope import decode, event_id
@@ -120,7 +120,7 @@ class Repairs:
         elif action.server and action.deed == "close_role":
             await self.databases.close_role(action.server, action.thing)
         elif action.server and seen.source_side:
-            side, before = seen.source_side, Fence(**seen.facts["fence"])
+            side, before = seen.source_side, fence_of(seen.facts["fence"])
             await self.databases.unfence(action.server, side.database, side.role, before)
 
     async def _wake(self, action: Action, row: MigrationRow) -> None:

@@ -44,9 +44,9 @@ def findings(seen: Seen) -> Iterator[Finding]:
                 session.since,
             )
             yield from left.found(seen, session.migration_id, "ends them", "end_sessions", idle=True)
-        for migration_id in one.inventory.restorers:
-            left = _Left("role_left", one.server, f"role rehome_{migration_id.hex}, made for a restore")
-            yield from left.found(seen, migration_id, "drops it", "drop_databases")
+        for migration_id in one.inventory.short_lived:
+            left = _Left("role_left", one.server, f"short-lived role rehome_{migration_id.hex}_...")
+            yield from left.found(seen, migration_id, "drops it", "end_sessions", idle=True)
         for slot in one.inventory.slots:
             yield from _slot(seen, one.server, slot)
     yield from (finding for one in seen.servers for finding in _unused(seen, one))

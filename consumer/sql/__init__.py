@@ -9,15 +9,41 @@ SELECT ... FROM instances WHERE id = $1;
 ```
 
 Comments above the first name belong to the file.
+
+What stands in `administrator/` is all that a superuser's session of ours may run: it reads catalogues and
+changes servers, roles and databases, every name of its own qualified. `Administrator` (adapters/postgres)
+takes nothing else, and a test reads these files.
 """
 
 from __future__ import annotations
 
 import re
 from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _NAME = re.compile(r"^-- name:[ \t]*(?P<name>.*?)[ \t]*$", re.MULTILINE)
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+
+
+_PLACE = re.compile(r"\{(?P<name>[a-z_]+)\}")
+
+
+class AdministratorSql(str):
+    """A statement that a superuser's session may run: from a file in `administrator/`, and from nowhere else."""
+
+    __slots__ = ()
+
+
+def administrator(name: str) -> dict[str, AdministratorSql]:
+    """The named queries of `consumer/sql/administrator/{name}.sql`, as `load`."""
+    text = (files(__name__) / "administrator" / f"{name}.sql").read_text(encoding="utf-8")
+    return {
+        query: AdministratorSql(statement)
+        for query, statement in parse(text, source=f"administrator/{name}.sql").items()
+    }
 
 
 def load(name: str) -> dict[str, str]:
@@ -49,3 +75,19 @@ def parse(text: str, *, source: str) -> dict[str, str]:
             raise ValueError(f"{source}: {name!r} has no statement")
         queries[name] = statement.strip()
     return queries
+
+
+_DDL: Final[Mapping[str, AdministratorSql]] = administrator("ddl")
+
+
+def ddl(statement: str, **parts: str) -> AdministratorSql:
+    """A statement of `administrator/ddl.sql` with its places filled in.
+
+    Args:
+        statement: its name.
+        parts: for each {place} the SQL that goes there: from `names.quoted`, `names.literal`, or our own words.
+
+    Raises:
+        KeyError: there is no such statement, or a place has no part (programming errors).
+    """
+    return AdministratorSql(_PLACE.sub(lambda place: parts[place["name"]], _DDL[statement]))

@@ -111,7 +111,7 @@ def _unstorable(granted: Entitlements, tier: str) -> str | None:
 async def _requested(
     event: Event, ports: Ports, instance: Instance, home: Server, limits: Limits
 ) -> MigrationRequested:
-    facts = await ports.databases.database_facts(home, instance.database)
+    size = await ports.databases.database_size(home, instance.database)
     return MigrationRequested(
         instance_id=instance.id,
         customer_id=instance.customer_id,
@@ -122,7 +122,7 @@ async def _requested(
         target_kind="dedicated",
         strategy="cold",
         database=instance.database,
-        database_bytes=facts.bytes,
+        database_bytes=size,
         limits=limits,
     )
 

@@ -12,6 +12,7 @@ from consumer.steps.common import (
     migration_of,
     require_fence,
     server_noted,
+    tenant,
     wanted_instance,
 )
 from events.migration import MigrationBackedUp
@@ -30,8 +31,10 @@ async def run(event: Event, ports: Ports) -> MigrationBackedUp:
     backup = await ports.copier.backup(name)
     if backup is None:
         await ports.databases.end_sessions(source, migration_of(event)[0])
-        backup = await _back_up(ports, source, instance.database, name)
+        role = (await tenant(ports, instance)).user
+        backup = await _back_up(ports, source, instance.database, role, name)
     await ports.notes.remember("backup_bytes", backup.bytes)
+    await ports.notes.remember("backup_manifest", backup.manifest_sha256)
     await ports.notes.give_turn(dump_turn(source))
     return MigrationBackedUp(
         instance_id=instance.id,
@@ -52,10 +55,10 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     return ()
 
 
-async def _back_up(ports: Ports, source: Server, database: str, name: str) -> Backup:
+async def _back_up(ports: Ports, source: Server, database: str, role: str, name: str) -> Backup:
     facts = await ports.databases.server_facts(source)
     versions = {"server": str(facts.version), "client": str(await ports.copier.client_version())}
     async with asyncio.TaskGroup() as together:
-        together.create_task(ports.copier.dump(source, database, name, ports.notes))
-        counting = together.create_task(ports.verifier.row_counts(source, database))
+        together.create_task(ports.copier.dump(source, database, role, name, ports.notes))
+        counting = together.create_task(ports.verifier.row_counts(source, database, role))
     return await ports.copier.seal(name, counting.result(), versions)

@@ -9,13 +9,13 @@ from uuid import UUID
 import orjson
 
 from consumer.errors import NotFound, Refused, RehomeError
-from consumer.model import Credentials, Fence, Secret
+from consumer.model import Credentials, Secret, fence_of
 from events.envelope import CloudEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumer.model import Instance, Server
+    from consumer.model import Fence, Instance, Server
     from consumer.ports import Notes, Ports
     from events.parts import Limits
 
@@ -137,13 +137,13 @@ def environment(host: str, port: int, credentials: Credentials) -> dict[str, str
 
 async def remember_fence(notes: Notes, fence: Fence) -> Fence:
     """Keep how things were before the fence; the first look counts."""
-    return Fence(**await notes.remember("fence", asdict(fence)))
+    return fence_of(await notes.remember("fence", asdict(fence)))
 
 
 async def recall_fence(notes: Notes) -> Fence | None:
     """How things were before the fence, if it was ever begun."""
     kept = await notes.recall("fence")
-    return Fence(**kept) if kept else None
+    return fence_of(kept) if kept else None
 
 
 async def require_fence(ports: Ports, instance: Instance, source: Server) -> None:
@@ -153,9 +153,10 @@ async def require_fence(ports: Ports, instance: Instance, source: Server) -> Non
         Refused: somebody lifted the fence; what was copied may be out of date.
     """
     state = await ports.databases.fence_state(source, instance.database, (await tenant(ports, instance)).user)
-    if state.can_login or state.connection_limit:
+    if state.can_login or not state.closed or state.inside:
+        somebody = f" ({', '.join(state.inside)})" if state.inside else ""
         raise Refused(
-            f"the fence of {instance.database} on {source.name} was lifted during the migration: "
+            f"the fence of {instance.database} on {source.name} was lifted during the migration{somebody}: "
             "what was copied may be out of date"
         )
 

@@ -38,7 +38,7 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
     await ports.odoo_conf.forget(instance, tag_of(event))
     if instance.status != TERMINATED:  # the customer may have left since it was started
         await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
-    facts = await ports.databases.database_facts(target, instance.database)
+    size = await ports.databases.database_size(target, instance.database)
     stopped_at = datetime.fromisoformat(await ports.notes.recall("stopped_at"))
     healthy_at = datetime.fromisoformat(await ports.notes.recall("healthy_at"))
     retained = await ports.notes.remember(
@@ -53,7 +53,7 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
         strategy="cold",
         downtime_seconds=(healthy_at - stopped_at).total_seconds(),
         seconds=dict(await ports.notes.seconds_per_step()),
-        database_bytes=facts.bytes,
+        database_bytes=size,
         backup_bytes=int(await ports.notes.recall("backup_bytes") or 0),
         verification_digest=(await ports.notes.recall("verified"))["digest"],
         source_retained_until=datetime.fromisoformat(retained),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumer.errors import ConfUnusable, Incompatible, Refused, Transient
-from consumer.steps.common import Event, server_noted, tenant, wanted_instance
+from consumer.errors import ConfUnusable, Incompatible, NotFound, Refused, Transient
+from consumer.steps.common import Event, new_tenant, server_noted, tenant, wanted_instance
+from consumer.steps.identity import require_free, require_tenant
 from events.migration import MigrationPrepared
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ async def run(event: Event, ports: Ports) -> MigrationPrepared:
     await check_room(ports, database)
     target = await _dedicated_server(event, ports, instance)
     await check_pair(ports, source, target, database)
+    await check_target_role(ports, instance, target)
+    await ports.databases.require_genuine_extensions(
+        source, instance.database, (await tenant(ports, instance)).user, target
+    )
     return MigrationPrepared(
         instance_id=instance.id,
         source=source.ref,
@@ -51,20 +56,11 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
 
 async def check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
     """The source answers, and its role can be fenced without touching another tenant."""
-    database = await ports.databases.database_facts(source, instance.database)
-    credentials = await tenant(ports, instance)
-    role = await ports.databases.role_facts(source, credentials.user, instance.database)
-    if role.superuser:
-        raise Incompatible(
-            f"role {role.name} on {source.name} is a superuser: no fence holds it. "
-            "Make it an ordinary role (ALTER ROLE ... NOSUPERUSER) and replay the upgrade"
-        )
-    if role.other_databases:
-        raise Incompatible(
-            f"role {role.name} on {source.name} also owns {', '.join(role.other_databases)}: fencing it would stop "
-            "that tenant too. Give this instance a role of its own and replay the upgrade"
-        )
-    return database
+    await ports.databases.database_size(source, instance.database)
+    user = (await tenant(ports, instance)).user
+    role = await ports.databases.role_facts(source, user, instance.database)
+    require_tenant(instance, role, source)
+    return await ports.databases.database_facts(source, instance.database, user)
 
 
 async def check_conf(ports: Ports, instance: Instance, source: Server) -> None:
@@ -113,6 +109,16 @@ async def _dedicated_server(event: Event, ports: Ports, instance: Instance) -> S
         )
     await ports.notes.remember("target", str(server.id))
     return server
+
+
+async def check_target_role(ports: Ports, instance: Instance, target: Server) -> None:
+    """The role that the tenant gets on the dedicated server is not there, or nothing but a login."""
+    user = (await new_tenant(ports, instance)).user
+    try:
+        role = await ports.databases.role_facts(target, user, instance.database)
+    except NotFound:
+        return
+    require_free(role, target)
 
 
 async def check_pair(ports: Ports, source: Server, target: Server, database: DatabaseFacts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumer.errors import NotFound, NotOurs, TimedOut, Unreachable
@@ -11,14 +12,16 @@ from consumer.steps.common import (
     instance_of,
     migration_of,
     new_tenant,
+    recall_fence,
     scratch_name,
     server_noted,
+    tenant,
     wanted_instance,
 )
 from events.migration import MigrationProvisioned
 
 if TYPE_CHECKING:
-    from consumer.model import DatabaseFacts, Instance, Server
+    from consumer.model import DatabaseFacts, Fence, Instance, Server
     from consumer.ports import Ports
 
 
@@ -43,7 +46,7 @@ async def make(event: Event, ports: Ports, instance: Instance, target: Server) -
     migration, attempt = migration_of(event)
     source = await server_noted(ports, "source")
     credentials = await new_tenant(ports, instance)
-    facts = await ports.databases.database_facts(source, instance.database)
+    facts = await unfenced_facts(ports, instance, source)
     await ports.databases.end_sessions(target, migration)
     await ports.databases.make_role(target, credentials, facts.grantees)
     await ports.databases.make_scratch(
@@ -54,6 +57,31 @@ async def make(event: Event, ports: Ports, instance: Instance, target: Server) -
         Mark(migration, attempt, "scratch"),
     )
     return facts
+
+
+async def unfenced_facts(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
+    """The source's facts as they were before the fence, whose doors are not the copy's."""
+    user = (await tenant(ports, instance)).user
+    facts = await ports.databases.database_facts(source, instance.database, user)
+    return as_before(await recall_fence(ports.notes), facts, user)
+
+
+def as_before(before: Fence | None, facts: DatabaseFacts, user: str) -> DatabaseFacts:
+    """A fenced database's facts with the doors of before; everything that was its owner's is the tenant's."""
+    if before is None or not before.owner:
+        return replace(facts, owner=user)
+    owners = {before.owner, user}
+    others = {grant.grantee for grant in before.grants or ()} - owners - {""}
+    return replace(
+        facts,
+        owner=user,
+        connection_limit=before.connection_limit,
+        grantees=tuple(sorted({*facts.grantees, *others})),
+        acl=tuple(
+            (user if one.grantee in owners else one.grantee, one.privilege, one.grantable)
+            for one in before.grants or ()
+        ),
+    )
 
 
 async def undo(event: Event, ports: Ports) -> tuple[str, ...]:

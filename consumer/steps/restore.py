@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from consumer.errors import NotFound, NotOurs, VerificationFailed
+from consumer.errors import NotFound, NotOurs, Refused, VerificationFailed
 from consumer.fingerprint import differences, summary
 from consumer.model import Mark
 from consumer.steps import let_in, provision
@@ -39,12 +39,12 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
         verified = await _restore_verified(event, ports, instance, target)
         await ports.notes.remember("verified", verified.model_dump(mode="json"))
     await let_in.run(event, ports, instance, target)
-    facts = await ports.databases.database_facts(target, instance.database)
+    size = await ports.databases.database_size(target, instance.database)
     return MigrationRestored(
         instance_id=instance.id,
         target=target.ref,
         database=instance.database,
-        database_bytes=facts.bytes,
+        database_bytes=size,
         verified=Verified(**await ports.notes.recall("verified")),
     )
 
@@ -72,6 +72,12 @@ async def _restore_verified(event: Event, ports: Ports, instance: Instance, targ
     backup = await ports.copier.backup(backup_id(event))
     if backup is None:
         raise NotFound(f"backup {backup_id(event)} is gone from the backup place")
+    sealed = await ports.notes.recall("backup_manifest")
+    if sealed is not None and backup.manifest_sha256 != sealed:
+        raise Refused(
+            f"backup {backup.id}: its manifest is not the one that was sealed (SHA-256 {backup.manifest_sha256}, the "
+            f"journal says {sealed}): somebody altered the backup place. Nothing is restored from it"
+        )
     await require_fence(ports, instance, source)
     await provision.make(event, ports, instance, target)
     scratch = scratch_name(event, instance.database)

@@ -19,6 +19,7 @@ from consumer.steps.common import (
     tenant,
     wanted_instance,
 )
+from consumer.steps.identity import require_alone
 from events.migration import MigrationStopped
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
     await ports.runtime.stop(instance)
     await ports.databases.end_sessions(source, migration_of(event)[0])
     await ports.databases.fence(source, instance.database, role, ports.policy.fence_limit)
+    # What it made elsewhere until now could act for it: from here on it makes nothing any more.
+    require_alone(
+        instance.database, await ports.databases.role_facts(source, role, instance.database), source
+    )
     return MigrationStopped(
         instance_id=instance.id,
         replicas=replicas,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from consumer import ports
-    from consumer.model import Backup, Credentials, Server
+    from consumer.model import Backup, Credentials, Secret, Server
 
 
 @dataclass
@@ -72,8 +72,11 @@ class FakeStage:
         )
         return tenant
 
-    async def add_role(self, server: Server, name: str, *, superuser: bool = False) -> None:
-        self.world.at(server).roles[name] = FakeRole(name, "theirs", superuser=superuser)
+    async def add_role(
+        self, server: Server, name: str, *, superuser: bool = False, password: Secret | None = None
+    ) -> None:
+        known = password.reveal() if password else "theirs"
+        self.world.at(server).roles[name] = FakeRole(name, known, superuser=superuser)
 
     async def add_database(self, server: Server, name: str, owner: str) -> None:
         self.world.at(server).databases[name] = FakeDatabase(name, owner)
@@ -128,6 +131,14 @@ class FakeStage:
     ) -> AsyncIterator[Client]:
         async with self.client(server, login, database) as client:
             self.world.at(server).sessions[-1].stubborn = True
+            yield client
+
+    @asynccontextmanager
+    async def forged(
+        self, server: Server, login: Credentials, database: str, migration_id: UUID
+    ) -> AsyncIterator[Client]:
+        async with self.client(server, login, database) as client:
+            self.world.at(server).sessions[-1].application = application_name(migration_id)
             yield client
 
     @asynccontextmanager

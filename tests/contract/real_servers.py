@@ -15,6 +15,7 @@ import asyncpg
 
 from consumer.adapters.copy import PgCopier
 from consumer.adapters.databases import PostgresDatabases
+from consumer.adapters.postgres.kinds import Administrator
 from consumer.adapters.postgres.marks import label_of, put_label
 from consumer.adapters.postgres.sessions import application_name
 from consumer.adapters.verification import PostgresVerifier
@@ -69,8 +70,10 @@ class RealStage:
         await create_tiny_tenant(self.pool_cluster, tenant)
         return tenant
 
-    async def add_role(self, server: Server, name: str, *, superuser: bool = False) -> None:
-        await create_role(self.cluster(server), name, nasty_password())
+    async def add_role(
+        self, server: Server, name: str, *, superuser: bool = False, password: Secret | None = None
+    ) -> None:
+        await create_role(self.cluster(server), name, password.reveal() if password else nasty_password())
         if superuser:
             async with self.cluster(server).connect() as connection:
                 await connection.execute(f"ALTER ROLE {quoted(name)} SUPERUSER")
@@ -80,9 +83,10 @@ class RealStage:
 
     async def pretend_restored(self, server: Server, database: str) -> None:
         async with self.cluster(server).connect() as connection:
-            label = await label_of(connection, database, server.name)
+            session = Administrator(connection)
+            label = await label_of(session, database, server.name)
             assert label
-            await put_label(connection, database, replace(label, restored=True))
+            await put_label(session, database, replace(label, restored=True))
 
     async def copy_of(self, tenant: Tenant) -> str:
         copy = f"{tenant.database}_copy"
@@ -164,6 +168,11 @@ class RealStage:
         self, server: Server, database: str, migration_id: UUID
     ) -> AbstractAsyncContextManager[Client]:
         return self.client(server, server.admin, database, application_name(migration_id))
+
+    def forged(
+        self, server: Server, login: Credentials, database: str, migration_id: UUID
+    ) -> AbstractAsyncContextManager[Client]:
+        return self.client(server, login, database, application_name(migration_id))
 
     async def partners(self, server: Server, database: str) -> int:
         async with self.cluster(server).connect(database) as connection:

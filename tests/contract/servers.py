@@ -58,7 +58,9 @@ class Stage(Protocol):
         """A new customer's database on the pool, with rows, sequences and objects."""
         ...
 
-    async def add_role(self, server: Server, name: str, *, superuser: bool = False) -> None:
+    async def add_role(
+        self, server: Server, name: str, *, superuser: bool = False, password: Secret | None = None
+    ) -> None:
         """A role that may log in."""
         ...
 
@@ -100,6 +102,10 @@ class Stage(Protocol):
 
     def left_over(self, server: Server, database: str, migration_id: UUID) -> Any:
         """The same as `client`, for a session that a lost run of this migration left."""
+        ...
+
+    def forged(self, server: Server, login: Credentials, database: str, migration_id: UUID) -> Any:
+        """The same as `client`, for one that calls its session as ours of this migration are called."""
         ...
 
     async def partners(self, server: Server, database: str) -> int:
@@ -162,7 +168,7 @@ def new_login(name: str = 'acme\'s; "new" role') -> Credentials:
 
 async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
     """Role and scratch database on the dedicated server, as after the step `provision`."""
-    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     name = f"{tenant.database}__rehome"
     await stage.databases.make_role(stage.dedicated, login, facts.grantees)
     await stage.databases.make_scratch(stage.dedicated, name, facts, login.user, mark)

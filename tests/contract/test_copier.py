@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -28,13 +29,14 @@ async def a_backup(stage: Stage, tenant: Tenant) -> Backup:
     """The fenced tenant's sealed backup."""
     name = f"{uuid4()}-1"
     await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     return await stage.copier.seal(name, ROWS, VERSIONS)
 
 
 async def a_scratch(stage: Stage, tenant: Tenant, mark: Mark, role: str = "acme") -> str:
     """An empty scratch database of this migration, owned by a role that is not called as on the pool."""
-    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    found = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+    facts = replace(found, owner=tenant.role)  # it may be fenced
     name = f"{tenant.database}__rehome"
     login = Credentials(role, Secret(nasty_password()))
     await stage.databases.make_role(stage.dedicated, login, facts.grantees)
@@ -76,7 +78,7 @@ async def test_progress_is_told_to_its_end(stage: Stage) -> None:
     tenant, mark = await stage.add_tenant(), new_mark()
     dumping, restoring = Told(), Told()
     name = f"{uuid4()}-1"
-    await stage.copier.dump(stage.pool, tenant.database, name, dumping)
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, dumping)
     backup = await stage.copier.seal(name, ROWS, VERSIONS)
     scratch = await a_scratch(stage, tenant, mark)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", restoring)
@@ -92,7 +94,7 @@ async def test_a_backup_is_one_only_when_it_is_sealed(stage: Stage) -> None:
     tenant, name = await stage.add_tenant(), f"{uuid4()}-1"
     with pytest.raises(Conflict, match=name):
         await stage.copier.seal(name, ROWS, VERSIONS)
-    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     assert await stage.copier.backup(name) is None
     sealed = await stage.copier.seal(name, ROWS, VERSIONS)
     assert await stage.copier.backup(name) == sealed
@@ -106,16 +108,16 @@ async def test_a_backup_is_one_only_when_it_is_sealed(stage: Stage) -> None:
 async def test_dumping_and_sealing_again_changes_nothing(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     backup = await a_backup(stage, tenant)
-    await stage.copier.dump(stage.pool, tenant.database, backup.id, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, backup.id, Told())
     assert await stage.copier.seal(backup.id, {}, {}) == backup
     assert await stage.copier.backup(backup.id) == backup
 
 
 async def test_dumping_again_before_the_seal_takes_the_newer_dump(stage: Stage) -> None:
     tenant, mark, name = await stage.add_tenant(), new_mark(), f"{uuid4()}-1"
-    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     await stage.change(tenant.database, ONE_MORE)
-    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     backup = await stage.copier.seal(name, ROWS, VERSIONS)
     scratch = await a_scratch(stage, tenant, mark)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
@@ -129,9 +131,9 @@ ONE_MORE = Change(
 
 
 async def test_a_missing_database_cannot_be_dumped(stage: Stage) -> None:
-    name = f"{uuid4()}-1"
+    tenant, name = await stage.add_tenant(), f"{uuid4()}-1"
     with pytest.raises(NotFound, match="no_such"):
-        await stage.copier.dump(stage.pool, "no_such", name, Told())
+        await stage.copier.dump(stage.pool, "no_such", tenant.role, name, Told())
     assert await stage.copier.backup(name) is None
 
 
@@ -146,11 +148,11 @@ async def test_an_altered_backup_is_refused_and_the_file_named(stage: Stage) -> 
 async def test_a_discarded_backup_is_gone_and_may_be_made_again(stage: Stage) -> None:
     tenant, name = await stage.add_tenant(), f"{uuid4()}-1"
     await stage.copier.discard(name)
-    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     await stage.copier.discard(name)
     with pytest.raises(Conflict):
         await stage.copier.seal(name, ROWS, VERSIONS)
-    await stage.copier.dump(stage.pool, tenant.database, name, Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     await stage.copier.seal(name, ROWS, VERSIONS)
     for _ in range(2):
         await stage.copier.discard(name)
@@ -160,7 +162,7 @@ async def test_a_discarded_backup_is_gone_and_may_be_made_again(stage: Stage) ->
 @pytest.mark.parametrize("name", ["", "../elsewhere", "a/b", ".hidden", "a b", "x\n", "a\0"])
 async def test_a_backup_id_that_could_lead_elsewhere_is_refused(stage: Stage, name: str) -> None:
     with pytest.raises(Refused, match="backup id"):
-        await stage.copier.dump(stage.pool, "postgres", name, Told())
+        await stage.copier.dump(stage.pool, "postgres", "postgres", name, Told())
     with pytest.raises(Refused, match="backup id"):
         await stage.copier.backup(name)
     with pytest.raises(Refused, match="backup id"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer.adapters.postgres.short_lived import prefix
 from consumer.context import claim_check
 from consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
 from consumer.model import Fence
@@ -47,7 +48,7 @@ async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage) -> Non
 
 async def test_a_database_tells_what_its_copy_must_share(stage: Stage) -> None:
     tenant = await stage.add_tenant()
-    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     assert (facts.name, facts.owner) == (tenant.database, tenant.role)
     assert (facts.encoding, facts.collation, facts.provider, facts.locale) == ("UTF8", "C", "c", None)
     assert (facts.connection_limit, facts.grantees) == (-1, ())
@@ -58,7 +59,7 @@ async def test_a_database_tells_what_its_copy_must_share(stage: Stage) -> None:
 
 async def test_a_missing_database_or_role_is_named(stage: Stage) -> None:
     with pytest.raises(NotFound, match="no_such"):
-        await stage.databases.database_facts(stage.pool, "no_such")
+        await stage.databases.database_facts(stage.pool, "no_such", "postgres")
     with pytest.raises(NotFound, match="no_such"):
         await stage.databases.role_facts(stage.pool, "no_such", "postgres")
     with pytest.raises(NotFound, match="no_such"):
@@ -117,14 +118,18 @@ async def test_unfencing_puts_back_exactly_what_was_before_the_fence(stage: Stag
     tenant = await stage.add_tenant()
     usual = Fence(connection_limit=7, can_login=True)
     await stage.databases.unfence(stage.pool, tenant.database, tenant.role, usual)
+    usual = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    assert (usual.connection_limit, usual.can_login, usual.closed) == (7, True, False)
+    assert (usual.owner, usual.inside) == (tenant.role, ())
     async with stage.client(stage.pool, login_of(tenant), tenant.database):
         before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
-    assert before == replace(usual, ended=1)
+    assert before == replace(usual, ended=1, inside=before.inside)
+    assert [tenant.role in one for one in before.inside] == [True]
     for _ in range(2):  # a second fence is no other
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-    assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == Fence(
-        0, can_login=False
-    )
+    fenced = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    assert (fenced.connection_limit, fenced.can_login, fenced.closed) == (0, False, True)
+    assert (fenced.owner, fenced.ended) == (stage.pool.admin.user, 0)
     for _ in range(2):
         await stage.databases.unfence(stage.pool, tenant.database, tenant.role, before)
     assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == usual
@@ -221,6 +226,31 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
             pass
     await stage.databases.close_role(stage.dedicated, login.user)
     await stage.databases.close_role(stage.dedicated, "never made")
+
+
+@pytest.mark.parametrize("purpose", ["read", "dump", "restore"])
+async def test_a_short_lived_role_that_a_lost_run_left_goes_with_its_sessions(
+    stage: Stage, purpose: str
+) -> None:
+    migration = new_mark().migration_id
+    left = new_login(f"{prefix(migration)}{purpose}")
+    await stage.add_role(stage.pool, left.user, password=left.password)
+    async with stage.client(stage.pool, left, "postgres"):
+        assert await stage.databases.end_sessions(stage.pool, migration) == 1
+    with pytest.raises(NotFound):
+        await stage.databases.role_facts(stage.pool, left.user, "none")
+
+
+async def test_a_session_that_only_calls_itself_ours_is_neither_ended_nor_overlooked(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    migration = new_mark().migration_id
+    async with stage.forged(stage.pool, login_of(tenant), tenant.database, migration) as forger:
+        assert await stage.databases.end_sessions(stage.pool, migration) == 0
+        await forger.add_partner()
+        assert await stage.databases.connections(stage.pool, tenant.database, tenant.role) == 1
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+        with pytest.raises(ENDED):
+            await forger.add_partner()
 
 
 async def test_only_sessions_of_the_migration_are_ended(stage: Stage) -> None:

@@ -31,8 +31,8 @@ SHORT = timedelta(seconds=0.3)
 async def test_a_scratch_database_is_like_its_source_and_carries_the_mark(stage: Stage) -> None:
     tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
     scratch = await a_scratch(stage, tenant, login, mark)
-    like = await stage.databases.database_facts(stage.pool, tenant.database)
-    made = await stage.databases.database_facts(stage.dedicated, scratch)
+    like = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+    made = await stage.databases.database_facts(stage.dedicated, scratch, login.user)
     assert (made.encoding, made.collation, made.ctype) == (like.encoding, like.collation, like.ctype)
     assert (made.provider, made.locale, made.owner) == (like.provider, like.locale, login.user)
     assert set(made.settings) == {
@@ -54,7 +54,7 @@ async def test_a_scratch_database_made_again_is_empty_again(stage: Stage) -> Non
 
 async def test_a_name_that_is_taken_is_left_alone(stage: Stage) -> None:
     tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     await stage.databases.make_role(stage.dedicated, login, ())
     await stage.add_database(stage.dedicated, "taken", "postgres")
     with pytest.raises(NotOurs, match="taken"):
@@ -69,7 +69,7 @@ async def test_a_name_that_is_taken_is_left_alone(stage: Stage) -> None:
 async def test_another_migrations_database_is_left_alone(stage: Stage) -> None:
     tenant, login, earlier = await stage.add_tenant(), new_login(), new_mark()
     scratch = await a_scratch(stage, tenant, login, earlier)
-    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     mark = new_mark()
     with pytest.raises(NotOurs, match=scratch):
         await stage.databases.make_scratch(stage.dedicated, scratch, facts, login.user, mark)
@@ -82,7 +82,7 @@ async def test_another_migrations_database_is_left_alone(stage: Stage) -> None:
 
 async def test_a_locale_that_the_server_lacks_is_named(stage: Stage) -> None:
     tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    facts = await stage.databases.database_facts(stage.pool, tenant.database)
+    facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     await stage.databases.make_role(stage.dedicated, login, ())
     strange = replace(facts, collation="tlh_QO.UTF-8")
     with pytest.raises(Incompatible, match="tlh_QO"):

@@ -86,7 +86,7 @@ async def test_sessions_of_a_migration_are_known_by_their_name(stage: Stage, ins
 async def test_a_restoring_role_is_known_by_its_name(stage: Stage, inspector: Inspector) -> None:
     migration = uuid4()
     await stage.add_role(stage.dedicated, f"rehome_{migration.hex}")
-    assert (await inspector.inventory(stage.dedicated)).restorers == (migration,)
+    assert (await inspector.inventory(stage.dedicated)).short_lived == (migration,)
 
 
 async def test_a_slot_of_ours_is_seen_and_dropped_once(stage: Stage, inspector: Inspector) -> None:

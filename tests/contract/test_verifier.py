@@ -166,7 +166,7 @@ async def test_a_difference_is_found_and_named(stage: Stage, name: str) -> None:
 
 async def test_rows_are_counted_exactly(stage: Stage) -> None:
     tenant = await stage.add_tenant()
-    counts = await stage.verifier.row_counts(stage.pool, tenant.database)
+    counts = await stage.verifier.row_counts(stage.pool, tenant.database, tenant.role)
     assert counts["public.res_partner"] == 200
     assert counts["public.import_log"] == 3
     fingerprint = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
@@ -175,7 +175,8 @@ async def test_rows_are_counted_exactly(stage: Stage) -> None:
 
 
 async def test_a_missing_database_is_named(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
     with pytest.raises(NotFound, match="no_such"):
-        await stage.verifier.fingerprint(stage.pool, "no_such", "role")
+        await stage.verifier.fingerprint(stage.pool, "no_such", tenant.role)
     with pytest.raises(NotFound, match="no_such"):
-        await stage.verifier.row_counts(stage.pool, "no_such")
+        await stage.verifier.row_counts(stage.pool, "no_such", tenant.role)

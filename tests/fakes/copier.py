@@ -40,14 +40,17 @@ class FakeCopier:
             raise Incompatible(f"the backup place {ROOT} cannot be written to")
         return self.world.free
 
-    async def dump(self, server: Server, database: str, backup_id: str, notes: Notes) -> None:
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
         _check(backup_id)
         found = self.world.backups.get(backup_id)
         if found is not None and found.sealed:
             return
         self.world.backups.pop(backup_id, None)
         await self.free_bytes()
-        async with self.world.visit(server, "copier.dump", database) as visit:
+        async with (
+            self.world.lent(server, "copier.dump", tenant, "dump") as user,
+            self.world.visit(server, "copier.dump", database, user) as visit,
+        ):
             content = copied(visit.session.database)
             total = len(content.tables)
             for done, _ in enumerate(content.tables, 1):
@@ -100,20 +103,25 @@ class FakeCopier:
                 return
             if not target.empty:
                 raise Conflict(f"database {database} on {server.name} is not empty")
-            if role not in visit.there.roles:
-                raise NotFound(f"there is no role {role} on {server.name}")
             missing = sorted(source.content.extensions.items() - visit.there.offers.items())
             if missing:
                 raise Incompatible(f"{server.name} does not offer extension {missing[0]}")
             content = copied(source.content)
             target.extensions |= content.extensions
-            for done, (name, rows) in enumerate(content.tables.items(), 1):
-                await _copying(visit, "table")
-                target.tables[name] = rows
-                await notes.progress(done, len(content.tables))
-            await _copying(visit, "rest")
-            target.sequences |= content.sequences
-            target.objects |= content.objects
+            if strays := content.strays:
+                raise Incompatible(f"extensions of {content.name} hold what they do not bring: {strays}")
+            async with (
+                self.world.lent(server, "copier.restore", role, "restore") as user,
+                self.world.visit(server, "copier.restore", database, user) as inside,
+            ):
+                for done, (name, rows) in enumerate(content.tables.items(), 1):
+                    await _copying(inside, "table")
+                    target.tables[name] = rows
+                    await notes.progress(done, len(content.tables))
+                await _copying(inside, "rest")
+                target.sequences |= content.sequences
+                target.objects |= content.objects
+            visit.require_session()
             if "owner" in target.objects:
                 target.objects["owner"] = dict.fromkeys(target.objects["owner"], role)
             target.label = replace(label, restored=True)

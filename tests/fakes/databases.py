@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from consumer.adapters.postgres.marks import Label
 from consumer.adapters.postgres.sessions import application_name
+from consumer.adapters.postgres.short_lived import prefix
 from consumer.context import current_migration
 from consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut
 from consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
-from tests.fakes.world import TOUCH_LIMIT, FakeDatabase, FakeRole
+from tests.fakes.world import ADMIN, TOUCH_LIMIT, FakeDatabase, FakeRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,11 @@ class FakeDatabases:
                 extension_versions=frozenset(there.offers.items()),
             )
 
-    async def database_facts(self, server: Server, database: str) -> DatabaseFacts:
+    async def database_size(self, server: Server, database: str) -> int:
+        async with self.world.visit(server, "databases.database_size"):
+            return self.world.database(server, database).bytes
+
+    async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
         async with self.world.visit(server, "databases.database_facts", database) as visit:
             found = visit.session.database
             if found.immovable:
@@ -61,9 +66,30 @@ class FakeDatabases:
 
     async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
         async with self.world.visit(server, "databases.role_facts") as visit:
-            found = _role(visit.there, role, server)
-            owned = [one.name for one in visit.there.databases.values() if one.owner == role]
-            return RoleFacts(role, found.superuser, found.can_login, tuple(sorted({*owned} - {database})))
+            there, found = visit.there, _role(visit.there, role, server)
+            owned = [one.name for one in there.databases.values() if one.owner == role]
+            home = there.databases.get(database)
+            return RoleFacts(
+                role,
+                found.superuser,
+                found.can_login,
+                tuple(sorted({*owned} - {database})),
+                attributes=(*(("SUPERUSER",) if found.superuser else ()), *found.attributes),
+                member_of=found.member_of,
+                members=found.members,
+                elsewhere=found.elsewhere,
+                owner=home.owner if home else "",
+                owner_is_superuser=bool(home and there.roles[home.owner].superuser),
+            )
+
+    async def require_genuine_extensions(
+        self, source: Server, database: str, tenant: str, target: Server
+    ) -> None:
+        async with self.world.visit(source, "databases.require_genuine_extensions", database) as visit:
+            if strays := visit.session.database.strays:
+                raise Incompatible(f"extensions of {database} hold what they do not bring: {strays}")
+        async with self.world.visit(target, "databases.require_genuine_extensions") as visit:
+            await visit.step("compared")
 
     async def connections(self, server: Server, database: str, role: str) -> int:
         return (await self.fence_state(server, database, role)).ended
@@ -77,6 +103,7 @@ class FakeDatabases:
             _require_nothing_prepared(target)
             await visit.step("close")
             tenant.can_login, target.connection_limit = False, 0
+            target.owner, target.closed = ADMIN, True
             await _end(visit, lambda: there.tenants(database, role), f"fencing {database}")
             _require_nothing_prepared(target)
 
@@ -84,12 +111,26 @@ class FakeDatabases:
         async with self.world.visit(server, "databases.fence_state") as visit:
             target = self.world.database(server, database)
             tenant = _role(visit.there, role, server)
-            return Fence(target.connection_limit, tenant.can_login, len(visit.there.tenants(database, role)))
+            inside = visit.there.tenants(database, role)
+            return Fence(
+                target.connection_limit,
+                tenant.can_login,
+                len(inside),
+                owner=target.owner,
+                closed=target.closed,
+                inside=tuple(
+                    f"pid {one.pid} (user {one.user})"
+                    for one in inside
+                    if not visit.there.roles[one.user].superuser
+                ),
+            )
 
     async def unfence(self, server: Server, database: str, role: str, before: Fence) -> None:
         async with self.world.visit(server, "databases.unfence") as visit:
             target = self.world.database(server, database)
             target.connection_limit = before.connection_limit
+            if before.owner:
+                target.owner, target.closed = before.owner, before.closed
             _role(visit.there, role, server).can_login = before.can_login
 
     async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
@@ -100,6 +141,10 @@ class FakeDatabases:
                 raise Incompatible(f"role {credentials.user} on {server.name} is a superuser")
             if any(label.mark.state == "verified" for label in _owned(there, credentials.user)):
                 return
+            if role is not None and (role.attributes or role.member_of or role.members):
+                raise Incompatible(f"role {credentials.user} on {server.name} is more than a login")
+            if role is not None and role.elsewhere:
+                raise NotOurs(f"role {credentials.user} on {server.name} is somebody's already")
             there.roles[credentials.user] = FakeRole(
                 credentials.user, credentials.password.reveal(), can_login=False
             )
@@ -143,6 +188,7 @@ class FakeDatabases:
             if label is not None:
                 _require_same(label.mark, mark, final)
                 _role(there, role, server).can_login = True
+                _drop_roles(there, mark.migration_id)
                 return
             label = _label(there, scratch, server)
             if label is None:
@@ -151,6 +197,7 @@ class FakeDatabases:
             if not label.restored:
                 raise Conflict(f"database {scratch} on {server.name} was not restored")
             await _end(visit, lambda: _inside(there, scratch), f"promoting {scratch}")
+            _drop_roles(there, mark.migration_id)
             database = there.databases.pop(scratch)
             there.databases[final] = database
             database.name, database.connection_limit = final, label.connection_limit
@@ -166,6 +213,7 @@ class FakeDatabases:
                 raise NotOurs(f"database {database} on {server.name} is another migration's")
             await visit.step("drop")
             _drop(visit.there, database)
+            _drop_roles(visit.there, migration_id)
             return True
 
     async def close_role(self, server: Server, role: str) -> None:
@@ -188,16 +236,29 @@ class FakeDatabases:
                 return [
                     one
                     for one in visit.there.sessions
-                    if one.application == name and one is not visit.session
+                    if one is not visit.session
+                    and (
+                        (one.user == ADMIN and one.application == name)
+                        or one.user.startswith(prefix(migration_id))
+                    )
                 ]
 
-            return await _end(visit, named, f"ending sessions of {migration_id}")
+            ended = await _end(visit, named, f"ending sessions of {migration_id}")
+            _drop_roles(visit.there, migration_id)
+            return ended
 
 
 def _role(there: FakeServer, name: str, server: Server) -> FakeRole:
     if name not in there.roles:
         raise NotFound(f"there is no role {name} on {server.name}")
     return there.roles[name]
+
+
+def _drop_roles(there: FakeServer, migration_id: UUID) -> None:
+    """Short-lived roles that a run left, with their sessions."""
+    for name in [name for name in there.roles if name.startswith(prefix(migration_id))]:
+        there.end([one for one in there.sessions if one.user == name])
+        del there.roles[name]
 
 
 def _label(there: FakeServer, name: str, server: Server) -> Label | None:

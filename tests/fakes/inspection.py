@@ -28,6 +28,7 @@ from consumer.ports_operators import (
     Unsent,
     waiting_view,
 )
+from tests.fakes.world import ADMIN
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from tests.fakes.world import World
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-_RESTORER = re.compile(r"rehome_([0-9a-f]{32})")
+_SHORT_LIVED = re.compile(r"rehome_([0-9a-f]{32})(_[a-z]+)?")
 _MAKING = "rehome_making_"
 
 
@@ -60,6 +61,7 @@ class FakeInspector:
             role=role,
             connection_limit=target.connection_limit if target else None,
             can_login=tenant.can_login if tenant else None,
+            closed=bool(target and (target.closed or target.connection_limit == 0)),
             bytes=target.bytes if target else None,
             sessions=len(there.tenants(database, role)),
             mark=target.label.mark if target and target.label else None,
@@ -72,18 +74,20 @@ class FakeInspector:
             if one.label
             else MarkedDatabase(one.name, maker=UUID(one.name.removeprefix(_MAKING)))
             for one in there.databases.values()
-            if one.label or one.name.startswith(_MAKING)
+            if server.kind != "shared" and (one.label or one.name.startswith(_MAKING))
         ]
         names = [
-            one.application.removeprefix(OURS) for one in there.sessions if one.application.startswith(OURS)
+            one.application.removeprefix(OURS)
+            for one in there.sessions
+            if one.user == ADMIN and one.application.startswith(OURS)
         ]
-        restorers = [_RESTORER.fullmatch(name) for name in there.roles]
+        roles = [_SHORT_LIVED.fullmatch(name) for name in there.roles]
         return Inventory(
             databases=tuple(databases),
             sessions=tuple(
                 OurSessions(UUID(one), names.count(one), WHEN) for one in sorted({*names} - {"-"})
             ),
-            restorers=tuple(UUID(match[1]) for match in restorers if match),
+            short_lived=tuple(sorted({UUID(match[1]) for match in roles if match})),
             slots=tuple(self.slots.get(server.id, ())),
         )
 

@@ -25,6 +25,7 @@ from tests.fakes.runtime import LABEL, Behaviour, FakeRuntime
 from tests.fakes.verifier import FakeVerifier
 from tests.fakes.world import (
     ADMIN,
+    SHORT_LIVED,
     FakeDatabase,
     FakeRole,
     FakeServer,
@@ -236,9 +237,12 @@ class Site:
             database = there.databases.get(name)
             if database is None:
                 continue
-            inside = any(one.database is database and one.user != ADMIN for one in there.sessions)
-            owner = there.roles[database.owner]
-            if inside or (owner.can_login and database.connection_limit != 0):
+            inside = any(
+                one.database is database and one.user != ADMIN and not SHORT_LIVED.fullmatch(one.user)
+                for one in there.sessions
+            )
+            role = there.roles.get(f"odoo_{name}") or there.roles[database.owner]
+            if inside or (role.can_login and not database.closed and database.connection_limit != 0):
                 found.append(host)
         return found
 
@@ -270,7 +274,9 @@ class Site:
                 "service": {key: value for key, value in service.spec.items() if key != "force"},
                 "running": len(service.running),
                 "source": (source.tables, source.sequences, source.objects, source.connection_limit),
-                "login": there.roles[source.owner].can_login,
+                "login": there.roles[f"odoo_{name}"].can_login,
+                "owner": (source.owner, source.closed),
+                "roles": sorted(there.roles),
                 "reached": sorted(self.world.servers),
                 "writable": self.writable(identity),
                 "backups": sorted(self.world.backups),

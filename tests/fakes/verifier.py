@@ -20,15 +20,21 @@ class FakeVerifier:
 
     world: World
 
-    async def row_counts(self, server: Server, database: str) -> dict[str, int]:
-        async with self.world.visit(server, "verifier.row_counts", database) as visit:
+    async def row_counts(self, server: Server, database: str, role: str) -> dict[str, int]:
+        async with (
+            self.world.lent(server, "verifier.row_counts", role, "read") as user,
+            self.world.visit(server, "verifier.row_counts", database, user) as visit,
+        ):
             tables = visit.session.database.tables
             return {name: len(rows) for name, rows in tables.items() if name != LARGE_OBJECTS}
 
     async def fingerprint(self, server: Server, database: str, role: str) -> Fingerprint:
-        async with self.world.visit(server, "verifier.fingerprint", database) as visit:
+        async with (
+            self.world.lent(server, "verifier.fingerprint", role, "read") as user,
+            self.world.visit(server, "verifier.fingerprint", database, user) as visit,
+        ):
             found = visit.session.database
-            tenant = {role, found.owner}
+            tenant = {role}
             objects = {kind: dict(names) for kind, names in found.objects.items()}
             objects["extension"] = dict(found.extensions)
             objects["setting"] = {

@@ -8,23 +8,29 @@ session that was ended meanwhile ends the fake that used it, as a connection los
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from consumer.adapters.postgres.sessions import MAINTENANCE, OURS, application_name
+from consumer.adapters.postgres.short_lived import prefix
 from consumer.context import claim_check, current_migration
-from consumer.errors import NotFound, Unreachable
+from consumer.errors import NotFound, RehomeError, Unreachable
 from consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from typing import Literal
 
     from consumer.adapters.postgres.marks import Label
     from consumer.model import Backup
 
 ADMIN = "postgres"
+SHORT_LIVED = re.compile(r"rehome_[0-9a-f]{32}_[a-z]+")
 TOUCH_LIMIT = 3  # looks at sessions that do not end, before a fake gives up
 
 Row = tuple[Any, ...]
@@ -57,6 +63,10 @@ class FakeRole:
     password: str | None = None
     can_login: bool = True
     superuser: bool = False
+    attributes: tuple[str, ...] = ()
+    member_of: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -69,6 +79,8 @@ class FakeDatabase:
         locale: encoding, collation, ctype, provider, locale.
         prepared: transactions that wait for COMMIT PREPARED.
         immovable: things that no copy can take along.
+        closed: nobody but superusers and our short-lived roles may connect.
+        strays: what its extensions hold and do not bring.
     """
 
     name: str
@@ -85,6 +97,8 @@ class FakeDatabase:
     label: Label | None = None
     prepared: list[str] = field(default_factory=list)
     immovable: list[str] = field(default_factory=list)
+    closed: bool = False
+    strays: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -130,6 +144,7 @@ class FakeServer:
             for session in self.sessions
             if (session.database.name == database or session.user == role)
             and not (session.user == ADMIN and session.application.startswith(OURS))
+            and not SHORT_LIVED.fullmatch(session.user)
         ]
 
 
@@ -204,6 +219,8 @@ class World:
         if role is None or target is None or not role.can_login or role.password != password:
             raise LoginRefusedError(user)
         inside = sum(session.database is target for session in there.sessions)
+        if not role.superuser and target.closed:
+            raise LoginRefusedError(f"permission denied for database {database}")
         if not role.superuser and 0 <= target.connection_limit <= inside:
             raise LoginRefusedError(f"too many connections for database {database}")
         return self.enter(there, user, target)
@@ -222,6 +239,30 @@ class World:
         if session not in self.at(server).sessions:
             raise SessionEndedError
         session.database.tables.setdefault(table, []).append(row)
+
+    def lent(self, server: Server, what: str, tenant: str, purpose: str) -> AbstractAsyncContextManager[str]:
+        """The name of a short-lived role for the length of the block; what a crash leaves stays."""
+        return self._lent(server, what, tenant, purpose)
+
+    @asynccontextmanager
+    async def _lent(self, server: Server, what: str, tenant: str, purpose: str) -> AsyncIterator[str]:
+        name = f"{prefix(current_migration.get() or UUID(int=0))}{purpose}"
+        async with self.visit(server, f"{what}.make_role") as visit:
+            if tenant not in visit.there.roles:
+                raise NotFound(f"there is no role {tenant} on {server.name}")
+            _remove_role(visit.there, name)
+            visit.there.roles[name] = FakeRole(name, "known to one run", member_of=(tenant,))
+        try:
+            yield name
+        except BaseException:
+            with contextlib.suppress(RehomeError):
+                await self._drop_role(server, what, name)
+            raise
+        await self._drop_role(server, what, name)
+
+    async def _drop_role(self, server: Server, what: str, name: str) -> None:
+        async with self.visit(server, f"{what}.drop_role") as visit:
+            _remove_role(visit.there, name)
 
     def visit(self, server: Server, what: str, database: str = MAINTENANCE, user: str = ADMIN) -> _Visiting:
         """A session of ours for the length of the block, as a `Visit`."""
@@ -281,6 +322,11 @@ class Visit:
             raise Unreachable(f"{self.what}: the connection was closed")
 
 
+def _remove_role(there: FakeServer, name: str) -> None:
+    there.end([one for one in there.sessions if one.user == name])
+    there.roles.pop(name, None)
+
+
 def copied(database: FakeDatabase) -> FakeDatabase:
     """The database's content, on its own."""
     return replace(
@@ -291,4 +337,5 @@ def copied(database: FakeDatabase) -> FakeDatabase:
         extensions=dict(database.extensions),
         prepared=list(database.prepared),
         immovable=list(database.immovable),
+        strays=list(database.strays),
     )

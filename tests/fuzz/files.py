@@ -72,7 +72,7 @@ def check_backup(backup: Any) -> None:
 
 
 def contents(data: bytes) -> None:
-    """A list of a dump's entries: every line goes to one of both or to none, in its order."""
+    """A list of a dump's entries: every line goes to one of three or to none, in its order."""
     (tables, schemas, sequences), rest = lines_and_rest(data, 3)
     lines = rest.decode(errors="surrogateescape").splitlines(keepends=True)
     oids = [
@@ -81,10 +81,11 @@ def contents(data: bytes) -> None:
     ]
     extensions = toc.Extensions(oids[0], set(filter(None, sequences.split(","))))
     divided = toc.divide(lines, extensions=extensions, made_schemas=oids[1])
-    for part in (divided.tenants, divided.administrators):
+    parts = (divided.tenants, divided.extensions, divided.privileges)
+    for part in parts:
         remaining = iter(lines)
         assert all(line in remaining for line in part), "the order of the list is kept"
-    assert len(divided.tenants) + len(divided.administrators) <= len(lines)
+    assert sum(map(len, parts)) <= len(lines)
 
 
 def mark(data: bytes) -> None:

@@ -105,9 +105,9 @@ async def test_a_database_moves_under_any_name(
     mark, scratch, backup_id = new_mark(), f"{tenant.database}__r", f"{uuid4()}-1"
     before = await _names(pg), await _names(second_pg)
 
-    facts = await databases.database_facts(pool, tenant.database)
+    facts = await databases.database_facts(pool, tenant.database, tenant.role)
     await databases.fence(pool, tenant.database, tenant.role, FENCING)
-    await copier.dump(pool, tenant.database, backup_id, Told())
+    await copier.dump(pool, tenant.database, tenant.role, backup_id, Told())
     backup = await copier.seal(backup_id, {}, {})
     await databases.make_role(dedicated, Credentials(tenant.role, Secret(nasty_password())), facts.grantees)
     await databases.make_scratch(dedicated, scratch, facts, tenant.role, mark)

@@ -15,12 +15,15 @@ from consumer.adapters.databases import PostgresDatabases
 from consumer.adapters.journal import PostgresJournal
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.vault import Vault
+from consumer.adapters.verification import PostgresVerifier
 from consumer.errors import ChildFailed, RehomeError, Unreachable
+from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
+from consumer.sql import AdministratorSql
 from consumer.tls import PostgresTls, SslMode
 from sandbox.accounts import database_account, give
 from sandbox.postgres import Cluster
-from sandbox.tenants import nasty_password
+from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import server_of
 from tests.contract.servers import Told, new_mark
 from tests.support.broker_users import rehome
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from consumer.model import Server
 
-ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+ENCRYPTED = AdministratorSql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,8 @@ def sessions(mode: SslMode, trusted: Authority | None = None) -> Sessions:
 
 
 async def is_encrypted(through: Sessions, server: Server) -> bool:
-    async with through.open(server, what="looking") as connection:
-        return bool(await connection.fetchval(ENCRYPTED))
+    async with through.administrator(server, what="looking") as session:
+        return bool(await session.fetchval(ENCRYPTED))
 
 
 @pytest.mark.parametrize("mode", ["prefer", "require", "verify-ca", "verify-full"])
@@ -119,16 +122,22 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     through = sessions("verify-full", authority)
     databases, mark = PostgresDatabases(sessions=through), new_mark()
     copier = PgCopier(tmp_path / "backups", sessions=through, jobs=2)
-    role, copy, backup_id = "acme", "postgres__copy", f"{uuid4()}-1"
-    async with through.open(server, what="filling") as connection:
-        await connection.execute("CREATE TABLE public.kept AS SELECT generate_series(1, 100) AS number")
-    await copier.dump(server, "postgres", backup_id, Told())
-    backup = await copier.seal(backup_id, {"public.kept": 100}, {})
+    tenant, role, copy, backup_id = Tenant("kept"), "acme", "kept__copy", f"{uuid4()}-1"
+    await create_tiny_tenant(cluster, tenant)
+    await copier.dump(server, tenant.database, tenant.role, backup_id, Told())
+    backup = await copier.seal(backup_id, {}, {})
     await databases.make_role(server, Credentials(role, Secret(nasty_password())), ())
-    await databases.make_scratch(server, copy, await databases.database_facts(server, "postgres"), role, mark)
+    facts = await databases.database_facts(server, tenant.database, tenant.role)
+    await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, mark)
     await copier.restore(server, copy, backup, role, Told())
-    async with through.open(server, copy, what="counting") as connection:
-        assert await connection.fetchval("SELECT count(*) FROM public.kept") == 100
+    verifier = PostgresVerifier(sessions=through, jobs=2)
+    assert (
+        differences(
+            await verifier.fingerprint(server, tenant.database, tenant.role),
+            await verifier.fingerprint(server, copy, role),
+        )
+        == []
+    )
 
 
 async def test_client_programs_do_not_talk_to_a_stranger(
@@ -136,7 +145,7 @@ async def test_client_programs_do_not_talk_to_a_stranger(
 ) -> None:
     copier = PgCopier(tmp_path / "backups", sessions=sessions("verify-full", stranger), jobs=1)
     with pytest.raises((ChildFailed, Unreachable), match="certificate"):
-        await copier.dump(server, "postgres", f"{uuid4()}-1", Told())
+        await copier.dump(server, "postgres", "nobody", f"{uuid4()}-1", Told())
 
 
 async def test_a_dsn_says_its_own_mode_and_authority(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from events.migration import MigrationRolledBack
-from tests.fakes.world import ADMIN
+from tests.fakes.world import ADMIN, SHORT_LIVED
 from tests.simulation.telling import told_by
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def nothing_held(schedule: Schedule) -> Iterator[str]:
     for (host, _), there in schedule.site.world.servers.items():
         if ours := [one.application for one in there.sessions if one.user == ADMIN]:
             yield f"sessions of ours on {host}: {ours}"
+        if roles := [name for name in there.roles if SHORT_LIVED.fullmatch(name)]:
+            yield f"short-lived roles on {host}: {roles}"
     if unsent := [one.row.routing_key for one in schedule.journal.outbox if one.sent is None]:
         yield f"unsent are {unsent}"
     for resource, migration, attempt in schedule.journal.turns:

@@ -12,12 +12,13 @@ import pytest
 
 from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
+from consumer.steps.provision import as_before
 from sandbox.databases import create_role, drop_database, quoted
 from sandbox.tenants import Tenant, nasty_password
 from tests.contract.servers import Told, new_mark, verified
 
 if TYPE_CHECKING:
-    from consumer.model import Backup, Mark
+    from consumer.model import Backup, Fence, Mark
     from sandbox.postgres import Cluster
     from tests.contract.real_servers import RealStage
 
@@ -34,6 +35,7 @@ class Move:
         self.login = Credentials(f"{tenant.role}_new", Secret(nasty_password()))
         self.mark: Mark = new_mark()
         self.scratch = f"{tenant.database}__rehome"
+        self.before: Fence | None = None
         self._before: frozenset[str] = frozenset()
 
     async def begin(self) -> None:
@@ -47,13 +49,16 @@ class Move:
     async def fence_and_back_up(self) -> Backup:
         stage, tenant = self.stage, self.tenant
         name = f"{self.mark.migration_id}-1"
+        self.before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-        await stage.copier.dump(stage.pool, tenant.database, name, Told())
+        await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
         return await stage.copier.seal(name, {}, {})
 
     async def provision(self) -> None:
         stage = self.stage
-        facts = await stage.databases.database_facts(stage.pool, self.tenant.database)
+        tenant = self.tenant
+        found = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+        facts = as_before(self.before, found, tenant.role)
         await stage.databases.make_role(stage.dedicated, self.login, facts.grantees)
         await stage.databases.make_scratch(stage.dedicated, self.scratch, facts, self.login.user, self.mark)
 

@@ -6,24 +6,24 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from consumer.errors import TimedOut
-from consumer.sql import load
+from consumer.sql import administrator
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from consumer.adapters.postgres.sessions import Connection
+    from consumer.adapters.postgres.kinds import Administrator
 
-_SQL: Final = load("databases")
+_SQL: Final = administrator("databases")
 _PAUSE = 0.05  # seconds between two looks
 _NAMED = 10  # sessions named in an error
 
 
-async def end_sessions(connection: Connection, query: str, *arguments: str, limit: float, what: str) -> int:
+async def end_sessions(session: Administrator, query: str, *arguments: str, limit: float, what: str) -> int:
     """End sessions until a look shows none; how many there were.
 
     Args:
-        connection: the administrator's.
-        query: which: `tenants_sessions`, `sessions_on` or `sessions_named`.
+        session: on the maintenance database.
+        query: which: a name that begins with `sessions_`, or `tenants_sessions`.
         arguments: the query's.
         limit: seconds.
         what: what the sessions stand in the way of, for the error.
@@ -33,17 +33,17 @@ async def end_sessions(connection: Connection, query: str, *arguments: str, limi
     """
     seen: set[int] = set()
     deadline = asyncio.get_running_loop().time() + limit
-    while sessions := await connection.fetch(_SQL[query], *arguments):
+    while sessions := await session.fetch(_SQL[query], *arguments):
         pids = [session["pid"] for session in sessions]
         seen.update(pids)
         if asyncio.get_running_loop().time() > deadline:
             raise TimedOut(f"{what}: still connected after {limit:g} s: {told(sessions)}")
-        await connection.fetchval(_SQL["terminate"], pids)
+        await session.fetchval(_SQL["terminate"], pids)
         await asyncio.sleep(_PAUSE)
     return len(seen)
 
 
-async def wait_until_entered(connection: Connection, database: str, *, limit: float) -> None:
+async def wait_until_entered(session: Administrator, database: str, *, limit: float) -> None:
     """Wait for who is half-way into a database now, until each is in `pg_stat_activity` or was refused.
 
     Who comes later finds the doors as they are now.
@@ -52,16 +52,16 @@ async def wait_until_entered(connection: Connection, database: str, *, limit: fl
         TimedOut: some are still on their way.
     """
     deadline = asyncio.get_running_loop().time() + limit
-    waiting = await _entering(connection, database)
+    waiting = await _entering(session, database)
     while waiting:
         if asyncio.get_running_loop().time() > deadline:
             raise TimedOut(f"sessions have been opening on {database} for {limit:g} s: pid {sorted(waiting)}")
         await asyncio.sleep(_PAUSE)
-        waiting &= await _entering(connection, database)
+        waiting &= await _entering(session, database)
 
 
-async def _entering(connection: Connection, database: str) -> set[int]:
-    return {row["pid"] for row in await connection.fetch(_SQL["entering"], database)}
+async def _entering(session: Administrator, database: str) -> set[int]:
+    return {row["pid"] for row in await session.fetch(_SQL["entering"], database)}
 
 
 def told(sessions: list[asyncpg.Record]) -> str:

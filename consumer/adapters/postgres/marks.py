@@ -10,14 +10,14 @@ from uuid import UUID
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.errors import NotOurs
 from consumer.model import Mark
-from consumer.sql import load
+from consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from consumer.adapters.postgres.sessions import Connection
+    from consumer.adapters.postgres.kinds import Administrator
 
-_SQL: Final = load("databases")
+_SQL: Final = administrator("databases")
 _KEY: Final = "rehome"
 MAKING: Final = "rehome_making_"
 """How the names of databases begin that are being made: they get their mark only after they are there."""
@@ -74,18 +74,18 @@ def parse(comment: str | None) -> Label | None:
     return label if _UNLIMITED <= label.connection_limit <= _MOST_CONNECTIONS else None
 
 
-async def label_of(connection: Connection, database: str, where: str) -> Label | None:
+async def label_of(session: Administrator, database: str, where: str) -> Label | None:
     """The database's label; None when there is no such database.
 
     Args:
-        connection: any session on its server.
+        session: any on its server.
         database: its name.
         where: the server's name, for the error.
 
     Raises:
         NotOurs: it is there and carries none.
     """
-    row = await connection.fetchrow(_SQL["comment"], database)
+    row = await session.fetchrow(_SQL["comment"], database)
     if row is None:
         return None
     label = parse(row["comment"])
@@ -94,6 +94,6 @@ async def label_of(connection: Connection, database: str, where: str) -> Label |
     return label
 
 
-async def put_label(connection: Connection, database: str, label: Label) -> None:
+async def put_label(session: Administrator, database: str, label: Label) -> None:
     """Write the label into the database's comment."""
-    await connection.execute(f"COMMENT ON DATABASE {quoted(database)} IS {literal(label.text())}")
+    await session.execute(ddl("comment_database", database=quoted(database), text=literal(label.text())))

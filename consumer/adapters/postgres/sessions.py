@@ -1,4 +1,4 @@
-"""Sessions on a PostgreSQL server as its administrator: named after the migration, bounded, always closed."""
+"""Sessions on a PostgreSQL server, of either kind: named after the migration, bounded, always closed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import contextlib
 import socket
 from contextlib import asynccontextmanager
 from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
+from consumer.adapters.postgres.kinds import Administrator, TenantSession
 from consumer.adapters.postgres_errors import translated
 from consumer.context import claim_check, current_migration
-from consumer.errors import NotFound
+from consumer.errors import Conflict, NotFound
+from consumer.sql import administrator
 from consumer.tls import PostgresTls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from uuid import UUID
 
-    from consumer.model import Server
+    from consumer.model import Credentials, Server
 
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    Raw: TypeAlias = asyncpg.Connection[asyncpg.Record]
     Resolve: TypeAlias = Callable[[str, int], tuple[str, int]]
+
+_SQL: Final = administrator("databases")
 
 MAINTENANCE: Final = "postgres"
 """The database for work on the server as a whole; every server has it (initdb makes it)."""
@@ -70,7 +75,7 @@ class Sessions:
 
         Args:
             connect_limit: seconds for a connection, login included.
-            statement_limit: seconds for one statement, unless `open` is told otherwise.
+            statement_limit: seconds for one statement, unless `administrator` or `tenant` is told otherwise.
             resolve: where a server's (host, port) is reached from here; as it is by default.
             tls: whether the way there is encrypted, and who vouches for the server.
 
@@ -88,29 +93,81 @@ class Sessions:
         return self._resolve(server.host, server.port)
 
     @asynccontextmanager
-    async def open(
-        self,
-        server: Server,
-        database: str = MAINTENANCE,
-        *,
-        what: str,
-        limit: float | None = None,
-        settings: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Connection]:
-        """A session for the length of the block; errors come out as ours and start with `what`.
+    async def administrator(
+        self, server: Server, database: str = MAINTENANCE, *, what: str, limit: float | None = None
+    ) -> AsyncIterator[Administrator]:
+        """A session of the server's administrator for the length of the block.
+
+        On another database than the maintenance one, nothing that ALTER DATABASE SET says there applies to it.
+        Errors come out as ours and start with `what`.
 
         Args:
-            server: where; its administrator's login is used.
+            server: where; the administrator's login of `db_servers` is used.
             database: which database.
             what: what is being done and to what, such as "fencing acme on pool-1".
             limit: seconds for one statement; by default as the constructor says.
-            settings: further server settings of the session; they win over those of database and role.
 
         Raises:
             NotFound: there is no such database.
             ClaimLost: the claim that the work is done under was lost meanwhile; nothing was done.
-            Unreachable, TimedOut, Conflict, Refused, Incompatible, Transient: as `translated` says.
+            Conflict: the database's settings changed at this moment.
+            Unreachable, TimedOut, Refused, Incompatible, Transient: as `translated` says.
         """
+        under = {} if database == MAINTENANCE else await self.overrides(server, database, what=what)
+        async with self._open(
+            server, database, server.admin, what=what, limit=limit, under=under
+        ) as connection:
+            session = Administrator(connection)
+            if database != MAINTENANCE and (applied := await session.fetch(_SQL["settings_applied"])):
+                named = ", ".join(row["name"] for row in applied)
+                raise Conflict(f"the settings of database {database} changed at this moment ({named})")
+            yield session
+
+    @asynccontextmanager
+    async def tenant(
+        self,
+        server: Server,
+        database: str,
+        login: Credentials,
+        *,
+        what: str,
+        limit: float | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[TenantSession]:
+        """A session of a short-lived login (`short_lived.lent`); otherwise as `administrator`.
+
+        Args:
+            server: where.
+            database: the tenant's database.
+            login: the short-lived role's.
+            what: what is being done and to what.
+            limit: seconds for one statement.
+            settings: of the session; they win over those of database and role.
+        """
+        async with self._open(
+            server, database, login, what=what, limit=limit, over=settings or {}
+        ) as connection:
+            yield TenantSession(connection)
+
+    async def overrides(self, server: Server, database: str, *, what: str) -> dict[str, str]:
+        """What to send at the start of an administrator's session so that no setting of the database applies."""
+        async with self.administrator(server, what=what) as session:
+            found = await session.fetch(_SQL["settings_of_database"], database)
+        return {row["name"]: row["value"] for row in found}
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        server: Server,
+        database: str,
+        login: Credentials,
+        *,
+        what: str,
+        limit: float | None,
+        under: Mapping[str, str] = MappingProxyType({}),
+        over: Mapping[str, str] = MappingProxyType({}),
+    ) -> AsyncIterator[Raw]:
+        """A connection; `under` are settings that ours win over, `over` win over ours."""
         seconds = self._statement_limit if limit is None else limit
         host, port = self.address(server)
         with translated(f"{what}, server {server.name} at {host}:{port}"):
@@ -118,13 +175,14 @@ class Sessions:
                 connection = await asyncpg.connect(
                     host=host,
                     port=port,
-                    user=server.admin.user,
-                    password=server.admin.password.reveal(),
+                    user=login.user,
+                    password=login.password.reveal(),
                     database=database,
                     ssl=self._ssl,
                     timeout=self._connect_limit,
                     command_timeout=seconds + _ANSWER_SECONDS,
                     server_settings={
+                        **under,
                         "application_name": application_name(current_migration.get()),
                         "statement_timeout": f"{seconds * 1000:.0f}",
                         **KEPT_ALIVE,
@@ -133,7 +191,7 @@ class Sessions:
                         # The names in our statements are built-in ones, whatever a tenant has called its own.
                         "search_path": "pg_catalog",
                         "default_transaction_read_only": "off",
-                        **(settings or {}),
+                        **over,
                     },
                 )
             except asyncpg.InvalidCatalogNameError:
@@ -148,7 +206,7 @@ class Sessions:
                     await connection.close(timeout=_CLOSE_SECONDS)
 
 
-def _keep_alive(connection: Connection) -> None:
+def _keep_alive(connection: Raw) -> None:
     """Probe a silent server (tcp(7)): a statement that may take hours would wait as long for a dead one."""
     wire = _transport(connection).get_extra_info("socket")
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -8,7 +8,7 @@ from consumer.adapters.postgres.names import spelt
 from consumer.sql import load
 
 if TYPE_CHECKING:
-    from consumer.adapters.postgres.sessions import Connection
+    from consumer.adapters.postgres.kinds import TenantSession
 
 _SQL: Final = load("verification")
 _KINDS: Final = load("fingerprint")
@@ -16,7 +16,7 @@ _KINDS: Final = load("fingerprint")
 _SEQUENCES_AT_ONCE: Final = 200
 
 
-async def objects(reader: Connection) -> dict[str, dict[str, str]]:
+async def objects(reader: TenantSession) -> dict[str, dict[str, str]]:
     """Kind -> name -> what must be the same, for every kind of `fingerprint.sql`.
 
     The session's setting `rehome.tenant` names the role that is written <tenant>.
@@ -30,7 +30,7 @@ async def objects(reader: Connection) -> dict[str, dict[str, str]]:
     return found
 
 
-async def sequences(reader: Connection) -> dict[str, str]:
+async def sequences(reader: TenantSession) -> dict[str, str]:
     """'schema.sequence' -> where it stands and how it counts."""
     found = await reader.fetch(_SQL["sequences"])
     positions: dict[int, str] = {}
@@ -44,7 +44,7 @@ async def sequences(reader: Connection) -> dict[str, str]:
     return {spelt(row["name"]): f"{positions[place]} {row['definition']}" for place, row in enumerate(found)}
 
 
-async def database(reader: Connection) -> dict[str, str]:
+async def database(reader: TenantSession) -> dict[str, str]:
     """Encoding, locale, and the server's major version."""
     row = await reader.fetchrow(_SQL["database"])
     return dict(row) if row is not None else {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from consumer.adapters.postgres.sessions import Connection
+    from consumer.adapters.postgres.kinds import TenantSession
 
 _SQL: Final = load("verification")
 
@@ -35,7 +35,7 @@ class _Piece(NamedTuple):
     query: str
 
 
-async def sum_up(readers: Sequence[Connection], *, checksums: bool) -> dict[str, tuple[int, str]]:
+async def sum_up(readers: Sequence[TenantSession], *, checksums: bool) -> dict[str, tuple[int, str]]:
     """Rows and checksum of each table, 'schema.table' -> (rows, hexadecimal).
 
     Args:
@@ -50,7 +50,7 @@ async def sum_up(readers: Sequence[Connection], *, checksums: bool) -> dict[str,
     totals = {piece.name: (0, 0) for piece in pieces}
     todo = deque(sorted(pieces, key=lambda piece: -piece.blocks))
 
-    async def work(reader: Connection) -> None:
+    async def work(reader: TenantSession) -> None:
         while todo:
             piece = todo.popleft()
             row = await reader.fetchrow(piece.query)

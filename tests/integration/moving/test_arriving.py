@@ -102,8 +102,8 @@ async def test_locale_provider_privileges_and_settings_of_the_database_arrive(mo
     await move.provision()
     await move.restore(backup)
     assert await move.differences() == []
-    like = await stage.databases.database_facts(stage.pool, tenant.database)
-    made = await stage.databases.database_facts(stage.dedicated, move.scratch)
+    like = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+    made = await stage.databases.database_facts(stage.dedicated, move.scratch, move.login.user)
     assert (made.provider, made.locale, made.grantees) == ("i", "de-DE", (other,))
     assert ("", 'search_path="a, b", "C d", public') in made.settings
     assert (move.login.user, "work_mem=2MB") in made.settings
@@ -139,5 +139,5 @@ async def test_zstd_is_left_where_the_programs_lack_it(move: Move, tmp_path: Pat
     stage = move.stage
     copier = PgCopier(tmp_path / "backups", tmp_path, jobs=1)
     assert await copier.client_version() == 16
-    await copier.dump(stage.pool, move.tenant.database, "b-1", Told())
+    await copier.dump(stage.pool, move.tenant.database, move.tenant.role, "b-1", Told())
     assert (await copier.seal("b-1", {}, {})).files > 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from consumer.adapters.postgres.roles import restorer_name
+from consumer.adapters.postgres.short_lived import prefix
 from consumer.context import current_migration
 from consumer.errors import RehomeError
 from sandbox.databases import quoted
@@ -127,7 +127,7 @@ async def test_the_role_with_which_a_lost_run_restores_is_gone_once_the_database
     move: Move,
 ) -> None:
     await move.provision()
-    stage, restorer = move.stage, restorer_name(move.mark.migration_id)
+    stage, restorer = move.stage, f"{prefix(move.mark.migration_id)}restore"
     await stage.pretend_restored(stage.dedicated, move.scratch)
     async with stage.dedicated_cluster.connect() as connection:
         for _ in ("first", "again"):

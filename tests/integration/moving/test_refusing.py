@@ -54,7 +54,9 @@ async def test_what_cannot_be_moved_is_told_before_anything_is_stopped(
             await connection.execute(part)
         try:
             with pytest.raises(Incompatible, match=named):
-                await move.stage.databases.database_facts(move.stage.pool, move.tenant.database)
+                await move.stage.databases.database_facts(
+                    move.stage.pool, move.tenant.database, move.tenant.role
+                )
         finally:
             if named == "subscription s":
                 await connection.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
@@ -72,7 +74,7 @@ async def test_an_extension_version_that_is_not_to_be_had_is_named(move: Move) -
 
 async def test_a_setting_that_the_server_does_not_know_is_named(move: Move) -> None:
     stage = move.stage
-    facts = await stage.databases.database_facts(stage.pool, move.tenant.database)
+    facts = await stage.databases.database_facts(stage.pool, move.tenant.database, move.tenant.role)
     await stage.databases.make_role(stage.dedicated, move.login, ())
     strange = replace(facts, settings=(("", "no_such_setting=1"),))
     with pytest.raises(Incompatible, match="no_such_setting"):

@@ -30,4 +30,5 @@ def test_each_entry_is_restored_by_whom_it_belongs_to_or_not_at_all() -> None:
     extensions = Extensions(tables={16900}, sequences={"gis spatial_seq"})
     contents = divide(LIST, extensions=extensions, made_schemas={2200, 16500})
     assert [line.split(";")[0] for line in contents.tenants] == ["8", "3501", "215", "3400", "3407"]
-    assert [line.split(";")[0] for line in contents.administrators] == ["3401", "3402", "3405", "3406"]
+    assert [line.split(";")[0] for line in contents.extensions] == ["3401", "3402"]
+    assert [line.split(";")[0] for line in contents.privileges] == ["3405", "3406"]

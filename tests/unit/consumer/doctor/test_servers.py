@@ -62,7 +62,7 @@ LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "one that was being made": ({"databases": (MAKING,)}, "scratch_left", "drop_databases"),
     "a verified copy": ({"databases": (VERIFIED,)}, "copy_left", None),
     "sessions": ({"sessions": (SESSIONS,)}, "sessions_left", "end_sessions"),
-    "a restoring role": ({"restorers": (MIGRATION,)}, "role_left", "drop_databases"),
+    "a restoring role": ({"short_lived": (MIGRATION,)}, "role_left", "end_sessions"),
     "a slot": ({"slots": (SLOT,)}, "slot_left", "drop_slot"),
     "a slot in use": ({"slots": (replace(SLOT, active=True),)}, "slot_left", None),
 }

@@ -1,0 +1,59 @@
+-- What a copy needs to know of the database that is dumped, and of the one that is restored into. Run inside it.
+
+-- name: source
+-- Version and size; `data_bytes` without indexes, which a dump does not hold. Schema public has an oid of its own where
+-- somebody made it anew.
+SELECT (SELECT oid::bigint FROM pg_catalog.pg_namespace WHERE nspname = 'public') AS public_schema,
+       pg_catalog.current_setting('server_version_num')::int AS version,
+       pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
+       (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint
+        FROM pg_catalog.pg_class WHERE relkind IN ('r', 'm')) AS data_bytes;
+
+-- name: source_extensions
+-- Extensions in the order they were made: whether a schema came with them, whether the tenant's role ($1) made them, and
+-- their tables whose rows a dump holds.
+SELECT e.extname::text AS name,
+       e.extversion AS version,
+       n.nspname::text AS schema,
+       n.oid::bigint AS schema_oid,
+       EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+               WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
+               AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e') AS own_schema,
+       pg_catalog.pg_get_userbyid(e.extowner) = $1::name AS by_owner,
+       ARRAY(SELECT config::bigint FROM pg_catalog.unnest(e.extconfig) AS config) AS tables,
+       ARRAY(SELECT cn.nspname || ' ' || c.relname FROM pg_catalog.unnest(e.extconfig) AS config
+             JOIN pg_catalog.pg_class AS c ON c.oid = config AND c.relkind = 'S'
+             JOIN pg_catalog.pg_namespace AS cn ON cn.oid = c.relnamespace) AS sequences
+FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
+ORDER BY e.oid;
+
+-- name: extension_members
+-- What belongs to extensions, as they are told from one another: extension, kind, identity. A dump leaves all of it out.
+SELECT e.extname::text AS extension, i.type AS kind, i.identity AS identity
+FROM pg_catalog.pg_depend AS d
+JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid,
+LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS i
+WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+  AND e.extname = $1
+ORDER BY 2, 3;
+
+-- name: empty
+-- Whether the database is as CREATE DATABASE made it from template0: nothing has a number users' things get.
+SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 AND relpersistence <> 't')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid >= 16384 AND typrelid = 0)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_(toast_)?temp_')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE oid >= 16384)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata);
+
+-- name: extension_versions
+-- Versions of an extension that can be installed, and whether an ordinary role may do so.
+SELECT version, trusted FROM pg_catalog.pg_available_extension_versions WHERE name = $1;
+
+-- name: schema_exists
+-- Whether there is a schema.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1);
+
+-- name: size
+-- Bytes of a database now, if it is there.
+SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = $1;

@@ -1,0 +1,401 @@
+-- Servers, databases, roles and sessions, as the administrator sees them. PostgreSQL 14 and newer; columns
+-- that only some versions have are read through to_jsonb, which gives NULL where they are missing.
+
+-- name: server
+-- Version, readiness for logical replication, and whether our login may do what a move needs.
+SELECT pg_catalog.current_setting('server_version_num')::int AS version,
+       pg_catalog.current_setting('wal_level') AS wal_level,
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
+
+-- name: installable
+-- Extensions that could be created, with each version that could be asked for.
+SELECT name::text, version FROM pg_catalog.pg_available_extension_versions;
+
+-- name: settings_of_database
+-- Names that ALTER DATABASE SET, or ALTER ROLE SET in a database for our own login, give a value to, with the value
+-- that this session has instead: sent at the start of a session, it wins over the database's.
+SELECT named.name, coalesce(p.reset_val, '') AS value
+FROM (SELECT DISTINCT pg_catalog.split_part(c.setting, '=', 1) AS name
+      FROM pg_catalog.pg_db_role_setting AS s
+      JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase,
+      LATERAL pg_catalog.unnest(s.setconfig) AS c(setting)
+      WHERE d.datname = $1
+        AND (s.setrole = 0 OR s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
+     ) AS named
+LEFT JOIN pg_catalog.pg_settings AS p ON p.name = named.name;
+
+-- name: settings_applied
+-- Settings of this session that the database it is in has given it.
+SELECT name FROM pg_catalog.pg_settings WHERE source IN ('database', 'database user') ORDER BY name;
+
+-- name: database
+-- One database, by name.
+SELECT d.oid,
+       pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
+       (SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = d.datdba) AS owner_is_superuser,
+       pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding,
+       d.datcollate::text AS collation,
+       d.datctype::text AS ctype,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') AS locale,
+       pg_catalog.to_jsonb(d) ->> 'datcollversion' AS collation_version,
+       d.datconnlimit AS connection_limit,
+       pg_catalog.pg_database_size(d.oid) AS bytes
+FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
+
+-- name: database_acl
+-- Who may do what with a database, if that was ever said: grantee ('' for PUBLIC), privilege, grantable, grantor. Our
+-- own short-lived roles are left out.
+SELECT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee,
+       a.privilege_type::text AS privilege,
+       a.is_grantable AS grantable,
+       pg_catalog.pg_get_userbyid(a.grantor)::text AS grantor
+FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
+WHERE d.oid = $1
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r
+                  WHERE r.oid = a.grantee AND r.rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$')
+ORDER BY 1, 2;
+
+-- name: database_settings
+-- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: role ('' for all) and 'name=value'. What ALTER ROLE SET
+-- says of the tenant's role ($2) everywhere counts as said of it in this database, unless that says otherwise.
+SELECT DISTINCT ON (role, pg_catalog.split_part(setting, '=', 1)) role, setting
+FROM (
+    SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::text END AS role,
+           s.setdatabase, pg_catalog.unnest(s.setconfig) AS setting
+    FROM pg_catalog.pg_db_role_setting AS s
+    WHERE s.setdatabase = $1
+       OR (s.setdatabase = 0 AND s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $2))
+) AS found
+ORDER BY role, pg_catalog.split_part(setting, '=', 1), setdatabase DESC;
+
+-- name: grantees
+-- Roles that own, may do or are named by something in a database; the tenant's own ($2), built-in ones, superusers
+-- and our own short-lived ones excepted.
+SELECT DISTINCT r.rolname::text AS name
+FROM (
+    SELECT s.refobjid AS role FROM pg_catalog.pg_shdepend AS s
+    WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+      AND (s.dbid = $1 OR (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.objid = $1))
+    UNION ALL
+    SELECT a.grantee FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a WHERE d.oid = $1
+    UNION ALL
+    SELECT s.setrole FROM pg_catalog.pg_db_role_setting AS s WHERE s.setdatabase = $1
+) AS named JOIN pg_catalog.pg_roles AS r ON r.oid = named.role
+WHERE r.rolname !~ '^pg_' AND r.rolname <> $2 AND NOT r.rolsuper
+  AND r.rolname !~ '^rehome_[0-9a-f]{32}_[a-z]+$'
+ORDER BY 1;
+
+-- name: extensions
+-- Extensions and their versions; run inside the database.
+SELECT extname::text AS name, extversion AS version FROM pg_catalog.pg_extension ORDER BY oid;
+
+-- name: immovable
+-- What an ordinary role cannot own, what would act from its new place, and what the tenant's role ($1) may not read:
+-- kind, name and remedy; run inside the database.
+SELECT kind, name, remedy FROM (
+    SELECT 'event trigger' AS kind, evtname::text AS name, 'drop it' AS remedy,
+           'pg_catalog.pg_event_trigger'::pg_catalog.regclass AS class, oid
+    FROM pg_catalog.pg_event_trigger
+    UNION ALL
+    SELECT 'subscription', subname::text, 'drop it', 'pg_catalog.pg_subscription'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_subscription
+    WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    UNION ALL
+    SELECT 'foreign-data wrapper', fdwname::text, 'drop it',
+           'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_foreign_data_wrapper
+    UNION ALL
+    SELECT 'foreign server', srvname::text, 'drop it', 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_foreign_server
+    UNION ALL
+    SELECT 'function in a language that is not trusted', p.oid::pg_catalog.regprocedure::text, 'drop it',
+           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
+    WHERE p.oid >= 16384 AND p.prokind <> 'a' AND NOT l.lanpltrusted
+    UNION ALL
+    SELECT 'leakproof function', oid::pg_catalog.regprocedure::text, 'ALTER FUNCTION ... NOT LEAKPROOF',
+           'pg_catalog.pg_proc'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proleakproof
+    UNION ALL
+    SELECT 'base type', oid::pg_catalog.regtype::text, 'drop it', 'pg_catalog.pg_type'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype = 'b' AND typelem = 0
+    UNION ALL
+    SELECT 'operator class', opcname::text, 'drop it', 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_opclass WHERE oid >= 16384
+    UNION ALL
+    SELECT 'access method', amname::text, 'drop it', 'pg_catalog.pg_am'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_am WHERE oid >= 16384
+    UNION ALL
+    SELECT 'text search parser', prsname::text, 'drop it', 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_ts_parser WHERE oid >= 16384
+    UNION ALL
+    SELECT 'text search template', tmplname::text, 'drop it',
+           'pg_catalog.pg_ts_template'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_ts_template WHERE oid >= 16384
+    UNION ALL
+    SELECT 'transform', oid::text, 'drop it', 'pg_catalog.pg_transform'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_transform WHERE oid >= 16384
+    UNION ALL
+    SELECT 'cast without a function', castsource::pg_catalog.regtype || ' as ' || casttarget::pg_catalog.regtype,
+           'drop it', 'pg_catalog.pg_cast'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_cast WHERE oid >= 16384 AND castmethod = 'b'
+    UNION ALL
+    SELECT 'security label of provider', provider, 'drop it', 'pg_catalog.pg_seclabel'::pg_catalog.regclass, 0
+    FROM pg_catalog.pg_seclabel
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END
+               || ' of role ' || pg_catalog.pg_get_userbyid(c.relowner) || ', which the tenant may not read,',
+           pg_catalog.format('%I.%I', n.nspname, c.relname),
+           'GRANT USAGE on its schema and SELECT on it to the tenant''s role, or move it elsewhere',
+           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
+      AND NOT pg_catalog.pg_has_role($1::name, c.relowner, 'USAGE')
+      AND NOT (pg_catalog.has_table_privilege($1::name, c.oid, 'SELECT')
+               AND pg_catalog.has_schema_privilege($1::name, n.oid, 'USAGE'))
+    UNION ALL
+    SELECT 'table of role ' || pg_catalog.pg_get_userbyid(c.relowner) || ' that hides rows from the tenant',
+           pg_catalog.format('%I.%I', n.nspname, c.relname),
+           'ALTER TABLE ... DISABLE ROW LEVEL SECURITY, or give it to the tenant''s role',
+           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND c.relrowsecurity
+      AND NOT pg_catalog.pg_has_role($1::name, c.relowner, 'USAGE')
+    UNION ALL
+    SELECT 'large object of role ' || pg_catalog.pg_get_userbyid(m.lomowner) || ', which the tenant may not read,',
+           m.oid::text, 'ALTER LARGE OBJECT ... OWNER TO the tenant''s role',
+           'pg_catalog.pg_largeobject'::pg_catalog.regclass, m.oid
+    FROM pg_catalog.pg_largeobject_metadata AS m
+    WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.aclexplode(coalesce(m.lomacl, pg_catalog.acldefault('L', m.lomowner))) AS a
+        WHERE a.privilege_type = 'SELECT'
+          AND (a.grantee = 0 OR pg_catalog.pg_has_role($1::name, a.grantee, 'USAGE')))
+) AS found
+WHERE NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend AS d
+    -- i: a range's constructors
+    WHERE d.classid = found.class AND d.objid = found.oid AND d.deptype IN ('e', 'i')
+      AND NOT (found.class = 'pg_catalog.pg_class'::pg_catalog.regclass  -- an identity's sequence, rows in a dump
+               AND (d.deptype = 'i' OR EXISTS (SELECT FROM pg_catalog.pg_extension AS x
+                                               WHERE x.oid = d.refobjid AND found.oid = ANY(x.extconfig))))
+)
+ORDER BY kind, name LIMIT 20;
+
+-- name: role
+-- What a role may do, with what else than logging in it may, and how it is tied to other roles. Superusers and our own
+-- short-lived roles may be members of anything.
+SELECT rolname::text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
+       pg_catalog.array_remove(ARRAY[
+           CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+           CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END,
+           CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS attributes,
+       ARRAY(SELECT pg_catalog.pg_get_userbyid(m.roleid)::text FROM pg_catalog.pg_auth_members AS m
+             WHERE m.member = r.oid ORDER BY 1) AS member_of,
+       ARRAY(SELECT o.rolname::text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
+             WHERE m.roleid = r.oid AND NOT o.rolsuper AND o.rolname !~ '^rehome_[0-9a-f]{32}_[a-z]+$'
+             ORDER BY 1) AS members
+FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
+
+-- name: role_elsewhere
+-- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie.
+SELECT CASE
+           WHEN s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
+               THEN CASE s.deptype WHEN 'o' THEN 'owns' ELSE 'has privileges on' END || ' database '
+                    || coalesce((SELECT datname::text FROM pg_catalog.pg_database WHERE oid = s.objid), s.objid::text)
+           WHEN s.dbid <> 0
+               THEN CASE s.deptype WHEN 'o' THEN 'owns' WHEN 'r' THEN 'has policies for' ELSE 'has privileges on' END
+                    || ' something in database ' || coalesce(d.datname::text, s.dbid::text)
+           ELSE 'is named by ' || s.classid::pg_catalog.regclass::text
+       END AS tie, pg_catalog.count(*) AS count
+FROM pg_catalog.pg_shdepend AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
+WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+  AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+  AND s.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass
+  AND s.dbid NOT IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::text[]))
+  AND NOT (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
+           AND s.objid IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::text[])))
+GROUP BY 1 ORDER BY 1 LIMIT 20;
+
+-- name: role_connected_elsewhere
+-- Databases, besides these and the maintenance database, that a role is connected to.
+SELECT DISTINCT datname::text AS name FROM pg_catalog.pg_stat_activity
+WHERE usename = $1 AND datname IS NOT NULL AND datname <> 'postgres' AND datname <> ALL($2::text[])
+ORDER BY 1 LIMIT 20;
+
+-- name: roles_commented
+-- Roles that carry a comment.
+SELECT rolname::text AS name FROM pg_catalog.pg_roles
+WHERE pg_catalog.shobj_description(oid, 'pg_authid') = $1;
+
+-- name: databases_of
+-- Databases that a role owns, with their comments.
+SELECT d.datname::text AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment
+FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
+WHERE r.rolname = $1 ORDER BY 1;
+
+-- name: lock_role
+-- One change at a time to a role and its databases; ends with the transaction.
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rehome.role.' || $1::text, 0));
+
+-- name: quiet
+-- Keep the next statements, which hold a password's verifier, out of the server's log; for one transaction.
+SELECT pg_catalog.set_config('log_statement', 'none', true),
+       pg_catalog.set_config('log_min_duration_statement', '-1', true),
+       pg_catalog.set_config('log_min_error_statement', 'panic', true);
+
+-- name: comment
+-- A database's comment; no row when there is no such database.
+SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database WHERE datname = $1;
+
+-- name: fence_state
+-- How a database and a role are: connection limit, owner, may log in; and whether the database is closed to every
+-- ordinary role but our short-lived ones. One row, NULL where something is not there.
+SELECT d.datconnlimit AS connection_limit,
+       pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
+       (d.datacl IS NOT NULL) AS acl_said,
+       d.oid AS oid,
+       r.rolcanlogin AS can_login,
+       r.rolsuper AS superuser,
+       ((SELECT o.rolsuper FROM pg_catalog.pg_roles AS o WHERE o.oid = d.datdba)
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a
+            LEFT JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
+            WHERE a.privilege_type = 'CONNECT'
+              AND (a.grantee = 0 OR NOT (g.rolsuper OR g.rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$')))
+       ) AS closed
+FROM (SELECT 1) AS always
+LEFT JOIN pg_catalog.pg_database AS d ON d.datname = $1
+LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = $2;
+
+-- name: grantees_on_database
+-- Who has a privilege on a database besides its owner, if that was ever said or by default: '' is PUBLIC.
+SELECT DISTINCT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee
+FROM pg_catalog.pg_database AS d,
+     pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a
+LEFT JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
+WHERE d.datname = $1 AND a.grantee <> d.datdba
+  AND (a.grantee = 0 OR NOT g.rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$');
+
+-- name: role_names
+-- Which of these names are roles.
+SELECT rolname::text AS name FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[]);
+
+-- name: prepared
+-- Transactions of a database that wait for COMMIT PREPARED: their rows are in no dump.
+SELECT gid, owner::text FROM pg_catalog.pg_prepared_xacts WHERE database = $1 ORDER BY prepared LIMIT 10;
+
+-- name: entering
+-- Sessions that are just being opened on a database. They hold this lock from before they look at its
+-- connection limit and privileges until after they appear in pg_stat_activity (source: InitPostgres, postinit.c).
+SELECT l.pid FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_database AS d ON d.oid = l.objid
+WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
+  AND l.mode = 'RowExclusiveLock' AND d.datname = $1 AND l.pid <> pg_catalog.pg_backend_pid();
+
+-- name: tenants_sessions
+-- Sessions on a database and of a role on any database (Odoo listens on database postgres), ours excepted: those of our
+-- own login under our name, and of our short-lived roles, which nobody else can make. What a session calls itself
+-- proves nothing by itself.
+SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state,
+       coalesce((SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = a.usesysid), false) AS superuser
+FROM pg_catalog.pg_stat_activity AS a
+WHERE (datname = $1 OR usename = $2)
+  AND pid <> pg_catalog.pg_backend_pid()
+  AND backend_type NOT IN ('autovacuum worker', 'walsender')
+  AND NOT (usename = session_user AND application_name LIKE 'rehome:%')
+  AND NOT coalesce(usename ~ '^rehome_[0-9a-f]{32}_[a-z]+$', false)
+ORDER BY backend_start;
+
+-- name: sessions_on
+-- Every session on a database but this one.
+SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state
+FROM pg_catalog.pg_stat_activity
+WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'autovacuum worker'
+ORDER BY backend_start;
+
+-- name: sessions_of_migration
+-- Sessions that work for a migration, but this one: of our own login under the migration's name ($1), and of its
+-- short-lived roles, whose names begin so ($2).
+SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state
+FROM pg_catalog.pg_stat_activity
+WHERE pid <> pg_catalog.pg_backend_pid()
+  AND ((usename = session_user AND application_name = $1) OR pg_catalog.starts_with(usename::text, $2::text))
+ORDER BY backend_start;
+
+-- name: sessions_of_role
+-- Every session of a role.
+SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state
+FROM pg_catalog.pg_stat_activity WHERE usename = $1 ORDER BY backend_start;
+
+-- name: terminate
+-- Ask sessions to end.
+SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.unnest($1::int[]) AS pid;
+
+-- name: instant
+-- So many seconds from now, as the server writes it.
+SELECT (pg_catalog.now() + pg_catalog.make_interval(secs => $1::double precision))::text;
+
+-- name: short_lived
+-- A short-lived role as it is: its verifier, its end, settings that were given to it.
+SELECT a.rolpassword AS verifier, a.rolvaliduntil::text AS until, a.rolcanlogin AS can_login,
+       EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole = a.oid) AS has_settings
+FROM pg_catalog.pg_authid AS a WHERE a.rolname = $1;
+
+-- name: short_lived_names
+-- Short-lived roles whose names begin so.
+SELECT rolname::text AS name FROM pg_catalog.pg_roles
+WHERE pg_catalog.starts_with(rolname::text, $1::text) AND rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$'
+ORDER BY 1;
+
+-- name: lender_of
+-- The role whose rights a short-lived one has.
+SELECT pg_catalog.pg_get_userbyid(m.roleid)::text AS name FROM pg_catalog.pg_auth_members AS m
+WHERE m.member = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+  AND pg_catalog.pg_get_userbyid(m.roleid) !~ '^pg_'
+ORDER BY 1 LIMIT 1;
+
+-- name: databases_with_things_of
+-- Databases in which a role owns or was granted something.
+SELECT DISTINCT d.datname::text AS name
+FROM pg_catalog.pg_shdepend AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
+WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+  AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+  AND d.datallowconn
+ORDER BY 1;
+
+-- name: connectable_by
+-- Short-lived roles that were granted CONNECT on a database.
+SELECT g.rolname::text AS name
+FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
+JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
+WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND g.rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$';
+
+-- name: connectable_to
+-- Databases on which a short-lived role was granted CONNECT.
+SELECT d.datname::text AS database
+FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
+WHERE a.grantee = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1) AND a.privilege_type = 'CONNECT'
+ORDER BY 1;
+
+-- name: reading_needs
+-- What a reader with the rights of a tenant's role ($1) needs besides them; run inside the database. `bypass`: a table of
+-- the tenant's hides rows from its own owner. `read_all`: the tenant's role has taken a right from itself that it may
+-- give itself again at any time, or that only the database's owner has while it is not fenced.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+               WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relforcerowsecurity
+                 AND pg_catalog.pg_has_role($1::name, c.relowner, 'USAGE')) AS bypass,
+       EXISTS (SELECT FROM pg_catalog.pg_class AS c
+               WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
+                 AND (NOT pg_catalog.has_table_privilege($1::name, c.oid, 'SELECT')
+                      OR NOT pg_catalog.has_schema_privilege($1::name, c.relnamespace, 'USAGE'))
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                                 WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
+                                   AND e.deptype = 'e'
+                                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension AS x
+                                                   WHERE x.oid = e.refobjid AND c.oid = ANY(x.extconfig)))
+              ) AS read_all;
+
+-- name: catalogue_tables
+-- The system's own tables that every database has for itself.
+SELECT 'pg_catalog.' || pg_catalog.quote_ident(relname::text) AS name FROM pg_catalog.pg_class
+WHERE relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND relkind = 'r' AND NOT relisshared ORDER BY 1;

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from consumer.errors import NotFound, NotOurs, VerificationFailed
-from consumer.fingerprint import differences, summary
+from consumer.fingerprint import summary
 from consumer.model import Mark
 from consumer.steps import let_in, provision
 from consumer.steps.common import (
@@ -20,6 +20,7 @@ from consumer.steps.common import (
     tenant,
     wanted_instance,
 )
+from consumer.steps.comparing import Side, differences
 from events.migration import MigrationRestored
 from events.parts import Verified
 
@@ -80,10 +81,15 @@ async def _restore_verified(event: Event, ports: Ports, instance: Instance, targ
     async with asyncio.TaskGroup() as together:
         together.create_task(ports.copier.restore(target, scratch, backup, new_role, ports.notes))
         reading = together.create_task(ports.verifier.fingerprint(source, instance.database, old_role))
-    found = differences(reading.result(), await ports.verifier.fingerprint(target, scratch, new_role))
+    before, after = reading.result(), await ports.verifier.fingerprint(target, scratch, new_role)
+    found = await differences(
+        ports.verifier,
+        Side(source, instance.database, old_role, before),
+        Side(target, scratch, new_role, after),
+    )
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise VerificationFailed(
             f"the copy on {target.name} differs from {source.name}: {'; '.join(found[:SHOWN])}{more}"
         )
-    return summary(reading.result())
+    return summary(before)

@@ -19,8 +19,8 @@ from consumer.adapters.databases import PostgresDatabases
 from consumer.adapters.notes import MemoryNotes
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.verification import PostgresVerifier
-from consumer.fingerprint import differences
 from consumer.model import Credentials, Mark, Secret, Server
+from consumer.steps.comparing import Side, differences
 from sandbox.children import run
 from sandbox.databases import create_database, create_role, drop_database
 from sandbox.pool import start_odoo_pool
@@ -105,7 +105,11 @@ class Stage:
                         before = await verifier.fingerprint(source, name, role)
             if verify:
                 with watch.part("restore: target read"):
-                    found = differences(before, await verifier.fingerprint(target, "scratch", role))
+                    found = await differences(
+                        verifier,
+                        Side(source, name, role, before),
+                        Side(target, "scratch", role, await verifier.fingerprint(target, "scratch", role)),
+                    )
                 if found:
                     raise RuntimeError(f"the copy is not true: {found[0]}")
             await databases.promote(target, "scratch", name, role, replace(mark, state="verified"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from events.parts import Limits, ServerRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from uuid import UUID
 
@@ -339,22 +339,59 @@ class Healthy:
     external_url: str | None = None
 
 
+Spared: TypeAlias = "Callable[[str, str], bool]"
+"""Whether something is left out of a fingerprint; asked with `fingerprint.TABLES` or `SEQUENCES`, and its name."""
+
+
+class Part(NamedTuple):
+    """Things of one kind whose names fall together: how many, and a digest that does not depend on their order.
+
+    The digest is over names and values.
+    """
+
+    size: int
+    digest: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """A database's content and shape, in a form two servers can be compared by.
 
+    Its size does not depend on the database's: names are sorted into a fixed number of parts by a hash, and what
+    differs within a part is named by a second look (`Verifier.some`).
+
     Attributes:
-        tables: 'schema.table' -> (rows, order-independent checksum as hex).
-        sequences: 'schema.sequence' -> (last_value, is_called, increment, ...) as text.
-        objects: kind ('index', 'constraint', 'extension', 'function', 'trigger', 'view', 'owner',
-            'column', ...) -> name -> definition or hash.
+        tables: of the tables' rows and checksums, part -> how many and digest.
+        rows: of all tables.
+        large_objects: how many, and their checksum; None when there are none.
+        sequences: of last_value, is_called, increment, ...
+        objects: kind ('index', 'constraint', 'function', 'trigger', 'view', 'owner', 'column', ...) -> parts.
+        extensions: name -> version.
         database: 'encoding', 'collation', 'ctype', 'provider', 'locale' -> value.
     """
 
-    tables: Mapping[str, tuple[int, str]]
-    sequences: Mapping[str, str]
-    objects: Mapping[str, Mapping[str, str]]
+    tables: Mapping[int, Part]
+    rows: int
+    large_objects: tuple[int, str] | None
+    sequences: Mapping[int, Part]
+    objects: Mapping[str, Mapping[int, Part]]
+    extensions: Mapping[str, str]
     database: Mapping[str, str]
+
+
+class Named(NamedTuple):
+    """One thing of a part, as the second look shows it.
+
+    Attributes:
+        key: decides the order within a part, the same on every server.
+        name: cut to what people are shown, as `value` is.
+        digest: of the whole value; equal for equal ones.
+    """
+
+    key: bytes
+    name: str
+    value: str
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)

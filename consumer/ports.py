@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
     from uuid import UUID
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Healthy,
         Instance,
         Mark,
+        Named,
         Policy,
         Provisioned,
         RoleFacts,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Server,
         ServerFacts,
         Service,
+        Spared,
     )
     from events.parts import Entitlements, Limits
 
@@ -310,8 +312,28 @@ class Verifier(Protocol):
         """Exact rows of every table, 'schema.table' -> count."""
         ...
 
-    async def fingerprint(self, server: Server, database: str, role: str) -> Fingerprint:
-        """Content and shape; the tenant's role is written as `<tenant>`, so that two roles can be compared."""
+    async def fingerprint(
+        self, server: Server, database: str, role: str, spared: Spared | None = None
+    ) -> Fingerprint:
+        """Content and shape, without what is `spared`.
+
+        The tenant's role is written as `<tenant>`, so that two roles can be compared.
+        """
+        ...
+
+    async def some(
+        self,
+        server: Server,
+        database: str,
+        role: str,
+        kind: str,
+        parts: Sequence[int],
+        spared: Spared | None = None,
+    ) -> Mapping[int, Sequence[Named]]:
+        """The second look: of each of these parts of a kind the first `fingerprint.LISTED`, in the order of keys.
+
+        The kind is one of a fingerprint's objects, or `fingerprint.TABLES` or `SEQUENCES`.
+        """
         ...
 
 

@@ -6,18 +6,18 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from consumer.adapters.postgres import shape
+from consumer.adapters.postgres import shape, sums
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres.short_lived import lent
-from consumer.adapters.postgres.sums import sum_up
 from consumer.errors import TimedOut
+from consumer.fingerprint import SEQUENCES, TABLE_PARTS, TABLES, Fold, Shortlist
 from consumer.model import Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from consumer.adapters.postgres.kinds import TenantSession
-    from consumer.model import Server
+    from consumer.model import Named, Server, Spared
 
 # The same value must be the same text on both servers, whatever a database or a role has set.
 _SETTINGS: Final[Mapping[str, str]] = {
@@ -34,6 +34,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "lock_timeout": "0",
     "max_parallel_workers_per_gather": "0",  # other tenants live on a pool; our own sessions are parallel
     "jit": "off",
+    # Code in the database may put a view into a table's place while it is read.
+    "restrict_nonsystem_relation_kind": "view, foreign-table",
 }
 
 
@@ -54,19 +56,66 @@ class PostgresVerifier:
 
     async def row_counts(self, server: Server, database: str, role: str) -> dict[str, int]:
         """Exact rows of every table, 'schema.table' -> count. Raises NotFound."""
+        counts: dict[str, int] = {}
         async with self._readers(server, database, role) as readers:
-            tables = await sum_up(readers, checksums=False)
-        return {name: rows for name, (rows, _) in tables.items()}
+            await sums.sum_up(readers, lambda name, rows, _: counts.__setitem__(name, rows), checksums=False)
+        return dict(sorted(counts.items()))
 
-    async def fingerprint(self, server: Server, database: str, role: str) -> Fingerprint:
-        """Content and shape; `role` and the database's owner are written <tenant>. Raises NotFound."""
+    async def fingerprint(
+        self, server: Server, database: str, role: str, spared: Spared | None = None
+    ) -> Fingerprint:
+        """Content and shape; `role` is written <tenant>. Raises NotFound."""
+        tables, rows = Fold(TABLE_PARTS), 0
+
+        def take(name: str, count: int, checksum: str) -> None:
+            nonlocal rows
+            tables.add(name, f"{count} {checksum}")
+            rows += count
+
         async with self._readers(server, database, role) as readers:
+            await sums.sum_up(readers, take, checksums=True, wanted=_but(spared))
             return Fingerprint(
-                tables=await sum_up(readers, checksums=True),
-                sequences=await shape.sequences(readers[0]),
-                objects=await shape.objects(readers[0]),
+                tables=tables.parts(),
+                rows=rows,
+                large_objects=await self._large_objects(server, database),
+                sequences=await shape.sequence_parts(readers[0], spared),
+                objects=await shape.objects(readers),
+                extensions=await shape.extensions(readers[0]),
                 database=await shape.database(readers[0]),
             )
+
+    async def some(
+        self,
+        server: Server,
+        database: str,
+        role: str,
+        kind: str,
+        parts: Sequence[int],
+        spared: Spared | None = None,
+    ) -> Mapping[int, Sequence[Named]]:
+        """The second look; of tables it reads all rows again. Raises NotFound."""
+        async with self._readers(server, database, role) as readers:
+            if kind == SEQUENCES:
+                return await shape.some_sequences(readers[0], parts, spared)
+            if kind != TABLES:
+                return await shape.some(readers[0], kind, parts)
+            first, wanted = Shortlist(parts, TABLE_PARTS), _but(spared)
+            await sums.names(readers[0], lambda name: first.add(name) if wanted(name) else None)
+            chosen = {one.name for found in first.found.values() for one in found}
+            read = Shortlist(parts, TABLE_PARTS)
+            await sums.sum_up(
+                readers,
+                lambda name, rows, checksum: read.add(name, f"{rows} {checksum}"),
+                checksums=True,
+                wanted=chosen.__contains__,
+            )
+            return read.found
+
+    async def _large_objects(self, server: Server, database: str) -> tuple[int, str] | None:
+        """By the administrator, in a session of its own: their catalogue is closed to others."""
+        what = f"reading large objects of {database}"
+        async with self._sessions.administrator(server, database, what=what, limit=self._limit) as session:
+            return await sums.large_objects(session)
 
     @asynccontextmanager
     async def _readers(self, server: Server, database: str, role: str) -> AsyncIterator[list[TenantSession]]:
@@ -106,3 +155,7 @@ class PostgresVerifier:
                 yield readers
         except TimeoutError:
             raise TimedOut(f"{what} on {server.name}: not done in {self._limit:g} s") from None
+
+
+def _but(spared: Spared | None) -> Callable[[str], bool]:
+    return lambda name: not (spared and spared(TABLES, name))

@@ -1,73 +1,83 @@
 -- The shape of a database, for comparing two of them. Each query is one kind of object and gives, for every
 -- object that a user made (number 16384 and up, no extension's): a label, its name in parts, and what must be
 -- the same. Kinds called *_definition hold text that PostgreSQL writes from its parse trees; major versions
--- may spell it differently. Roles that stand for the tenant are written <tenant>: the one that setting
--- rehome.tenant names, the database's owner, and pg_database_owner.
+-- may spell it differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and so is
+-- pg_database_owner; the database's owner is not asked, since a fenced database belongs to the administrator. What
+-- superusers are granted says nothing and is left out. Nothing here needs a superuser, and every name is qualified.
 
 -- name: table
 -- Tables, views and composite types: what kind, how stored, how protected, whose child.
-SELECT '' AS label, ARRAY[n.nspname, c.relname]::text[] AS name,
-       concat_ws(' ', 'kind=' || c.relkind::text, 'persistence=' || c.relpersistence::text, 'method=' || am.amname,
-                 'replica_identity=' || c.relreplident::text, 'row_security=' || c.relrowsecurity,
+SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
+           'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
+                 'replica_identity=' || c.relreplident::pg_catalog.text, 'row_security=' || c.relrowsecurity,
                  'forced=' || c.relforcerowsecurity, 'populated=' || c.relispopulated,
-                 'of=' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::regtype::text END,
-                 'options=' || ARRAY(SELECT unnest(c.reloptions) ORDER BY 1)::text,
-                 'toast_options=' || ARRAY(SELECT unnest(t.reloptions) ORDER BY 1)::text,
-                 'parents=' || ARRAY(SELECT inhparent::regclass::text FROM pg_inherits
-                                     WHERE inhrelid = c.oid ORDER BY inhseqno)::text) AS value
-FROM pg_class AS c
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN pg_am AS am ON am.oid = c.relam
-LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid
+                 'of=' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::pg_catalog.regtype::pg_catalog.text END,
+                 'options=' || ARRAY(SELECT pg_catalog.unnest(c.reloptions) ORDER BY 1)::pg_catalog.text,
+                 'toast_options=' || ARRAY(SELECT pg_catalog.unnest(t.reloptions) ORDER BY 1)::pg_catalog.text,
+                 'parents='
+                     || ARRAY(SELECT inhparent::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_inherits
+                                     WHERE inhrelid = c.oid ORDER BY inhseqno)::pg_catalog.text) AS value
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_am AS am ON am.oid = c.relam
+LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.reltoastrelid
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.oid >= 16384 AND c.relpersistence <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
+                      AND e.deptype = 'e');
 
 -- name: partition_definition
 -- Keys of partitioned tables and bounds of partitions.
-SELECT '' AS label, ARRAY[n.nspname, c.relname]::text[] AS name,
-       concat_ws(' ', pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid)) AS value
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', pg_catalog.pg_get_partkeydef(c.oid),
+           pg_catalog.pg_get_expr(c.relpartbound, c.oid)) AS value
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE (c.relkind = 'p' OR c.relispartition) AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'f');
 
 -- name: column
 -- Columns: type, collation, NOT NULL, identity, generated or default, how stored. Minor releases since November 2026
 -- (15.20) mark every column with a number of the server's own, pg_attver, in attoptions; a dump leaves it out.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, a.attname]::text[] AS name,
-       concat_ws(' ', format_type(a.atttypid, a.atttypmod),
-                 CASE WHEN a.attcollation <> t.typcollation THEN 'collation=' || a.attcollation::regcollation END,
+SELECT '' AS label, ARRAY[n.nspname, c.relname, a.attname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', pg_catalog.format_type(a.atttypid, a.atttypmod),
+                 CASE WHEN a.attcollation <> t.typcollation THEN 'collation='
+                     || a.attcollation::pg_catalog.regcollation END,
                  CASE WHEN a.attnotnull THEN 'not null' END,
                  CASE WHEN a.atthasdef AND a.attgenerated = '' THEN 'default' END,
-                 'identity=' || nullif(a.attidentity::text, ''), 'generated=' || nullif(a.attgenerated::text, ''),
-                 'storage=' || nullif(a.attstorage, t.typstorage)::text,
+                 'identity=' || nullif(a.attidentity::pg_catalog.text, ''),
+                 'generated=' || nullif(a.attgenerated::pg_catalog.text, ''),
+                 'storage=' || nullif(a.attstorage, t.typstorage)::pg_catalog.text,
                  'statistics=' || nullif(coalesce(a.attstattarget, -1), -1),
-                 'options=' || ARRAY(SELECT o FROM unnest(a.attoptions) AS o
-                                     WHERE o NOT LIKE 'pg\_attver=%' ORDER BY 1)::text) AS value
-FROM pg_attribute AS a
-JOIN pg_class AS c ON c.oid = a.attrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_type AS t ON t.oid = a.atttypid
+                 'options=' || ARRAY(SELECT o FROM pg_catalog.unnest(a.attoptions) AS o
+                                     WHERE o NOT LIKE 'pg\_attver=%' ORDER BY 1)::pg_catalog.text) AS value
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attnum > 0 AND NOT a.attisdropped
   AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.oid >= 16384 AND c.relpersistence <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
+                      AND e.deptype = 'e');
 
 -- name: default_definition
 -- Default and generation expressions.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, a.attname]::text[] AS name,
-       pg_get_expr(d.adbin, d.adrelid) AS value
-FROM pg_attrdef AS d
-JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-JOIN pg_class AS c ON c.oid = d.adrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
+SELECT '' AS label, ARRAY[n.nspname, c.relname, a.attname]::pg_catalog.text[] AS name,
+       pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS value
+FROM pg_catalog.pg_attrdef AS d
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+JOIN pg_catalog.pg_class AS c ON c.oid = d.adrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid >= 16384 AND c.relpersistence <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
+                      AND e.deptype = 'e');
 
 -- name: index
 -- Indexes: of which table, how, what they promise. A dump leaves invalid ones out.
-SELECT '' AS label, ARRAY[n.nspname, c.relname]::text[] AS name,
-       concat_ws(' ', 'on=' || i.indrelid::regclass, 'method=' || am.amname, 'columns=' || i.indnatts,
+SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'on=' || i.indrelid::pg_catalog.regclass, 'method=' || am.amname,
+           'columns=' || i.indnatts,
                  'keys=' || i.indnkeyatts,
                  CASE WHEN i.indisunique THEN 'unique' END, CASE WHEN i.indisprimary THEN 'primary' END,
                  CASE WHEN i.indisexclusion THEN 'exclusion' END,
@@ -75,310 +85,350 @@ SELECT '' AS label, ARRAY[n.nspname, c.relname]::text[] AS name,
                  CASE WHEN i.indisreplident THEN 'replica identity' END,
                  CASE WHEN i.indisclustered THEN 'clustered' END,
                  CASE WHEN i.indpred IS NOT NULL THEN 'partial' END) AS value
-FROM pg_index AS i
-JOIN pg_class AS c ON c.oid = i.indexrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_class AS o ON o.oid = i.indrelid
-JOIN pg_am AS am ON am.oid = c.relam
+FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class AS o ON o.oid = i.indrelid
+JOIN pg_catalog.pg_am AS am ON am.oid = c.relam
 WHERE (i.indisvalid OR c.relkind = 'I') AND o.relkind IN ('r', 'p', 'm')
   AND o.oid >= 16384 AND o.relpersistence <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_class'::regclass AND e.objid = o.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = o.oid
+                      AND e.deptype = 'e');
 
 -- name: index_definition
 -- What indexes are over.
-SELECT '' AS label, ARRAY[n.nspname, c.relname]::text[] AS name, pg_get_indexdef(c.oid) AS value
-FROM pg_index AS i
-JOIN pg_class AS c ON c.oid = i.indexrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_class AS o ON o.oid = i.indrelid
+SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name, pg_catalog.pg_get_indexdef(c.oid) AS value
+FROM pg_catalog.pg_index AS i
+JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class AS o ON o.oid = i.indrelid
 WHERE (i.indisvalid OR c.relkind = 'I') AND o.relkind IN ('r', 'p', 'm')
   AND o.oid >= 16384 AND o.relpersistence <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_class'::regclass AND e.objid = o.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = o.oid
+                      AND e.deptype = 'e');
 
 -- name: constraint
 -- Constraints of tables and domains: kind, over which columns, to where, checked or not. NOT NULL is a column's;
 -- of a foreign key on partitions only the parent counts, since the others' names are made anew.
 SELECT '' AS label,
-       ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::text[] AS name,
-       concat_ws(' ', 'kind=' || o.contype::text, 'validated=' || o.convalidated,
-                 'columns=' || ARRAY(SELECT a.attname FROM unnest(o.conkey) WITH ORDINALITY AS k(number, place)
-                                     JOIN pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = k.number
-                                     ORDER BY k.place)::text,
-                 'references=' || CASE WHEN o.confrelid <> 0 THEN o.confrelid::regclass::text END,
-                 'actions=' || nullif(o.confupdtype::text || o.confdeltype::text || o.confmatchtype::text, '   '),
+       ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'kind=' || o.contype::pg_catalog.text, 'validated=' || o.convalidated,
+                 'columns='
+                     || ARRAY(SELECT a.attname FROM pg_catalog.unnest(o.conkey) WITH ORDINALITY AS k(number, place)
+                                     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid
+                                         AND a.attnum = k.number
+                                     ORDER BY k.place)::pg_catalog.text,
+                 'references='
+                     || CASE WHEN o.confrelid <> 0 THEN o.confrelid::pg_catalog.regclass::pg_catalog.text END,
+                 'actions='
+                     || nullif(o.confupdtype::pg_catalog.text || o.confdeltype::pg_catalog.text
+                         || o.confmatchtype::pg_catalog.text, '   '),
                  CASE WHEN o.condeferrable THEN 'deferrable' END, CASE WHEN o.condeferred THEN 'deferred' END,
                  CASE WHEN o.contype = 'c' AND o.connoinherit THEN 'no inherit' END) AS value
-FROM pg_constraint AS o
-JOIN pg_namespace AS n ON n.oid = o.connamespace
-LEFT JOIN pg_class AS c ON c.oid = o.conrelid
-LEFT JOIN pg_type AS t ON t.oid = o.contypid
+FROM pg_catalog.pg_constraint AS o
+JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid = o.conrelid
+LEFT JOIN pg_catalog.pg_type AS t ON t.oid = o.contypid
 WHERE o.contype NOT IN ('n', 't') AND o.oid >= 16384 AND NOT (o.contype = 'f' AND o.conparentid <> 0)
   AND coalesce(c.relpersistence, 'p') <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE (e.classid, e.objid) IN (('pg_class'::regclass, c.oid), ('pg_type'::regclass, t.oid))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE (e.classid, e.objid) IN (('pg_catalog.pg_class'::pg_catalog.regclass, c.oid),
+                      ('pg_catalog.pg_type'::pg_catalog.regclass, t.oid))
                     AND e.deptype = 'e');
 
 -- name: constraint_definition
 -- What constraints say.
 SELECT '' AS label,
-       ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::text[] AS name,
-       pg_get_constraintdef(o.oid) AS value
-FROM pg_constraint AS o
-JOIN pg_namespace AS n ON n.oid = o.connamespace
-LEFT JOIN pg_class AS c ON c.oid = o.conrelid
-LEFT JOIN pg_type AS t ON t.oid = o.contypid
+       ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::pg_catalog.text[] AS name,
+       pg_catalog.pg_get_constraintdef(o.oid) AS value
+FROM pg_catalog.pg_constraint AS o
+JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid = o.conrelid
+LEFT JOIN pg_catalog.pg_type AS t ON t.oid = o.contypid
 WHERE o.contype NOT IN ('n', 't') AND o.oid >= 16384 AND NOT (o.contype = 'f' AND o.conparentid <> 0)
   AND coalesce(c.relpersistence, 'p') <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE (e.classid, e.objid) IN (('pg_class'::regclass, c.oid), ('pg_type'::regclass, t.oid))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE (e.classid, e.objid) IN (('pg_catalog.pg_class'::pg_catalog.regclass, c.oid),
+                      ('pg_catalog.pg_type'::pg_catalog.regclass, t.oid))
                     AND e.deptype = 'e');
 
 -- name: trigger
 -- Triggers: enabled or not, what they call. Those that partitions have from their parent are not counted.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, t.tgname]::text[] AS name,
-       concat_ws(' ', 'enabled=' || t.tgenabled::text, 'calls=' || t.tgfoid::regprocedure, 'type=' || t.tgtype,
+SELECT '' AS label, ARRAY[n.nspname, c.relname, t.tgname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'enabled=' || t.tgenabled::pg_catalog.text,
+           'calls=' || t.tgfoid::pg_catalog.regprocedure, 'type=' || t.tgtype,
                  CASE WHEN t.tgdeferrable THEN 'deferrable' END) AS value
-FROM pg_trigger AS t
-JOIN pg_class AS c ON c.oid = t.tgrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE NOT t.tgisinternal AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0' AND c.oid >= 16384;
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE NOT t.tgisinternal AND coalesce(pg_catalog.to_jsonb(t) ->> 'tgparentid', '0') = '0' AND c.oid >= 16384;
 
 -- name: trigger_definition
 -- What triggers say.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, t.tgname]::text[] AS name, pg_get_triggerdef(t.oid) AS value
-FROM pg_trigger AS t
-JOIN pg_class AS c ON c.oid = t.tgrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE NOT t.tgisinternal AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0' AND c.oid >= 16384;
+SELECT '' AS label, ARRAY[n.nspname, c.relname, t.tgname]::pg_catalog.text[] AS name,
+pg_catalog.pg_get_triggerdef(t.oid) AS value
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE NOT t.tgisinternal AND coalesce(pg_catalog.to_jsonb(t) ->> 'tgparentid', '0') = '0' AND c.oid >= 16384;
 
 -- name: rule
 -- Rules, a view's own excepted.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, r.rulename]::text[] AS name,
-       concat_ws(' ', 'event=' || r.ev_type::text, 'enabled=' || r.ev_enabled::text, 'instead=' || r.is_instead) AS value
-FROM pg_rewrite AS r
-JOIN pg_class AS c ON c.oid = r.ev_class
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
+SELECT '' AS label, ARRAY[n.nspname, c.relname, r.rulename]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'event=' || r.ev_type::pg_catalog.text,
+           'enabled=' || r.ev_enabled::pg_catalog.text, 'instead=' || r.is_instead) AS value
+FROM pg_catalog.pg_rewrite AS r
+JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND r.oid >= 16384;
 
 -- name: rule_definition
 -- What rules say.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, r.rulename]::text[] AS name, pg_get_ruledef(r.oid) AS value
-FROM pg_rewrite AS r
-JOIN pg_class AS c ON c.oid = r.ev_class
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
+SELECT '' AS label, ARRAY[n.nspname, c.relname, r.rulename]::pg_catalog.text[] AS name,
+pg_catalog.pg_get_ruledef(r.oid) AS value
+FROM pg_catalog.pg_rewrite AS r
+JOIN pg_catalog.pg_class AS c ON c.oid = r.ev_class
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND r.oid >= 16384;
 
 -- name: view_definition
 -- What views and materialized views show: SHA-256 of the text.
-SELECT '' AS label, ARRAY[n.nspname, c.relname]::text[] AS name,
-       encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') AS value
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
+       pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.pg_get_viewdef(c.oid), 'UTF8')),
+           'hex') AS value
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('v', 'm') AND c.oid >= 16384 AND c.relpersistence <> 't'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
+                      AND e.deptype = 'e');
 
 -- name: function
 -- Functions and procedures: everything that decides what they do, the body as SHA-256.
 SELECT '' AS label,
-       ARRAY[n.nspname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')']::text[] AS name,
-       concat_ws(' ', 'kind=' || p.prokind::text, 'returns=' || format_type(p.prorettype, NULL),
+       ARRAY[n.nspname,
+           p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')']::pg_catalog.text[]
+               AS name,
+       pg_catalog.concat_ws(' ', 'kind=' || p.prokind::pg_catalog.text,
+           'returns=' || pg_catalog.format_type(p.prorettype, NULL),
                  CASE WHEN p.proretset THEN 'setof' END, 'language=' || l.lanname,
-                 'volatility=' || p.provolatile::text, 'parallel=' || p.proparallel::text,
+                 'volatility=' || p.provolatile::pg_catalog.text, 'parallel=' || p.proparallel::pg_catalog.text,
                  CASE WHEN p.proisstrict THEN 'strict' END, CASE WHEN p.prosecdef THEN 'definer' END,
                  'cost=' || p.procost, 'rows=' || p.prorows,
-                 'config=' || ARRAY(SELECT unnest(p.proconfig) ORDER BY 1)::text,
-                 'body=' || encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex')) AS value
-FROM pg_proc AS p
-JOIN pg_namespace AS n ON n.oid = p.pronamespace
-JOIN pg_language AS l ON l.oid = p.prolang
+                 'config=' || ARRAY(SELECT pg_catalog.unnest(p.proconfig) ORDER BY 1)::pg_catalog.text,
+                 'body=' || pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex'))
+                     AS value
+FROM pg_catalog.pg_proc AS p
+JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
 WHERE p.oid >= 16384
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype IN ('e', 'i'));
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.objid = p.oid
+                      AND e.deptype IN ('e', 'i'));
 
 -- name: function_definition
 -- Functions with their arguments' defaults and bodies in standard SQL: SHA-256 of the text.
 SELECT '' AS label,
-       ARRAY[n.nspname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')']::text[] AS name,
-       encode(sha256(convert_to(pg_get_functiondef(p.oid), 'UTF8')), 'hex') AS value
-FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+       ARRAY[n.nspname,
+           p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')']::pg_catalog.text[]
+               AS name,
+       pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.pg_get_functiondef(p.oid), 'UTF8')),
+           'hex') AS value
+FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 WHERE p.oid >= 16384 AND p.prokind <> 'a'
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype IN ('e', 'i'));
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.objid = p.oid
+                      AND e.deptype IN ('e', 'i'));
 
 -- name: aggregate
 -- Aggregates: what they are made of.
 SELECT '' AS label,
-       ARRAY[n.nspname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')']::text[] AS name,
-       concat_ws(' ', a.aggkind::text, a.aggtransfn::text, a.aggfinalfn::text, a.aggcombinefn::text,
-                 a.aggmtransfn::text, format_type(a.aggtranstype, NULL), a.agginitval) AS value
-FROM pg_aggregate AS a
-JOIN pg_proc AS p ON p.oid = a.aggfnoid
-JOIN pg_namespace AS n ON n.oid = p.pronamespace
+       ARRAY[n.nspname,
+           p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')']::pg_catalog.text[]
+               AS name,
+       pg_catalog.concat_ws(' ', a.aggkind::pg_catalog.text, a.aggtransfn::pg_catalog.text,
+           a.aggfinalfn::pg_catalog.text, a.aggcombinefn::pg_catalog.text,
+                 a.aggmtransfn::pg_catalog.text, pg_catalog.format_type(a.aggtranstype, NULL), a.agginitval) AS value
+FROM pg_catalog.pg_aggregate AS a
+JOIN pg_catalog.pg_proc AS p ON p.oid = a.aggfnoid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 WHERE p.oid >= 16384
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.objid = p.oid
+                      AND e.deptype = 'e');
 
 -- name: type
 -- Enumerations with their labels in order, domains, ranges. Composite types are tables here.
-SELECT '' AS label, ARRAY[n.nspname, t.typname]::text[] AS name,
-       concat_ws(' ', 'kind=' || t.typtype::text,
+SELECT '' AS label, ARRAY[n.nspname, t.typname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'kind=' || t.typtype::pg_catalog.text,
                  'labels=' || CASE WHEN t.typtype = 'e' THEN ARRAY(
-                     SELECT enumlabel FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder)::text END,
-                 'base=' || CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
+                     SELECT enumlabel FROM pg_catalog.pg_enum
+                         WHERE enumtypid = t.oid ORDER BY enumsortorder)::pg_catalog.text END,
+                 'base=' || CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(t.typbasetype, t.typtypmod) END,
                  CASE WHEN t.typnotnull THEN 'not null' END, 'default=' || t.typdefault,
-                 'subtype=' || format_type(r.rngsubtype, NULL)) AS value
-FROM pg_type AS t
-JOIN pg_namespace AS n ON n.oid = t.typnamespace
-LEFT JOIN pg_range AS r ON r.rngtypid = t.oid
+                 'subtype=' || pg_catalog.format_type(r.rngsubtype, NULL)) AS value
+FROM pg_catalog.pg_type AS t
+JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_range AS r ON r.rngtypid = t.oid
 WHERE t.typtype IN ('e', 'd', 'r') AND t.oid >= 16384
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
-                  WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid AND e.deptype = 'e');
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE e.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND e.objid = t.oid
+                      AND e.deptype = 'e');
 
 -- name: extension
 -- Extensions and their versions.
-SELECT '' AS label, ARRAY[extname]::text[] AS name, extversion AS value FROM pg_extension;
+SELECT '' AS label, ARRAY[extname]::pg_catalog.text[] AS name, extversion AS value FROM pg_catalog.pg_extension;
 
 -- name: policy
 -- Row security policies: for which command, of whom.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, p.polname]::text[] AS name,
-       concat_ws(' ', 'for=' || p.polcmd::text, 'permissive=' || p.polpermissive, 'roles=' || ARRAY(
+SELECT '' AS label, ARRAY[n.nspname, c.relname, p.polname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' ', 'for=' || p.polcmd::pg_catalog.text, 'permissive=' || p.polpermissive,
+           'roles=' || ARRAY(
            SELECT CASE WHEN r = 0 THEN 'PUBLIC'
-                       WHEN pg_get_userbyid(r) = current_setting('rehome.tenant') OR r = d.datdba THEN '<tenant>'
-                       ELSE pg_get_userbyid(r)::text END
-           FROM unnest(p.polroles) AS r ORDER BY 1)::text) AS value
-FROM pg_policy AS p
-JOIN pg_class AS c ON c.oid = p.polrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_database AS d ON d.datname = current_database();
+                       WHEN pg_catalog.pg_get_userbyid(r) = pg_catalog.current_setting('rehome.tenant') THEN '<tenant>'
+                       ELSE pg_catalog.pg_get_userbyid(r)::pg_catalog.text END
+           FROM pg_catalog.unnest(p.polroles) AS r ORDER BY 1)::pg_catalog.text) AS value
+FROM pg_catalog.pg_policy AS p
+JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
 
 -- name: policy_definition
 -- What policies say.
-SELECT '' AS label, ARRAY[n.nspname, c.relname, p.polname]::text[] AS name,
-       concat_ws(' check ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS value
-FROM pg_policy AS p
-JOIN pg_class AS c ON c.oid = p.polrelid
-JOIN pg_namespace AS n ON n.oid = c.relnamespace;
+SELECT '' AS label, ARRAY[n.nspname, c.relname, p.polname]::pg_catalog.text[] AS name,
+       pg_catalog.concat_ws(' check ', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+           pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)) AS value
+FROM pg_catalog.pg_policy AS p
+JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
 
 -- name: object
 -- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages.
-SELECT i.type AS label, ARRAY[i.identity]::text[] AS name, '' AS value
-FROM (SELECT 'pg_operator'::regclass AS class, oid FROM pg_operator
-      UNION ALL SELECT 'pg_opfamily'::regclass, oid FROM pg_opfamily
-      UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast
-      UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation
-      UNION ALL SELECT 'pg_conversion'::regclass, oid FROM pg_conversion
-      UNION ALL SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config
-      UNION ALL SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict
-      UNION ALL SELECT 'pg_statistic_ext'::regclass, oid FROM pg_statistic_ext
-      UNION ALL SELECT 'pg_language'::regclass, oid FROM pg_language
-      UNION ALL SELECT 'pg_namespace'::regclass, oid FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
+SELECT i.type AS label, ARRAY[i.identity]::pg_catalog.text[] AS name, '' AS value
+FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid FROM pg_catalog.pg_operator
+      UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid FROM pg_catalog.pg_opfamily
+      UNION ALL SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, oid FROM pg_catalog.pg_cast
+      UNION ALL SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, oid FROM pg_catalog.pg_collation
+      UNION ALL SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid FROM pg_catalog.pg_conversion
+      UNION ALL SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_config
+      UNION ALL SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_dict
+      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid FROM pg_catalog.pg_statistic_ext
+      UNION ALL SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid FROM pg_catalog.pg_language
+      UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid FROM pg_catalog.pg_namespace
+          WHERE nspname !~ '^pg_(toast_)?temp_'
      ) AS o,
-     LATERAL pg_identify_object(o.class, o.oid, 0) AS i
+     LATERAL pg_catalog.pg_identify_object(o.class, o.oid, 0) AS i
 WHERE o.oid >= 16384
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e');
 
 -- name: owner
 -- Who owns what.
 SELECT o.label, o.name,
-       CASE WHEN r.rolname IN (current_setting('rehome.tenant'), 'pg_database_owner') OR r.oid = d.datdba
-            THEN '<tenant>' ELSE r.rolname::text END AS value
+       CASE WHEN r.rolname IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner')
+            THEN '<tenant>' ELSE r.rolname::pg_catalog.text END AS value
 FROM (
     SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END AS label,
-           ARRAY[n.nspname, c.relname]::text[] AS name, c.relowner AS owner,
-           'pg_class'::regclass AS class, c.oid
-    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+           ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name, c.relowner AS owner,
+           'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
-    SELECT 'function', ARRAY[n.nspname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')'],
-           p.proowner, 'pg_proc'::regclass, p.oid
-    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
+    SELECT 'function',
+    ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
+           p.proowner, 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
-    SELECT 'type', ARRAY[n.nspname, t.typname], t.typowner, 'pg_type'::regclass, t.oid
-    FROM pg_type AS t
-    JOIN pg_namespace AS n ON n.oid = t.typnamespace
-    LEFT JOIN pg_class AS c ON c.oid = t.typrelid
+    SELECT 'type', ARRAY[n.nspname, t.typname], t.typowner, 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
+    FROM pg_catalog.pg_type AS t
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+    LEFT JOIN pg_catalog.pg_class AS c ON c.oid = t.typrelid
     WHERE t.typtype IN ('e', 'd', 'r') OR c.relkind = 'c'
     UNION ALL
-    SELECT 'schema', ARRAY[nspname], nspowner, 'pg_namespace'::regclass, oid
-    FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    SELECT 'schema', ARRAY[nspname], nspowner, 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     UNION ALL
     -- One that is not the tenant's stands for all.
-    SELECT 'large objects', ARRAY['all'], coalesce((SELECT lomowner FROM pg_largeobject_metadata
-                                                    WHERE lomowner <> datdba LIMIT 1), datdba), 0, 0
-    FROM pg_database WHERE datname = current_database() AND EXISTS (SELECT FROM pg_largeobject_metadata)
+    SELECT 'large objects', ARRAY['all'], m.owner, 0, 0
+    FROM (SELECT m.lomowner AS owner
+          FROM pg_catalog.pg_largeobject_metadata AS m
+          ORDER BY pg_catalog.pg_get_userbyid(m.lomowner) = pg_catalog.current_setting('rehome.tenant'), m.lomowner
+          LIMIT 1) AS m
 ) AS o
-JOIN pg_roles AS r ON r.oid = o.owner
-JOIN pg_database AS d ON d.datname = current_database()
+JOIN pg_catalog.pg_roles AS r ON r.oid = o.owner
 WHERE (o.oid >= 16384 OR o.label IN ('schema', 'large objects'))
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'));
 
 -- name: grant
--- What others than the owner and the tenant may do; * with the right to pass it on.
+-- What others than owner, tenant and superusers may do, but with the database itself, whose doors the fence closes;
+-- * with the right to pass it on.
 SELECT o.label, o.name || g.grantee AS name,
-       string_agg(g.privilege || CASE WHEN g.grantable THEN '*' ELSE '' END, ', ' ORDER BY g.privilege) AS value
+       pg_catalog.string_agg(g.privilege || CASE WHEN g.grantable THEN '*' ELSE '' END, ', ' ORDER BY g.privilege)
+           AS value
 FROM (
     SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END AS label,
-           ARRAY[n.nspname, c.relname]::text[] AS name,
-           coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)) AS acl,
-           c.relowner AS owner, 'pg_class'::regclass AS class, c.oid
-    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+           ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
+           coalesce(c.relacl,
+               pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's'
+                   ELSE 'r' END::pg_catalog."char", c.relowner)) AS acl,
+           c.relowner AS owner, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
-    SELECT 'column', ARRAY[n.nspname, c.relname, a.attname], a.attacl, c.relowner, 'pg_class'::regclass, c.oid
-    FROM pg_attribute AS a
-    JOIN pg_class AS c ON c.oid = a.attrelid
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    SELECT 'column', ARRAY[n.nspname, c.relname, a.attname], a.attacl, c.relowner,
+    'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
+    FROM pg_catalog.pg_attribute AS a
+    JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE a.attacl IS NOT NULL AND NOT a.attisdropped
     UNION ALL
-    SELECT 'function', ARRAY[n.nspname, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')'],
-           coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner, 'pg_proc'::regclass, p.oid
-    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
+    SELECT 'function',
+    ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
+           coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner,
+           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
-    SELECT 'type', ARRAY[n.nspname, t.typname], coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner,
-           'pg_type'::regclass, t.oid
-    FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')
+    SELECT 'type', ARRAY[n.nspname, t.typname], coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)),
+    t.typowner,
+           'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
+    FROM pg_catalog.pg_type AS t
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')
     UNION ALL
-    SELECT 'schema', ARRAY[nspname], coalesce(nspacl, acldefault('n', nspowner)), nspowner,
-           'pg_namespace'::regclass, oid
-    FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-    UNION ALL
-    SELECT 'database', ARRAY['itself'], coalesce(datacl, acldefault('d', datdba)), datdba, 0, 0
-    FROM pg_database WHERE datname = current_database()
+    SELECT 'schema', ARRAY[nspname], coalesce(nspacl, pg_catalog.acldefault('n', nspowner)), nspowner,
+           'pg_catalog.pg_namespace'::pg_catalog.regclass, oid
+    FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 ) AS o
-JOIN pg_database AS d ON d.datname = current_database(),
-LATERAL (
+CROSS JOIN LATERAL (
     SELECT a.grantee AS role, a.privilege_type AS privilege, a.is_grantable AS grantable,
-           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END AS grantee
-    FROM aclexplode(o.acl) AS a
+           CASE a.grantee WHEN 0 THEN 'PUBLIC'
+               ELSE pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text END AS grantee
+    FROM pg_catalog.aclexplode(o.acl) AS a
 ) AS g
-WHERE (o.oid >= 16384 OR o.label IN ('schema', 'database'))
-  AND g.role NOT IN (o.owner, d.datdba)
-  AND g.grantee NOT IN (current_setting('rehome.tenant'), 'pg_database_owner')
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
+WHERE (o.oid >= 16384 OR o.label = 'schema')
+  AND g.role <> o.owner
+  AND g.grantee NOT IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = g.role AND r.rolsuper)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'))
 GROUP BY o.label, o.name, g.grantee;
 
 -- name: default_grant
 -- Privileges that objects will be made with: by whom, where, of what kind, for whom.
 SELECT '' AS label,
-       ARRAY[CASE WHEN a.defaclrole = d.datdba OR r.rolname = current_setting('rehome.tenant')
-                  THEN '<tenant>' ELSE r.rolname END,
-             coalesce(n.nspname, ''), a.defaclobjtype::text,
+       ARRAY[CASE r.rolname WHEN pg_catalog.current_setting('rehome.tenant') THEN '<tenant>' ELSE r.rolname END,
+             coalesce(n.nspname, ''), a.defaclobjtype::pg_catalog.text,
              CASE WHEN g.grantee = 0 THEN 'PUBLIC'
-                  WHEN g.grantee = d.datdba OR pg_get_userbyid(g.grantee) = current_setting('rehome.tenant')
-                  THEN '<tenant>' ELSE pg_get_userbyid(g.grantee) END]::text[] AS name,
-       string_agg(g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, ', '
-                  ORDER BY g.privilege_type) AS value
-FROM pg_default_acl AS a
-JOIN pg_roles AS r ON r.oid = a.defaclrole
-JOIN pg_database AS d ON d.datname = current_database()
-LEFT JOIN pg_namespace AS n ON n.oid = a.defaclnamespace,
-LATERAL aclexplode(a.defaclacl) AS g
+                  WHEN pg_catalog.pg_get_userbyid(g.grantee) = pg_catalog.current_setting('rehome.tenant')
+                  THEN '<tenant>' ELSE pg_catalog.pg_get_userbyid(g.grantee) END]::pg_catalog.text[] AS name,
+       pg_catalog.string_agg(g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, ', '
+                             ORDER BY g.privilege_type) AS value
+FROM pg_catalog.pg_default_acl AS a
+JOIN pg_catalog.pg_roles AS r ON r.oid = a.defaclrole
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = a.defaclnamespace
+CROSS JOIN LATERAL pg_catalog.aclexplode(a.defaclacl) AS g
 WHERE g.grantee <> a.defaclrole
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS s WHERE s.oid = g.grantee AND s.rolsuper)
 GROUP BY 2;
 
 -- name: setting
@@ -387,25 +437,26 @@ GROUP BY 2;
 SELECT DISTINCT ON (name) '' AS label, name, value
 FROM (
     SELECT ARRAY[CASE WHEN s.setrole = 0 THEN 'all' WHEN t.is_tenant THEN '<tenant>'
-                      ELSE pg_get_userbyid(s.setrole) END,
-                 split_part(c.setting, '=', 1)]::text[] AS name,
-           substr(c.setting, strpos(c.setting, '=') + 1) AS value,
+                      ELSE pg_catalog.pg_get_userbyid(s.setrole) END,
+                 pg_catalog.split_part(c.setting, '=', 1)]::pg_catalog.text[] AS name,
+           pg_catalog.substr(c.setting, pg_catalog.strpos(c.setting, '=') + 1) AS value,
            s.setdatabase
-    FROM pg_db_role_setting AS s
-    JOIN pg_database AS d ON d.datname = current_database(),
-    LATERAL (SELECT s.setrole = d.datdba
-                    OR pg_get_userbyid(s.setrole) = current_setting('rehome.tenant')) AS t(is_tenant),
-    LATERAL unnest(s.setconfig) AS c(setting)
+    FROM pg_catalog.pg_db_role_setting AS s
+    JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database(),
+    LATERAL (SELECT pg_catalog.pg_get_userbyid(s.setrole)
+                    = pg_catalog.current_setting('rehome.tenant')) AS t(is_tenant),
+    LATERAL pg_catalog.unnest(s.setconfig) AS c(setting)
     WHERE s.setdatabase = d.oid OR (s.setdatabase = 0 AND t.is_tenant)
 ) AS found
 ORDER BY name, setdatabase DESC;
 
 -- name: comment
 -- Comments: SHA-256 of the text.
-SELECT i.type AS label, ARRAY[i.identity]::text[] AS name,
-       encode(sha256(convert_to(c.description, 'UTF8')), 'hex') AS value
-FROM pg_description AS c, LATERAL pg_identify_object(c.classoid, c.objoid, c.objsubid) AS i
+SELECT i.type AS label, ARRAY[i.identity]::pg_catalog.text[] AS name,
+       pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(c.description, 'UTF8')), 'hex') AS value
+FROM pg_catalog.pg_description AS c, LATERAL pg_catalog.pg_identify_object(c.classoid, c.objoid, c.objsubid) AS i
 WHERE c.objoid >= 16384
-  AND c.classoid NOT IN ('pg_extension'::regclass, 'pg_publication'::regclass, 'pg_subscription'::regclass)
-  AND NOT EXISTS (SELECT FROM pg_depend AS e
+  AND c.classoid NOT IN ('pg_catalog.pg_extension'::pg_catalog.regclass,
+      'pg_catalog.pg_publication'::pg_catalog.regclass, 'pg_catalog.pg_subscription'::pg_catalog.regclass)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = c.classoid AND e.objid = c.objoid AND e.deptype = 'e');

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from consumer.errors import NotFound, Refused
-from consumer.fingerprint import differences
+from consumer.fingerprint import TABLES
 from consumer.model import Mark
 from consumer.steps.common import (
     Event,
@@ -21,9 +20,10 @@ from consumer.steps.common import (
     server_noted,
     tenant,
 )
+from consumer.steps.comparing import Side, differences
 
 if TYPE_CHECKING:
-    from consumer.model import Fingerprint, Instance, Server
+    from consumer.model import Instance, Server
     from consumer.ports import Ports
 
 NOTE: Final = "letting_in"
@@ -79,9 +79,14 @@ async def _nothing_written(ports: Ports, instance: Instance, target: Server) -> 
     """Compare the new database with the source: they were equal when the role was let in."""
     source = await server_noted(ports, "source")
     new_role, old_role = (await new_tenant(ports, instance)).user, (await tenant(ports, instance)).user
-    after = await ports.verifier.fingerprint(target, instance.database, new_role)
-    before = await ports.verifier.fingerprint(source, instance.database, old_role)
-    written = differences(_of_users(before), _of_users(after))
+    after = await ports.verifier.fingerprint(target, instance.database, new_role, _by_itself)
+    before = await ports.verifier.fingerprint(source, instance.database, old_role, _by_itself)
+    written = await differences(
+        ports.verifier,
+        Side(source, instance.database, old_role, before),
+        Side(target, instance.database, new_role, after),
+        _by_itself,
+    )
     if written:
         raise Refused(
             f"something was written to {instance.database} on {target.name} before the move failed "
@@ -91,19 +96,9 @@ async def _nothing_written(ports: Ports, instance: Instance, target: Server) -> 
         )
 
 
-def _of_users(found: Fingerprint) -> Fingerprint:
-    """Without what Odoo writes by itself, and without those tables' sequences."""
-    return replace(
-        found,
-        tables={name: rows for name, rows in found.tables.items() if _table(name) not in BOOKKEEPING},
-        sequences={
-            name: state
-            for name, state in found.sequences.items()
-            if not _table(name).startswith(SIGNALING)
-            and _table(name).removesuffix("_id_seq") not in BOOKKEEPING
-        },
-    )
-
-
-def _table(name: str) -> str:
-    return name.rpartition(".")[2]
+def _by_itself(kind: str, name: str) -> bool:
+    """Whether Odoo writes it by itself: a table of its bookkeeping, and sequences of those tables."""
+    name = name.rpartition(".")[2]
+    if kind == TABLES:
+        return name in BOOKKEEPING
+    return name.startswith(SIGNALING) or name.removesuffix("_id_seq") in BOOKKEEPING

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from consumer.errors import NotFound, NotOurs, Refused, VerificationFailed
-from consumer.fingerprint import differences, summary
+from consumer.fingerprint import summary
 from consumer.model import Mark
 from consumer.steps import let_in, provision
 from consumer.steps.common import (
@@ -20,11 +20,14 @@ from consumer.steps.common import (
     tenant,
     wanted_instance,
 )
+from consumer.steps.comparing import Side, differences
 from events.migration import MigrationRestored
 from events.parts import Verified
 
 if TYPE_CHECKING:
-    from consumer.model import Instance, Server
+    from collections.abc import Iterator
+
+    from consumer.model import DatabaseFacts, Instance, Server
     from consumer.ports import Ports
 
 SHOWN = 10
@@ -79,17 +82,39 @@ async def _restore_verified(event: Event, ports: Ports, instance: Instance, targ
             f"journal says {sealed}): somebody altered the backup place. Nothing is restored from it"
         )
     await require_fence(ports, instance, source)
-    await provision.make(event, ports, instance, target)
+    like = await provision.make(event, ports, instance, target)
     scratch = scratch_name(event, instance.database)
     old_role = (await tenant(ports, instance)).user
     new_role = (await new_tenant(ports, instance)).user
     async with asyncio.TaskGroup() as together:
         together.create_task(ports.copier.restore(target, scratch, backup, new_role, ports.notes))
         reading = together.create_task(ports.verifier.fingerprint(source, instance.database, old_role))
-    found = differences(reading.result(), await ports.verifier.fingerprint(target, scratch, new_role))
+    before, after = reading.result(), await ports.verifier.fingerprint(target, scratch, new_role)
+    found = await differences(
+        ports.verifier,
+        Side(source, instance.database, old_role, before),
+        Side(target, scratch, new_role, after),
+    )
+    made = await ports.databases.database_facts(target, scratch, new_role)
+    found += _privileges(like, made)
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise VerificationFailed(
             f"the copy on {target.name} differs from {source.name}: {'; '.join(found[:SHOWN])}{more}"
         )
-    return summary(reading.result())
+    return summary(before)
+
+
+def _privileges(source: DatabaseFacts, target: DatabaseFacts) -> Iterator[str]:
+    """Privileges on the database itself that are not the same: the source's as they were before the fence."""
+    before, after = (
+        {(grantee, privilege, grantable) for grantee, privilege, grantable in one.acl if grantee != one.owner}
+        for one in (source, target)
+    )
+    for grantee, privilege, _ in sorted(before ^ after):
+        where = (
+            "missing on the target"
+            if (grantee, privilege) in {one[:2] for one in before - after}
+            else "only there"
+        )
+        yield f"privilege {privilege} on the database for {grantee or 'PUBLIC'}: {where}"

@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from consumer.errors import Conflict, NotFound, NotOurs, Refused
-from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
 from sandbox.tenants import nasty_password
 from tests.contract.servers import Change, Told, new_mark, verified
+from tests.support.comparing import compared
 
 if TYPE_CHECKING:
     from consumer.model import Backup, Mark
@@ -45,9 +45,8 @@ async def a_scratch(stage: Stage, tenant: Tenant, mark: Mark, role: str = "acme"
 
 
 async def found_differences(stage: Stage, tenant: Tenant, copy: str, role: str = "acme") -> list[str]:
-    return differences(
-        await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role),
-        await stage.verifier.fingerprint(stage.dedicated, copy, role),
+    return await compared(
+        stage.verifier, (stage.pool, tenant.database, tenant.role), (stage.dedicated, copy, role)
     )
 
 

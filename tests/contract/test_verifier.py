@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.errors import NotFound
-from consumer.fingerprint import LARGE_OBJECTS, differences, digest
+from consumer.fingerprint import LISTED, SEQUENCES, TABLES, digest, summary
 from tests.contract.servers import Change
+from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from consumer.model import Fingerprint
+    from consumer.model import Spared
     from sandbox.tenants import Tenant
     from tests.contract.servers import Stage
 
@@ -131,17 +132,19 @@ REORDERED = Change(
 )
 
 
-async def both(stage: Stage, tenant: Tenant, copy: str) -> tuple[Fingerprint, Fingerprint]:
-    return (
-        await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role),
-        await stage.verifier.fingerprint(stage.pool, copy, tenant.role),
-    )
+async def differences(stage: Stage, tenant: Tenant, copy: str) -> list[str]:
+    source = stage.pool, tenant.database, tenant.role
+    return await compared(stage.verifier, source, (stage.pool, copy, tenant.role))
 
 
 async def test_a_true_copy_has_no_difference(stage: Stage) -> None:
     tenant = await stage.add_tenant()
-    source, target = await both(stage, tenant, await stage.copy_of(tenant))
-    assert differences(source, target) == []
+    copy = await stage.copy_of(tenant)
+    assert await differences(stage, tenant, copy) == []
+    source, target = [
+        await stage.verifier.fingerprint(stage.pool, database, tenant.role)
+        for database in (tenant.database, copy)
+    ]
     assert digest(source) == digest(target)
 
 
@@ -150,8 +153,7 @@ async def test_the_order_of_rows_does_not_matter(stage: Stage) -> None:
     copy = await stage.copy_of(tenant)
     for statement in REORDERED.sql.split("; "):
         await stage.change(copy, Change(statement, REORDERED.fake))
-    source, target = await both(stage, tenant, copy)
-    assert differences(source, target) == []
+    assert await differences(stage, tenant, copy) == []
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -160,8 +162,7 @@ async def test_a_difference_is_found_and_named(stage: Stage, name: str) -> None:
     tenant = await stage.add_tenant()
     copy = await stage.copy_of(tenant)
     await stage.change(copy, change)
-    source, target = await both(stage, tenant, copy)
-    assert any(found.startswith(expected) for found in differences(source, target))
+    assert any(found.startswith(expected) for found in await differences(stage, tenant, copy))
 
 
 async def test_rows_are_counted_exactly(stage: Stage) -> None:
@@ -170,8 +171,49 @@ async def test_rows_are_counted_exactly(stage: Stage) -> None:
     assert counts["public.res_partner"] == 200
     assert counts["public.import_log"] == 3
     fingerprint = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
-    summed = {name: rows for name, (rows, _) in fingerprint.tables.items() if name != LARGE_OBJECTS}
-    assert summed == counts
+    assert (summary(fingerprint).tables, summary(fingerprint).rows) == (len(counts), sum(counts.values()))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(TABLES, PARTNER), (SEQUENCES, "public.res_partner_id_seq")])
+async def test_what_is_spared_is_in_neither_look(stage: Stage, kind: str, name: str) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database, tenant.role
+    whole = await stage.verifier.fingerprint(*place)
+
+    def spared(asked: str, which: str) -> bool:
+        return (asked, which) == (kind, name)
+
+    without = await stage.verifier.fingerprint(*place, spared)
+    before, after = (
+        fingerprint.tables if kind == TABLES else fingerprint.sequences for fingerprint in (whole, without)
+    )
+    changed = [part for part in before if before[part] != after.get(part)]
+    assert len(changed) == 1
+    assert sum(part.size for part in before.values()) == 1 + sum(part.size for part in after.values())
+    assert name in await _names(stage, tenant, kind, changed, None)
+    assert name not in await _names(stage, tenant, kind, changed, spared)
+
+
+async def _names(
+    stage: Stage, tenant: Tenant, kind: str, parts: list[int], spared: Spared | None
+) -> list[str]:
+    found = await stage.verifier.some(stage.pool, tenant.database, tenant.role, kind, parts, spared)
+    return [one.name for listed in found.values() for one in listed]
+
+
+@pytest.mark.parametrize("kind", [TABLES, SEQUENCES, "default definition", "owner"])
+async def test_the_second_look_finds_what_is_in_the_parts_of_the_first(stage: Stage, kind: str) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database, tenant.role
+    whole = await stage.verifier.fingerprint(*place)
+    parts = {TABLES: whole.tables, SEQUENCES: whole.sequences}.get(kind) or whole.objects[kind]
+    found = await stage.verifier.some(*place, kind, [*parts, 255])
+    assert {part: len(listed) for part, listed in found.items() if listed} == {
+        part: counted.size for part, counted in parts.items()
+    }
+    for listed in found.values():
+        assert [one.key for one in listed] == sorted({one.key for one in listed})
+        assert len(listed) <= LISTED
 
 
 async def test_a_missing_database_is_named(stage: Stage) -> None:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consumer.fingerprint import LARGE_OBJECTS, TENANT
+from consumer.fingerprint import (
+    HOLDERS,
+    LARGE_OBJECTS,
+    OWNED,
+    PARTS,
+    SEQUENCES,
+    TABLE_PARTS,
+    TABLES,
+    TENANT,
+    Fold,
+    Shortlist,
+)
 from consumer.model import Fingerprint
 
 if TYPE_CHECKING:
-    from consumer.model import Server
-    from tests.fakes.world import Row, World
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from consumer.model import Named, Part, Server, Spared
+    from tests.fakes.world import FakeDatabase, Row, Visit, World
 
 
 @dataclass(frozen=True)
@@ -21,33 +35,24 @@ class FakeVerifier:
     world: World
 
     async def row_counts(self, server: Server, database: str, role: str) -> dict[str, int]:
-        async with (
-            self.world.lent(server, "verifier.row_counts", role, "read") as user,
-            self.world.visit(server, "verifier.row_counts", database, user) as visit,
-        ):
+        async with self._reading(server, "verifier.row_counts", database, role) as visit:
             tables = visit.session.database.tables
             return {name: len(rows) for name, rows in tables.items() if name != LARGE_OBJECTS}
 
-    async def fingerprint(self, server: Server, database: str, role: str) -> Fingerprint:
-        async with (
-            self.world.lent(server, "verifier.fingerprint", role, "read") as user,
-            self.world.visit(server, "verifier.fingerprint", database, user) as visit,
-        ):
+    async def fingerprint(
+        self, server: Server, database: str, role: str, spared: Spared | None = None
+    ) -> Fingerprint:
+        async with self._reading(server, "verifier.fingerprint", database, role) as visit:
             found = visit.session.database
-            tenant = {role}
-            objects = {kind: dict(names) for kind, names in found.objects.items()}
-            objects["extension"] = dict(found.extensions)
-            objects["setting"] = {
-                f"{TENANT if whose in tenant else whose or 'all'}.{text.partition('=')[0]}": text
-                for whose, text in found.settings
-            }
-            objects["owner"] = {
-                name: TENANT if owner in tenant else owner for name, owner in objects.get("owner", {}).items()
-            }
+            named = _named(found, role, spared)
+            large = found.tables.get(LARGE_OBJECTS)
             return Fingerprint(
-                tables={name: (len(rows), _checksum(rows)) for name, rows in found.tables.items()},
-                sequences=dict(found.sequences),
-                objects=objects,
+                tables=folded(named.pop(TABLES), TABLE_PARTS),
+                rows=sum(len(rows) for name, rows in found.tables.items() if name != LARGE_OBJECTS),
+                large_objects=(len(large), _checksum(large)) if large else None,
+                sequences=folded(named.pop(SEQUENCES)),
+                objects={kind: folded(names) for kind, names in named.items()},
+                extensions=dict(found.extensions),
                 database={
                     **dict(
                         zip(
@@ -60,6 +65,74 @@ class FakeVerifier:
                     "major": str(visit.there.version // 10000),
                 },
             )
+
+    async def some(
+        self,
+        server: Server,
+        database: str,
+        role: str,
+        kind: str,
+        parts: Sequence[int],
+        spared: Spared | None = None,
+    ) -> Mapping[int, Sequence[Named]]:
+        async with self._reading(server, "verifier.some", database, role) as visit:
+            return first(_named(visit.session.database, role, spared).get(kind, {}), kind, parts)
+
+    @asynccontextmanager
+    async def _reading(self, server: Server, what: str, database: str, role: str) -> AsyncIterator[Visit]:
+        """As a short-lived role with the tenant's rights."""
+        async with (
+            self.world.lent(server, what, role, "read") as user,
+            self.world.visit(server, what, database, user) as visit,
+        ):
+            yield visit
+
+
+def folded(names: Mapping[str, str], parts: int = PARTS) -> dict[int, Part]:
+    """Names and values as the parts of a fingerprint."""
+    fold = Fold(parts)
+    for name, value in names.items():
+        fold.add(name, value)
+    return fold.parts()
+
+
+def first(names: Mapping[str, str], kind: str, parts: Sequence[int]) -> dict[int, list[Named]]:
+    """What a second look at some parts finds."""
+    shortlist = Shortlist(parts, TABLE_PARTS if kind == TABLES else PARTS)
+    for name, value in names.items():
+        shortlist.add(name, value)
+    return shortlist.found
+
+
+def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """Objects by name, those added that are compared in another way, too."""
+    both = dict(objects)
+    if "owner" in both:
+        both[OWNED] = dict.fromkeys(both["owner"], TENANT)
+    if "grant" in both:
+        both[HOLDERS] = {name: "" for name in both["grant"] if not name.startswith("schema public.")}
+    return both
+
+
+def _named(found: FakeDatabase, role: str, spared: Spared | None) -> dict[str, Mapping[str, str]]:
+    """All of it but the few extensions: kind -> name -> value."""
+    objects = {kind: dict(names) for kind, names in found.objects.items()}
+    objects["setting"] = {
+        f"{TENANT if whose == role else whose or 'all'}.{text.partition('=')[0]}": text
+        for whose, text in found.settings
+    }
+    objects["owner"] = {
+        name: TENANT if owner == role else owner for name, owner in objects.get("owner", {}).items()
+    }
+    tables = {name: f"{len(rows)} {_checksum(rows)}" for name, rows in found.tables.items()}
+    tables.pop(LARGE_OBJECTS, None)
+    return {
+        **in_both_ways(objects),
+        TABLES: {name: value for name, value in tables.items() if not (spared and spared(TABLES, name))},
+        SEQUENCES: {
+            name: value for name, value in found.sequences.items() if not (spared and spared(SEQUENCES, name))
+        },
+    }
 
 
 def _checksum(rows: list[Row]) -> str:

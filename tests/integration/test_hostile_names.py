@@ -16,12 +16,12 @@ from consumer.adapters.databases import PostgresDatabases
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.verification import PostgresVerifier
 from consumer.errors import Refused
-from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
 from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import server_of
 from tests.contract.servers import Told, new_mark
 from tests.fuzz.common import PROPERTIES
+from tests.support.comparing import compared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -113,13 +113,8 @@ async def test_a_database_moves_under_any_name(
     await databases.make_scratch(dedicated, scratch, facts, tenant.role, mark)
     await copier.restore(dedicated, scratch, backup, tenant.role, Told())
 
-    assert (
-        differences(
-            await verifier.fingerprint(pool, tenant.database, tenant.role),
-            await verifier.fingerprint(dedicated, scratch, tenant.role),
-        )
-        == []
-    )
+    source, target = (pool, tenant.database, tenant.role), (dedicated, scratch, tenant.role)
+    assert await compared(verifier, source, target) == []
     assert await _names(pg) == before[0]
     assert await _names(second_pg) - before[1] == {scratch, tenant.role}
     assert _in(tmp_path) == [backup_id]

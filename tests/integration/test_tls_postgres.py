@@ -17,7 +17,6 @@ from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.vault import Vault
 from consumer.adapters.verification import PostgresVerifier
 from consumer.errors import ChildFailed, RehomeError, Unreachable
-from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
 from consumer.sql import AdministratorSql
 from consumer.tls import PostgresTls, SslMode
@@ -28,6 +27,7 @@ from tests.contract.real_servers import server_of
 from tests.contract.servers import Told, new_mark
 from tests.support.broker_users import rehome
 from tests.support.certificates import Authority
+from tests.support.comparing import compared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -131,13 +131,8 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, mark)
     await copier.restore(server, copy, backup, role, Told())
     verifier = PostgresVerifier(sessions=through, jobs=2)
-    assert (
-        differences(
-            await verifier.fingerprint(server, tenant.database, tenant.role),
-            await verifier.fingerprint(server, copy, role),
-        )
-        == []
-    )
+    places = (server, tenant.database, tenant.role), (server, copy, role)
+    assert await compared(verifier, *places) == []
 
 
 async def test_client_programs_do_not_talk_to_a_stranger(

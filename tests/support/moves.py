@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from consumer.fingerprint import differences
 from consumer.model import Credentials, Secret
 from consumer.steps.provision import as_before
 from sandbox.databases import create_role, drop_database, quoted
 from sandbox.tenants import Tenant, nasty_password
 from tests.contract.servers import Told, new_mark, verified
+from tests.support.comparing import compared
 
 if TYPE_CHECKING:
     from consumer.model import Backup, Fence, Mark
@@ -72,9 +72,10 @@ class Move:
 
     async def differences(self) -> list[str]:
         stage = self.stage
-        return differences(
-            await stage.verifier.fingerprint(stage.pool, self.tenant.database, self.tenant.role),
-            await stage.verifier.fingerprint(stage.dedicated, self.scratch, self.login.user),
+        return await compared(
+            stage.verifier,
+            (stage.pool, self.tenant.database, self.tenant.role),
+            (stage.dedicated, self.scratch, self.login.user),
         )
 
     async def remove(self) -> None:

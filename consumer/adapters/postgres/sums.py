@@ -1,83 +1,195 @@
 """Rows and checksums of all tables of a database, largest first, by several sessions at once.
 
 A table's checksum is the sum of a 64-bit hash of each row's text. Sums do not depend on the order of rows
-and, unlike exclusive or, do not lose rows that are there twice.
+and, unlike exclusive or, do not lose rows that are there twice. Of tables and columns no more than some are
+here at a time, however many a tenant has made.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from consumer.adapters.postgres.names import spelt
-from consumer.fingerprint import LARGE_OBJECTS
-from consumer.sql import load
+from consumer.sql import administrator, load
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     import asyncpg
 
-    from consumer.adapters.postgres.kinds import TenantSession
+    from consumer.adapters.postgres.kinds import Administrator, TenantSession
 
 _SQL: Final = load("verification")
+_LARGE_OBJECTS: Final = administrator("large_objects")
 
 _SPLIT_BLOCKS: Final = 32 * 1024  # 256 MB: larger tables are read by several sessions
 _TID_RANGES_SINCE: Final = 14  # older servers would read the whole table for each range
+_TABLES_AT_ONCE: Final = 500
+_COLUMNS_AT_ONCE: Final = 4000
+
+
+@dataclass
+class _Table:
+    """A table of which some pieces are not summed up yet."""
+
+    name: str
+    pieces: int = 0
+    rows: int = 0
+    total: int = 0
 
 
 class _Piece(NamedTuple):
-    """A table, or a range of its blocks, and the statement that sums it up."""
+    """A table, or a range of its blocks, and the statement that sums it up: `head` and `tail`."""
 
-    name: str
-    blocks: int
-    query: str
+    table: _Table
+    head: str
+    tail: str
 
 
-async def sum_up(readers: Sequence[TenantSession], *, checksums: bool) -> dict[str, tuple[int, str]]:
-    """Rows and checksum of each table, 'schema.table' -> (rows, hexadecimal).
+async def sum_up(
+    readers: Sequence[TenantSession],
+    tell: Callable[[str, int, str], None],
+    *,
+    checksums: bool,
+    wanted: Callable[[str], bool] = lambda _name: True,
+) -> None:
+    """Tell rows and checksum (hexadecimal) of each table, 'schema.table', as soon as it is read.
 
     Args:
-        readers: sessions on one snapshot.
-        checksums: without, only rows are counted, and there are no large objects in the answer.
+        readers: sessions in a transaction each, on one snapshot. Ordinary roles that may read the tables.
+        tell: takes name, rows, checksum.
+        checksums: without, only rows are counted.
+        wanted: says which tables are read.
     """
-    splits = readers[0].get_server_version().major >= _TID_RANGES_SINCE
-    tables = await readers[0].fetch(_SQL["tables"])
-    pieces = [piece for table in tables for piece in _pieces(table, checksums=checksums, splits=splits)]
-    if checksums:
-        pieces.append(_Piece(LARGE_OBJECTS, 0, _SQL["large_objects"]))
-    totals = {piece.name: (0, 0) for piece in pieces}
-    todo = deque(sorted(pieces, key=lambda piece: -piece.blocks))
+    queue = _Queue(readers[0], checksums=checksums, wanted=wanted)
 
     async def work(reader: TenantSession) -> None:
-        while todo:
-            piece = todo.popleft()
-            row = await reader.fetchrow(piece.query)
+        while piece := await queue.next():
+            async with queue.using(reader):
+                row = await reader.fetchrow(piece.head + piece.tail)
+            table = piece.table
+            table.pieces -= 1
             if row is not None:
-                rows, total = totals[piece.name]
-                totals[piece.name] = (rows + row["rows"], total + int(row["total"]))
+                table.rows += row["rows"]
+                table.total += int(row["total"])
+            if not table.pieces:
+                tell(table.name, table.rows, f"{table.total % 2**128:032x}")
 
-    await _together([work(reader) for reader in readers])
-    if totals.get(LARGE_OBJECTS) == (0, 0):
-        del totals[LARGE_OBJECTS]
-    return {name: (rows, f"{total % 2**128:032x}") for name, (rows, total) in sorted(totals.items())}
+    await together([work(reader) for reader in readers])
 
 
-def _pieces(table: asyncpg.Record, *, checksums: bool, splits: bool) -> Iterator[_Piece]:
-    name, blocks = spelt(table["name"]), table["blocks"]
-    total = f'sum(hashtextextended(ROW({table["columns"]})::text COLLATE "C", 0))' if checksums else "0"
-    query = f"SELECT count(*) AS rows, coalesce({total}, 0) AS total FROM ONLY {table['quoted']} AS t"  # noqa: S608 - names quoted by the server
-    if blocks <= _SPLIT_BLOCKS or not splits or not table["heap"] or table["condition"]:
-        yield _Piece(name, blocks, f"{query} {table['condition']}")
+async def names(reader: TenantSession, take: Callable[[str], None]) -> None:
+    """Tell the name of every table that `sum_up` would read."""
+    async for table in _listed(reader, asyncio.Lock()):
+        take(spelt(table["name"]))
+
+
+async def large_objects(session: Administrator) -> tuple[int, str] | None:
+    """How many large objects, and their checksum; None when there are none.
+
+    Only catalogues are read, of which one is closed to all but superusers; nothing of a tenant's runs.
+    """
+    row = await session.fetchrow(_LARGE_OBJECTS["large_objects"])
+    if row is None or not row["rows"]:
+        return None
+    return row["rows"], f"{int(row['total']) % 2**128:032x}"
+
+
+class _Queue:
+    """What is to be read, largest first, of which only some is here; the first session lists it meanwhile."""
+
+    def __init__(self, lister: TenantSession, *, checksums: bool, wanted: Callable[[str], bool]) -> None:
+        self._lister = lister
+        self._busy = asyncio.Lock()  # a session does one thing at a time
+        self._turn = asyncio.Lock()
+        self._pages = _pages(lister, self._busy, wanted)
+        self._todo: deque[_Piece] = deque()
+        self._checksums = checksums
+        self._splits = lister.get_server_version().major >= _TID_RANGES_SINCE
+
+    def using(self, reader: TenantSession) -> AbstractAsyncContextManager[object]:
+        """For the length of a statement."""
+        return self._busy if reader is self._lister else nullcontext()
+
+    async def next(self) -> _Piece | None:
+        """The next one; None when all are taken."""
+        async with self._turn:
+            while not self._todo:
+                page = await anext(self._pages, None)
+                if page is None:
+                    return None
+                for table, columns in page:
+                    self._todo.extend(_pieces(table, columns, checksums=self._checksums, splits=self._splits))
+            return self._todo.popleft()
+
+
+async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[asyncpg.Record]:
+    """All tables, the largest first, some at a time, from a cursor: sizes may change between two queries."""
+    async with busy:
+        cursor = await reader.cursor(_SQL["tables"])
+    while True:
+        async with busy:
+            page = await cursor.fetch(_TABLES_AT_ONCE)
+        if not page:
+            return
+        for table in page:
+            yield table
+
+
+async def _pages(
+    reader: TenantSession, busy: asyncio.Lock, wanted: Callable[[str], bool]
+) -> AsyncIterator[list[tuple[asyncpg.Record, str]]]:
+    """Tables with their columns, so many that their columns are not too many at a time."""
+    page: list[asyncpg.Record] = []
+    columns = 0
+    async for table in _listed(reader, busy):
+        if not wanted(spelt(table["name"])):
+            continue
+        page.append(table)
+        columns += 1 + table["width"]
+        if columns >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
+            yield await _with_columns(reader, busy, page)
+            page, columns = [], 0
+    if page:
+        yield await _with_columns(reader, busy, page)
+
+
+async def _with_columns(
+    reader: TenantSession, busy: asyncio.Lock, page: Iterable[asyncpg.Record]
+) -> list[tuple[asyncpg.Record, str]]:
+    async with busy:
+        rows = await reader.fetch(_SQL["columns"], [table["oid"] for table in page])
+    columns = {row["relation"]: row["columns"] for row in rows}
+    return [(table, columns.get(table["oid"], "")) for table in page]
+
+
+def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: bool) -> Iterator[_Piece]:
+    """The table, or its ranges of blocks; all share the first part of the statement."""
+    table, blocks = _Table(spelt(found["name"])), found["blocks"]
+    row = f'ROW({columns})::pg_catalog.text COLLATE pg_catalog."C"'
+    total = f"pg_catalog.sum(pg_catalog.hashtextextended({row}, 0))" if checksums else "0"
+    head = (
+        f"SELECT pg_catalog.count(*) AS rows, coalesce({total}, 0) AS total "  # noqa: S608 - names quoted by the server
+        f"FROM ONLY {found['quoted']} AS t "
+    )
+    whole = blocks <= _SPLIT_BLOCKS or not splits or not found["heap"] or found["condition"]
+    firsts = [0] if whole else range(0, blocks, _SPLIT_BLOCKS)
+    table.pieces = len(firsts)
+    if whole:
+        yield _Piece(table, head, found["condition"])
         return
-    for first in range(0, blocks, _SPLIT_BLOCKS):
+    for first in firsts:
         after = first + _SPLIT_BLOCKS
         end = f" AND t.ctid < '({after},0)'" if after < blocks else ""  # the last one has no end: tables grow
-        yield _Piece(name, _SPLIT_BLOCKS, f"{query} WHERE t.ctid >= '({first},0)'{end}")
+        yield _Piece(table, head, f"WHERE t.ctid >= '({first},0)'{end}")
 
 
-async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
+async def together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Run all; the first error ends the others and is raised as it is."""
     tasks = [asyncio.create_task(work) for work in works]
     try:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.fingerprint import differences
 from sandbox.databases import create_role, drop_database, quoted
 from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
+from tests.support.comparing import compared
 from tests.support.moves import VARIETY
 
 if TYPE_CHECKING:
@@ -226,9 +226,8 @@ async def differences_after(source: tuple[RealStage, Tenant, str], statements: s
         async with stage.pool_cluster.connect(copy) as connection:
             statements = _named(statements, tenant, other, copy)
             await connection.execute(f"SET session_replication_role = replica; {statements}")
-        found = differences(
-            await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role),
-            await stage.verifier.fingerprint(stage.pool, copy, tenant.role),
+        found = await compared(
+            stage.verifier, (stage.pool, tenant.database, tenant.role), (stage.pool, copy, tenant.role)
         )
         return [difference.replace(copy, "{copy}") for difference in found]
     finally:

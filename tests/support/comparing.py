@@ -1,0 +1,22 @@
+"""Two databases compared as the steps do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumer.steps.comparing import Side, differences
+
+if TYPE_CHECKING:
+    from consumer.model import Server
+    from consumer.ports import Verifier
+
+
+async def compared(
+    verifier: Verifier, source: tuple[Server, str, str], target: tuple[Server, str, str]
+) -> list[str]:
+    """The differences of two databases; each is a server, a name and the tenant's role."""
+    return await differences(
+        verifier,
+        Side(*source, await verifier.fingerprint(*source)),
+        Side(*target, await verifier.fingerprint(*target)),
+    )

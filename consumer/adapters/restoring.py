@@ -87,7 +87,10 @@ class Restoring:
             source = self.source()
             contents = await self._contents(source)
             wanted = source["extensions"]
-            made = await extensions.create(session, wanted, self.role, self.database, self.server.name)
+            made = await extensions.create(
+                *(session, wanted, self.role, self.database, self.server.name),
+                source_major=source["version"] // 10000,
+            )
             extensions.refuse(await extensions.strays(session, wanted, made), source["database"])
             await self._as_administrator(session, "rows", contents.extensions)
             await self._fill(session, label.mark.migration_id, source, contents)

@@ -90,7 +90,15 @@ def service_of(server: Server, *, running: int = 1) -> Service:
 
 def a_side(*, is_open: bool, sessions: int = 0, **more: Any) -> Side:
     """A database that tenants may enter, or one that is fenced."""
-    side = Side("acme", "acme", -1 if is_open else 0, is_open, bytes=54_000_000, sessions=sessions)
+    side = Side(
+        "acme",
+        "acme",
+        -1 if is_open else 0,
+        is_open,
+        closed=not is_open,
+        bytes=54_000_000,
+        sessions=sessions,
+    )
     return replace(side, **more)
 
 

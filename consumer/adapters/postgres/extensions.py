@@ -57,7 +57,13 @@ async def describe(session: Administrator, tenant: str) -> list[dict[str, Any]]:
 
 
 async def create(
-    session: Administrator, wanted: Iterable[Mapping[str, Any]], role: str | None, database: str, where: str
+    session: Administrator,
+    wanted: Iterable[Mapping[str, Any]],
+    role: str | None,
+    database: str,
+    where: str,
+    *,
+    source_major: int,
 ) -> list[Made]:
     """Make extensions as `describe` has them, in an empty database.
 
@@ -67,18 +73,23 @@ async def create(
         role: who gets schemas that extensions are put into, and extensions that the tenant made; None: nobody.
         database: its name, for the log.
         where: the server's name, for errors.
+        source_major: the source's major version; a newer server may offer newer versions of extensions alone.
 
     Raises:
         Incompatible: one cannot be had.
     """
     made = []
+    newer = session.major > source_major
     for extension in wanted:
         name, version = extension["name"], extension["version"]
         offered = {
             row["version"]: row["trusted"] for row in await session.fetch(_SQL["extension_versions"], name)
         }
-        if not offered:
-            raise Incompatible(f"{where} does not offer extension {name}: install it there")
+        if version not in offered and not (offered and newer):
+            raise Incompatible(
+                f"{where} does not offer extension {name} in version {version}, "
+                f"only {', '.join(sorted(offered)) or 'none at all'}: install it there"
+            )
         if version not in offered:
             log.warning("extension.newer database=%s extension=%s source=%s", database, name, version)
         # Who made it may update or drop it: the tenant keeps what it could do.
@@ -153,6 +164,7 @@ async def require_genuine(
     what = f"comparing the extensions of {database}"
     async with sessions.administrator(source, database, what=what) as session:
         wanted = [one for one in await describe(session, tenant) if one["name"] != "plpgsql"]
+        major = session.major
     if not wanted:
         return
     probe = making_name(current_migration.get() or uuid4())
@@ -161,7 +173,7 @@ async def require_genuine(
         await session.execute(ddl("create_database", database=quoted(probe), clauses="TEMPLATE template0"))
         try:
             async with sessions.administrator(target, probe, what=what, limit=_PROBE_SECONDS) as inside:
-                made = await create(inside, wanted, None, database, target.name)
+                made = await create(inside, wanted, None, database, target.name, source_major=major)
                 refuse(await strays(inside, wanted, made), database)
         finally:
             await session.execute(ddl("drop_database", database=quoted(probe)))

@@ -11,6 +11,7 @@ import pytest
 
 from consumer.adapters.odoo_conf import kept_path
 from consumer.adapters.odoo_conf_files import conf_path
+from consumer.adapters.platform_rows import as_server
 from consumer.adapters.postgres.marks import Label
 from consumer.adapters.postgres.sessions import application_name
 from consumer.delivery import replay
@@ -96,18 +97,20 @@ async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
     """Everything that killed consumers may leave of a migration that was rolled back."""
     rig, site = clinic.rig, clinic.rig.site
     (view,) = await clinic.views.migrations()
-    there = site.world.at(site.pool)
+    server = as_server(site.platform.servers[site.add_dedicated(rig.instance(event))])
+    there = site.world.at(server)
     instance = site.instance(rig.instance(event))
     clinic.shelf.names[f".{view.id}-1.partial"] = WHEN
     site.odoo_conf.files[kept_path(conf_path(site.odoo_conf.data_root, instance), tag(view))] = b"old"
     await site.databases.fence(site.pool, "acme", "odoo_acme", timedelta(seconds=5))
-    scratch = FakeDatabase("acme__rehome", "odoo_acme", label=Label(Mark(view.id, 1, "scratch")))
+    scratch = FakeDatabase("acme__rehome", ADMIN, label=Label(Mark(view.id, 1, "scratch")))
     there.databases[scratch.name] = scratch
-    there.roles[f"rehome_{view.id.hex}"] = FakeRole(f"rehome_{view.id.hex}")
+    for lent in (there, site.world.at(site.pool)):
+        lent.roles[f"rehome_{view.id.hex}_read"] = FakeRole(f"rehome_{view.id.hex}_read")
     making = FakeDatabase(f"rehome_making_{view.id.hex}", ADMIN, label=Label(Mark(view.id, 1, "scratch")))
     there.databases[making.name] = making
     site.world.enter(there, ADMIN, there.databases["postgres"], application_name(view.id))
-    clinic.inspector.slots[site.pool.id] = [Slot(f"rehome_{view.id.hex}", active=False, kept_bytes=1)]
+    clinic.inspector.slots[server.id] = [Slot(f"rehome_{view.id.hex}", active=False, kept_bytes=1)]
 
 
 async def both(clinic: Clinic) -> tuple[set[str], set[str]]:
@@ -189,12 +192,23 @@ async def test_everything_that_is_left_over_is_found_repaired_and_noted(clinic: 
     found = await clinic.found()
     assert set(FAULTS) <= set(found)
     for one in diagnose(await clinic.seen(), stuck_after=SILENCE):
-        if one.action is not None and one.kind != "role_left":  # the role goes with the restore's databases
+        if one.action is not None:
             await clinic.repairs.repair(one)
-    assert set(await clinic.found()) <= {"role_left"}
+    assert set(await clinic.found()) == {"unused_server"}
     site, instance = clinic.rig.site, clinic.rig.instance(event)
     assert site.writable(instance) == [site.pool.host]
     assert {what for _, what, _ in clinic.views.noted} == {"repaired by the doctor"}
+
+
+async def test_a_comment_that_a_tenant_wrote_on_its_own_database_on_a_pool_proves_nothing(
+    clinic: Clinic,
+) -> None:
+    event = await clinic.rolled_back()
+    (view,) = await clinic.views.migrations()
+    site = clinic.rig.site
+    site.world.at(site.pool).databases["acme"].label = Label(Mark(view.id, 1, "scratch"))
+    assert await clinic.found() == {}
+    assert site.writable(clinic.rig.instance(event)) == [site.pool.host]
 
 
 async def test_while_somebody_is_at_work_nothing_is_repaired(clinic: Clinic) -> None:

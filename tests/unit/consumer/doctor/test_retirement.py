@@ -55,7 +55,7 @@ AGAINST: dict[str, InstanceSeen] = {
     "could not be looked at": moved(source_side=None),
     "is no shared pool": moved(source=replace(POOL, kind="dedicated")),
     "carries a mark": moved(source_side=replace(FENCED, mark=Mark(MIGRATION, 1, "verified"))),
-    "is not fenced": moved(source_side=replace(FENCED, connection_limit=5)),
+    "is not fenced": moved(source_side=replace(FENCED, closed=False)),
     "connection(s) to acme": moved(source_side=replace(FENCED, sessions=1)),
 }
 

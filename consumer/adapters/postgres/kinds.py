@@ -31,19 +31,23 @@ class Administrator:
 
     async def fetch(self, statement: AdministratorSql, *arguments: Any) -> Records:
         """All rows."""
-        return await self._connection.fetch(_allowed(statement), *arguments)
+        query = _allowed(statement)
+        return await self._connection.fetch(query, *arguments)
 
     async def fetchrow(self, statement: AdministratorSql, *arguments: Any) -> asyncpg.Record | None:
         """The first row, if there is one."""
-        return await self._connection.fetchrow(_allowed(statement), *arguments)
+        query = _allowed(statement)
+        return await self._connection.fetchrow(query, *arguments)
 
     async def fetchval(self, statement: AdministratorSql, *arguments: Any) -> Any:
         """The first row's first value, if there is one."""
-        return await self._connection.fetchval(_allowed(statement), *arguments)
+        query = _allowed(statement)
+        return await self._connection.fetchval(query, *arguments)
 
     async def execute(self, statement: AdministratorSql) -> None:
         """Run a statement without arguments."""
-        await self._connection.execute(_allowed(statement))
+        query = _allowed(statement)
+        await self._connection.execute(query)
 
     def transaction(self) -> Transaction:
         """A transaction, as an async context manager."""

@@ -13,8 +13,10 @@ SELECT name::text, version FROM pg_catalog.pg_available_extension_versions;
 
 -- name: settings_of_database
 -- Names that ALTER DATABASE SET, or ALTER ROLE SET in a database for our own login, give a value to, with the value
--- that this session has instead: sent at the start of a session, it wins over the database's.
-SELECT named.name, coalesce(p.reset_val, '') AS value
+-- that this session has instead: sent at the start of a session, it wins over the database's. One that pg_settings does
+-- not show is an extension's that is not loaded, or role; seed, the last of them, means nothing to us.
+SELECT named.name,
+       CASE WHEN p.name IS NOT NULL THEN coalesce(p.reset_val, '') WHEN named.name = 'role' THEN 'none' ELSE '' END AS value
 FROM (SELECT DISTINCT pg_catalog.split_part(c.setting, '=', 1) AS name
       FROM pg_catalog.pg_db_role_setting AS s
       JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase,
@@ -22,7 +24,8 @@ FROM (SELECT DISTINCT pg_catalog.split_part(c.setting, '=', 1) AS name
       WHERE d.datname = $1
         AND (s.setrole = 0 OR s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user))
      ) AS named
-LEFT JOIN pg_catalog.pg_settings AS p ON p.name = named.name;
+LEFT JOIN pg_catalog.pg_settings AS p ON pg_catalog.lower(p.name) = pg_catalog.lower(named.name)
+WHERE p.name IS NOT NULL OR named.name = 'role' OR named.name LIKE '%.%';
 
 -- name: settings_applied
 -- Settings of this session that the database it is in has given it.

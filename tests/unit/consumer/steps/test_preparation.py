@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from consumer.adapters.odoo_conf_files import conf_path
 from consumer.errors import ConfUnusable, Incompatible, NotFound, RehomeError, Transient
 from events.migration import MigrationPrepared
-from tests.fakes.world import FakeDatabase
+from tests.fakes.world import FakeDatabase, FakeRole
 from tests.support.steps import StepBench
 
 if TYPE_CHECKING:
@@ -111,6 +112,64 @@ async def test_a_superuser_cannot_be_fenced(bench: StepBench) -> None:
 async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(bench: StepBench) -> None:
     bench.source.databases["other"] = FakeDatabase("other", "odoo_acme")
     await refused(bench, Incompatible, "also owns other")
+
+
+async def test_the_role_of_odoo_conf_is_compared_with_the_record(bench: StepBench) -> None:
+    bench.source.roles["monitoring"] = FakeRole("monitoring")
+    edit(bench, b"db_user = odoo_acme", b"db_user = monitoring")
+    await refused(bench, Incompatible, "odoo.conf's db_user is monitoring, the record's odoo_acme")
+
+
+async def test_the_role_of_odoo_conf_and_record_is_compared_with_the_owner(bench: StepBench) -> None:
+    bench.source.roles["monitoring"] = FakeRole("monitoring")
+    edit(bench, b"db_user = odoo_acme", b"db_user = monitoring")
+    bench.record["db_user"] = "monitoring"
+    await refused(bench, Incompatible, "belongs to role odoo_acme, not to monitoring")
+    assert bench.source.roles["monitoring"].can_login
+
+
+async def test_a_database_of_an_administrators_is_the_records_role_s(bench: StepBench) -> None:
+    bench.source.databases["acme"].owner = "postgres"
+    assert isinstance(await bench.run("prepare"), MigrationPrepared)
+
+
+async def test_where_an_administrator_owns_it_and_the_record_is_silent_nobody_is_believed(
+    bench: StepBench,
+) -> None:
+    bench.source.databases["acme"].owner = "postgres"
+    bench.record["db_user"] = None
+    await refused(bench, Incompatible, "Put db_user into the record")
+
+
+@pytest.mark.parametrize(
+    ("tie", "match"),
+    [
+        ({"attributes": ("CREATEROLE", "CREATEDB")}, "ALTER ROLE ... NOCREATEROLE NOCREATEDB"),
+        ({"member_of": ("pg_monitor",)}, "is a member of pg_monitor"),
+        ({"members": ("mallory",)}, "is lent to mallory"),
+        ({"elsewhere": ("owns something in database next_door",)}, "it owns something in database next_door"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+async def test_a_role_that_is_more_than_this_tenants_login_is_refused(
+    bench: StepBench, tie: dict[str, tuple[str, ...]], match: str
+) -> None:
+    bench.source.roles["odoo_acme"] = replace(bench.source.roles["odoo_acme"], **tie)
+    await refused(bench, Incompatible, match)
+
+
+@pytest.mark.parametrize("tie", [{"attributes": ("CREATEDB",)}, {"member_of": ("pg_monitor",)}])
+async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
+    bench: StepBench, tie: dict[str, tuple[str, ...]]
+) -> None:
+    bench.site.add_dedicated(bench.instance)
+    bench.target.roles["odoo_acme"] = FakeRole("odoo_acme", **tie)  # type: ignore[arg-type]
+    await refused(bench, Incompatible, "is on postgres-dedicated-.* already, and more than a tenant's login")
+
+
+async def test_what_hides_in_an_extension_is_told_before_anything_is_stopped(bench: StepBench) -> None:
+    bench.source.databases["acme"].strays = ["table public.account_move"]
+    await refused(bench, Incompatible, "account_move")
 
 
 async def test_a_database_that_is_not_there_is_told(bench: StepBench) -> None:

@@ -1,0 +1,328 @@
+"""Short-lived roles, fences and administrators' sessions on real servers, with a tenant's code at hand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from consumer.adapters.postgres.sessions import Sessions
+from consumer.adapters.postgres.short_lived import lent, prefix
+from consumer.errors import Incompatible, NotOurs
+from consumer.model import Credentials
+from consumer.sql import AdministratorSql
+from sandbox.databases import create_database, create_role, drop_database, quoted
+from sandbox.tenants import nasty_password
+from tests.contract.servers import REFUSED, Told
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from consumer.adapters.postgres.kinds import TenantSession
+    from consumer.adapters.postgres.short_lived import Login
+    from tests.support.moves import Move
+
+LIMIT = timedelta(seconds=20)
+SESSIONS = Sessions()
+EVERY_SETTING = AdministratorSql(
+    "SELECT current_setting('search_path') AS path, current_setting('role') AS role, "
+    "current_setting('standard_conforming_strings') AS strings, current_setting('work_mem') AS memory, "
+    "current_setting('my.own', true) AS own"
+)
+
+
+def reading(move: Move) -> AbstractAsyncContextManager[Login]:
+    tenant = move.tenant
+    return lent(SESSIONS, move.stage.pool, tenant.database, tenant.role, "read", jobs=2, limit=60.0)
+
+
+def opened(
+    move: Move, login: Login, database: str | None = None
+) -> AbstractAsyncContextManager[TenantSession]:
+    """A session in which code of the tenant's may run."""
+    where = database or move.tenant.database
+    return SESSIONS.tenant(move.stage.pool, where, login.credentials, what="trying")
+
+
+async def meddle(move: Move, statement: str) -> None:
+    """Run it in such a session, and end the work."""
+    async with reading(move) as login, opened(move, login) as session:
+        await session.execute(statement)
+
+
+async def as_login(move: Move, login: Login, statement: str) -> object:
+    """Run a statement as code in such a session could."""
+    async with opened(move, login) as session:
+        return await session.fetchval(statement)
+
+
+async def roles(move: Move) -> list[str]:
+    async with move.stage.pool_cluster.connect() as connection:
+        start = prefix(move.mark.migration_id)
+        found = await connection.fetch("SELECT rolname FROM pg_roles WHERE starts_with(rolname, $1)", start)
+        return [row["rolname"] for row in found]
+
+
+# Short-lived roles
+
+
+async def test_it_has_the_tenants_rights_and_no_other(move: Move) -> None:
+    async with reading(move) as login:
+        assert await as_login(move, login, "SELECT count(*) FROM public.res_partner") == 200
+        for forbidden in (
+            "SELECT count(*) FROM pg_authid",
+            "COPY (SELECT 1) TO PROGRAM 'true'",
+            "CREATE ROLE more",
+            f"ALTER ROLE {quoted(login.name)} VALID UNTIL 'infinity'",
+            f"ALTER ROLE {quoted(login.name)} LOGIN",
+            f"ALTER ROLE {quoted(move.tenant.role)} CREATEDB",
+            "SELECT lo_export(1, '/tmp/x')",
+            "SELECT pg_read_file('PG_VERSION')",
+        ):
+            with pytest.raises((asyncpg.PostgresError, Incompatible)):
+                await as_login(move, login, forbidden)
+    assert await roles(move) == []
+
+
+async def test_once_it_is_closed_nobody_comes_in_as_it_who_knows_its_password(move: Move) -> None:
+    async with reading(move) as login:
+        await login.close()
+        with pytest.raises(REFUSED):
+            async with move.stage.client(move.stage.pool, login.credentials, move.tenant.database):
+                pass
+
+
+@pytest.mark.parametrize(
+    "attempt", ["PASSWORD 'known'", "SET work_mem = '1MB'"], ids=["a password", "a setting"]
+)
+async def test_code_that_changes_the_role_it_runs_as_is_told_and_the_role_is_gone(
+    move: Move, attempt: str
+) -> None:
+    with pytest.raises(Incompatible, match="tried to keep a way in"):
+        await meddle(move, f"ALTER ROLE CURRENT_USER {attempt}")
+    assert await roles(move) == []
+
+
+async def test_a_session_that_somebody_else_opened_as_it_is_ended(move: Move) -> None:
+    stolen: list[asyncpg.Connection[asyncpg.Record]] = []
+
+    async def steal() -> None:
+        async with reading(move) as login, opened(move, login) as session:
+            await session.execute("ALTER ROLE CURRENT_USER PASSWORD 'known'")
+            dsn = move.stage.pool_cluster.dsn(move.tenant.database, user=login.name, password="known")
+            stolen.append(await asyncpg.connect(dsn))
+
+    with pytest.raises(Incompatible, match="tried to keep a way in"):
+        await steal()
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)):
+        await stolen[0].fetchval("SELECT 1")
+    stolen[0].terminate()
+
+
+async def test_what_was_made_or_granted_in_its_name_does_not_keep_it(move: Move) -> None:
+    """Tables, grants and default privileges, in the tenant's database and in another one."""
+    other = f"next_door_{uuid4().hex[:8]}"
+    await create_database(move.stage.pool_cluster, other)
+    async with move.stage.pool_cluster.connect(other) as connection:
+        await connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        usual = await connection.fetchval("SELECT count(*) FROM pg_default_acl")
+    async with reading(move) as login:
+        for database in (move.tenant.database, other):
+            async with opened(move, login, database) as session:
+                await session.execute("CREATE TABLE public.left_here (id integer)")
+                await session.execute("GRANT SELECT ON public.left_here TO PUBLIC")
+                await session.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+        async with opened(move, login) as session:
+            await session.execute(f"GRANT SELECT ON public.res_partner TO {quoted(login.name)}")
+    assert await roles(move) == []
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM pg_default_acl") == usual
+        owner = await connection.fetchval("SELECT tableowner FROM pg_tables WHERE tablename = 'left_here'")
+        assert owner == move.tenant.role
+    await drop_database(move.stage.pool_cluster, other)
+
+
+async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    friend = Credentials(f"friend_{uuid4().hex[:8]}", move.login.password)
+    await create_role(stage.pool_cluster, friend.user, friend.password.reveal())
+    async with stage.pool_cluster.connect() as connection:
+        await connection.execute(
+            f"GRANT CONNECT ON DATABASE {quoted(tenant.database)} TO {quoted(friend.user)}"
+        )
+    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    async with reading(move) as login:
+        assert await as_login(move, login, "SELECT 1") == 1
+        with pytest.raises(REFUSED):
+            async with stage.client(stage.pool, friend, tenant.database):
+                pass
+    state = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    assert (state.closed, state.connection_limit) == (True, 0)
+
+
+async def test_a_role_that_is_dropped_late_does_not_close_what_was_unfenced(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    async with reading(move):
+        await stage.databases.unfence(stage.pool, tenant.database, tenant.role, before)
+    assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == before
+
+
+async def test_tables_that_hide_rows_from_their_owner_or_that_it_may_not_read_are_counted(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    async with stage.pool_cluster.connect(tenant.database) as connection:
+        await connection.execute(f"SET ROLE {quoted(tenant.role)}")
+        await connection.execute(
+            "CREATE TABLE forced (id integer); INSERT INTO forced VALUES (1), (2); "
+            "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; "
+            "CREATE TABLE closed (id integer); INSERT INTO closed VALUES (1); "
+            "REVOKE ALL ON closed FROM CURRENT_USER"
+        )
+    counts = await stage.verifier.row_counts(stage.pool, tenant.database, tenant.role)
+    assert (counts["public.forced"], counts["public.closed"]) == (2, 1)
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, f"{uuid4()}-1", Told())
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (
+            "CREATE TABLE secret (id integer)",
+            "table of role postgres, which the tenant may not read, public.secret",
+        ),
+        (
+            """CREATE TABLE shown (id integer); GRANT SELECT ON shown TO PUBLIC;
+            ALTER TABLE shown ENABLE ROW LEVEL SECURITY""",
+            "table of role postgres that hides rows from the tenant public.shown",
+        ),
+        ("SELECT lo_from_bytea(77, 'x')", "large object of role postgres, which the tenant may not read, 77"),
+    ],
+)
+async def test_what_the_tenant_may_not_read_is_refused_with_what_to_do(
+    move: Move, statement: str, named: str
+) -> None:
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        await connection.execute(statement)
+    with pytest.raises(Incompatible, match=named):
+        await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
+
+
+# Administrators' sessions
+
+
+async def test_no_setting_of_the_database_applies_to_an_administrators_session(move: Move) -> None:
+    database = quoted(move.tenant.database)
+    async with move.stage.pool_cluster.connect() as connection:
+        usual = await connection.fetchval("SHOW work_mem")
+        for setting in (
+            "search_path = evil, pg_catalog",
+            f"role = {quoted(move.tenant.role)}",
+            "standard_conforming_strings = off",
+            "seed = 0.5",
+            "work_mem = '77MB'",
+            "my.own = 'x'",
+        ):
+            await connection.execute(f"ALTER DATABASE {database} SET {setting}")
+    async with SESSIONS.administrator(move.stage.pool, move.tenant.database, what="looking") as session:
+        found = await session.fetchrow(EVERY_SETTING)
+    assert found
+    assert tuple(found) == ("pg_catalog", "none", "on", usual, "")
+
+
+# Fences
+
+
+async def test_the_fence_cannot_be_opened_from_next_door(move: Move) -> None:
+    """A function of the tenant's in a neighbour's database, which the neighbour calls."""
+    stage, tenant = move.stage, move.tenant
+    other = f"next_door_{uuid4().hex[:8]}"
+    await create_database(stage.pool_cluster, other)
+    database = quoted(tenant.database)
+    async with stage.pool_cluster.connect(other) as neighbour:
+        await neighbour.execute(
+            f"CREATE FUNCTION open_up() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+            f"EXECUTE 'ALTER DATABASE {database} CONNECTION LIMIT -1'; END $$; "
+            f"CREATE FUNCTION let_in() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+            f"EXECUTE 'GRANT CONNECT ON DATABASE {database} TO PUBLIC'; END $$; "
+            f"ALTER FUNCTION open_up() OWNER TO {quoted(tenant.role)}; "
+            f"ALTER FUNCTION let_in() OWNER TO {quoted(tenant.role)}"
+        )
+        role = await stage.databases.role_facts(stage.pool, tenant.role, tenant.database)
+        assert role.elsewhere == (f"owns something in database {other}",)
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+        for function in ("open_up", "let_in"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await neighbour.execute(f"SELECT {function}()")
+    assert (await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)).closed
+    await drop_database(stage.pool_cluster, other)
+
+
+async def test_privileges_on_the_database_are_as_before_once_it_is_unfenced(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    database = quoted(tenant.database)
+    auditor, clerk = f"auditor_{uuid4().hex[:8]}", f"clerk_{uuid4().hex[:8]}"
+    for name in (auditor, clerk):
+        await create_role(stage.pool_cluster, name, nasty_password())
+    async with stage.pool_cluster.connect() as connection:
+        for statement in (
+            f"REVOKE ALL ON DATABASE {database} FROM PUBLIC",
+            f"GRANT CONNECT ON DATABASE {database} TO {quoted(auditor)} WITH GRANT OPTION",
+            f"GRANT CONNECT ON DATABASE {database} TO postgres",
+            f"SET ROLE {quoted(auditor)}; GRANT CONNECT ON DATABASE {database} TO {quoted(clerk)}; RESET ROLE",
+            f"REVOKE TEMPORARY ON DATABASE {database} FROM {quoted(tenant.role)}",
+        ):
+            await connection.execute(statement)
+    before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+    await stage.databases.unfence(stage.pool, tenant.database, tenant.role, before)
+    assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == before
+
+
+# What the copy gets
+
+
+async def test_settings_arrive_as_they_were_written(move: Move) -> None:
+    database = quoted(move.tenant.database)
+    async with move.stage.pool_cluster.connect() as connection:
+        for setting in ("statement_timeout = '600s'", "work_mem = '65536kB'", "search_path = ''"):
+            await connection.execute(f"ALTER DATABASE {database} SET {setting}")
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+
+
+async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    async with stage.pool_cluster.connect(tenant.database) as connection:
+        await connection.execute("ALTER EXTENSION pg_trgm ADD TABLE res_partner")
+    found = r"table public\.res_partner \(extension pg_trgm\)"
+    with pytest.raises(Incompatible, match=found):
+        await stage.databases.require_genuine_extensions(
+            stage.pool, tenant.database, tenant.role, stage.dedicated
+        )
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    with pytest.raises(Incompatible, match=found):
+        await move.restore(backup)
+
+
+async def test_a_role_that_somebody_uses_on_the_dedicated_server_is_left_alone(move: Move) -> None:
+    stage = move.stage
+    await create_role(stage.dedicated_cluster, move.login.user, nasty_password())
+    other = f"theirs_{uuid4().hex[:8]}"
+    await create_database(stage.dedicated_cluster, other)
+    async with stage.dedicated_cluster.connect(other) as connection:
+        await connection.execute(f"CREATE SCHEMA theirs AUTHORIZATION {quoted(move.login.user)}")
+    with pytest.raises(NotOurs, match=f"owns something in database {other}"):
+        await stage.databases.make_role(stage.dedicated, move.login, ())
+    await drop_database(stage.dedicated_cluster, other)
+    async with stage.dedicated_cluster.connect() as connection:
+        await connection.execute(f"GRANT pg_monitor TO {quoted(move.login.user)}")
+    with pytest.raises(Incompatible, match="member of pg_monitor"):
+        await stage.databases.make_role(stage.dedicated, move.login, ())

@@ -114,7 +114,7 @@ async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
         none = "none yet: database-service would be asked for one; versions are compared when it is there"
         findings.append(Finding("target", ok=True, detail=none))
     elif database is not None:
-        await _try(findings, "target", lambda: _target(ports, home, target, database))
+        await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
     return findings
 
 
@@ -147,8 +147,12 @@ async def _room(ports: Ports, database: DatabaseFacts) -> str:
     return f"{await ports.copier.free_bytes() / 1_000_000_000:.1f} GB free at the backup place"
 
 
-async def _target(ports: Ports, home: Server, target: Server, database: DatabaseFacts) -> str:
+async def _target(
+    ports: Ports, instance: Instance, home: Server, target: Server, database: DatabaseFacts
+) -> str:
     await prepare.check_pair(ports, home, target, database)
+    await prepare.check_target_role(ports, instance, target)
+    await prepare.check_extensions(ports, instance, home, target)
     return f"{target.name} is there, and can take it"
 
 

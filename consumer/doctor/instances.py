@@ -66,7 +66,7 @@ def _writable(seen: InstanceSeen) -> Iterator[Finding]:
             "error",
             f"the old database {source.database} on {seen.source.name} takes writes "
             f"({source.sessions} connection(s)), although the instance has moved",
-            "find who uses it; then ALTER ROLE ... NOLOGIN and ALTER DATABASE ... CONNECTION LIMIT 0",
+            "find who uses it; then ALTER ROLE ... NOLOGIN and REVOKE CONNECT ON DATABASE ... FROM PUBLIC",
             since=view.ended_at,
         )
 

@@ -25,9 +25,7 @@ async def run(event: Event, ports: Ports) -> MigrationPrepared:
     target = await _dedicated_server(event, ports, instance)
     await check_pair(ports, source, target, database)
     await check_target_role(ports, instance, target)
-    await ports.databases.require_genuine_extensions(
-        source, instance.database, (await tenant(ports, instance)).user, target
-    )
+    await check_extensions(ports, instance, source, target)
     return MigrationPrepared(
         instance_id=instance.id,
         source=source.ref,
@@ -119,6 +117,12 @@ async def check_target_role(ports: Ports, instance: Instance, target: Server) ->
     except NotFound:
         return
     require_free(role, target)
+
+
+async def check_extensions(ports: Ports, instance: Instance, source: Server, target: Server) -> None:
+    """Nothing hides in an extension, where no dump would take it along."""
+    user = (await tenant(ports, instance)).user
+    await ports.databases.require_genuine_extensions(source, instance.database, user, target)
 
 
 async def check_pair(ports: Ports, source: Server, target: Server, database: DatabaseFacts) -> None:

@@ -74,13 +74,14 @@ async def test_the_source_stays_whole_and_fenced_after_a_move(
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     async with local.pool.connect(site.tenant.database) as source:
         fenced = await source.fetchrow(
-            "SELECT rolcanlogin, datconnlimit FROM pg_roles, pg_database WHERE rolname = $1 AND datname = $2",
+            "SELECT rolcanlogin, datconnlimit, datdba::regrole::text AS owner FROM pg_roles, pg_database "
+            "WHERE rolname = $1 AND datname = $2",
             site.tenant.role,
             site.tenant.database,
         )
         partners = await source.fetchval("SELECT count(*) FROM res_partner")
     assert fenced is not None
-    assert (fenced["rolcanlogin"], fenced["datconnlimit"]) == (False, 0)
+    assert (fenced["rolcanlogin"], fenced["datconnlimit"], fenced["owner"]) == (False, 0, "postgres")
     assert partners > 0
 
 

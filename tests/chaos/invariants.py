@@ -35,7 +35,10 @@ JOURNAL = """
 """
 MINE = "WITH mine AS (SELECT id FROM rehome.migrations WHERE instance_id = $1)"
 DOORS = """
-    SELECT rolcanlogin, datconnlimit FROM pg_roles, pg_database WHERE rolname = $1 AND datname = $2
+    SELECT rolcanlogin, datconnlimit, datdba = r.oid, EXISTS (
+               SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
+               WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
+    FROM pg_roles AS r, pg_database WHERE rolname = $1 AND datname = $2
 """
 PARTNERS = "SELECT md5(res_partner::text) FROM res_partner"
 
@@ -145,9 +148,9 @@ async def _source(arena: Arena, site: Site, before: Before, outcome: str) -> Asy
     if doors is None:
         yield "the source database is gone"
         return
-    fenced = (False, 0) if outcome == "migration.completed" else (True, -1)
+    fenced = (False, 0, False, False) if outcome == "migration.completed" else (True, -1, True, True)
     if tuple(doors) != fenced:
-        yield f"after {outcome} the source has login {doors[0]}, connection limit {doors[1]}"
+        yield f"after {outcome} the source has login, connection limit, its owner, PUBLIC's CONNECT: {tuple(doors)}"
     async with arena.local.pool.connect(tenant.database) as source:
         now = await sums(source)
         old = {row[0] for row in await source.fetch(PARTNERS)}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 NOISY = ("aio_pika", "aiormq", "httpx", "httpcore", "aiohttp.access", "asyncio")
 _PAIR = re.compile(r"^[a-z_]+=")
+_QUOTED_UP_TO = (
+    10_000  # characters in which quotes are looked for: that takes time in the square of a word's length
+)
 
 
 def configure(form: str, level: str) -> None:
@@ -72,7 +75,7 @@ def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
             event[mark[:-1]] = tail
             rest = head
     try:
-        parts = shlex.split(rest)
+        parts = shlex.split(rest) if len(rest) <= _QUOTED_UP_TO else rest.split()
     except ValueError:
         parts = rest.split()
     loose = [part for part in parts if not _PAIR.match(part)]

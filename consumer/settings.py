@@ -113,7 +113,10 @@ class Settings(BaseSettings):
     http_port: int | None = Field(
         None, ge=1, le=65535, description="Port of /health and /metrics; default: none."
     )
-    http_host: str = Field("0.0.0.0", description="Address that port listens on.")  # noqa: S104 - in a container
+    http_host: str = Field(
+        "127.0.0.1",
+        description="Address that port listens on; one of a network that tenants cannot reach, for Prometheus.",
+    )
 
     @field_validator("host_map", mode="before")
     @classmethod

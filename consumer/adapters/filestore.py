@@ -6,20 +6,17 @@ directory, not in it, since that is sealed by a manifest by then.
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import re
 import secrets
-import stat
-import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final
-
-import structlog
+from typing import TYPE_CHECKING, Final
 
 from consumer.adapters.bounded_thread import in_thread
+from consumer.adapters.filestore_tar import Room, write_tar
 from consumer.adapters.instance_directory import open_below
 from consumer.errors import Conflict, Refused, Unreachable
 
@@ -29,9 +26,9 @@ if TYPE_CHECKING:
 
     from consumer.model import Instance
 
-_LOG = structlog.get_logger()
+log = logging.getLogger(__name__)
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
-_CHUNK: Final = 1024 * 1024
 _NICENESS: Final = 10
 
 
@@ -40,10 +37,17 @@ class FilestoreArchive:
 
     The archive appears under its name when it is whole and on disk. Files that Odoo removes meanwhile are left
     out, so an instance may run; links and other things that are no files or directories are left out too.
+    A tenant cannot fill the backup place with it: holes stay holes, and a reserve stays free.
     """
 
     def __init__(
-        self, data_root: Path, backup_root: Path, *, enabled: bool, limit: float = 4 * 3600.0
+        self,
+        data_root: Path,
+        backup_root: Path,
+        *,
+        enabled: bool,
+        limit: float = 4 * 3600.0,
+        reserve: int | None = None,
     ) -> None:
         """Archive from `data_root` to `backup_root`.
 
@@ -52,11 +56,13 @@ class FilestoreArchive:
             backup_root: holds the backups.
             enabled: whether archiving is asked for at all.
             limit: seconds that one archive may take.
+            reserve: bytes that stay free at the backup place; by default as `Room` says.
         """
         self._data_root = data_root
         self._backup_root = backup_root
         self._enabled = enabled
         self._limit = limit
+        self._reserve = reserve
 
     async def archive(self, instance: Instance, backup_id: str) -> Path | None:
         """A tar of the filestore; the one of an earlier call if it is there.
@@ -67,7 +73,7 @@ class FilestoreArchive:
 
         Raises:
             Refused: the filestore's path leads out of the instance's directory.
-            Unreachable: the storage, or the backup place, fails or is full.
+            Unreachable: the storage, or the backup place, fails or is full up to the reserve.
             TimedOut: the limit passed.
             Conflict: another run took over.
         """
@@ -98,7 +104,7 @@ class FilestoreArchive:
             try:
                 directory = stack.enter_context(open_below(self._data_root, instance, parts, Refused))
             except FileNotFoundError as error:
-                _LOG.warning("filestore.missing", instance=str(instance.id), missing=error.filename)
+                log.warning("filestore.missing instance=%s missing=%s", instance.id, error.filename)
                 return None
             self._write(target, directory, database, wanted)
         return target
@@ -110,7 +116,7 @@ class FilestoreArchive:
         partial = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial")
         try:
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as tar:
-                _write_tar(tar, directory, database, wanted)
+                write_tar(tar, directory, database, Room(str(target.parent), self._reserve), wanted)
                 tar.flush()
                 os.fsync(tar.fileno())
             wanted()
@@ -121,64 +127,6 @@ class FilestoreArchive:
             _sync(target.parent)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def _write_tar(tar: BinaryIO, directory: int, name: str, wanted: Callable[[], None]) -> None:
-    """Everything below `directory`, as `name`. Not by `TarFile`, which keeps every entry in memory."""
-    for place, folders, files, here in os.fwalk(".", dir_fd=directory, onerror=_unless_gone):
-        folders.sort()
-        inside = name + place.removeprefix(".")
-        tar.write(_header(inside, os.fstat(here), tarfile.DIRTYPE, 0))
-        for file in sorted(files):
-            opened = _open_regular(file, here)
-            if opened is not None:
-                with opened:
-                    _write_file(tar, opened, f"{inside}/{file}", wanted)
-    tar.write(bytes(2 * tarfile.BLOCKSIZE))
-
-
-def _write_file(tar: BinaryIO, file: BinaryIO, name: str, wanted: Callable[[], None]) -> None:
-    status = os.fstat(file.fileno())
-    tar.write(_header(name, status, tarfile.REGTYPE, status.st_size))
-    left = status.st_size
-    while left:
-        wanted()
-        chunk = file.read(min(left, _CHUNK))
-        if not chunk:
-            raise OSError(errno.EAGAIN, "it became shorter while it was read", name)
-        tar.write(chunk)
-        left -= len(chunk)
-    tar.write(bytes(-status.st_size % tarfile.BLOCKSIZE))
-
-
-def _header(name: str, status: os.stat_result, kind: bytes, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.size = kind, size
-    entry.mode = stat.S_IMODE(status.st_mode)
-    entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, int(status.st_mtime)
-    return entry.tobuf(tarfile.PAX_FORMAT)
-
-
-def _open_regular(name: str, directory: int) -> BinaryIO | None:
-    """The file, opened; None when it is gone since it was listed, or is a link, a pipe or a socket."""
-    try:
-        # Without O_NONBLOCK a named pipe would block for ever.
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
-            return None
-        raise
-    opened = os.fdopen(file, "rb")
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return opened
-    opened.close()
-    return None
-
-
-def _unless_gone(error: OSError) -> None:
-    """`os.fwalk` passes over directories that it cannot list; that is right only for those that are gone."""
-    if error.errno != errno.ENOENT:
-        raise error
 
 
 def _sync(directory: Path) -> None:

@@ -38,6 +38,11 @@ _ADVICE: Final = {
 }
 """Errors that trying again does not change, and what to say. All others may pass."""
 
+_LINKED: Final = (
+    "it has another name elsewhere (a hard link), and is not used since a tenant can make one to a file of others: "
+    "find the names with `find -samefile`, then put a copy in its place (cp, then mv)"
+)
+
 
 class Content(NamedTuple):
     """A file's bytes, and its mode and owner."""
@@ -84,7 +89,7 @@ def read(directory: int, path: Path) -> Content:
     """The file `path.name` in `directory`.
 
     Raises:
-        ConfUnusable: not there, not readable, no regular file, too large.
+        ConfUnusable: not there, not readable, no regular file, one with several names, too large.
     """
     with told(path):
         # Without O_NONBLOCK a named pipe in the file's place would block for ever.
@@ -95,6 +100,8 @@ def read(directory: int, path: Path) -> Content:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
                 raise ConfUnusable(f"{path}: it is not a regular file")
+            if status.st_nlink > 1:
+                raise ConfUnusable(f"{path}: {_LINKED}")
             data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ConfUnusable(f"{path}: it is larger than {LARGEST} bytes, which is no odoo.conf")
@@ -102,7 +109,9 @@ def read(directory: int, path: Path) -> Content:
 
 
 def require_replaceable(directory: int, path: Path) -> None:
-    """Raise ConfUnusable where the file itself forbids it though its directory does not: it is immutable."""
+    """Raise ConfUnusable where the file itself forbids it though its directory does not: immutable, or linked."""
+    with told(path):
+        _require_one_name(directory, path)
     try:
         # Neither changes nor truncates. What mode bits say of the file does not matter to a rename.
         os.close(os.open(path.name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
@@ -147,16 +156,23 @@ def replace(directory: int, path: Path, content: Content, still_wanted: Callable
 
     Raises:
         Conflict: somebody else, who holds the claim by now, removed our temporary file.
-        ConfUnusable: the file cannot be replaced.
+        ConfUnusable: the file cannot be replaced, or has a second name.
     """
     with temporary(directory, path, content) as name:
         still_wanted()
         with told(path):
+            _require_one_name(directory, path)
             try:
                 os.rename(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
             except FileNotFoundError:
                 raise Conflict(f"{path}: somebody else is changing it at this moment") from None
             os.fsync(directory)
+
+
+def _require_one_name(directory: int, path: Path) -> None:
+    with suppress(FileNotFoundError):
+        if os.stat(path.name, dir_fd=directory, follow_symlinks=False).st_nlink > 1:
+            raise ConfUnusable(f"{path}: {_LINKED}")
 
 
 def add(directory: int, path: Path, content: Content) -> None:

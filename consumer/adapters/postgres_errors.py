@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from consumer import tls
+from consumer.adapters.scram_only import NotScramError
 from consumer.errors import Conflict, Incompatible, Refused, RehomeError, TimedOut, Transient, Unreachable
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
     (asyncpg.UndefinedTableError, Incompatible),
     (asyncpg.UndefinedColumnError, Incompatible),
     (asyncpg.PostgresError, Transient),
+    (NotScramError, Incompatible),
     (asyncpg.InterfaceError, Unreachable),
     (asyncpg.InternalClientError, Unreachable),  # asyncpg's state is lost when a connection is cut under it
     (OSError, Unreachable),

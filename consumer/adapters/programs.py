@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.adapters import children
 from consumer.adapters.postgres.sessions import KEPT_ALIVE, application_name
+from consumer.adapters.postgres_releases import require_patched_programs
 from consumer.context import current_migration
 from consumer.errors import Incompatible
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _INSTALLED: Final = Path("/usr/lib/postgresql")  # Debian's and the PostgreSQL project's packages
 _WRAPPER: Final = "pg_wrapper"  # Debian's choice of a version by cluster, which we do not want made for us
-_VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _VERSION_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
@@ -47,17 +47,14 @@ async def major_version(where: Path) -> int:
     """Major version of the programs there.
 
     Raises:
-        Incompatible: they are missing, or of different versions.
+        Incompatible: they are missing, of different versions, or too old to be let near a tenant's data.
     """
     versions = set()
     for name in ("pg_dump", "pg_restore", "vacuumdb"):
         said = await children.run(
             [where / name, "--version"], env={}, limit=_VERSION_SECONDS, what="asking for the version"
         )
-        found = _VERSION.search(said)
-        if found is None:
-            raise Incompatible(f"{where / name} is not PostgreSQL's: it calls itself {said.strip()[:80]!r}")
-        versions.add(int(found[1]))
+        versions.add(require_patched_programs(said, str(where / name)))
     if len(versions) != 1:
         raise Incompatible(f"the client programs in {where} are of different versions: {sorted(versions)}")
     return versions.pop()
@@ -95,6 +92,9 @@ def environment(
         "PGPORT": str(port),
         "PGUSER": login.user,
         "PGPASSWORD": login.password.reveal(),
+        # Neither clear text nor MD5 for whoever answers there, as scram_only.py does for sessions of ours.
+        # Programs before version 16 do not know it, and pass over it.
+        "PGREQUIREAUTH": "scram-sha-256",
         "PGAPPNAME": application_name(current_migration.get()),
         "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
         **sessions.tls.environment(),

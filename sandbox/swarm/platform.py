@@ -203,6 +203,7 @@ class SwarmPlatform:
             BILLING_DSN=moved(self.platform.billing_dsn),
             DATABASE_SERVICE_URL=f"http://{DATABASE_SERVICE}:{DATABASE_SERVICE_PORT}",
             HTTP_PORT=str(CONSUMER_PORT),
+            HTTP_HOST="0.0.0.0",  # noqa: S104 - in a container; asked from outside of it
             PG_BIN=str(programs()),
         )
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-import structlog
 
 from consumer.adapters.filestore import FilestoreArchive
+from consumer.adapters.filestore_tar import Room
 from consumer.errors import Conflict, Refused, TimedOut, Unreachable
 from consumer.model import Instance
 from sandbox.net import wait_until
@@ -36,8 +36,9 @@ class Storage:
     def backups(self) -> Path:
         return self.root / "backups"
 
-    def archive(self, *, limit: float = 10.0) -> Any:
-        return FilestoreArchive(self.root, self.backups, enabled=True, limit=limit).archive(ACME, "b1")
+    def archive(self, *, limit: float = 10.0, reserve: int | None = None) -> Any:
+        made = FilestoreArchive(self.root, self.backups, enabled=True, limit=limit, reserve=reserve)
+        return made.archive(ACME, "b1")
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.backups.iterdir())
@@ -96,13 +97,16 @@ async def test_a_database_name_that_leads_elsewhere_is_refused(storage: Storage,
         await archive.archive(instance, "b1")
 
 
-async def test_a_filestore_that_is_missing_is_told_in_the_log(storage: Storage) -> None:
+async def test_a_filestore_that_is_missing_is_told_in_the_log(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
     (storage.filestore / "ab" / "file").unlink()
     (storage.filestore / "ab").rmdir()
     storage.filestore.rmdir()
-    with structlog.testing.capture_logs() as lines:
-        assert await storage.archive() is None
-    assert [(line["event"], line["instance"]) for line in lines] == [("filestore.missing", str(ACME.id))]
+    assert await storage.archive() is None
+    assert [one.getMessage().split(" missing=")[0] for one in caplog.records] == [
+        f"filestore.missing instance={ACME.id}"
+    ]
 
 
 async def test_what_a_killed_run_left_is_swept(storage: Storage) -> None:
@@ -156,3 +160,102 @@ async def test_a_storage_that_hangs_is_not_waited_for_and_leaves_nothing_when_it
         return storage.names() == []
 
     await wait_until(nothing_left, what="the late run to give up", limit=5)
+
+
+# Files that claim to be large
+
+
+def with_holes(path: Path, size: int, *, every: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+        for at in range(every, size, every):
+            file.seek(at)
+            file.write(b"at %d" % at)
+
+
+async def test_a_file_of_a_terabyte_that_is_all_holes_takes_no_room(storage: Storage) -> None:
+    with_holes(storage.filestore / "huge", 2**40, every=2**38)
+    path = await storage.archive()
+    assert path.stat().st_blocks * 512 < 2**20
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("acme/huge")
+        assert file is not None
+        assert file.seek(0, os.SEEK_END) == 2**40
+        for at in (2**38, 2**39, 3 * 2**38):
+            file.seek(at - 8)
+            assert file.read(8 + 15) == bytes(8) + b"at %d" % at
+        assert tar.extractfile("acme/ab/file").read() == b"content"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("tells_of_holes", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 511, 4096, 10_000_001, 33 * 2**20])
+async def test_a_file_with_holes_is_the_same_when_it_is_read(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, size: int, tells_of_holes: bool
+) -> None:
+    """Also on a storage that shows holes as zeros, as NFS does before version 4.2."""
+    file = storage.filestore / "holes"
+    with_holes(file, size, every=3_333_333)
+    file.write_bytes(file.read_bytes()[: size // 2] + b"tail" if size % 2 else file.read_bytes())
+    os.truncate(file, size)
+    if not tells_of_holes:
+        monkeypatch.setattr(
+            os, "lseek", lambda fd, at, how: at if how == os.SEEK_DATA else os.fstat(fd).st_size
+        )
+    path = await storage.archive()
+    with tarfile.open(path) as tar:
+        assert tar.extractfile("acme/holes").read() == file.read_bytes()  # type: ignore[union-attr]
+    assert path.stat().st_size % 512 == 0
+
+
+async def test_a_reserve_stays_free_at_the_backup_place(storage: Storage) -> None:
+    told = r"backups has .* GB free, of which 1000000000\.0 GB stay for other moves\..*: acme"
+    with pytest.raises(Unreachable, match=told):
+        await storage.archive(reserve=10**18)
+    assert storage.names() == []
+
+
+async def test_an_archive_that_would_use_the_reserve_up_ends_in_the_middle_and_leaves_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (storage.filestore / "zz").write_bytes(os.urandom(8 * 2**20))
+    real = os.statvfs
+
+    def filling(place: str) -> os.statvfs_result:
+        """As if nothing but what stands in the backup place were on a disk of 6 MiB and the reserve."""
+        used = sum(path.stat().st_blocks * 512 for path in storage.backups.iterdir())
+        there = list(real(place))
+        there[1], there[4] = 1, 20 * 2**20 + 6 * 2**20 - used  # f_frsize, f_bavail
+        return os.statvfs_result(there)
+
+    monkeypatch.setattr(os, "statvfs", filling)
+    with pytest.raises(Unreachable, match=r"archiving the filestore of acme .* Too little for: acme/zz"):
+        await storage.archive(reserve=20 * 2**20)
+    assert storage.names() == []
+
+
+@pytest.mark.parametrize(("gigabytes", "kept"), [(1000, 2**30), (10, 5 * 10**8)])
+def test_the_reserve_is_a_gibibyte_or_a_twentieth(
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, kept: int
+) -> None:
+    blocks = gigabytes * 10**9
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: os.statvfs_result((1, 1, blocks, 0, kept + 100, 0, 0, 0, 0, 255))
+    )
+    Room("/").require(100, "acme")
+    with pytest.raises(OSError, match="stay for other moves"):
+        Room("/").require(101, "acme")
+
+
+async def test_a_file_that_becomes_shorter_meanwhile_is_tried_again(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.pread
+
+    def cut(file: int, size: int, at: int) -> bytes:
+        os.truncate(storage.filestore / "ab" / "file", 2)
+        return read(file, size, at)
+
+    monkeypatch.setattr(os, "pread", cut)
+    with pytest.raises(Unreachable, match="it became shorter while it was read"):
+        await storage.archive()
+    assert storage.names() == []

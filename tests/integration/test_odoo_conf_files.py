@@ -263,3 +263,55 @@ async def test_a_storage_that_hangs_is_not_waited_for_and_does_nothing_when_it_w
 
     await wait_until(given_up, what="the late run to give up", limit=5)
     assert acme.path.read_bytes() == OLD
+
+
+# Hard links
+
+
+async def test_a_file_with_a_second_name_is_neither_read_nor_checked_nor_kept_nor_rewritten(
+    acme: Storage,
+) -> None:
+    """A tenant's link to another's odoo.conf would tell it that one's password, or be moved with it."""
+    other = acme.root / "another tenant's"
+    other.write_bytes(OLD)
+    acme.path.unlink()
+    os.link(other, acme.path)
+    for use in (
+        lambda: acme.conf.read(ACME),
+        lambda: acme.conf.check_writable(ACME),
+        lambda: acme.conf.keep(ACME, "a"),
+        acme.rewrite,
+    ):
+        with pytest.raises(
+            ConfUnusable, match=r"odoo\.conf: it has another name elsewhere .* put a copy in its place"
+        ):
+            await use()
+    assert acme.names() == ["odoo.conf"]
+    assert other.read_bytes() == OLD
+
+
+async def test_a_kept_copy_with_a_second_name_is_not_put_back(acme: Storage) -> None:
+    kept = await acme.conf.keep(ACME, "a")
+    os.link(kept, acme.root / "elsewhere")
+    with pytest.raises(ConfUnusable, match=r"odoo\.conf\.rehome-a: it has another name elsewhere"):
+        await acme.conf.put_back(ACME, "a")
+
+
+async def test_a_file_that_gets_a_second_name_meanwhile_is_not_replaced(acme: Storage) -> None:
+    kept = await acme.conf.keep(ACME, "a")
+    acme.path.write_bytes(NEW)
+    os.link(acme.path, acme.root / "elsewhere")
+    with pytest.raises(ConfUnusable, match=r"odoo\.conf: it has another name elsewhere"):
+        await acme.conf.put_back(ACME, "a")
+    assert acme.path.read_bytes() == NEW
+    assert acme.names() == ["odoo.conf", kept.name]
+
+
+async def test_a_kept_copy_that_a_killed_run_left_with_two_names_is_put_back(acme: Storage) -> None:
+    """A copy is written under another name first, and has both for an instant."""
+    kept = await acme.conf.keep(ACME, "a")
+    os.link(kept, kept.with_name(".odoo.conf.rehome-0011223344556677.tmp"))
+    acme.path.write_bytes(NEW)
+    assert await acme.conf.put_back(ACME, "a")
+    assert acme.path.read_bytes() == OLD
+    assert acme.names() == ["odoo.conf", kept.name]

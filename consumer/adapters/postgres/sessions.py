@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
+from consumer.adapters import scram_only
 from consumer.adapters.postgres.kinds import Administrator, TenantSession
 from consumer.adapters.postgres_errors import translated
 from consumer.context import claim_check, current_migration
-from consumer.errors import Conflict, NotFound
+from consumer.errors import Conflict, Incompatible, NotFound
 from consumer.sql import administrator
 from consumer.tls import PostgresTls
 
@@ -172,7 +173,7 @@ class Sessions:
         host, port = self.address(server)
         with translated(f"{what}, server {server.name} at {host}:{port}"):
             try:
-                connection = await asyncpg.connect(
+                connection = await scram_only.connect(
                     host=host,
                     port=port,
                     user=login.user,
@@ -196,6 +197,8 @@ class Sessions:
                 )
             except asyncpg.InvalidCatalogNameError:
                 raise NotFound(f"there is no database {database} on {server.name}") from None
+            except scram_only.NotScramError as error:
+                raise Incompatible(f"{what}, server {server.name} at {host}:{port}: {error}") from None
             _keep_alive(connection)
             try:
                 if (check := claim_check.get()) is not None:

@@ -101,4 +101,4 @@ def test_what_connects_to_pools_and_dedicated_servers_is_one_module() -> None:
         for file in ROOT.rglob("*.py")
         if re.search(r"asyncpg\.connect\(", file.read_text())
     }
-    assert callers == {"adapters/postgres/sessions.py", "bootstrap.py"}  # the latter: to our own journal
+    assert callers == {"adapters/scram_only.py", "bootstrap.py"}  # the latter: to our own journal

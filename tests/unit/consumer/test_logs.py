@@ -40,3 +40,10 @@ def test_a_secret_in_a_traceback_is_masked(form: str) -> None:
         told = line(form, "delivery.defect step=%s", "stop", exc_info=sys.exc_info())
     assert "Traceback" in told
     assert "s3cr3t" not in told
+
+
+@pytest.mark.timeout(20)
+def test_a_line_of_megabytes_is_told_in_a_moment() -> None:
+    """Time in proportion to the square of its length would be minutes."""
+    told = orjson.loads(line("json", "broker.said step=%s %s", "stop", "x" * 4_000_000))
+    assert told["step"] == "stop"

@@ -37,6 +37,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 
 def test_what_is_needed_is_enough() -> None:
     settings = read_settings()
+    assert (settings.http_port, settings.http_host) == (None, "127.0.0.1")
     assert settings.state == NEEDED["REHOME_PLATFORM_DSN"]
     assert settings.runtime == "swarm"
 

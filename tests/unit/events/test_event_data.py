@@ -1,11 +1,14 @@
 """The kinds of values: what is masked, cut and refused."""
 
+import re
 from uuid import uuid4
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from events.data import MAX_MESSAGE
+from events.data import MAX_MESSAGE, masked
 from events.migration import MigrationFailed, MigrationRolledBack
 from events.parts import Entitlements, Limits
 
@@ -95,3 +98,24 @@ def test_leftovers_are_masked_too() -> None:
         }
     )
     assert data.leftovers == ("server at postgres://a:***@c",)
+
+
+OLD_URL = re.compile(r"(?<=://)([^/\s:@]*):(?!\d+/)\S*@")
+"""What finds a URL's credentials, in one expression; it looks for the last @ from every user on."""
+
+
+@given(st.text(alphabet="a1:/@ \n\u2003é", max_size=60))
+@example("x://a:1/b@c")
+@example("a://b:c@d://e:f@g h://i:@j")
+@example("://:@://:@")
+def test_credentials_of_urls_are_found_where_one_expression_finds_them(text: str) -> None:
+    assert masked(text) == OLD_URL.sub(r"\1:***@", text)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "piece", ["://a:", "://a:@ ", "://", "x://1", "password='", "pwd ", 'token="\\', "authorization: \n"]
+)
+def test_a_megabyte_made_to_be_slow_is_masked_in_a_moment(piece: str) -> None:
+    """Time in proportion to the square of its length would be hours."""
+    masked(piece * (1_000_000 // len(piece)))

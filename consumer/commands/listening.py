@@ -1,0 +1,131 @@
+"""A small HTTP server that strangers cannot wear out: it shares its event loop with the moves.
+
+A connection carries one request, and ends after `LIFETIME` whatever it sends; at most `MOST` are open, of which the
+oldest gives way; no more than `PER_SECOND` are taken up, the others wait in the kernel. Answers are computed by one
+caller at a time and stand for a second (`Shared`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from typing import Any
+
+    from aiohttp.web_protocol import RequestHandler
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+LIFETIME: Final = 10.0
+"""Seconds in which a request must be read and answered."""
+MOST: Final = 64
+"""Connections open at a time."""
+PER_SECOND: Final = 50
+"""Connections taken up in a second."""
+FRESH: Final = 1.0
+"""Seconds for which an answer stands."""
+_BACKLOG: Final = 128
+
+
+class Shared(Generic[T]):
+    """What is asked for by many and computed for all: by one at a time, and once a second at most."""
+
+    def __init__(self, compute: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._compute = compute
+        self._running: asyncio.Task[T] | None = None
+        self._until = 0.0
+
+    async def __call__(self) -> T:
+        """The answer, which may be a second old; an error is shared as well."""
+        clock = asyncio.get_running_loop().time
+        if self._running is None or (self._running.done() and clock() >= self._until):
+            self._running = asyncio.create_task(self._compute())
+            self._running.add_done_callback(self._answered)
+        return await asyncio.shield(self._running)  # whoever asked first may be gone before it is answered
+
+    def _answered(self, task: asyncio.Task[T]) -> None:
+        self._until = asyncio.get_running_loop().time() + FRESH
+        if not task.cancelled():
+            task.exception()  # as if retrieved: nobody may be left to hear it
+
+
+class _Bounded(web.Server):
+    """aiohttp's server with a limit on each connection's life and on their number."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, access_log=None, lingering_time=0.0, keepalive_timeout=LIFETIME)
+        self._open: dict[RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Start its time; the oldest gives way to it where there are too many."""
+        super().connection_made(handler, transport)
+        if len(self._open) >= MOST:
+            next(iter(self._open.values()))[0].abort()
+        end = asyncio.get_running_loop().call_later(LIFETIME, transport.abort)
+        self._open[handler] = (transport, end)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget it."""
+        if handler in self._open:
+            self._open.pop(handler)[1].cancel()
+        super().connection_lost(handler, exc)
+
+
+@asynccontextmanager
+async def listening(
+    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], host: str, port: int
+) -> AsyncIterator[None]:
+    """Answer requests on all addresses of `host`, for the length of the block.
+
+    Raises:
+        OSError: there is no such address, or the port is taken.
+    """
+    doors = await _doors(host, port)
+    server = _Bounded(handler)
+    accepting = [asyncio.create_task(_accept(door, server)) for door in doors]
+    try:
+        yield
+    finally:
+        for task in accepting:
+            task.cancel()
+        await asyncio.gather(*accepting, return_exceptions=True)
+        for door in doors:
+            door.close()
+        server.pre_shutdown()
+        await server.shutdown(1.0)
+
+
+async def _doors(host: str, port: int) -> list[socket.socket]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    doors: list[socket.socket] = []
+    try:
+        for family, *_, address in dict.fromkeys(found):
+            doors.append(socket.create_server(address[:2], family=family, backlog=_BACKLOG))
+            doors[-1].setblocking(False)
+    except OSError:
+        for door in doors:
+            door.close()
+        raise
+    return doors
+
+
+async def _accept(door: socket.socket, server: _Bounded) -> None:
+    """Take up one connection after the other, and never more than so many a second."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = await loop.sock_accept(door)
+            await loop.connect_accepted_socket(server, connection)
+        except OSError as error:  # the other side is gone already, or we have no file descriptors left
+            log.debug("http.not_accepted error=%s", error)
+        await asyncio.sleep(1 / PER_SECOND)

@@ -103,10 +103,15 @@ def _database(seen: Seen, server: Server, database: MarkedDatabase) -> Iterator[
     verified = mark is not None and mark.state == "verified"
     kind: Kind = "copy_left" if verified else "scratch_left"
     what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
-    # A verified copy may have been written to; a scratch database was never let anybody in.
-    safe = view is not None and not verified
+    # A verified copy may have been written to; a scratch database never let anybody in. A tenant can write such a
+    # comment on its own database by then, but cannot give it such a name.
+    safe = view is not None and not verified and _is_our_name(database.name, view.id)
     left = _Left(kind, server, what)
     yield left.finding(view, owner, "drops it", "drop_databases" if safe else None, database.name)
+
+
+def _is_our_name(name: str, migration_id: UUID) -> bool:
+    return f"__rehome_{migration_id.hex[:12]}-" in name or name == f"rehome_making_{migration_id.hex}"
 
 
 def _slot(seen: Seen, server: Server, slot: Slot) -> Iterator[Finding]:

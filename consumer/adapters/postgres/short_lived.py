@@ -199,12 +199,21 @@ async def _end(login: Login) -> None:
     async with login.sessions.administrator(login.server, what=what) as session:
         found = await session.fetchrow(_SQL["short_lived"], login.name)
         await _remove(login.sessions, login.server, session, login.name)
-    if found is not None and (found["verifier"] != login.verifier or found["has_settings"]):
-        raise Incompatible(
-            f"code in database {login.database} on {login.server.name} changed the password or the settings of "
-            f"{login.name}, the role that our programs log in as: it tried to keep a way in. Nothing was gained by "
-            f"it. Look at what role {login.tenant} has in its indexes, checks and functions before this is tried again"
+        if found is None or (found["verifier"] == login.verifier and not found["has_settings"]):
+            return
+        database, where = login.database, login.server.name
+        await end_sessions(
+            session,
+            "tenants_sessions",
+            *(database, login.tenant),
+            limit=_END_SECONDS,
+            what=f"ending whoever came into {database} on {where}",
         )
+    raise Incompatible(
+        f"code in database {database} on {where} changed the password or the settings of {login.name}, the role that "
+        "our programs log in as: it tried to keep a way in, which is closed again. Look at "
+        f"what role {login.tenant} has in its indexes, checks and functions before this is tried again"
+    )
 
 
 async def _remove(sessions: Sessions, server: Server, session: Administrator, name: str) -> None:

@@ -339,8 +339,8 @@ SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) F
 SELECT (pg_catalog.now() + pg_catalog.make_interval(secs => $1::double precision))::text;
 
 -- name: short_lived
--- A short-lived role as it is: its verifier, its end, settings that were given to it.
-SELECT a.rolpassword AS verifier, a.rolvaliduntil::text AS until, a.rolcanlogin AS can_login,
+-- A short-lived role as it is: its verifier, and whether settings were given to it.
+SELECT a.rolpassword AS verifier,
        EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole = a.oid) AS has_settings
 FROM pg_catalog.pg_authid AS a WHERE a.rolname = $1;
 

@@ -47,12 +47,6 @@ def opened(
     return SESSIONS.tenant(move.stage.pool, where, login.credentials, what="trying")
 
 
-async def meddle(move: Move, statement: str) -> None:
-    """Run it in such a session, and end the work."""
-    async with reading(move) as login, opened(move, login) as session:
-        await session.execute(statement)
-
-
 async def as_login(move: Move, login: Login, statement: str) -> object:
     """Run a statement as code in such a session could."""
     async with opened(move, login) as session:
@@ -96,13 +90,20 @@ async def test_once_it_is_closed_nobody_comes_in_as_it_who_knows_its_password(mo
 
 
 @pytest.mark.parametrize(
-    "attempt", ["PASSWORD 'known'", "SET work_mem = '1MB'"], ids=["a password", "a setting"]
+    "attempt",
+    [
+        "ALTER ROLE {role} PASSWORD 'known'",
+        "ALTER ROLE {role} SET work_mem = '1MB'",
+        "GRANT {role} TO {friend}",
+    ],
+    ids=["a password", "a setting", "a friend"],
 )
 async def test_code_that_changes_the_role_it_runs_as_is_told_and_the_role_is_gone(
     move: Move, attempt: str
 ) -> None:
     with pytest.raises(Incompatible, match="tried to keep a way in"):
-        await meddle(move, f"ALTER ROLE CURRENT_USER {attempt}")
+        async with reading(move) as login, opened(move, login) as session:
+            await session.execute(attempt.format(role=quoted(login.name)))
     assert await roles(move) == []
 
 

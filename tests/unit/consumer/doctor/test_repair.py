@@ -103,7 +103,9 @@ async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
     clinic.shelf.names[f".{view.id}-1.partial"] = WHEN
     site.odoo_conf.files[kept_path(conf_path(site.odoo_conf.data_root, instance), tag(view))] = b"old"
     await site.databases.fence(site.pool, "acme", "odoo_acme", timedelta(seconds=5))
-    scratch = FakeDatabase("acme__rehome", ADMIN, label=Label(Mark(view.id, 1, "scratch")))
+    scratch = FakeDatabase(
+        f"acme__rehome_{view.id.hex[:12]}-1", ADMIN, label=Label(Mark(view.id, 1, "scratch"))
+    )
     there.databases[scratch.name] = scratch
     for lent in (there, site.world.at(site.pool)):
         lent.roles[f"rehome_{view.id.hex}_read"] = FakeRole(f"rehome_{view.id.hex}_read")

@@ -35,7 +35,7 @@ HOLDER = Holder(INSTANCE, 1, "10.0.0.1", ago(seconds=5))
 
 
 def scratch(of: UUID = MIGRATION, attempt: int = 1) -> MarkedDatabase:
-    return MarkedDatabase("acme__rehome", mark=Mark(of, attempt, "scratch"))
+    return MarkedDatabase(f"acme__rehome_{of.hex[:12]}-{attempt}", mark=Mark(of, attempt, "scratch"))
 
 
 VERIFIED = MarkedDatabase("acme", mark=Mark(MIGRATION, 1, "verified"))
@@ -60,6 +60,11 @@ def found(seen: Seen) -> dict[str, Finding]:
 LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "a scratch database": ({"databases": (scratch(),)}, "scratch_left", "drop_databases"),
     "one that was being made": ({"databases": (MAKING,)}, "scratch_left", "drop_databases"),
+    "one that a tenant commented so": (
+        {"databases": (replace(VERIFIED, mark=Mark(MIGRATION, 1, "scratch")),)},
+        "scratch_left",
+        None,
+    ),
     "a verified copy": ({"databases": (VERIFIED,)}, "copy_left", None),
     "sessions": ({"sessions": (SESSIONS,)}, "sessions_left", "end_sessions"),
     "a restoring role": ({"short_lived": (MIGRATION,)}, "role_left", "end_sessions"),

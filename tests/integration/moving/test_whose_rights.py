@@ -91,12 +91,8 @@ async def test_once_it_is_closed_nobody_comes_in_as_it_who_knows_its_password(mo
 
 @pytest.mark.parametrize(
     "attempt",
-    [
-        "ALTER ROLE {role} PASSWORD 'known'",
-        "ALTER ROLE {role} SET work_mem = '1MB'",
-        "GRANT {role} TO {friend}",
-    ],
-    ids=["a password", "a setting", "a friend"],
+    ["ALTER ROLE {role} PASSWORD 'known'", "ALTER ROLE {role} SET work_mem = '1MB'"],
+    ids=["a password", "a setting"],
 )
 async def test_code_that_changes_the_role_it_runs_as_is_told_and_the_role_is_gone(
     move: Move, attempt: str

@@ -106,7 +106,7 @@ class _Queue:
         self._lister = lister
         self._busy = asyncio.Lock()  # a session does one thing at a time
         self._turn = asyncio.Lock()
-        self._pages = _pages(lister, self._busy, wanted)
+        self._pages = _pages(lister, self._busy, wanted, columns=checksums)
         self._todo: deque[_Piece] = deque()
         self._checksums = checksums
         self._splits = lister.get_server_version().major >= _TID_RANGES_SINCE
@@ -141,30 +141,32 @@ async def _listed(reader: Connection, busy: asyncio.Lock) -> AsyncIterator[async
 
 
 async def _pages(
-    reader: Connection, busy: asyncio.Lock, wanted: Callable[[str], bool]
+    reader: Connection, busy: asyncio.Lock, wanted: Callable[[str], bool], *, columns: bool
 ) -> AsyncIterator[list[tuple[asyncpg.Record, str]]]:
-    """Tables with their columns, so many that their columns are not too many at a time."""
+    """Tables, with their columns if wanted; so many that their columns are not too many at a time."""
     page: list[asyncpg.Record] = []
-    columns = 0
+    width = 0
     async for table in _listed(reader, busy):
         if not wanted(spelt(table["name"])):
             continue
         page.append(table)
-        columns += 1 + table["width"]
-        if columns >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
-            yield await _with_columns(reader, busy, page)
-            page, columns = [], 0
+        width += 1 + table["width"]
+        if width >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
+            yield await _with_columns(reader, busy, page, columns=columns)
+            page, width = [], 0
     if page:
-        yield await _with_columns(reader, busy, page)
+        yield await _with_columns(reader, busy, page, columns=columns)
 
 
 async def _with_columns(
-    reader: Connection, busy: asyncio.Lock, page: Iterable[asyncpg.Record]
+    reader: Connection, busy: asyncio.Lock, page: Iterable[asyncpg.Record], *, columns: bool
 ) -> list[tuple[asyncpg.Record, str]]:
+    if not columns:
+        return [(table, "") for table in page]
     async with busy:
         rows = await reader.fetch(_SQL["columns"], [table["oid"] for table in page])
-    columns = {row["relation"]: row["columns"] for row in rows}
-    return [(table, columns.get(table["oid"], "")) for table in page]
+    found = {row["relation"]: row["columns"] for row in rows}
+    return [(table, found.get(table["oid"], "")) for table in page]
 
 
 def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: bool) -> Iterator[_Piece]:

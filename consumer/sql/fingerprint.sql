@@ -335,7 +335,7 @@ FROM (
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'function',
-    ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
+           ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
            p.proowner, 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
@@ -376,20 +376,20 @@ FROM (
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'column', ARRAY[n.nspname, c.relname, a.attname], a.attacl, c.relowner,
-    'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
+           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE a.attacl IS NOT NULL AND NOT a.attisdropped
     UNION ALL
     SELECT 'function',
-    ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
+           ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner,
            'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
     SELECT 'type', ARRAY[n.nspname, t.typname], coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)),
-    t.typowner,
+           t.typowner,
            'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
     FROM pg_catalog.pg_type AS t
         JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')

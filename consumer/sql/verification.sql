@@ -65,6 +65,10 @@ WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND c.oid > $1
                       AND e.deptype = 'e')
 ORDER BY c.oid LIMIT $2;
 
+-- name: has_large_objects
+-- Whether there are any large objects; everybody may ask.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata);
+
 -- name: large_objects
 -- Large objects: how many, and a sum over numbers, sizes and pages. A hole reads as zeros and is restored as
 -- zeros, so zeros at the end of a page do not count.
@@ -93,14 +97,15 @@ FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()
 
 -- name: parts
 -- A query of fingerprint.sql (its text stands for {kind}) as sums: its rows are sorted into parts by a hash of their
--- names; of each part how many there are, and SHA-256 over the sorted SHA-256 of names with values.
+-- names; of each part how many there are, and SHA-256 over the sorted SHA-256 of names with values. Label, name and
+-- value do not run into each other: no label has a brace, and the text of an array ends with its own.
 SELECT one.part, pg_catalog.count(*) AS count,
        pg_catalog.sha256(pg_catalog.string_agg(one.digest, ''::pg_catalog.bytea ORDER BY one.digest)) AS digest
 FROM (
     SELECT pg_catalog.hashtextextended(o.named COLLATE pg_catalog."C", 0) & $1::pg_catalog.int8 AS part,
            pg_catalog.sha256(pg_catalog.convert_to(
                o.named || coalesce(o.value, ''), pg_catalog.getdatabaseencoding())) AS digest
-    FROM (SELECT ROW(k.label, k.name)::pg_catalog.text AS named, k.value FROM ({kind}) AS k) AS o
+    FROM (SELECT k.label || k.name::pg_catalog.text AS named, k.value FROM ({kind}) AS k) AS o
 ) AS one
 GROUP BY one.part;
 
@@ -119,7 +124,7 @@ FROM (
         SELECT pg_catalog.hashtextextended(i.named COLLATE pg_catalog."C", 0) & $1::pg_catalog.int8 AS part,
                pg_catalog.sha256(pg_catalog.convert_to(i.named, pg_catalog.getdatabaseencoding())) AS key,
                i.label, i.name, i.named, coalesce(i.value, '') AS value
-        FROM (SELECT k.label, k.name, ROW(k.label, k.name)::pg_catalog.text AS named, k.value
+        FROM (SELECT k.label, k.name, k.label || k.name::pg_catalog.text AS named, k.value
               FROM ({kind}) AS k) AS i
     ) AS o
     WHERE o.part = ANY ($2::pg_catalog.int8[])

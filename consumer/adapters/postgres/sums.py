@@ -84,8 +84,14 @@ async def sum_up(
 
 async def names(reader: Connection, take: Callable[[str], None]) -> None:
     """Tell the name of every table that `sum_up` would read."""
-    async for table in _listed(reader, asyncio.Lock()):
-        take(spelt(table["name"]))
+    async for tables in _listed(reader, asyncio.Lock()):
+        for table in tables:
+            take(spelt(table["name"]))
+
+
+async def has_large_objects(reader: Connection) -> bool:
+    """Whether `large_objects` has anything to read."""
+    return bool(await reader.fetchval(_SQL["has_large_objects"]))
 
 
 async def large_objects(administrator: Connection) -> tuple[int, str] | None:
@@ -127,7 +133,7 @@ class _Queue:
             return self._todo.popleft()
 
 
-async def _listed(reader: Connection, busy: asyncio.Lock) -> AsyncIterator[asyncpg.Record]:
+async def _listed(reader: Connection, busy: asyncio.Lock) -> AsyncIterator[list[asyncpg.Record]]:
     """All tables, the largest first, some at a time, from a cursor: sizes may change between two queries."""
     async with busy:
         cursor = await reader.cursor(_SQL["tables"])
@@ -136,8 +142,7 @@ async def _listed(reader: Connection, busy: asyncio.Lock) -> AsyncIterator[async
             page = await cursor.fetch(_TABLES_AT_ONCE)
         if not page:
             return
-        for table in page:
-            yield table
+        yield page
 
 
 async def _pages(
@@ -146,14 +151,15 @@ async def _pages(
     """Tables, with their columns if wanted; so many that their columns are not too many at a time."""
     page: list[asyncpg.Record] = []
     width = 0
-    async for table in _listed(reader, busy):
-        if not wanted(spelt(table["name"])):
-            continue
-        page.append(table)
-        width += 1 + table["width"]
-        if width >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
-            yield await _with_columns(reader, busy, page, columns=columns)
-            page, width = [], 0
+    async for tables in _listed(reader, busy):
+        for table in tables:
+            if not wanted(spelt(table["name"])):
+                continue
+            page.append(table)
+            width += 1 + table["width"]
+            if width >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
+                yield await _with_columns(reader, busy, page, columns=columns)
+                page, width = [], 0
     if page:
         yield await _with_columns(reader, busy, page, columns=columns)
 

@@ -66,18 +66,25 @@ class PostgresVerifier:
     ) -> Fingerprint:
         """Content and shape; `role` is written <tenant>. Raises NotFound."""
         tables, rows = Fold(TABLE_PARTS), 0
+        large: tuple[int, str] | None = None
 
         def take(name: str, count: int, checksum: str) -> None:
             nonlocal rows
             tables.add(name, f"{count} {checksum}")
             rows += count
 
+        async def take_large_objects() -> None:
+            nonlocal large
+            large = await self._large_objects(server, database)
+
         async with self._readers(server, database, role) as readers:
-            await sums.sum_up(readers, take, checksums=True, wanted=_but(spared))
+            also = [take_large_objects()] if await sums.has_large_objects(readers[0]) else []
+            reading = sums.sum_up(readers, take, checksums=True, wanted=_but(spared))
+            await sums.together([reading, *also])
             return Fingerprint(
                 tables=tables.parts(),
                 rows=rows,
-                large_objects=await self._large_objects(server, database),
+                large_objects=large,
                 sequences=await shape.sequence_parts(readers[0], spared),
                 objects=await shape.objects(readers),
                 extensions=await shape.extensions(readers[0]),

@@ -335,7 +335,7 @@ FROM (
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'function',
-    ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
+           ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
            p.proowner, 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
@@ -361,7 +361,7 @@ WHERE (o.oid >= 16384 OR o.label IN ('schema', 'large objects'))
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'));
 
 -- name: grant
--- What others than owner, tenant and superusers may do, but with the database itself, whose doors the fence closes;
+-- What others than owner and tenant may do, but with the database itself, whose doors the fence closes;
 -- * with the right to pass it on.
 SELECT o.label, o.name || g.grantee AS name,
        pg_catalog.string_agg(g.privilege || CASE WHEN g.grantable THEN '*' ELSE '' END, ', ' ORDER BY g.privilege)
@@ -377,20 +377,20 @@ FROM (
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'column', ARRAY[n.nspname, c.relname, a.attname], a.attacl, c.relowner,
-    'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
+           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE a.attacl IS NOT NULL AND NOT a.attisdropped
     UNION ALL
     SELECT 'function',
-    ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
+           ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner,
            'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
     SELECT 'type', ARRAY[n.nspname, t.typname], coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)),
-    t.typowner,
+           t.typowner,
            'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
     FROM pg_catalog.pg_type AS t
         JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')
@@ -408,7 +408,6 @@ CROSS JOIN LATERAL (
 WHERE (o.oid >= 16384 OR o.label = 'schema')
   AND g.role <> o.owner
   AND g.grantee NOT IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner')
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = g.role AND r.rolsuper)
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'))
 GROUP BY o.label, o.name, g.grantee;
@@ -428,7 +427,6 @@ JOIN pg_catalog.pg_roles AS r ON r.oid = a.defaclrole
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = a.defaclnamespace
 CROSS JOIN LATERAL pg_catalog.aclexplode(a.defaclacl) AS g
 WHERE g.grantee <> a.defaclrole
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS s WHERE s.oid = g.grantee AND s.rolsuper)
 GROUP BY 2;
 
 -- name: setting

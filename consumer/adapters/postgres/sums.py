@@ -85,8 +85,14 @@ async def sum_up(
 
 async def names(reader: TenantSession, take: Callable[[str], None]) -> None:
     """Tell the name of every table that `sum_up` would read."""
-    async for table in _listed(reader, asyncio.Lock()):
-        take(spelt(table["name"]))
+    async for tables in _listed(reader, asyncio.Lock()):
+        for table in tables:
+            take(spelt(table["name"]))
+
+
+async def has_large_objects(reader: TenantSession) -> bool:
+    """Whether `large_objects` has anything to read."""
+    return bool(await reader.fetchval(_SQL["has_large_objects"]))
 
 
 async def large_objects(session: Administrator) -> tuple[int, str] | None:
@@ -107,7 +113,7 @@ class _Queue:
         self._lister = lister
         self._busy = asyncio.Lock()  # a session does one thing at a time
         self._turn = asyncio.Lock()
-        self._pages = _pages(lister, self._busy, wanted)
+        self._pages = _pages(lister, self._busy, wanted, columns=checksums)
         self._todo: deque[_Piece] = deque()
         self._checksums = checksums
         self._splits = lister.get_server_version().major >= _TID_RANGES_SINCE
@@ -128,7 +134,7 @@ class _Queue:
             return self._todo.popleft()
 
 
-async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[asyncpg.Record]:
+async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[list[asyncpg.Record]]:
     """All tables, the largest first, some at a time, from a cursor: sizes may change between two queries."""
     async with busy:
         cursor = await reader.cursor(_SQL["tables"])
@@ -137,35 +143,37 @@ async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[as
             page = await cursor.fetch(_TABLES_AT_ONCE)
         if not page:
             return
-        for table in page:
-            yield table
+        yield page
 
 
 async def _pages(
-    reader: TenantSession, busy: asyncio.Lock, wanted: Callable[[str], bool]
+    reader: TenantSession, busy: asyncio.Lock, wanted: Callable[[str], bool], *, columns: bool
 ) -> AsyncIterator[list[tuple[asyncpg.Record, str]]]:
-    """Tables with their columns, so many that their columns are not too many at a time."""
+    """Tables, with their columns if wanted; so many that their columns are not too many at a time."""
     page: list[asyncpg.Record] = []
-    columns = 0
-    async for table in _listed(reader, busy):
-        if not wanted(spelt(table["name"])):
-            continue
-        page.append(table)
-        columns += 1 + table["width"]
-        if columns >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
-            yield await _with_columns(reader, busy, page)
-            page, columns = [], 0
+    width = 0
+    async for tables in _listed(reader, busy):
+        for table in tables:
+            if not wanted(spelt(table["name"])):
+                continue
+            page.append(table)
+            width += 1 + table["width"]
+            if width >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
+                yield await _with_columns(reader, busy, page, columns=columns)
+                page, width = [], 0
     if page:
-        yield await _with_columns(reader, busy, page)
+        yield await _with_columns(reader, busy, page, columns=columns)
 
 
 async def _with_columns(
-    reader: TenantSession, busy: asyncio.Lock, page: Iterable[asyncpg.Record]
+    reader: TenantSession, busy: asyncio.Lock, page: Iterable[asyncpg.Record], *, columns: bool
 ) -> list[tuple[asyncpg.Record, str]]:
+    if not columns:
+        return [(table, "") for table in page]
     async with busy:
         rows = await reader.fetch(_SQL["columns"], [table["oid"] for table in page])
-    columns = {row["relation"]: row["columns"] for row in rows}
-    return [(table, columns.get(table["oid"], "")) for table in page]
+    found = {row["relation"]: row["columns"] for row in rows}
+    return [(table, found.get(table["oid"], "")) for table in page]
 
 
 def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: bool) -> Iterator[_Piece]:

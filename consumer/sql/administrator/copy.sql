@@ -3,24 +3,24 @@
 -- name: source
 -- Version and size; `data_bytes` without indexes, which a dump does not hold. Schema public has an oid of its own where
 -- somebody made it anew.
-SELECT (SELECT oid::bigint FROM pg_catalog.pg_namespace WHERE nspname = 'public') AS public_schema,
-       pg_catalog.current_setting('server_version_num')::int AS version,
+SELECT (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_namespace WHERE nspname = 'public') AS public_schema,
+       pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
-       (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint
+       (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::pg_catalog.int8
         FROM pg_catalog.pg_class WHERE relkind IN ('r', 'm')) AS data_bytes;
 
 -- name: source_extensions
 -- Extensions in the order they were made: whether a schema came with them, whether the tenant's role ($1) made them, and
 -- their tables whose rows a dump holds.
-SELECT e.extname::text AS name,
+SELECT e.extname::pg_catalog.text AS name,
        e.extversion AS version,
-       n.nspname::text AS schema,
-       n.oid::bigint AS schema_oid,
+       n.nspname::pg_catalog.text AS schema,
+       n.oid::pg_catalog.int8 AS schema_oid,
        EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid
                AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e') AS own_schema,
-       pg_catalog.pg_get_userbyid(e.extowner) = $1::name AS by_owner,
-       ARRAY(SELECT config::bigint FROM pg_catalog.unnest(e.extconfig) AS config) AS tables,
+       pg_catalog.pg_get_userbyid(e.extowner) = $1::pg_catalog.name AS by_owner,
+       ARRAY(SELECT config::pg_catalog.int8 FROM pg_catalog.unnest(e.extconfig) AS config) AS tables,
        ARRAY(SELECT cn.nspname || ' ' || c.relname FROM pg_catalog.unnest(e.extconfig) AS config
              JOIN pg_catalog.pg_class AS c ON c.oid = config AND c.relkind = 'S'
              JOIN pg_catalog.pg_namespace AS cn ON cn.oid = c.relnamespace) AS sequences
@@ -29,7 +29,7 @@ ORDER BY e.oid;
 
 -- name: extension_members
 -- What belongs to extensions, as they are told from one another: extension, kind, identity. A dump leaves all of it out.
-SELECT e.extname::text AS extension, i.type AS kind, i.identity AS identity
+SELECT e.extname::pg_catalog.text AS extension, i.type AS kind, i.identity AS identity
 FROM pg_catalog.pg_depend AS d
 JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid,
 LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS i

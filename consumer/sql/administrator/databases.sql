@@ -3,13 +3,13 @@
 
 -- name: server
 -- Version, readiness for logical replication, and whether our login may do what a move needs.
-SELECT pg_catalog.current_setting('server_version_num')::int AS version,
+SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        pg_catalog.current_setting('wal_level') AS wal_level,
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
 
 -- name: installable
 -- Extensions that could be created, with each version that could be asked for.
-SELECT name::text, version FROM pg_catalog.pg_available_extension_versions;
+SELECT name::pg_catalog.text, version FROM pg_catalog.pg_available_extension_versions;
 
 -- name: settings_of_database
 -- Names that ALTER DATABASE SET, or ALTER ROLE SET in a database for our own login, give a value to, with the value
@@ -34,11 +34,11 @@ SELECT name FROM pg_catalog.pg_settings WHERE source IN ('database', 'database u
 -- name: database
 -- One database, by name.
 SELECT d.oid,
-       pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
+       pg_catalog.pg_get_userbyid(d.datdba)::pg_catalog.text AS owner,
        (SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = d.datdba) AS owner_is_superuser,
-       pg_catalog.pg_encoding_to_char(d.encoding)::text AS encoding,
-       d.datcollate::text AS collation,
-       d.datctype::text AS ctype,
+       pg_catalog.pg_encoding_to_char(d.encoding)::pg_catalog.text AS encoding,
+       d.datcollate::pg_catalog.text AS collation,
+       d.datctype::pg_catalog.text AS ctype,
        coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,
        coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') AS locale,
        pg_catalog.to_jsonb(d) ->> 'datcollversion' AS collation_version,
@@ -49,10 +49,10 @@ FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
 -- name: database_acl
 -- Who may do what with a database, if that was ever said: grantee ('' for PUBLIC), privilege, grantable, grantor. Our
 -- own short-lived roles are left out.
-SELECT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee,
-       a.privilege_type::text AS privilege,
+SELECT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text END AS grantee,
+       a.privilege_type::pg_catalog.text AS privilege,
        a.is_grantable AS grantable,
-       pg_catalog.pg_get_userbyid(a.grantor)::text AS grantor
+       pg_catalog.pg_get_userbyid(a.grantor)::pg_catalog.text AS grantor
 FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
 WHERE d.oid = $1
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r
@@ -64,7 +64,7 @@ ORDER BY 1, 2;
 -- says of the tenant's role ($2) everywhere counts as said of it in this database, unless that says otherwise.
 SELECT DISTINCT ON (role, pg_catalog.split_part(setting, '=', 1)) role, setting
 FROM (
-    SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::text END AS role,
+    SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::pg_catalog.text END AS role,
            s.setdatabase, pg_catalog.unnest(s.setconfig) AS setting
     FROM pg_catalog.pg_db_role_setting AS s
     WHERE s.setdatabase = $1
@@ -73,9 +73,9 @@ FROM (
 ORDER BY role, pg_catalog.split_part(setting, '=', 1), setdatabase DESC;
 
 -- name: grantees
--- Roles that own, may do or are named by something in a database; the tenant's own ($2), built-in ones, superusers
--- and our own short-lived ones excepted.
-SELECT DISTINCT r.rolname::text AS name
+-- Roles that own, may do or are named by something in a database; the tenant's own ($2), built-in ones and our own
+-- short-lived ones excepted.
+SELECT DISTINCT r.rolname::pg_catalog.text AS name
 FROM (
     SELECT s.refobjid AS role FROM pg_catalog.pg_shdepend AS s
     WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
@@ -85,59 +85,59 @@ FROM (
     UNION ALL
     SELECT s.setrole FROM pg_catalog.pg_db_role_setting AS s WHERE s.setdatabase = $1
 ) AS named JOIN pg_catalog.pg_roles AS r ON r.oid = named.role
-WHERE r.rolname !~ '^pg_' AND r.rolname <> $2 AND NOT r.rolsuper
+WHERE r.rolname !~ '^pg_' AND r.rolname <> $2
   AND r.rolname !~ '^rehome_[0-9a-f]{32}_[a-z]+$'
 ORDER BY 1;
 
 -- name: extensions
 -- Extensions and their versions; run inside the database.
-SELECT extname::text AS name, extversion AS version FROM pg_catalog.pg_extension ORDER BY oid;
+SELECT extname::pg_catalog.text AS name, extversion AS version FROM pg_catalog.pg_extension ORDER BY oid;
 
 -- name: immovable
 -- What an ordinary role cannot own, what would act from its new place, and what the tenant's role ($1) may not read:
 -- kind, name and remedy; run inside the database.
 SELECT kind, name, remedy FROM (
-    SELECT 'event trigger' AS kind, evtname::text AS name, 'drop it' AS remedy,
+    SELECT 'event trigger' AS kind, evtname::pg_catalog.text AS name, 'drop it' AS remedy,
            'pg_catalog.pg_event_trigger'::pg_catalog.regclass AS class, oid
     FROM pg_catalog.pg_event_trigger
     UNION ALL
-    SELECT 'subscription', subname::text, 'drop it', 'pg_catalog.pg_subscription'::pg_catalog.regclass, oid
+    SELECT 'subscription', subname::pg_catalog.text, 'drop it', 'pg_catalog.pg_subscription'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_subscription
     WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     UNION ALL
-    SELECT 'foreign-data wrapper', fdwname::text, 'drop it',
+    SELECT 'foreign-data wrapper', fdwname::pg_catalog.text, 'drop it',
            'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_foreign_data_wrapper
     UNION ALL
-    SELECT 'foreign server', srvname::text, 'drop it', 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid
+    SELECT 'foreign server', srvname::pg_catalog.text, 'drop it', 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_foreign_server
     UNION ALL
-    SELECT 'function in a language that is not trusted', p.oid::pg_catalog.regprocedure::text, 'drop it',
+    SELECT 'function in a language that is not trusted', p.oid::pg_catalog.regprocedure::pg_catalog.text, 'drop it',
            'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
     WHERE p.oid >= 16384 AND p.prokind <> 'a' AND NOT l.lanpltrusted
     UNION ALL
-    SELECT 'leakproof function', oid::pg_catalog.regprocedure::text, 'ALTER FUNCTION ... NOT LEAKPROOF',
+    SELECT 'leakproof function', oid::pg_catalog.regprocedure::pg_catalog.text, 'ALTER FUNCTION ... NOT LEAKPROOF',
            'pg_catalog.pg_proc'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proleakproof
     UNION ALL
-    SELECT 'base type', oid::pg_catalog.regtype::text, 'drop it', 'pg_catalog.pg_type'::pg_catalog.regclass, oid
+    SELECT 'base type', oid::pg_catalog.regtype::pg_catalog.text, 'drop it', 'pg_catalog.pg_type'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype = 'b' AND typelem = 0
     UNION ALL
-    SELECT 'operator class', opcname::text, 'drop it', 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid
+    SELECT 'operator class', opcname::pg_catalog.text, 'drop it', 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_opclass WHERE oid >= 16384
     UNION ALL
-    SELECT 'access method', amname::text, 'drop it', 'pg_catalog.pg_am'::pg_catalog.regclass, oid
+    SELECT 'access method', amname::pg_catalog.text, 'drop it', 'pg_catalog.pg_am'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_am WHERE oid >= 16384
     UNION ALL
-    SELECT 'text search parser', prsname::text, 'drop it', 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, oid
+    SELECT 'text search parser', prsname::pg_catalog.text, 'drop it', 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_ts_parser WHERE oid >= 16384
     UNION ALL
-    SELECT 'text search template', tmplname::text, 'drop it',
+    SELECT 'text search template', tmplname::pg_catalog.text, 'drop it',
            'pg_catalog.pg_ts_template'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_ts_template WHERE oid >= 16384
     UNION ALL
-    SELECT 'transform', oid::text, 'drop it', 'pg_catalog.pg_transform'::pg_catalog.regclass, oid
+    SELECT 'transform', oid::pg_catalog.text, 'drop it', 'pg_catalog.pg_transform'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_transform WHERE oid >= 16384
     UNION ALL
     SELECT 'cast without a function', castsource::pg_catalog.regtype || ' as ' || casttarget::pg_catalog.regtype,
@@ -154,9 +154,9 @@ SELECT kind, name, remedy FROM (
            'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-      AND NOT pg_catalog.pg_has_role($1::name, c.relowner, 'USAGE')
-      AND NOT (pg_catalog.has_table_privilege($1::name, c.oid, 'SELECT')
-               AND pg_catalog.has_schema_privilege($1::name, n.oid, 'USAGE'))
+      AND NOT pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')
+      AND NOT (pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
+               AND pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE'))
     UNION ALL
     SELECT 'table of role ' || pg_catalog.pg_get_userbyid(c.relowner) || ' that hides rows from the tenant',
            pg_catalog.format('%I.%I', n.nspname, c.relname),
@@ -164,16 +164,16 @@ SELECT kind, name, remedy FROM (
            'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND c.relrowsecurity
-      AND NOT pg_catalog.pg_has_role($1::name, c.relowner, 'USAGE')
+      AND NOT pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')
     UNION ALL
     SELECT 'large object of role ' || pg_catalog.pg_get_userbyid(m.lomowner) || ', which the tenant may not read,',
-           m.oid::text, 'ALTER LARGE OBJECT ... OWNER TO the tenant''s role',
+           m.oid::pg_catalog.text, 'ALTER LARGE OBJECT ... OWNER TO the tenant''s role',
            'pg_catalog.pg_largeobject'::pg_catalog.regclass, m.oid
     FROM pg_catalog.pg_largeobject_metadata AS m
     WHERE NOT EXISTS (
         SELECT FROM pg_catalog.aclexplode(coalesce(m.lomacl, pg_catalog.acldefault('L', m.lomowner))) AS a
         WHERE a.privilege_type = 'SELECT'
-          AND (a.grantee = 0 OR pg_catalog.pg_has_role($1::name, a.grantee, 'USAGE')))
+          AND (a.grantee = 0 OR pg_catalog.pg_has_role($1::pg_catalog.name, a.grantee, 'USAGE')))
 ) AS found
 WHERE NOT EXISTS (
     SELECT FROM pg_catalog.pg_depend AS d
@@ -188,14 +188,14 @@ ORDER BY kind, name LIMIT 20;
 -- name: role
 -- What a role may do, with what else than logging in it may, and how it is tied to other roles. Superusers and our own
 -- short-lived roles may be members of anything.
-SELECT rolname::text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
+SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
        pg_catalog.array_remove(ARRAY[
            CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
            CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END,
            CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS attributes,
-       ARRAY(SELECT pg_catalog.pg_get_userbyid(m.roleid)::text FROM pg_catalog.pg_auth_members AS m
+       ARRAY(SELECT pg_catalog.pg_get_userbyid(m.roleid)::pg_catalog.text FROM pg_catalog.pg_auth_members AS m
              WHERE m.member = r.oid ORDER BY 1) AS member_of,
-       ARRAY(SELECT o.rolname::text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
+       ARRAY(SELECT o.rolname::pg_catalog.text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
              WHERE m.roleid = r.oid AND NOT o.rolsuper AND o.rolname !~ '^rehome_[0-9a-f]{32}_[a-z]+$'
              ORDER BY 1) AS members
 FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
@@ -205,41 +205,41 @@ FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
 SELECT CASE
            WHEN s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
                THEN CASE s.deptype WHEN 'o' THEN 'owns' ELSE 'has privileges on' END || ' database '
-                    || coalesce((SELECT datname::text FROM pg_catalog.pg_database WHERE oid = s.objid), s.objid::text)
+                    || coalesce((SELECT datname::pg_catalog.text FROM pg_catalog.pg_database WHERE oid = s.objid), s.objid::pg_catalog.text)
            WHEN s.dbid <> 0
                THEN CASE s.deptype WHEN 'o' THEN 'owns' WHEN 'r' THEN 'has policies for' ELSE 'has privileges on' END
-                    || ' something in database ' || coalesce(d.datname::text, s.dbid::text)
-           ELSE 'is named by ' || s.classid::pg_catalog.regclass::text
+                    || ' something in database ' || coalesce(d.datname::pg_catalog.text, s.dbid::pg_catalog.text)
+           ELSE 'is named by ' || s.classid::pg_catalog.regclass::pg_catalog.text
        END AS tie, pg_catalog.count(*) AS count
 FROM pg_catalog.pg_shdepend AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
 WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
   AND s.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass
-  AND s.dbid NOT IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::text[]))
+  AND s.dbid NOT IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::pg_catalog.text[]))
   AND NOT (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
-           AND s.objid IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::text[])))
+           AND s.objid IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::pg_catalog.text[])))
 GROUP BY 1 ORDER BY 1 LIMIT 20;
 
 -- name: role_connected_elsewhere
 -- Databases, besides these and the maintenance database, that a role is connected to.
-SELECT DISTINCT datname::text AS name FROM pg_catalog.pg_stat_activity
-WHERE usename = $1 AND datname IS NOT NULL AND datname <> 'postgres' AND datname <> ALL($2::text[])
+SELECT DISTINCT datname::pg_catalog.text AS name FROM pg_catalog.pg_stat_activity
+WHERE usename = $1 AND datname IS NOT NULL AND datname <> 'postgres' AND datname <> ALL($2::pg_catalog.text[])
 ORDER BY 1 LIMIT 20;
 
 -- name: roles_commented
 -- Roles that carry a comment.
-SELECT rolname::text AS name FROM pg_catalog.pg_roles
+SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles
 WHERE pg_catalog.shobj_description(oid, 'pg_authid') = $1;
 
 -- name: databases_of
 -- Databases that a role owns, with their comments.
-SELECT d.datname::text AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment
+SELECT d.datname::pg_catalog.text AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment
 FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
 WHERE r.rolname = $1 ORDER BY 1;
 
 -- name: lock_role
 -- One change at a time to a role and its databases; ends with the transaction.
-SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rehome.role.' || $1::text, 0));
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rehome.role.' || $1::pg_catalog.text, 0));
 
 -- name: quiet
 -- Keep the next statements, which hold a password's verifier, out of the server's log; for one transaction.
@@ -255,7 +255,7 @@ SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catal
 -- How a database and a role are: connection limit, owner, may log in; and whether the database is closed to every
 -- ordinary role but our short-lived ones. One row, NULL where something is not there.
 SELECT d.datconnlimit AS connection_limit,
-       pg_catalog.pg_get_userbyid(d.datdba)::text AS owner,
+       pg_catalog.pg_get_userbyid(d.datdba)::pg_catalog.text AS owner,
        (d.datacl IS NOT NULL) AS acl_said,
        d.oid AS oid,
        r.rolcanlogin AS can_login,
@@ -273,7 +273,7 @@ LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = $2;
 
 -- name: grantees_on_database
 -- Who has a privilege on a database besides its owner, if that was ever said or by default: '' is PUBLIC.
-SELECT DISTINCT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee
+SELECT DISTINCT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text END AS grantee
 FROM pg_catalog.pg_database AS d,
      pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a
 LEFT JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
@@ -282,11 +282,11 @@ WHERE d.datname = $1 AND a.grantee <> d.datdba
 
 -- name: role_names
 -- Which of these names are roles.
-SELECT rolname::text AS name FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[]);
+SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles WHERE rolname = ANY($1::pg_catalog.text[]);
 
 -- name: prepared
 -- Transactions of a database that wait for COMMIT PREPARED: their rows are in no dump.
-SELECT gid, owner::text FROM pg_catalog.pg_prepared_xacts WHERE database = $1 ORDER BY prepared LIMIT 10;
+SELECT gid, owner::pg_catalog.text FROM pg_catalog.pg_prepared_xacts WHERE database = $1 ORDER BY prepared LIMIT 10;
 
 -- name: entering
 -- Sessions that are just being opened on a database. They hold this lock from before they look at its
@@ -299,7 +299,7 @@ WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_database'::pg_catalog
 -- Sessions on a database and of a role on any database (Odoo listens on database postgres), ours excepted: those of our
 -- own login under our name, and of our short-lived roles, which nobody else can make. What a session calls itself
 -- proves nothing by itself.
-SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state,
+SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state,
        coalesce((SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = a.usesysid), false) AS superuser
 FROM pg_catalog.pg_stat_activity AS a
 WHERE (datname = $1 OR usename = $2)
@@ -311,7 +311,7 @@ ORDER BY backend_start;
 
 -- name: sessions_on
 -- Every session on a database but this one.
-SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state
+SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state
 FROM pg_catalog.pg_stat_activity
 WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'autovacuum worker'
 ORDER BY backend_start;
@@ -319,24 +319,24 @@ ORDER BY backend_start;
 -- name: sessions_of_migration
 -- Sessions that work for a migration, but this one: of our own login under the migration's name ($1), and of its
 -- short-lived roles, whose names begin so ($2).
-SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state
+SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state
 FROM pg_catalog.pg_stat_activity
 WHERE pid <> pg_catalog.pg_backend_pid()
-  AND ((usename = session_user AND application_name = $1) OR pg_catalog.starts_with(usename::text, $2::text))
+  AND ((usename = session_user AND application_name = $1) OR pg_catalog.starts_with(usename::pg_catalog.text, $2::pg_catalog.text))
 ORDER BY backend_start;
 
 -- name: sessions_of_role
 -- Every session of a role.
-SELECT pid, usename::text AS user, application_name AS application, datname::text AS database, state
+SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state
 FROM pg_catalog.pg_stat_activity WHERE usename = $1 ORDER BY backend_start;
 
 -- name: terminate
 -- Ask sessions to end.
-SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.unnest($1::int[]) AS pid;
+SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.unnest($1::pg_catalog.int4[]) AS pid;
 
 -- name: instant
 -- So many seconds from now, as the server writes it.
-SELECT (pg_catalog.now() + pg_catalog.make_interval(secs => $1::double precision))::text;
+SELECT (pg_catalog.now() + pg_catalog.make_interval(secs => $1::pg_catalog.float8))::pg_catalog.text;
 
 -- name: short_lived
 -- A short-lived role as it is: its verifier, and whether settings were given to it.
@@ -346,20 +346,20 @@ FROM pg_catalog.pg_authid AS a WHERE a.rolname = $1;
 
 -- name: short_lived_names
 -- Short-lived roles whose names begin so.
-SELECT rolname::text AS name FROM pg_catalog.pg_roles
-WHERE pg_catalog.starts_with(rolname::text, $1::text) AND rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$'
+SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles
+WHERE pg_catalog.starts_with(rolname::pg_catalog.text, $1::pg_catalog.text) AND rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$'
 ORDER BY 1;
 
 -- name: lender_of
 -- The role whose rights a short-lived one has.
-SELECT pg_catalog.pg_get_userbyid(m.roleid)::text AS name FROM pg_catalog.pg_auth_members AS m
+SELECT pg_catalog.pg_get_userbyid(m.roleid)::pg_catalog.text AS name FROM pg_catalog.pg_auth_members AS m
 WHERE m.member = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
   AND pg_catalog.pg_get_userbyid(m.roleid) !~ '^pg_'
 ORDER BY 1 LIMIT 1;
 
 -- name: databases_with_things_of
 -- Databases in which a role owns or was granted something.
-SELECT DISTINCT d.datname::text AS name
+SELECT DISTINCT d.datname::pg_catalog.text AS name
 FROM pg_catalog.pg_shdepend AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
 WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
@@ -368,14 +368,14 @@ ORDER BY 1;
 
 -- name: connectable_by
 -- Short-lived roles that were granted CONNECT on a database.
-SELECT g.rolname::text AS name
+SELECT g.rolname::pg_catalog.text AS name
 FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
 JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
 WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND g.rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$';
 
 -- name: connectable_to
 -- Databases on which a short-lived role was granted CONNECT.
-SELECT d.datname::text AS database
+SELECT d.datname::pg_catalog.text AS database
 FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
 WHERE a.grantee = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1) AND a.privilege_type = 'CONNECT'
 ORDER BY 1;
@@ -386,11 +386,11 @@ ORDER BY 1;
 -- give itself again at any time, or that only the database's owner has while it is not fenced.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
                WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relforcerowsecurity
-                 AND pg_catalog.pg_has_role($1::name, c.relowner, 'USAGE')) AS bypass,
+                 AND pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')) AS bypass,
        EXISTS (SELECT FROM pg_catalog.pg_class AS c
                WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-                 AND (NOT pg_catalog.has_table_privilege($1::name, c.oid, 'SELECT')
-                      OR NOT pg_catalog.has_schema_privilege($1::name, c.relnamespace, 'USAGE'))
+                 AND (NOT pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
+                      OR NOT pg_catalog.has_schema_privilege($1::pg_catalog.name, c.relnamespace, 'USAGE'))
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                                  WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
                                    AND e.deptype = 'e'
@@ -400,5 +400,5 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
 
 -- name: catalogue_tables
 -- The system's own tables that every database has for itself.
-SELECT 'pg_catalog.' || pg_catalog.quote_ident(relname::text) AS name FROM pg_catalog.pg_class
+SELECT 'pg_catalog.' || pg_catalog.quote_ident(relname::pg_catalog.text) AS name FROM pg_catalog.pg_class
 WHERE relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND relkind = 'r' AND NOT relisshared ORDER BY 1;

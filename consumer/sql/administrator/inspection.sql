@@ -23,7 +23,7 @@ FROM (SELECT 1) AS always LEFT JOIN pg_catalog.pg_database AS d ON d.datname = $
 
 -- name: databases
 -- Databases that carry a comment of ours, or a name that only we give.
-SELECT datname::text AS name, pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database
+SELECT datname::pg_catalog.text AS name, pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database
 WHERE pg_catalog.shobj_description(oid, 'pg_database') LIKE '%"rehome"%'
    OR datname ~ '^rehome_making_[0-9a-f]{32}$'
 ORDER BY datname;
@@ -33,7 +33,7 @@ ORDER BY datname;
 SELECT found.migration, pg_catalog.count(*) AS count, pg_catalog.min(found.since) AS since
 FROM (
     SELECT CASE WHEN usename = session_user THEN pg_catalog.substr(application_name, 8)
-                ELSE pg_catalog.substr(usename::text, 8, 32) END AS migration,
+                ELSE pg_catalog.substr(usename::pg_catalog.text, 8, 32) END AS migration,
            backend_start AS since
     FROM pg_catalog.pg_stat_activity
     WHERE pid <> pg_catalog.pg_backend_pid()
@@ -44,14 +44,14 @@ GROUP BY found.migration;
 
 -- name: roles
 -- Short-lived roles, by the name that only we give.
-SELECT DISTINCT pg_catalog.substr(rolname::text, 8, 32) AS migration FROM pg_catalog.pg_roles
+SELECT DISTINCT pg_catalog.substr(rolname::pg_catalog.text, 8, 32) AS migration FROM pg_catalog.pg_roles
 WHERE rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$' ORDER BY 1;
 
 -- name: slots
 -- Replication slots with a name of ours, and the bytes of log that each holds back.
-SELECT slot_name::text AS name, active,
+SELECT slot_name::pg_catalog.text AS name, active,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
-            ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::bigint END AS kept_bytes
+            ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::pg_catalog.int8 END AS kept_bytes
 FROM pg_catalog.pg_replication_slots WHERE slot_name ~ '^rehome_' ORDER BY slot_name;
 
 -- name: drop_slot
@@ -61,7 +61,7 @@ WHERE slot_name = $1 AND NOT active;
 
 -- name: owned
 -- Databases that a role owns, and whether it has any session.
-SELECT ARRAY(SELECT datname::text FROM pg_catalog.pg_database WHERE datdba = r.oid ORDER BY datname) AS databases,
+SELECT ARRAY(SELECT datname::pg_catalog.text FROM pg_catalog.pg_database WHERE datdba = r.oid ORDER BY datname) AS databases,
        EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.usesysid = r.oid) AS connected,
        EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m WHERE m.roleid = r.oid) AS has_members,
        rolcanlogin AS can_login, rolsuper AS superuser

@@ -120,7 +120,7 @@ async def kinds(rehome: Rehome, site: Site, *more: object) -> dict[str, str | No
 
 
 async def mess_up(local: LocalPlatform, site: Site, of: dict[str, Any]) -> str:
-    """Leave behind what killed consumers may; returns the name of a scratch database."""
+    """Leave behind what killed consumers may; returns the name of a database on the pool that only says it is ours."""
     tag = f"{of['id'].replace('-', '')[:12]}-{of['attempt']}"
     (site.conf.parent / f"odoo.conf.rehome-{tag}").write_text("an old copy")
     (site.conf.parent / ".odoo.conf.rehome-0123456789abcdef.tmp").write_text("half a file")
@@ -133,6 +133,7 @@ async def mess_up(local: LocalPlatform, site: Site, of: dict[str, Any]) -> str:
     async with local.pool.connect() as pool:
         await pool.execute(f'CREATE DATABASE "{scratch}"')
         await pool.execute(f"COMMENT ON DATABASE \"{scratch}\" IS '{label}'")
+        await pool.execute(f'CREATE ROLE "rehome_{of["id"].replace("-", "")}_read" NOLOGIN')
         await pool.execute(f'ALTER ROLE "{site.tenant.role}" NOLOGIN')
         await pool.execute(f'ALTER DATABASE "{site.tenant.database}" CONNECTION LIMIT 0')
     async with local.platform.cluster.connect(local.platform.instance_database) as state:

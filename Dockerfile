@@ -1,14 +1,27 @@
 # Two images from one file: the consumer (the default), and the sandbox's services for compose.yaml.
-ARG PYTHON=3.11-slim-bookworm
+#
+# Base images are pinned by the digest of all platforms' manifests; the tag says which one it was. To renew one:
+# `docker buildx imagetools inspect python:3.11-slim-bookworm`. Debian's packages are the newest at the time of the build.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-FROM python:${PYTHON} AS base
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-WORKDIR /app
-COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN pip install --require-hashes --requirement requirements.lock
+# Our wheel, made where nothing of what makes it gets into an image.
+FROM ${PYTHON_IMAGE} AS wheel
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+COPY requirements-build.lock ./
+RUN pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY events events
 COPY consumer consumer
-RUN pip install --no-deps --no-build-isolation .
+RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
+
+FROM ${PYTHON_IMAGE} AS base
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+COPY requirements-runtime.lock ./
+RUN pip install --require-hashes --only-binary :all: --requirement requirements-runtime.lock
+COPY --from=wheel /wheels /wheels
+RUN pip install --no-deps --no-index /wheels/*.whl
 
 # PostgreSQL servers and database-service, for a machine to try things out on; not for production.
 FROM base AS sandbox
@@ -26,6 +39,7 @@ USER rehome
 # Swarm replaces what is unhealthy: only after five minutes, since a broker's restart or a busy node is no reason to.
 HEALTHCHECK --interval=15s --timeout=15s --start-period=60s --retries=20 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/health', timeout=10)"]
+# On loopback: for Prometheus set REHOME_HTTP_HOST to 0.0.0.0, where no tenant's service is on the same network.
 ENV REHOME_HTTP_PORT=8080
 # The C library would keep large blocks that are free, and a consumer's memory would grow for an hour (measured).
 ENV MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072

@@ -71,13 +71,15 @@ lint: setup ## check style, types, the direction of imports, and that what is ge
 install-check: setup ## build the package, install the contract alone, and use it there as other teams do
 	@$(BIN)/python -m tests.install
 
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+LOCKED = uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links --quiet $(ARGS)
+lock: ## write the files of locked requirements anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
-	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
-		--no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock $(ARGS)
-	@uv pip compile pyproject.toml --extra fuzz --python-version 3.11 --universal --generate-hashes \
-		--no-header --no-emit-index-url --no-emit-find-links --quiet --output-file tests/fuzz/requirements.lock \
-		--constraint requirements.lock $(ARGS)
+	@$(LOCKED) pyproject.toml --extra dev --output-file requirements.lock
+	@$(LOCKED) pyproject.toml --extra consumer --constraint requirements.lock --output-file requirements-runtime.lock
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
+		$(LOCKED) - --constraint requirements.lock --output-file requirements-build.lock
+	@$(LOCKED) pyproject.toml --extra fuzz --constraint requirements.lock --output-file tests/fuzz/requirements.lock
 
 clean: ## remove what was built, .venv included
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,10 +8,13 @@ import importlib.util
 import logging
 import subprocess
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from consumer.commands import check, dead, doctor, publish, retire, roll_back, run, status, topology
+from consumer.commands.lines import say
 from consumer.errors import RehomeError, SettingsError
+from events.shown import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,17 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(asyncio.run(args.work(args)))
     except SettingsError as error:
-        print(f"rehome: {error}", file=sys.stderr)
+        say(f"rehome: {error}", error=True)
         return 2
     except RehomeError as error:
-        print(f"rehome: {error}", file=sys.stderr)
+        say(f"rehome: {error}", error=True)
+        return 1
+    except Exception:  # noqa: BLE001 - a mistake of ours; Python would print it as it is, with what it quotes
+        say(*traceback.format_exc().rstrip().split("\n"), error=True)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rehome",
         description=DESCRIPTION,
         epilog="Exit codes: 0 done; 1 failed, or something needs a person; 2 wrong usage or settings.",
@@ -63,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(arguments: list[str]) -> int:
     """Hand over to the sandbox, which is part of the checkout but not of the installed package."""
     if importlib.util.find_spec("sandbox") is None:
-        print("rehome: the demo runs from a checkout of the project: `make demo`", file=sys.stderr)
+        say("rehome: the demo runs from a checkout of the project: `make demo`", error=True)
         return 2
     return subprocess.call([sys.executable, "-m", "sandbox.demo", *arguments])
 

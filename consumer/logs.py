@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from events.data import masked
+from events.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -46,14 +47,14 @@ def formatter(form: str) -> logging.Formatter:
         structlog.processors.format_exc_info,
         _without_secrets,
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
+    renderers: list[Any] = (
+        [structlog.processors.JSONRenderer()]  # in ASCII
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)
+        else [_as_shown, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
 
 
@@ -62,6 +63,16 @@ def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = masked(value)
+    return event
+
+
+def _as_shown(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For a terminal; a traceback keeps its lines, indented, so that none of them looks like a line of the log."""
+    for name, value in event.items():
+        if name == "exception":
+            event[name] = "\n".join(f"    {visible(line)}" for line in str(value).split("\n"))
+        elif isinstance(value, str):
+            event[name] = visible(value)
     return event
 
 

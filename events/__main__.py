@@ -20,6 +20,7 @@ from events.catalog import all_in_use, lookup
 from events.envelope import CONTENT_TYPE, decode
 from events.errors import EventError
 from events.mock import play
+from events.shown import Parser, visible, visible_json
 from events.testing.checks import unknown_fields
 from events.testing.stories import DISORDERS, OUTCOMES, Story
 
@@ -33,18 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = chosen.run(chosen)
     except EventError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", error=True)
         return 1
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", error=True)
         return 1 if isinstance(error, ConnectionError | TimeoutError) else 2
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m events", description="The contract of the migration's events."
-    )
+    parser = Parser(prog="python -m events", description="The contract of the migration's events.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
@@ -109,10 +108,10 @@ def _list(chosen: argparse.Namespace) -> int:
         for entry in all_in_use()
     ]
     if chosen.json:
-        print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        _say_json(rows)
     else:
         for row in rows:
-            print(f"{row['type']:<26} v{row['version']}  {row['exchange']:<10} {row['summary']}")
+            _say(f"{row['type']:<26} v{row['version']}  {row['exchange']:<10} {row['summary']}")
     return 0
 
 
@@ -126,18 +125,18 @@ def _validate_one(name: str) -> int:
     try:
         event = decode(body, CONTENT_TYPE)
     except EventError as error:
-        print(f"{shown}: not valid: {error}")
+        _say(f"{shown}: not valid: {error}")
         return 1
-    print(f"{shown}: valid {event.type} v{event.data.VERSION}")
+    _say(f"{shown}: valid {event.type} v{event.data.VERSION}")
     for path in unknown_fields(orjson.loads(body)):
-        print(f"{shown}: warning: {path} is not in the contract and will be ignored", file=sys.stderr)
+        _say(f"{shown}: warning: {path} is not in the contract and will be ignored", error=True)
     return 0
 
 
 def _example(chosen: argparse.Namespace) -> int:
     entry = lookup(chosen.type, chosen.version)
     shown = schema.golden(entry.type, entry.version, "valid")["minimal" if chosen.minimal else "full"]
-    print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    _say_json(shown)
     return 0
 
 
@@ -152,9 +151,9 @@ def _schema(chosen: argparse.Namespace) -> int:
         )
     if chosen.type:
         entry = lookup(chosen.type, chosen.version)
-        print(schema.render(schema.load(entry.type, entry.version)).decode(), end="")
+        _copy(schema.render(schema.load(entry.type, entry.version)).decode())
         return 0
-    print("error: name a type, or --write, --check or --release", file=sys.stderr)
+    _say("error: name a type, or --write, --check or --release", error=True)
     return 2
 
 
@@ -164,7 +163,7 @@ def _asyncapi(chosen: argparse.Namespace) -> int:
 
 def _page(chosen: argparse.Namespace) -> int:
     if chosen.html:
-        print(page.render_html(), end="")
+        _copy(page.render_html())
         return 0
     return _see_to({page.FILE: page.render(), page.HTML_FILE: page.render_html()}, chosen)
 
@@ -186,25 +185,26 @@ def _see_to(committed: dict[Path, str], chosen: argparse.Namespace) -> int:
             [f"{file} is not that of the catalogue: write it anew with --write" for file in different]
         )
     else:
-        print(next(iter(committed.values())), end="")
+        _copy(next(iter(committed.values())))
     return 0
 
 
 def _changed(names: list[str]) -> int:
-    print("\n".join(names) or "nothing changed")
+    for name in names or ["nothing changed"]:
+        _say(name)
     return 0
 
 
 def _differences(found: list[str]) -> int:
     for line in found:
-        print(line)
+        _say(line)
     return 1 if found else 0
 
 
 def _mock(chosen: argparse.Namespace) -> int:
     url = os.environ.get(_URL_VARIABLE)
     if not url:
-        print(f"error: set {_URL_VARIABLE}=amqp://user:password@host:port/vhost", file=sys.stderr)
+        _say(f"error: set {_URL_VARIABLE}=amqp://user:password@host:port/vhost", error=True)
         return 2
     story = Story(chosen.outcome, models=tuple(entry.model for entry in all_in_use()))
     if chosen.instance:
@@ -215,8 +215,22 @@ def _mock(chosen: argparse.Namespace) -> int:
 async def _play(url: str, story: Story, chosen: argparse.Namespace) -> int:
     playing = play(url, story, disorder=chosen.disorder, pause=chosen.pause, force=chosen.force)
     async for event, taken in playing:
-        print(f"{event.type:<26} {event.id}{'' if taken else '  (no queue is bound for it)'}", flush=True)
+        _say(f"{event.type:<26} {event.id}{'' if taken else '  (no queue is bound for it)'}")
     return 0
+
+
+def _say(line: str, *, error: bool = False) -> None:
+    """A line for people: files and events hold what others wrote."""
+    print(visible(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def _say_json(value: object) -> None:
+    print(visible_json(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))  # noqa: T201 - the same
+
+
+def _copy(text: str) -> None:
+    """A file of ours, byte by byte."""
+    print(text, end="")  # noqa: T201 - the same
 
 
 if __name__ == "__main__":

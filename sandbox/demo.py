@@ -17,6 +17,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from events.shown import visible, visible_json
 from sandbox.billing import Billing
 from sandbox.faults import FAILING
 from sandbox.local import LocalPlatform, Site, local_platform
@@ -217,9 +218,8 @@ class Demo:
 
     def _report(self) -> None:
         if self.args.json:
-            sys.stdout.write(
-                orjson.dumps(self.story.document(), default=str, option=orjson.OPT_INDENT_2).decode() + "\n"
-            )
+            document = orjson.dumps(self.story.document(), default=str, option=orjson.OPT_INDENT_2)
+            sys.stdout.write(visible_json(document.decode()) + "\n")
             sys.stdout.flush()
         else:
             self.story.show(self.console)
@@ -266,7 +266,7 @@ class Demo:
                     await drawing
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(visible(text), markup=False)
 
 
 def _end_in_order_on(number: signal.Signals) -> None:
@@ -337,7 +337,7 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except (TimeoutError, OSError, RuntimeError, EngineMissingError) as error:
-        print(f"rehome demo: {error}", file=sys.stderr)
+        print(visible(f"rehome demo: {error}"), file=sys.stderr)
         return 1
 
 

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
+from rich.text import Text
+
+from events.shown import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +49,7 @@ FACTS: Final[dict[str, Callable[[Any], str]]] = {
 def event_line(event: CloudEvent[Any], seconds: float) -> str:
     """`<type> +<seconds> <facts>`."""
     facts = FACTS.get(event.type, lambda _: "")(event.data)
-    return f"{event.type:<25} +{seconds:5.1f}  {facts}"
+    return visible(f"{event.type:<25} +{seconds:5.1f}  {facts}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Story:
         if self.before is not None and self.after is not None:
             console.print(_before_after(self.before, self.after))
         for line in self.conf_diff:
-            console.print(f"odoo.conf {line}", markup=False)
+            console.print(visible(f"odoo.conf {line}"), markup=False)
         if self.seconds:
             steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
             console.print(f"seconds   {steps}", markup=False)
@@ -114,7 +117,7 @@ class Story:
         for check in self.checks:
             mark = "[green]holds[/]" if check.holds else "[bold red]FAILS[/]"
             console.print(f"{mark}  {check.what}{': ' if check.detail else ''}", end="")
-            console.print(check.detail, markup=False)
+            console.print(visible(check.detail), markup=False)
         console.print(f"\n{self.outcome}: " + ("all of it holds" if self.ok else "NOT all of it holds"))
 
 
@@ -137,5 +140,5 @@ def _before_after(before: Observation, after: Observation) -> Table:
     names = sorted({*before.counts, *after.counts})
     rows += [(f"instances on {name}", before.counts.get(name), after.counts.get(name)) for name in names]
     for name, old, new in rows:
-        table.add_row(name, *("-" if value is None else str(value) for value in (old, new)))
+        table.add_row(*(Text(visible("-" if value is None else str(value))) for value in (name, old, new)))
     return table

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from events.broker import TROUBLE, Address, close, limited
 from events.envelope import CloudEvent, from_message
 from events.errors import BrokerError, Undecodable
+from events.shown import visible
 from sandbox.serving import told_to_stop
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ async def _channel(connection: AbstractConnection) -> AbstractChannel:
 
 
 def _print(event: CloudEvent[Any]) -> None:
-    print(f"{event.time:%H:%M:%S.%f} {event.subject} {event.type}", flush=True)
+    print(visible(f"{event.time:%H:%M:%S.%f} {event.subject} {event.type}"), flush=True)
 
 
 async def run(url: str) -> None:

@@ -9,7 +9,7 @@ from consumer import bootstrap
 from consumer.adapters.journal_views import JournalViews
 from consumer.adapters.notes import MemoryNotes
 from consumer.commands.arguments import an_id
-from consumer.commands.lines import field, printed, row
+from consumer.commands.lines import field, printed, row, say
 from consumer.commands.show import as_json
 from consumer.errors import NotFound, RehomeError
 from consumer.settings import read_settings
@@ -65,13 +65,11 @@ async def _check(args: argparse.Namespace) -> int:
     if args.json:
         as_json({"instance": instance.id, "ok": sound, "checks": [asdict(one) for one in findings]})
     else:
-        print(row(("CHECK", "", "DETAIL"), WIDTHS))
+        say(row(("CHECK", "", "DETAIL"), WIDTHS))
         for one in findings:
             start = row((one.check, "ok" if one.ok else "FAILED"), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
-        print(
-            "a move would pass its checks" if sound else "a move would not get far; nothing would be stopped"
-        )
+        say("a move would pass its checks" if sound else "a move would not get far; nothing would be stopped")
     return 0 if sound else 1
 
 

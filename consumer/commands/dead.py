@@ -11,7 +11,7 @@ from consumer.adapters.journal_views import JournalViews
 from consumer.commands import dead_acts
 from consumer.commands.arguments import a_span
 from consumer.commands.desk import NEEDED, desk, matches, none_matches, passes
-from consumer.commands.lines import Paragraphs, detail, field, moment, printed, row
+from consumer.commands.lines import Paragraphs, detail, field, moment, printed, row, say, say_json
 from consumer.commands.show import age, as_json
 from consumer.delivery import replay
 from consumer.doctor import forecast
@@ -93,7 +93,7 @@ async def _list(args: argparse.Namespace) -> int:
         return 0
     printed([row(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS)] if found else [none])
     for one in found:
-        print(row((one.id, one.handler, one.reason, age(one.failed_at), one.tries or ""), WIDTHS))
+        say(row((one.id, one.handler, one.reason, age(one.failed_at), one.tries or ""), WIDTHS))
         printed(detail(f"instance {one.instance or '?'}, {one.type}"))
         printed(detail(one.error))
     return 0
@@ -112,10 +112,10 @@ async def _list_discarded(args: argparse.Namespace) -> int:
         as_json(found)
         return 0
     for one in found:
-        print(row((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
+        say(row((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
         printed(detail(f"instance {one['instance'] or '?'}, {one['type']}; discarded: {one['why']}"))
     if not found:
-        print("no discarded letter matches" if kept else "no dead letter was discarded")
+        say("no discarded letter matches" if kept else "no dead letter was discarded")
     return 0
 
 
@@ -145,9 +145,9 @@ async def _show(args: argparse.Namespace) -> int:
         printed(detail(f"- {line}", " " * 11))
     if there.blind:
         printed(detail(f"(the world was not looked at: {there.blind})", " " * 11))
-    print("event")
-    print(orjson.dumps(document["event"], option=orjson.OPT_INDENT_2).decode())
-    print("history" if history else "the journal has no history of it")
+    say("event")
+    say_json(orjson.dumps(document["event"], option=orjson.OPT_INDENT_2).decode())
+    say("history" if history else "the journal has no history of it")
     for line in history:
         printed(detail(f"{moment(line['at'])}  {line['what']}: {line['detail'] or ''}".rstrip(": ")))
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.commands.arguments import a_text
 from consumer.commands.desk import desk, matches, none_matches
-from consumer.commands.lines import detail, printed
+from consumer.commands.lines import detail, printed, say
 from consumer.commands.show import as_json
 from consumer.delivery import replay
 from consumer.doctor import forecast
@@ -68,13 +68,13 @@ async def _replay(args: argparse.Namespace) -> int:
         as_json(outcome)
         return 1 if any(one["refused"] for one in outcome) else 0
     for one in outcome:
-        print(one["id"])
+        say(one["id"])
         what = f"replayed: will {one['what'].removeprefix('would ')}" if one["replayed"] else one["what"]
         printed(detail(what))
         for line in one["in_detail"]:
             printed(detail(f"- {line}"))
     if not outcome:
-        print(none)
+        say(none)
     return 1 if any(one["refused"] for one in outcome) else 0
 
 
@@ -109,7 +109,7 @@ async def _discard(args: argparse.Namespace) -> int:
         for letter, copies in chosen.values():
             await _keep(there, letter, args.reason)
             await copies.ack()  # after the journal has it: dying in between leaves the letter
-            print(f"discarded {letter.id} ({letter.type} of handler {letter.handler}): {args.reason}")
+            say(f"discarded {letter.id} ({letter.type} of handler {letter.handler}): {args.reason}")
             await _warn(there, letter)
     return 0
 

@@ -10,7 +10,7 @@ from consumer import bootstrap, workbench
 from consumer.adapters.dead_letters import DeadLetters
 from consumer.commands.arguments import a_span, an_id
 from consumer.commands.desk import LETTERS
-from consumer.commands.lines import Paragraphs, detail, printed, row
+from consumer.commands.lines import Paragraphs, detail, printed, row, say
 from consumer.commands.show import age, as_json
 from consumer.delivery import replay
 from consumer.doctor.diagnosis import diagnose
@@ -127,11 +127,11 @@ def _tell(found: list[Finding], done: dict[Finding, str], seen: Seen) -> None:
     if not found:
         letters = f"{len(seen.letters)} dead letter(s)" if seen.letters is not None else "no dead letters"
         looked = f"{len(seen.instances)} instance(s), {len(seen.servers)} database server(s), {letters}"
-        print(f"nothing is out of order; looked at {looked}, the queues and the backup place")
+        say(f"nothing is out of order; looked at {looked}, the queues and the backup place")
         return
-    print(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))
+    say(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))
     for one in found:
-        print(row((one.severity, one.kind, age(one.since), one.where), WIDTHS))
+        say(row((one.severity, one.kind, age(one.since), one.where), WIDTHS))
         if one.instance_id is not None and str(one.instance_id) not in one.where:
             printed(detail(f"instance {one.instance_id}"))
         printed(detail(one.what))

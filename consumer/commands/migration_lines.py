@@ -79,10 +79,10 @@ def steps_table(steps: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def history_line(line: dict[str, Any], before: str = " ") -> str:
-    """One line of a history after `before`, wrapped."""
+def history_lines(line: dict[str, Any], before: str = " ") -> list[str]:
+    """One entry of a history after `before`, wrapped."""
     text = f"{moment(line['at'])}  {line['what']}" + (f": {line['detail']}" if line["detail"] else "")
-    return "\n".join(detail(text, f"{before} "))
+    return detail(text, f"{before} ")
 
 
 def _tries(one: MigrationView) -> str:

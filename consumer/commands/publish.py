@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from consumer import bootstrap
 from consumer.commands.arguments import a_text, an_id
+from consumer.commands.lines import say
 from consumer.commands.show import as_json
 from consumer.errors import NotFound, SettingsError
 from consumer.ports_engine import Message
@@ -83,10 +84,10 @@ async def _publish(args: argparse.Namespace) -> int:
     if args.json:
         as_json(event.model_dump(mode="json", exclude_none=True))
     else:
-        print(
-            f"published {event.type} {event.id} for instance {args.instance}: {args.from_plan} -> {args.to_plan}"
+        say(
+            f"published {event.type} {event.id} for instance {args.instance}: {args.from_plan} -> {args.to_plan}",
+            f"follow it with: rehome status {args.instance}",
         )
-        print(f"follow it with: rehome status {args.instance}")
     return 0
 
 

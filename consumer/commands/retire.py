@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer import workbench
 from consumer.commands.arguments import an_id
-from consumer.commands.lines import Paragraphs, detail, moment, printed, row
+from consumer.commands.lines import Paragraphs, detail, moment, printed, row, say
 from consumer.commands.show import age, as_json
 from consumer.doctor.retirement import refusals
 from consumer.errors import Conflict, NotFound, RehomeError, TimedOut
@@ -158,14 +158,14 @@ async def _drop(tools: Bench, one: Retirement, outcome: list[str]) -> None:
 
 def _tell(found: list[Retirement], args: argparse.Namespace) -> None:
     if not found:
-        print("no old database of a completed migration is kept")
+        say("no old database of a completed migration is kept")
         return
-    print(row(("INSTANCE", "OLD DATABASE", "SIZE", "KEPT UNTIL (UTC)", "DUE"), WIDTHS))
+    say(row(("INSTANCE", "OLD DATABASE", "SIZE", "KEPT UNTIL (UTC)", "DUE"), WIDTHS))
     for one in found:
         side, source = one.seen.source_side, one.seen.source
         size = f"{side.bytes / 1_000_000:.0f} MB" if side and side.bytes is not None else "gone"
         cells = (one.done.instance_id, side.database if side else "?", size, moment(one.done.until))
-        print(row((*cells, age(one.done.until)), WIDTHS))
+        say(row((*cells, age(one.done.until)), WIDTHS))
         printed(detail(f"on {source.name if source else '?'}, migration {one.done.id}"))
         for line in one.outcome:
             printed(detail(line))

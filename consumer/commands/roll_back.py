@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from consumer import bootstrap, saga, workbench
 from consumer.adapters.journal_views import JournalViews
 from consumer.commands.arguments import a_span, a_text, an_id
-from consumer.commands.lines import Paragraphs, detail, field, printed
+from consumer.commands.lines import Paragraphs, detail, field, printed, say
 from consumer.commands.roll_back_order import read_order
 from consumer.commands.show import age, as_json
 from consumer.errors import Incompatible, TimedOut
@@ -190,22 +189,22 @@ def _tell(order: Order, blind: str, taken_up: bool | None, args: argparse.Namesp
         work = f"step {order.view.step} is running at {holder.address} since {age(holder.since)}: it {verb}"
         printed(detail(work, ""))
     if order.cancel:
-        print(
+        say(
             "nothing was begun but the decision to move: it "
             + ("is" if args.yes else "would be")
             + " rejected"
         )
     else:
-        print("it is being undone:" if args.yes else "undoing it would:")
+        say("it is being undone:" if args.yes else "undoing it would:")
         for name, what in order.undo or [("-", "nothing was begun that needs undoing")]:
             printed(field(f"  {name}", what, 16))
     if blind:
         printed(detail(f"(not everything was looked at: {blind})", "  "))
     if not args.yes:
-        print("nothing was done; do it with --yes", file=sys.stderr)
+        say("nothing was done; do it with --yes", error=True)
     elif taken_up:
-        print(f"a consumer is at it; follow it with: rehome watch {migration.id}")
+        say(f"a consumer is at it; follow it with: rehome watch {migration.id}")
     else:
-        print(
+        say(
             "no consumer has taken it up yet: is one running? It is kept, and done as soon as one is (rehome run)"
         )

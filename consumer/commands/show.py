@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from consumer.commands.lines import say_json
+
 
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    say_json(_text(value))
+
+
+def _text(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONEncodeError:  # a file's name that is no UTF-8
+        return json.dumps(value, default=_plain, indent=2)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def age(moment: datetime | None, *, now: datetime | None = None) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from consumer import bootstrap, workbench
 from consumer.adapters.journal_views import JournalViews
 from consumer.commands.arguments import a_count, an_id
-from consumer.commands.lines import Paragraphs, moment, printed
-from consumer.commands.migration_lines import attention, block, heading, history_line, steps_table
+from consumer.commands.lines import Paragraphs, moment, printed, say
+from consumer.commands.migration_lines import attention, block, heading, history_lines, steps_table
 from consumer.commands.show import as_json
 from consumer.errors import NotFound
 from consumer.settings import read_settings
@@ -73,14 +73,14 @@ async def _status(args: argparse.Namespace) -> int:
         as_json(details)
         return code
     if not found:
-        print(_nothing(args))
+        say(_nothing(args))
         return code
-    print(heading())
+    say(heading())
     for one, detail in zip(found, details, strict=True):
         printed(block(one, holders.get(one.instance_id)))
         if args.id is not None:
             printed(steps_table(detail["steps"]))
-            printed(history_line(line) for line in detail["history"])
+            printed(text for line in detail["history"] for text in history_lines(line))
     return code
 
 
@@ -111,11 +111,11 @@ async def _watch(args: argparse.Namespace) -> int:
                 if line["seq"] not in seen:
                     seen.add(line["seq"])
                     last = max(last, line["seq"])
-                    print(history_line(line, f"{str(line['instance_id'])[:8]} "), flush=True)
+                    printed(history_lines(line, f"{str(line['instance_id'])[:8]} "))
             for one in found:
                 _tell_progress(one, progress)
             if wanted and found[0].ended:
-                print(f"migration {found[0].id} is over: {found[0].state}")
+                say(f"migration {found[0].id} is over: {found[0].state}")
                 return 0 if found[0].state == "completed" else 1
             await asyncio.sleep(EVERY)
 
@@ -136,7 +136,7 @@ def _tell_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, in
     if progress.get(one.id) != (one.step, tens):
         progress[one.id] = (one.step, tens)
         shown = min(100, tens * PROGRESS_STEP)
-        print(f"{str(one.instance_id)[:8]}  {moment(one.tried_at)}  {one.step} {shown}%", flush=True)
+        say(f"{str(one.instance_id)[:8]}  {moment(one.tried_at)}  {one.step} {shown}%")
 
 
 def _nothing(args: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from consumer import bootstrap, topology
 from consumer.adapters.rabbitmqctl import Rabbitmqctl
 from consumer.adapters.topology import declare
 from consumer.commands import topology_users
+from consumer.commands.lines import printed, say
 from consumer.commands.show import as_json
 from consumer.drift import differences
 from consumer.errors import SettingsError
@@ -70,9 +71,8 @@ async def _check(args: argparse.Namespace) -> int:
     if args.json:
         as_json({"differences": found})
     else:
-        for line in found:
-            print(line)
-        print("the broker differs from the saga" if found else "the broker has the topology of the saga")
+        printed(found)
+        say("the broker differs from the saga" if found else "the broker has the topology of the saga")
     return 1 if found else 0
 
 
@@ -87,7 +87,7 @@ async def _apply(_args: argparse.Namespace) -> int:
     async with bootstrap.amqp(settings, "rehome topology") as connection:
         await declare(connection, wanted)
     counts = ", ".join(f"{len(wanted[kind])} {kind}" for kind in ("exchanges", "queues", "bindings"))
-    print(f"declared {counts}")
+    say(f"declared {counts}")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from consumer import bootstrap
 from consumer.access import Access, changes, strays
 from consumer.adapters.rabbitmqctl import Rabbitmqctl
+from consumer.commands.lines import printed, say
 from consumer.commands.show import as_json
 from consumer.settings import read_settings
 from consumer.topology import VHOST
@@ -68,7 +69,7 @@ def add(group: Any) -> None:
 async def _users(args: argparse.Namespace) -> int:
     file = await asyncio.to_thread(read_users, args.file)
     if args.print:
-        print("\n".join(script(file.users, args.rabbitmqctl or DEFAULT, args.file.name)))
+        printed(script(file.users, args.rabbitmqctl or DEFAULT, args.file.name))
         return 0
     passwords = {user.name: password_of(user) for user in file.users}  # before anything is changed
     async with _broker(args) as broker:
@@ -87,11 +88,11 @@ async def _users(args: argparse.Namespace) -> int:
 
 def _tell(found: list[Change], unknown: list[str], *, applied: bool) -> None:
     for change in found:
-        print(f"{'changed: ' if applied else ''}{change.why}")
+        say(f"{'changed: ' if applied else ''}{change.why}")
     for name in unknown:
-        print(f"user {name} has access to virtual host {VHOST}, and the file does not name it")
+        say(f"user {name} has access to virtual host {VHOST}, and the file does not name it")
     if not found:
-        print("the users of the file have the rights of their roles")
+        say("the users of the file have the rights of their roles")
 
 
 @asynccontextmanager

@@ -47,3 +47,31 @@ def test_a_line_of_megabytes_is_told_in_a_moment() -> None:
     """Time in proportion to the square of its length would be minutes."""
     told = orjson.loads(line("json", "broker.said step=%s %s", "stop", "x" * 4_000_000))
     assert told["step"] == "stop"
+
+
+HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2028\r\n2026-01-01 [info] forged"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "text", ["%s", "step.failed error=%s", "step.failed database=%s", "step.failed what %s"]
+)
+def test_a_line_stays_one_and_commands_no_terminal(form: str, text: str) -> None:
+    told = line(form, text, HOSTILE)
+    assert told.isprintable()
+    assert "52;c;ZXZpbA" in told
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_commands_no_terminal_and_forges_no_line(form: str) -> None:
+    def mistaken() -> None:
+        raise ValueError(HOSTILE)
+
+    try:
+        mistaken()
+    except ValueError:
+        told = line(form, "delivery.defect", exc_info=sys.exc_info())
+    first, *others = told.split("\n")
+    assert all(one.isprintable() for one in (first, *others))
+    assert all(one.startswith("    ") for one in others)
+    assert "delivery.defect" in first

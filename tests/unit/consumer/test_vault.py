@@ -60,7 +60,9 @@ def test_what_is_no_secret_of_ours_is_refused(blob: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "blob", [Vault(KEY).lock("secret", "migration 1"), by_one_sha256("secret", "migration 1")]
+    "blob",
+    [Vault(KEY).lock("secret", "migration 1"), by_one_sha256("secret", "migration 1")],
+    ids=["by scrypt", "by one SHA-256"],
 )
 def test_another_key_another_context_and_an_altered_secret_are_refused(blob: bytes) -> None:
     for other, context, text in (

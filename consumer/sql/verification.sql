@@ -68,3 +68,50 @@ ORDER BY c.oid LIMIT $2;
 -- name: has_large_objects
 -- Whether there are any large objects; everybody may ask.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata);
+
+-- name: database
+-- How text is stored and sorted, and the server's major version.
+SELECT pg_catalog.pg_encoding_to_char(d.encoding)::pg_catalog.text AS encoding,
+       d.datcollate::pg_catalog.text AS collation,
+       d.datctype::pg_catalog.text AS ctype,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale', '') AS locale,
+       pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 || '' AS major
+FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database();
+
+-- name: parts
+-- A query of fingerprint.sql (its text stands for {kind}) as sums: its rows are sorted into parts by a hash of their
+-- names; of each part how many there are, and SHA-256 over the sorted SHA-256 of names with values. Label, name and
+-- value do not run into each other: no label has a brace, and the text of an array ends with its own.
+SELECT one.part, pg_catalog.count(*) AS count,
+       pg_catalog.sha256(pg_catalog.string_agg(one.digest, ''::pg_catalog.bytea ORDER BY one.digest)) AS digest
+FROM (
+    SELECT pg_catalog.hashtextextended(o.named COLLATE pg_catalog."C", 0) & $1::pg_catalog.int8 AS part,
+           pg_catalog.sha256(pg_catalog.convert_to(
+               o.named || coalesce(o.value, ''), pg_catalog.getdatabaseencoding())) AS digest
+    FROM (SELECT k.label || k.name::pg_catalog.text AS named, k.value FROM ({kind}) AS k) AS o
+) AS one
+GROUP BY one.part;
+
+-- name: some
+-- The first rows of some of those parts, in the order of a hash of their names. Names and values are cut to what
+-- people are shown of them, whatever their length; the digest is of the whole.
+SELECT one.part, one.key, one.label, one.name, one.value, one.digest
+FROM (
+    SELECT o.part, o.key, o.label,
+           ARRAY(SELECT coalesce(pg_catalog."left"(p.text, $4), '') FROM pg_catalog.unnest(o.name) WITH ORDINALITY AS p(text, place)
+                 ORDER BY p.place) AS name,
+           pg_catalog."left"(o.value, $4) AS value,
+           pg_catalog.sha256(pg_catalog.convert_to(o.named || o.value, pg_catalog.getdatabaseencoding())) AS digest,
+           pg_catalog.row_number() OVER (PARTITION BY o.part ORDER BY o.key) AS place
+    FROM (
+        SELECT pg_catalog.hashtextextended(i.named COLLATE pg_catalog."C", 0) & $1::pg_catalog.int8 AS part,
+               pg_catalog.sha256(pg_catalog.convert_to(i.named, pg_catalog.getdatabaseencoding())) AS key,
+               i.label, i.name, i.named, coalesce(i.value, '') AS value
+        FROM (SELECT k.label, k.name, k.label || k.name::pg_catalog.text AS named, k.value
+              FROM ({kind}) AS k) AS i
+    ) AS o
+    WHERE o.part = ANY ($2::pg_catalog.int8[])
+) AS one
+WHERE one.place <= $3
+ORDER BY one.part, one.key;

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from benchmarks import reading
 from benchmarks.report import MEBIBYTE, Table, median, say
 from benchmarks.stopwatch import Stopwatch
 from consumer.adapters.copy import PgCopier
@@ -185,7 +186,9 @@ async def _rounds(
         for name, way in ways.items():
             runs[name].append(await stage.tidied(way))
             say(f"copy, scale {scale:g}, round {number + 1}: {name}: {runs[name][-1].seconds['all']:.1f} s")
-    return [_compared(runs, size), _parts(runs["ours, verified"], size)]
+    source = _server("pool", "shared", pool)
+    rights = await reading.measure(Sessions(), source, tenant.database, tenant.role, JOBS, size)
+    return [_compared(runs, size), _parts(runs["ours, verified"], size), rights]
 
 
 def _compared(runs: dict[str, list[Stopwatch]], size: float) -> Table:

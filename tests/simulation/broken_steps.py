@@ -14,6 +14,7 @@ from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
 from tests.fakes.runtime import FakeRuntime
+from tests.fakes.world import World
 from tests.simulation.broken_engine import nothing, replace
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def the_fence_is_forgotten() -> None:
     replace(FakeDatabases, "fence", nothing)
     for module in (back_up, restore, start):
         replace(module, "require_fence", nothing)
+
+
+def what_was_lent_is_not_taken_back() -> None:
+    replace(World, "_drop_role", nothing)
 
 
 def the_instance_is_not_stopped() -> None:
@@ -188,6 +193,7 @@ def _step(name: str, run: Any) -> Any:
 
 BROKEN: Final = (
     the_fence_is_forgotten,
+    what_was_lent_is_not_taken_back,
     the_instance_is_not_stopped,
     the_source_is_opened_before_the_target_is_closed,
     the_copy_is_not_verified,

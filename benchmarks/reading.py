@@ -1,0 +1,65 @@
+"""What it costs to verify with a tenant's rights: the same readings by a short-lived role and a superuser, in turns."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+from benchmarks.report import Table, median
+from consumer.adapters import verification
+from consumer.adapters.postgres.short_lived import Login
+from consumer.adapters.verification import PostgresVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from consumer.adapters.postgres.sessions import Sessions
+    from consumer.model import Server
+
+ROUNDS: Final = 5
+
+
+class _Superuser(Login):
+    """The administrator's own login, where a short-lived one is lent: for the comparison alone."""
+
+    async def close(self) -> None:
+        """It stays."""
+
+
+@asynccontextmanager
+async def _unlent(
+    sessions: Sessions, server: Server, database: str, tenant: str, _purpose: str, **_limits: Any
+) -> AsyncIterator[Login]:
+    yield _Superuser(sessions, server, database, server.admin, tenant, "")
+
+
+async def _seconds(reading: Callable[[], Awaitable[object]]) -> float:
+    began = time.perf_counter()
+    await reading()
+    return time.perf_counter() - began
+
+
+async def measure(
+    sessions: Sessions, server: Server, database: str, role: str, jobs: int, size: float
+) -> Table:
+    """Row counts and fingerprints, each way in turns."""
+    verifier = PostgresVerifier(sessions, jobs=jobs)
+    readings: dict[str, Callable[[], Awaitable[object]]] = {
+        "rows counted": lambda: verifier.row_counts(server, database, role),
+        "fingerprint": lambda: verifier.fingerprint(server, database, role),
+    }
+    table = Table(
+        f"Reading a database of {size:.0f} MB: a short-lived role with the tenant's rights against a superuser",
+        ("reading", "role, seconds (median)", "superuser", "ratio"),
+    )
+    for name, reading in readings.items():
+        ours: list[float] = []
+        theirs: list[float] = []
+        for _ in range(ROUNDS):
+            ours.append(await _seconds(reading))
+            with mock.patch.object(verification, "lent", _unlent):
+                theirs.append(await _seconds(reading))
+        table.rows.append((name, median(ours), median(theirs), median(ours) / median(theirs)))
+    return table

@@ -27,7 +27,6 @@ from tests.contract.real_servers import server_of
 from tests.contract.servers import Told, new_mark
 from tests.support.broker_users import rehome
 from tests.support.certificates import Authority
-from tests.support.comparing import compared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -131,8 +130,13 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, mark)
     await copier.restore(server, copy, backup, role, Told())
     verifier = PostgresVerifier(sessions=through, jobs=2)
-    places = (server, tenant.database, tenant.role), (server, copy, role)
-    assert await compared(verifier, *places) == []
+    before = await verifier.fingerprint(server, tenant.database, tenant.role)
+    after = await verifier.fingerprint(server, copy, role)
+    assert (after.tables, after.rows, after.large_objects) == (
+        before.tables,
+        before.rows,
+        before.large_objects,
+    )
 
 
 async def test_client_programs_do_not_talk_to_a_stranger(

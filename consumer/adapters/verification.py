@@ -137,9 +137,8 @@ class PostgresVerifier:
                 ) as login,
                 AsyncExitStack() as stack,
             ):
-                readers: list[TenantSession] = []
-                snapshot = None
-                for _ in range(self._jobs):
+
+                async def opened(snapshot: str | None) -> TenantSession:
                     reader = await stack.enter_async_context(
                         self._sessions.tenant(
                             server,
@@ -153,11 +152,14 @@ class PostgresVerifier:
                     await stack.enter_async_context(
                         reader.transaction(isolation="repeatable_read", readonly=True)
                     )
-                    if snapshot is None:
-                        snapshot = await reader.fetchval("SELECT pg_export_snapshot()")
-                    else:
+                    if snapshot is not None:
                         await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-                    readers.append(reader)
+                    return reader
+
+                first = await opened(None)
+                snapshot = str(await first.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
+                others = await sums.together([opened(snapshot) for _ in range(1, self._jobs)])
+                readers = [first, *others]
                 await login.close()  # before anything of the tenant's is read, and may run
                 yield readers
         except TimeoutError:

@@ -30,18 +30,19 @@ _PROHIBITED: Final = (
 )
 
 
-def verifier(password: str, salt: bytes | None = None) -> str:
+def verifier(password: str, salt: bytes | None = None, *, iterations: int = ITERATIONS) -> str:
     """`SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803), for `PASSWORD '...'`.
 
     Args:
         password: in clear.
         salt: 16 bytes; random by default.
+        iterations: rounds of hashing, which make guesses dear, and every login too.
     """
     salt = os.urandom(_SALT_BYTES) if salt is None else salt
-    salted = hashlib.pbkdf2_hmac("sha256", _prepared(password).encode(), salt, ITERATIONS)
+    salted = hashlib.pbkdf2_hmac("sha256", _prepared(password).encode(), salt, iterations)
     stored = hashlib.sha256(_keyed(salted, b"Client Key")).digest()
     server = _keyed(salted, b"Server Key")
-    return f"SCRAM-SHA-256${ITERATIONS}:{_text(salt)}${_text(stored)}:{_text(server)}"
+    return f"SCRAM-SHA-256${iterations}:{_text(salt)}${_text(stored)}:{_text(server)}"
 
 
 def _prepared(password: str) -> str:

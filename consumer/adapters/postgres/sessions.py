@@ -95,7 +95,13 @@ class Sessions:
 
     @asynccontextmanager
     async def administrator(
-        self, server: Server, database: str = MAINTENANCE, *, what: str, limit: float | None = None
+        self,
+        server: Server,
+        database: str = MAINTENANCE,
+        *,
+        what: str,
+        limit: float | None = None,
+        beside: Administrator | None = None,
     ) -> AsyncIterator[Administrator]:
         """A session of the server's administrator for the length of the block.
 
@@ -107,6 +113,7 @@ class Sessions:
             database: which database.
             what: what is being done and to what, such as "fencing acme on pool-1".
             limit: seconds for one statement; by default as the constructor says.
+            beside: a session on the maintenance database that is open anyway, to ask what must not apply.
 
         Raises:
             NotFound: there is no such database.
@@ -114,7 +121,13 @@ class Sessions:
             Conflict: the database's settings changed at this moment.
             Unreachable, TimedOut, Refused, Incompatible, Transient: as `translated` says.
         """
-        under = {} if database == MAINTENANCE else await self.overrides(server, database, what=what)
+        under: dict[str, str] = {}
+        if database != MAINTENANCE:
+            under = (
+                await _overrides(beside, database)
+                if beside is not None
+                else await self.overrides(server, database, what=what)
+            )
         async with self._open(
             server, database, server.admin, what=what, limit=limit, under=under
         ) as connection:
@@ -153,8 +166,7 @@ class Sessions:
     async def overrides(self, server: Server, database: str, *, what: str) -> dict[str, str]:
         """What to send at the start of an administrator's session so that no setting of the database applies."""
         async with self.administrator(server, what=what) as session:
-            found = await session.fetch(_SQL["settings_of_database"], database)
-        return {row["name"]: row["value"] for row in found}
+            return await _overrides(session, database)
 
     @asynccontextmanager
     async def _open(
@@ -207,6 +219,11 @@ class Sessions:
             finally:
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await connection.close(timeout=_CLOSE_SECONDS)
+
+
+async def _overrides(session: Administrator, database: str) -> dict[str, str]:
+    found = await session.fetch(_SQL["settings_of_database"], database)
+    return {row["name"]: row["value"] for row in found}
 
 
 def _keep_alive(connection: Raw) -> None:

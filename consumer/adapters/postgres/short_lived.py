@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
 
@@ -47,6 +47,9 @@ _SQL: Final = administrator("databases")
 _END_SECONDS: Final = 20.0
 _BEYOND_SECONDS: Final = 600.0  # what a role outlives its work by, at most: clocks differ
 _SPARE_SESSIONS: Final = 2
+_ITERATIONS: Final = (
+    16  # nobody guesses 192 bits of chance, however cheap a guess is, and each session logs in
+)
 
 
 def prefix(migration_id: UUID) -> str:
@@ -63,6 +66,7 @@ class Login:
         credentials: its name and password.
         tenant: the role whose rights it has, by its name now.
         verifier: of the password, as the server got it.
+        door: holds the administrator's session that made it, until it is closed or gone.
     """
 
     sessions: Sessions
@@ -71,6 +75,7 @@ class Login:
     credentials: Credentials
     tenant: str
     verifier: str
+    door: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     @property
     def name(self) -> str:
@@ -79,8 +84,8 @@ class Login:
 
     async def close(self) -> None:
         """No session of it is opened from now on, whoever knows its password."""
-        async with self.sessions.administrator(self.server, what=f"closing role {self.name}") as session:
-            await session.execute(ddl("refuse_login", role=quoted(self.name)))
+        async with self.door:
+            pass
 
 
 @asynccontextmanager
@@ -113,10 +118,10 @@ async def lent(
     name = f"{prefix(migration)}{purpose}"
     what = f"making role {name} for {database} on {server.name}"
     password = Secret(secrets.token_urlsafe(24))
-    login = Login(
-        sessions, server, database, Credentials(name, password), tenant, verifier(password.reveal())
-    )
-    async with sessions.administrator(server, what=what) as session:
+    made = verifier(password.reveal(), iterations=_ITERATIONS)
+    login = Login(sessions, server, database, Credentials(name, password), tenant, made)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(sessions.administrator(server, what=what))
         lender = await session.fetchrow(_SQL["role"], tenant)
         if lender is None:
             raise NotFound(f"there is no role {tenant} on {server.name}")
@@ -127,13 +132,17 @@ async def lent(
         await _remove(sessions, server, session, name)
         bypass = read_all = False
         if purpose != "restore":
-            async with sessions.administrator(server, database, what=what) as inside:
+            async with sessions.administrator(server, database, what=what, beside=session) as inside:
                 needs = await inside.fetchrow(_SQL["reading_needs"], tenant)
                 bypass, read_all = (needs["bypass"], needs["read_all"]) if needs else (False, False)
         await _make(session, login, bypass=bypass, read_all=read_all, jobs=jobs, limit=limit)
-    await reached("role_made")
+        if purpose == "read":  # all its sessions are opened at once, and then no more
+            stack.push_async_callback(session.execute, ddl("refuse_login", role=quoted(name)))
+            await login.door.enter_async_context(stack.pop_all())
     try:
-        yield login
+        async with login.door:
+            await reached("role_made")
+            yield login
     except BaseException:
         await _given_up(login)
         raise

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from consumer.adapters.postgres.names import spelt
 from consumer.sql import administrator, load
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import asyncpg
 
     from consumer.adapters.postgres.kinds import Administrator, TenantSession
+
+T = TypeVar("T")
 
 _SQL: Final = load("verification")
 _LARGE_OBJECTS: Final = administrator("large_objects")
@@ -197,11 +199,11 @@ def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: boo
         yield _Piece(table, head, f"WHERE t.ctid >= '({first},0)'{end}")
 
 
-async def together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all; the first error ends the others and is raised as it is."""
+async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all, and return what each returns; the first error ends the others and is raised as it is."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
-        await asyncio.gather(*tasks)
+        return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
             task.cancel()

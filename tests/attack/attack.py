@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sandbox.databases import drop_database, quoted
+from sandbox.local import ODOO_CONF
 from sandbox.net import wait_until
 from sandbox.tenants import Tenant, create_tiny_tenant
 from tests.attack.canary import Canary, Report
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 COMPLETED: Final = "migration.completed"
 ROLLED_BACK: Final = "migration.rolled_back"
+JOURNAL: Final = "rights and things of rehome in instance"
+"""The consumer's own schema: the first one that is started makes it."""
 END_SECONDS: Final = 180.0
 
 
@@ -96,11 +99,13 @@ class Attack:
             for statement in statements:
                 await connection.execute(statement)
 
-    async def begin(self, *scripts: str, order: Order | None = None, **settings: str) -> None:
+    async def begin(
+        self, *scripts: str, order: Order | None = None, fail: Sequence[str] = (), **settings: str
+    ) -> None:
         """Make everything that is not there, start a consumer under this order, and publish the upgrade."""
         if self._site is None:
             await self.make(*scripts)
-        self.place.orders.give(order)
+        self.place.orders.give(order, fail=fail)
         await self.place.start_consumer(**{f"REHOME_{name}": value for name, value in settings.items()})
         await self.place.billing.upgrade(self.site.id, PLAN)
 
@@ -128,6 +133,18 @@ class Attack:
         self.outcome = last.type
         return last.type
 
+    @property
+    def migration(self) -> str:
+        """The id of the tenant's migration."""
+        events = (event for event in self.place.subscriber.events if event.subject == str(self.site.id))
+        return str(next(event.migrationid for event in events if event.migrationid is not None))
+
+    def write_conf(self, **values: str) -> None:
+        """Let the tenant write other values into its odoo.conf: `user`, `password`, `database`."""
+        tenant, pool = self.tenant, self.pool
+        given = {"user": tenant.role, "password": tenant.password, "database": tenant.database, **values}
+        self.site.conf.write_text(ODOO_CONF.format(host=pool.host, port=pool.port, **given), encoding="utf-8")
+
     def refusal(self) -> str:
         """What the `migration.failed` or `migration.rejected` of the move says."""
         events = (event for event in self.place.subscriber.events if event.subject == str(self.site.id))
@@ -139,26 +156,34 @@ class Attack:
         logs = self.place.logs()
         return [one for name in logs if name.startswith(server) for one in self.canary.reports(logs[name])]
 
-    async def holds(self) -> None:
-        """Require that the tenant gained nothing, and that nothing was lost or left behind."""
-        found = await self.findings()
+    async def holds(self, *, own_data: bool = True, but: tuple[str, ...] = ()) -> None:
+        """Require that the tenant gained nothing, and that nothing was lost or left behind.
+
+        Args:
+            own_data: also look at the tenant's own tables.
+            but: lines of the shared servers' census that hold one of these words are left out.
+        """
+        found = await self.findings(own_data=own_data, but=but)
         assert not found, "\n".join(("", *found))
 
-    async def findings(self) -> list[str]:
+    async def findings(self, *, own_data: bool = True, but: tuple[str, ...] = ()) -> list[str]:
         """What the tenant gained, and what was lost or left behind."""
-        found = [f"canary with power: {one}" for one in self.reports() if one.powers]
+        found = []
+        for name, log in self.place.logs().items():
+            bad = {(one.site, one.session, one.current): one for one in self.canary.reports(log) if one.powers}
+            found += [f"canary with power on {name}: {one}" for one in bad.values()]
         found += [f"mark left: {name}" for name in self.canary.left()]
-        found += await self._changed_roles()
-        found += await self._changed_data()
+        found += await self._changed_roles(but)
+        found += await self._changed_data(own_data=own_data)
         return found
 
-    async def _changed_roles(self) -> list[str]:
+    async def _changed_roles(self, but: tuple[str, ...]) -> list[str]:
         """A rollback leaves no trace; a completed move leaves the fence, and nothing else."""
         own = (f" {self.tenant.role} ", f" {self.tenant.database} ") if self.outcome == COMPLETED else ()
         found = []
         for name, cluster in self._shared().items():
             now = await census(cluster)
-            found += [f"on {name}: {line}" for line in changes(self._census[name], now, but=own)]
+            found += [f"on {name}: {line}" for line in changes(self._census[name], now, but=(*own, *but, JOURNAL))]
         dedicated = await self.dedicated()
         if dedicated is not None:
             known = {"postgres", self.tenant.role}
@@ -172,10 +197,10 @@ class Attack:
                 if role not in known:
                     found.append(f"on the dedicated server: role {role} is left")
                 elif role == self.tenant.role and (more or member):
-                    found.append(f"on the dedicated server: the tenant's role has attributes or memberships")
+                    found.append("on the dedicated server: the tenant's role has attributes or memberships")
         return found
 
-    async def _changed_data(self) -> list[str]:
+    async def _changed_data(self, *, own_data: bool) -> list[str]:
         """The neighbour has what it had, and the tenant too, where it lives now."""
         found = []
         home = self.pool
@@ -184,11 +209,13 @@ class Attack:
             assert dedicated is not None
             home = dedicated
         for tenant, cluster in ((self.neighbour, self.pool), (self.tenant, home)):
+            async with cluster.connect(tenant.database, user=tenant.role, password=tenant.password) as one:
+                await one.fetchval("SELECT 1")
+            if tenant is self.tenant and not own_data:
+                continue
             now, before = await contents(cluster, tenant.database), self._kept[tenant.database]
             different = sorted(name for name in before if before[name] != now.get(name))
             found += [f"data of {tenant.database} differ in {name!r}" for name in different]
-            async with cluster.connect(tenant.database, user=tenant.role, password=tenant.password) as one:
-                await one.fetchval("SELECT 1")
         await self.place.local.wait_until_serving(self.site)
         return found
 

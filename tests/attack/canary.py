@@ -13,6 +13,7 @@ from sandbox.databases import literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SHOWN: Final = 150
 _SQL: Final = Path(__file__).parent / "sql"
 
 
@@ -64,4 +65,5 @@ class Report:
 
     def __str__(self) -> str:
         who = f"session of {self.session} as {self.current} ({self.application!r}, database {self.database})"
-        return f"{self.site}, {who}: {'; '.join(self.powers) or 'nothing more than the tenant'}"
+        powers = "; ".join(self.powers) or "nothing more than the tenant"
+        return f"{self.site}, {who}: {powers[:_SHOWN]}"

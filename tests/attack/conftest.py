@@ -31,3 +31,15 @@ async def attack(shared_place: Place) -> AsyncIterator[Attack]:
     made = Attack(shared_place)
     yield made
     await made.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A mark `representative` names the pairs of versions that it is meant for."""
+    for item in items:
+        pair_name = getattr(item, "callspec", None) and item.callspec.params.get("shared_place")
+        item.own_markers = [
+            mark
+            for mark in item.own_markers
+            if mark.name != "representative" or not mark.args or pair_name in mark.args
+        ]

@@ -7,7 +7,7 @@ CREATE CAST (mood AS text) WITH FUNCTION canary.mood_text(mood) AS IMPLICIT;
 CREATE FUNCTION canary.pair_number(pair) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
     'BEGIN PERFORM canary.look(''assignment cast''); RETURN 1; END';
 CREATE CAST (pair AS bigint) WITH FUNCTION canary.pair_number(pair) AS ASSIGNMENT;
-CREATE TABLE moody (id integer PRIMARY KEY, mood mood, both pair);
+CREATE TABLE moody (id integer PRIMARY KEY, mood mood, pairs pair);
 INSERT INTO moody SELECT i, 'good', ROW(i, i)::pair FROM generate_series(1, 10) AS i;
 
 CREATE SCHEMA first;

@@ -48,7 +48,7 @@ DECLARE
 BEGIN
     FOR number IN SELECT oid FROM pg_largeobject_metadata ORDER BY oid DESC LIMIT 1 LOOP
         EXECUTE format('REVOKE ALL ON LARGE OBJECT %s FROM CURRENT_USER', number);
-        EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO PUBLIC', number + 0);
+        EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO PUBLIC', number);
     END LOOP;
 END
 $$;

@@ -12,7 +12,6 @@ from sandbox.net import wait_until
 from tests.attack.attack import COMPLETED, ROLLED_BACK, Attack
 from tests.chaos.moving import hold
 
-TICKS = 2
 OPEN = """
     CREATE FUNCTION public.open_fence(which text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
     DECLARE
@@ -115,10 +114,10 @@ async def test_a_table_that_becomes_something_else_behind_the_fence_gives_the_te
 
 
 async def behind_the_fence(attack: Attack) -> None:
-    """Return when the tenant's code has run in the fenced database, more than once."""
+    """Return when the tenant's code has run in the fenced database, and done what it does there."""
 
     async def ticking() -> bool:
         told = await asyncio.to_thread(attack.reports, "the pool")
-        return sum(one.site == "tick behind the fence" for one in told) >= TICKS
+        return "done behind the fence" in {one.site for one in told}
 
     await wait_until(ticking, what="autovacuum to come round", limit=60, pause=0.2)

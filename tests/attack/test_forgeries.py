@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from sandbox.connections import open_connection
 from sandbox.postgres import Cluster
 from tests.attack.attack import COMPLETED, ROLLED_BACK, Attack
 from tests.chaos.moving import hold
@@ -28,12 +29,15 @@ async def test_sessions_of_a_neighbour_under_our_name_hold_up_no_move(attack: At
     async def forge() -> None:
         while True:
             with contextlib.suppress(*REFUSED):
-                connection = await asyncpg.connect(
+                connection = await open_connection(
                     pool.dsn(neighbour.database, user=neighbour.role, password=neighbour.password),
                     server_settings={"application_name": name},
                     timeout=10,
                 )
-                await connection.execute("SELECT pg_sleep(10)")
+                try:
+                    await connection.execute("SELECT pg_sleep(10)")
+                finally:
+                    connection.terminate()
 
     forgers = [asyncio.create_task(forge()) for _ in range(FORGERS)]
     try:

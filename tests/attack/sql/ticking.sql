@@ -34,8 +34,8 @@ BEGIN
     EXECUTE format('UPDATE canary.%I SET n = n', other);
     IF (SELECT datconnlimit = 0 OR datdba <> @TENANT@::regrole FROM pg_database WHERE datname = current_database())
     THEN
-        PERFORM canary.tell('tick behind the fence');
         PERFORM canary.at_tick();
+        PERFORM canary.tell('done behind the fence');
     END IF;
 EXCEPTION WHEN OTHERS THEN
     NULL;

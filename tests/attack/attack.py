@@ -76,9 +76,9 @@ class Attack:
         """The shared server."""
         return self.place.local.pool
 
-    async def make(self, *scripts: str, **columns: object) -> None:
+    async def make(self, *scripts: str) -> None:
         """Make the tenant with these files of hostile objects, its instance, and its neighbour."""
-        self._site = await self.place.make_site(**columns)
+        self._site = await self.place.make_site()
         self._canary = Canary(f"c{secrets.token_hex(6)}", self.tenant.role, self.place.marks)
         await self.as_tenant(*(self.canary.script(name) for name in ("canary", *scripts)))
         self._neighbour = Tenant(f"n{secrets.token_hex(4)}")
@@ -170,7 +170,9 @@ class Attack:
         """What the tenant gained, and what was lost or left behind."""
         found = []
         for name, log in self.place.logs().items():
-            bad = {(one.site, one.session, one.current): one for one in self.canary.reports(log) if one.powers}
+            bad = {
+                (one.site, one.session, one.current): one for one in self.canary.reports(log) if one.powers
+            }
             found += [f"canary with power on {name}: {one}" for one in bad.values()]
         found += [f"mark left: {name}" for name in self.canary.left()]
         found += await self._changed_roles(but)
@@ -183,7 +185,9 @@ class Attack:
         found = []
         for name, cluster in self._shared().items():
             now = await census(cluster)
-            found += [f"on {name}: {line}" for line in changes(self._census[name], now, but=(*own, *but, JOURNAL))]
+            found += [
+                f"on {name}: {line}" for line in changes(self._census[name], now, but=(*own, *but, JOURNAL))
+            ]
         dedicated = await self.dedicated()
         if dedicated is not None:
             known = {"postgres", self.tenant.role}

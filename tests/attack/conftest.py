@@ -37,7 +37,8 @@ async def attack(shared_place: Place) -> AsyncIterator[Attack]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A mark `representative` names the pairs of versions that it is meant for."""
     for item in items:
-        pair_name = getattr(item, "callspec", None) and item.callspec.params.get("shared_place")
+        called = getattr(item, "callspec", None)
+        pair_name = called.params.get("shared_place") if called else None
         item.own_markers = [
             mark
             for mark in item.own_markers

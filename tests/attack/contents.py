@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    import asyncpg
+import asyncpg
 
+if TYPE_CHECKING:
     from sandbox.postgres import Cluster
 
 _TABLES: Final = """
@@ -50,8 +50,6 @@ async def _digest(
 
 async def _connect(cluster: Cluster, database: str) -> asyncpg.Connection[asyncpg.Record]:
     """As the administrator, with nothing of the tenant's settings that matters."""
-    import asyncpg
-
     return await asyncpg.connect(
         cluster.dsn(database),
         timeout=10,

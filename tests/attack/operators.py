@@ -27,7 +27,9 @@ class Said:
     @property
     def raw(self) -> list[str]:
         """Characters that a terminal obeys instead of showing them, by name."""
-        bad = {letter for letter in self.text if letter != "\n" and unicodedata.category(letter) in ("Cc", "Cf")}
+        bad = {
+            letter for letter in self.text if letter != "\n" and unicodedata.category(letter) in ("Cc", "Cf")
+        }
         return sorted(f"U+{ord(letter):04X}" for letter in bad)
 
 

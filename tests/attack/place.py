@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sandbox.accounts import database_account, give
@@ -15,6 +14,7 @@ from tests.chaos.arena import Arena, furnished
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
     from sandbox.chaos import Orders
     from sandbox.subscriber import Subscriber

@@ -17,8 +17,9 @@ OPEN = """
     DECLARE
         attempt text;
     BEGIN
-        FOREACH attempt IN ARRAY ARRAY['ALTER DATABASE %1$I CONNECTION LIMIT -1', 'GRANT CONNECT ON DATABASE %1$I TO PUBLIC',
-                                       'ALTER ROLE CURRENT_USER LOGIN', 'ALTER DATABASE %1$I ALLOW_CONNECTIONS true'] LOOP
+        FOREACH attempt IN ARRAY ARRAY[
+            'ALTER DATABASE %1$I CONNECTION LIMIT -1', 'GRANT CONNECT ON DATABASE %1$I TO PUBLIC',
+            'ALTER ROLE CURRENT_USER LOGIN', 'ALTER DATABASE %1$I ALLOW_CONNECTIONS true'] LOOP
             BEGIN
                 EXECUTE format(attempt, which);
             EXCEPTION WHEN OTHERS THEN
@@ -69,7 +70,9 @@ async def enters(attack: Attack) -> list[str]:
 
 
 @pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.representative("15-15"))])
-async def test_a_function_of_the_tenants_role_in_another_database_opens_no_fence(when: str, attack: Attack) -> None:
+async def test_a_function_of_the_tenants_role_in_another_database_opens_no_fence(
+    when: str, attack: Attack
+) -> None:
     await attack.make()
     async with next_door(attack) as database:
         if when == "before":
@@ -103,7 +106,9 @@ async def test_code_of_the_tenant_in_autovacuum_opens_no_fence(attack: Attack) -
 
 
 @pytest.mark.representative("15-15")
-async def test_a_table_that_becomes_something_else_behind_the_fence_gives_the_tenant_nothing(attack: Attack) -> None:
+async def test_a_table_that_becomes_something_else_behind_the_fence_gives_the_tenant_nothing(
+    attack: Attack,
+) -> None:
     await attack.make("ticking", "swapping")
     await attack.begin(order=hold("back_up.claimed"))
     assert await attack.there()

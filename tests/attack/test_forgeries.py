@@ -21,31 +21,36 @@ FORGERS = 4
 
 
 @pytest.mark.representative("15-15")
-async def test_sessions_of_a_neighbour_under_our_name_hold_up_no_move(attack: Attack) -> None:
-    await attack.begin(order=hold("stop.claimed"), FENCE_TIMEOUT="4")
+async def test_sessions_of_a_neighbour_under_our_name_hold_up_no_move_and_are_not_ended(
+    attack: Attack,
+) -> None:
+    await attack.begin(order=hold("stop.claimed"))
     assert await attack.there()
-    name, neighbour, pool = f"rehome:{attack.migration}", attack.neighbour, attack.pool
+    neighbour, ended = attack.neighbour, []
 
-    async def forge() -> None:
+    async def forge(number: int) -> None:
+        """Come back whenever the session is ended."""
         while True:
-            with contextlib.suppress(*REFUSED):
-                connection = await open_connection(
-                    pool.dsn(neighbour.database, user=neighbour.role, password=neighbour.password),
-                    server_settings={"application_name": name},
-                    timeout=10,
-                )
-                try:
-                    await connection.execute("SELECT pg_sleep(10)")
-                finally:
-                    connection.terminate()
+            connection = await open_connection(
+                attack.pool.dsn(neighbour.database, user=neighbour.role, password=neighbour.password),
+                server_settings={"application_name": f"rehome:{attack.migration}"},
+                timeout=10,
+            )
+            try:
+                await connection.execute("SELECT pg_sleep(600)")
+            except asyncpg.PostgresError as error:
+                ended.append(f"session {number}: {error}")
+            finally:
+                connection.terminate()
 
-    forgers = [asyncio.create_task(forge()) for _ in range(FORGERS)]
+    forgers = [asyncio.create_task(forge(number)) for number in range(FORGERS)]
     try:
         assert await attack.ends() == COMPLETED, attack.refusal()
     finally:
         for forger in forgers:
             forger.cancel()
         await asyncio.gather(*forgers, return_exceptions=True)
+    assert ended == []
     await attack.holds()
 
 
@@ -93,7 +98,9 @@ async def test_a_short_lived_role_is_neither_taken_over_nor_kept_by_the_code_it_
     await attack.holds()
 
 
-@pytest.mark.parametrize("kind", [pytest.param("TABLE", marks=pytest.mark.representative("15-15")), "SEQUENCE"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("TABLE", marks=pytest.mark.representative("15-15")), "SEQUENCE"]
+)
 async def test_nothing_is_lost_that_hides_as_a_member_of_an_extension(kind: str, attack: Attack) -> None:
     await attack.make()
     await attack.as_tenant(

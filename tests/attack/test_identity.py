@@ -114,13 +114,17 @@ async def test_one_login_of_two_customers_is_refused_and_the_other_goes_on(attac
 
 
 @pytest.mark.representative("15-15")
-async def test_a_role_of_that_name_with_memberships_on_the_dedicated_server_gets_nothing(attack: Attack) -> None:
+async def test_a_role_of_that_name_with_memberships_on_the_dedicated_server_gets_nothing(
+    attack: Attack,
+) -> None:
     await attack.begin(order=hold("provision.claimed"))
     assert await attack.there()
     dedicated = await attack.dedicated()
     assert dedicated is not None
     async with dedicated.connect() as connection:
         await connection.execute(f"CREATE ROLE {attack.tenant.role} CREATEROLE")
-        await connection.execute(f"GRANT pg_read_server_files, pg_execute_server_program TO {attack.tenant.role}")
+        await connection.execute(
+            f"GRANT pg_read_server_files, pg_execute_server_program TO {attack.tenant.role}"
+        )
     assert await attack.ends() in (COMPLETED, ROLLED_BACK)
     await attack.holds()

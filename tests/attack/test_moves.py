@@ -6,14 +6,22 @@ from tests.attack.attack import COMPLETED, ROLLED_BACK, Attack
 
 SITES = {
     "planner": {"index predicate", "statistics, folded", "exclusion", "index predicate of a partition"},
-    "writing": {"domain", "check", "generated column", "materialized view", "index predicate of a materialized view"},
+    "writing": {
+        "domain",
+        "check",
+        "generated column",
+        "materialized view",
+        "index predicate of a materialized view",
+    },
     "shadows": set[str](),
     "names": {"index with an odd name"},
 }
 """What must have run at all: a canary that was never asked proves nothing."""
 
 
-async def test_a_harmless_database_is_moved_and_this_programme_itself_runs_none_of_its_code(attack: Attack) -> None:
+async def test_a_harmless_database_is_moved_and_this_programme_itself_runs_none_of_its_code(
+    attack: Attack,
+) -> None:
     await attack.begin()
     assert await attack.ends() == COMPLETED, attack.refusal()
     assert attack.reports() == []
@@ -56,7 +64,9 @@ async def test_a_tenant_who_is_moved_beside_a_hostile_one_arrives(attack: Attack
 
 
 @pytest.mark.parametrize("step", ["prepare", "stop", "back_up", "provision", "rewrite_conf", "start"])
-async def test_a_move_that_fails_late_gives_the_tenant_nothing_and_leaves_no_trace(step: str, attack: Attack) -> None:
+async def test_a_move_that_fails_late_gives_the_tenant_nothing_and_leaves_no_trace(
+    step: str, attack: Attack
+) -> None:
     await attack.make("planner", "writing", "shadows")
     await attack.begin(fail=(step,))
     assert await attack.ends() == ROLLED_BACK, attack.types()

@@ -11,7 +11,9 @@ TERMINAL = "x\x1b]52;c;aGVsbG8=\x07\x1b[2J\u202e\u0085y"
 
 
 @pytest.mark.representative("15-15")
-async def test_check_doctor_and_retire_run_the_tenants_code_with_no_more_than_its_rights(attack: Attack) -> None:
+async def test_check_doctor_and_retire_run_the_tenants_code_with_no_more_than_its_rights(
+    attack: Attack,
+) -> None:
     await attack.make(*EVERYTHING)
     checked = await rehome(attack.place, "check", attack.site.id)
     assert checked.code == 0, checked.text
@@ -55,7 +57,9 @@ async def test_what_a_tenant_writes_into_odoo_conf_reaches_no_terminal_as_it_is(
 
 
 @pytest.mark.representative("15-15")
-async def test_a_comment_that_looks_like_our_mark_lets_no_repair_drop_a_database_of_the_pool(attack: Attack) -> None:
+async def test_a_comment_that_looks_like_our_mark_lets_no_repair_drop_a_database_of_the_pool(
+    attack: Attack,
+) -> None:
     await attack.begin()
     assert await attack.ends() == COMPLETED, attack.refusal()
     mark = (

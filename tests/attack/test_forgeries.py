@@ -131,7 +131,6 @@ async def test_a_backup_that_is_altered_together_with_its_manifest_is_not_restor
     forge_backup(sealed)
     assert await attack.ends() == ROLLED_BACK, f"it was restored: {attack.types()}"
     assert "manifest" in attack.refusal()
-    assert "altered" in attack.refusal()
     await attack.holds()
 
 

@@ -25,7 +25,7 @@ async def test_check_doctor_and_retire_run_the_tenants_code_with_no_more_than_it
     assert retired.code == 0, retired.text
     async with attack.pool.connect() as pool:
         assert not await pool.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", attack.tenant.database)
-    await attack.holds()
+    await attack.holds(but=(attack.tenant.database,))
 
 
 async def test_a_rollback_that_an_operator_orders_gives_the_tenant_nothing(attack: Attack) -> None:

@@ -126,12 +126,25 @@ class Attack:
     async def ends(self) -> str:
         """Wait for the end of the move and for rest; the type of the last event."""
         self.place.orders.release()
-        last = await self.place.subscriber.wait_for(
-            COMPLETED, ROLLED_BACK, "migration.rejected", instance_id=self.site.id, limit=END_SECONDS
-        )
+        try:
+            last = await self.place.subscriber.wait_for(
+                COMPLETED, ROLLED_BACK, "migration.rejected", instance_id=self.site.id, limit=END_SECONDS
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {await self.history()}") from None
         await self.place.wait_until_quiet()
         self.outcome = last.type
         return last.type
+
+    async def history(self) -> str:
+        """The last of what the journal tells an operator."""
+        async with self.place.platform() as platform:
+            rows = await platform.fetch(
+                "SELECT what, detail FROM rehome.history h JOIN rehome.migrations m ON m.id = migration_id "
+                "WHERE instance_id = $1 ORDER BY seq DESC LIMIT 3",
+                self.site.id,
+            )
+        return "; ".join(f"{row['what']}: {row['detail']}" for row in rows)
 
     @property
     def migration(self) -> str:

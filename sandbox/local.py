@@ -28,7 +28,7 @@ from sandbox.postgres import Cluster
 from sandbox.supervisor_node import SupervisorNode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from sandbox.tenants import Tenant
 
@@ -262,7 +262,11 @@ def lay_out(site: Site, host: str, port: int) -> None:
 
 @asynccontextmanager
 async def local_platform(
-    directory: Path, tenants: Sequence[Tenant], *, switches: Switches | None = None
+    directory: Path,
+    tenants: Sequence[Tenant],
+    *,
+    switches: Switches | None = None,
+    start_pool: Callable[[Path], Awaitable[Cluster]] | None = None,
 ) -> AsyncIterator[LocalPlatform]:
     """Start everything but the consumer; the tenants' databases are on the pool, with Odoo's demo data.
 
@@ -270,7 +274,14 @@ async def local_platform(
         directory: an existing directory that user postgres may pass through.
         tenants: whose databases to make; `LocalPlatform.add_site` makes their instances.
         switches: how database-service misbehaves.
+        start_pool: makes and starts another pool in a directory; `tenants` are not made there.
     """
+
+    async def pool_server() -> Cluster:
+        if start_pool is not None:
+            return await start_pool(directory / "pool")
+        return await start_odoo_pool(directory / "pool", tenants, password=secrets.token_urlsafe(24))
+
     async with AsyncExitStack() as stack:
         broker = await BrokerNode.create(
             directory / "broker",
@@ -283,9 +294,7 @@ async def local_platform(
         async with asyncio.TaskGroup() as together:
             together.create_task(broker.start())
             together.create_task(supervisor.start())
-            pooling = together.create_task(
-                start_odoo_pool(directory / "pool", tenants, password=secrets.token_urlsafe(24))
-            )
+            pooling = together.create_task(pool_server())
             stack.push_async_callback(_destroy, pooling)
             platforming = together.create_task(_platform_server(directory / "platform"))
             stack.push_async_callback(_destroy, platforming)

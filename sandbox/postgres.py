@@ -34,6 +34,7 @@ class Cluster:
         port: its TCP port on loopback; it has no other door, not even a Unix socket.
         password: the superuser's.
         settings: server settings on top of the sandbox's own; `configure` changes them.
+        programs: directory of the server's programs, which its user must reach.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class Cluster:
     password: str = field(repr=False)
     settings: dict[str, str] = field(default_factory=dict)
     host: str = LOOPBACK
+    programs: Path = field(default_factory=programs)
     _child: Child | None = field(default=None, repr=False)
 
     @classmethod
@@ -51,6 +53,7 @@ class Cluster:
         password: str,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
     ) -> Self:
         """Initialise a new server in ``directory`` (made if missing), which is not started yet.
 
@@ -61,6 +64,7 @@ class Cluster:
             password: the superuser's password, any text of at least one character.
             port: a port of the caller's choice; by default a free one.
             settings: for ``postgresql.conf``; they win over the sandbox's defaults.
+            programs: of the PostgreSQL version it shall be of; by default the newest installed.
 
         Raises:
             FileExistsError: the directory holds a server already.
@@ -68,7 +72,9 @@ class Cluster:
             PermissionError: the server's user cannot reach the directory.
         """
         cluster = cls._place(directory, port, password, settings)
-        await initialise(cluster.directory, password, database_account())
+        if programs is not None:
+            cluster.programs = programs
+        await initialise(cluster.directory, password, database_account(), cluster.programs)
         cluster.configure()
         return cluster
 
@@ -156,7 +162,7 @@ class Cluster:
             return
         child = await Child.start(
             f"PostgreSQL on port {self.port}",
-            [programs() / "postgres", "-D", self.data],
+            [self.programs / "postgres", "-D", self.data],
             log=self.log,
             directory=self.directory,
             account=database_account(),

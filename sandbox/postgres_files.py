@@ -44,13 +44,14 @@ def programs() -> Path:
     return max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)])
 
 
-async def initialise(directory: Path, password: str, account: str | None) -> None:
+async def initialise(directory: Path, password: str, account: str | None, where: Path) -> None:
     """Make the data directory of a new server that reads its settings from ``sandbox.conf`` above it.
 
     Args:
         directory: the server's place; ``data`` is made in it.
         password: the superuser's.
         account: user to run as; None is ourselves.
+        where: directory of the programs.
 
     Raises:
         CommandFailedError: initdb did not succeed.
@@ -62,7 +63,7 @@ async def initialise(directory: Path, password: str, account: str | None) -> Non
     try:
         await run(
             [
-                programs() / "initdb",
+                where / "initdb",
                 f"--pgdata={directory / 'data'}",
                 f"--username={SUPERUSER}",
                 f"--pwfile={secret}",

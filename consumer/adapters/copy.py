@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SQL: Final = administrator("copy")
 
 _ZSTD_SINCE: Final = 16  # pg_dump --compress=METHOD
-_NO_ZSTD: Final = "zstd"  # "this build does not support compression with zstd"
+_NO_ZSTD: Final = "compression with zstd"  # "this build does not support compression with ZSTD"
 _PROGRESS_SECONDS: Final = 1.0
 _LOCK_WAIT: Final = "60s"
 _STORAGE_SECONDS: Final = 300.0  # for one small thing at the backup place
@@ -196,7 +196,7 @@ class PgCopier:
         try:
             await dump("zstd:1" if zstd else "0")
         except ChildFailed as error:
-            if not zstd or _NO_ZSTD not in str(error):
+            if not zstd or _NO_ZSTD not in str(error).lower():
                 raise
             await in_thread(lambda _: shutil.rmtree(directory, ignore_errors=True), what, _STORAGE_SECONDS)
             await dump("0")

@@ -1,0 +1,95 @@
+"""The platform on servers of chosen versions, whose autovacuum never rests and whose logs stay."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sandbox.accounts import database_account, give
+from sandbox.local import local_platform
+from sandbox.postgres import Cluster
+from tests.chaos.arena import Arena, furnished
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from sandbox.chaos import Orders
+    from sandbox.subscriber import Subscriber
+    from tests.attack.versions import Pair
+    from tests.chaos.arena import Arrivals
+
+HASTY: Final[Mapping[str, str]] = {
+    "autovacuum_naptime": "1s",
+    "autovacuum_analyze_threshold": "1",
+    "autovacuum_analyze_scale_factor": "0",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_max_workers": "4",
+}
+"""A tenant's index functions run all the time, whoever is connected."""
+KEPT: Final = "dedicated-logs"
+
+
+@dataclass
+class Place(Arena):
+    """The arena of the faults, and who the servers are.
+
+    Attributes:
+        pair: the versions.
+        marks: directory that every server's account may write to; nothing may be there in the end.
+    """
+
+    pair: Pair = field(kw_only=True)
+    marks: Path = field(kw_only=True)
+
+    def logs(self) -> dict[str, Path]:
+        """Every server's log; those of dedicated servers outlive them."""
+        local = self.local
+        kept = sorted((local.directory / KEPT).glob("*"))
+        return {
+            "the pool": local.pool.log,
+            "the state database's server": local.platform.cluster.log,
+            **{f"a dedicated server ({log.name})": log for log in kept},
+        }
+
+    def rest(self) -> None:
+        """What one test set does not hold for the next."""
+        self.settings.clear()
+        self.settings["REHOME_PG_BIN"] = str(self.pair.clients)
+
+
+@asynccontextmanager
+async def place(directory: Path, pair: Pair) -> AsyncIterator[Place]:
+    """Start it; consumers and customers are brought by whoever needs them."""
+    marks, logs = _open_directory(directory / "marks"), _open_directory(directory / KEPT)
+
+    async def start_pool(where: Path) -> Cluster:
+        cluster = await Cluster.create(
+            where, password=secrets.token_urlsafe(24), settings=HASTY, programs=pair.pool
+        )
+        await cluster.start()
+        return cluster
+
+    async with local_platform(directory, [], start_pool=start_pool) as local:
+        local.database_service.programs = pair.dedicated
+        local.database_service.settings = {
+            **HASTY,
+            "logging_collector": "on",
+            "log_directory": str(logs),
+            "log_filename": "server-%Y.log",
+        }
+
+        def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Place:
+            return Place(local, subscriber, orders, arrivals=arrivals, pair=pair, marks=marks)
+
+        async with furnished(directory, local.broker.url(), build) as made:
+            yield made
+
+
+def _open_directory(path: Path) -> Path:
+    path.mkdir(mode=0o711)
+    path.chmod(0o755)
+    give(path, database_account())
+    return path

@@ -83,12 +83,12 @@ async def test_settings_in_everyday_spellings_do_not_hinder_a_move_and_arrive(at
 )
 async def test_hostile_settings_give_the_tenant_nothing(kind: str, attack: Attack) -> None:
     await attack.make("planner")
-    for setting in HOSTILE[kind]:
-        spelt = setting.format(role=attack.tenant.role)
-        await attack.as_tenant(
-            f"ALTER DATABASE {attack.tenant.database} SET {spelt}",
-            f"ALTER ROLE CURRENT_USER IN DATABASE {attack.tenant.database} SET {spelt}",
-        )
+    settings = [setting.format(role=attack.tenant.role) for setting in HOSTILE[kind]]
+    database = attack.tenant.database
+    await attack.as_tenant(  # all in one session: the next one has them
+        *(f"ALTER DATABASE {database} SET {setting}" for setting in settings),
+        *(f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET {setting}" for setting in settings),
+    )
     await attack.remember()
     await attack.begin()
     assert await attack.ends() in (COMPLETED, ROLLED_BACK)

@@ -125,12 +125,11 @@ async def lent(
                 f"role {tenant} on {server.name} is a superuser: its rights are lent to nobody"
             )
         await _remove(sessions, server, session, name)
-        bypass = read_all = False
+        bypass = False
         if purpose != "restore":
             async with sessions.administrator(server, database, what=what) as inside:
-                needs = await inside.fetchrow(_SQL["reading_needs"], tenant)
-                bypass, read_all = (needs["bypass"], needs["read_all"]) if needs else (False, False)
-        await _make(session, login, bypass=bypass, read_all=read_all, jobs=jobs, limit=limit)
+                bypass = await _prepare_reading(inside, database, tenant)
+        await _make(session, login, bypass=bypass, jobs=jobs, limit=limit)
     await reached("role_made")
     try:
         yield login
@@ -149,9 +148,21 @@ async def drop_all(sessions: Sessions, server: Server, session: Administrator, m
     return len(found)
 
 
-async def _make(
-    session: Administrator, login: Login, *, bypass: bool, read_all: bool, jobs: int, limit: float
-) -> None:
+async def _prepare_reading(inside: Administrator, database: str, tenant: str) -> bool:
+    """Let the tenant's role use the schemas that it may use as the database's owner alone; whether to bypass policies.
+
+    That right is not taken away again: the owner has it anyway. `pg_read_all_data` would be no cure, since it opens
+    `pg_authid`, and with it everybody's password verifiers, to code of the tenant's.
+    """
+    async with inside.transaction():
+        await inside.fetchval(_SQL["lock_role"], database)
+        needs = await inside.fetchrow(_SQL["reading_needs"], tenant)
+        for schema in needs["schemas"] if needs else ():
+            await inside.execute(ddl("let_use_schema", schema=quoted(schema), role=quoted(tenant)))
+    return bool(needs and needs["bypass"])
+
+
+async def _make(session: Administrator, login: Login, *, bypass: bool, jobs: int, limit: float) -> None:
     name, database = quoted(login.name), quoted(login.database)
     until = await session.fetchval(_SQL["instant"], limit + _BEYOND_SECONDS)
     async with session.transaction():
@@ -167,8 +178,6 @@ async def _make(
             )
         )
         await session.execute(ddl("lend", role=quoted(login.tenant), member=name))
-        if read_all:
-            await session.execute(ddl("lend", role="pg_read_all_data", member=name))
         state = await session.fetchrow(_SQL["fence_state"], login.database, login.tenant)
         if state is not None and state["closed"]:
             await session.fetchval(_SQL["lock_role"], login.database)

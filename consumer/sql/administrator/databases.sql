@@ -154,7 +154,6 @@ SELECT kind, name, remedy FROM (
            'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-      AND NOT pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')
       AND NOT (pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
                AND pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE'))
     UNION ALL
@@ -382,21 +381,14 @@ ORDER BY 1;
 
 -- name: reading_needs
 -- What a reader with the rights of a tenant's role ($1) needs besides them; run inside the database. `bypass`: a table of
--- the tenant's hides rows from its own owner. `read_all`: the tenant's role has taken a right from itself that it may
--- give itself again at any time, or that only the database's owner has while it is not fenced.
+-- the tenant's hides rows from its own owner. `schemas`: what the tenant's role may use as the database's owner alone, and
+-- so not while the database is fenced (public is pg_database_owner's since version 15).
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
                WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relforcerowsecurity
                  AND pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')) AS bypass,
-       EXISTS (SELECT FROM pg_catalog.pg_class AS c
-               WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-                 AND (NOT pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
-                      OR NOT pg_catalog.has_schema_privilege($1::pg_catalog.name, c.relnamespace, 'USAGE'))
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
-                                 WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
-                                   AND e.deptype = 'e'
-                                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension AS x
-                                                   WHERE x.oid = e.refobjid AND c.oid = ANY(x.extconfig)))
-              ) AS read_all;
+       ARRAY(SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace AS n
+             WHERE pg_catalog.pg_get_userbyid(n.nspowner) = 'pg_database_owner'
+               AND NOT pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE')) AS schemas;
 
 -- name: catalogue_tables
 -- The system's own tables that every database has for itself.

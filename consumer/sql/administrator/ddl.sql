@@ -45,6 +45,10 @@ CREATE ROLE {role} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATI
 -- A role's rights for another role.
 GRANT {role} TO {member}
 
+-- name: let_use_schema
+-- A schema may be used by a role.
+GRANT USAGE ON SCHEMA {schema} TO {role}
+
 -- name: reassign_owned
 -- What a role owns in this database, and databases that it owns, become another's.
 REASSIGN OWNED BY {role} TO {heir}

@@ -170,19 +170,48 @@ async def test_a_role_that_is_dropped_late_does_not_close_what_was_unfenced(move
     assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == before
 
 
-async def test_tables_that_hide_rows_from_their_owner_or_that_it_may_not_read_are_counted(move: Move) -> None:
+async def test_tables_that_hide_rows_from_their_owner_are_counted(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect(tenant.database) as connection:
         await connection.execute(f"SET ROLE {quoted(tenant.role)}")
         await connection.execute(
             "CREATE TABLE forced (id integer); INSERT INTO forced VALUES (1), (2); "
-            "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; "
-            "CREATE TABLE closed (id integer); INSERT INTO closed VALUES (1); "
-            "REVOKE ALL ON closed FROM CURRENT_USER"
+            "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         )
     counts = await stage.verifier.row_counts(stage.pool, tenant.database, tenant.role)
-    assert (counts["public.forced"], counts["public.closed"]) == (2, 1)
+    assert counts["public.forced"] == 2
     await stage.copier.dump(stage.pool, tenant.database, tenant.role, f"{uuid4()}-1", Told())
+
+
+async def test_what_the_tenant_takes_from_itself_opens_no_catalogue_of_passwords(move: Move) -> None:
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        await connection.execute(f"SET ROLE {quoted(move.tenant.role)}")
+        await connection.execute(
+            "CREATE TABLE closed (id integer); REVOKE ALL ON closed FROM CURRENT_USER, PUBLIC"
+        )
+    async with reading(move) as login:
+        for statement in (
+            "SELECT rolpassword FROM pg_authid",
+            "SELECT subconninfo FROM pg_subscription",
+            "SELECT data FROM pg_largeobject",
+        ):
+            with pytest.raises(Incompatible, match="permission denied"):
+                await as_login(move, login, statement)
+
+
+async def test_a_schema_that_only_the_databases_owner_may_use_is_read_while_it_is_fenced(move: Move) -> None:
+    """As version 15 makes schema public, with USAGE revoked from PUBLIC; a table in it is the administrator's."""
+    stage, tenant = move.stage, move.tenant
+    async with stage.pool_cluster.connect(tenant.database) as connection:
+        await connection.execute(
+            "ALTER SCHEMA public OWNER TO pg_database_owner; REVOKE ALL ON SCHEMA public FROM PUBLIC; "
+            f"REVOKE ALL ON SCHEMA public FROM {quoted(tenant.role)}; "
+            "CREATE TABLE public.shown (id integer); GRANT SELECT ON public.shown TO PUBLIC"
+        )
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
 
 
 @pytest.mark.parametrize(
@@ -197,6 +226,10 @@ async def test_tables_that_hide_rows_from_their_owner_or_that_it_may_not_read_ar
             ALTER TABLE shown ENABLE ROW LEVEL SECURITY""",
             "table of role postgres that hides rows from the tenant public.shown",
         ),
+        (
+            "SET ROLE {tenant}; CREATE TABLE closed (id integer); REVOKE ALL ON closed FROM CURRENT_USER, PUBLIC; RESET ROLE",
+            "which the tenant may not read, public.closed",
+        ),
         ("SELECT lo_from_bytea(77, 'x')", "large object of role postgres, which the tenant may not read, 77"),
     ],
 )
@@ -204,7 +237,7 @@ async def test_what_the_tenant_may_not_read_is_refused_with_what_to_do(
     move: Move, statement: str, named: str
 ) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
-        await connection.execute(statement)
+        await connection.execute(statement.replace("{tenant}", quoted(move.tenant.role)))
     with pytest.raises(Incompatible, match=named):
         await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
 

@@ -178,9 +178,9 @@ async def _make(session: Administrator, login: Login, *, bypass: bool, jobs: int
             )
         )
         await session.execute(ddl("lend", role=quoted(login.tenant), member=name))
+        await session.fetchval(_SQL["lock_role"], login.database)
         state = await session.fetchrow(_SQL["fence_state"], login.database, login.tenant)
         if state is not None and state["closed"]:
-            await session.fetchval(_SQL["lock_role"], login.database)
             await session.execute(
                 ddl("grant_on_database", privilege="CONNECT", database=database, grantee=name, option="")
             )
@@ -244,6 +244,9 @@ async def _remove(sessions: Sessions, server: Server, session: Administrator, na
             fenced = state is not None and state["closed"]  # one that was unfenced meanwhile stays open
             if fenced and not await session.fetch(_SQL["connectable_by"], database):
                 await session.execute(ddl("limit_database", database=quoted(database), sessions="0"))
+        await session.execute(
+            ddl("drop_owned", role=role)
+        )  # other privileges on databases, given by code in them
         await session.execute(ddl("drop_role", role=role))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -143,6 +144,13 @@ async def test_what_was_made_or_granted_in_its_name_does_not_keep_it(move: Move)
     await drop_database(move.stage.pool_cluster, other)
 
 
+async def test_what_was_granted_to_it_on_the_database_itself_does_not_keep_it(move: Move) -> None:
+    async with reading(move) as login, opened(move, login) as session:
+        database = quoted(move.tenant.database)
+        await session.execute(f"GRANT CREATE, TEMPORARY ON DATABASE {database} TO {quoted(login.name)}")
+    assert await roles(move) == []
+
+
 async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     friend = Credentials(f"friend_{uuid4().hex[:8]}", move.login.password)
@@ -227,7 +235,8 @@ async def test_a_schema_that_only_the_databases_owner_may_use_is_read_while_it_i
             "table of role postgres that hides rows from the tenant public.shown",
         ),
         (
-            "SET ROLE {tenant}; CREATE TABLE closed (id integer); REVOKE ALL ON closed FROM CURRENT_USER, PUBLIC; RESET ROLE",
+            """CREATE TABLE closed (id integer); ALTER TABLE closed OWNER TO {tenant};
+            REVOKE ALL ON closed FROM {tenant}, PUBLIC""",
             "which the tenant may not read, public.closed",
         ),
         ("SELECT lo_from_bytea(77, 'x')", "large object of role postgres, which the tenant may not read, 77"),
@@ -295,15 +304,19 @@ async def test_the_fence_cannot_be_opened_from_next_door(move: Move) -> None:
 async def test_privileges_on_the_database_are_as_before_once_it_is_unfenced(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     database = quoted(tenant.database)
-    auditor, clerk = f"auditor_{uuid4().hex[:8]}", f"clerk_{uuid4().hex[:8]}"
-    for name in (auditor, clerk):
+    chain = [f"role_{place}_{uuid4().hex[:8]}" for place in range(6)]
+    for name in chain:
         await create_role(stage.pool_cluster, name, nasty_password())
+    passed_on = [
+        f"SET ROLE {quoted(by)}; GRANT CONNECT ON DATABASE {database} TO {quoted(to)} WITH GRANT OPTION; RESET ROLE"
+        for by, to in pairwise(chain)
+    ]
     async with stage.pool_cluster.connect() as connection:
         for statement in (
             f"REVOKE ALL ON DATABASE {database} FROM PUBLIC",
-            f"GRANT CONNECT ON DATABASE {database} TO {quoted(auditor)} WITH GRANT OPTION",
+            f"GRANT CONNECT ON DATABASE {database} TO {quoted(chain[0])} WITH GRANT OPTION",
             f"GRANT CONNECT ON DATABASE {database} TO postgres",
-            f"SET ROLE {quoted(auditor)}; GRANT CONNECT ON DATABASE {database} TO {quoted(clerk)}; RESET ROLE",
+            *passed_on,
             f"REVOKE TEMPORARY ON DATABASE {database} FROM {quoted(tenant.role)}",
         ):
             await connection.execute(statement)

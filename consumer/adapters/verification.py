@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from consumer.adapters.postgres import shape, sums
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres.short_lived import lent
-from consumer.errors import TimedOut
+from consumer.errors import TimedOut, Unreachable
 from consumer.fingerprint import SEQUENCES, TABLE_PARTS, TABLES, Fold, Shortlist
 from consumer.model import Fingerprint
 
@@ -140,16 +140,21 @@ class PostgresVerifier:
                 readers: list[TenantSession] = []
                 snapshot = None
                 for _ in range(self._jobs):
-                    reader = await stack.enter_async_context(
-                        self._sessions.tenant(
-                            server,
-                            database,
-                            login.credentials,
-                            what=what,
-                            limit=self._limit,
-                            settings=settings,
+                    try:
+                        reader = await stack.enter_async_context(
+                            self._sessions.tenant(
+                                server,
+                                database,
+                                login.credentials,
+                                what=what,
+                                limit=self._limit,
+                                settings=settings,
+                            )
                         )
-                    )
+                    except Unreachable:
+                        if not readers:
+                            raise
+                        break  # the database's limit, or the server's, admits no more: fewer read longer
                     await stack.enter_async_context(
                         reader.transaction(isolation="repeatable_read", readonly=True)
                     )

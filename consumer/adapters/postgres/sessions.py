@@ -197,6 +197,14 @@ class Sessions:
                 )
             except asyncpg.InvalidCatalogNameError:
                 raise NotFound(f"there is no database {database} on {server.name}") from None
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
+                if login == server.admin or "pg_hba.conf" not in str(error):
+                    raise
+                raise Incompatible(
+                    f"{what}: {server.name} at {host}:{port} keeps out a short-lived role with the tenant's rights "
+                    f"({error.args[0]}): let its pg_hba.conf admit members of the tenant's role from here (+NAME "
+                    "instead of NAME, or all) and replay the upgrade"
+                ) from None
             except scram_only.NotScramError as error:
                 raise Incompatible(f"{what}, server {server.name} at {host}:{port}: {error}") from None
             _keep_alive(connection)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
@@ -28,7 +28,7 @@ from consumer.adapters.postgres.activity import end_sessions
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.postgres.scram import verifier
 from consumer.context import current_migration, reached
-from consumer.errors import ClaimLost, Incompatible, NotFound, RehomeError
+from consumer.errors import ClaimLost, Incompatible, NotFound, RehomeError, Unreachable
 from consumer.model import Credentials, Secret
 from consumer.sql import administrator, ddl
 
@@ -138,6 +138,20 @@ async def lent(
         raise
     await _end(login)
     await reached("role_dropped")
+
+
+async def require_admitted(sessions: Sessions, server: Server, database: str, tenant: str) -> None:
+    """Make sure that the server lets such a role in, before anything depends on it.
+
+    Raises:
+        NotFound: there is no such database or role.
+        Incompatible: the server's pg_hba.conf keeps it out.
+    """
+    what = f"logging in to {database} with the rights of {tenant}"
+    async with lent(sessions, server, database, tenant, "read", jobs=1, limit=_END_SECONDS) as login:
+        with suppress(Unreachable):  # no session is free: there will be, once the tenant is stopped
+            async with sessions.tenant(server, database, login.credentials, what=what):
+                pass
 
 
 async def drop_all(sessions: Sessions, server: Server, session: Administrator, migration_id: UUID) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,18 +13,22 @@ import pytest
 
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres.short_lived import lent, prefix
+from consumer.adapters.verification import PostgresVerifier
 from consumer.errors import Incompatible, NotOurs
 from consumer.model import Credentials
 from consumer.sql import AdministratorSql
 from sandbox.databases import create_database, create_role, drop_database, quoted
+from sandbox.net import wait_until
 from sandbox.tenants import nasty_password
 from tests.contract.servers import REFUSED, Told
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from consumer.adapters.postgres.kinds import TenantSession
     from consumer.adapters.postgres.short_lived import Login
+    from sandbox.postgres import Cluster
     from tests.support.moves import Move
 
 LIMIT = timedelta(seconds=20)
@@ -249,6 +254,46 @@ async def test_what_the_tenant_may_not_read_is_refused_with_what_to_do(
         await connection.execute(statement.replace("{tenant}", quoted(move.tenant.role)))
     with pytest.raises(Incompatible, match=named):
         await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
+
+
+async def test_a_server_that_keeps_such_roles_out_is_told_before_anything_is_stopped(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    usual = await asyncio.to_thread(hba(stage.pool_cluster).read_text)
+    try:
+        await admit(stage.pool_cluster, f"host all postgres,{tenant.role} all scram-sha-256\n")
+        with pytest.raises(Incompatible, match=r"let its pg_hba\.conf admit members of the tenant's role"):
+            await stage.databases.require_admitted(stage.pool, tenant.database, tenant.role)
+        await admit(stage.pool_cluster, f"host all postgres,+{tenant.role} all scram-sha-256\n")
+        await stage.databases.require_admitted(stage.pool, tenant.database, tenant.role)
+    finally:
+        await admit(stage.pool_cluster, usual)
+    assert await roles(move) == []
+
+
+def hba(cluster: Cluster) -> Path:
+    return cluster.directory / "data" / "pg_hba.conf"
+
+
+async def admit(cluster: Cluster, lines: str) -> None:
+    """Let the server use other lines of pg_hba.conf."""
+    await asyncio.to_thread(hba(cluster).write_text, lines)
+    async with cluster.connect() as connection:
+        before = await connection.fetchval("SELECT pg_conf_load_time()")
+        await connection.execute("SELECT pg_reload_conf()")
+
+        async def reloaded() -> bool:
+            return bool(await connection.fetchval("SELECT pg_conf_load_time() > $1", before))
+
+        await wait_until(reloaded, what="the server to read its settings", limit=10)
+
+
+async def test_a_database_that_admits_few_sessions_is_read_by_few(move: Move) -> None:
+    """Let in on the dedicated server and closed again: the limit of before holds there, and a rollback reads it."""
+    stage, tenant = move.stage, move.tenant
+    async with stage.pool_cluster.connect() as connection:
+        await connection.execute(f"ALTER DATABASE {quoted(tenant.database)} CONNECTION LIMIT 1")
+    counts = await PostgresVerifier(jobs=4).row_counts(stage.pool, tenant.database, tenant.role)
+    assert counts["public.res_partner"] == 200
 
 
 # Administrators' sessions

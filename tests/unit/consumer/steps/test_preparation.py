@@ -167,6 +167,13 @@ async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
     await refused(bench, Incompatible, "is on postgres-dedicated-.* already, and more than a tenant's login")
 
 
+async def test_a_pool_that_keeps_our_short_lived_roles_out_is_told_before_anything_is_stopped(
+    bench: StepBench,
+) -> None:
+    bench.source.keeps_out = True
+    await refused(bench, Incompatible, "keeps out a short-lived role")
+
+
 async def test_what_hides_in_an_extension_is_told_before_anything_is_stopped(bench: StepBench) -> None:
     bench.source.databases["acme"].strays = ["table public.account_move"]
     await refused(bench, Incompatible, "account_move")

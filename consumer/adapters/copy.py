@@ -196,7 +196,7 @@ class PgCopier:
         try:
             await dump("zstd:1" if zstd else "0")
         except ChildFailed as error:
-            if not zstd or _NO_ZSTD not in str(error):
+            if not zstd or _NO_ZSTD not in str(error).lower():
                 raise
             await in_thread(lambda _: shutil.rmtree(directory, ignore_errors=True), what, _STORAGE_SECONDS)
             await dump("0")

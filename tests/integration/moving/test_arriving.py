@@ -132,7 +132,7 @@ async def test_zstd_is_left_where_the_programs_lack_it(move: Move, tmp_path: Pat
         program.write_text(
             f"#!/bin/sh\n"
             f'[ "$1" = --version ] && echo "{name} (PostgreSQL) 16.10" && exit\n'
-            f'case "$*" in *=zstd*) echo "{name}: error: this build does not support compression with zstd" >&2;'
+            f'case "$*" in *=zstd*) echo "{name}: error: this build does not support compression with ZSTD" >&2;'
             f" exit 1;; esac\n"
             f'exec {real}/{name} "$@"\n'
         )

@@ -200,7 +200,8 @@ SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS c
 FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
 
 -- name: role_elsewhere
--- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie.
+-- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie. That it may connect
+-- to the maintenance database is none: Odoo listens there, and a pool may have closed it to PUBLIC.
 SELECT CASE
            WHEN s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
                THEN CASE s.deptype WHEN 'o' THEN 'owns' ELSE 'has privileges on' END || ' database '
@@ -217,6 +218,11 @@ WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND s.dbid NOT IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::pg_catalog.text[]))
   AND NOT (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
            AND s.objid IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::pg_catalog.text[])))
+  AND NOT (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.deptype = 'a'
+           AND EXISTS (SELECT FROM pg_catalog.pg_database AS m
+                       WHERE m.oid = s.objid AND m.datname = 'postgres'
+                         AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(m.datacl) AS a
+                                         WHERE a.grantee = s.refobjid AND a.privilege_type = 'CREATE')))
 GROUP BY 1 ORDER BY 1 LIMIT 20;
 
 -- name: role_connected_elsewhere

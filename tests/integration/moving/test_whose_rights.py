@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from consumer.adapters.postgres import extensions
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres.short_lived import lent, prefix
 from consumer.adapters.verification import PostgresVerifier
@@ -385,6 +386,35 @@ async def test_settings_arrive_as_they_were_written(move: Move) -> None:
     assert await move.differences() == []
 
 
+async def test_settings_that_change_what_a_dump_means_do_not_apply_while_it_is_restored(move: Move) -> None:
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        for statement in (
+            f"ALTER DATABASE {quoted(move.tenant.database)} SET array_nulls = off",
+            f"ALTER DATABASE {quoted(move.tenant.database)} SET transform_null_equals = on",
+            f"SET ROLE {quoted(move.tenant.role)}",
+            "CREATE TABLE public.lists (names text[])",
+            "INSERT INTO public.lists VALUES (ARRAY['a', NULL])",
+            "CREATE VIEW public.never AS SELECT names = NULL AS it FROM public.lists",
+        ):
+            await connection.execute(statement)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+
+
+async def test_a_role_may_connect_to_the_maintenance_database_by_name(move: Move) -> None:
+    """As where a pool has taken CONNECT there from PUBLIC: Odoo listens on it."""
+    stage, tenant = move.stage, move.tenant
+    for privilege, ties in (("CONNECT", ()), ("CREATE", ("has privileges on database postgres",))):
+        async with stage.pool_cluster.connect() as connection:
+            await connection.execute(f"GRANT {privilege} ON DATABASE postgres TO {quoted(tenant.role)}")
+        role = await stage.databases.role_facts(stage.pool, tenant.role, tenant.database)
+        assert role.elsewhere == ties
+    async with stage.pool_cluster.connect() as connection:
+        await connection.execute(f"REVOKE ALL ON DATABASE postgres FROM {quoted(tenant.role)}")
+
+
 async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect(tenant.database) as connection:
@@ -398,6 +428,20 @@ async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None
     await move.provision()
     with pytest.raises(Incompatible, match=found):
         await move.restore(backup)
+
+
+async def test_built_in_types_may_have_another_spelling_on_another_version(move: Move) -> None:
+    """PostgreSQL 16 identifies hstore's cast by pg_catalog.json, 18 by json."""
+    cluster, database = move.stage.pool_cluster, move.tenant.database
+    async with cluster.connect(database) as connection:
+        await connection.execute("CREATE EXTENSION hstore SCHEMA public")
+    async with SESSIONS.administrator(move.stage.pool, database, what="looking") as session:
+        told = next(
+            one for one in await extensions.describe(session, move.tenant.role) if one["name"] == "hstore"
+        )
+        told["members"] = [[kind, name.replace("pg_catalog.json", "json")] for kind, name in told["members"]]
+        assert ["cast", "(public.hstore AS json)"] in told["members"]
+        assert await extensions.strays(session, [told], [extensions.Made("hstore", same=True)]) == []
 
 
 async def test_a_role_that_somebody_uses_on_the_dedicated_server_is_left_alone(move: Move) -> None:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from consumer.adapters.postgres.activity import end_sessions
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.postgres.scram import verifier
@@ -243,6 +245,16 @@ async def _remove(sessions: Sessions, server: Server, session: Administrator, na
     """End the role's sessions, take away what it has, and drop it; nothing where it is not there."""
     if await session.fetchrow(_SQL["short_lived"], name) is None:
         return
+    try:
+        await _take_down(sessions, server, session, name)
+    except ClaimLost:
+        raise
+    except (asyncpg.UndefinedObjectError, RehomeError):
+        if await session.fetchrow(_SQL["short_lived"], name) is not None:
+            raise  # otherwise another run, the one that it belonged to, has dropped it meanwhile
+
+
+async def _take_down(sessions: Sessions, server: Server, session: Administrator, name: str) -> None:
     role = quoted(name)
     await session.execute(ddl("refuse_login", role=role))
     await end_sessions(

@@ -38,6 +38,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "restrict_nonsystem_relation_kind": "view, foreign-table",
 }
 
+_TRANSACTION_TIMEOUT_SINCE: Final = 17  # older servers do not know it: it cannot stand among the settings
+
 
 class PostgresVerifier:
     """Port `Verifier`. Reads with the tenant's rights: its own code may run in such a session."""
@@ -158,6 +160,8 @@ class PostgresVerifier:
                     await stack.enter_async_context(
                         reader.transaction(isolation="repeatable_read", readonly=True)
                     )
+                    if reader.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+                        await reader.execute("SET LOCAL transaction_timeout = 0")
                     if snapshot is None:
                         snapshot = await reader.fetchval("SELECT pg_export_snapshot()")
                     else:

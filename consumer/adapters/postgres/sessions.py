@@ -49,6 +49,7 @@ _transport: Final = attrgetter(
 
 _IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 30, 10, 6  # the same from our side: a dead server is noticed
 _CLOSE_SECONDS = 5.0
+_MOST_BYTES = 8000  # of settings; a server takes 10,000 for all that opens a session (source: pqcomm.h)
 _ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before we call it gone
 
 
@@ -112,9 +113,16 @@ class Sessions:
             NotFound: there is no such database.
             ClaimLost: the claim that the work is done under was lost meanwhile; nothing was done.
             Conflict: the database's settings changed at this moment.
+            Incompatible: it has too many of them.
             Unreachable, TimedOut, Refused, Incompatible, Transient: as `translated` says.
         """
         under = {} if database == MAINTENANCE else await self.overrides(server, database, what=what)
+        if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in under.items()) > _MOST_BYTES:
+            raise Incompatible(
+                f"{what}: database {database} on {server.name} has {len(under)} settings of its own, more than "
+                "a session can be opened without: ALTER DATABASE ... RESET those that nobody needs, and replay the "
+                "upgrade"
+            )
         async with self._open(
             server, database, server.admin, what=what, limit=limit, under=under
         ) as connection:
@@ -189,6 +197,8 @@ class Sessions:
                         **KEPT_ALIVE,
                         # A frozen one's connections stay open; its locks must not stand in another's way.
                         "idle_in_transaction_session_timeout": "30s",
+                        # A restore takes hours, and a session of ours waits for it.
+                        "idle_session_timeout": "0",
                         # The names in our statements are built-in ones, whatever a tenant has called its own.
                         "search_path": "pg_catalog",
                         "default_transaction_read_only": "off",

@@ -319,6 +319,29 @@ async def test_no_setting_of_the_database_applies_to_an_administrators_session(m
     assert tuple(found) == ("pg_catalog", "none", "on", usual, "")
 
 
+async def test_a_session_that_waits_for_a_long_restore_is_not_ended(move: Move) -> None:
+    async with move.stage.pool_cluster.connect() as connection:
+        await connection.execute("ALTER ROLE postgres SET idle_session_timeout = '100ms'")
+    try:
+        async with SESSIONS.administrator(move.stage.pool, move.tenant.database, what="waiting") as session:
+            await asyncio.sleep(0.5)
+            assert await session.fetchrow(EVERY_SETTING)
+    finally:
+        async with move.stage.pool_cluster.connect() as connection:
+            await connection.execute("ALTER ROLE postgres RESET idle_session_timeout")
+
+
+async def test_a_database_with_more_settings_than_a_session_can_be_opened_without_is_told(move: Move) -> None:
+    settings = "; ".join(
+        f"ALTER DATABASE {quoted(move.tenant.database)} SET my.setting_with_a_long_name_{number} = 'x'"
+        for number in range(400)
+    )
+    async with move.stage.pool_cluster.connect() as connection:
+        await connection.execute(settings)
+    with pytest.raises(Incompatible, match=r"has 4\d\d settings of its own"):
+        await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
+
+
 # Fences
 
 

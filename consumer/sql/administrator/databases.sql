@@ -186,7 +186,8 @@ ORDER BY kind, name LIMIT 20;
 
 -- name: role
 -- What a role may do, with what else than logging in it may, and how it is tied to other roles. Superusers and our own
--- short-lived roles may be members of anything.
+-- short-lived roles may be members of anything. Since version 16 whoever makes a role without being a superuser is a
+-- member that has none of its rights (neither INHERIT nor SET): that is none here.
 SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
        pg_catalog.array_remove(ARRAY[
            CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
@@ -196,6 +197,8 @@ SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS c
              WHERE m.member = r.oid ORDER BY 1) AS member_of,
        ARRAY(SELECT o.rolname::pg_catalog.text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
              WHERE m.roleid = r.oid AND NOT o.rolsuper AND o.rolname !~ '^rehome_[0-9a-f]{32}_[a-z]+$'
+               AND (coalesce(pg_catalog.to_jsonb(m) ->> 'inherit_option', 'true') = 'true'
+                    OR coalesce(pg_catalog.to_jsonb(m) ->> 'set_option', 'true') = 'true')
              ORDER BY 1) AS members
 FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
 

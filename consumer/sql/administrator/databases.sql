@@ -46,6 +46,10 @@ SELECT d.oid,
        pg_catalog.pg_database_size(d.oid) AS bytes
 FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
 
+-- name: is_template
+-- Whether there is a database of that name that CREATE DATABASE may copy: nobody can drop such a one.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datistemplate);
+
 -- name: database_acl
 -- Who may do what with a database, if that was ever said: grantee ('' for PUBLIC), privilege, grantable, grantor. Our
 -- own short-lived roles are left out.

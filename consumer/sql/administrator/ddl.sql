@@ -93,6 +93,10 @@ CREATE DATABASE {database} {clauses}
 -- Another name for a database; refused while anybody is connected to it.
 ALTER DATABASE {database} RENAME TO {name}
 
+-- name: no_template
+-- A database is not for CREATE DATABASE to copy, and can be dropped.
+ALTER DATABASE {database} IS_TEMPLATE false
+
 -- name: drop_database
 -- A database and the sessions on it are gone.
 DROP DATABASE IF EXISTS {database} WITH (FORCE)

@@ -157,6 +157,19 @@ async def test_what_was_granted_to_it_on_the_database_itself_does_not_keep_it(mo
     assert await roles(move) == []
 
 
+async def test_a_copy_that_code_in_a_restore_made_a_template_is_dropped_all_the_same(move: Move) -> None:
+    stage = move.stage
+    await move.provision()
+    async with lent(
+        SESSIONS, stage.dedicated, move.scratch, move.login.user, "restore", jobs=2, limit=60.0
+    ) as login:
+        what = "trying"
+        async with SESSIONS.tenant(stage.dedicated, move.scratch, login.credentials, what=what) as session:
+            await session.execute(f"ALTER DATABASE {quoted(move.scratch)} IS_TEMPLATE true")
+    assert await stage.databases.drop(stage.dedicated, move.scratch, move.mark.migration_id)
+    assert await stage.databases.mark_of(stage.dedicated, move.scratch) is None
+
+
 async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     friend = Credentials(f"friend_{uuid4().hex[:8]}", move.login.password)

@@ -191,6 +191,14 @@ class Databases(Protocol):
         """What the role may do, and how it is tied to anything but `database`. Raises NotFound."""
         ...
 
+    async def require_admitted(self, server: Server, database: str, role: str) -> None:
+        """Log in once as a short-lived role with the rights of the tenant's, as later steps do.
+
+        Raises:
+            Incompatible: the server does not let it in; says what to do.
+        """
+        ...
+
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
     ) -> None:

@@ -54,6 +54,10 @@ class PostgresDatabases:
         async with self._sessions.administrator(server, what=f"looking at role {role}") as session:
             return await roles.facts(session, role, database, server.name)
 
+    async def require_admitted(self, server: Server, database: str, role: str) -> None:
+        """Log in as a short-lived role once. Raises Incompatible."""
+        await short_lived.require_admitted(self._sessions, server, database, role)
+
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
     ) -> None:

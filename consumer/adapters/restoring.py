@@ -39,7 +39,13 @@ _CATALOGUE: Final = administrator("databases")
 
 # For the restoring sessions only. What is not flushed yet when such a transaction ends is flushed by the
 # label's, which comes last and waits for it; a crash before that leaves a database that is not restored.
-_FAST: Final = {"synchronous_commit": "off", "maintenance_work_mem": "256MB"}
+_FAST: Final = {
+    "synchronous_commit": "off",
+    "maintenance_work_mem": "256MB",
+    # These change what a dump's text means; a database may have them otherwise, and pg_restore leaves them so.
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+}
 
 
 @dataclass(frozen=True, slots=True)

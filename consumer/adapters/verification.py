@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from consumer.adapters.postgres import shape, sums
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres.short_lived import lent
-from consumer.errors import TimedOut
+from consumer.errors import TimedOut, Unreachable
 from consumer.fingerprint import SEQUENCES, TABLE_PARTS, TABLES, Fold, Shortlist
 from consumer.model import Fingerprint
 
@@ -37,6 +37,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
     # Code in the database may put a view into a table's place while it is read.
     "restrict_nonsystem_relation_kind": "view, foreign-table",
 }
+
+_TRANSACTION_TIMEOUT_SINCE: Final = 17  # older servers do not know it: it cannot stand among the settings
 
 
 class PostgresVerifier:
@@ -152,14 +154,24 @@ class PostgresVerifier:
                     await stack.enter_async_context(
                         reader.transaction(isolation="repeatable_read", readonly=True)
                     )
+                    if reader.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+                        await reader.execute("SET LOCAL transaction_timeout = 0")
                     if snapshot is not None:
                         await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
                     return reader
 
+                async def opened_if_admitted(snapshot: str) -> TenantSession | None:
+                    try:
+                        return await opened(snapshot)
+                    except Unreachable:
+                        return (
+                            None  # the database's limit, or the server's, admits no more: fewer read longer
+                        )
+
                 first = await opened(None)
                 snapshot = str(await first.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
-                others = await sums.together([opened(snapshot) for _ in range(1, self._jobs)])
-                readers = [first, *others]
+                others = await sums.together([opened_if_admitted(snapshot) for _ in range(1, self._jobs)])
+                readers = [first, *(one for one in others if one is not None)]
                 await login.close()  # before anything of the tenant's is read, and may run
                 yield readers
         except TimeoutError:

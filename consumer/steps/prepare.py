@@ -58,6 +58,7 @@ async def check_source(ports: Ports, instance: Instance, source: Server) -> Data
     user = (await tenant(ports, instance)).user
     role = await ports.databases.role_facts(source, user, instance.database)
     require_tenant(instance, role, source)
+    await ports.databases.require_admitted(source, instance.database, user)
     return await ports.databases.database_facts(source, instance.database, user)
 
 

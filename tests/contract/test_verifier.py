@@ -58,7 +58,8 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "a table too many": (
         Change(
-            "CREATE TABLE public.extra ()", lambda database: database.tables.__setitem__("public.extra", [])
+            "CREATE TABLE public.extra (); GRANT SELECT ON public.extra TO PUBLIC",
+            lambda database: database.tables.__setitem__("public.extra", []),
         ),
         "table public.extra: only on the target",
     ),
@@ -115,7 +116,8 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "an owner that is not the tenant": (
         Change(
-            "ALTER TABLE public.sale_order OWNER TO postgres",
+            "ALTER TABLE public.sale_order OWNER TO postgres; GRANT SELECT ON public.sale_order TO PUBLIC; "
+            "GRANT SELECT ON SEQUENCE public.sale_order_id_seq TO PUBLIC",
             lambda database: database.objects["owner"].__setitem__("table public.sale_order", "postgres"),
         ),
         "owner table public.sale_order: <tenant> on the source, postgres on the target",

@@ -82,6 +82,12 @@ class FakeDatabases:
                 owner_is_superuser=bool(home and there.roles[home.owner].superuser),
             )
 
+    async def require_admitted(self, server: Server, database: str, role: str) -> None:
+        async with self.world.visit(server, "databases.require_admitted", database) as visit:
+            _role(visit.there, role, server)
+            if visit.there.keeps_out:
+                raise Incompatible(f"{server.name} keeps out a short-lived role with the rights of {role}")
+
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
     ) -> None:

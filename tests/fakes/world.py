@@ -119,6 +119,7 @@ class FakeServer:
         offers: extension -> version that can be installed.
         collations: those its operating system knows.
         reachable: whether it answers.
+        keeps_out: whether it lets none of our short-lived roles in.
     """
 
     version: int = 150018
@@ -130,6 +131,7 @@ class FakeServer:
     )
     collations: frozenset[str] = frozenset({"C", "C.UTF-8"})
     reachable: bool = True
+    keeps_out: bool = False
 
     def end(self, sessions: list[FakeSession]) -> None:
         """Ask sessions to end."""

@@ -8,6 +8,7 @@ and lost. So what belongs to an extension on the source and not to the one that 
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -32,6 +33,7 @@ _PROBE_SECONDS: Final = 600.0
 _STORED: Final = frozenset({"table", "sequence", "materialized view", "foreign table"})
 """What holds rows. Another version of an extension may rightly lack a function, but not these."""
 _SHOWN: Final = 10
+_BUILT_IN: Final = re.compile(r"\bpg_catalog\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +134,20 @@ async def strays(
         if name not in same:
             continue
         here = {
-            (row["kind"], row["identity"]) for row in await session.fetch(_SQL["extension_members"], name)
+            (row["kind"], _plain(row["identity"]))
+            for row in await session.fetch(_SQL["extension_members"], name)
         }
         found += [
             f"{kind} {identity} (extension {name})"
             for kind, identity in extension.get("members", ())
-            if (kind, identity) not in here and (same[name] or kind in _STORED)
+            if (kind, _plain(identity)) not in here and (same[name] or kind in _STORED)
         ]
     return found
+
+
+def _plain(identity: str) -> str:
+    """Without the schema of built-in types: `json` has one in PostgreSQL 16, and none in 18."""
+    return _BUILT_IN.sub("", identity)
 
 
 def refuse(found: list[str], database: str) -> None:

@@ -17,6 +17,8 @@ from consumer.model import Fence, Grant
 from consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import asyncpg
 
     from consumer.adapters.postgres.kinds import Administrator
@@ -116,10 +118,19 @@ async def _grant_again(session: Administrator, database: str, before: Fence) -> 
     known = {row["name"] for row in await session.fetch(_SQL["role_names"], sorted(names))} | {""}
     for one in sorted(now - set(wanted)):
         await _change(session, database, "revoke_on_database", one)
-    # Whoever passed a privilege on needs it first.
-    for one in sorted(set(wanted) - now, key=lambda grant: grant.grantor != before.owner):
-        if {one.grantee, one.grantor} <= known:
-            await _change(session, database, "grant_on_database", one, as_role=one.grantor != before.owner)
+    missing = {one for one in set(wanted) - now if {one.grantee, one.grantor} <= known}
+    for one in _in_turn(missing, now & set(wanted), before.owner):
+        await _change(session, database, "grant_on_database", one, as_role=one.grantor != before.owner)
+
+
+def _in_turn(missing: set[Grant], there: set[Grant], owner: str) -> Iterator[Grant]:
+    """The missing ones, each after the one by which its grantor may pass the privilege on."""
+    given = {(one.grantee, one.privilege) for one in there if one.grantable}
+    left = sorted(missing)
+    while ready := [one for one in left if one.grantor == owner or (one.grantor, one.privilege) in given]:
+        yield from ready
+        given |= {(one.grantee, one.privilege) for one in ready if one.grantable}
+        left = [one for one in left if one not in ready]
 
 
 def _by_default(owner: str) -> set[Grant]:

@@ -49,6 +49,7 @@ _transport: Final = attrgetter(
 
 _IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 30, 10, 6  # the same from our side: a dead server is noticed
 _CLOSE_SECONDS = 5.0
+_MOST_BYTES = 8000  # of settings; a server takes 10,000 for all that opens a session (source: pqcomm.h)
 _ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before we call it gone
 
 
@@ -119,6 +120,7 @@ class Sessions:
             NotFound: there is no such database.
             ClaimLost: the claim that the work is done under was lost meanwhile; nothing was done.
             Conflict: the database's settings changed at this moment.
+            Incompatible: it has too many of them.
             Unreachable, TimedOut, Refused, Incompatible, Transient: as `translated` says.
         """
         under: dict[str, str] = {}
@@ -127,6 +129,12 @@ class Sessions:
                 await _overrides(beside, database)
                 if beside is not None
                 else await self.overrides(server, database, what=what)
+            )
+        if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in under.items()) > _MOST_BYTES:
+            raise Incompatible(
+                f"{what}: database {database} on {server.name} has {len(under)} settings of its own, more than "
+                "a session can be opened without: ALTER DATABASE ... RESET those that nobody needs, and replay the "
+                "upgrade"
             )
         async with self._open(
             server, database, server.admin, what=what, limit=limit, under=under
@@ -201,6 +209,8 @@ class Sessions:
                         **KEPT_ALIVE,
                         # A frozen one's connections stay open; its locks must not stand in another's way.
                         "idle_in_transaction_session_timeout": "30s",
+                        # A restore takes hours, and a session of ours waits for it.
+                        "idle_session_timeout": "0",
                         # The names in our statements are built-in ones, whatever a tenant has called its own.
                         "search_path": "pg_catalog",
                         "default_transaction_read_only": "off",
@@ -209,6 +219,14 @@ class Sessions:
                 )
             except asyncpg.InvalidCatalogNameError:
                 raise NotFound(f"there is no database {database} on {server.name}") from None
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
+                if login == server.admin or "pg_hba.conf" not in str(error):
+                    raise
+                raise Incompatible(
+                    f"{what}: {server.name} at {host}:{port} keeps out a short-lived role with the tenant's rights "
+                    f"({error.args[0]}): let its pg_hba.conf admit members of the tenant's role from here (+NAME "
+                    "instead of NAME, or all) and replay the upgrade"
+                ) from None
             except scram_only.NotScramError as error:
                 raise Incompatible(f"{what}, server {server.name} at {host}:{port}: {error}") from None
             _keep_alive(connection)

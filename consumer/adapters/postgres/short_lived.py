@@ -19,16 +19,18 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
+
+import asyncpg
 
 from consumer.adapters.postgres.activity import end_sessions
 from consumer.adapters.postgres.names import literal, quoted
 from consumer.adapters.postgres.scram import verifier
 from consumer.context import current_migration, reached
-from consumer.errors import ClaimLost, Incompatible, NotFound, RehomeError
+from consumer.errors import ClaimLost, Incompatible, NotFound, RehomeError, Unreachable
 from consumer.model import Credentials, Secret
 from consumer.sql import administrator, ddl
 
@@ -130,12 +132,11 @@ async def lent(
                 f"role {tenant} on {server.name} is a superuser: its rights are lent to nobody"
             )
         await _remove(sessions, server, session, name)
-        bypass = read_all = False
+        bypass = False
         if purpose != "restore":
             async with sessions.administrator(server, database, what=what, beside=session) as inside:
-                needs = await inside.fetchrow(_SQL["reading_needs"], tenant)
-                bypass, read_all = (needs["bypass"], needs["read_all"]) if needs else (False, False)
-        await _make(session, login, bypass=bypass, read_all=read_all, jobs=jobs, limit=limit)
+                bypass = await _prepare_reading(inside, database, tenant)
+        await _make(session, login, bypass=bypass, jobs=jobs, limit=limit)
         if purpose == "read":  # all its sessions are opened at once, and then no more
             stack.push_async_callback(session.execute, ddl("refuse_login", role=quoted(name)))
             await login.door.enter_async_context(stack.pop_all())
@@ -150,6 +151,20 @@ async def lent(
     await reached("role_dropped")
 
 
+async def require_admitted(sessions: Sessions, server: Server, database: str, tenant: str) -> None:
+    """Make sure that the server lets such a role in, before anything depends on it.
+
+    Raises:
+        NotFound: there is no such database or role.
+        Incompatible: the server's pg_hba.conf keeps it out.
+    """
+    what = f"logging in to {database} with the rights of {tenant}"
+    async with lent(sessions, server, database, tenant, "read", jobs=1, limit=_END_SECONDS) as login:
+        with suppress(Unreachable):  # no session is free: there will be, once the tenant is stopped
+            async with sessions.tenant(server, database, login.credentials, what=what):
+                pass
+
+
 async def drop_all(sessions: Sessions, server: Server, session: Administrator, migration_id: UUID) -> int:
     """Drop every short-lived role of a migration that there is; how many."""
     found = await session.fetch(_SQL["short_lived_names"], prefix(migration_id).removesuffix("_"))
@@ -158,9 +173,21 @@ async def drop_all(sessions: Sessions, server: Server, session: Administrator, m
     return len(found)
 
 
-async def _make(
-    session: Administrator, login: Login, *, bypass: bool, read_all: bool, jobs: int, limit: float
-) -> None:
+async def _prepare_reading(inside: Administrator, database: str, tenant: str) -> bool:
+    """Let the tenant's role use the schemas that it may use as the database's owner alone; whether to bypass policies.
+
+    That right is not taken away again: the owner has it anyway. `pg_read_all_data` would be no cure, since it opens
+    `pg_authid`, and with it everybody's password verifiers, to code of the tenant's.
+    """
+    async with inside.transaction():
+        await inside.fetchval(_SQL["lock_role"], database)
+        needs = await inside.fetchrow(_SQL["reading_needs"], tenant)
+        for schema in needs["schemas"] if needs else ():
+            await inside.execute(ddl("let_use_schema", schema=quoted(schema), role=quoted(tenant)))
+    return bool(needs and needs["bypass"])
+
+
+async def _make(session: Administrator, login: Login, *, bypass: bool, jobs: int, limit: float) -> None:
     name, database = quoted(login.name), quoted(login.database)
     until = await session.fetchval(_SQL["instant"], limit + _BEYOND_SECONDS)
     async with session.transaction():
@@ -176,11 +203,9 @@ async def _make(
             )
         )
         await session.execute(ddl("lend", role=quoted(login.tenant), member=name))
-        if read_all:
-            await session.execute(ddl("lend", role="pg_read_all_data", member=name))
+        await session.fetchval(_SQL["lock_role"], login.database)
         state = await session.fetchrow(_SQL["fence_state"], login.database, login.tenant)
         if state is not None and state["closed"]:
-            await session.fetchval(_SQL["lock_role"], login.database)
             await session.execute(
                 ddl("grant_on_database", privilege="CONNECT", database=database, grantee=name, option="")
             )
@@ -229,6 +254,16 @@ async def _remove(sessions: Sessions, server: Server, session: Administrator, na
     """End the role's sessions, take away what it has, and drop it; nothing where it is not there."""
     if await session.fetchrow(_SQL["short_lived"], name) is None:
         return
+    try:
+        await _take_down(sessions, server, session, name)
+    except ClaimLost:
+        raise
+    except (asyncpg.UndefinedObjectError, RehomeError):
+        if await session.fetchrow(_SQL["short_lived"], name) is not None:
+            raise  # otherwise another run, the one that it belonged to, has dropped it meanwhile
+
+
+async def _take_down(sessions: Sessions, server: Server, session: Administrator, name: str) -> None:
     role = quoted(name)
     await session.execute(ddl("refuse_login", role=role))
     await end_sessions(
@@ -244,6 +279,9 @@ async def _remove(sessions: Sessions, server: Server, session: Administrator, na
             fenced = state is not None and state["closed"]  # one that was unfenced meanwhile stays open
             if fenced and not await session.fetch(_SQL["connectable_by"], database):
                 await session.execute(ddl("limit_database", database=quoted(database), sessions="0"))
+        await session.execute(
+            ddl("drop_owned", role=role)
+        )  # other privileges on databases, given by code in them
         await session.execute(ddl("drop_role", role=role))
 
 

@@ -151,6 +151,8 @@ async def _remove_earlier(session: Administrator, name: str, mark: Mark, where: 
 
 
 async def _drop(session: Administrator, name: str) -> None:
+    if await session.fetchval(_SQL["is_template"], name):  # its owner can say so, in a restore too
+        await session.execute(ddl("no_template", database=quoted(name)))
     await session.execute(ddl("drop_database", database=quoted(name)))
 
 

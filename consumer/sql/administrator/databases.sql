@@ -46,6 +46,10 @@ SELECT d.oid,
        pg_catalog.pg_database_size(d.oid) AS bytes
 FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
 
+-- name: is_template
+-- Whether there is a database of that name that CREATE DATABASE may copy: nobody can drop such a one.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datistemplate);
+
 -- name: database_acl
 -- Who may do what with a database, if that was ever said: grantee ('' for PUBLIC), privilege, grantable, grantor. Our
 -- own short-lived roles are left out.
@@ -154,7 +158,6 @@ SELECT kind, name, remedy FROM (
            'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-      AND NOT pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')
       AND NOT (pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
                AND pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE'))
     UNION ALL
@@ -187,7 +190,8 @@ ORDER BY kind, name LIMIT 20;
 
 -- name: role
 -- What a role may do, with what else than logging in it may, and how it is tied to other roles. Superusers and our own
--- short-lived roles may be members of anything.
+-- short-lived roles may be members of anything. Since version 16 whoever makes a role without being a superuser is a
+-- member that has none of its rights (neither INHERIT nor SET): that is none here.
 SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
        pg_catalog.array_remove(ARRAY[
            CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
@@ -197,11 +201,14 @@ SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS c
              WHERE m.member = r.oid ORDER BY 1) AS member_of,
        ARRAY(SELECT o.rolname::pg_catalog.text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
              WHERE m.roleid = r.oid AND NOT o.rolsuper AND o.rolname !~ '^rehome_[0-9a-f]{32}_[a-z]+$'
+               AND (coalesce(pg_catalog.to_jsonb(m) ->> 'inherit_option', 'true') = 'true'
+                    OR coalesce(pg_catalog.to_jsonb(m) ->> 'set_option', 'true') = 'true')
              ORDER BY 1) AS members
 FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
 
 -- name: role_elsewhere
--- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie.
+-- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie. That it may connect
+-- to the maintenance database is none: Odoo listens there, and a pool may have closed it to PUBLIC.
 SELECT CASE
            WHEN s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
                THEN CASE s.deptype WHEN 'o' THEN 'owns' ELSE 'has privileges on' END || ' database '
@@ -218,6 +225,11 @@ WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND s.dbid NOT IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::pg_catalog.text[]))
   AND NOT (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
            AND s.objid IN (SELECT oid FROM pg_catalog.pg_database WHERE datname = ANY($2::pg_catalog.text[])))
+  AND NOT (s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.deptype = 'a'
+           AND EXISTS (SELECT FROM pg_catalog.pg_database AS m
+                       WHERE m.oid = s.objid AND m.datname = 'postgres'
+                         AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(m.datacl) AS a
+                                         WHERE a.grantee = s.refobjid AND a.privilege_type = 'CREATE')))
 GROUP BY 1 ORDER BY 1 LIMIT 20;
 
 -- name: role_connected_elsewhere
@@ -382,21 +394,14 @@ ORDER BY 1;
 
 -- name: reading_needs
 -- What a reader with the rights of a tenant's role ($1) needs besides them; run inside the database. `bypass`: a table of
--- the tenant's hides rows from its own owner. `read_all`: the tenant's role has taken a right from itself that it may
--- give itself again at any time, or that only the database's owner has while it is not fenced.
+-- the tenant's hides rows from its own owner. `schemas`: what the tenant's role may use as the database's owner alone, and
+-- so not while the database is fenced (public is pg_database_owner's since version 15).
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
                WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relforcerowsecurity
                  AND pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')) AS bypass,
-       EXISTS (SELECT FROM pg_catalog.pg_class AS c
-               WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-                 AND (NOT pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
-                      OR NOT pg_catalog.has_schema_privilege($1::pg_catalog.name, c.relnamespace, 'USAGE'))
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
-                                 WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
-                                   AND e.deptype = 'e'
-                                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension AS x
-                                                   WHERE x.oid = e.refobjid AND c.oid = ANY(x.extconfig)))
-              ) AS read_all;
+       ARRAY(SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace AS n
+             WHERE pg_catalog.pg_get_userbyid(n.nspowner) = 'pg_database_owner'
+               AND NOT pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE')) AS schemas;
 
 -- name: catalogue_tables
 -- The system's own tables that every database has for itself.

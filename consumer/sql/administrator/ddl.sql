@@ -45,6 +45,10 @@ CREATE ROLE {role} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATI
 -- A role's rights for another role.
 GRANT {role} TO {member}
 
+-- name: let_use_schema
+-- A schema may be used by a role.
+GRANT USAGE ON SCHEMA {schema} TO {role}
+
 -- name: reassign_owned
 -- What a role owns in this database, and databases that it owns, become another's.
 REASSIGN OWNED BY {role} TO {heir}
@@ -88,6 +92,10 @@ CREATE DATABASE {database} {clauses}
 -- name: rename_database
 -- Another name for a database; refused while anybody is connected to it.
 ALTER DATABASE {database} RENAME TO {name}
+
+-- name: no_template
+-- A database is not for CREATE DATABASE to copy, and can be dropped.
+ALTER DATABASE {database} IS_TEMPLATE false
 
 -- name: drop_database
 -- A database and the sessions on it are gone.

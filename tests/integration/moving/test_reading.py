@@ -54,6 +54,7 @@ async def test_a_large_catalogue_needs_no_more_memory_than_a_small_one(move: Mov
     place = stage.pool, tenant.database, tenant.role
     small = await stage.verifier.fingerprint(*place)
     async with stage.pool_cluster.connect(tenant.database) as connection:
+        await connection.execute(f"SET ROLE {quoted(tenant.role)}")
         await connection.execute(LARGE_CATALOGUE, timeout=300)
     tracemalloc.start()
     try:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from consumer.adapters.postgres import extensions
 from consumer.adapters.postgres.sessions import Sessions
 from consumer.adapters.postgres.short_lived import lent, prefix
+from consumer.adapters.verification import PostgresVerifier
 from consumer.errors import Incompatible, NotOurs
 from consumer.model import Credentials
 from consumer.sql import AdministratorSql
 from sandbox.databases import create_database, create_role, drop_database, quoted
+from sandbox.net import wait_until
 from sandbox.tenants import nasty_password
 from tests.contract.servers import REFUSED, Told
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from consumer.adapters.postgres.kinds import TenantSession
     from consumer.adapters.postgres.short_lived import Login
+    from sandbox.postgres import Cluster
     from tests.support.moves import Move
 
 LIMIT = timedelta(seconds=20)
@@ -143,6 +150,26 @@ async def test_what_was_made_or_granted_in_its_name_does_not_keep_it(move: Move)
     await drop_database(move.stage.pool_cluster, other)
 
 
+async def test_what_was_granted_to_it_on_the_database_itself_does_not_keep_it(move: Move) -> None:
+    async with reading(move) as login, opened(move, login) as session:
+        database = quoted(move.tenant.database)
+        await session.execute(f"GRANT CREATE, TEMPORARY ON DATABASE {database} TO {quoted(login.name)}")
+    assert await roles(move) == []
+
+
+async def test_a_copy_that_code_in_a_restore_made_a_template_is_dropped_all_the_same(move: Move) -> None:
+    stage = move.stage
+    await move.provision()
+    async with lent(
+        SESSIONS, stage.dedicated, move.scratch, move.login.user, "restore", jobs=2, limit=60.0
+    ) as login:
+        what = "trying"
+        async with SESSIONS.tenant(stage.dedicated, move.scratch, login.credentials, what=what) as session:
+            await session.execute(f"ALTER DATABASE {quoted(move.scratch)} IS_TEMPLATE true")
+    assert await stage.databases.drop(stage.dedicated, move.scratch, move.mark.migration_id)
+    assert await stage.databases.mark_of(stage.dedicated, move.scratch) is None
+
+
 async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     friend = Credentials(f"friend_{uuid4().hex[:8]}", move.login.password)
@@ -170,19 +197,48 @@ async def test_a_role_that_is_dropped_late_does_not_close_what_was_unfenced(move
     assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == before
 
 
-async def test_tables_that_hide_rows_from_their_owner_or_that_it_may_not_read_are_counted(move: Move) -> None:
+async def test_tables_that_hide_rows_from_their_owner_are_counted(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect(tenant.database) as connection:
         await connection.execute(f"SET ROLE {quoted(tenant.role)}")
         await connection.execute(
             "CREATE TABLE forced (id integer); INSERT INTO forced VALUES (1), (2); "
-            "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; "
-            "CREATE TABLE closed (id integer); INSERT INTO closed VALUES (1); "
-            "REVOKE ALL ON closed FROM CURRENT_USER"
+            "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         )
     counts = await stage.verifier.row_counts(stage.pool, tenant.database, tenant.role)
-    assert (counts["public.forced"], counts["public.closed"]) == (2, 1)
+    assert counts["public.forced"] == 2
     await stage.copier.dump(stage.pool, tenant.database, tenant.role, f"{uuid4()}-1", Told())
+
+
+async def test_what_the_tenant_takes_from_itself_opens_no_catalogue_of_passwords(move: Move) -> None:
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        await connection.execute(f"SET ROLE {quoted(move.tenant.role)}")
+        await connection.execute(
+            "CREATE TABLE closed (id integer); REVOKE ALL ON closed FROM CURRENT_USER, PUBLIC"
+        )
+    async with reading(move) as login:
+        for statement in (
+            "SELECT rolpassword FROM pg_authid",
+            "SELECT subconninfo FROM pg_subscription",
+            "SELECT data FROM pg_largeobject",
+        ):
+            with pytest.raises(Incompatible, match="permission denied"):
+                await as_login(move, login, statement)
+
+
+async def test_a_schema_that_only_the_databases_owner_may_use_is_read_while_it_is_fenced(move: Move) -> None:
+    """As version 15 makes schema public, with USAGE revoked from PUBLIC; a table in it is the administrator's."""
+    stage, tenant = move.stage, move.tenant
+    async with stage.pool_cluster.connect(tenant.database) as connection:
+        await connection.execute(
+            "ALTER SCHEMA public OWNER TO pg_database_owner; REVOKE ALL ON SCHEMA public FROM PUBLIC; "
+            f"REVOKE ALL ON SCHEMA public FROM {quoted(tenant.role)}; "
+            "CREATE TABLE public.shown (id integer); GRANT SELECT ON public.shown TO PUBLIC"
+        )
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
 
 
 @pytest.mark.parametrize(
@@ -197,6 +253,11 @@ async def test_tables_that_hide_rows_from_their_owner_or_that_it_may_not_read_ar
             ALTER TABLE shown ENABLE ROW LEVEL SECURITY""",
             "table of role postgres that hides rows from the tenant public.shown",
         ),
+        (
+            """CREATE TABLE closed (id integer); ALTER TABLE closed OWNER TO {tenant};
+            REVOKE ALL ON closed FROM {tenant}, PUBLIC""",
+            "which the tenant may not read, public.closed",
+        ),
         ("SELECT lo_from_bytea(77, 'x')", "large object of role postgres, which the tenant may not read, 77"),
     ],
 )
@@ -204,9 +265,49 @@ async def test_what_the_tenant_may_not_read_is_refused_with_what_to_do(
     move: Move, statement: str, named: str
 ) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
-        await connection.execute(statement)
+        await connection.execute(statement.replace("{tenant}", quoted(move.tenant.role)))
     with pytest.raises(Incompatible, match=named):
         await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
+
+
+async def test_a_server_that_keeps_such_roles_out_is_told_before_anything_is_stopped(move: Move) -> None:
+    stage, tenant = move.stage, move.tenant
+    usual = await asyncio.to_thread(hba(stage.pool_cluster).read_text)
+    try:
+        await admit(stage.pool_cluster, f"host all postgres,{tenant.role} all scram-sha-256\n")
+        with pytest.raises(Incompatible, match=r"let its pg_hba\.conf admit members of the tenant's role"):
+            await stage.databases.require_admitted(stage.pool, tenant.database, tenant.role)
+        await admit(stage.pool_cluster, f"host all postgres,+{tenant.role} all scram-sha-256\n")
+        await stage.databases.require_admitted(stage.pool, tenant.database, tenant.role)
+    finally:
+        await admit(stage.pool_cluster, usual)
+    assert await roles(move) == []
+
+
+def hba(cluster: Cluster) -> Path:
+    return cluster.directory / "data" / "pg_hba.conf"
+
+
+async def admit(cluster: Cluster, lines: str) -> None:
+    """Let the server use other lines of pg_hba.conf."""
+    await asyncio.to_thread(hba(cluster).write_text, lines)
+    async with cluster.connect() as connection:
+        before = await connection.fetchval("SELECT pg_conf_load_time()")
+        await connection.execute("SELECT pg_reload_conf()")
+
+        async def reloaded() -> bool:
+            return bool(await connection.fetchval("SELECT pg_conf_load_time() > $1", before))
+
+        await wait_until(reloaded, what="the server to read its settings", limit=10)
+
+
+async def test_a_database_that_admits_few_sessions_is_read_by_few(move: Move) -> None:
+    """Let in on the dedicated server and closed again: the limit of before holds there, and a rollback reads it."""
+    stage, tenant = move.stage, move.tenant
+    async with stage.pool_cluster.connect() as connection:
+        await connection.execute(f"ALTER DATABASE {quoted(tenant.database)} CONNECTION LIMIT 1")
+    counts = await PostgresVerifier(jobs=4).row_counts(stage.pool, tenant.database, tenant.role)
+    assert counts["public.res_partner"] == 200
 
 
 # Administrators' sessions
@@ -229,6 +330,29 @@ async def test_no_setting_of_the_database_applies_to_an_administrators_session(m
         found = await session.fetchrow(EVERY_SETTING)
     assert found
     assert tuple(found) == ("pg_catalog", "none", "on", usual, "")
+
+
+async def test_a_session_that_waits_for_a_long_restore_is_not_ended(move: Move) -> None:
+    async with move.stage.pool_cluster.connect() as connection:
+        await connection.execute("ALTER ROLE postgres SET idle_session_timeout = '100ms'")
+    try:
+        async with SESSIONS.administrator(move.stage.pool, move.tenant.database, what="waiting") as session:
+            await asyncio.sleep(0.5)
+            assert await session.fetchrow(EVERY_SETTING)
+    finally:
+        async with move.stage.pool_cluster.connect() as connection:
+            await connection.execute("ALTER ROLE postgres RESET idle_session_timeout")
+
+
+async def test_a_database_with_more_settings_than_a_session_can_be_opened_without_is_told(move: Move) -> None:
+    settings = "; ".join(
+        f"ALTER DATABASE {quoted(move.tenant.database)} SET my.setting_with_a_long_name_{number} = 'x'"
+        for number in range(400)
+    )
+    async with move.stage.pool_cluster.connect() as connection:
+        await connection.execute(settings)
+    with pytest.raises(Incompatible, match=r"has 4\d\d settings of its own"):
+        await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
 
 
 # Fences
@@ -262,15 +386,19 @@ async def test_the_fence_cannot_be_opened_from_next_door(move: Move) -> None:
 async def test_privileges_on_the_database_are_as_before_once_it_is_unfenced(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     database = quoted(tenant.database)
-    auditor, clerk = f"auditor_{uuid4().hex[:8]}", f"clerk_{uuid4().hex[:8]}"
-    for name in (auditor, clerk):
+    chain = [f"role_{place}_{uuid4().hex[:8]}" for place in range(6)]
+    for name in chain:
         await create_role(stage.pool_cluster, name, nasty_password())
+    passed_on = [
+        f"SET ROLE {quoted(by)}; GRANT CONNECT ON DATABASE {database} TO {quoted(to)} WITH GRANT OPTION; RESET ROLE"
+        for by, to in pairwise(chain)
+    ]
     async with stage.pool_cluster.connect() as connection:
         for statement in (
             f"REVOKE ALL ON DATABASE {database} FROM PUBLIC",
-            f"GRANT CONNECT ON DATABASE {database} TO {quoted(auditor)} WITH GRANT OPTION",
+            f"GRANT CONNECT ON DATABASE {database} TO {quoted(chain[0])} WITH GRANT OPTION",
             f"GRANT CONNECT ON DATABASE {database} TO postgres",
-            f"SET ROLE {quoted(auditor)}; GRANT CONNECT ON DATABASE {database} TO {quoted(clerk)}; RESET ROLE",
+            *passed_on,
             f"REVOKE TEMPORARY ON DATABASE {database} FROM {quoted(tenant.role)}",
         ):
             await connection.execute(statement)
@@ -294,6 +422,35 @@ async def test_settings_arrive_as_they_were_written(move: Move) -> None:
     assert await move.differences() == []
 
 
+async def test_settings_that_change_what_a_dump_means_do_not_apply_while_it_is_restored(move: Move) -> None:
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        for statement in (
+            f"ALTER DATABASE {quoted(move.tenant.database)} SET array_nulls = off",
+            f"ALTER DATABASE {quoted(move.tenant.database)} SET transform_null_equals = on",
+            f"SET ROLE {quoted(move.tenant.role)}",
+            "CREATE TABLE public.lists (names text[])",
+            "INSERT INTO public.lists VALUES (ARRAY['a', NULL])",
+            "CREATE VIEW public.never AS SELECT names = NULL AS it FROM public.lists",
+        ):
+            await connection.execute(statement)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    await move.restore(backup)
+    assert await move.differences() == []
+
+
+async def test_a_role_may_connect_to_the_maintenance_database_by_name(move: Move) -> None:
+    """As where a pool has taken CONNECT there from PUBLIC: Odoo listens on it."""
+    stage, tenant = move.stage, move.tenant
+    for privilege, ties in (("CONNECT", ()), ("CREATE", ("has privileges on database postgres",))):
+        async with stage.pool_cluster.connect() as connection:
+            await connection.execute(f"GRANT {privilege} ON DATABASE postgres TO {quoted(tenant.role)}")
+        role = await stage.databases.role_facts(stage.pool, tenant.role, tenant.database)
+        assert role.elsewhere == ties
+    async with stage.pool_cluster.connect() as connection:
+        await connection.execute(f"REVOKE ALL ON DATABASE postgres FROM {quoted(tenant.role)}")
+
+
 async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect(tenant.database) as connection:
@@ -307,6 +464,20 @@ async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None
     await move.provision()
     with pytest.raises(Incompatible, match=found):
         await move.restore(backup)
+
+
+async def test_built_in_types_may_have_another_spelling_on_another_version(move: Move) -> None:
+    """PostgreSQL 16 identifies hstore's cast by pg_catalog.json, 18 by json."""
+    cluster, database = move.stage.pool_cluster, move.tenant.database
+    async with cluster.connect(database) as connection:
+        await connection.execute("CREATE EXTENSION hstore SCHEMA public")
+    async with SESSIONS.administrator(move.stage.pool, database, what="looking") as session:
+        told = next(
+            one for one in await extensions.describe(session, move.tenant.role) if one["name"] == "hstore"
+        )
+        told["members"] = [[kind, name.replace("pg_catalog.json", "json")] for kind, name in told["members"]]
+        assert ["cast", "(public.hstore AS json)"] in told["members"]
+        assert await extensions.strays(session, [told], [extensions.Made("hstore", same=True)]) == []
 
 
 async def test_a_role_that_somebody_uses_on_the_dedicated_server_is_left_alone(move: Move) -> None:

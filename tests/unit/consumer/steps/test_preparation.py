@@ -144,7 +144,7 @@ async def test_where_an_administrator_owns_it_and_the_record_is_silent_nobody_is
 @pytest.mark.parametrize(
     ("tie", "match"),
     [
-        ({"attributes": ("CREATEROLE", "CREATEDB")}, "ALTER ROLE ... NOCREATEROLE NOCREATEDB"),
+        ({"attributes": ("CREATEROLE", "CREATEDB", "BYPASSRLS")}, "ALTER ROLE ... NOCREATEROLE NOBYPASSRLS"),
         ({"member_of": ("pg_monitor",)}, "is a member of pg_monitor"),
         ({"members": ("mallory",)}, "is lent to mallory"),
         ({"elsewhere": ("owns something in database next_door",)}, "it owns something in database next_door"),
@@ -158,6 +158,11 @@ async def test_a_role_that_is_more_than_this_tenants_login_is_refused(
     await refused(bench, Incompatible, match)
 
 
+async def test_a_role_made_as_odoos_documentation_says_may_make_databases(bench: StepBench) -> None:
+    bench.source.roles["odoo_acme"] = replace(bench.source.roles["odoo_acme"], attributes=("CREATEDB",))
+    assert isinstance(await bench.run("prepare"), MigrationPrepared)
+
+
 @pytest.mark.parametrize("tie", [{"attributes": ("CREATEDB",)}, {"member_of": ("pg_monitor",)}])
 async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
     bench: StepBench, tie: dict[str, tuple[str, ...]]
@@ -165,6 +170,13 @@ async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
     bench.site.add_dedicated(bench.instance)
     bench.target.roles["odoo_acme"] = FakeRole("odoo_acme", **tie)  # type: ignore[arg-type]
     await refused(bench, Incompatible, "is on postgres-dedicated-.* already, and more than a tenant's login")
+
+
+async def test_a_pool_that_keeps_our_short_lived_roles_out_is_told_before_anything_is_stopped(
+    bench: StepBench,
+) -> None:
+    bench.source.keeps_out = True
+    await refused(bench, Incompatible, "keeps out a short-lived role")
 
 
 async def test_what_hides_in_an_extension_is_told_before_anything_is_stopped(bench: StepBench) -> None:

@@ -38,7 +38,7 @@ FAILING: Final = {
 }
 """Step -> the port and method that fails in it; each of them is rolled back."""
 FOR_AN_OPERATOR: Final = {
-    "accept": ("databases", "database_facts"),
+    "accept": ("platform", "home"),
     "complete": ("databases", "connections"),
     "roll_back": ("databases", "unfence"),
 }

@@ -103,7 +103,7 @@ class PgCopier:
                     limit=self._limit,
                 ) as login,
             ):
-                await self._pg_dump(login, work / DUMP, source["version"] // 10000, what)
+                await self._pg_dump(login, work / DUMP, source["version"] // 10000, source["encoding"], what)
             source |= {
                 "database": database,
                 "started_at": started.isoformat(),
@@ -173,7 +173,9 @@ class PgCopier:
             with contextlib.suppress(RehomeError):  # the next run for this backup removes what is left
                 await in_thread(lambda _: shutil.rmtree(work, ignore_errors=True), what, _STORAGE_SECONDS)
 
-    async def _pg_dump(self, login: Login, directory: Path, server_major: int, what: str) -> None:
+    async def _pg_dump(
+        self, login: Login, directory: Path, server_major: int, encoding: str, what: str
+    ) -> None:
         where = programs.directory(self._pg_bin)
         zstd = await programs.major_version(where) >= _ZSTD_SINCE
 
@@ -185,6 +187,7 @@ class PgCopier:
                     *("--quote-all-identifiers", f"--lock-wait-timeout={_LOCK_WAIT}"),
                     *("--no-publications", "--no-subscriptions", "--no-security-labels"),
                     "--no-sync",  # `seal` flushes every file
+                    f"--encoding={encoding}",  # whatever the database asks of its clients
                 ],
                 env=programs.environment(
                     self._sessions, login.server, login.credentials, server_major=server_major

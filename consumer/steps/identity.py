@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def require_tenant(instance: Instance, role: RoleFacts, source: Server) -> None:
     """The role that odoo.conf names is this tenant's, and nobody else's.
 
-    It owns the database (or an administrator does), is the one in the record, may do nothing but log in and make
-    databases, and is tied to nothing outside of this one: it will be closed, and may be dropped one day.
+    It owns the database (or an administrator does), is the one in the record, may do nothing but log in, and is tied to
+    nothing outside of the database: it will be closed, and may be dropped one day.
 
     Raises:
         Incompatible: it is not; names the role, what is in the way, and what to do.
@@ -46,15 +46,13 @@ def require_tenant(instance: Instance, role: RoleFacts, source: Server) -> None:
 
 
 def require_alone(database: str, role: RoleFacts, server: Server) -> None:
-    """The role may do nothing but log in and make databases, and is tied to nothing outside of the database.
+    """The role may do nothing but log in, and is tied to nothing outside of the database.
 
     Raises:
         Incompatible: it may, or is; names what, and what to do.
     """
     whose = f"role {role.name} on {server.name}"
-    # Odoo's own documentation gives its role CREATEDB; without login, and with nothing elsewhere, that opens nothing.
-    more = [one for one in role.attributes if one != "CREATEDB"]
-    if more:
+    if more := role.attributes:
         raise Incompatible(
             f"{whose} may do more than a tenant's role: {', '.join(more)}. Take that away "
             f"(ALTER ROLE ... {' '.join(f'NO{one}' for one in more)}) and replay the upgrade"

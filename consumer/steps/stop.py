@@ -55,6 +55,7 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
     require_alone(
         instance.database, await ports.databases.role_facts(source, role, instance.database), source
     )
+    await ports.databases.database_facts(source, instance.database, role)  # nor anything that cannot be moved
     return MigrationStopped(
         instance_id=instance.id,
         replicas=replicas,

@@ -92,9 +92,13 @@ async def test_a_short_lived_role_is_neither_taken_over_nor_kept_by_the_code_it_
     await attack.make("keeping")
     async with trying_known_password(attack) as entered:
         await attack.begin(JOBS=jobs)
-        assert await attack.ends() in (COMPLETED, ROLLED_BACK)
+        outcome = await attack.ends()
     assert any(one.session.startswith("rehome_") for one in attack.reports())
-    assert entered == []
+    # A role can change its own password. While pg_restore runs, which logs in now and then, that opens the tenant's own
+    # new database to itself; it is noticed, everybody is put out, and nothing comes of the move.
+    assert not any("_restore" not in one for one in entered)
+    assert outcome == ROLLED_BACK
+    assert not entered or "tried to keep a way in" in attack.refusal()
     await attack.holds()
 
 

@@ -131,7 +131,11 @@ async def lent(
             raise Incompatible(
                 f"role {tenant} on {server.name} is a superuser: its rights are lent to nobody"
             )
-        await _remove(sessions, server, session, name)
+        if not await _remove(sessions, server, session, name):
+            raise Incompatible(
+                f"role {name} on {server.name} is there from before, and code of the tenant's made something depend on "
+                "it: see the server's log, drop that by hand and replay the dead letter"
+            )
         bypass = False
         if purpose != "restore":
             async with sessions.administrator(server, database, what=what, beside=session) as inside:
@@ -144,8 +148,9 @@ async def lent(
         async with login.door:
             await reached("role_made")
             yield login
-    except BaseException:
-        await _given_up(login)
+    except BaseException as error:
+        if await _given_up(login) and isinstance(error, RehomeError):
+            raise _kept(login) from None  # which is why the work failed
         raise
     await _end(login)
     await reached("role_dropped")
@@ -212,15 +217,20 @@ async def _make(session: Administrator, login: Login, *, bypass: bool, jobs: int
             await session.execute(ddl("limit_database", database=database, sessions="-1"))
 
 
-async def _given_up(login: Login) -> None:
-    """Drop the role of work that failed; what stands in the way is said in the log, not instead of the error."""
+async def _given_up(login: Login) -> bool:
+    """Drop the role of work that failed; what stands in the way is said in the log, not instead of the error.
+
+    Returns:
+        Whether somebody changed the role.
+    """
     try:
         async with login.sessions.administrator(login.server, what=f"dropping role {login.name}") as session:
-            await _remove(login.sessions, login.server, session, login.name)
+            return await _was_changed(session, login)
     except ClaimLost:
-        return  # whoever took over drops it, or uses one of the same name by now
+        return False  # whoever took over drops it, or uses one of the same name by now
     except RehomeError as error:
         log.warning("role.left role=%s server=%s error=%s", login.name, login.server.name, error)
+        return False
 
 
 async def _end(login: Login) -> None:
@@ -229,38 +239,55 @@ async def _end(login: Login) -> None:
     Raises:
         Incompatible: somebody changed it: code in the database, since nobody else could.
     """
-    what = f"dropping role {login.name}"
-    async with login.sessions.administrator(login.server, what=what) as session:
-        found = await session.fetchrow(_SQL["short_lived"], login.name)
-        await _remove(login.sessions, login.server, session, login.name)
-        if found is None or (found["verifier"] == login.verifier and not found["has_settings"]):
+    async with login.sessions.administrator(login.server, what=f"dropping role {login.name}") as session:
+        if not await _was_changed(session, login):
             return
-        database, where = login.database, login.server.name
         await end_sessions(
             session,
             "tenants_sessions",
-            *(database, login.tenant),
+            *(login.database, login.tenant),
             limit=_END_SECONDS,
-            what=f"ending whoever came into {database} on {where}",
+            what=f"ending whoever came into {login.database} on {login.server.name}",
         )
-    raise Incompatible(
-        f"code in database {database} on {where} changed the password or the settings of {login.name}, the role that "
-        "our programs log in as: it tried to keep a way in, which is closed again. Look at "
-        f"what role {login.tenant} has in its indexes, checks and functions before this is tried again"
+    raise _kept(login)
+
+
+async def _was_changed(session: Administrator, login: Login) -> bool:
+    """Drop the role; whether it was not as it was made, or cannot be dropped."""
+    found = await session.fetchrow(_SQL["short_lived"], login.name)
+    gone = await _remove(login.sessions, login.server, session, login.name)
+    return not gone or (found is not None and (found["verifier"] != login.verifier or found["has_settings"]))
+
+
+def _kept(login: Login) -> Incompatible:
+    return Incompatible(
+        f"code in database {login.database} on {login.server.name} changed the password or the settings of "
+        f"{login.name}, the role that our programs log in as, or made something depend on it: it tried to keep a way "
+        f"in, which is closed. Look at what role {login.tenant} has in its indexes, checks and functions before this "
+        "is tried again"
     )
 
 
-async def _remove(sessions: Sessions, server: Server, session: Administrator, name: str) -> None:
-    """End the role's sessions, take away what it has, and drop it; nothing where it is not there."""
+async def _remove(sessions: Sessions, server: Server, session: Administrator, name: str) -> bool:
+    """End the role's sessions, take away what it has, and drop it; nothing where it is not there.
+
+    Returns:
+        Whether it is gone. Code that runs in its name can grant it something by itself, which nobody can take away
+        but with the database: then it stays, closed, until that is dropped.
+    """
     if await session.fetchrow(_SQL["short_lived"], name) is None:
-        return
+        return True
     try:
         await _take_down(sessions, server, session, name)
     except ClaimLost:
         raise
+    except asyncpg.DependentObjectsStillExistError as error:
+        log.warning("role.stays role=%s server=%s why=%s", name, server.name, error.detail or error)
+        return False
     except (asyncpg.UndefinedObjectError, RehomeError):
         if await session.fetchrow(_SQL["short_lived"], name) is not None:
             raise  # otherwise another run, the one that it belonged to, has dropped it meanwhile
+    return True
 
 
 async def _take_down(sessions: Sessions, server: Server, session: Administrator, name: str) -> None:

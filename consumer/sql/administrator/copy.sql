@@ -6,6 +6,8 @@
 SELECT (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_namespace WHERE nspname = 'public') AS public_schema,
        pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
+       (SELECT pg_catalog.pg_encoding_to_char(encoding)::pg_catalog.text FROM pg_catalog.pg_database
+        WHERE datname = pg_catalog.current_database()) AS encoding,
        (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::pg_catalog.int8
         FROM pg_catalog.pg_class WHERE relkind IN ('r', 'm')) AS data_bytes;
 

@@ -312,7 +312,8 @@ WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_database'::pg_catalog
 -- own login under our name, and of our short-lived roles, which nobody else can make. What a session calls itself
 -- proves nothing by itself.
 SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state,
-       coalesce((SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = a.usesysid), false) AS superuser
+       (backend_type <> 'client backend'
+        OR coalesce((SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = a.usesysid), false)) AS superuser
 FROM pg_catalog.pg_stat_activity AS a
 WHERE (datname = $1 OR usename = $2)
   AND pid <> pg_catalog.pg_backend_pid()

@@ -413,8 +413,13 @@ async def test_privileges_on_the_database_are_as_before_once_it_is_unfenced(move
 
 async def test_settings_arrive_as_they_were_written(move: Move) -> None:
     database = quoted(move.tenant.database)
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        await connection.execute("INSERT INTO public.res_partner (name, autopost_bills) VALUES ('€', 'ask')")
     async with move.stage.pool_cluster.connect() as connection:
-        for setting in ("statement_timeout = '600s'", "work_mem = '65536kB'", "search_path = ''"):
+        for setting in (
+            *("statement_timeout = '600s'", "work_mem = '65536kB'", "search_path = ''"),
+            "client_encoding = 'LATIN1'",
+        ):
             await connection.execute(f"ALTER DATABASE {database} SET {setting}")
     backup = await move.fence_and_back_up()
     await move.provision()

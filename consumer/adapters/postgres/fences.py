@@ -62,7 +62,7 @@ async def put_up(session: Administrator, database: str, role: str, where: str, *
 
     Raises:
         NotFound: there is no such database or role.
-        Incompatible: the role is a superuser, has something outside its database, or prepared transactions are pending.
+        Incompatible: the role is a superuser, or prepared transactions are pending.
         Conflict: somebody else opens the doors at this moment.
         TimedOut: somebody is still connected; names who.
     """

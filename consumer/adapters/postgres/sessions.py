@@ -227,8 +227,6 @@ class Sessions:
                     f"({error.args[0]}): let its pg_hba.conf admit members of the tenant's role from here (+NAME "
                     "instead of NAME, or all) and replay the upgrade"
                 ) from None
-            except scram_only.NotScramError as error:
-                raise Incompatible(f"{what}, server {server.name} at {host}:{port}: {error}") from None
             _keep_alive(connection)
             try:
                 if (check := claim_check.get()) is not None:

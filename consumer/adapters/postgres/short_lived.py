@@ -49,9 +49,8 @@ _SQL: Final = administrator("databases")
 _END_SECONDS: Final = 20.0
 _BEYOND_SECONDS: Final = 600.0  # what a role outlives its work by, at most: clocks differ
 _SPARE_SESSIONS: Final = 2
-_ITERATIONS: Final = (
-    16  # nobody guesses 192 bits of chance, however cheap a guess is, and each session logs in
-)
+# Nobody guesses 192 bits of chance, however cheap a guess is, and each session logs in.
+_ITERATIONS: Final = 16
 
 
 def prefix(migration_id: UUID) -> str:
@@ -86,8 +85,7 @@ class Login:
 
     async def close(self) -> None:
         """No session of it is opened from now on, whoever knows its password."""
-        async with self.door:
-            pass
+        await self.door.aclose()
 
 
 @asynccontextmanager
@@ -306,9 +304,8 @@ async def _take_down(sessions: Sessions, server: Server, session: Administrator,
             fenced = state is not None and state["closed"]  # one that was unfenced meanwhile stays open
             if fenced and not await session.fetch(_SQL["connectable_by"], database):
                 await session.execute(ddl("limit_database", database=quoted(database), sessions="0"))
-        await session.execute(
-            ddl("drop_owned", role=role)
-        )  # other privileges on databases, given by code in them
+        # Other privileges on databases, given by code in them.
+        await session.execute(ddl("drop_owned", role=role))
         await session.execute(ddl("drop_role", role=role))
 
 

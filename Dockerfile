@@ -4,22 +4,23 @@
 # `docker buildx imagetools inspect python:3.11-slim-bookworm`. Debian's packages are the newest at the time of the build.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# Our wheel, made where nothing of what makes it gets into an image.
+# Our wheels, made where nothing of what makes it gets into an image.
 FROM ${PYTHON_IMAGE} AS wheel
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-COPY requirements-build.lock ./
-RUN pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock ./
+COPY scripts/locked.py scripts/
 COPY events events
 COPY consumer consumer
-RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
+RUN python scripts/locked.py build > build.txt && python scripts/locked.py rehome-consumer > runtime.txt
+RUN pip install --require-hashes --only-binary :all: --requirement build.txt
+RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels ./events ./consumer
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
-COPY requirements-runtime.lock ./
-RUN pip install --require-hashes --only-binary :all: --requirement requirements-runtime.lock
+COPY --from=wheel /build/runtime.txt ./
+RUN pip install --require-hashes --only-binary :all: --requirement runtime.txt
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps --no-index /wheels/*.whl
 
@@ -28,7 +29,7 @@ FROM base AS sandbox
 RUN apt-get update && apt-get install --yes --no-install-recommends postgresql postgresql-contrib \
     && rm -rf /var/lib/apt/lists/*
 COPY sandbox sandbox
-CMD ["python", "-m", "sandbox.database_service", "--help"]
+CMD ["python", "-m", "sandbox.platform.database_service", "--help"]
 
 # The consumer. Client programs: of the dedicated servers' major version.
 FROM base AS consumer

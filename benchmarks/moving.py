@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.report import MEBIBYTE, Table, say
-from sandbox.billing import Billing
-from sandbox.local import local_platform
-from sandbox.subscriber import Subscriber
-from sandbox.tenants import Tenant, inflate
+from sandbox.platform.billing import Billing
+from sandbox.platform.local import local_platform
+from sandbox.platform.subscriber import Subscriber
+from sandbox.postgres.tenants import Tenant, inflate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sandbox.local import LocalPlatform
+    from sandbox.platform.local import LocalPlatform
 
 PLAN: Final = "premium-monthly"
 LIMIT_SECONDS: Final = 1800.0

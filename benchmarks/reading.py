@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from benchmarks.report import Table, median
-from consumer.adapters import verification
-from consumer.adapters.postgres.short_lived import Login
-from consumer.adapters.verification import PostgresVerifier
+from rehome_consumer.adapters.postgres import verification
+from rehome_consumer.adapters.postgres.short_lived import Login
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from consumer.adapters.postgres.sessions import Sessions
-    from consumer.model import Server
+    from rehome_consumer.adapters.postgres.sessions import Sessions
+    from rehome_consumer.model import Server
 
 ROUNDS: Final = 5
 

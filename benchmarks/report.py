@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.children import run
-from sandbox.postgres import programs
+from sandbox.postgres.server import programs
+from sandbox.system.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from consumer.adapters import children
+from rehome_consumer.adapters.common import subprocesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,11 +34,11 @@ class Stopwatch:
     @contextmanager
     def programs(self) -> Iterator[None]:
         """Measure each client program that our adapters run in the block, by its name."""
-        real = children.run
+        real = subprocesses.run
 
         async def timed(command: Sequence[str | Path], **how: Any) -> str:
             with self.part(Path(command[0]).name):
                 return await real(command, **how)
 
-        with mock.patch.object(children, "run", timed):
+        with mock.patch.object(subprocesses, "run", timed):
             yield

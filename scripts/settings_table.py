@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from consumer/settings.py; with --check only compares."""
+"""Writes the README's table of settings from consumer/rehome_consumer/settings.py; with --check only compares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from consumer.settings import Settings
+from rehome_consumer.settings import Settings
 
 BEGIN = "<!-- settings:begin (written by scripts/settings_table.py, checked by a test) -->"
 END = "<!-- settings:end -->"

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import pytest
 
-from sandbox.broker import BrokerNode
-from sandbox.databases import drop_database
-from sandbox.platform_db import Platform, create_platform
-from sandbox.pool import add_odoo_tenant, start_odoo_pool
-from sandbox.postgres import Cluster
-from sandbox.scratch import remove_scratch_directory, scratch_directory
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from sandbox.platform.tables import Platform, create_platform
+from sandbox.postgres.databases import drop_database
+from sandbox.postgres.pool import add_odoo_tenant, start_odoo_pool
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 
 _RABBITMQ = Path(__file__).parent.parent / "rabbitmq"
 

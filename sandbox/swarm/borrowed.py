@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from sandbox.net import wait_until
 from sandbox.swarm.api import CONSUMER_IMAGE, IMAGE, NETWORK, SandboxEngine
 from sandbox.swarm.images import import_images
+from sandbox.system.net import wait_until
 
 SERVICES = ("postgres-pool-1", "postgres-platform", "rabbitmq", "database-service", "rehome")
 OLDEST_API = (1, 41)

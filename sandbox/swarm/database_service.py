@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.database_service import ACTIVATE, REGISTER, UNREGISTER, DatabaseService, Request
-from sandbox.databases import major_version
-from sandbox.postgres import SUPERUSER, Cluster
-from sandbox.serving import serving, told_to_stop
+from sandbox.platform.database_service import ACTIVATE, REGISTER, UNREGISTER, DatabaseService, Request
+from sandbox.postgres.databases import major_version
+from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.swarm.api import EngineApi
 from sandbox.swarm.postgres_server import PORT
 from sandbox.swarm.servers import start_server
+from sandbox.system.serving import serving, told_to_stop
 
 if TYPE_CHECKING:
     from uuid import UUID

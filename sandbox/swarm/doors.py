@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from sandbox.net import LOOPBACK, free_port, give_back_port
 from sandbox.swarm.hatch import Through
+from sandbox.system.net import LOOPBACK, free_port, give_back_port
 
 if TYPE_CHECKING:
     from pathlib import Path

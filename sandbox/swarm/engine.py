@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from sandbox.children import Child, children_of
-from sandbox.net import LOOPBACK, wait_until
 from sandbox.swarm.api import NETWORK, SandboxEngine
 from sandbox.swarm.images import import_images
+from sandbox.system.net import LOOPBACK, wait_until
+from sandbox.system.processes import Child, children_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.net import LOOPBACK
-from sandbox.serving import told_to_stop
+from sandbox.system.net import LOOPBACK
+from sandbox.system.serving import told_to_stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

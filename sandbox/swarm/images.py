@@ -24,7 +24,7 @@ DOCKERFILE = Path(__file__).parent.parent.parent / "Dockerfile"
 _INSTANCE_SETTINGS = [
     f"ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin PYTHONPATH={PROJECT}:{LIBRARIES} PYTHONDONTWRITEBYTECODE=1",
     "ENV INSTANCE_DIR=/bitnami/odoo ODOO_HTTP_ADDRESS=0.0.0.0 ODOO_HTTP_PORT=8069",
-    'CMD ["python3", "-m", "sandbox.odoo"]',
+    'CMD ["python3", "-m", "sandbox.odoo.instance"]',
     f"WORKDIR {PROJECT}",
 ]
 

@@ -16,12 +16,11 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from sandbox.broker import BrokerNode
-from sandbox.local import RABBITMQ, Site, lay_out
-from sandbox.net import wait_until
-from sandbox.platform_db import Platform, create_platform
-from sandbox.pool import add_odoo_tenant
-from sandbox.postgres import programs
+from sandbox.platform.local import RABBITMQ, Site, lay_out
+from sandbox.platform.tables import Platform, create_platform
+from sandbox.postgres.pool import add_odoo_tenant
+from sandbox.postgres.server import programs
+from sandbox.rabbitmq.node import BrokerNode
 from sandbox.swarm import definitions
 from sandbox.swarm.api import CONSUMER_IMAGE
 from sandbox.swarm.definitions import SECOND, bind, definition
@@ -32,28 +31,29 @@ from sandbox.swarm.logs import follow
 from sandbox.swarm.postgres_server import PORT
 from sandbox.swarm.root import PYTHON
 from sandbox.swarm.servers import start_odoo_pool, start_server
+from sandbox.system.net import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
     from pathlib import Path
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
+    from sandbox.postgres.tenants import Tenant
     from sandbox.swarm.api import SandboxEngine
-    from sandbox.tenants import Tenant
 
 POOL, PLATFORM = "postgres-pool-1", "postgres-platform"
 BROKER, DATABASE_SERVICE, CONSUMER = "rabbitmq", "database-service", "rehome"
 AMQP_PORT, DATABASE_SERVICE_PORT, CONSUMER_PORT = 5672, 8010, 8080
 READY_SECONDS = 120.0
 STOP_SECONDS = 60.0
-IMAGES_OWN = ("consumer", "run")
+IMAGES_OWN = ("rehome_consumer", "run")
 
 _CAP_LIMITS = "UPDATE plan_entitlements SET cpu_limit = least(cpu_limit, $1)"
 
 
 @dataclass
 class SwarmPlatform:
-    """Everything around the consumer; what `sandbox.local.LocalPlatform` is with processes.
+    """Everything around the consumer; what `sandbox.platform.local.LocalPlatform` is with processes.
 
     Attributes:
         directory: holds all files.

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sandbox.postgres import SUPERUSER, programs
+from sandbox.postgres.server import SUPERUSER, programs
 
 ACCOUNT = 999  # of user postgres in our image
 PORT = 5432

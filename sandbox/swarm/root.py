@@ -18,7 +18,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.postgres import programs
+from sandbox.postgres.server import programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +28,13 @@ LIBRARIES = "/opt/libraries"
 PYTHON = "/usr/local/bin/python3"
 
 _HERE = Path(__file__).parent.parent.parent
-_PACKAGES = ("consumer", "events", "sandbox", "rabbitmq")
+_PACKAGES = {  # name in the image -> here
+    "rehome_consumer": _HERE / "consumer" / "rehome_consumer",
+    "rehome_events": _HERE / "events" / "rehome_events",
+    "sandbox": _HERE / "sandbox",
+    "rabbitmq": _HERE / "rabbitmq",
+}
+_DISTRIBUTIONS = ("rehome-consumer", "rehome-events")  # ours: their code is in _PACKAGES
 _LDD_LIMIT_SECONDS = 60
 _LDD_FILES = 200  # by one call
 _LIBRARY = re.compile(r"(?:=>\s+|^\s+)(/\S+)", re.MULTILINE)
@@ -52,7 +58,8 @@ _FILES = {
     "etc/nsswitch.conf": "hosts: files dns\n",
 }
 _SCRIPTS = {
-    "usr/local/bin/rehome": f"#!{PYTHON}\nimport sys\n\nfrom consumer.console import main\n\nsys.exit(main())\n",
+    "usr/local/bin/rehome": f"#!{PYTHON}\nimport sys\n\n"
+    "from rehome_consumer.__main__ import main\n\nsys.exit(main())\n",
 }
 _DIRECTORIES = {
     "proc": 0o755,
@@ -108,15 +115,15 @@ def _machine() -> Iterator[tuple[str, Path]]:
 
 
 def _project() -> Iterator[tuple[str, Path]]:
-    for package in _PACKAGES:
-        for path in _below(_HERE / package):
-            if "data" not in path.relative_to(_HERE).parts:
-                yield f"{PROJECT}/{path.relative_to(_HERE)}", path
+    for name, package in _PACKAGES.items():
+        for path in _below(package):
+            if "data" not in path.relative_to(package).parts:
+                yield f"{PROJECT}/{name}/{path.relative_to(package)}", path
 
 
 def _python_libraries() -> Iterator[tuple[str, Path]]:
     """Files of every distribution that the consumer needs, and of those that these need."""
-    wanted, seen = ["rehome"], set[str]()
+    wanted, seen = list(_DISTRIBUTIONS), set[str]()
     while wanted:
         name = wanted.pop()
         if name in seen:
@@ -125,11 +132,11 @@ def _python_libraries() -> Iterator[tuple[str, Path]]:
         try:
             found = distribution(name)
         except PackageNotFoundError:
-            if name == "rehome":
+            if name in _DISTRIBUTIONS:
                 raise
             continue  # needed elsewhere: on another system or an older Python
         wanted += _needs(found)
-        if name == "rehome":
+        if name in _DISTRIBUTIONS:
             continue
         for file in found.files or ():
             source = Path(str(found.locate_file(file)))
@@ -139,8 +146,7 @@ def _python_libraries() -> Iterator[tuple[str, Path]]:
 
 def _needs(found: Distribution) -> Iterator[str]:
     for requirement in found.requires or ():
-        extra = "extra ==" in requirement
-        if not extra or (found.name == "rehome" and re.search(r"extra == .consumer.", requirement)):
+        if "extra ==" not in requirement:
             yield re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from sandbox.children import run
-from sandbox.net import wait_until
-from sandbox.pool import packed_server, set_password
-from sandbox.postgres import Cluster
+from sandbox.postgres.pool import packed_server, set_password
+from sandbox.postgres.server import Cluster
 from sandbox.swarm import definitions
 from sandbox.swarm.postgres_server import PASSWORD_FILE, PORT
+from sandbox.system.net import wait_until
+from sandbox.system.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ async def start_server(
 async def start_odoo_pool(
     engine: EngineApi, name: str, directory: Path, *, password: str, reach: Reach
 ) -> Cluster:
-    """As `start_server`, and ready for `sandbox.pool.add_odoo_tenant`."""
+    """As `start_server`, and ready for `sandbox.postgres.pool.add_odoo_tenant`."""
     packed = await packed_server()
     server = await start_server(
         engine, name, directory, password=packed.password, reach=reach, packed=packed.archive

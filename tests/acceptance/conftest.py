@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from sandbox.billing import Billing
-from sandbox.children import Child
-from sandbox.database_service import Switches
-from sandbox.local import ROOT, LocalPlatform, Site, local_platform
-from sandbox.net import wait_until
-from sandbox.pool import add_odoo_tenant
-from sandbox.subscriber import Subscriber
-from sandbox.tenants import Tenant, create_tiny_tenant
+from sandbox.platform.billing import Billing
+from sandbox.platform.database_service import Switches
+from sandbox.platform.local import ROOT, LocalPlatform, Site, local_platform
+from sandbox.platform.subscriber import Subscriber
+from sandbox.postgres.pool import add_odoo_tenant
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant
+from sandbox.system.net import wait_until
+from sandbox.system.processes import Child
 from tests.support.command_server import LONGEST_SECONDS
 
 MakeSite = Callable[..., Awaitable[Site]]

@@ -10,9 +10,9 @@ import aio_pika
 import orjson
 import pytest
 
-from sandbox.billing import Billing
-from sandbox.local import LocalPlatform
-from sandbox.subscriber import Subscriber
+from sandbox.platform.billing import Billing
+from sandbox.platform.local import LocalPlatform
+from sandbox.platform.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 
 HOSTILE = "x'; DROP TABLE instances; --\"../../etc/passwd %s $(reboot)\n"

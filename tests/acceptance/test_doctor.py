@@ -2,12 +2,12 @@
 
 import json
 
-from sandbox.billing import Billing
-from sandbox.database_service import Switches
-from sandbox.local import STOP_SECONDS, LocalPlatform, Site
-from sandbox.net import wait_until
-from sandbox.observation import observe
-from sandbox.subscriber import Subscriber
+from sandbox.demo.observation import observe
+from sandbox.platform.billing import Billing
+from sandbox.platform.database_service import Switches
+from sandbox.platform.local import STOP_SECONDS, LocalPlatform, Site
+from sandbox.platform.subscriber import Subscriber
+from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 from tests.support.operators import (
     dies_at,
@@ -27,7 +27,7 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
 ) -> None:
     # Given a migration that was rolled back, and a mess
     site = await make_site(odoo=False)
-    async with local.consumer(module=("sandbox.faults", "stop")):
+    async with local.consumer(module=("sandbox.demo.faults", "stop")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
     over = await migration(rehome, site)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from sandbox.billing import Billing
-from sandbox.demo import CHAIN
-from sandbox.faults import FAILING
-from sandbox.local import LocalPlatform
-from sandbox.observation import database_dsn, observe
-from sandbox.subscriber import Subscriber
-from sandbox.writers import Writers
+from sandbox.demo.demo import CHAIN
+from sandbox.demo.faults import FAILING
+from sandbox.demo.observation import database_dsn, observe
+from sandbox.odoo.writers import Writers
+from sandbox.platform.billing import Billing
+from sandbox.platform.local import LocalPlatform
+from sandbox.platform.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
 
@@ -24,7 +24,7 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     # Given a customer who writes all the time, and a consumer in which the step fails
     site = await make_site(odoo=False)
     spec = (await local.supervisor.show(site.service))["spec"]
-    async with local.consumer(module=("sandbox.faults", step)), Writers(site.url) as writers:
+    async with local.consumer(module=("sandbox.demo.faults", step)), Writers(site.url) as writers:
         await writers.wait_acknowledged(5)
         before = await observe(local, site)
         # When the customer upgrades
@@ -56,7 +56,7 @@ async def test_a_replay_of_what_was_rolled_back_opens_a_new_attempt_that_complet
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     site = await make_site(odoo=False)
-    async with local.consumer(module=("sandbox.faults", "restore")):
+    async with local.consumer(module=("sandbox.demo.faults", "restore")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
         failed = next(event for event in subscriber.events if event.type == "migration.failed")
@@ -77,7 +77,7 @@ async def test_past_the_point_of_no_return_a_dead_letter_waits_and_its_replay_co
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     site = await make_site(odoo=False)
-    async with local.consumer(module=("sandbox.faults", "complete")):
+    async with local.consumer(module=("sandbox.demo.faults", "complete")):
         await billing.upgrade(site.id, PLAN)
         failed = await subscriber.wait_for("migration.failed", instance_id=site.id, limit=LIMIT)
         assert (failed.data.step, failed.data.next) == ("complete", "operator")

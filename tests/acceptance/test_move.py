@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.billing import Billing
-from sandbox.database_service import Switches
-from sandbox.demo import CHAIN
-from sandbox.local import LocalPlatform
-from sandbox.observation import conf_diff, database_dsn, observe
-from sandbox.subscriber import Subscriber
-from sandbox.writers import Writers
+from sandbox.demo.demo import CHAIN
+from sandbox.demo.observation import conf_diff, database_dsn, observe
+from sandbox.odoo.writers import Writers
+from sandbox.platform.billing import Billing
+from sandbox.platform.database_service import Switches
+from sandbox.platform.local import LocalPlatform
+from sandbox.platform.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
 MEMORY_BYTES = 150 * 1024 * 1024

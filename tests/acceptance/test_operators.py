@@ -2,11 +2,11 @@
 
 import asyncio
 
-from sandbox.billing import Billing
-from sandbox.database_service import Switches
-from sandbox.local import STOP_SECONDS, LocalPlatform
-from sandbox.observation import observe
-from sandbox.subscriber import Subscriber
+from sandbox.demo.observation import observe
+from sandbox.platform.billing import Billing
+from sandbox.platform.database_service import Switches
+from sandbox.platform.local import STOP_SECONDS, LocalPlatform
+from sandbox.platform.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 from tests.support.operators import COLUMNS, letters, migration, run_and_die, until_at_work, until_state
 
@@ -58,7 +58,7 @@ async def test_what_is_replayed_twice_opens_one_attempt_and_a_replay_after_its_e
 ) -> None:
     # Given the letter of a migration that was rolled back
     site = await make_site(odoo=False)
-    async with local.consumer(module=("sandbox.faults", "stop")):
+    async with local.consumer(module=("sandbox.demo.faults", "stop")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
     letter = (await letters(rehome, site))["stop"]

@@ -6,17 +6,17 @@ from uuid import uuid4
 
 import aio_pika
 
-from consumer import saga
-from consumer.topology import HANDLER
-from events.catalog import lookup
-from events.envelope import CloudEvent, to_message
-from sandbox.billing import Billing
-from sandbox.demo import CHAIN
-from sandbox.local import LocalPlatform
-from sandbox.net import wait_until
-from sandbox.observation import database_dsn, observe
-from sandbox.subscriber import Subscriber
-from sandbox.writers import Writers
+from rehome_consumer import saga
+from rehome_consumer.rabbitmq.topology import HANDLER
+from rehome_events.catalog import lookup
+from rehome_events.envelope import CloudEvent, to_message
+from sandbox.demo.demo import CHAIN
+from sandbox.demo.observation import database_dsn, observe
+from sandbox.odoo.writers import Writers
+from sandbox.platform.billing import Billing
+from sandbox.platform.local import LocalPlatform
+from sandbox.platform.subscriber import Subscriber
+from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
 HANDLERS = {step.on.TYPE: step.name for step in saga.MIGRATION}

@@ -7,10 +7,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sandbox.databases import drop_database, quoted
-from sandbox.local import ODOO_CONF
-from sandbox.net import wait_until
-from sandbox.tenants import Tenant, create_tiny_tenant
+from sandbox.platform.local import ODOO_CONF
+from sandbox.postgres.databases import drop_database, quoted
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant
+from sandbox.system.net import wait_until
 from tests.attack.canary import Canary, Report
 from tests.attack.census import Census, census, changes
 from tests.attack.contents import contents
@@ -19,9 +19,9 @@ from tests.chaos.arena import PLAN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandbox.chaos import Order
-    from sandbox.local import Site
-    from sandbox.postgres import Cluster
+    from sandbox.demo.chaos import Order
+    from sandbox.platform.local import Site
+    from sandbox.postgres.server import Cluster
     from tests.attack.place import Place
 
 COMPLETED: Final = "migration.completed"

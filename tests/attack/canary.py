@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sandbox.databases import literal
+from sandbox.postgres.databases import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 Census = frozenset[str]
 

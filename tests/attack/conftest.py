@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.database_service import Switches
+from sandbox.platform.database_service import Switches
 from tests.attack.attack import Attack
 from tests.attack.place import Place, place
 from tests.attack.versions import pair

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 if TYPE_CHECKING:
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 _TABLES: Final = """
     SELECT n.nspname, c.relname,

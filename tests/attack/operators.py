@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.local import ROOT
+from sandbox.platform.local import ROOT
 
 if TYPE_CHECKING:
     from tests.attack.place import Place
@@ -38,7 +38,7 @@ async def rehome(place: Place, *words: object) -> Said:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "consumer",
+        "rehome_consumer",
         *map(str, words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

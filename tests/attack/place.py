@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sandbox.accounts import database_account, give
-from sandbox.local import local_platform
-from sandbox.postgres import Cluster
+from sandbox.platform.local import local_platform
+from sandbox.postgres.server import Cluster
+from sandbox.system.accounts import database_account, give
 from tests.chaos.arena import Arena, furnished
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from sandbox.chaos import Orders
-    from sandbox.subscriber import Subscriber
+    from sandbox.demo.chaos import Orders
+    from sandbox.platform.subscriber import Subscriber
     from tests.attack.versions import Pair
     from tests.chaos.arena import Arrivals
 

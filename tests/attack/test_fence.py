@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from sandbox.databases import drop_database
-from sandbox.net import wait_until
+from sandbox.postgres.databases import drop_database
+from sandbox.system.net import wait_until
 from tests.attack.attack import COMPLETED, ROLLED_BACK, Attack
 from tests.chaos.moving import hold
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sandbox.connections import open_connection
-from sandbox.postgres import Cluster
+from sandbox.postgres.connections import open_connection
+from sandbox.postgres.server import Cluster
 from tests.attack.attack import COMPLETED, ROLLED_BACK, Attack
 from tests.chaos.moving import hold
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sandbox.databases import drop_database
+from sandbox.postgres.databases import drop_database
 from tests.attack.attack import COMPLETED, ROLLED_BACK, Attack
 from tests.chaos.moving import hold
 

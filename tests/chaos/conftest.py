@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.database_service import Switches
+from sandbox.platform.database_service import Switches
 from tests.chaos.arena import Arena, arena
 from tests.chaos.moving import Move
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from sandbox.net import LOOPBACK
+from sandbox.system.net import LOOPBACK
 
 if TYPE_CHECKING:
-    from sandbox.children import Child
+    from sandbox.system.processes import Child
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from sandbox.net import LOOPBACK, pass_on
+from sandbox.system.net import LOOPBACK, pass_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.children import run
+from sandbox.system.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import orjson
 
-from events.envelope import encode
-from sandbox.observation import database_dsn
+from rehome_events.envelope import encode
+from sandbox.demo.observation import database_dsn
 from tests.chaos.agreement import agreement, record_of
 from tests.chaos.leftovers import leftovers
 from tests.chaos.sums import sums
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from sandbox.local import Site
-    from sandbox.writers import Writers
+    from sandbox.odoo.writers import Writers
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
     from tests.chaos.watch import Watch
 

@@ -6,13 +6,13 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.net import wait_until
+from sandbox.system.net import wait_until
 from tests.chaos.watch import administrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
 
 REST_SECONDS = 10.0  # what dying children and cut connections may take to go

@@ -6,17 +6,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sandbox.chaos import Order
-from sandbox.net import wait_until
-from sandbox.writers import Writers
+from sandbox.demo.chaos import Order
+from sandbox.odoo.writers import Writers
+from sandbox.system.net import wait_until
 from tests.chaos.arena import PLAN
 from tests.chaos.invariants import Before, breaches
 from tests.chaos.watch import Watch
 
 if TYPE_CHECKING:
-    from events.envelope import CloudEvent
-    from sandbox.local import Site
-    from sandbox.postgres import Cluster
+    from rehome_events.envelope import CloudEvent
+    from sandbox.platform.local import Site
+    from sandbox.postgres.server import Cluster
     from tests.chaos.arena import Arena
     from tests.chaos.consumers import Consumer
 

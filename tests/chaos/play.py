@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from consumer import standstill
-from sandbox.chaos import Order
-from sandbox.children import ended
-from sandbox.net import wait_until
-from sandbox.writers import Writers
+from rehome_consumer.process import freeze_watchdog
+from sandbox.demo.chaos import Order
+from sandbox.odoo.writers import Writers
+from sandbox.system.net import wait_until
+from sandbox.system.processes import ended
 from tests.chaos.cases import END_SECONDS, SCENARIOS
 from tests.chaos.invariants import Before, breaches, repeats
 from tests.chaos.leftovers import client_programs
@@ -20,7 +20,7 @@ from tests.chaos.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
     from tests.chaos.cases import Case, Scenario
     from tests.chaos.consumers import Consumer
@@ -29,7 +29,7 @@ CHILDREN_SECONDS = 15.0  # the keeper grants its program three, the step's cance
 ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "tell"}
 LIMITS = {**dict.fromkeys(ORDERS, END_SECONDS), "pause": END_SECONDS + 90}
 """Seconds until the end; a broker gives up a silent consumer after two heartbeats of 30 seconds."""
-STANDSTILL = standstill.LONGEST + standstill.BEAT
+STANDSTILL = freeze_watchdog.LONGEST + freeze_watchdog.BEAT
 FROZEN = ("freeze", "pause", "stop")
 DEAF_ACTIONS = ("freeze", "pause")
 """A consumer that is told that it was stopped would end at once."""

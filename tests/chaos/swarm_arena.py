@@ -10,20 +10,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from sandbox.postgres.tenants import create_odoo_tenant
 from sandbox.swarm.definitions import ODOO_PORT
 from sandbox.swarm.platform import POOL, SwarmPlatform, swarm_platform
 from sandbox.swarm.postgres_server import PORT
-from sandbox.tenants import create_odoo_tenant
 from tests.chaos.arena import Arena, furnished
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandbox.chaos import Orders
-    from sandbox.local import LocalPlatform, Site
-    from sandbox.subscriber import Subscriber
-    from sandbox.tenants import Tenant
+    from sandbox.demo.chaos import Orders
+    from sandbox.platform.local import LocalPlatform, Site
+    from sandbox.platform.subscriber import Subscriber
+    from sandbox.postgres.tenants import Tenant
     from tests.chaos.arena import Arrivals
     from tests.chaos.consumers import Consumer
 

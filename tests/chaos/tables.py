@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from consumer import saga
+from rehome_consumer import saga
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.broker_cluster import BrokerCluster, broker_cluster
-from sandbox.chaos import Orders
-from sandbox.local import RABBITMQ
-from sandbox.subscriber import Subscriber
+from sandbox.demo.chaos import Orders
+from sandbox.platform.local import RABBITMQ
+from sandbox.platform.subscriber import Subscriber
+from sandbox.rabbitmq.cluster import BrokerCluster, broker_cluster
 from tests.chaos.arena import Arena
 from tests.chaos.moving import Move, hold
 

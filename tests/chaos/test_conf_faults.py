@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.local import Site
+from sandbox.platform.local import Site
 from tests.chaos.disks import needs_root, read_only, unreadable
 from tests.chaos.moving import END_SECONDS, Move, hold
 

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sandbox.net import wait_until
-from sandbox.postgres import Cluster
+from sandbox.postgres.server import Cluster
+from sandbox.system.net import wait_until
 from tests.chaos.moving import Move, hold, shortly_after
 
 CLIENT_OF_OURS = """

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from sandbox.database_service import Switches
+from sandbox.platform.database_service import Switches
 from tests.chaos.moving import Move, hold
 
 ALWAYS = 1000

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from sandbox.net import wait_until
+from sandbox.system.net import wait_until
 from tests.chaos.cutting import Cut, wire
 from tests.chaos.disks import disk, needs_root
 from tests.chaos.moving import Move, hold

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from consumer.topology import queue_of
+from rehome_consumer.rabbitmq.topology import queue_of
 from tests.chaos.moving import Move, hold
 
 EXCHANGE = "migration"

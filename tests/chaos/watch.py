@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 
-from sandbox.connections import open_connection
+from sandbox.postgres.connections import open_connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
 
 PAUSE_SECONDS = 0.03

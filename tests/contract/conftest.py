@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from sandbox.postgres import Cluster
-from sandbox.tenants import nasty_password
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import nasty_password
 from tests.contract.fake_servers import FakeStage
 from tests.contract.platform_tables import FakeTables, PostgresTables, Tables
 from tests.contract.real_servers import RealStage
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandbox.platform_db import Platform
+    from sandbox.platform.tables import Platform
     from tests.contract.servers import Stage
 
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from consumer.adapters.postgres.sessions import application_name
-from sandbox.tenants import Tenant
+from rehome_consumer.adapters.postgres.sessions import application_name
+from sandbox.postgres.tenants import Tenant
 from tests.contract.servers import PARTNERS, Change, Client, Told
 from tests.fakes.copier import FakeCopier
 from tests.fakes.databases import FakeDatabases
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from uuid import UUID
 
-    from consumer import ports
-    from consumer.model import Backup, Credentials, Secret, Server
+    from rehome_consumer.model import Backup, Credentials, Secret, Server
+    from rehome_consumer.ports import steps
 
 
 @dataclass
@@ -40,9 +40,9 @@ class FakeStage:
 
     def __init__(self) -> None:
         self.world = World()
-        self.databases: ports.Databases = FakeDatabases(self.world)
-        self.copier: ports.Copier = FakeCopier(self.world)
-        self.verifier: ports.Verifier = FakeVerifier(self.world)
+        self.databases: steps.Databases = FakeDatabases(self.world)
+        self.copier: steps.Copier = FakeCopier(self.world)
+        self.verifier: steps.Verifier = FakeVerifier(self.world)
         self.pool = self.world.add_server("pool-1", "shared")
         self.dedicated = self.world.add_server("dedicated-1", "dedicated")
 

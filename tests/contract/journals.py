@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from consumer.adapters.journal import PostgresJournal
-from consumer.adapters.vault import Vault
-from sandbox.databases import create_database, drop_database
+from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.journal import PostgresJournal
+from sandbox.postgres.databases import create_database, drop_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 KEY = "a key of more than sixteen characters"
 

@@ -7,15 +7,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid4
 
-from consumer.adapters.platform import PostgresPlatform
+from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from tests.fakes.platform import FakePlatform
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from consumer import ports
-    from consumer.model import Instance, Server
-    from sandbox.platform_db import Platform as PlatformDatabases
+    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.ports import steps
+    from sandbox.platform.tables import Platform as PlatformDatabases
 
     Rows = dict[UUID, dict[str, Any]]
 
@@ -24,10 +24,10 @@ class Tables(Protocol):
     """What the suite needs besides the port itself."""
 
     @property
-    def platform(self) -> ports.Platform: ...
+    def platform(self) -> steps.Platform: ...
 
     @property
-    def without_billing(self) -> ports.Platform: ...
+    def without_billing(self) -> steps.Platform: ...
 
     async def add_server(self, **columns: Any) -> UUID: ...
 

@@ -13,17 +13,18 @@ from uuid import uuid4
 
 import asyncpg
 
-from consumer.adapters.copy import PgCopier
-from consumer.adapters.databases import PostgresDatabases
-from consumer.adapters.postgres.kinds import Administrator
-from consumer.adapters.postgres.marks import label_of, put_label
-from consumer.adapters.postgres.sessions import application_name
-from consumer.adapters.verification import PostgresVerifier
-from consumer.model import Credentials, Secret, Server
-from sandbox.databases import create_database, create_role, quoted
-from sandbox.net import wait_until
-from sandbox.postgres import SUPERUSER, Cluster
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.kinds import Administrator
+from rehome_consumer.adapters.postgres.ownership_tags import label_of, put_label
+from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.model import Credentials, Secret, Server
+from sandbox.postgres.databases import create_database, create_role, quoted
+from sandbox.postgres.server import SUPERUSER, Cluster
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
+from sandbox.system.net import wait_until
 from tests.contract.servers import Change, Client, Told
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from typing import Literal
     from uuid import UUID
 
-    from consumer import ports
-    from consumer.model import Backup
+    from rehome_consumer.model import Backup
+    from rehome_consumer.ports import steps
 
 
 @dataclass
@@ -58,9 +59,9 @@ class RealStage:
     def __post_init__(self) -> None:
         self.pool = server_of(self.pool_cluster, "pool-1", "shared")
         self.dedicated = server_of(self.dedicated_cluster, "dedicated-1", "dedicated")
-        self.databases: ports.Databases = PostgresDatabases(session_limit=2.0)
-        self.copier: ports.Copier = PgCopier(self.backup_root, jobs=2)
-        self.verifier: ports.Verifier = PostgresVerifier(jobs=2)
+        self.databases: steps.Databases = PostgresDatabases(session_limit=2.0)
+        self.copier: steps.Copier = PgCopier(BackupPlace(self.backup_root), jobs=2)
+        self.verifier: steps.Verifier = PostgresVerifier(jobs=2)
 
     def cluster(self, server: Server) -> Cluster:
         return self.pool_cluster if server is self.pool else self.dedicated_cluster

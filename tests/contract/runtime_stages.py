@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import httpx
 
-from consumer.adapters.processes import ProcessRuntime
-from consumer.model import Instance
-from sandbox.net import free_port, give_back_port, wait_until
+from rehome_consumer.model import Instance
+from sandbox.supervisor.runtime import ProcessRuntime
+from sandbox.system.net import free_port, give_back_port, wait_until
 from tests.fakes.runtime import Behaviour, FakeRuntime
 from tests.support import tiny_instance
 from tests.support.tiny_instance import SERVING
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from consumer import ports
-    from sandbox.supervisor_node import SupervisorNode
+    from rehome_consumer.ports import steps
+    from sandbox.supervisor.node import SupervisorNode
 
 CPUS = 8
 MISSING_CONF = "odoo.conf is missing"
@@ -43,7 +43,7 @@ class Stage(Protocol):
     """What the suite needs besides the port itself."""
 
     @property
-    def runtime(self) -> ports.Runtime: ...
+    def runtime(self) -> steps.Runtime: ...
 
     @property
     def cpus(self) -> int:

@@ -8,18 +8,18 @@ from uuid import uuid4
 
 import asyncpg
 
-from consumer.context import current_migration
-from consumer.model import Credentials, Mark, Secret, Server
-from sandbox.tenants import nasty_password
+from rehome_consumer.context import current_migration
+from rehome_consumer.model import Credentials, Mark, Secret, Server
+from sandbox.postgres.tenants import nasty_password
 from tests.fakes.world import LoginRefusedError, SessionEndedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from consumer import ports
-    from consumer.model import Backup
-    from sandbox.tenants import Tenant
+    from rehome_consumer.model import Backup
+    from rehome_consumer.ports import steps
+    from sandbox.postgres.tenants import Tenant
     from tests.fakes.world import FakeDatabase
 
 REFUSED = (LoginRefusedError, asyncpg.PostgresError)
@@ -48,9 +48,9 @@ class Client(Protocol):
 class Stage(Protocol):
     """What the suites need besides the ports themselves."""
 
-    databases: ports.Databases
-    copier: ports.Copier
-    verifier: ports.Verifier
+    databases: steps.Databases
+    copier: steps.Copier
+    verifier: steps.Verifier
     pool: Server
     dedicated: Server
 

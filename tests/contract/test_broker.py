@@ -11,19 +11,19 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from consumer.adapters.broker import AmqpBroker, connected
-from consumer.delivery import letters
-from consumer.delivery.letters import ATTEMPT, LATERS
-from consumer.errors import Refused
-from consumer.ports_engine import Message
-from consumer.topology import DEAD, HANDLER, queue_of, retry_exchange
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.engine import headers
+from rehome_consumer.engine.headers import ATTEMPT, LATERS
+from rehome_consumer.errors import Refused
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import DEAD, HANDLER, queue_of, retry_exchange
 from tests.fakes.broker import FakeBroker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from consumer.ports_engine import Broker, Delivery
-    from sandbox.broker import BrokerNode
+    from rehome_consumer.ports.engine import Broker, Delivery
+    from sandbox.rabbitmq.node import BrokerNode
 
 LIMIT = 20.0
 STEP = "stop"
@@ -238,7 +238,7 @@ async def test_a_message_that_is_never_acknowledged_becomes_a_dead_letter(rig: R
         async with reading(rig.broker) as reader:
             delivery = await reader.next()
             assert delivery.message.message_id == sent.message_id
-            last.append(letters.is_last(delivery))
+            last.append(headers.is_last(delivery))
     assert last == [False] * 5 + [True]
     async with reading(rig.broker, DEAD) as reader:
         delivery = await reader.next()

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from consumer.adapters.claims import PostgresClaims
-from consumer.errors import ClaimLost
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.errors import ClaimLost
 from tests.fakes.claims import FakeClaims
 
 if TYPE_CHECKING:
-    from consumer.ports_engine import Claims
-    from sandbox.postgres import Cluster
+    from rehome_consumer.ports.engine import Claims
+    from sandbox.postgres.server import Cluster
 
 PATIENCE = 0.2
 LIMIT = 10.0

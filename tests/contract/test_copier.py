@@ -9,15 +9,15 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.errors import Conflict, NotFound, NotOurs, Refused
-from consumer.model import Credentials, Secret
-from sandbox.tenants import nasty_password
+from rehome_consumer.errors import Conflict, NotFound, NotOurs, Refused
+from rehome_consumer.model import Credentials, Secret
+from sandbox.postgres.tenants import nasty_password
 from tests.contract.servers import Change, Told, new_mark, verified
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from consumer.model import Backup, Mark
-    from sandbox.tenants import Tenant
+    from rehome_consumer.model import Backup, Mark
+    from sandbox.postgres.tenants import Tenant
     from tests.contract.servers import Stage
 
 ROWS = {"public.res_partner": 200}

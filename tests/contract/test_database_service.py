@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from consumer.adapters.database_service import HttpDatabaseService
-from consumer.errors import Refused, TimedOut, Transient
-from sandbox.database_service import DatabaseService, Switches
-from sandbox.net import free_port, wait_until
+from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
+from rehome_consumer.errors import Refused, TimedOut, Transient
+from sandbox.platform.database_service import DatabaseService, Switches
+from sandbox.system.net import free_port, wait_until
 from tests.contract.platform_tables import FakeTables, PostgresTables
 from tests.fakes.database_service import FakeDatabaseService, Mood
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from consumer import ports
-    from consumer.model import Provisioned, Server
+    from rehome_consumer.model import Provisioned, Server
+    from rehome_consumer.ports import steps
 
 SWITCHES: dict[Mood, Switches] = {
     "fails": Switches(fail_times=1),
@@ -33,10 +33,10 @@ class World(Protocol):
     """A service, and the table in which its servers appear."""
 
     @property
-    def service(self) -> ports.DatabaseService: ...
+    def service(self) -> steps.DatabaseService: ...
 
     @property
-    def platform(self) -> ports.Platform: ...
+    def platform(self) -> steps.Platform: ...
 
     def next_call(self, mood: Mood) -> None: ...
 

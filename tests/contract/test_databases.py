@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.adapters.postgres.short_lived import prefix
-from consumer.context import claim_check
-from consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
-from consumer.model import Fence
+from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.context import claim_check
+from rehome_consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
+from rehome_consumer.model import Fence
 from tests.contract.servers import (
     ENDED,
     REFUSED,

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.errors import Conflict, Incompatible, NotOurs
-from tests.contract.servers import (
-    ENDED,
-    a_promoted,
-    a_scratch,
-    new_login,
-    new_mark,
-    verified,
-)
+from rehome_consumer.errors import Conflict, Incompatible, NotOurs
+from tests.contract.servers import ENDED, a_promoted, a_scratch, new_login, new_mark, verified
 
 if TYPE_CHECKING:
     from tests.contract.servers import Stage

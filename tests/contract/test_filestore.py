@@ -8,14 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from consumer.adapters.filestore import FilestoreArchive
-from consumer.model import Instance
+from rehome_consumer.adapters.backup.filestore import FilestoreArchive
+from rehome_consumer.model import Instance
 from tests.fakes.filestore import FakeFilestore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from consumer import ports
+    from rehome_consumer.ports import steps
 
 ACME = Instance(UUID(int=0xACE << 100, version=4), UUID(int=1), "Acme", "running", "acme", db_name="acme_db")
 CONTENT = {"ab/abcd": b"one", "cd/cdef": b"two" * 100_000, "cd/é empty": b""}
@@ -25,10 +25,10 @@ class Storage(Protocol):
     """What the suite needs besides the port itself."""
 
     @property
-    def filestore(self) -> ports.Filestore: ...
+    def filestore(self) -> steps.Filestore: ...
 
     @property
-    def disabled(self) -> ports.Filestore: ...
+    def disabled(self) -> steps.Filestore: ...
 
     def fill(self, content: dict[str, bytes]) -> None: ...
 

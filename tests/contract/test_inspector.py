@@ -9,18 +9,18 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.adapters.inspection import PostgresInspector
-from consumer.adapters.postgres.sessions import Sessions
-from consumer.errors import Unreachable
-from consumer.ports_operators import Slot
+from rehome_consumer.adapters.postgres.inspection import PostgresInspector
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.errors import Unreachable
+from rehome_consumer.ports.operators import Slot
 from tests.contract.fake_servers import FakeStage
 from tests.contract.real_servers import RealStage
 from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_mark, verified
 from tests.fakes.inspection import FakeInspector
 
 if TYPE_CHECKING:
-    from consumer.model import Server
-    from consumer.ports_operators import Inspector
+    from rehome_consumer.model import Server
+    from rehome_consumer.ports.operators import Inspector
     from tests.contract.servers import Stage
 
 LIMIT = timedelta(seconds=20)

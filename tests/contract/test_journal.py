@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from consumer.errors import ClaimLost
-from consumer.model import Secret
-from consumer.ports_engine import AnotherOpen, to_tell
-from events.envelope import CONTENT_TYPE, decode
+from rehome_consumer.errors import ClaimLost
+from rehome_consumer.model import Secret
+from rehome_consumer.ports.engine import AnotherOpen, to_tell
+from rehome_events.envelope import CONTENT_TYPE, decode
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Any
 
-    from consumer.ports_engine import Journal, MigrationRow, StepRow
-    from events.billing import PlanUpgraded
-    from events.envelope import CloudEvent
-    from sandbox.postgres import Cluster
+    from rehome_consumer.ports.engine import Journal, MigrationRow, StepRow
+    from rehome_events.billing import PlanUpgraded
+    from rehome_events.envelope import CloudEvent
+    from sandbox.postgres.server import Cluster
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from consumer.adapters.odoo_conf import OdooConfFiles
-from consumer.errors import ConfUnusable
-from consumer.model import Credentials, Instance, Secret
+from rehome_consumer.adapters.odoo.conf import OdooConfFiles
+from rehome_consumer.errors import ConfUnusable
+from rehome_consumer.model import Credentials, Instance, Secret
 from tests.fakes.odoo_conf import FakeOdooConf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from consumer import ports
+    from rehome_consumer.ports import steps
 
 ACME = Instance(UUID(int=0xACE << 100, version=4), UUID(int=1), "Acme", "running", "acme")
 ELSEWHERE = Credentials("odoo_new", Secret("p%(x)s'\"$;=#:é"))
@@ -57,7 +57,7 @@ class Storage(Protocol):
     """What the suite needs besides the port itself."""
 
     @property
-    def conf(self) -> ports.OdooConf: ...
+    def conf(self) -> steps.OdooConf: ...
 
     def put(self, data: bytes) -> None: ...
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.errors import Incompatible
-from events.parts import Entitlements, Limits
+from rehome_consumer.errors import Incompatible
+from rehome_events.parts import Entitlements, Limits
 from tests.contract.platform_tables import Tables, a_dedicated_server, a_move, instance_of, server_of, unique
 
 

@@ -8,17 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from consumer.errors import Incompatible, NotFound, Refused
-from consumer.model import Server
-from events.parts import Limits
-from tests.contract.platform_tables import (
-    Tables,
-    a_dedicated_server,
-    a_move,
-    instance_of,
-    server_of,
-    unique,
-)
+from rehome_consumer.errors import Incompatible, NotFound, Refused
+from rehome_consumer.model import Server
+from rehome_events.parts import Limits
+from tests.contract.platform_tables import Tables, a_dedicated_server, a_move, instance_of, server_of, unique
 
 LIMITS = Limits(cpu_limit=4.0, memory_limit="8G", storage_limit="50G")
 

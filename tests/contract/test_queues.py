@@ -9,21 +9,21 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.adapters.broker import AmqpBroker, connected
-from consumer.adapters.queues import AmqpQueues
-from consumer.ports_engine import Message
-from consumer.ports_operators import QueueLook
-from consumer.topology import DEAD, queue_of
-from sandbox.net import wait_until
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.ports.operators import QueueLook
+from rehome_consumer.rabbitmq.topology import DEAD, queue_of
+from sandbox.system.net import wait_until
 from tests.fakes.broker import FakeBroker
 from tests.fakes.inspection import FakeQueues
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from consumer.ports_engine import Broker
-    from consumer.ports_operators import QueueLooks
-    from sandbox.broker import BrokerNode
+    from rehome_consumer.ports.engine import Broker
+    from rehome_consumer.ports.operators import QueueLooks
+    from sandbox.rabbitmq.node import BrokerNode
 
 STOP, BACK_UP = queue_of("stop"), queue_of("back_up")
 

@@ -11,7 +11,7 @@ from tests.fakes.inspection import FakeRecords
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from consumer.ports_operators import Records
+    from rehome_consumer.ports.operators import Records
     from tests.contract.platform_tables import PostgresTables
 
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut
-from events.parts import Limits
-from sandbox.supervisor_node import SupervisorNode
+from rehome_consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut
+from rehome_events.parts import Limits
+from sandbox.supervisor.node import SupervisorNode
 from tests.contract.runtime_stages import CPUS, MISSING_CONF, FakeStage, Stage, new_instance, process_stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from consumer.model import Instance
-    from consumer.ports import Runtime
+    from rehome_consumer.model import Instance
+    from rehome_consumer.ports.steps import Runtime
 
 LIMITS = Limits(cpu_limit=1.0, memory_limit="8G", storage_limit="50G")
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from consumer.adapters.postgres_errors import translated
-from consumer.adapters.scram_only import NotScramError, connect
-from consumer.errors import Incompatible
-from sandbox.accounts import database_account, give
-from sandbox.net import LOOPBACK, wait_until
-from sandbox.postgres import SUPERUSER, Cluster
-from sandbox.tenants import nasty_password
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.common.scram_only import NotScramError, connect
+from rehome_consumer.errors import Incompatible
+from sandbox.postgres.server import SUPERUSER, Cluster
+from sandbox.postgres.tenants import nasty_password
+from sandbox.system.accounts import database_account, give
+from sandbox.system.net import LOOPBACK, wait_until
 from tests.support.certificates import Authority
 
 if TYPE_CHECKING:

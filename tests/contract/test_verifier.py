@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.errors import NotFound
-from consumer.fingerprint import LISTED, SEQUENCES, TABLES, digest, summary
+from rehome_consumer.errors import NotFound
+from rehome_consumer.fingerprint import LISTED, SEQUENCES, TABLES, digest, summary
 from tests.contract.servers import Change
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from consumer.model import Spared
-    from sandbox.tenants import Tenant
+    from rehome_consumer.model import Spared
+    from sandbox.postgres.tenants import Tenant
     from tests.contract.servers import Stage
 
 PARTNER = "public.res_partner"

@@ -10,13 +10,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from consumer.adapters.claims import PostgresClaims
-from consumer.adapters.journal_views import JournalViews
-from consumer.errors import NotFound
-from consumer.model import Secret
-from consumer.ports_engine import to_tell
-from consumer.ports_operators import Unsent
-from events.envelope import event_id
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.errors import NotFound
+from rehome_consumer.model import Secret
+from rehome_consumer.ports.engine import to_tell
+from rehome_consumer.ports.operators import Unsent
+from rehome_events.envelope import event_id
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.claims import FakeClaims
 from tests.fakes.clock import FakeClock
@@ -27,10 +27,10 @@ from tests.support.events import body_of, failed, migration_of, rejected, replay
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from consumer.ports_engine import Claims, Journal, MigrationRow
-    from consumer.ports_operators import Views
-    from events.envelope import CloudEvent
-    from sandbox.postgres import Cluster
+    from rehome_consumer.ports.engine import Claims, Journal, MigrationRow
+    from rehome_consumer.ports.operators import Views
+    from rehome_events.envelope import CloudEvent
+    from sandbox.postgres.server import Cluster
 
 
 @dataclass

@@ -7,13 +7,13 @@ import dataclasses
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from consumer.errors import Refused, RehomeError, Unreachable
-from consumer.topology import definitions
+from rehome_consumer.errors import Refused, RehomeError, Unreachable
+from rehome_consumer.rabbitmq.topology import definitions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from consumer.ports_engine import Message
+    from rehome_consumer.ports.engine import Message
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

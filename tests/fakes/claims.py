@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from consumer.errors import ClaimLost
+from rehome_consumer.errors import ClaimLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

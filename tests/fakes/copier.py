@@ -8,16 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consumer.context import current_migration
-from consumer.errors import ChildFailed, Conflict, Incompatible, NotFound, NotOurs, Refused, Unreachable
-from consumer.model import Backup
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import (
+    ChildFailed,
+    Conflict,
+    Incompatible,
+    NotFound,
+    NotOurs,
+    Refused,
+    Unreachable,
+)
+from rehome_consumer.model import Backup
 from tests.fakes.world import FakeBackup, copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumer.model import Server
-    from consumer.ports import Notes
+    from rehome_consumer.model import Server
+    from rehome_consumer.ports.steps import Notes
     from tests.fakes.world import Visit, World
 
 ROOT = Path("/srv/backups")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from consumer.errors import Refused, TimedOut, Transient
-from consumer.model import Provisioned, Secret
+from rehome_consumer.errors import Refused, TimedOut, Transient
+from rehome_consumer.model import Provisioned, Secret
 
 if TYPE_CHECKING:
     from uuid import UUID

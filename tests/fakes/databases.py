@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from consumer.adapters.postgres.marks import Label
-from consumer.adapters.postgres.sessions import application_name
-from consumer.adapters.postgres.short_lived import prefix
-from consumer.context import current_migration
-from consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut
-from consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
+from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut
+from rehome_consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
 from tests.fakes.world import ADMIN, TOUCH_LIMIT, FakeDatabase, FakeRole
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from consumer.model import Credentials, Mark, Server
+    from rehome_consumer.model import Credentials, Mark, Server
     from tests.fakes.world import FakeServer, FakeSession, Visit, World
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from consumer.model import Instance
+    from rehome_consumer.model import Instance
 
 
 class FakeFilestore:

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import orjson
 
-from consumer.adapters.backup_shelf import read
-from consumer.adapters.platform_rows import as_server
-from consumer.adapters.postgres.sessions import OURS
-from consumer.errors import Refused
-from consumer.ports_operators import (
+from rehome_consumer.adapters.backup.inventory import read
+from rehome_consumer.adapters.platform.rows import as_server
+from rehome_consumer.adapters.postgres.sessions import OURS
+from rehome_consumer.errors import Refused
+from rehome_consumer.ports.operators import (
     Holder,
     Inventory,
     MarkedDatabase,
@@ -33,8 +33,8 @@ from tests.fakes.world import ADMIN
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from consumer.model import Instance, Server
-    from consumer.ports_engine import MigrationRow
+    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.ports.engine import MigrationRow
     from tests.fakes.broker import FakeBroker
     from tests.fakes.claims import FakeClaims
     from tests.fakes.journal import FakeJournal

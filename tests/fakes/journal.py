@@ -10,9 +10,9 @@ from uuid import UUID
 
 import orjson
 
-from consumer.errors import ClaimLost, Refused
-from consumer.model import Secret
-from consumer.ports_engine import (
+from rehome_consumer.errors import ClaimLost, Refused
+from rehome_consumer.model import Secret
+from rehome_consumer.ports.engine import (
     ENDED,
     AnotherOpen,
     Message,
@@ -22,14 +22,14 @@ from consumer.ports_engine import (
     StepRow,
     ToTell,
 )
-from consumer.ports_operators import Parked
+from rehome_consumer.ports.operators import Parked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
-    from consumer.ports import Clock
-    from events.envelope import CloudEvent
+    from rehome_consumer.ports.steps import Clock
+    from rehome_events.envelope import CloudEvent
 
 Key = tuple[UUID, int, str]
 

@@ -7,14 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consumer.adapters.odoo_conf import as_conf, kept_path
-from consumer.adapters.odoo_conf_files import conf_path
-from consumer.adapters.odoo_conf_text import KEYS, edit_options, read_options
-from consumer.errors import ConfUnusable
-from consumer.ports_operators import KeptFile
+from rehome_consumer.adapters.odoo.conf import as_conf, kept_path
+from rehome_consumer.adapters.odoo.conf_files import conf_path
+from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
+from rehome_consumer.errors import ConfUnusable
+from rehome_consumer.ports.operators import KeptFile
 
 if TYPE_CHECKING:
-    from consumer.model import Conf, Credentials, Instance
+    from rehome_consumer.model import Conf, Credentials, Instance
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,20 +7,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from consumer.adapters.platform_rows import (
+from rehome_consumer.adapters.platform.rows import (
     as_entitlements,
     as_instance,
     as_server,
     known_status,
     limit_columns,
 )
-from consumer.errors import Incompatible, NotFound
+from rehome_consumer.errors import Incompatible, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consumer.model import Instance, Server
-    from events.parts import Entitlements, Limits
+    from rehome_consumer.model import Instance, Server
+    from rehome_events.parts import Entitlements, Limits
 
 RECORD = (
     *("status", "error_message", "db_host", "db_port", "db_user", "db_type", "db_server_id", "plan_tier"),

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut
-from consumer.model import Healthy, Service, Task
-from events.parts import Limits
+from rehome_consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut
+from rehome_consumer.model import Healthy, Service, Task
+from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from consumer.model import Instance
+    from rehome_consumer.model import Instance
 
 LABEL = "saasodoo.instance.id"
 TEMPLATE = ("env", "limits", "force")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from consumer.adapters.platform_rows import as_instance, as_server
-from consumer.errors import Unreachable
-from consumer.model import Policy
-from consumer.ports import Ports
+from rehome_consumer.adapters.platform.rows import as_instance, as_server
+from rehome_consumer.errors import Unreachable
+from rehome_consumer.model import Policy
+from rehome_consumer.ports.steps import Ports
 from tests.fakes.copier import FakeCopier
 from tests.fakes.database_service import FakeDatabaseService
 from tests.fakes.databases import FakeDatabases
@@ -23,19 +23,11 @@ from tests.fakes.odoo_conf import FakeOdooConf, read
 from tests.fakes.platform import FakePlatform
 from tests.fakes.runtime import LABEL, Behaviour, FakeRuntime
 from tests.fakes.verifier import FakeVerifier
-from tests.fakes.world import (
-    ADMIN,
-    SHORT_LIVED,
-    FakeDatabase,
-    FakeRole,
-    FakeServer,
-    LoginRefusedError,
-    World,
-)
+from tests.fakes.world import ADMIN, SHORT_LIVED, FakeDatabase, FakeRole, FakeServer, LoginRefusedError, World
 
 if TYPE_CHECKING:
-    from consumer.model import Instance, Server
-    from consumer.ports import Clock, Notes
+    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.ports.steps import Clock, Notes
     from tests.fakes.runtime import FakeService, FakeTask
     from tests.fakes.world import FakeSession
 

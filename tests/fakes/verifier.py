@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consumer.fingerprint import (
+from rehome_consumer.fingerprint import (
     HOLDERS,
     LARGE_OBJECTS,
     OWNED,
@@ -19,12 +19,12 @@ from consumer.fingerprint import (
     Fold,
     Shortlist,
 )
-from consumer.model import Fingerprint
+from rehome_consumer.model import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from consumer.model import Named, Part, Server, Spared
+    from rehome_consumer.model import Named, Part, Server, Spared
     from tests.fakes.world import FakeDatabase, Row, Visit, World
 
 

@@ -15,19 +15,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from consumer.adapters.postgres.sessions import MAINTENANCE, OURS, application_name
-from consumer.adapters.postgres.short_lived import prefix
-from consumer.context import claim_check, current_migration
-from consumer.errors import NotFound, RehomeError, Unreachable
-from consumer.model import Credentials, Secret, Server
+from rehome_consumer.adapters.postgres.sessions import MAINTENANCE, OURS, application_name
+from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.context import claim_check, current_migration
+from rehome_consumer.errors import NotFound, RehomeError, Unreachable
+from rehome_consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from typing import Literal
 
-    from consumer.adapters.postgres.marks import Label
-    from consumer.model import Backup
+    from rehome_consumer.adapters.postgres.ownership_tags import Label
+    from rehome_consumer.model import Backup
 
 ADMIN = "postgres"
 SHORT_LIVED = re.compile(r"rehome_[0-9a-f]{32}_[a-z]+")

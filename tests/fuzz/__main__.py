@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.fuzz.common import Parser
 
-OURS: Final = ("consumer", "events", "tests.fuzz")
+OURS: Final = ("rehome_consumer", "rehome_events", "tests.fuzz")
 LARGEST: Final = 64 * 1024
 SECONDS_PER_INPUT: Final = 10
 MEBIBYTES: Final = 2048

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 from uuid import UUID
 
-from consumer import drift, topology
-from consumer.access import Access, changes, strays
-from consumer.adapters import http_status
-from consumer.adapters.database_service import HttpDatabaseService
-from consumer.adapters.process_services import Services
-from consumer.adapters.swarm import answers
-from consumer.adapters.swarm import spec as edit
-from consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
-from consumer.adapters.swarm.engine import Engine
-from consumer.adapters.swarm.services import Services as SwarmServices
-from consumer.errors import RehomeError
-from consumer.hosts import resolver
-from consumer.model import Instance
-from consumer.permissions import User
-from consumer.settings import read_settings
-from events.parts import Limits
+from rehome_consumer.adapters.common import http_status
+from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
+from rehome_consumer.adapters.swarm import answers
+from rehome_consumer.adapters.swarm import spec as edit
+from rehome_consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
+from rehome_consumer.adapters.swarm.engine import Engine
+from rehome_consumer.adapters.swarm.services import Services as SwarmServices
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.model import Instance
+from rehome_consumer.network.hosts import resolver
+from rehome_consumer.rabbitmq import comparison, topology
+from rehome_consumer.rabbitmq.access import Access, changes, strays
+from rehome_consumer.rabbitmq.permissions import User
+from rehome_consumer.settings import read_settings
+from rehome_events.parts import Limits
+from sandbox.supervisor.client import Services
 from tests.fuzz.common import answering, as_json, finished, lines_and_rest, refused
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def task_log(data: bytes) -> None:
 
 def definitions(data: bytes) -> None:
     """A broker's definitions: lines that say what differs."""
-    found = drift.differences(topology.definitions(), as_json(data))
+    found = comparison.differences(topology.definitions(), as_json(data))
     assert all(isinstance(line, str) for line in found)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 from hypothesis import HealthCheck, settings
 
-from consumer.errors import RehomeError
+from rehome_consumer.errors import RehomeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from consumer.adapters import backup_files, toc
-from consumer.adapters.backups import DUMP, MANIFEST, SOURCE, BackupPlace
-from consumer.adapters.odoo_conf import as_conf
-from consumer.adapters.odoo_conf_text import KEYS, edit_options, read_options
-from consumer.adapters.postgres.marks import parse
-from consumer.commands.topology_users import script
-from consumer.errors import SettingsError
-from consumer.users_file import password_of, read_users
+from rehome_consumer.adapters.backup import files
+from rehome_consumer.adapters.backup.place import DUMP, MANIFEST, SOURCE, BackupPlace
+from rehome_consumer.adapters.odoo.conf import as_conf
+from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
+from rehome_consumer.adapters.postgres import restore_list
+from rehome_consumer.adapters.postgres.ownership_tags import parse
+from rehome_consumer.commands.topology_users import script
+from rehome_consumer.errors import SettingsError
+from rehome_consumer.rabbitmq.users_file import password_of, read_users
 from tests.fuzz.common import lines_and_rest, refused
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def contents(data: bytes) -> None:
         {int(one) for one in numbers.split(",") if re.fullmatch("[0-9]{1,9}", one)}
         for numbers in (tables, schemas)
     ]
-    extensions = toc.Extensions(oids[0], set(filter(None, sequences.split(","))))
-    divided = toc.divide(lines, extensions=extensions, made_schemas=oids[1])
+    extensions = restore_list.Extensions(oids[0], set(filter(None, sequences.split(","))))
+    divided = restore_list.divide(lines, extensions=extensions, made_schemas=oids[1])
     parts = (divided.tenants, divided.extensions, divided.privileges)
     for part in parts:
         remaining = iter(lines)
@@ -131,13 +132,13 @@ def _place() -> BackupPlace:
 
 def _reading_only(directory: Path) -> Any:
     """Fail when a file outside of this directory is hashed."""
-    real = backup_files.digest
+    real = files.digest
 
     def digest(path: Path, *arguments: Any, **more: Any) -> Any:
         assert path.resolve().is_relative_to(directory.resolve()), f"{path} is not in the backup"
         return real(path, *arguments, **more)
 
-    return mock.patch.object(backup_files, "digest", digest)
+    return mock.patch.object(files, "digest", digest)
 
 
 def odoo_conf_seeds() -> Iterable[bytes]:
@@ -171,8 +172,8 @@ def manifest_seeds() -> Iterable[bytes]:
 def source_seeds() -> Iterable[bytes]:
     times = {"started_at": "2026-01-01T00:00:00+00:00", "ended_at": "2026-01-01T00:00:01+00:00"}
     choices: tuple[Any, ...] = ({"dump/toc.dat": 5}, {"../x": 1}, {"/etc/hostname": 1}, [])
-    for files in choices:
-        yield json.dumps({**times, "files": files}).encode()
+    for listed in choices:
+        yield json.dumps({**times, "files": listed}).encode()
 
 
 def contents_seeds() -> Iterable[bytes]:

@@ -13,17 +13,17 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from consumer import saga
-from consumer.adapters import broker
-from consumer.adapters.broker import AmqpDelivery
-from consumer.delivery import letters, replay
-from consumer.delivery.reading import event_for, migration_id_of, replay_of
-from consumer.ports_engine import Message
-from events.catalog import CATALOG
-from events.envelope import CONTENT_TYPE, decode, encode
-from events.errors import EventError, Undecodable
-from events.foreign import read_any_message
-from events.schema import golden
+from rehome_consumer import saga
+from rehome_consumer.adapters.rabbitmq import broker
+from rehome_consumer.adapters.rabbitmq.broker import AmqpDelivery
+from rehome_consumer.engine import headers, replay
+from rehome_consumer.engine.inbound import event_for, migration_id_of, replay_of
+from rehome_consumer.ports.engine import Message
+from rehome_events.catalog import CATALOG
+from rehome_events.envelope import CONTENT_TYPE, decode, encode
+from rehome_events.errors import EventError, Undecodable
+from rehome_events.foreign import read_any_message
+from rehome_events.tools.schema import golden
 from tests.fuzz.common import as_json, lines_and_rest, refused
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def check_properties(found: Basic.Properties) -> None:
     letter = replay.read(delivery, 1)
     assert letter.trouble
     plan = replay.plan(letter, replay.Case())
-    laters = letters.count(delivery, letters.LATERS) + 1
+    laters = headers.count(delivery, headers.LATERS) + 1
     copies = [
-        letters.retry_message(delivery, "accept", 1, "é" * 2 * TEXT),
-        letters.later_message(delivery, "accept", letters.LATERS, laters, "why"),
-        letters.dead_letter(delivery, "accept", "undecodable", "\U0001f600" * 2 * TEXT, NOW),
+        headers.retry_message(delivery, "accept", 1, "é" * 2 * TEXT),
+        headers.later_message(delivery, "accept", headers.LATERS, laters, "why"),
+        headers.dead_letter(delivery, "accept", "undecodable", "\U0001f600" * 2 * TEXT, NOW),
         *([plan.message] if plan.message else []),
     ]
     for number, copy in enumerate(copies):
@@ -122,7 +122,7 @@ def check_properties(found: Basic.Properties) -> None:
         assert len(sent) < 128 * 1024 - 20, "it must fit into one frame"
         again = ContentHeader()
         again.unmarshal(struct.pack(">HHQ", 60, 0, 0) + sent)
-        assert letters.HANDLER in (again.properties.headers or {}) or number == PLANNED
+        assert headers.HANDLER in (again.properties.headers or {}) or number == PLANNED
 
 
 def envelope_seeds() -> Iterator[bytes]:
@@ -139,11 +139,11 @@ def envelope_seeds() -> Iterator[bytes]:
 def properties_seeds() -> Iterable[bytes]:
     kinds: dict[str, Any] = {
         "text": "é", "number": 2**40, "half": 0.5, "yes": True, "none": None, "at": NOW, "list": [1, ["x"]],
-        "table": {"a": {"b": bytearray(b"c")}}, letters.LATERS: 7, "x-death": [{"count": 1}],
+        "table": {"a": {"b": bytearray(b"c")}}, headers.LATERS: 7, "x-death": [{"count": 1}],
     }  # fmt: skip
-    for headers in ({}, kinds):
+    for given in ({}, kinds):
         made = Basic.Properties(
             content_type=CONTENT_TYPE, message_id="0f5d3c1a", message_type="plan.upgraded", timestamp=NOW,
-            correlation_id="c", app_id="billing", headers=headers or None,
+            correlation_id="c", app_id="billing", headers=given or None,
         )  # fmt: skip
         yield struct.pack(">HHQ", 60, 0, 2) + made.marshal()

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from sandbox.scratch import remove_scratch_directory, scratch_directory
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.install import distributions, first_minutes, in_use
 from tests.install.environment import Environment, FailedError
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from tests.install.environment import FailedError, require
 
 PACKAGES = ("consumer", "events")
-NEEDED = ("events/asyncapi.yaml", "events/py.typed", "consumer/py.typed", "consumer/sql/schema.sql")
+NEEDED = (
+    "events/rehome_events/asyncapi.yaml",
+    "events/rehome_events/py.typed",
+    "consumer/rehome_consumer/py.typed",
+    "consumer/rehome_consumer/sql/schema.sql",
+)
 BUILD_LIMIT = 300.0
 
 
@@ -53,5 +58,5 @@ def _look_into(wheel: Path, root: Path) -> None:
     others = sorted(top for top in tops if top not in PACKAGES and not top.endswith(".dist-info"))
     require(not others, f"the wheel has {', '.join(others)} in it")
     schemas = {str(file.relative_to(root)) for file in (root / "events" / "schemas").rglob("*.json")}
-    lost = sorted((schemas | set(NEEDED) | {"events/schemas/LOCK"}) - names)
+    lost = sorted((schemas | set(NEEDED) | {"events/rehome_events/schemas/LOCK"}) - names)
     require(not lost, f"not in the wheel: {', '.join(lost)}")

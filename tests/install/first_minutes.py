@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from events.testing import DISORDERS, OUTCOMES
+from rehome_events.testing import DISORDERS, OUTCOMES
 from tests.install.environment import LIMIT, require
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.install.environment import Environment
 
 BROKER: Final = "make broker"
-BROKERS_MODULE: Final = "sandbox.try_broker"
+BROKERS_MODULE: Final = "sandbox.rabbitmq.try_broker"
 _BLOCK: Final = re.compile(r"([^\n]*)\n+```(\w+)\n(.*?)```", re.DOTALL)
 
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from consumer.permissions import READABLE, rights
-from events.catalog import KNOWN
-from events.schema import golden
-from events.testing import DISORDERS, OUTCOMES
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import GUEST, BrokerUser
+from rehome_consumer.rabbitmq.permissions import READABLE, rights
+from rehome_events.catalog import KNOWN
+from rehome_events.testing import DISORDERS, OUTCOMES
+from rehome_events.tools.schema import golden
+from sandbox.rabbitmq.files import GUEST, BrokerUser
+from sandbox.rabbitmq.node import BrokerNode
 from tests.install.environment import LIMIT, require
 
 if TYPE_CHECKING:
-    from consumer.permissions import Role
+    from rehome_consumer.rabbitmq.permissions import Role
     from tests.install.environment import Environment
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
@@ -42,8 +42,10 @@ def nothing_of_the_consumer_is_there(environment: Environment) -> None:
 
 def the_command_line_judges_the_examples(environment: Environment, directory: Path) -> None:
     """Golden examples, valid and invalid, and what is committed beside them."""
-    valid = sorted(environment.packages.glob("events/schemas/*/valid/*.json"))
-    told = environment.run("-m", "events", "validate", *map(str, valid), at=directory).stdout.splitlines()
+    valid = sorted(environment.packages.glob("events/rehome_events/schemas/*/valid/*.json"))
+    told = environment.run(
+        "-m", "rehome_events", "validate", *map(str, valid), at=directory
+    ).stdout.splitlines()
     require(len(valid) == len(told) and all(": valid " in line for line in told), f"valid examples: {told}")
     wrong = [
         example["event"] for kind, version in KNOWN for example in golden(kind, version, "invalid").values()
@@ -52,14 +54,14 @@ def the_command_line_judges_the_examples(environment: Environment, directory: Pa
     for file, event in zip(files, wrong, strict=True):
         file.write_bytes(orjson.dumps(event))
     told = environment.run(
-        "-m", "events", "validate", *map(str, files), at=directory, code=1
+        "-m", "rehome_events", "validate", *map(str, files), at=directory, code=1
     ).stdout.splitlines()
     require(
         len(files) == len(told) and all(": not valid: " in line for line in told), f"invalid examples: {told}"
     )
     for command in ("schema", "asyncapi"):
-        environment.run("-m", "events", command, "--check", at=directory)
-    refused = environment.run("-m", "events", "page", "--check", at=directory, code=1)
+        environment.run("-m", "rehome_events", command, "--check", at=directory)
+    refused = environment.run("-m", "rehome_events", "page", "--check", at=directory, code=1)
     require(SOURCE_TREE_ONLY in refused.stderr, f"page --check says {refused.stderr!r}")
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import pytest
 
-from consumer.adapters import http_status, management, rabbitmqctl
-from consumer.adapters.management import Management
-from consumer.adapters.rabbitmqctl import Rabbitmqctl
-from consumer.adapters.swarm import answers, connected
-from consumer.adapters.swarm.engine import Engine, Watch
-from consumer.adapters.swarm.tasks import SwarmService, SwarmTask
-from consumer.errors import Refused, TimedOut, Transient
-from sandbox.net import LOOPBACK, wait_until
+from rehome_consumer.adapters.common import http_status
+from rehome_consumer.adapters.rabbitmq import management, rabbitmqctl
+from rehome_consumer.adapters.rabbitmq.management import Management
+from rehome_consumer.adapters.rabbitmq.rabbitmqctl import Rabbitmqctl
+from rehome_consumer.adapters.swarm import answers, connected
+from rehome_consumer.adapters.swarm.engine import Engine, Watch
+from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
+from rehome_consumer.errors import Refused, TimedOut, Transient
+from sandbox.system.net import LOOPBACK, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -11,14 +11,14 @@ from uuid import uuid4
 
 import pytest
 
-from consumer import topology
-from consumer.adapters.broker import AmqpBroker, connected
-from consumer.drift import differences
-from consumer.errors import Refused, TimedOut, Unreachable
-from consumer.ports_engine import Message
-from consumer.topology import DEAD, HANDLER, queue_of
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import GUEST, BrokerUser
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.errors import Refused, TimedOut, Unreachable
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq import topology
+from rehome_consumer.rabbitmq.comparison import differences
+from rehome_consumer.rabbitmq.topology import DEAD, HANDLER, queue_of
+from sandbox.rabbitmq.files import GUEST, BrokerUser
+from sandbox.rabbitmq.node import BrokerNode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,10 +9,10 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from events.broker import ClosedIfUnopened
-from sandbox.broker import BrokerNode
-from sandbox.children import run
-from sandbox.net import LOOPBACK, free_port, give_back_port
+from rehome_events.client.connection import ClosedIfUnopened
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import LOOPBACK, free_port, give_back_port
+from sandbox.system.processes import run
 from tests.support.broker_users import NASTY, Answer, environment, password, rehome, write_users
 from tests.support.managed_broker import ManagedBroker, managed_broker
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from consumer.adapters import children
-from consumer.errors import ChildFailed, Incompatible, TimedOut
-from sandbox.net import wait_until
+from rehome_consumer.adapters.common import subprocesses
+from rehome_consumer.errors import ChildFailed, Incompatible, TimedOut
+from sandbox.system.net import wait_until
 
 SHELL = "/bin/sh"
 
@@ -56,7 +56,7 @@ async def require_gone(family: list[int]) -> None:
 
 
 async def test_a_programs_output_is_returned() -> None:
-    said = await children.run(
+    said = await subprocesses.run(
         [SHELL, "-c", "echo $GREETING"], env={"GREETING": "hello"}, limit=20, what="greeting"
     )
     assert said == "hello\n"
@@ -66,7 +66,7 @@ async def test_a_program_sees_the_environment_it_is_given_and_nothing_of_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REHOME_SECRET_KEY", "ours")
-    said = await children.run(["/usr/bin/env"], env={"PGPASSWORD": "s"}, limit=20, what="looking")
+    said = await subprocesses.run(["/usr/bin/env"], env={"PGPASSWORD": "s"}, limit=20, what="looking")
     assert {line.partition("=")[0] for line in said.splitlines()} == {"LC_ALL", "PATH", "PGPASSWORD"}
 
 
@@ -82,7 +82,7 @@ async def test_a_failure_tells_the_programs_own_words_and_no_row_of_the_tenants(
     )
     program.chmod(0o755)
     with pytest.raises(ChildFailed) as raised:
-        await children.run([program], env={}, limit=20, what="restoring acme")
+        await subprocesses.run([program], env={}, limit=20, what="restoring acme")
     told = str(raised.value)
     assert told.startswith("restoring acme: pg_restore ended with exit code 3: ")
     assert 'COPY failed for table "t": ERROR:  invalid input: ...' in told
@@ -91,13 +91,13 @@ async def test_a_failure_tells_the_programs_own_words_and_no_row_of_the_tenants(
 
 async def test_a_program_that_says_nothing_by_name_is_quoted_as_it_is() -> None:
     with pytest.raises(ChildFailed, match="exit code 1: error while loading shared libraries"):
-        await children.run(
+        await subprocesses.run(
             [SHELL, "-c", "echo error while loading shared libraries >&2; exit 1"], env={}, limit=20, what="x"
         )
 
 
 async def test_much_output_does_not_fill_our_memory() -> None:
-    said = await children.run(
+    said = await subprocesses.run(
         [SHELL, "-c", "head -c 8000000 /dev/zero; head -c 8000000 /dev/zero >&2"], env={}, limit=60, what="x"
     )
     assert len(said) == 1024 * 1024
@@ -105,19 +105,19 @@ async def test_much_output_does_not_fill_our_memory() -> None:
 
 async def test_a_missing_program_is_named() -> None:
     with pytest.raises(Incompatible, match=r"/nowhere/pg_dump.*REHOME_PG_BIN"):
-        await children.run([Path("/nowhere/pg_dump")], env={}, limit=20, what="dumping")
+        await subprocesses.run([Path("/nowhere/pg_dump")], env={}, limit=20, what="dumping")
 
 
 async def test_a_program_that_takes_too_long_is_ended_with_its_workers(tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match="waiting: sh did not end within 2 s"):
-        await children.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=2, what="waiting")
+        await subprocesses.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=2, what="waiting")
     await require_gone(await pids(tmp_path))
 
 
 @pytest.mark.parametrize("family", [FAMILY, DEAF_FAMILY], ids=["obedient", "deaf"])
 async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, family: str) -> None:
     running = asyncio.create_task(
-        children.run([SHELL, "-c", family, "sh", tmp_path], env={}, limit=100, what="waiting")
+        subprocesses.run([SHELL, "-c", family, "sh", tmp_path], env={}, limit=100, what="waiting")
     )
     found = await pids(tmp_path)
     running.cancel()
@@ -129,7 +129,7 @@ async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, fam
 # A process like ours, which somebody kills.
 PARENT = """
 import asyncio, sys
-from consumer.adapters import children
+from rehome_consumer.adapters import children
 asyncio.run(children.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], env={}, limit=100, what="x"))
 """
 
@@ -147,7 +147,7 @@ async def test_when_we_are_killed_no_program_of_ours_goes_on(tmp_path: Path, fam
 
 async def test_when_the_keeper_is_killed_its_program_is_ended(tmp_path: Path) -> None:
     running = asyncio.create_task(
-        children.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=100, what="waiting")
+        subprocesses.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=100, what="waiting")
     )
     found = await pids(tmp_path)
     os.kill(parent_of(found[0]), signal.SIGKILL)

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.adapters import programs
-from consumer.adapters.postgres.sessions import Sessions
-from consumer.errors import Incompatible
-from consumer.model import Credentials, Secret, Server
+from rehome_consumer.adapters.postgres import client_programs
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.errors import Incompatible
+from rehome_consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def install(directory: Path, **versions: str) -> None:
 
 async def test_patched_programs_are_used(tmp_path: Path) -> None:
     install(tmp_path)
-    assert await programs.major_version(tmp_path) == 16
+    assert await client_programs.major_version(tmp_path) == 16
 
 
 async def test_programs_with_a_known_hole_are_not_used_though_others_beside_them_are_newer(
@@ -37,17 +37,17 @@ async def test_programs_with_a_known_hole_are_not_used_though_others_beside_them
     with pytest.raises(
         Incompatible, match=rf"^{tmp_path}/pg_restore is of PostgreSQL 16\.9, which is open to CVE-2024"
     ):
-        await programs.major_version(tmp_path)
+        await client_programs.major_version(tmp_path)
 
 
 async def test_programs_that_get_no_corrections_are_not_used(tmp_path: Path) -> None:
     install(tmp_path, **dict.fromkeys(NAMES, "13.23"))
     with pytest.raises(Incompatible, match="13, which gets no corrections any more"):
-        await programs.major_version(tmp_path)
+        await client_programs.major_version(tmp_path)
 
 
 def test_programs_are_told_to_answer_scram_alone() -> None:
     login = Credentials("postgres", Secret("secret"))
     server = Server(uuid4(), "pool-1", "pool-1", 5432, "shared", "active", login)
-    told = programs.environment(Sessions(), server, login, server_major=16)
+    told = client_programs.environment(Sessions(), server, login, server_major=16)
     assert told["PGREQUIREAUTH"] == "scram-sha-256"

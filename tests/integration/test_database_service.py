@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
-from sandbox.database_service import DatabaseService, Switches
-from sandbox.net import free_port
-from sandbox.platform_db import Platform
+from sandbox.platform.database_service import DatabaseService, Switches
+from sandbox.platform.tables import Platform
+from sandbox.system.net import free_port
 
 PROVISION = "/api/database/provision-dedicated"
 

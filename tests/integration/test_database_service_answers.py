@@ -11,9 +11,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from consumer.adapters.database_service import LARGEST_ANSWER, HttpDatabaseService
-from consumer.errors import NotFound, Refused, RehomeError, TimedOut, Transient, Unreachable
-from sandbox.net import LOOPBACK, free_port
+from rehome_consumer.adapters.platform.database_service import LARGEST_ANSWER, HttpDatabaseService
+from rehome_consumer.errors import NotFound, Refused, RehomeError, TimedOut, Transient, Unreachable
+from sandbox.system.net import LOOPBACK, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

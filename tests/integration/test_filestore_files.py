@@ -12,11 +12,11 @@ from uuid import UUID
 
 import pytest
 
-from consumer.adapters.filestore import FilestoreArchive
-from consumer.adapters.filestore_tar import Room
-from consumer.errors import Conflict, Refused, TimedOut, Unreachable
-from consumer.model import Instance
-from sandbox.net import wait_until
+from rehome_consumer.adapters.backup.filestore import FilestoreArchive
+from rehome_consumer.adapters.backup.filestore_tar import Room
+from rehome_consumer.errors import Conflict, Refused, TimedOut, Unreachable
+from rehome_consumer.model import Instance
+from sandbox.system.net import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,16 +12,16 @@ import aio_pika
 import pytest
 from pamqp import encode
 
-from consumer.adapters import broker as adapter
-from consumer.adapters.broker import AmqpBroker
-from consumer.delivery import letters
-from events.foreign import UNREADABLE
+from rehome_consumer.adapters.rabbitmq import broker as adapter
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.engine import headers
+from rehome_events.foreign import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from consumer.adapters.broker import AmqpDelivery
-    from sandbox.broker import BrokerNode
+    from rehome_consumer.adapters.rabbitmq.broker import AmqpDelivery
+    from sandbox.rabbitmq.node import BrokerNode
 
 LIMIT = 20.0
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -75,7 +75,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "headers nested deep": {"headers": {"deep": nested(200)}},
     "headers nested deeper than can be read": {"headers": {"deep": nested(3000)}},
     "headers that fill the frame": {"headers": {f"h{number}": "x" * 1000 for number in range(120)}},
-    "our counters at their end": {"headers": {letters.LATERS: 2**63 - 1, letters.ATTEMPT: 2**63 - 1}},
+    "our counters at their end": {"headers": {headers.LATERS: 2**63 - 1, headers.ATTEMPT: 2**63 - 1}},
 }
 
 
@@ -122,18 +122,18 @@ async def test_it_is_read_over_a_connection_that_lives_on_and_can_be_sent_on(
         deliveries = port.consume(queue)
         delivery = await next_of(deliveries)
         copies = (
-            letters.retry_message(delivery, "restore", 3, "é" * 3000),
-            letters.later_message(
-                delivery, "restore", letters.LATERS, letters.count(delivery, letters.LATERS) + 1, "x"
+            headers.retry_message(delivery, "restore", 3, "é" * 3000),
+            headers.later_message(
+                delivery, "restore", headers.LATERS, headers.count(delivery, headers.LATERS) + 1, "x"
             ),
-            letters.dead_letter(delivery, "restore", "undecodable", "\U0001f600" * 3000, NOW),
+            headers.dead_letter(delivery, "restore", "undecodable", "\U0001f600" * 3000, NOW),
         )
         for copy in copies:
             await port.publish("", queue, copy, mandatory=True)
         await delivery.ack()
         for _ in copies:
             again = await next_of(deliveries)
-            assert again.message.headers[letters.HANDLER] == "restore"
+            assert again.message.headers[headers.HANDLER] == "restore"
             await again.ack()
         assert not lost
         await deliveries.aclose()

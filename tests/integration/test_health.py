@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from consumer.commands import health, listening
-from consumer.commands.listening import Shared
-from consumer.errors import SettingsError, Unreachable
-from sandbox.net import LOOPBACK, free_port, give_back_port
+from rehome_consumer.errors import SettingsError, Unreachable
+from rehome_consumer.network import http_server
+from rehome_consumer.network.http_server import Shared
+from rehome_consumer.process import health
+from sandbox.system.net import LOOPBACK, free_port, give_back_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,10 +113,10 @@ async def test_an_answer_stands_for_a_while_and_not_for_ever(monkeypatch: pytest
         return asked
 
     shared = Shared(compute)
-    monkeypatch.setattr(listening, "FRESH", 1000.0)
+    monkeypatch.setattr(http_server, "FRESH", 1000.0)
     assert [await shared() for _ in range(3)] == [1, 1, 1]
     shared = Shared(compute)
-    monkeypatch.setattr(listening, "FRESH", 0.0)
+    monkeypatch.setattr(http_server, "FRESH", 0.0)
     assert [await shared() for _ in range(3)] == [2, 3, 4]
 
 
@@ -133,7 +134,7 @@ async def test_who_asked_first_and_left_does_not_take_the_answer_with_it(journal
 async def test_who_does_not_finish_a_request_is_cut_off(
     port: int, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "LIFETIME", 0.3)
+    monkeypatch.setattr(http_server, "LIFETIME", 0.3)
     reader, writer = await silent(port, said)
     try:
         assert await ended(reader)
@@ -142,7 +143,7 @@ async def test_who_does_not_finish_a_request_is_cut_off(
 
 
 async def test_who_trickles_a_request_is_cut_off_too(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "LIFETIME", 0.5)
+    monkeypatch.setattr(http_server, "LIFETIME", 0.5)
     reader, writer = await silent(port, b"GET /health HTTP/1.1\r\nX: ")
     end = asyncio.create_task(ended(reader))
     while not end.done():
@@ -155,8 +156,8 @@ async def test_who_trickles_a_request_is_cut_off_too(port: int, monkeypatch: pyt
 async def test_silent_connections_in_any_number_keep_nobody_from_an_answer(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "MOST", 8)
-    monkeypatch.setattr(listening, "LIFETIME", 1000.0)
+    monkeypatch.setattr(http_server, "MOST", 8)
+    monkeypatch.setattr(http_server, "LIFETIME", 1000.0)
     opened = [await silent(port) for _ in range(30)]
     try:
         assert (await get(port)).status_code == 200

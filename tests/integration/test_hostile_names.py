@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.adapters.copy import PgCopier
-from consumer.adapters.databases import PostgresDatabases
-from consumer.adapters.postgres.names import literal, quoted
-from consumer.adapters.verification import PostgresVerifier
-from consumer.errors import Refused
-from consumer.model import Credentials, Secret
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.names import literal, quoted
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.errors import Refused
+from rehome_consumer.model import Credentials, Secret
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import server_of
 from tests.contract.servers import Told, new_mark
 from tests.fuzz.common import PROPERTIES
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 FENCING = timedelta(seconds=20)
 LONGEST = 63  # bytes of a name: NAMEDATALEN - 1
@@ -101,7 +102,11 @@ async def test_a_database_moves_under_any_name(
     hostile: str, tenant: Tenant, pg: Cluster, second_pg: Cluster, tmp_path: Path
 ) -> None:
     pool, dedicated = server_of(pg, "pool-1", "shared"), server_of(second_pg, "dedicated-1", "dedicated")
-    databases, copier, verifier = PostgresDatabases(), PgCopier(tmp_path, jobs=2), PostgresVerifier(jobs=2)
+    databases, copier, verifier = (
+        PostgresDatabases(),
+        PgCopier(BackupPlace(tmp_path), jobs=2),
+        PostgresVerifier(jobs=2),
+    )
     mark, scratch, backup_id = new_mark(), f"{tenant.database}__r", f"{uuid4()}-1"
     before = await _names(pg), await _names(second_pg)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox.net import wait_until
-from sandbox.postgres import Cluster
-from sandbox.writers import Writers
+from sandbox.odoo.writers import Writers
+from sandbox.postgres.server import Cluster
+from sandbox.system.net import wait_until
 from tests.conftest import OdooTenantFactory
 from tests.support.odoo import LIMIT, OdooInstance
 

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import pytest
 
-from consumer.adapters import odoo_conf_files as files
-from consumer.adapters.odoo_conf import OdooConfFiles
-from consumer.errors import Conflict, ConfUnusable, TimedOut, Unreachable
-from consumer.model import Credentials, Instance, Secret
-from sandbox.net import wait_until
-from sandbox.scratch import remove_scratch_directory, scratch_directory
+from rehome_consumer.adapters.odoo import conf_files as files
+from rehome_consumer.adapters.odoo.conf import OdooConfFiles
+from rehome_consumer.errors import Conflict, ConfUnusable, TimedOut, Unreachable
+from rehome_consumer.model import Credentials, Instance, Secret
+from sandbox.system.net import wait_until
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
-from events.broker import ClosedIfUnopened
-from sandbox.broker import BrokerNode
+from rehome_events.client.connection import ClosedIfUnopened
+from sandbox.rabbitmq.node import BrokerNode
 from tests.support.amqp import (
     Attempt,
     bind,

@@ -11,16 +11,16 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from consumer.adapters.platform import PostgresPlatform
-from consumer.errors import Conflict, Incompatible, Refused, TimedOut, Unreachable
-from events.parts import Limits
-from sandbox.net import free_port, wait_until
+from rehome_consumer.adapters.platform.instances import PostgresPlatform
+from rehome_consumer.errors import Conflict, Incompatible, Refused, TimedOut, Unreachable
+from rehome_events.parts import Limits
+from sandbox.system.net import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sandbox.platform_db import Platform
-    from sandbox.postgres import Cluster
+    from sandbox.platform.tables import Platform
+    from sandbox.postgres.server import Cluster
 
 
 @pytest.fixture

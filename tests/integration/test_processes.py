@@ -12,13 +12,13 @@ import httpx
 import pytest
 from aiohttp import web
 
-from consumer.adapters.processes import ProcessRuntime
-from consumer.errors import Conflict, CrashLoop, Incompatible, TimedOut, Transient, Unreachable
-from consumer.model import Instance
-from sandbox.net import free_port, wait_until
-from sandbox.postgres import Cluster
-from sandbox.serving import serving
-from sandbox.supervisor_node import SupervisorNode
+from rehome_consumer.errors import Conflict, CrashLoop, Incompatible, TimedOut, Transient, Unreachable
+from rehome_consumer.model import Instance
+from sandbox.postgres.server import Cluster
+from sandbox.supervisor.node import SupervisorNode
+from sandbox.supervisor.runtime import ProcessRuntime
+from sandbox.system.net import free_port, wait_until
+from sandbox.system.serving import serving
 from tests.conftest import OdooTenantFactory
 from tests.contract.runtime_stages import ProcessStage, WallClock, new_instance, process_stage
 from tests.support.odoo import OdooInstance
@@ -62,7 +62,7 @@ async def hosted(
     odoo.write_conf()
     await stage.node.create(
         name=instance.service,
-        command=[sys.executable, "-m", "sandbox.odoo"],
+        command=[sys.executable, "-m", "sandbox.odoo.instance"],
         instance_dir=str(directory),
         env={"ODOO_SKIP_BOOTSTRAP": "yes", "ODOO_HTTP_PORT": str(odoo.port)},
         restart_delay_seconds=0.05,

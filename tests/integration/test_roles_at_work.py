@@ -10,24 +10,24 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from consumer import saga
-from consumer.adapters.broker import AmqpBroker, AmqpDelivery, connected
-from consumer.adapters.dead_letters import DeadLetters
-from consumer.delivery import letters
-from consumer.delivery.post import Post
-from consumer.delivery.relay import nothing
-from consumer.ports_engine import Message
-from consumer.saga import TIERS, Step
-from consumer.topology import HANDLER, queue_of, retry_exchange
-from events.catalog import CATALOG, lookup
-from events.envelope import CloudEvent, encode, new_event
-from events.migration import MigrationRejected
-from events.publisher import Publisher
-from events.subscriber import Reject, Subscriber
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import GUEST
-from sandbox.net import wait_until
-from sandbox.postgres import Cluster
+from rehome_consumer import saga
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery, connected
+from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
+from rehome_consumer.engine import headers
+from rehome_consumer.engine.outbox_relay import nothing
+from rehome_consumer.engine.republish import Post
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import HANDLER, queue_of, retry_exchange
+from rehome_consumer.saga import TIERS, Step
+from rehome_events.catalog import CATALOG, lookup
+from rehome_events.client.publisher import Publisher
+from rehome_events.client.subscriber import Reject, Subscriber
+from rehome_events.envelope import CloudEvent, encode, new_event
+from rehome_events.migration import MigrationRejected
+from sandbox.postgres.server import Cluster
+from sandbox.rabbitmq.files import GUEST
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import wait_until
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
 from tests.support.broker_users import as_booted, rehome
@@ -81,7 +81,7 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
             async with aclosing(broker.consume(queue_of(step.name))) as deliveries:
                 await post.retry(step, await anext(deliveries), "1s", 1, "try again")
                 again: AmqpDelivery = await anext(deliveries)
-                assert letters.count(again, letters.ATTEMPT) == 1
+                assert headers.count(again, headers.ATTEMPT) == 1
                 await post.bury(step, again, "failed", "for good")
                 await again.ack()
                 at_desk[step.name].set()
@@ -96,7 +96,7 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
             broker = AmqpBroker(connection)
             async with DeadLetters(connection).held() as held:
                 for letter in held:
-                    handler = str(letter.message.headers[letters.HANDLER])
+                    handler = str(letter.message.headers[headers.HANDLER])
                     await broker.publish(HANDLER, handler, letter.message, mandatory=True)
                     await letter.ack()
                     replayed[handler].set()

@@ -9,12 +9,12 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import AMQPError
 
-from events.broker import ClosedIfUnopened
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import GUEST, BrokerUser
-from sandbox.children import ChildEndedError
-from sandbox.net import accepts_connections, wait_until
-from sandbox.tenants import nasty_password
+from rehome_events.client.connection import ClosedIfUnopened
+from sandbox.postgres.tenants import nasty_password
+from sandbox.rabbitmq.files import GUEST, BrokerUser
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import accepts_connections, wait_until
+from sandbox.system.processes import ChildEndedError
 from tests.support.processes import command_line, gone, orphan_of
 
 LIMIT = 20
@@ -154,7 +154,7 @@ async def test_a_node_and_its_port_mapper_end_when_their_starter_is_killed(scrat
         print(*node.pids, flush=True)
         """,
         directory=scratch / "orphan_node",
-        imports="from sandbox.broker import BrokerNode",
+        imports="from sandbox.rabbitmq.node import BrokerNode",
     )
 
     await wait_until(gone(*pids), what="the node to end", limit=LIMIT)

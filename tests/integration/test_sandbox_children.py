@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.accounts import require_passage
-from sandbox.children import Child, ChildEndedError, CommandFailedError, run
-from sandbox.net import accepts_connections, free_port, give_back_port, wait_until
-from sandbox.scratch import remove_scratch_directory, scratch_directory
+from sandbox.system.accounts import require_passage
+from sandbox.system.net import accepts_connections, free_port, give_back_port, wait_until
+from sandbox.system.processes import Child, ChildEndedError, CommandFailedError, run
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.support.processes import gone, orphan_of
 
 LIMIT = 20
@@ -58,7 +58,7 @@ async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         print(child.pid, flush=True)
         """,
         directory=tmp_path,
-        imports="from sandbox.children import Child",
+        imports="from sandbox.system.processes import Child",
     )
 
     await wait_until(gone(*pids), what="the child to end", limit=LIMIT)
@@ -83,7 +83,7 @@ async def test_a_wait_that_ends_without_success_says_what_it_waited_for() -> Non
 
 
 async def test_a_port_is_given_to_one_process_only() -> None:
-    asked = "from sandbox.net import free_port; print(*(free_port() for _ in range(200)), end='', flush=True)"
+    asked = "from sandbox.system.net import free_port; print(*(free_port() for _ in range(200)), end='', flush=True)"
     mine = {free_port() for _ in range(200)}
     theirs = await run([sys.executable, "-c", asked], limit=LIMIT)
 
@@ -116,7 +116,7 @@ async def test_the_directory_of_a_killed_process_is_removed_by_the_next(
     await orphan_of(
         "scratch_directory('rehome-mine'); print(os.getpid(), flush=True)",
         directory=tmp_path,
-        imports="from sandbox.scratch import scratch_directory",
+        imports="from sandbox.system.scratch import scratch_directory",
     )
     assert len(_names(tmp_path)) == 2
 

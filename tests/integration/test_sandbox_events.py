@@ -10,16 +10,16 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
-from events.billing import PlanUpgraded
-from events.envelope import CloudEvent, event_id, from_message, new_event, to_message
-from events.errors import Refused
-from events.migration import MigrationRejected
-from events.parts import Entitlements
-from events.publisher import Publisher
-from sandbox.billing import Billing
-from sandbox.broker import BrokerNode
-from sandbox.platform_db import Platform
-from sandbox.subscriber import Subscriber
+from rehome_events.billing import PlanUpgraded
+from rehome_events.client.publisher import Publisher
+from rehome_events.envelope import CloudEvent, event_id, from_message, new_event, to_message
+from rehome_events.errors import Refused
+from rehome_events.migration import MigrationRejected
+from rehome_events.parts import Entitlements
+from sandbox.platform.billing import Billing
+from sandbox.platform.subscriber import Subscriber
+from sandbox.platform.tables import Platform
+from sandbox.rabbitmq.node import BrokerNode
 
 LIMIT = 20
 

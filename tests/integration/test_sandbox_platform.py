@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from sandbox.platform_db import Platform
-from sandbox.postgres import Cluster
+from sandbox.platform.tables import Platform
+from sandbox.postgres.server import Cluster
 
 
 async def test_the_platform_tells_where_an_instance_lives(platform: Platform, pg: Cluster) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sandbox.children import ChildEndedError
-from sandbox.databases import create_role
-from sandbox.net import accepts_connections, wait_until
-from sandbox.postgres import Cluster
-from sandbox.tenants import nasty_password
+from sandbox.postgres.databases import create_role
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import nasty_password
+from sandbox.system.net import accepts_connections, wait_until
+from sandbox.system.processes import ChildEndedError
 from tests.support.processes import command_line, gone, orphan_of, owner
 
 LIMIT = 20
@@ -120,7 +120,7 @@ async def test_it_ends_when_its_starter_is_killed(scratch: Path) -> None:
         print(cluster.pid, flush=True)
         """,
         directory=scratch / "orphan",
-        imports="from sandbox.postgres import Cluster",
+        imports="from sandbox.postgres.server import Cluster",
     )
 
     await wait_until(gone(*pids), what="the server to end", limit=LIMIT)

@@ -6,9 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sandbox.pool import add_odoo_tenant, cache_directory, start_odoo_pool
-from sandbox.postgres import Cluster
-from sandbox.tenants import Tenant, create_odoo_tenant, nasty_password
+from sandbox.postgres.pool import add_odoo_tenant, cache_directory, start_odoo_pool
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import Tenant, create_odoo_tenant, nasty_password
 from tests.conftest import OdooTenantFactory, TinyTenantFactory
 
 # Everything in a database that has an owner, apart from what PostgreSQL itself brought.

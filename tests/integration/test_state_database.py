@@ -12,13 +12,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from consumer.adapters.claims import PostgresClaims
-from consumer.adapters.journal import PostgresJournal
-from consumer.adapters.vault import Vault
-from consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
-from consumer.model import Secret
-from consumer.ports_engine import to_tell
-from sandbox.postgres import Cluster
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.journal import PostgresJournal
+from rehome_consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
+from rehome_consumer.model import Secret
+from rehome_consumer.ports.engine import to_tell
+from sandbox.postgres.server import Cluster
 from tests.contract.journals import KEY, postgres_journal, state_database
 from tests.support.events import body_of, failed, migration_of, told, upgrade
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from consumer.ports_engine import MigrationRow
+    from rehome_consumer.ports.engine import MigrationRow
 
 LIMIT = 10.0
 

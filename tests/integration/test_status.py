@@ -14,12 +14,12 @@ from tests.contract.journals import postgres_journal, state_database
 from tests.support.events import body_of, migration_of, upgrade
 
 if TYPE_CHECKING:
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 
 async def status(dsn: str, *arguments: object) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "consumer", "status", *map(str, arguments)),
+        *(sys.executable, "-m", "rehome_consumer", "status", *map(str, arguments)),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "REHOME_PLATFORM_DSN": dsn},
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.net import wait_until
-from sandbox.supervisor_node import SupervisorNode
+from sandbox.supervisor.node import SupervisorNode
+from sandbox.system.net import wait_until
 
 LIMIT = 15
 FOREVER = ["sleep", "600"]

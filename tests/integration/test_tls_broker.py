@@ -10,16 +10,16 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from consumer.adapters.broker import AmqpBroker, connected
-from consumer.errors import Unreachable
-from consumer.ports_engine import Message
-from consumer.tls import broker_context
-from consumer.topology import queue_of
-from events import errors as kit
-from events.publisher import Publisher
-from events.subscriber import Subscriber
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import BrokerTls
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.errors import Unreachable
+from rehome_consumer.network.tls import broker_context
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import queue_of
+from rehome_events import errors as kit
+from rehome_events.client.publisher import Publisher
+from rehome_events.client.subscriber import Subscriber
+from sandbox.rabbitmq.files import BrokerTls
+from sandbox.rabbitmq.node import BrokerNode
 from tests.support.broker_users import ROOT, rehome
 from tests.support.certificates import Authority
 from tests.support.events import upgrade

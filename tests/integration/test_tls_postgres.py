@@ -10,19 +10,20 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from consumer.adapters.copy import PgCopier
-from consumer.adapters.databases import PostgresDatabases
-from consumer.adapters.journal import PostgresJournal
-from consumer.adapters.postgres.sessions import Sessions
-from consumer.adapters.vault import Vault
-from consumer.adapters.verification import PostgresVerifier
-from consumer.errors import ChildFailed, RehomeError, Unreachable
-from consumer.model import Credentials, Secret
-from consumer.sql import AdministratorSql
-from consumer.tls import PostgresTls, SslMode
-from sandbox.accounts import database_account, give
-from sandbox.postgres import Cluster
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.journal import PostgresJournal
+from rehome_consumer.errors import ChildFailed, RehomeError, Unreachable
+from rehome_consumer.model import Credentials, Secret
+from rehome_consumer.network.tls import PostgresTls, SslMode
+from rehome_consumer.sql import AdministratorSql
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
+from sandbox.system.accounts import database_account, give
 from tests.contract.real_servers import server_of
 from tests.contract.servers import Told, new_mark
 from tests.support.broker_users import rehome
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from consumer.model import Server
+    from rehome_consumer.model import Server
 
 ENCRYPTED = AdministratorSql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 
@@ -120,7 +121,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
 ) -> None:
     through = sessions("verify-full", authority)
     databases, mark = PostgresDatabases(sessions=through), new_mark()
-    copier = PgCopier(tmp_path / "backups", sessions=through, jobs=2)
+    copier = PgCopier(BackupPlace(tmp_path / "backups"), sessions=through, jobs=2)
     tenant, role, copy, backup_id = Tenant("kept"), "acme", "kept__copy", f"{uuid4()}-1"
     await create_tiny_tenant(cluster, tenant)
     await copier.dump(server, tenant.database, tenant.role, backup_id, Told())
@@ -142,7 +143,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
 async def test_client_programs_do_not_talk_to_a_stranger(
     server: Server, stranger: Authority, tmp_path: Path
 ) -> None:
-    copier = PgCopier(tmp_path / "backups", sessions=sessions("verify-full", stranger), jobs=1)
+    copier = PgCopier(BackupPlace(tmp_path / "backups"), sessions=sessions("verify-full", stranger), jobs=1)
     with pytest.raises((ChildFailed, Unreachable), match="certificate"):
         await copier.dump(server, "postgres", "nobody", f"{uuid4()}-1", Told())
 

@@ -9,9 +9,9 @@ from typing import Any
 import aio_pika
 import pytest
 
-from consumer import topology
-from sandbox.broker import BrokerNode
-from sandbox.net import LOOPBACK, free_port, give_back_port
+from rehome_consumer.rabbitmq import topology
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import LOOPBACK, free_port, give_back_port
 from tests.support.broker_users import Answer, as_booted, rehome
 from tests.support.managed_broker import VHOST, ManagedBroker, managed_broker
 

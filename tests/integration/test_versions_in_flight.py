@@ -11,16 +11,16 @@ import aio_pika
 import asyncpg
 import pytest
 
-from consumer import saga
-from consumer.adapters import broker as amqp
-from consumer.adapters.broker import AmqpBroker
-from consumer.adapters.claims import PostgresClaims
-from consumer.delivery.relay import Relay
-from consumer.delivery.run import Engine
-from consumer.topology import definitions
-from consumer.worker import Worker
-from events.envelope import decode, to_message
-from sandbox.net import wait_until
+from rehome_consumer import saga
+from rehome_consumer.adapters.rabbitmq import broker as amqp
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.engine.engine import Engine
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.process.worker import Worker
+from rehome_consumer.rabbitmq.topology import definitions
+from rehome_events.envelope import decode, to_message
+from sandbox.system.net import wait_until
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
 from tests.fakes.site import Site
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel
 
-    from events.envelope import CloudEvent
-    from sandbox.broker import BrokerNode
-    from sandbox.postgres import Cluster
+    from rehome_events.envelope import CloudEvent
+    from sandbox.postgres.server import Cluster
+    from sandbox.rabbitmq.node import BrokerNode
 
 LIMIT = 60.0
 STOPPED = "migration.stopped"

@@ -13,21 +13,21 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from consumer import standstill
-from consumer.adapters.claims import PostgresClaims
-from consumer.adapters.databases import PostgresDatabases
-from consumer.context import claim_check, current_migration
-from consumer.errors import ClaimLost, RehomeError
-from sandbox.net import wait_until
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.context import claim_check, current_migration
+from rehome_consumer.errors import ClaimLost, RehomeError
+from rehome_consumer.process import freeze_watchdog
+from sandbox.system.net import wait_until
 from tests.contract.real_servers import server_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from consumer.adapters.claims import PostgresClaim
-    from sandbox.postgres import Cluster
-    from sandbox.tenants import Tenant
+    from rehome_consumer.adapters.state.claims import PostgresClaim
+    from sandbox.postgres.server import Cluster
+    from sandbox.postgres.tenants import Tenant
     from tests.conftest import TinyTenantFactory
 
 LIMIT = timedelta(seconds=10)
@@ -77,7 +77,7 @@ async def test_a_process_that_stood_still_acts_no_more(tmp_path: Path) -> None:
         await asyncio.sleep(2 * LONGEST)  # the standstill itself
         last = acts.read_text()
         process.send_signal(signal.SIGCONT)
-        assert await asyncio.wait_for(process.wait(), 30) == standstill.EXIT_CODE
+        assert await asyncio.wait_for(process.wait(), 30) == freeze_watchdog.EXIT_CODE
         assert acts.read_text() == last
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.scratch import remove_scratch_directory, scratch_directory
+from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
 from tests.load.verdict import breaches, longest_lived, most_at_once, unlucky
 

@@ -18,16 +18,17 @@ from uuid import UUID, uuid4
 import aio_pika
 import httpx
 
-from consumer import saga
-from consumer.bootstrap import SystemClock
-from consumer.topology import DEAD, queue_of, retry_exchange
-from sandbox.broker import BrokerNode
-from sandbox.children import Child
-from sandbox.local import RABBITMQ, ROOT
-from sandbox.net import LOOPBACK, free_port, give_back_port, wait_until
-from sandbox.platform_db import create_platform
-from sandbox.postgres import Cluster
-from sandbox.subscriber import Subscriber
+from rehome_consumer import saga
+from rehome_consumer.bootstrap import SystemClock
+from rehome_consumer.rabbitmq.topology import DEAD, queue_of, retry_exchange
+from sandbox.platform.local import RABBITMQ, ROOT
+from sandbox.platform.subscriber import Subscriber
+from sandbox.platform.tables import create_platform
+from sandbox.postgres.server import Cluster
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.supervisor import runtime
+from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
+from sandbox.system.processes import Child
 from tests.fakes.site import Site
 from tests.load.consumer import DIRECTORY, PLATFORM_DSN
 from tests.load.places import Places
@@ -36,8 +37,8 @@ from tests.support.events import CUSTOMER, body_of, migration_of, upgrade
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from events.envelope import CloudEvent
-    from sandbox.platform_db import Platform
+    from rehome_events.envelope import CloudEvent
+    from sandbox.platform.tables import Platform
 
 OUTCOMES: Final = ("migration.completed", "migration.rolled_back", "migration.rejected", "instance.resized")
 READY_SECONDS: Final = 60.0
@@ -173,8 +174,7 @@ class Burst:
             "DATA_ROOT": str(self.directory),
             "BACKUP_ROOT": str(self.directory),
             "SECRET_KEY": self.platform.password,
-            "RUNTIME": "process",
-            "PROCESS_MANAGER_URL": "http://127.0.0.1:9",
+            "RUNTIME": runtime.RUNTIME,
             "DUMPS_PER_SERVER": str(self.size.dumps),
             "LOG_LEVEL": "warning",
             "HTTP_PORT": str(port),

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer import bootstrap, logs
-from consumer.commands import health
-from consumer.settings import read_settings
-from consumer.worker import until_signalled
+from rehome_consumer import bootstrap
+from rehome_consumer.process import health, logs
+from rehome_consumer.process.worker import until_signalled
+from rehome_consumer.settings import read_settings
 from tests.load.places import Placed, PlacedService, Places
 
 if TYPE_CHECKING:
-    from consumer.ports import Ports
+    from rehome_consumer.ports.steps import Ports
 
 DIRECTORY: Final = "LOAD_DIRECTORY"
 PLATFORM_DSN: Final = "LOAD_PLATFORM_DSN"

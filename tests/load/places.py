@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from consumer.context import current_migration
-from consumer.model import Provisioned
+from rehome_consumer.context import current_migration
+from rehome_consumer.model import Provisioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

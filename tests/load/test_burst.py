@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.local import ROOT
+from sandbox.platform.local import ROOT
 from tests.load.burst import MALLOC, Size, burst
 from tests.load.verdict import breaches, most_at_once
 

@@ -7,18 +7,18 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid5
 
-from consumer import logs
-from consumer.delivery import run
-from consumer.delivery import verdict as verdicts
-from consumer.delivery.guard import guarded
-from consumer.delivery.post import Post
-from consumer.delivery.relay import Relay
-from consumer.delivery.run import Engine
-from consumer.delivery.standing import GO, Standing
-from consumer.delivery.verdict import Fail, Later, Retry
-from consumer.errors import RehomeError
-from consumer.steps import stop
-from events.envelope import event_id
+from rehome_consumer.engine import engine
+from rehome_consumer.engine import outcome as verdicts
+from rehome_consumer.engine.engine import Engine
+from rehome_consumer.engine.guard import guarded
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.engine.outcome import Fail, Later, Retry
+from rehome_consumer.engine.republish import Post
+from rehome_consumer.engine.standing import GO, Standing
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.process import logs
+from rehome_consumer.steps import stop
+from rehome_events.envelope import event_id
 from tests.fakes.claims import FakeClaims
 from tests.fakes.site import PASSWORD
 
@@ -46,7 +46,7 @@ def the_claim_is_skipped() -> None:
 
 
 def the_claim_is_not_checked_before_side_effects() -> None:
-    replace(run, "guarded", lambda ports, _check, probe: guarded(ports, nothing, probe))
+    replace(engine, "guarded", lambda ports, _check, probe: guarded(ports, nothing, probe))
 
 
 def a_lost_claim_does_not_end_the_step() -> None:
@@ -63,7 +63,7 @@ def a_lost_claim_does_not_end_the_step() -> None:
         return await whole(step, event, ports, row, Blind())
 
     the_claim_is_not_checked_before_side_effects()
-    whole = replace(run, "run_step", run_step)
+    whole = replace(engine, "run_step", run_step)
 
 
 def a_lost_claim_counts_as_a_failure() -> None:
@@ -79,7 +79,7 @@ def _verdict(kind: type[Any], instead: Callable[[Any], Any]) -> None:
         found = whole(*arguments, **named)
         return instead(found) if isinstance(found, kind) else found
 
-    whole = replace(run, "verdict", verdict)
+    whole = replace(engine, "verdict", verdict)
 
 
 def a_delivery_is_acknowledged_before_the_commit() -> None:
@@ -118,7 +118,7 @@ def _acknowledged_first(name: str) -> None:
 
 
 def the_journal_is_not_looked_into() -> None:
-    replace(run, "standing", lambda *_arguments, **_named: GO)
+    replace(engine, "standing", lambda *_arguments, **_named: GO)
 
 
 def an_event_that_comes_too_early_is_handled() -> None:
@@ -142,7 +142,7 @@ def _goes(answer: str) -> None:
         found: Standing = whole(*arguments, **named)
         return GO if found.answer == answer else found
 
-    whole = replace(run, "standing", standing)
+    whole = replace(engine, "standing", standing)
 
 
 def a_verdict_is_not_committed() -> None:
@@ -169,7 +169,7 @@ def a_dead_letter_that_a_crash_held_back_is_forgotten() -> None:
 def a_repeated_event_gets_a_new_id() -> None:
     def told(engine: Engine, data: Any, event: Any, row: Any) -> Any:
         replace(
-            run,
+            engine,
             "event_id",
             lambda *of: event_id(*of) if row.runs == 1 else uuid5(event_id(*of), str(row.runs)),
         )
@@ -205,14 +205,16 @@ def a_secret_is_told() -> None:
 def a_secret_is_logged() -> None:
     async def tenant(ports: Any, instance: Any) -> Any:
         credentials = await whole(ports, instance)
-        logging.getLogger("consumer.steps").debug("tenant.read password is %s", credentials.password.reveal())
+        logging.getLogger("rehome_consumer.steps").debug(
+            "tenant.read password is %s", credentials.password.reveal()
+        )
         return credentials
 
     whole = replace(stop, "tenant", tenant)
 
 
 def errors_are_told_with_their_secrets() -> None:
-    replace(run, "told", str)
+    replace(engine, "told", str)
     replace(verdicts, "told", str)
 
 

@@ -11,7 +11,7 @@ from tests.simulation.broken_engine import nothing, replace
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from consumer.ports_engine import StepRow
+    from rehome_consumer.ports.engine import StepRow
 
 
 def a_stale_token_is_accepted() -> None:

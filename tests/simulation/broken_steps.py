@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer import saga
-from consumer.delivery import standing
-from consumer.doctor.repair import Repairs
-from consumer.steps import back_up, let_in, prepare, restore, roll_back, start
-from consumer.steps.common import instance_of, server_noted
+from rehome_consumer import saga
+from rehome_consumer.doctor.repair import Repairs
+from rehome_consumer.engine import standing
+from rehome_consumer.steps import back_up, prepare, restore, roll_back, start
+from rehome_consumer.steps.support import open_access
+from rehome_consumer.steps.support.common import instance_of, server_noted
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from consumer.ports import Ports
-    from consumer.steps.common import Event
+    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.support.common import Event
 
 
 async def no_leftovers(_event: Event, _ports: Ports) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ def the_role_is_let_in_before_the_verification() -> None:
 
             async def fingerprint(self, server: Any, database: str, role: str) -> Any:
                 if server == target:
-                    await let_in.run(event, ports, instance, target)
+                    await open_access.run(event, ports, instance, target)
                     database = instance.database
                 return await ports.verifier.fingerprint(server, database, role)
 
@@ -92,7 +93,7 @@ def the_rollback_runs_past_the_point_of_no_return() -> None:
 
 
 def the_rollback_does_not_look_whether_users_have_written() -> None:
-    replace(let_in, "_nothing_written", nothing)
+    replace(open_access, "_nothing_written", nothing)
     replace(standing, "_rollback", lambda *_arguments, **_named: standing.GO)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from consumer.ports_engine import Message
+from rehome_consumer.ports.engine import Message
 from tests.support.events import body_of, upgrade
 
 if TYPE_CHECKING:

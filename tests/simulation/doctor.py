@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from consumer.adapters.backup_shelf import read
-from consumer.delivery import replay
-from consumer.delivery.relay import Relay
-from consumer.doctor.diagnosis import diagnose
-from consumer.doctor.look import Eyes
-from consumer.doctor.repair import Repairs
-from consumer.errors import RehomeError
-from consumer.ports_operators import Parked, Stored
-from consumer.topology import DEAD
+from rehome_consumer.adapters.backup.inventory import read
+from rehome_consumer.doctor.diagnosis import diagnose
+from rehome_consumer.doctor.observer import Eyes
+from rehome_consumer.doctor.repair import Repairs
+from rehome_consumer.engine import replay
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.ports.operators import Parked, Stored
+from rehome_consumer.rabbitmq.topology import DEAD
 from tests.fakes.broker import FakeDelivery
 from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeViews
 
 if TYPE_CHECKING:
-    from consumer.doctor.finding import Finding
+    from rehome_consumer.doctor.finding import Finding
     from tests.fakes.world import World
     from tests.simulation.schedule import Schedule
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer import saga
-from consumer.errors import RehomeError, TimedOut, Unreachable
-from consumer.ports_engine import Message
-from consumer.topology import HANDLER, queue_of
-from events.envelope import encode
-from events.testing.stories import Story
+from rehome_consumer import saga
+from rehome_consumer.errors import RehomeError, TimedOut, Unreachable
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import HANDLER, queue_of
+from rehome_events.envelope import encode
+from rehome_events.testing.stories import Story
 from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
 from tests.simulation.secrecy import DSN
 from tests.simulation.telling import told_by

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from consumer import saga
-from consumer.errors import ChildFailed, Conflict, Incompatible, Refused, TimedOut, Transient, Unreachable
+from rehome_consumer import saga
+from rehome_consumer.errors import (
+    ChildFailed,
+    Conflict,
+    Incompatible,
+    Refused,
+    TimedOut,
+    Transient,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from random import Random

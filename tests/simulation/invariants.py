@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from consumer import saga
-from consumer.delivery.reading import opened_by
-from events.envelope import event_id
-from events.migration import (
+from rehome_consumer import saga
+from rehome_consumer.engine.inbound import opened_by
+from rehome_events.envelope import event_id
+from rehome_events.migration import (
     MigrationCompleted,
     MigrationFailed,
     MigrationRejected,

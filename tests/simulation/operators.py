@@ -6,20 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from consumer import saga
-from consumer.delivery import replay
-from consumer.delivery.replay import Case
-from consumer.ports_engine import to_tell
-from consumer.topology import DEAD, HANDLER
-from events.envelope import decode, event_id
-from events.migration import MigrationFailed, MigrationRejected
+from rehome_consumer import saga
+from rehome_consumer.engine import replay
+from rehome_consumer.engine.replay import Case
+from rehome_consumer.ports.engine import to_tell
+from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
+from rehome_events.envelope import decode, event_id
+from rehome_events.migration import MigrationFailed, MigrationRejected
 from tests.fakes.broker import FakeDelivery
 from tests.simulation.doctor import Doctor
 from tests.support.events import migration_of, told
 
 if TYPE_CHECKING:
-    from consumer.delivery.replay import Letter
-    from consumer.ports_engine import Message, MigrationRow
+    from rehome_consumer.engine.replay import Letter
+    from rehome_consumer.ports.engine import Message, MigrationRow
     from tests.fakes.broker import Stored
     from tests.simulation.schedule import Schedule
 

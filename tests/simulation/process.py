@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from consumer.delivery.relay import Relay
-from consumer.delivery.run import Engine
-from consumer.errors import ClaimLost
-from consumer.standstill import LONGEST
-from consumer.worker import Worker
+from rehome_consumer.engine.engine import Engine
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.errors import ClaimLost
+from rehome_consumer.process.freeze_watchdog import LONGEST
+from rehome_consumer.process.worker import Worker
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from uuid import UUID
 
-    from consumer.ports_engine import Message, Sending, StepRow
+    from rehome_consumer.ports.engine import Message, Sending, StepRow
     from tests.fakes.broker import FakeBrokerClient, FakeDelivery
     from tests.fakes.claims import FakeClaim
     from tests.simulation.schedule import Schedule

@@ -9,13 +9,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from consumer.context import current_migration
-from consumer.model import Policy
-from consumer.ports_engine import Message
-from consumer.topology import DEAD, definitions
-from events.billing import PlanUpgraded
-from events.envelope import decode
-from events.migration import MigrationPrepared
+from rehome_consumer.context import current_migration
+from rehome_consumer.model import Policy
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import DEAD, definitions
+from rehome_events.billing import PlanUpgraded
+from rehome_events.envelope import decode
+from rehome_events.migration import MigrationPrepared
 from tests.fakes.broker import FakeBroker
 from tests.fakes.claims import FakeClaims
 from tests.fakes.journal import FakeJournal
@@ -30,7 +30,7 @@ from tests.simulation.secrecy import SAMPLE, Ear
 from tests.support.events import body_of, upgrade
 
 if TYPE_CHECKING:
-    from events.envelope import CloudEvent
+    from rehome_events.envelope import CloudEvent
 
 START: Final = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 CALM: Final = 900.0

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from consumer.logs import formatter
+from rehome_consumer.process.logs import formatter
 from tests.fakes.site import PASSWORD
 
 if TYPE_CHECKING:

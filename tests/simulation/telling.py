@@ -8,15 +8,15 @@ from uuid import UUID
 
 import orjson
 
-from consumer.delivery.letters import REASON
-from consumer.delivery.reading import opened_by
-from consumer.topology import DEAD
-from events.billing import PlanUpgraded
+from rehome_consumer.engine.headers import REASON
+from rehome_consumer.engine.inbound import opened_by
+from rehome_consumer.rabbitmq.topology import DEAD
+from rehome_events.billing import PlanUpgraded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consumer.ports_engine import Message
+    from rehome_consumer.ports.engine import Message
     from tests.simulation.schedule import Schedule
 
 GARBAGE: Final = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from events.migration import MigrationRolledBack
+from rehome_events.migration import MigrationRolledBack
 from tests.fakes.world import ADMIN, SHORT_LIVED
 from tests.simulation.telling import told_by
 

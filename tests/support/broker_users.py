@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from consumer.permissions import Role, rights
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import BrokerUser
+from rehome_consumer.rabbitmq.permissions import Role, rights
+from sandbox.rabbitmq.files import BrokerUser
+from sandbox.rabbitmq.node import BrokerNode
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 120
@@ -79,7 +79,7 @@ async def rehome(*arguments: object, settings: Mapping[str, str] | None = None, 
     """The command line as a process of its own, with these settings and passwords and no others of ours."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("REHOME_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "consumer", *(str(argument) for argument in arguments),
+        sys.executable, "-m", "rehome_consumer", *(str(argument) for argument in arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -17,7 +17,7 @@ import sys
 import traceback
 from typing import NoReturn, TypedDict
 
-from consumer.__main__ import main
+from rehome_consumer.__main__ import main
 
 LONGEST_SECONDS = 60
 """After so long a command is ended by SIGALRM."""

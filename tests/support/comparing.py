@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumer.steps.comparing import Side, differences
+from rehome_consumer.steps.support.comparing import Side, differences
 
 if TYPE_CHECKING:
-    from consumer.model import Server
-    from consumer.ports import Verifier
+    from rehome_consumer.model import Server
+    from rehome_consumer.ports.steps import Verifier
 
 
 async def compared(

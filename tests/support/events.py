@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from consumer.delivery.reading import migration_id_of
-from events.billing import PlanUpgraded
-from events.envelope import CloudEvent, encode, event_id, new_event
-from events.migration import MigrationFailed, MigrationRejected
-from events.parts import Entitlements
+from rehome_consumer.engine.inbound import migration_id_of
+from rehome_events.billing import PlanUpgraded
+from rehome_events.envelope import CloudEvent, encode, event_id, new_event
+from rehome_events.migration import MigrationFailed, MigrationRejected
+from rehome_events.parts import Entitlements
 
 if TYPE_CHECKING:
-    from events.data import EventData
+    from rehome_events.data import EventData
 
 AT = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 CUSTOMER = UUID(int=7, version=4)

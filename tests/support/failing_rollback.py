@@ -6,15 +6,15 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Any, Never
 
-from consumer import bootstrap, logs
-from consumer.commands import health
-from consumer.errors import Refused
-from consumer.settings import read_settings
-from consumer.worker import until_signalled
-from sandbox.faults import Failing, failing
+from rehome_consumer import bootstrap
+from rehome_consumer.errors import Refused
+from rehome_consumer.process import health, logs
+from rehome_consumer.process.worker import until_signalled
+from rehome_consumer.settings import read_settings
+from sandbox.demo.faults import Failing, failing
 
 if TYPE_CHECKING:
-    from consumer.ports import Ports
+    from rehome_consumer.ports.steps import Ports
 
 
 def wrap(ports: Ports) -> Ports:

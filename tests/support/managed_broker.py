@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import httpx
 
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import GUEST, BrokerUser
-from sandbox.net import LOOPBACK, free_port, give_back_port
+from sandbox.rabbitmq.files import GUEST, BrokerUser
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import LOOPBACK, free_port, give_back_port
 
 VHOST = "migration"
 

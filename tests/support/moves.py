@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from consumer.model import Credentials, Secret
-from consumer.steps.provision import as_before
-from sandbox.databases import create_role, drop_database, quoted
-from sandbox.tenants import Tenant, nasty_password
+from rehome_consumer.model import Credentials, Secret
+from rehome_consumer.steps.provision import as_before
+from sandbox.postgres.databases import create_role, drop_database, quoted
+from sandbox.postgres.tenants import Tenant, nasty_password
 from tests.contract.servers import Told, new_mark, verified
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from consumer.model import Backup, Fence, Mark
-    from sandbox.postgres import Cluster
+    from rehome_consumer.model import Backup, Fence, Mark
+    from sandbox.postgres.server import Cluster
     from tests.contract.real_servers import RealStage
 
 VARIETY = (Path(__file__).parent / "variety.sql").read_text()

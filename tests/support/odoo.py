@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 
-from sandbox.children import Child
-from sandbox.net import free_port, give_back_port, wait_until
-from sandbox.postgres import Cluster
-from sandbox.tenants import Tenant
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import Tenant
+from sandbox.system.net import free_port, give_back_port, wait_until
+from sandbox.system.processes import Child
 
 LIMIT = 20
 
@@ -45,7 +45,7 @@ class OdooInstance:
             "ODOO_SKIP_BOOTSTRAP": "yes",
             **environment,
         }
-        command = [sys.executable, "-m", "sandbox.odoo"]
+        command = [sys.executable, "-m", "sandbox.odoo.instance"]
         log = self.directory / f"odoo{len(self.processes)}.log"
         self.processes.append(await Child.start("odoo", command, log=log, env=env))
         return self.processes[-1]

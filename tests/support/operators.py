@@ -8,19 +8,19 @@ from typing import Any, Protocol
 
 import aio_pika
 
-from consumer.adapters.postgres.marks import Label
-from consumer.model import Mark
-from consumer.topology import queue_of
-from sandbox.chaos import DIRECTORY, Order, Orders
-from sandbox.local import ROOT, LocalPlatform, Site
-from sandbox.net import wait_until
+from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.model import Mark
+from rehome_consumer.rabbitmq.topology import queue_of
+from sandbox.demo.chaos import DIRECTORY, Order, Orders
+from sandbox.platform.local import ROOT, LocalPlatform, Site
+from sandbox.system.net import wait_until
 
 COLUMNS = 100
 LIMIT = 120
 DYING = """
 import os, signal, sys
-from consumer.adapters.dead_letters import HeldLetter
-from consumer.__main__ import main
+from rehome_consumer.adapters.rabbitmq.dead_letters import HeldLetter
+from rehome_consumer.__main__ import main
 
 async def die(self):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -68,7 +68,7 @@ async def dies_at(local: LocalPlatform, boundary: str) -> None:
     orders.directory.mkdir()
     orders.give(Order("kill", boundary))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sandbox.chaos",
+        sys.executable, "-m", "sandbox.demo.chaos",
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT,
         env={**os.environ, **local.settings(), DIRECTORY: str(orders.directory)},
     )  # fmt: skip

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from sandbox.children import ended
+from sandbox.system.processes import ended
 
 _SCRIPT = """
 import asyncio, os

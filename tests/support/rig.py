@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from consumer import saga
-from consumer.delivery.relay import Relay
-from consumer.delivery.run import Engine
-from consumer.errors import RehomeError
-from consumer.ports_engine import Message, MigrationRow
-from consumer.topology import DEAD, HANDLER, queue_of
-from events.catalog import lookup
-from events.envelope import CloudEvent, decode, encode
+from rehome_consumer import saga
+from rehome_consumer.engine.engine import Engine
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.ports.engine import Message, MigrationRow
+from rehome_consumer.rabbitmq.topology import DEAD, HANDLER, queue_of
+from rehome_events.catalog import lookup
+from rehome_events.envelope import CloudEvent, decode, encode
 from tests.fakes.broker import FakeBroker
 from tests.fakes.claims import FakeClaims
 from tests.fakes.clock import FakeClock
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-    from consumer.saga import Step
+    from rehome_consumer.saga import Step
     from tests.fakes.broker import FakeDelivery
 
     Action = BaseException | Callable[[], Awaitable[None] | None]

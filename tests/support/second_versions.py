@@ -17,21 +17,22 @@ from unittest.mock import patch
 import orjson
 from pydantic import Field
 
-from consumer import saga
-from events import catalog, schema
-from events.data import Count, CustomerId, EventData, Sha256, Utc, Word
-from events.envelope import schema_urn
-from events.migration import MigrationCompleted, MigrationPrepared, MigrationStopped
-from events.parts import Part, ServerRef
+from rehome_consumer import saga
+from rehome_events import catalog
+from rehome_events.data import Count, CustomerId, EventData, Sha256, Utc, Word
+from rehome_events.envelope import schema_urn
+from rehome_events.migration import MigrationCompleted, MigrationPrepared, MigrationStopped
+from rehome_events.parts import Part, ServerRef
+from rehome_events.tools import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from consumer.ports import Ports
-    from consumer.saga import Step
-    from events.catalog import EventType
-    from events.envelope import CloudEvent
+    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.saga import Step
+    from rehome_events.catalog import EventType
+    from rehome_events.envelope import CloudEvent
 
 
 class MigrationPreparedLater(MigrationPrepared):
@@ -179,7 +180,7 @@ def next_release(*, beside: bool = True) -> Iterator[None]:
 @contextmanager
 def next_schemas(directory: Path) -> Iterator[Path]:
     """Inside, schemas and golden examples are those of the next release, in a directory that is made."""
-    shutil.copytree(str(files("events") / "schemas"), directory)
+    shutil.copytree(str(files("rehome_events") / "schemas"), directory)
     for change in CHANGES:
         folder = directory / change.first.TYPE / "valid"
         for name in ("full", "minimal", "later-fields"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from consumer import saga
-from consumer.model import NothingToDo
-from events.migration import MigrationFailed
+from rehome_consumer import saga
+from rehome_consumer.model import NothingToDo
+from rehome_events.migration import MigrationFailed
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
@@ -15,9 +15,9 @@ from tests.support.events import body_of, migration_of, told, upgrade
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from consumer.ports import Ports
-    from events.data import EventData
-    from events.envelope import CloudEvent
+    from rehome_consumer.ports.steps import Ports
+    from rehome_events.data import EventData
+    from rehome_events.envelope import CloudEvent
     from tests.fakes.journal import FakeNotes
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox.postgres.tenants import nasty_password
 from sandbox.swarm.doors import Doors
 from sandbox.swarm.engine import private_engine
 from sandbox.swarm.servers import start_server
-from sandbox.tenants import nasty_password
 from tests.swarm.shop import DEDICATED, POOL, Shop, fill
 from tests.swarm.stage import SwarmStage
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
     from sandbox.swarm.engine import PrivateEngine
 
 

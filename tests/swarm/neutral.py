@@ -6,14 +6,14 @@ import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from consumer.adapters.swarm.spec import env_of, size_bytes, size_text
+from rehome_consumer.adapters.swarm.spec import env_of, size_bytes, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from consumer.model import Healthy, Instance, Service
-    from consumer.ports import Runtime
-    from events.parts import Limits
+    from rehome_consumer.model import Healthy, Instance, Service
+    from rehome_consumer.ports.steps import Runtime
+    from rehome_events.parts import Limits
 
 SECOND = 1_000_000_000
 

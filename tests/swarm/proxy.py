@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.children import Child
-from sandbox.net import LOOPBACK, accepts_connections, free_port, give_back_port, wait_until
+from sandbox.system.net import LOOPBACK, accepts_connections, free_port, give_back_port, wait_until
+from sandbox.system.processes import Child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from sandbox.databases import create_database, create_role
+from sandbox.postgres.databases import create_database, create_role
 from sandbox.swarm.definitions import HEALTH_CHECK, odoo
 from tests.contract.runtime_stages import new_instance
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from consumer.model import Instance
-    from sandbox.postgres import Cluster
+    from rehome_consumer.model import Instance
+    from sandbox.postgres.server import Cluster
     from tests.swarm.stage import SwarmStage
 
 ROLE, PASSWORD, DATABASE = "shop", "s3cret%$'", "shop"

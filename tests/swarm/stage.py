@@ -14,12 +14,12 @@ import aiodocker
 import aiohttp
 import httpx
 
-from consumer.adapters.swarm import SwarmRuntime
-from sandbox.net import wait_until
+from rehome_consumer.adapters.swarm import SwarmRuntime
 from sandbox.swarm.api import NETWORK
 from sandbox.swarm.definitions import SECOND, bind, definition
 from sandbox.swarm.doors import Doors
 from sandbox.swarm.root import PYTHON
+from sandbox.system.net import wait_until
 from tests.contract.runtime_stages import BEHAVIOURS, WallClock, new_instance
 from tests.support import tiny_instance
 from tests.swarm.neutral import NeutralRuntime, as_swarm
@@ -27,8 +27,8 @@ from tests.swarm.neutral import NeutralRuntime, as_swarm
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from consumer.hosts import Resolve
-    from consumer.model import Instance
+    from rehome_consumer.model import Instance
+    from rehome_consumer.network.hosts import Resolve
     from sandbox.swarm.engine import PrivateEngine
 
 LIMIT = 60

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.errors import CrashLoop
-from events.parts import Limits
+from rehome_consumer.errors import CrashLoop
+from rehome_events.parts import Limits
 from tests.swarm.shop import DEDICATED, POOL, Shop, environment
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.adapters.swarm import spec as edit
-from events.parts import Limits
+from rehome_consumer.adapters.swarm import spec as edit
+from rehome_events.parts import Limits
 from sandbox.swarm.definitions import HEALTH_CHECK, SECOND
 from tests.swarm.shop import DEDICATED, Shop, environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
     from sandbox.swarm.engine import PrivateEngine
     from tests.swarm.stage import SwarmStage
 

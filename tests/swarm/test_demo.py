@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.net import wait_until
 from sandbox.swarm.api import IMAGE, NETWORK
 from sandbox.swarm.borrowed import borrowed
 from sandbox.swarm.definitions import definition
 from sandbox.swarm.engine import PrivateEngine, private_engine
 from sandbox.swarm.root import libraries_of
+from sandbox.system.net import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

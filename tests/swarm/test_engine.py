@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.net import wait_until
 from sandbox.swarm.api import CONSUMER_IMAGE
 from sandbox.swarm.engine import remove_cgroups_of_the_dead
+from sandbox.system.net import wait_until
 from tests.support.processes import gone, orphan_of
 
 if TYPE_CHECKING:

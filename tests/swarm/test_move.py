@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox.billing import Billing
-from sandbox.observation import observe
-from sandbox.subscriber import Subscriber
+from sandbox.demo.observation import observe
+from sandbox.platform.billing import Billing
+from sandbox.platform.subscriber import Subscriber
+from sandbox.postgres.tenants import Tenant
 from sandbox.swarm.platform import swarm_platform
-from sandbox.tenants import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandbox.local import Site
+    from sandbox.platform.local import Site
     from sandbox.swarm.engine import PrivateEngine
     from sandbox.swarm.platform import SwarmPlatform
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.errors import CrashLoop
-from sandbox.children import run
-from sandbox.net import wait_until
+from rehome_consumer.errors import CrashLoop
 from sandbox.swarm.doors import Doors
 from sandbox.swarm.engine import PORT, PrivateEngine
 from sandbox.swarm.images import import_images
+from sandbox.system.net import wait_until
+from sandbox.system.processes import run
 from tests.contract.runtime_stages import MISSING_CONF
 from tests.swarm.stage import LIMIT, SwarmStage
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from consumer.model import Instance
+    from rehome_consumer.model import Instance
 
 MANAGER, WORKER = "198.51.100.1", "198.51.100.2"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from consumer.errors import CrashLoop, Incompatible, NotFound
-from events.parts import Limits
+from rehome_consumer.errors import CrashLoop, Incompatible, NotFound
+from rehome_events.parts import Limits
 from tests.contract.runtime_stages import new_instance
 from tests.swarm.proxy import proxy, rules
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.adapters.swarm import spec as edit
-from consumer.errors import CrashLoop, Incompatible
-from events.parts import Limits
-from sandbox.net import wait_until
+from rehome_consumer.adapters.swarm import spec as edit
+from rehome_consumer.errors import CrashLoop, Incompatible
+from rehome_events.parts import Limits
 from sandbox.swarm.definitions import bind, definition
 from sandbox.swarm.root import PYTHON
+from sandbox.system.net import wait_until
 from tests.swarm import prober
 from tests.swarm.shop import Shop
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
     from tests.swarm.stage import SwarmStage
 
 LIMITS = Limits(cpu_limit=1.0, memory_limit="1G")

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.adapters.swarm.engine import Engine, connected
-from consumer.errors import Unreachable
-from sandbox.net import wait_until
+from rehome_consumer.adapters.swarm.engine import Engine, connected
+from rehome_consumer.errors import Unreachable
 from sandbox.swarm.engine import private_engine
+from sandbox.system.net import wait_until
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from consumer.model import Instance
+    from rehome_consumer.model import Instance
     from sandbox.swarm.engine import PrivateEngine
     from tests.swarm.stage import SwarmStage
 
@@ -102,7 +102,7 @@ async def test_a_daemon_that_is_frozen_is_named_when_a_request_has_taken_too_lon
     stage: SwarmStage, engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await stage.add(replicas=0)
-    monkeypatch.setattr("consumer.adapters.swarm.engine.REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr("rehome_consumer.adapters.swarm.engine.REQUEST_SECONDS", 1.0)
     async with connected(engine.host) as docker:
         engine.freeze()
         try:

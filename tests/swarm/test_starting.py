@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.errors import Conflict, CrashLoop, Incompatible, NotFound
-from sandbox.net import wait_until
+from rehome_consumer.errors import Conflict, CrashLoop, Incompatible, NotFound
 from sandbox.swarm.api import IMAGE
+from sandbox.system.net import wait_until
 from tests.contract.runtime_stages import new_instance
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from consumer.model import Instance
+    from rehome_consumer.model import Instance
     from sandbox.swarm.engine import PrivateEngine
     from tests.swarm.stage import SwarmStage
 

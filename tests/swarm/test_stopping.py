@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.errors import Conflict, TimedOut
-from sandbox.net import wait_until
+from rehome_consumer.errors import Conflict, TimedOut
 from sandbox.swarm.api import IMAGE
+from sandbox.system.net import wait_until
 from tests.swarm.stage import LIMIT
 
 if TYPE_CHECKING:

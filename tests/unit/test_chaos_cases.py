@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer import saga
+from rehome_consumer import saga
 from tests.chaos.__main__ import sample
 from tests.chaos.cases import Case
 from tests.chaos.play import Result

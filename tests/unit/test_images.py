@@ -1,6 +1,8 @@
 """Images are made of what was looked at: bases by digest, packages by hash, and no tools of development."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PINNED = re.compile(r"[a-z]+:[0-9][\w.-]*@sha256:[0-9a-f]{64}")
-LOCKS = ("requirements.lock", "requirements-runtime.lock", "requirements-build.lock")
+LOCK = (ROOT / "requirements.lock").read_text()
 TOOLS = {
     "pytest",
     "mypy",
@@ -24,8 +26,19 @@ TOOLS = {
 }
 
 
-def versions(lock: str) -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", (ROOT / lock).read_text(), re.MULTILINE))
+def versions(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
+def locked(*parts: str) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / "locked.py"), *parts]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def asked(project: str) -> set[str]:
+    """Distributions that a project of ours asks for, apart from ours."""
+    found = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]["dependencies"]
+    return {re.split(r"[<>=~\[]", one)[0] for one in found} - {"rehome-events"}
 
 
 def stages() -> dict[str, str]:
@@ -53,40 +66,53 @@ def test_one_tag_has_one_digest() -> None:
     assert len({image.partition("@")[0] for image in found}) == len(found)
 
 
-@pytest.mark.parametrize("lock", LOCKS)
-def test_what_is_locked_is_locked_by_hash_and_names_no_index(lock: str) -> None:
-    text = (ROOT / lock).read_text()
-    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+def test_what_is_locked_is_locked_by_hash_and_names_no_index() -> None:
+    entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
     assert entries
     assert all("--hash=sha256:" in entry for entry in entries)
-    assert not re.search(r"://|^--(index|extra-index|find-links)", text, re.MULTILINE)
+    assert not re.search(r"://|^--(index|extra-index|find-links)", LOCK, re.MULTILINE)
 
 
-@pytest.mark.parametrize("lock", LOCKS[1:])
-def test_images_have_the_versions_that_are_tested(lock: str) -> None:
-    tested = versions("requirements.lock")
-    assert {name: tested.get(name) for name in versions(lock)} == versions(lock)
+def test_a_part_of_the_lock_holds_what_is_asked_for_and_what_that_asks_for() -> None:
+    assert asked("events") <= versions(locked("rehome-events")).keys()
+    assert asked("events") | asked("consumer") <= versions(locked("rehome-consumer")).keys()
+    assert {"pamqp", "yarl", "pydantic-core"} <= versions(locked("rehome-events")).keys()
+    everything = locked("dev", "beside", "fuzz", "attack")
+    assert versions(everything) == versions(LOCK)
+    assert not [
+        part
+        for part in ("fuzz", "beside", "attack")
+        if versions(locked(part)).keys() <= versions(locked("dev")).keys()
+    ]
 
 
-def test_what_the_consumer_needs_is_in_its_lock_and_no_tool_is() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["consumer"]
-    locked = versions("requirements-runtime.lock").keys()
-    assert {re.split(r"[<>=~\[]", one)[0] for one in needed} <= locked
-    assert not TOOLS & locked
+def test_no_tool_is_in_the_images_part_of_the_lock() -> None:
+    assert not TOOLS & versions(locked("rehome-consumer")).keys()
 
 
-def test_what_builds_our_wheel_is_in_its_lock() -> None:
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    assert {re.split(r"[<>=~\[]", one)[0] for one in wanted} <= versions("requirements-build.lock").keys()
+def test_an_unknown_part_is_refused_by_name() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "locked.py"), "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "no part 'nobody'; there are rehome-events, rehome-consumer, build, dev" in done.stderr
+
+
+@pytest.mark.parametrize("project", ["events", "consumer"])
+def test_what_builds_our_wheels_is_in_its_part(project: str) -> None:
+    wanted = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {re.split(r"[<>=~\[]", one)[0] for one in wanted} <= versions(locked("build")).keys()
+
+
+@pytest.mark.parametrize("project", ["events", "consumer"])
+def test_both_distributions_carry_the_licence(project: str) -> None:
+    assert (ROOT / project / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_images_are_made_of_the_locks_and_what_builds_stays_behind() -> None:
     made = stages()
-    assert "requirements-build.lock" in made.pop("wheel")
-    assert "--requirement requirements-runtime.lock" in made["base"]
-    assert not [
-        name for name, text in made.items() if re.search(r"requirements(-build)?\.lock|pip wheel", text)
-    ]
+    assert "locked.py build > build.txt" in (wheel := made.pop("wheel"))
+    assert "locked.py rehome-consumer > runtime.txt" in wheel
+    assert "--requirement runtime.txt" in made["base"]
+    assert not [name for name, text in made.items() if re.search(r"build\.txt|pip wheel", text)]
     installs = [line for text in stages().values() for line in text.splitlines() if "pip install" in line]
     assert all("--require-hashes" in line or "--no-index" in line for line in installs)

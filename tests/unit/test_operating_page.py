@@ -9,11 +9,11 @@ from typing import get_args
 
 import pytest
 
-from consumer import saga
-from consumer.__main__ import _parser
-from consumer.commands import health
-from consumer.delivery.verdict import PATIENCE, UNKNOWN_TRIES
-from consumer.doctor.finding import Kind
+from rehome_consumer import saga
+from rehome_consumer.__main__ import _parser
+from rehome_consumer.doctor.finding import Kind
+from rehome_consumer.engine.outcome import PATIENCE, UNKNOWN_TRIES
+from rehome_consumer.process import health
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operating.md").read_text()

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from events.asyncapi import FILE, generate, render
-from events.catalog import CATALOG, EventType
+from rehome_events.catalog import CATALOG, EventType
+from rehome_events.tools.asyncapi import FILE, generate, render
 
 OFFICIAL = Path(__file__).parent / "asyncapi" / "asyncapi-3.0.0.json"
 
@@ -64,4 +64,4 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             for part in reference.removeprefix("#/").split("/"):
                 target = target[part]
         else:
-            assert (files("events") / reference.removeprefix("./")).is_file()
+            assert (files("rehome_events") / reference.removeprefix("./")).is_file()

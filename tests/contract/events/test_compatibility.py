@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from events.catalog import KNOWN
-from events.compat import Role, breaks
-from events.errors import EventError
-from events.released import incompatible, release, released, role_of, tampered, unlocked
-from events.schema import generate
+from rehome_events.catalog import KNOWN
+from rehome_events.errors import EventError
+from rehome_events.tools.compat import Role, breaks
+from rehome_events.tools.released import incompatible, release, released, role_of, tampered, unlocked
+from rehome_events.tools.schema import generate
 
 EVERY_SCHEMA = [
     pytest.param(generate(entry), role_of(entry), id=f"{entry.type}-v{entry.version}")
@@ -37,7 +37,7 @@ def test_every_version_of_every_type_is_released() -> None:
 @pytest.fixture
 def schemas(tmp_path: Path) -> Path:
     """A copy of the schemas' directory, to be spoilt."""
-    return Path(shutil.copytree(str(files("events") / "schemas"), tmp_path / "schemas"))
+    return Path(shutil.copytree(str(files("rehome_events") / "schemas"), tmp_path / "schemas"))
 
 
 def test_a_changed_and_a_removed_example_are_noticed(schemas: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from events.testing import unmet
+from rehome_events.testing import unmet
 
 FILES = sorted((Path(__file__).parents[1] / "subscribers").glob("*.json"))
 NEED: dict[str, Any] = {

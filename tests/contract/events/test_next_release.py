@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 import yaml
 
-from events import asyncapi, page
-from events.envelope import schema_urn
-from events.released import incompatible, release, released, tampered
-from events.schema import drift, load
+from rehome_events.envelope import schema_urn
+from rehome_events.tools import asyncapi, page
+from rehome_events.tools.released import incompatible, release, released, tampered
+from rehome_events.tools.schema import drift, load
 from tests.support.second_versions import next_release, next_schemas
 
 KIND = "migration.completed"

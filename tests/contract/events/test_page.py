@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from events.catalog import CATALOG, EventType, all_in_use
-from events.page import FILE, HTML_FILE, render, render_html
+from rehome_events.catalog import CATALOG, EventType, all_in_use
+from rehome_events.tools.page import FILE, HTML_FILE, render, render_html
 
 DOCS = FILE.parent
 PAGES = [*sorted(DOCS.glob("*.md")), HTML_FILE]

@@ -11,10 +11,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.catalog import CATALOG
-from events.envelope import CONTENT_TYPE, decode
-from events.errors import Undecodable
-from events.schema import Schema, golden, load
+from rehome_events.catalog import CATALOG
+from rehome_events.envelope import CONTENT_TYPE, decode
+from rehome_events.errors import Undecodable
+from rehome_events.tools.schema import Schema, golden, load
 
 SCHEMA = load("plan.upgraded", 1)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())

@@ -6,10 +6,10 @@ import jsonschema
 import orjson
 import pytest
 
-from events.catalog import KNOWN, EventType
-from events.envelope import CONTENT_TYPE, decode, encode
-from events.errors import EventError, Undecodable
-from events.schema import DIALECT, drift, generate, golden, load
+from rehome_events.catalog import KNOWN, EventType
+from rehome_events.envelope import CONTENT_TYPE, decode, encode
+from rehome_events.errors import EventError, Undecodable
+from rehome_events.tools.schema import DIALECT, drift, generate, golden, load
 
 ENTRIES = list(KNOWN.values())
 FORMATS = jsonschema.Draft202012Validator.FORMAT_CHECKER

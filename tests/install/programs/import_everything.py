@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-import events
+import rehome_events
 
-for module in pkgutil.walk_packages(events.__path__, "events."):
-    if module.name != "events.testing.plugin":
+for module in pkgutil.walk_packages(rehome_events.__path__, "rehome_events."):
+    if module.name != "rehome_events.testing.plugin":
         importlib.import_module(module.name)
-print(events.__path__[0])  # noqa: T201 - this is what it is for
+print(rehome_events.__path__[0])  # noqa: T201 - this is what it is for

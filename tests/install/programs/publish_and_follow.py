@@ -5,12 +5,12 @@ import os
 from typing import Any
 from uuid import uuid4
 
-from events.envelope import CloudEvent
-from events.migration import MigrationCompleted
-from events.mock import play
-from events.publisher import Publisher, plan_upgraded
-from events.subscriber import Subscriber
-from events.testing import Story
+from rehome_events.client.publisher import Publisher, plan_upgraded
+from rehome_events.client.subscriber import Subscriber
+from rehome_events.envelope import CloudEvent
+from rehome_events.migration import MigrationCompleted
+from rehome_events.testing import Story
+from rehome_events.tools.mock import play
 
 LIMIT = 30.0
 

@@ -8,8 +8,8 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from sandbox.broker import BrokerNode
-from sandbox.broker_files import GUEST, BrokerUser
+from sandbox.rabbitmq.files import GUEST, BrokerUser
+from sandbox.rabbitmq.node import BrokerNode
 
 _RABBITMQ = Path(__file__).parents[3] / "rabbitmq"
 BILLING = BrokerUser("billing", "b%1ll:ng/", "^$", "^billing$", "^$", {"billing": (r"^plan\.[a-z_]+$", "^$")})

@@ -8,11 +8,11 @@ import orjson
 import pytest
 from aio_pika import DeliveryMode, Message
 
-from events.envelope import CONTENT_TYPE
-from events.publisher import Publisher
-from events.schema import golden
-from events.testing import Story, check_publisher, check_returned
-from sandbox.broker import BrokerNode
+from rehome_events.client.publisher import Publisher
+from rehome_events.envelope import CONTENT_TYPE
+from rehome_events.testing import Story, check_publisher, check_returned
+from rehome_events.tools.schema import golden
+from sandbox.rabbitmq.node import BrokerNode
 
 Send = Callable[..., Awaitable[None]]
 

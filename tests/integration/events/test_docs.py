@@ -15,13 +15,13 @@ import asyncpg
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
-from events.envelope import CloudEvent
-from events.errors import NotRouted
-from events.publisher import Publisher
-from events.subscriber import Subscriber
-from events.testing import Story, assert_conforms
-from sandbox.broker import BrokerNode
-from sandbox.postgres import Cluster
+from rehome_events.client.publisher import Publisher
+from rehome_events.client.subscriber import Subscriber
+from rehome_events.envelope import CloudEvent
+from rehome_events.errors import NotRouted
+from rehome_events.testing import Story, assert_conforms
+from sandbox.postgres.server import Cluster
+from sandbox.rabbitmq.node import BrokerNode
 
 DOCS = Path(__file__).parents[3] / "docs"
 LIMIT = 20.0

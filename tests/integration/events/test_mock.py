@@ -5,11 +5,11 @@ from uuid import UUID
 import aio_pika
 import pytest
 
-from events.envelope import from_message
-from events.errors import EventError
-from events.mock import play
-from events.testing import Story
-from sandbox.broker import BrokerNode
+from rehome_events.envelope import from_message
+from rehome_events.errors import EventError
+from rehome_events.testing import Story
+from rehome_events.tools.mock import play
+from sandbox.rabbitmq.node import BrokerNode
 
 
 async def played(url: str, story: Story, *, force: bool = False) -> list[tuple[UUID, bool]]:

@@ -10,13 +10,13 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
-from events.envelope import CONTENT_TYPE, CloudEvent, from_message, new_event
-from events.errors import EventError, NotRouted, PublishTimeout, Refused, Unreachable
-from events.migration import MigrationCompleted, MigrationRejected
-from events.publisher import Publisher, plan_upgraded
-from events.schema import golden
-from sandbox.broker import BrokerNode
-from sandbox.net import free_port
+from rehome_events.client.publisher import Publisher, plan_upgraded
+from rehome_events.envelope import CONTENT_TYPE, CloudEvent, from_message, new_event
+from rehome_events.errors import EventError, NotRouted, PublishTimeout, Refused, Unreachable
+from rehome_events.migration import MigrationCompleted, MigrationRejected
+from rehome_events.tools.schema import golden
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import free_port
 
 INSTANCE = UUID("7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60")
 

@@ -14,14 +14,14 @@ import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from events.envelope import CONTENT_TYPE, CloudEvent, encode, new_event, to_message
-from events.errors import EventError, Refused, Unreachable
-from events.migration import InstanceResized, MigrationRejected
-from events.parts import Limits
-from events.publisher import Publisher
-from events.subscriber import Reject, Subscriber
-from sandbox.broker import BrokerNode
-from sandbox.net import free_port, wait_until
+from rehome_events.client.publisher import Publisher
+from rehome_events.client.subscriber import Reject, Subscriber
+from rehome_events.envelope import CONTENT_TYPE, CloudEvent, encode, new_event, to_message
+from rehome_events.errors import EventError, Refused, Unreachable
+from rehome_events.migration import InstanceResized, MigrationRejected
+from rehome_events.parts import Limits
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import free_port, wait_until
 
 LIMIT = 20.0
 REJECTED, RESIZED = MigrationRejected.TYPE, InstanceResized.TYPE

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from events.errors import EventError, Unreachable
-from events.publisher import Publisher, plan_upgraded
-from sandbox.broker import BrokerNode
-from sandbox.net import pass_on
+from rehome_events.client.publisher import Publisher, plan_upgraded
+from rehome_events.errors import EventError, Unreachable
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import pass_on
 
 
 class Authority(NamedTuple):

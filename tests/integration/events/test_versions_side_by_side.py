@@ -11,21 +11,21 @@ from uuid import UUID, uuid4
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from events.data import EventData
-from events.envelope import CloudEvent, to_message
-from events.migration import MigrationCompleted
-from events.subscriber import Subscriber
-from events.testing import Story
-from events.versions import in_every_version
-from sandbox.broker import BrokerNode
-from sandbox.net import wait_until
+from rehome_events.client.subscriber import Subscriber
+from rehome_events.data import EventData
+from rehome_events.envelope import CloudEvent, to_message
+from rehome_events.migration import MigrationCompleted
+from rehome_events.testing import Story
+from rehome_events.versions import in_every_version
+from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.net import wait_until
 from tests.support.second_versions import MigrationCompletedV2, completed_in_second, next_release
 
 LIMIT = 20.0
 KIND = MigrationCompleted.TYPE
 RELEASED_BEFORE = f"""
 import asyncio, os
-from events.subscriber import Subscriber
+from rehome_events.client.subscriber import Subscriber
 
 async def tell(event):
     print(event.data.VERSION, event.id, flush=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.tenants import Tenant, create_tiny_tenant
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant
 from tests.contract.real_servers import RealStage
 from tests.support.moves import Move
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from consumer.adapters.copy import PgCopier
-from consumer.adapters.postgres import sums
-from consumer.fingerprint import summary
-from sandbox.databases import create_database, create_role, drop_database, quoted
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.postgres import checksums
+from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.fingerprint import summary
+from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
 from tests.contract.servers import Told
 from tests.support.moves import Move, add_variety
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
     from tests.conftest import OdooTenantFactory
 
 
@@ -120,7 +121,7 @@ async def test_large_tables_are_read_in_pieces_with_the_same_result(
 ) -> None:
     stage, tenant = move.stage, move.tenant
     whole = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
-    monkeypatch.setattr(sums, "_SPLIT_BLOCKS", 1)
+    monkeypatch.setattr(checksums, "_SPLIT_BLOCKS", 1)
     assert await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role) == whole
 
 
@@ -138,7 +139,7 @@ async def test_zstd_is_left_where_the_programs_lack_it(move: Move, tmp_path: Pat
         )
         program.chmod(0o755)
     stage = move.stage
-    copier = PgCopier(tmp_path / "backups", tmp_path, jobs=1)
+    copier = PgCopier(BackupPlace(tmp_path / "backups"), tmp_path, jobs=1)
     assert await copier.client_version() == 16
     await copier.dump(stage.pool, move.tenant.database, move.tenant.role, "b-1", Told())
     assert (await copier.seal("b-1", {}, {})).files > 1

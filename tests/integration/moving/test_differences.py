@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.databases import create_role, drop_database, quoted
-from sandbox.tenants import Tenant, create_tiny_tenant, nasty_password
+from sandbox.postgres.databases import create_role, drop_database, quoted
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
 from tests.support.comparing import compared
 from tests.support.moves import VARIETY
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 
 # What is done to the copy, and how the difference begins. All names are of schema public unless told.

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from consumer.adapters.postgres.short_lived import prefix
-from consumer.context import current_migration
-from consumer.errors import RehomeError
-from sandbox.databases import quoted
-from sandbox.net import wait_until
+from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import RehomeError
+from sandbox.postgres.databases import quoted
+from sandbox.system.net import wait_until
 from tests.contract.real_servers import RESTORER_WAITS
 from tests.contract.servers import login_of
 from tests.support.moves import LIMIT, Move
 
 if TYPE_CHECKING:
-    from sandbox.postgres import Cluster
+    from sandbox.postgres.server import Cluster
 
 
 async def test_a_late_restore_cannot_write_into_what_was_promoted(move: Move) -> None:

@@ -6,13 +6,13 @@ import secrets
 import tracemalloc
 from typing import TYPE_CHECKING
 
-from consumer.adapters.postgres import shape, sums
-from consumer.adapters.postgres.sessions import Sessions
-from consumer.adapters.verification import PostgresVerifier
-from consumer.fingerprint import PARTS, SEQUENCES, TABLES, suspects
-from consumer.model import Credentials, Part, Secret
-from sandbox.databases import create_role, quoted
-from sandbox.tenants import nasty_password
+from rehome_consumer.adapters.postgres import checksums, schema_objects
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.fingerprint import PARTS, SEQUENCES, TABLES, suspects
+from rehome_consumer.model import Credentials, Part, Secret
+from sandbox.postgres.databases import create_role, quoted
+from sandbox.postgres.tenants import nasty_password
 from tests.support.moves import add_variety
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from consumer.adapters.postgres.kinds import TenantSession
+    from rehome_consumer.adapters.postgres.kinds import TenantSession
     from tests.support.moves import Move
 
 MEBIBYTE = 2**20
@@ -77,9 +77,9 @@ async def test_however_little_is_here_at_a_time_the_result_is_the_same(
     place = move.stage.pool, move.tenant.database, move.tenant.role
     whole = await move.stage.verifier.fingerprint(*place)
     counts = await move.stage.verifier.row_counts(*place)
-    monkeypatch.setattr(sums, "_TABLES_AT_ONCE", 3)
-    monkeypatch.setattr(sums, "_COLUMNS_AT_ONCE", 5)
-    monkeypatch.setattr(shape, "_SEQUENCES_AT_ONCE", 2)
+    monkeypatch.setattr(checksums, "_TABLES_AT_ONCE", 3)
+    monkeypatch.setattr(checksums, "_COLUMNS_AT_ONCE", 5)
+    monkeypatch.setattr(schema_objects, "_SEQUENCES_AT_ONCE", 2)
     for jobs in (1, 4):
         verifier = PostgresVerifier(jobs=jobs)
         assert await verifier.fingerprint(*place) == whole
@@ -94,17 +94,20 @@ async def read_with(reader: TenantSession) -> dict[str, Mapping[int, Part]]:
     tables: dict[str, str] = {}
     found: dict[str, Mapping[int, Part]] = {}
     async with reader.transaction(isolation="repeatable_read", readonly=True):
-        await sums.sum_up(
+        await checksums.sum_up(
             [reader], lambda name, rows, checksum: tables.update({name: f"{rows} {checksum}"}), checksums=True
         )
-        found = {**await shape.objects([reader]), SEQUENCES: await shape.sequence_parts(reader)}
-        for kind in shape.KINDS:
-            named = await shape.some(reader, kind, range(PARTS))
+        found = {
+            **await schema_objects.objects([reader]),
+            SEQUENCES: await schema_objects.sequence_parts(reader),
+        }
+        for kind in schema_objects.KINDS:
+            named = await schema_objects.some(reader, kind, range(PARTS))
             assert {part: len(things) for part, things in named.items() if things} == {
                 part: counted.size for part, counted in found[kind].items()
             }
-        assert await shape.extensions(reader)
-        assert await shape.database(reader)
+        assert await schema_objects.extensions(reader)
+        assert await schema_objects.database(reader)
     return {
         **found,
         TABLES: {place: Part(1, f"{row}".encode()) for place, row in enumerate(sorted(tables.items()))},
@@ -129,7 +132,7 @@ async def test_all_but_large_objects_is_read_by_an_ordinary_role_as_by_a_superus
         ) as reader:
             found.append(await read_with(reader))
     assert found[0] == found[1]
-    assert set(found[0]) == {*shape.KINDS, SEQUENCES, TABLES}
+    assert set(found[0]) == {*schema_objects.KINDS, SEQUENCES, TABLES}
     async with stage.pool_cluster.connect() as connection:
         await connection.execute(f"DROP ROLE {login.user}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.errors import ChildFailed, Incompatible
+from rehome_consumer.errors import ChildFailed, Incompatible
 
 if TYPE_CHECKING:
     from tests.support.moves import Move

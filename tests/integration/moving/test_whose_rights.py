@@ -11,25 +11,25 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from consumer.adapters.postgres import extensions
-from consumer.adapters.postgres.sessions import Sessions
-from consumer.adapters.postgres.short_lived import lent, prefix
-from consumer.adapters.verification import PostgresVerifier
-from consumer.errors import Incompatible, NotOurs
-from consumer.model import Credentials
-from consumer.sql import AdministratorSql
-from sandbox.databases import create_database, create_role, drop_database, quoted
-from sandbox.net import wait_until
-from sandbox.tenants import nasty_password
+from rehome_consumer.adapters.postgres import extensions
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.short_lived import lent, prefix
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.errors import Incompatible, NotOurs
+from rehome_consumer.model import Credentials
+from rehome_consumer.sql import AdministratorSql
+from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
+from sandbox.postgres.tenants import nasty_password
+from sandbox.system.net import wait_until
 from tests.contract.servers import REFUSED, Told
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from consumer.adapters.postgres.kinds import TenantSession
-    from consumer.adapters.postgres.short_lived import Login
-    from sandbox.postgres import Cluster
+    from rehome_consumer.adapters.postgres.kinds import TenantSession
+    from rehome_consumer.adapters.postgres.short_lived import Login
+    from sandbox.postgres.server import Cluster
     from tests.support.moves import Move
 
 LIMIT = timedelta(seconds=20)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer import fingerprint
-from consumer.fingerprint import (
+from rehome_consumer import fingerprint
+from rehome_consumer.fingerprint import (
     LISTED,
     NAMED,
     READ_AGAIN,
@@ -23,7 +23,7 @@ from consumer.fingerprint import (
     suspects,
     told,
 )
-from consumer.model import Fingerprint
+from rehome_consumer.model import Fingerprint
 from tests.fakes.verifier import first, folded, in_both_ways
 
 if TYPE_CHECKING:

@@ -8,36 +8,51 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 
-VALUES = {"consumer.errors", "consumer.model", "consumer.ports", "events"}
+CONTRACT = "rehome_events"
+C = "rehome_consumer"
+VALUES = {f"{C}.errors", f"{C}.model", f"{C}.ports.steps", CONTRACT}
 ALLOWED = {
-    "events": set[str](),
-    "consumer.errors": set[str](),
-    "consumer.context": set[str](),
-    "consumer.model": {"events"},
-    "consumer.ports": {"consumer.model", "events"},
-    "consumer.ports_engine": {"consumer.errors", "consumer.ports", "events"},
-    "consumer.fingerprint": {"consumer.model", "events"},
-    "consumer.steps": VALUES | {"consumer.fingerprint"},
-    "consumer.saga": {"consumer.model", "consumer.ports", "consumer.steps", "events"},
-    "consumer.topology": {"consumer.saga", "events"},
-    "consumer.delivery": VALUES
-    | {"consumer.context", "consumer.ports_engine", "consumer.saga", "consumer.topology"},
-    "consumer.worker": {
-        *("consumer.delivery", "consumer.errors", "consumer.ports_engine", "consumer.saga"),
-        "consumer.topology",
+    CONTRACT: set[str](),
+    f"{C}.errors": set[str](),
+    f"{C}.context": set[str](),
+    f"{C}.model": {CONTRACT},
+    f"{C}.ports.steps": {f"{C}.model", CONTRACT},
+    f"{C}.ports.engine": {f"{C}.errors", f"{C}.ports.steps", CONTRACT},
+    f"{C}.ports.operators": {f"{C}.errors", f"{C}.model", f"{C}.ports.engine", f"{C}.ports.steps", CONTRACT},
+    f"{C}.fingerprint": {f"{C}.model", CONTRACT},
+    f"{C}.steps": VALUES | {f"{C}.fingerprint"},
+    f"{C}.saga": {f"{C}.model", f"{C}.ports.steps", f"{C}.steps", CONTRACT},
+    f"{C}.rabbitmq.topology": {f"{C}.saga", CONTRACT},
+    f"{C}.rabbitmq.permissions": {f"{C}.rabbitmq.topology", CONTRACT},
+    f"{C}.engine": VALUES | {f"{C}.context", f"{C}.ports.engine", f"{C}.saga", f"{C}.rabbitmq.topology"},
+    f"{C}.process.worker": {
+        f"{C}.engine",
+        f"{C}.errors",
+        f"{C}.ports.engine",
+        f"{C}.saga",
+        f"{C}.rabbitmq.topology",
     },
 }
-OURS = {"events", "consumer", "sandbox", "tests"}
+PLACES = {CONTRACT: "events", C: "consumer"}
 
 
 def files(unit: str) -> list[Path]:
     """A package's files, or a module's one."""
-    path = ROOT.joinpath(*unit.split("."))
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    path = ROOT.joinpath(PLACES[unit.partition(".")[0]], *unit.split("."))
+    found = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    assert found
+    return found
+
+
+def unit_of(name: str) -> str:
+    """The unit of ALLOWED that a module belongs to, or the module's package: `rehome_consumer.steps`, `tests`, ..."""
+    first, *rest = name.split(".")
+    listed = [unit for unit in ALLOWED if name == unit or name.startswith(f"{unit}.")]
+    return max(listed, key=len, default=".".join([first, *rest[:1]]) if first == C else first)
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Modules of ours that a file imports: `consumer.steps`, `events`, ..."""
+    """Units of ours that a file imports."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -46,10 +61,7 @@ def imported(file: Path) -> Iterator[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:
-            first, *rest = name.split(".")
-            if first in OURS:
-                yield ".".join([first, *rest[:1]]) if first == "consumer" else first
+        yield from (unit_of(name) for name in names if name.split(".")[0] in {*PLACES, "sandbox", "tests"})
 
 
 @pytest.mark.parametrize("unit", ALLOWED)
@@ -59,13 +71,13 @@ def test_a_layer_imports_only_what_is_below_it(unit: str) -> None:
 
 
 def test_neither_consumer_nor_contract_imports_sandbox_or_tests() -> None:
-    for package in ("consumer", "events"):
+    for package in PLACES:
         for file in files(package):
             assert not {"sandbox", "tests"} & set(imported(file)), file
 
 
 def test_sql_stands_in_sql_files_alone() -> None:
-    assert {file.suffix for file in (ROOT / "consumer" / "sql").iterdir() if file.is_file()} == {
+    assert {file.suffix for file in (ROOT / "consumer" / C / "sql").iterdir() if file.is_file()} == {
         ".py",
         ".sql",
     }

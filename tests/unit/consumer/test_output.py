@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer import topology
-from consumer.__main__ import main
-from consumer.commands import lines, migration_lines
-from consumer.commands import topology as topology_command
-from consumer.commands.show import as_json
-from tests.support.seen import NOW, a_view
+from rehome_consumer.__main__ import main
+from rehome_consumer.commands import lines, migration_lines
+from rehome_consumer.commands import topology as topology_command
+from rehome_consumer.commands.show import as_json
+from rehome_consumer.rabbitmq import topology
+from tests.support.snapshots import NOW, a_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONSUMER = Path(__file__).parent.parent.parent.parent / "consumer"
+CONSUMER = Path(__file__).parents[3] / "consumer" / "rehome_consumer"
 WRITER = CONSUMER / "commands" / "lines.py"
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2028\rrehome: forged"
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import saga
-from consumer.ports_engine import ENDED
-from consumer.saga import MIGRATION, ROLL_BACK, STATES, TIERS, before, named
-from events.catalog import CATALOG
-from events.migration import MigrationFailed, MigrationRolledBack
+from rehome_consumer import saga
+from rehome_consumer.ports.engine import ENDED
+from rehome_consumer.saga import MIGRATION, ROLL_BACK, STATES, TIERS, before, named
+from rehome_events.catalog import CATALOG
+from rehome_events.migration import MigrationFailed, MigrationRolledBack
 
 if TYPE_CHECKING:
-    from consumer.saga import Step
+    from rehome_consumer.saga import Step
 
 FORWARD = MIGRATION[:-1]
 
@@ -79,5 +79,7 @@ def test_a_step_is_found_by_its_name() -> None:
 
 
 def test_steps_are_named_after_the_modules_that_hold_them() -> None:
-    assert [step.run.__module__ for step in FORWARD] == [f"consumer.steps.{step.name}" for step in FORWARD]
-    assert saga.ROLL_BACK.run.__module__ == "consumer.steps.roll_back"
+    assert [step.run.__module__ for step in FORWARD] == [
+        f"rehome_consumer.steps.{step.name}" for step in FORWARD
+    ]
+    assert saga.ROLL_BACK.run.__module__ == "rehome_consumer.steps.roll_back"

@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from consumer.__main__ import _parser
-from consumer.adapters import (
-    backup_files,
-    children,
-    database_service,
-    management,
-    odoo_conf_files,
-    process_services,
-    rabbitmqctl,
-)
-from consumer.adapters.swarm import answers
-from consumer.permissions import ROLES, Role, rights
-from consumer.users_file import read_users
-from events import wire
+from rehome_consumer.__main__ import _parser
+from rehome_consumer.adapters.backup import files
+from rehome_consumer.adapters.common import subprocesses
+from rehome_consumer.adapters.odoo import conf_files
+from rehome_consumer.adapters.platform import database_service
+from rehome_consumer.adapters.rabbitmq import management, rabbitmqctl
+from rehome_consumer.adapters.swarm import answers
+from rehome_consumer.rabbitmq.permissions import ROLES, Role, rights
+from rehome_consumer.rabbitmq.users_file import read_users
+from rehome_events import wire
+from sandbox.supervisor import client
 
 PAGE = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
 ROWS = {
@@ -56,7 +53,7 @@ def test_the_table_has_the_limits_of_the_code() -> None:
     assert told == {
         "an event": wire.MAX_BODY,
         "an answer of database-service": database_service.LARGEST_ANSWER,
-        "an answer of the process manager": process_services.LARGEST_ANSWER,
+        "an answer of the process manager": client.LARGEST_ANSWER,
         "an answer of Docker's engine": answers.LARGEST_ANSWER,
         "the last lines of a task's log, from Docker's engine": answers.LARGEST_LOG,
         "one event of Docker's engine": answers.LONGEST_EVENT,
@@ -64,11 +61,11 @@ def test_the_table_has_the_limits_of_the_code() -> None:
         "an answer of the broker's management API": management.LARGEST_ANSWER,
         "what `rabbitmqctl` prints": rabbitmqctl.LARGEST_OUTPUT,
         "what `rabbitmqctl` says on standard error": rabbitmqctl.LARGEST_COMPLAINT,
-        "what `pg_dump`, `pg_restore` and `vacuumdb` print": children.KEPT_OUTPUT,
-        "an `odoo.conf`": odoo_conf_files.LARGEST,
-        "a manifest of a backup": backup_files.LARGEST,
+        "what `pg_dump`, `pg_restore` and `vacuumdb` print": subprocesses.KEPT_OUTPUT,
+        "an `odoo.conf`": conf_files.LARGEST,
+        "a manifest of a backup": files.LARGEST,
     }
-    assert f"the last {children.KEPT_LINES} lines" in PAGE
+    assert f"the last {subprocesses.KEPT_LINES} lines" in PAGE
     assert f"of a line {answers.LONGEST_LOG_LINE} characters" in PAGE
 
 

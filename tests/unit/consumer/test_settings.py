@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.errors import SettingsError
-from consumer.settings import Settings, read_settings
+from rehome_consumer import bootstrap
+from rehome_consumer.errors import SettingsError
+from rehome_consumer.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,7 @@ def test_who_looks_at_the_journal_alone_needs_one_of_two_databases(environment: 
     ("name", "value"),
     [
         ("REHOME_RUNTIME", "kubernetes"),
+        ("REHOME_RUNTIME", "my runtime:connected"),
         ("REHOME_JOBS", "0"),
         ("REHOME_JOBS", "many"),
         ("REHOME_WORKERS", "33"),
@@ -107,12 +109,35 @@ def test_a_secret_is_told_by_no_error_and_no_repr(environment: pytest.MonkeyPatc
     assert "s3cret" not in str(told.value)
 
 
-def test_the_process_runtime_needs_its_address(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("REHOME_RUNTIME", "process")
-    with pytest.raises(SettingsError, match="REHOME_PROCESS_MANAGER_URL"):
-        read_settings()
-    environment.setenv("REHOME_PROCESS_MANAGER_URL", "http://127.0.0.1:1")
-    assert read_settings().runtime == "process"
+async def test_a_runtime_of_ones_own_is_plugged_in_by_its_name(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "my_runtime.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "@asynccontextmanager\n"
+        "async def connected(settings, clock):\n"
+        "    yield (settings.start_timeout, clock.now().tzinfo)\n"
+    )
+    environment.syspath_prepend(tmp_path)
+    environment.setenv("REHOME_RUNTIME", "my_runtime:connected")
+    async with bootstrap.runtime(read_settings(), bootstrap.SystemClock()) as found:
+        assert found == (300.0, UTC)  # type: ignore[comparison-overlap] # no runtime, but what it was given
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:connected", "No module named 'no_such_module'"),
+        ("json:nothing", "has no attribute 'nothing'"),
+    ],
+)
+async def test_a_runtime_that_is_not_there_is_told_by_its_setting(
+    environment: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    environment.setenv("REHOME_RUNTIME", name)
+    with pytest.raises(SettingsError, match=f"^REHOME_RUNTIME: {name} cannot be had: .*{said}"):
+        async with bootstrap.runtime(read_settings(), bootstrap.SystemClock()):
+            pass
 
 
 def test_docker_s_own_variable_is_read(environment: pytest.MonkeyPatch) -> None:

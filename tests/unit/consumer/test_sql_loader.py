@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.sql import parse
+from rehome_consumer.sql import parse
 
 TWO = """-- Header.
 

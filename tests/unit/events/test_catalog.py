@@ -2,10 +2,10 @@
 
 import pytest
 
-from events import billing, migration
-from events.catalog import CATALOG, KNOWN, EventType, lookup
-from events.data import EventData
-from events.errors import UnknownType
+from rehome_events import billing, migration
+from rehome_events.catalog import CATALOG, KNOWN, EventType, lookup
+from rehome_events.data import EventData
+from rehome_events.errors import UnknownType
 
 ENTRIES = list(CATALOG.values())
 

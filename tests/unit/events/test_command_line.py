@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from events.__main__ import main
-from events.catalog import CATALOG
-from events.schema import golden, load
+from rehome_events.__main__ import main
+from rehome_events.catalog import CATALOG
+from rehome_events.tools.schema import golden, load
 
 Output = pytest.CaptureFixture[str]
 
@@ -104,8 +104,8 @@ def test_what_is_committed_is_up_to_date(command: str, capsys: Output) -> None:
 def test_what_is_out_of_date_is_named(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    monkeypatch.setattr(f"events.{command}.FILE", tmp_path / "old")
-    monkeypatch.setattr("events.page.HTML_FILE", tmp_path / "old.html")
+    monkeypatch.setattr(f"rehome_events.tools.{command}.FILE", tmp_path / "old")
+    monkeypatch.setattr("rehome_events.tools.page.HTML_FILE", tmp_path / "old.html")
     (tmp_path / "old").write_text("old")
     assert main([command, "--check"]) == 1
     assert str(tmp_path / "old") in capsys.readouterr().out
@@ -132,6 +132,10 @@ def test_wrong_usage_ends_with_2() -> None:
 
 def test_it_runs_as_a_module() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "events", "list"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "rehome_events", "list"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert "migration.completed" in ran.stdout

@@ -8,11 +8,11 @@ import orjson
 import pytest
 from aio_pika import DeliveryMode
 
-from events.billing import PlanUpgraded
-from events.envelope import CONTENT_TYPE, CloudEvent, decode, encode, event_id, new_event, to_message
-from events.errors import EventError, Undecodable, UnknownType
-from events.migration import MigrationFailed, MigrationStopped
-from events.schema import golden
+from rehome_events.billing import PlanUpgraded
+from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, encode, event_id, new_event, to_message
+from rehome_events.errors import EventError, Undecodable, UnknownType
+from rehome_events.migration import MigrationFailed, MigrationStopped
+from rehome_events.tools.schema import golden
 
 INSTANCE = UUID("7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60")
 MIGRATION = UUID("3f2b8c4d-5e6f-4071-8293-a4b5c6d7e8f9")

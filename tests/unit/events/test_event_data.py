@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from events.data import MAX_MESSAGE, masked
-from events.migration import MigrationFailed, MigrationRolledBack
-from events.parts import Entitlements, Limits
+from rehome_events.data import MAX_MESSAGE, masked
+from rehome_events.migration import MigrationFailed, MigrationRolledBack
+from rehome_events.parts import Entitlements, Limits
 
 
 def failure(message: str) -> str:

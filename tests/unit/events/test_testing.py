@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from events.catalog import CATALOG
-from events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
-from events.schema import golden
-from events.subscriber import Reject
-from events.testing import DISORDERS, OUTCOMES, Disorder, Outcome, Story, assert_valid_event, play_into
+from rehome_events.catalog import CATALOG
+from rehome_events.client.subscriber import Reject
+from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
+from rehome_events.testing import DISORDERS, OUTCOMES, Disorder, Outcome, Story, assert_valid_event, play_into
+from rehome_events.tools.schema import golden
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -164,7 +164,7 @@ def run_python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_subscribers_test_runs_for_every_outcome_and_disorder(tmp_path: Path) -> None:
     (tmp_path / "test_subscriber.py").write_text(SUBSCRIBER_TEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    loaded = ("-p", "events.testing.plugin") if "rehome_events" not in installed_plugins() else ()
+    loaded = ("-p", "rehome_events.testing.plugin") if "rehome_events" not in installed_plugins() else ()
     ran = run_python("-m", "pytest", *loaded, "-q", "-p", "no:cacheprovider", cwd=tmp_path)
     assert f"{len(OUTCOMES) * len(DISORDERS) * 2 + 1} passed" in ran.stdout, ran.stdout + ran.stderr
 
@@ -176,8 +176,9 @@ def installed_plugins() -> set[str]:
 def test_the_contract_is_imported_without_pytest_and_without_the_consumer(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pytest'] = None\n"
-        "import events.testing, events.__main__, events.publisher, events.subscriber, events.mock\n"
-        "print([name for name in sys.modules if name.split('.')[0] in ('consumer', 'sandbox', 'jsonschema', 'yaml')])"
+        "import rehome_events.testing, rehome_events.__main__, rehome_events.client, rehome_events.tools.mock\n"
+        "wrong = ('rehome_consumer', 'sandbox', 'jsonschema', 'yaml')\n"
+        "print([name for name in sys.modules if name.split('.')[0] in wrong])"
     )
     ran = run_python("-c", code, cwd=tmp_path)
     assert ran.stdout.strip() == "[]", ran.stderr

@@ -6,14 +6,14 @@ from typing import Any
 import orjson
 import pytest
 
-from events.catalog import CATALOG, all_in_use, in_use, lookup, meant
-from events.data import EventData
-from events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
-from events.errors import EventError, UnknownVersion
-from events.migration import MigrationCompleted, MigrationFailed
-from events.subscriber import Subscriber
-from events.testing import Story, assert_valid_event, unmet
-from events.versions import in_every_version
+from rehome_events.catalog import CATALOG, all_in_use, in_use, lookup, meant
+from rehome_events.client.subscriber import Subscriber
+from rehome_events.data import EventData
+from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
+from rehome_events.errors import EventError, UnknownVersion
+from rehome_events.migration import MigrationCompleted, MigrationFailed
+from rehome_events.testing import Story, assert_valid_event, unmet
+from rehome_events.versions import in_every_version
 from tests.support.second_versions import (
     MigrationCompletedV2,
     announcing_release,

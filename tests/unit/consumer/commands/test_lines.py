@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
-from consumer.commands import migration_lines
-from consumer.commands.arguments import a_count, a_span, a_text, an_id
-from consumer.commands.lines import WIDTH, detail, field
-from consumer.commands.show import age
-from consumer.ports_operators import Holder, waiting_view
-from tests.support.seen import INSTANCE, MIGRATION, NOW, a_view, ago
+from rehome_consumer.commands import migration_lines
+from rehome_consumer.commands.arguments import a_count, a_span, a_text, an_id
+from rehome_consumer.commands.lines import WIDTH, detail, field
+from rehome_consumer.commands.show import age
+from rehome_consumer.ports.operators import Holder, waiting_view
+from tests.support.snapshots import INSTANCE, MIGRATION, NOW, a_view, ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,17 +7,17 @@ from uuid import uuid4
 
 import pytest
 
-from consumer import saga
-from consumer.commands.roll_back import _event
-from consumer.commands.roll_back_order import read_order
-from consumer.errors import NotFound, Refused, Unreachable
+from rehome_consumer import saga
+from rehome_consumer.commands.roll_back import _event
+from rehome_consumer.errors import NotFound, Refused, Unreachable
+from rehome_consumer.operators.rollback_plan import read_order
 from tests.fakes.inspection import FakeViews
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from consumer.commands.roll_back_order import Order
+    from rehome_consumer.operators.rollback_plan import Order
 
 BEFORE_RETURN = [step.name for step in saga.MIGRATION[1:-2]]
 """Steps that wait while there is still a way back; the last of them passes the point of no return at its end."""

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from consumer import saga
-from consumer.doctor.forecast import in_detail, is_as_left, replaying, undoing
-from consumer.doctor.seen import Trouble, tag
-from consumer.model import Mark
-from consumer.ports_operators import KeptFile, MarkedDatabase, Stored
-from tests.support.seen import DEDICATED, MIGRATION, NOW, a_side, conf_of, on_pool
+from rehome_consumer import saga
+from rehome_consumer.doctor.forecast import in_detail, is_as_left, replaying, undoing
+from rehome_consumer.doctor.snapshot import Trouble, tag
+from rehome_consumer.model import Mark
+from rehome_consumer.ports.operators import KeptFile, MarkedDatabase, Stored
+from tests.support.snapshots import DEDICATED, MIGRATION, NOW, a_side, conf_of, on_pool
 
 TAG = f"{MIGRATION.hex[:12]}-1"
 SCRATCH = MarkedDatabase("acme__rehome", mark=Mark(MIGRATION, 1, "scratch"))

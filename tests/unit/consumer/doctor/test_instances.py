@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.doctor.instances import findings
-from consumer.doctor.seen import Trouble
-from consumer.ports_operators import Holder, KeptFile
-from tests.support.seen import (
+from rehome_consumer.doctor.instances import findings
+from rehome_consumer.doctor.snapshot import Trouble
+from rehome_consumer.ports.operators import Holder, KeptFile
+from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
     MIGRATION,
@@ -27,8 +27,8 @@ from tests.support.seen import (
 )
 
 if TYPE_CHECKING:
-    from consumer.doctor.finding import Finding
-    from consumer.doctor.seen import InstanceSeen
+    from rehome_consumer.doctor.finding import Finding
+    from rehome_consumer.doctor.snapshot import InstanceSeen
 
 TAG = f"{MIGRATION.hex[:12]}-1"
 OPEN, FENCED = a_side(is_open=True), a_side(is_open=False)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer import saga
-from consumer.doctor.diagnosis import diagnose
-from consumer.doctor.migrations import findings, next_step
-from consumer.ports_operators import Holder, Parked, QueueLook, Unsent
-from consumer.topology import queue_of
-from tests.support.seen import INSTANCE, MIGRATION, QUEUES, a_view, a_world, ago, kinds, on_pool
+from rehome_consumer import saga
+from rehome_consumer.doctor.diagnosis import diagnose
+from rehome_consumer.doctor.migrations import findings, next_step
+from rehome_consumer.ports.operators import Holder, Parked, QueueLook, Unsent
+from rehome_consumer.rabbitmq.topology import queue_of
+from tests.support.snapshots import INSTANCE, MIGRATION, QUEUES, a_view, a_world, ago, kinds, on_pool
 
 if TYPE_CHECKING:
-    from consumer.doctor.finding import Finding
-    from consumer.doctor.seen import Seen
+    from rehome_consumer.doctor.finding import Finding
+    from rehome_consumer.doctor.snapshot import Seen
 
 STUCK_AFTER = timedelta(minutes=5)
 DONE_TO_STOP = ["accept", "prepare", "stop"]

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.adapters.odoo_conf import kept_path
-from consumer.adapters.odoo_conf_files import conf_path
-from consumer.adapters.platform_rows import as_server
-from consumer.adapters.postgres.marks import Label
-from consumer.adapters.postgres.sessions import application_name
-from consumer.delivery import replay
-from consumer.doctor.diagnosis import diagnose
-from consumer.doctor.look import Eyes
-from consumer.doctor.repair import Repairs
-from consumer.doctor.rounds import Rounds
-from consumer.doctor.seen import tag
-from consumer.errors import Conflict, Refused, Unreachable
-from consumer.model import Mark
-from consumer.ports_operators import Parked, Slot
-from consumer.topology import DEAD, queue_of
+from rehome_consumer.adapters.odoo.conf import kept_path
+from rehome_consumer.adapters.odoo.conf_files import conf_path
+from rehome_consumer.adapters.platform.rows import as_server
+from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.doctor.diagnosis import diagnose
+from rehome_consumer.doctor.observer import Eyes
+from rehome_consumer.doctor.periodic import Rounds
+from rehome_consumer.doctor.repair import Repairs
+from rehome_consumer.doctor.snapshot import tag
+from rehome_consumer.engine import replay
+from rehome_consumer.errors import Conflict, Refused, Unreachable
+from rehome_consumer.model import Mark
+from rehome_consumer.ports.operators import Parked, Slot
+from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeShelf, FakeViews
 from tests.fakes.world import ADMIN, FakeDatabase, FakeRole
 from tests.support.rig import CrashError, Rig
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-    from consumer.doctor.finding import Finding
-    from consumer.doctor.seen import Seen
-    from events.billing import PlanUpgraded
-    from events.envelope import CloudEvent
+    from rehome_consumer.doctor.finding import Finding
+    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_events.billing import PlanUpgraded
+    from rehome_events.envelope import CloudEvent
 
 SILENCE = timedelta(0)
 FAULTS = (

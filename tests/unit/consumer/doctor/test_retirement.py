@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.doctor.retirement import refusals
-from consumer.model import Mark
-from consumer.ports_operators import Completed, Holder
-from tests.support.seen import (
+from rehome_consumer.doctor.retirement import refusals
+from rehome_consumer.model import Mark
+from rehome_consumer.ports.operators import Completed, Holder
+from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
     MIGRATION,
@@ -26,7 +26,7 @@ from tests.support.seen import (
 )
 
 if TYPE_CHECKING:
-    from consumer.doctor.seen import InstanceSeen
+    from rehome_consumer.doctor.snapshot import InstanceSeen
 
 DUE = Completed(MIGRATION, INSTANCE, 1, ago(days=8), ago(days=1))
 FENCED = a_side(is_open=False)

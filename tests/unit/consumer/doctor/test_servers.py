@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from consumer.doctor.seen import InstanceSeen, ServerSeen, Trouble
-from consumer.doctor.servers import findings
-from consumer.model import Mark
-from consumer.ports_operators import Holder, Inventory, MarkedDatabase, OurSessions, Slot, Stored
-from tests.support.seen import (
+from rehome_consumer.doctor.servers import findings
+from rehome_consumer.doctor.snapshot import InstanceSeen, ServerSeen, Trouble
+from rehome_consumer.model import Mark
+from rehome_consumer.ports.operators import Holder, Inventory, MarkedDatabase, OurSessions, Slot, Stored
+from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
     MIGRATION,
@@ -26,9 +26,9 @@ from tests.support.seen import (
 )
 
 if TYPE_CHECKING:
-    from consumer.doctor.finding import Finding
-    from consumer.doctor.seen import Seen
-    from consumer.ports_operators import MigrationView
+    from rehome_consumer.doctor.finding import Finding
+    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_consumer.ports.operators import MigrationView
 
 STRANGER = UUID(int=0x99, version=4)
 HOLDER = Holder(INSTANCE, 1, "10.0.0.1", ago(seconds=5))

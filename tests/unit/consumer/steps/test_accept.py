@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.errors import Conflict
-from consumer.model import NothingToDo
-from events.migration import InstanceResized, MigrationRejected, MigrationRequested
-from events.parts import Entitlements
+from rehome_consumer.errors import Conflict
+from rehome_consumer.model import NothingToDo
+from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
+from rehome_events.parts import Entitlements
 from tests.support.events import GRANTED
 from tests.support.steps import StepBench
 

@@ -7,13 +7,21 @@ from uuid import UUID
 
 import pytest
 
-from consumer.adapters.odoo_conf_files import conf_path
-from consumer.adapters.postgres.marks import Label
-from consumer.adapters.postgres.sessions import application_name
-from consumer.errors import NotFound, NotOurs, Queued, Refused, TimedOut, Unreachable, VerificationFailed
-from consumer.model import Mark
-from consumer.steps.common import scratch_name
-from events.migration import (
+from rehome_consumer.adapters.odoo.conf_files import conf_path
+from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.errors import (
+    NotFound,
+    NotOurs,
+    Queued,
+    Refused,
+    TimedOut,
+    Unreachable,
+    VerificationFailed,
+)
+from rehome_consumer.model import Mark
+from rehome_consumer.steps.support.common import scratch_name
+from rehome_events.migration import (
     MigrationBackedUp,
     MigrationConfRewritten,
     MigrationProvisioned,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from consumer.adapters.postgres.sessions import application_name
-from consumer.errors import Conflict, CrashLoop, NotFound, Refused, Transient
-from events.migration import MigrationCompleted, MigrationRolledBack, MigrationStarted
+from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.errors import Conflict, CrashLoop, NotFound, Refused, Transient
+from rehome_events.migration import MigrationCompleted, MigrationRolledBack, MigrationStarted
 from tests.fakes.runtime import Behaviour
 from tests.fakes.site import ORDERS
 from tests.support.steps import StepBench

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.adapters.odoo_conf_files import conf_path
-from consumer.errors import ConfUnusable, Incompatible, NotFound, RehomeError, Transient
-from events.migration import MigrationPrepared
+from rehome_consumer.adapters.odoo.conf_files import conf_path
+from rehome_consumer.errors import ConfUnusable, Incompatible, NotFound, RehomeError, Transient
+from rehome_events.migration import MigrationPrepared
 from tests.fakes.world import FakeDatabase, FakeRole
 from tests.support.steps import StepBench
 

@@ -1,0 +1,1 @@
+"""The backup place: sealed backups, the filestore, and the inventory of both."""

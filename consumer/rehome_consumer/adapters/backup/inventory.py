@@ -1,0 +1,95 @@
+"""The backup place as the reconciler and `rehome retire` see it: what stands there, and taking one thing away."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from uuid import UUID
+
+from rehome_consumer.adapters.common.bounded_thread import in_thread
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.errors import Conflict, Refused
+from rehome_consumer.ports.operators import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Kind: TypeAlias = Literal["backup", "filestore", "half"]
+
+LIMIT: Final = 600.0  # seconds for removing one backup
+
+_ID = r"(?P<migration>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(?P<attempt>[0-9]{1,9})"
+_FORMS: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = (
+    ("backup", re.compile(_ID)),
+    ("filestore", re.compile(rf"{_ID}-filestore\.tar")),
+    ("half", re.compile(rf"\.{_ID}(-filestore)?(\.[0-9a-f]{{8}})?\.(partial|work)")),
+)
+"""Names as `rehome_consumer.adapters.backup.place` and `rehome_consumer.adapters.backup.filestore` give them."""
+
+
+class BackupShelf:
+    """Port `Shelf` on a directory."""
+
+    def __init__(self, root: Path) -> None:
+        """Look at the backup place `root`."""
+        self._root = root
+
+    async def entries(self) -> list[Stored]:
+        """See `Shelf.entries`. A place that is not there (yet) is empty.
+
+        Raises:
+            Unreachable, TimedOut: the storage does not answer.
+        """
+        with translated(what := f"looking at the backup place {self._root}"):
+            return await in_thread(lambda _: self._entries(), what, LIMIT)
+
+    async def remove(self, name: str) -> None:
+        """See `Shelf.remove`; what is half removed is no backup from the first instant.
+
+        Raises:
+            Refused: the name is none of ours.
+            Conflict: it could not be removed.
+        """
+        if read(name) is None:
+            raise Refused(f"{name!r} is no name of ours in the backup place: it is left alone")
+        with translated(what := f"removing {name} from the backup place"):
+            await in_thread(lambda wanted: self._remove(name, wanted), what, LIMIT)
+
+    def _entries(self) -> list[Stored]:
+        found: list[Stored] = []
+        with suppress(FileNotFoundError):
+            for path in sorted(self._root.iterdir()):
+                entry = read(path.name)
+                if entry is not None:
+                    with suppress(FileNotFoundError):
+                        changed = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+                        found.append(Stored(path.name, entry[0], changed, entry[1], entry[2]))
+        return found
+
+    def _remove(self, name: str, still_wanted: Callable[[], None]) -> None:
+        path = self._root / name
+        still_wanted()
+        with suppress(FileNotFoundError):
+            if not path.is_dir() or path.is_symlink():
+                path.unlink()
+                return
+            half = path if name.startswith(".") else self._root / f".{name}.partial"
+            if half != path:
+                shutil.rmtree(half, ignore_errors=True)
+                path.rename(half)
+            shutil.rmtree(half, ignore_errors=True)
+            if half.exists():
+                raise Conflict(f"{half} could not be removed")
+
+
+def read(name: str) -> tuple[Kind, UUID, int] | None:
+    """Kind, migration and attempt of an entry's name; None when it is none of ours."""
+    for kind, form in _FORMS:
+        match = form.fullmatch(name)
+        if match:
+            return kind, UUID(match["migration"]), int(match["attempt"])
+    return None

@@ -1,0 +1,1 @@
+"""What adapters of several neighbours share; the only folder that they may all import."""

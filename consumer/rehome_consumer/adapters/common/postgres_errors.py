@@ -1,0 +1,90 @@
+"""PostgreSQL's, asyncpg's and the network's errors, translated into ours for whoever speaks to PostgreSQL.
+
+Only the server's first sentence is kept, without the value of a query argument. Its DETAIL can show a whole
+row (`Failing row contains (...)`), and rows of `db_servers` hold passwords; for the same reason the foreign
+error is not chained.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from rehome_consumer.adapters.common.scram_only import NotScramError
+from rehome_consumer.errors import (
+    Conflict,
+    Incompatible,
+    Refused,
+    RehomeError,
+    TimedOut,
+    Transient,
+    Unreachable,
+)
+from rehome_consumer.network import tls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Looked at from the top: the first class that fits decides. Source: PostgreSQL's appendix A, error codes.
+_MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
+    (asyncpg.DeadlockDetectedError, Conflict),
+    (asyncpg.SerializationError, Conflict),
+    (asyncpg.LockNotAvailableError, Conflict),
+    (asyncpg.QueryCanceledError, TimedOut),
+    (TimeoutError, TimedOut),
+    (asyncpg.PostgresConnectionError, Unreachable),
+    (asyncpg.AdminShutdownError, Unreachable),
+    (asyncpg.CrashShutdownError, Unreachable),
+    (asyncpg.CannotConnectNowError, Unreachable),
+    (asyncpg.TooManyConnectionsError, Unreachable),
+    (asyncpg.InvalidAuthorizationSpecificationError, Unreachable),
+    (asyncpg.ReadOnlySQLTransactionError, Transient),
+    (asyncpg.IntegrityConstraintViolationError, Refused),
+    (asyncpg.DataError, Refused),
+    (asyncpg.InsufficientPrivilegeError, Incompatible),
+    (asyncpg.UndefinedTableError, Incompatible),
+    (asyncpg.UndefinedColumnError, Incompatible),
+    (asyncpg.PostgresError, Transient),
+    (NotScramError, Incompatible),
+    (asyncpg.InterfaceError, Unreachable),
+    (asyncpg.InternalClientError, Unreachable),  # asyncpg's state is lost when a connection is cut under it
+    (OSError, Unreachable),
+)
+
+FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What PostgreSQL, asyncpg and the network raise (a time-out is an OSError)."""
+
+# asyncpg shows the argument that it could not encode.
+_ARGUMENT = re.compile(r"(query argument \$\d+).*")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Run the block; let errors of PostgreSQL, asyncpg, the network and time-outs out as ours.
+
+    Args:
+        what: what is being done and to what, such as "reading instance 7d9f...": the error starts with it.
+    """
+    try:
+        yield
+    except RehomeError:
+        raise
+    except FOREIGN as error:
+        meaning = next(ours for foreign, ours in _MEANING if isinstance(error, foreign))
+        raise meaning(f"{what}: {_sentence(error)}") from None
+
+
+def _sentence(error: BaseException) -> str:
+    """The first sentence of a foreign error, and the name of the constraint that said no."""
+    first = str(error.args[0]).partition("\n")[0] if error.args else ""
+    first = _ARGUMENT.sub(r"\1", first)
+    if isinstance(error, TimeoutError):
+        return first or "no answer in time"
+    if isinstance(error, OSError):
+        return tls.explained(error) or error.strerror or first or type(error).__name__
+    constraint = getattr(error, "constraint_name", None)
+    named = f" (constraint {constraint})" if constraint and constraint not in first else ""
+    return f"{first or type(error).__name__}{named}"

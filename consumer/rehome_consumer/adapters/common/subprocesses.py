@@ -1,0 +1,136 @@
+"""Client programs: run by argument list, bounded, killed with their workers, silent about data and secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer.errors import ChildFailed, Incompatible, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+KEPT_OUTPUT: Final = 1024 * 1024
+"""Bytes that are kept of what a program prints."""
+
+KEPT_LINES: Final = 12
+"""Last lines that are kept of what it says on standard error."""
+
+KEPT_LINE: Final = 400
+"""Characters that are kept of one of these."""
+
+_KEEPER: Final = Path(__file__).with_name("reaper.py")
+_READ_BYTES = 64 * 1024
+_WATCH_SECONDS = 1.0
+_END_SECONDS = 10.0  # the keeper needs GRACE_SECONDS
+
+
+async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
+    """Run a program to its end and return what it printed (at most 1 MiB).
+
+    It is ended, with every process it started, when the limit passes, when this task is cancelled, and when
+    this process dies, however it dies.
+
+    Args:
+        command: program and arguments; no secrets, everybody sees them.
+        env: its whole environment; secrets go here.
+        limit: seconds.
+        what: what is being done, such as "dumping acme": errors start with it.
+
+    Raises:
+        Incompatible: there is no such program.
+        ChildFailed: it ended with an error; holds what it said, without data of the tenant.
+        TimedOut: the limit passed.
+    """
+    program = Path(command[0])
+    if not os.access(program, os.X_OK):
+        raise Incompatible(f"{what}: there is no program {program}; set REHOME_PG_BIN")
+    keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())]
+    process = await asyncio.create_subprocess_exec(
+        *keeper,
+        *(str(part) for part in command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"LC_ALL": "C", "PATH": os.defpath, **env},
+        start_new_session=True,
+    )
+    watching = asyncio.create_task(_watch(process))
+    try:
+        async with asyncio.timeout(limit):
+            output, said, code = await asyncio.gather(
+                _output(process.stdout), _said(process.stderr, program.name), process.wait()
+            )
+    except TimeoutError:
+        raise TimedOut(f"{what}: {program.name} did not end within {limit:g} s") from None
+    finally:
+        watching.cancel()
+        await _end(process)
+    if code != 0:
+        raise ChildFailed(f"{what}: {program.name} ended with exit code {code}: {said or 'it said nothing'}")
+    return output
+
+
+async def _watch(process: asyncio.subprocess.Process) -> None:
+    """End what a killed keeper leaves behind: it would hold the streams open, and us up."""
+    while process.returncode is None:  # noqa: ASYNC110 - its event waits for the streams to be closed
+        await asyncio.sleep(_WATCH_SECONDS)
+    if process.returncode < 0:
+        _kill_group(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Let the keeper end its process group; end the group ourselves if it does not, or is gone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _END_SECONDS)
+    if process.returncode is None or process.returncode < 0:
+        _kill_group(process)
+        await process.wait()
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _output(stream: asyncio.StreamReader | None) -> str:
+    """What was printed; what exceeds the limit is read and forgotten."""
+    kept = bytearray()
+    while stream is not None and (chunk := await stream.read(_READ_BYTES)):
+        kept += chunk[: KEPT_OUTPUT - len(kept)]
+    return kept.decode(errors="replace")
+
+
+async def _said(stream: asyncio.StreamReader | None, program: str) -> str:
+    """The last lines of standard error that are the program's own.
+
+    The server's DETAIL and CONTEXT and the failed command follow on lines of their own, without the
+    program's name in front; they can show rows of the tenant's, so they are kept only by the server's log.
+    """
+    own: deque[str] = deque(maxlen=KEPT_LINES)
+    other: deque[str] = deque(maxlen=KEPT_LINES)
+    rest = b""
+    while stream is not None and (chunk := await stream.read(_READ_BYTES)):
+        *lines, rest = (rest[-_READ_BYTES:] + chunk).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace").rstrip()[:KEPT_LINE]
+            (own if text.startswith(f"{program}: ") else other).append(text)
+    return " | ".join(_without_data(line) for line in own) or " | ".join(filter(None, other))
+
+
+# A value that the server quotes, as in: ERROR:  invalid input syntax for type integer: "secret".
+_QUOTED_VALUE: Final = re.compile(r"""(ERROR: [^"]*: )".*""")
+
+
+def _without_data(line: str) -> str:
+    return _QUOTED_VALUE.sub(r"\1...", line)

@@ -1,0 +1,1 @@
+"""The instance's odoo.conf on the shared storage."""

@@ -1,0 +1,1 @@
+"""The platform: its tables, and database-service."""

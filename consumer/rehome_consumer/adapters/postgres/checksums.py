@@ -1,0 +1,210 @@
+"""Rows and checksums of all tables of a database, largest first, by several sessions at once.
+
+A table's checksum is the sum of a 64-bit hash of each row's text. Sums do not depend on the order of rows
+and, unlike exclusive or, do not lose rows that are there twice. Of tables and columns no more than some are
+here at a time, however many a tenant has made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from rehome_consumer.adapters.postgres.names import spelt
+from rehome_consumer.sql import administrator, load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    import asyncpg
+
+    from rehome_consumer.adapters.postgres.kinds import Administrator, TenantSession
+
+T = TypeVar("T")
+
+_SQL: Final = load("verification")
+_LARGE_OBJECTS: Final = administrator("large_objects")
+
+_SPLIT_BLOCKS: Final = 32 * 1024  # 256 MB: larger tables are read by several sessions
+_TID_RANGES_SINCE: Final = 14  # older servers would read the whole table for each range
+_TABLES_AT_ONCE: Final = 500
+_COLUMNS_AT_ONCE: Final = 4000
+
+
+@dataclass
+class _Table:
+    """A table of which some pieces are not summed up yet."""
+
+    name: str
+    pieces: int = 0
+    rows: int = 0
+    total: int = 0
+
+
+class _Piece(NamedTuple):
+    """A table, or a range of its blocks, and the statement that sums it up: `head` and `tail`."""
+
+    table: _Table
+    head: str
+    tail: str
+
+
+async def sum_up(
+    readers: Sequence[TenantSession],
+    tell: Callable[[str, int, str], None],
+    *,
+    checksums: bool,
+    wanted: Callable[[str], bool] = lambda _name: True,
+) -> None:
+    """Tell rows and checksum (hexadecimal) of each table, 'schema.table', as soon as it is read.
+
+    Args:
+        readers: sessions in a transaction each, on one snapshot. Ordinary roles that may read the tables.
+        tell: takes name, rows, checksum.
+        checksums: without, only rows are counted.
+        wanted: says which tables are read.
+    """
+    queue = _Queue(readers[0], checksums=checksums, wanted=wanted)
+
+    async def work(reader: TenantSession) -> None:
+        while piece := await queue.next():
+            async with queue.using(reader):
+                row = await reader.fetchrow(piece.head + piece.tail)
+            table = piece.table
+            table.pieces -= 1
+            if row is not None:
+                table.rows += row["rows"]
+                table.total += int(row["total"])
+            if not table.pieces:
+                tell(table.name, table.rows, f"{table.total % 2**128:032x}")
+
+    await together([work(reader) for reader in readers])
+
+
+async def names(reader: TenantSession, take: Callable[[str], None]) -> None:
+    """Tell the name of every table that `sum_up` would read."""
+    async for tables in _listed(reader, asyncio.Lock()):
+        for table in tables:
+            take(spelt(table["name"]))
+
+
+async def has_large_objects(reader: TenantSession) -> bool:
+    """Whether `large_objects` has anything to read."""
+    return bool(await reader.fetchval(_SQL["has_large_objects"]))
+
+
+async def large_objects(session: Administrator) -> tuple[int, str] | None:
+    """How many large objects, and their checksum; None when there are none.
+
+    Only catalogues are read, of which one is closed to all but superusers; nothing of a tenant's runs.
+    """
+    row = await session.fetchrow(_LARGE_OBJECTS["large_objects"])
+    if row is None or not row["rows"]:
+        return None
+    return row["rows"], f"{int(row['total']) % 2**128:032x}"
+
+
+class _Queue:
+    """What is to be read, largest first, of which only some is here; the first session lists it meanwhile."""
+
+    def __init__(self, lister: TenantSession, *, checksums: bool, wanted: Callable[[str], bool]) -> None:
+        self._lister = lister
+        self._busy = asyncio.Lock()  # a session does one thing at a time
+        self._turn = asyncio.Lock()
+        self._pages = _pages(lister, self._busy, wanted, columns=checksums)
+        self._todo: deque[_Piece] = deque()
+        self._checksums = checksums
+        self._splits = lister.get_server_version().major >= _TID_RANGES_SINCE
+
+    def using(self, reader: TenantSession) -> AbstractAsyncContextManager[object]:
+        """For the length of a statement."""
+        return self._busy if reader is self._lister else nullcontext()
+
+    async def next(self) -> _Piece | None:
+        """The next one; None when all are taken."""
+        async with self._turn:
+            while not self._todo:
+                page = await anext(self._pages, None)
+                if page is None:
+                    return None
+                for table, columns in page:
+                    self._todo.extend(_pieces(table, columns, checksums=self._checksums, splits=self._splits))
+            return self._todo.popleft()
+
+
+async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[list[asyncpg.Record]]:
+    """All tables, the largest first, some at a time, from a cursor: sizes may change between two queries."""
+    async with busy:
+        cursor = await reader.cursor(_SQL["tables"])
+    while True:
+        async with busy:
+            page = await cursor.fetch(_TABLES_AT_ONCE)
+        if not page:
+            return
+        yield page
+
+
+async def _pages(
+    reader: TenantSession, busy: asyncio.Lock, wanted: Callable[[str], bool], *, columns: bool
+) -> AsyncIterator[list[tuple[asyncpg.Record, str]]]:
+    """Tables, with their columns if wanted; so many that their columns are not too many at a time."""
+    page: list[asyncpg.Record] = []
+    width = 0
+    async for tables in _listed(reader, busy):
+        for table in tables:
+            if not wanted(spelt(table["name"])):
+                continue
+            page.append(table)
+            width += 1 + table["width"]
+            if width >= _COLUMNS_AT_ONCE or len(page) >= _TABLES_AT_ONCE:
+                yield await _with_columns(reader, busy, page, columns=columns)
+                page, width = [], 0
+    if page:
+        yield await _with_columns(reader, busy, page, columns=columns)
+
+
+async def _with_columns(
+    reader: TenantSession, busy: asyncio.Lock, page: Iterable[asyncpg.Record], *, columns: bool
+) -> list[tuple[asyncpg.Record, str]]:
+    if not columns:
+        return [(table, "") for table in page]
+    async with busy:
+        rows = await reader.fetch(_SQL["columns"], [table["oid"] for table in page])
+    found = {row["relation"]: row["columns"] for row in rows}
+    return [(table, found.get(table["oid"], "")) for table in page]
+
+
+def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: bool) -> Iterator[_Piece]:
+    """The table, or its ranges of blocks; all share the first part of the statement."""
+    table, blocks = _Table(spelt(found["name"])), found["blocks"]
+    row = f'ROW({columns})::pg_catalog.text COLLATE pg_catalog."C"'
+    total = f"pg_catalog.sum(pg_catalog.hashtextextended({row}, 0))" if checksums else "0"
+    head = (
+        f"SELECT pg_catalog.count(*) AS rows, coalesce({total}, 0) AS total "  # noqa: S608 - names quoted by the server
+        f"FROM ONLY {found['quoted']} AS t "
+    )
+    whole = blocks <= _SPLIT_BLOCKS or not splits or not found["heap"] or found["condition"]
+    firsts = [0] if whole else range(0, blocks, _SPLIT_BLOCKS)
+    table.pieces = len(firsts)
+    if whole:
+        yield _Piece(table, head, found["condition"])
+        return
+    for first in firsts:
+        after = first + _SPLIT_BLOCKS
+        end = f" AND t.ctid < '({after},0)'" if after < blocks else ""  # the last one has no end: tables grow
+        yield _Piece(table, head, f"WHERE t.ctid >= '({first},0)'{end}")
+
+
+async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all, and return what each returns; the first error ends the others and is raised as it is."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,116 @@
+"""PostgreSQL's client programs: where they are, which version, and how they are told where to connect."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer.adapters.common import subprocesses
+from rehome_consumer.adapters.postgres.releases import require_patched_programs
+from rehome_consumer.adapters.postgres.sessions import KEPT_ALIVE, application_name
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import Incompatible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rehome_consumer.adapters.postgres.sessions import Sessions
+    from rehome_consumer.model import Credentials, Server
+
+_INSTALLED: Final = Path("/usr/lib/postgresql")  # Debian's and the PostgreSQL project's packages
+_WRAPPER: Final = "pg_wrapper"  # Debian's choice of a version by cluster, which we do not want made for us
+_VERSION_SECONDS: Final = 20.0
+_CONNECT_SECONDS: Final = 10
+_CHECK_INTERVAL_SINCE: Final = 14
+
+
+def directory(pg_bin: Path | None) -> Path:
+    """Where the programs are: as set, else those in the PATH, else the newest installed.
+
+    Raises:
+        Incompatible: there are none.
+    """
+    if pg_bin is not None:
+        return pg_bin
+    found = shutil.which("pg_dump")
+    if found is not None and Path(found).resolve().name != _WRAPPER:
+        return Path(found).parent
+    installed = [path.parent for path in _INSTALLED.glob("*/bin/pg_dump")]
+    if not installed:
+        raise Incompatible("there is no pg_dump: install PostgreSQL's client programs or set REHOME_PG_BIN")
+    return max(installed, key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0))
+
+
+async def major_version(where: Path) -> int:
+    """Major version of the programs there.
+
+    Raises:
+        Incompatible: they are missing, of different versions, or too old to be let near a tenant's data.
+    """
+    versions = set()
+    for name in ("pg_dump", "pg_restore", "vacuumdb"):
+        said = await subprocesses.run(
+            [where / name, "--version"], env={}, limit=_VERSION_SECONDS, what="asking for the version"
+        )
+        versions.add(require_patched_programs(said, str(where / name)))
+    if len(versions) != 1:
+        raise Incompatible(f"the client programs in {where} are of different versions: {sorted(versions)}")
+    return versions.pop()
+
+
+def environment(
+    sessions: Sessions,
+    server: Server,
+    login: Credentials,
+    *,
+    server_major: int,
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The environment of a client program: where, as whom, under which name, with which settings.
+
+    Args:
+        sessions: knows where the server is reached.
+        server: where.
+        login: as whom; its password stands in the environment, which only our own user and root can read.
+        server_major: the server's major version.
+        settings: for the session.
+    """
+    host, port = sessions.address(server)
+    options = {
+        **KEPT_ALIVE,
+        "statement_timeout": "0",
+        "default_transaction_read_only": "off",
+        **(settings or {}),
+    }
+    if server_major >= _CHECK_INTERVAL_SINCE:
+        # A server that is busy with a long statement notices within seconds that its client was killed.
+        options["client_connection_check_interval"] = "5s"
+    return {
+        "PGHOST": host,
+        "PGPORT": str(port),
+        "PGUSER": login.user,
+        "PGPASSWORD": login.password.reveal(),
+        # Neither clear text nor MD5 for whoever answers there, as scram_only.py does for sessions of ours.
+        # Programs before version 16 do not know it, and pass over it.
+        "PGREQUIREAUTH": "scram-sha-256",
+        "PGAPPNAME": application_name(current_migration.get()),
+        "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
+        **sessions.tls.environment(),
+        "PGOPTIONS": " ".join(f"-c {_option(f'{name}={value}')}" for name, value in options.items()),
+    }
+
+
+def _option(text: str) -> str:
+    """One word of PGOPTIONS, whatever is in it (source: libpq's `options`)."""
+    return re.sub(r"([\\\s])", r"\\\1", text)
+
+
+def database_option(name: str) -> str:
+    """`--dbname=` as a connection string, for any name: a bare one with `=` in it would be taken for one.
+
+    A dead server is noticed within minutes, not hours.
+    """
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"--dbname=dbname='{escaped}' keepalives_idle=30 keepalives_interval=10 keepalives_count=6"

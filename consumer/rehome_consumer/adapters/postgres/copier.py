@@ -1,0 +1,286 @@
+"""Dump and restore by PostgreSQL's own programs; the data never passes through this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from rehome_consumer.adapters.common import subprocesses
+from rehome_consumer.adapters.common.bounded_thread import in_thread
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.postgres import client_programs, extensions
+from rehome_consumer.adapters.postgres.restoring import Restoring
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.short_lived import lent
+from rehome_consumer.errors import ChildFailed, RehomeError
+from rehome_consumer.sql import administrator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from rehome_consumer.adapters.postgres.short_lived import Login
+    from rehome_consumer.model import Backup, Server
+    from rehome_consumer.ports.steps import Notes
+
+_SQL: Final = administrator("copy")
+
+_ZSTD_SINCE: Final = 16  # pg_dump --compress=METHOD
+_NO_ZSTD: Final = "compression with zstd"  # "this build does not support compression with ZSTD"
+_PROGRESS_SECONDS: Final = 1.0
+_LOCK_WAIT: Final = "60s"
+_STORAGE_SECONDS: Final = 300.0  # for one small thing at the backup place
+
+
+class Place(Protocol):
+    """Where backups are kept: `rehome_consumer.adapters.backup.place.BackupPlace` says how.
+
+    Its methods block: they are called in threads, and ask `still_wanted` before they change anything for good.
+    """
+
+    def require_writable(self) -> int:
+        """Free bytes."""
+        ...
+
+    def sealed(self, backup_id: str) -> Path:
+        """Where a sealed backup is, or will be."""
+        ...
+
+    def begin(self, backup_id: str, still_wanted: Callable[[], None]) -> Path:
+        """A new, empty directory for one run of a dump or restore."""
+        ...
+
+    def dump_in(self, directory: Path) -> Path:
+        """Where the dump is in such a directory, or in a sealed backup."""
+        ...
+
+    def dumped_bytes(self, directory: Path) -> int:
+        """Bytes of the dump in such a directory so far."""
+        ...
+
+    def finish(
+        self, run: Path, backup_id: str, source: Mapping[str, Any], still_wanted: Callable[[], None]
+    ) -> None:
+        """The run's dump is complete."""
+        ...
+
+    def seal(
+        self,
+        backup_id: str,
+        rows: Mapping[str, int],
+        versions: Mapping[str, str],
+        still_wanted: Callable[[], None],
+    ) -> Backup:
+        """Hash, flush, write the manifest, rename."""
+        ...
+
+    def check(self, backup_id: str, still_wanted: Callable[[], None]) -> Backup | None:
+        """The sealed backup, checked; None when there is none."""
+        ...
+
+    def source_of(self, backup: Backup) -> dict[str, Any]:
+        """What the dump was taken of."""
+        ...
+
+    def discard(self, backup_id: str, still_wanted: Callable[[], None]) -> None:
+        """Remove the backup and whatever is half of it."""
+        ...
+
+
+class PgCopier:
+    """Port `Copier` by pg_dump, pg_restore and vacuumdb; backups are directories in one place."""
+
+    def __init__(
+        self,
+        place: Place,
+        pg_bin: Path | None = None,
+        *,
+        sessions: Sessions | None = None,
+        jobs: int = 4,
+        limit: float = 12 * 3600.0,
+    ) -> None:
+        """Take the places and limits; nothing is opened yet.
+
+        Args:
+            place: where backups are kept.
+            pg_bin: directory of the client programs; by default PATH's, else the newest installed.
+            sessions: how servers are reached; by default directly, with the default limits.
+            jobs: parallel sessions of one dump or restore.
+            limit: seconds that one dump, one restore or one analyze may take.
+        """
+        self._place = place
+        self._pg_bin = pg_bin
+        self._sessions = sessions or Sessions()
+        self._jobs = jobs
+        self._limit = limit
+
+    async def client_version(self) -> int:
+        """Major version of the programs in use. Raises Incompatible when there are none."""
+        return await client_programs.major_version(client_programs.directory(self._pg_bin))
+
+    async def free_bytes(self) -> int:
+        """Free bytes at the backup place. Raises Incompatible when nothing can be written there."""
+        return await in_thread(
+            lambda _: self._place.require_writable(), "looking at the backup place", _STORAGE_SECONDS
+        )
+
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
+        """Dump under a temporary name, with the tenant's rights; a sealed backup of that id is left as it is.
+
+        Raises:
+            NotFound: there is no such database.
+            ChildFailed, TimedOut: pg_dump did not succeed.
+            Incompatible: the programs are missing, or nothing can be written.
+        """
+        if self._place.sealed(backup_id).exists():
+            return
+        what = f"dumping {database} of {server.name}"
+        async with self._work(backup_id, what) as work:
+            started = datetime.now(UTC)
+            async with self._sessions.administrator(server, database, what=what) as session:
+                source = dict(await session.fetchrow(_SQL["source"]) or {})
+                source["owner"] = tenant
+                source["extensions"] = await extensions.describe(session, tenant)
+
+            async def written() -> int:
+                return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)
+
+            async with (
+                _reporting(notes, written, total=source["data_bytes"]),
+                lent(
+                    *(self._sessions, server, database, tenant, "dump"),
+                    jobs=self._jobs + 1,
+                    limit=self._limit,
+                ) as login,
+            ):
+                await self._pg_dump(
+                    login, self._place.dump_in(work), source["version"] // 10000, source["encoding"], what
+                )
+            source |= {
+                "database": database,
+                "started_at": started.isoformat(),
+                "ended_at": datetime.now(UTC).isoformat(),
+            }
+            with translated(what):
+                await in_thread(
+                    lambda wanted: self._place.finish(work, backup_id, source, wanted), what, _STORAGE_SECONDS
+                )
+
+    async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
+        """Hash, write the manifest, flush, rename. Raises Conflict when there is no whole dump."""
+        with translated(what := f"sealing backup {backup_id}"):
+            return await in_thread(
+                lambda wanted: self._place.seal(backup_id, rows, versions, wanted), what, self._limit
+            )
+
+    async def backup(self, backup_id: str) -> Backup | None:
+        """The sealed backup, checked. Raises Refused naming a file that is missing or altered."""
+        with translated(what := f"checking backup {backup_id}"):
+            return await in_thread(lambda wanted: self._place.check(backup_id, wanted), what, self._limit)
+
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+        """Restore into an empty scratch database; one that is restored already is left as it is.
+
+        Raises:
+            NotFound, NotOurs, Conflict, Incompatible, ChildFailed, TimedOut: as `Restoring.run` says.
+        """
+        what = f"restoring into {database} on {server.name}"
+        async with self._work(backup.id, what) as work:
+            with translated(what):
+                source = self._place.source_of(backup)
+            restoring = Restoring(
+                self._sessions,
+                server,
+                database,
+                role,
+                source,
+                self._place.dump_in(backup.place),
+                client_programs.directory(self._pg_bin),
+                work,
+                self._jobs,
+                self._limit,
+            )
+
+            async def grown() -> int:
+                async with self._sessions.administrator(server, what=what) as session:
+                    return int(await session.fetchval(_SQL["size"], database) or 0)
+
+            async with _reporting(notes, grown, total=source["bytes"]):
+                await restoring.run()
+
+    async def discard(self, backup_id: str) -> None:
+        """Remove the backup and whatever is half of it."""
+        with translated(what := f"removing backup {backup_id}"):
+            await in_thread(lambda wanted: self._place.discard(backup_id, wanted), what, self._limit)
+
+    @asynccontextmanager
+    async def _work(self, backup_id: str, what: str) -> AsyncIterator[Path]:
+        """A directory of this run's own, gone afterwards unless it was renamed."""
+        with translated(what):
+            work = await in_thread(
+                lambda wanted: self._place.begin(backup_id, wanted), what, _STORAGE_SECONDS
+            )
+        try:
+            yield work
+        finally:
+            with contextlib.suppress(RehomeError):  # the next run for this backup removes what is left
+                await in_thread(lambda _: shutil.rmtree(work, ignore_errors=True), what, _STORAGE_SECONDS)
+
+    async def _pg_dump(
+        self, login: Login, directory: Path, server_major: int, encoding: str, what: str
+    ) -> None:
+        where = client_programs.directory(self._pg_bin)
+        zstd = await client_programs.major_version(where) >= _ZSTD_SINCE
+
+        async def dump(compression: str) -> None:
+            await subprocesses.run(
+                [
+                    *(
+                        where / "pg_dump",
+                        client_programs.database_option(login.database),
+                        "--format=directory",
+                    ),
+                    *(f"--file={directory}", f"--jobs={self._jobs}", f"--compress={compression}"),
+                    *("--quote-all-identifiers", f"--lock-wait-timeout={_LOCK_WAIT}"),
+                    *("--no-publications", "--no-subscriptions", "--no-security-labels"),
+                    "--no-sync",  # `seal` flushes every file
+                    f"--encoding={encoding}",  # whatever the database asks of its clients
+                ],
+                env=client_programs.environment(
+                    self._sessions, login.server, login.credentials, server_major=server_major
+                ),
+                limit=self._limit,
+                what=what,
+            )
+
+        try:
+            await dump("zstd:1" if zstd else "0")
+        except ChildFailed as error:
+            if not zstd or _NO_ZSTD not in str(error).lower():
+                raise
+            await in_thread(lambda _: shutil.rmtree(directory, ignore_errors=True), what, _STORAGE_SECONDS)
+            await dump("0")
+
+
+@asynccontextmanager
+async def _reporting(notes: Notes, look: Callable[[], Awaitable[int]], *, total: int) -> AsyncIterator[None]:
+    """Tell the progress once a second for the length of the block, and the whole of it at its good end."""
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            # A look that fails is the work's business, which meets the same trouble.
+            with contextlib.suppress(RehomeError):
+                await notes.progress(min(await look(), total), total)
+
+    reporting = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+    await notes.progress(total, total)

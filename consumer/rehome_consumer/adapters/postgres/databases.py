@@ -1,0 +1,132 @@
+"""Roles, databases and fences on PostgreSQL servers, as their administrator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rehome_consumer.adapters.postgres import extensions, facts, fences, roles, short_lived, target
+from rehome_consumer.adapters.postgres.activity import end_sessions
+from rehome_consumer.adapters.postgres.ownership_tags import label_of
+from rehome_consumer.adapters.postgres.sessions import Sessions, application_name
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from uuid import UUID
+
+    from rehome_consumer.model import Credentials, DatabaseFacts, Fence, Mark, RoleFacts, Server, ServerFacts
+
+
+class PostgresDatabases:
+    """Port `Databases`. Holds nothing between calls: every call opens a session and closes it.
+
+    Errors of every method, besides those it names: Unreachable, TimedOut, Conflict, Refused, Incompatible,
+    as `postgres_errors.translated` says.
+    """
+
+    def __init__(self, sessions: Sessions | None = None, *, session_limit: float = 30.0) -> None:
+        """Use these sessions.
+
+        Args:
+            sessions: how servers are reached; by default directly, with the default limits.
+            session_limit: seconds that ending other sessions may take, where the caller gives no limit.
+        """
+        self._sessions = sessions or Sessions()
+        self._limit = session_limit
+
+    async def server_facts(self, server: Server) -> ServerFacts:
+        """What the server is. Raises Incompatible when our login is not a superuser."""
+        async with self._sessions.administrator(server, what=f"looking at {server.name}") as session:
+            return await facts.of_server(session, server.name)
+
+    async def database_size(self, server: Server, database: str) -> int:
+        """Bytes. Raises NotFound."""
+        async with self._sessions.administrator(server, what=f"looking at database {database}") as session:
+            return await facts.size(session, database, server.name)
+
+    async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
+        """What its copy must share. Raises NotFound, and Incompatible for what cannot be moved."""
+        what = f"looking at database {database}"
+        async with self._sessions.administrator(server, database, what=what) as session:
+            return await facts.of_database(session, database, tenant, server.name)
+
+    async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
+        """What the role may do. Raises NotFound."""
+        async with self._sessions.administrator(server, what=f"looking at role {role}") as session:
+            return await roles.facts(session, role, database, server.name)
+
+    async def require_admitted(self, server: Server, database: str, role: str) -> None:
+        """Log in as a short-lived role once. Raises Incompatible."""
+        await short_lived.require_admitted(self._sessions, server, database, role)
+
+    async def require_genuine_extensions(
+        self, source: Server, database: str, tenant: str, target: Server
+    ) -> None:
+        """Compare what belongs to extensions with what they bring. Raises Incompatible."""
+        await extensions.require_genuine(self._sessions, source, database, tenant, target)
+
+    async def connections(self, server: Server, database: str, role: str) -> int:
+        """Sessions on the database (ours excepted) and of the role anywhere. Raises NotFound."""
+        return (await self.fence_state(server, database, role)).ended
+
+    async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
+        """Close database and role, and end who is inside. Raises TimedOut, Incompatible, NotFound."""
+        seconds = limit.total_seconds()
+        async with self._sessions.administrator(server, what=f"fencing database {database}") as session:
+            await fences.put_up(session, database, role, server.name, limit=seconds)
+
+    async def fence_state(self, server: Server, database: str, role: str) -> Fence:
+        """How both are now. Raises NotFound."""
+        async with self._sessions.administrator(
+            server, what=f"looking at the fence of {database}"
+        ) as session:
+            return await fences.state(session, database, role, server.name)
+
+    async def unfence(self, server: Server, database: str, role: str, before: Fence) -> None:
+        """Put back what `fence` changed."""
+        async with self._sessions.administrator(server, what=f"unfencing database {database}") as session:
+            await fences.take_down(session, database, role, before)
+
+    async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
+        """The tenant's role, closed, and `others`. Raises Incompatible (a superuser) and NotOurs."""
+        async with self._sessions.administrator(server, what=f"making role {credentials.user}") as session:
+            await roles.make(session, credentials, others, server.name)
+
+    async def make_scratch(
+        self, server: Server, name: str, like: DatabaseFacts, owner: str, mark: Mark
+    ) -> None:
+        """An empty, marked database like `like`. Raises NotOurs, and Incompatible for locale and settings."""
+        await target.make(self._sessions, server, name, like, owner, mark)
+
+    async def mark_of(self, server: Server, database: str) -> Mark | None:
+        """The database's mark. Raises NotOurs."""
+        async with self._sessions.administrator(
+            server, what=f"looking for the mark of {database}"
+        ) as session:
+            label = await label_of(session, database, server.name)
+            return label.mark if label else None
+
+    async def promote(self, server: Server, scratch: str, final: str, role: str, mark: Mark) -> None:
+        """Rename, mark verified, let the role in. Raises NotOurs, and Conflict when it must be restored again."""
+        async with self._sessions.administrator(server, what=f"promoting database {scratch}") as session:
+            await target.promote(
+                self._sessions, server, session, scratch, final, role, mark, limit=self._limit
+            )
+
+    async def drop(self, server: Server, database: str, migration_id: UUID) -> bool:
+        """Drop the migration's database. Raises NotOurs."""
+        async with self._sessions.administrator(server, what=f"dropping database {database}") as session:
+            return await target.drop(self._sessions, server, session, database, migration_id)
+
+    async def close_role(self, server: Server, role: str) -> None:
+        """No login, no session. Raises NotOurs, TimedOut."""
+        async with self._sessions.administrator(server, what=f"closing role {role}") as session:
+            await roles.close(session, role, server.name, limit=self._limit)
+
+    async def end_sessions(self, server: Server, migration_id: UUID) -> int:
+        """End what an earlier run left, its short-lived roles included. Raises TimedOut."""
+        names = application_name(migration_id), short_lived.prefix(migration_id)
+        what = f"ending earlier sessions of migration {migration_id} on {server.name}"
+        async with self._sessions.administrator(server, what=what) as session:
+            ended = await end_sessions(session, "sessions_of_migration", *names, limit=self._limit, what=what)
+            await short_lived.drop_all(self._sessions, server, session, migration_id)
+        return ended

@@ -1,0 +1,187 @@
+"""Extensions: made anew in a database that holds nothing else yet, and compared by what belongs to them.
+
+A dump leaves out whatever belongs to an extension, since CREATE EXTENSION brings it. But who owns an extension can say
+of any table that it belongs to it (ALTER EXTENSION ... ADD TABLE): such a table would be neither dumped nor compared,
+and lost. So what belongs to an extension on the source and not to the one that was just made is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from rehome_consumer.adapters.postgres.names import literal, quoted
+from rehome_consumer.adapters.postgres.ownership_tags import making_name
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import Incompatible
+from rehome_consumer.sql import administrator, ddl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rehome_consumer.adapters.postgres.kinds import Administrator
+    from rehome_consumer.adapters.postgres.sessions import Sessions
+    from rehome_consumer.model import Server
+
+log = logging.getLogger(__name__)
+
+_SQL: Final = administrator("copy")
+_PROBE_SECONDS: Final = 600.0
+_STORED: Final = frozenset({"table", "sequence", "materialized view", "foreign table"})
+"""What holds rows. Another version of an extension may rightly lack a function, but not these."""
+_SHOWN: Final = 10
+_BUILT_IN: Final = re.compile(r"\bpg_catalog\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An extension as it was made here: `same` tells whether in the source's version."""
+
+    name: str
+    same: bool
+
+
+async def describe(session: Administrator, tenant: str) -> list[dict[str, Any]]:
+    """Extensions of the database that the session is in, as JSON, with what belongs to each.
+
+    Args:
+        session: inside the database.
+        tenant: the tenant's role there.
+    """
+    found = [dict(row) for row in await session.fetch(_SQL["source_extensions"], tenant)]
+    for extension in found:
+        members = await session.fetch(_SQL["extension_members"], extension["name"])
+        extension["members"] = [[row["kind"], row["identity"]] for row in members]
+    return found
+
+
+async def create(
+    session: Administrator,
+    wanted: Iterable[Mapping[str, Any]],
+    role: str | None,
+    database: str,
+    where: str,
+    *,
+    source_major: int,
+) -> list[Made]:
+    """Make extensions as `describe` has them, in an empty database.
+
+    Args:
+        session: inside it.
+        wanted: extensions of the source, in the order in which it made them.
+        role: who gets schemas that extensions are put into, and extensions that the tenant made; None: nobody.
+        database: its name, for the log.
+        where: the server's name, for errors.
+        source_major: the source's major version; a newer server may offer newer versions of extensions alone.
+
+    Raises:
+        Incompatible: one cannot be had.
+    """
+    made = []
+    newer = session.major > source_major
+    for extension in wanted:
+        name, version = extension["name"], extension["version"]
+        offered = {
+            row["version"]: row["trusted"] for row in await session.fetch(_SQL["extension_versions"], name)
+        }
+        if version not in offered and not (offered and newer):
+            raise Incompatible(
+                f"{where} does not offer extension {name} in version {version}, "
+                f"only {', '.join(sorted(offered)) or 'none at all'}: install it there"
+            )
+        if version not in offered:
+            log.warning("extension.newer database=%s extension=%s source=%s", database, name, version)
+        # Who made it may update or drop it: the tenant keeps what it could do.
+        as_role = role if extension["by_owner"] and offered.get(version, False) else None
+        await _create(session, extension, version if version in offered else None, role, as_role)
+        made.append(Made(name, same=version in offered))
+    return made
+
+
+async def _create(
+    session: Administrator,
+    extension: Mapping[str, Any],
+    version: str | None,
+    role: str | None,
+    as_role: str | None,
+) -> None:
+    clauses = [f"VERSION {literal(version)}"] if version else []
+    async with session.transaction():
+        if not extension["own_schema"]:
+            schema = quoted(extension["schema"])
+            clauses.append(f"SCHEMA {schema}")
+            if not await session.fetchval(_SQL["schema_exists"], extension["schema"]):
+                owner = quoted(role) if role else "CURRENT_USER"
+                await session.execute(ddl("create_schema", schema=schema, role=owner))
+        if as_role:
+            await session.execute(ddl("as_role", role=quoted(as_role)))
+        await session.execute(
+            ddl("create_extension", extension=quoted(extension["name"]), clauses=" ".join(clauses))
+        )
+
+
+async def strays(
+    session: Administrator, wanted: Iterable[Mapping[str, Any]], made: Iterable[Made]
+) -> list[str]:
+    """What belongs to an extension on the source and not to the one that was made here, in words."""
+    same = {one.name: one.same for one in made}
+    found = []
+    for extension in wanted:
+        name = extension["name"]
+        if name not in same:
+            continue
+        here = {
+            (row["kind"], _plain(row["identity"]))
+            for row in await session.fetch(_SQL["extension_members"], name)
+        }
+        found += [
+            f"{kind} {identity} (extension {name})"
+            for kind, identity in extension.get("members", ())
+            if (kind, _plain(identity)) not in here and (same[name] or kind in _STORED)
+        ]
+    return found
+
+
+def _plain(identity: str) -> str:
+    """Without the schema of built-in types: `json` has one in PostgreSQL 16, and none in 18."""
+    return _BUILT_IN.sub("", identity)
+
+
+def refuse(found: list[str], database: str) -> None:
+    """Raise Incompatible, naming them, if there are any."""
+    if not found:
+        return
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    raise Incompatible(
+        f"database {database} says that extensions hold what they do not bring: {', '.join(found[:_SHOWN])}{more}. "
+        "No dump takes that along: ALTER EXTENSION ... DROP it and replay the upgrade"
+    )
+
+
+async def require_genuine(
+    sessions: Sessions, source: Server, database: str, tenant: str, target: Server
+) -> None:
+    """Make the source's extensions in a database of their own on the target, compare, and drop it.
+
+    Raises:
+        Incompatible: an extension of the source holds what it does not bring, or cannot be had.
+    """
+    what = f"comparing the extensions of {database}"
+    async with sessions.administrator(source, database, what=what) as session:
+        wanted = [one for one in await describe(session, tenant) if one["name"] != "plpgsql"]
+        major = session.major
+    if not wanted:
+        return
+    probe = making_name(current_migration.get() or uuid4())
+    async with sessions.administrator(target, what=what, limit=_PROBE_SECONDS) as session:
+        await session.execute(ddl("drop_database", database=quoted(probe)))
+        await session.execute(ddl("create_database", database=quoted(probe), clauses="TEMPLATE template0"))
+        try:
+            async with sessions.administrator(target, probe, what=what, limit=_PROBE_SECONDS) as inside:
+                made = await create(inside, wanted, None, database, target.name, source_major=major)
+                refuse(await strays(inside, wanted, made), database)
+        finally:
+            await session.execute(ddl("drop_database", database=quoted(probe)))

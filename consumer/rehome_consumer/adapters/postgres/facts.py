@@ -1,0 +1,91 @@
+"""What servers and databases say of themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer.adapters.postgres.releases import require_patched_server
+from rehome_consumer.errors import Incompatible, NotFound
+from rehome_consumer.model import DatabaseFacts, ServerFacts
+from rehome_consumer.sql import administrator
+
+if TYPE_CHECKING:
+    from rehome_consumer.adapters.postgres.kinds import Administrator
+
+_SQL: Final = administrator("databases")
+
+
+async def of_server(session: Administrator, where: str) -> ServerFacts:
+    """Version, extensions and settings of a server.
+
+    Raises:
+        Incompatible: it is too old or lacks its releases' fixes, or our login is not a superuser.
+    """
+    row = await session.fetchrow(_SQL["server"])
+    if row is None or not row["superuser"]:
+        raise Incompatible(
+            f"the administrator's login of {where} is not a superuser: correct it in `db_servers`"
+        )
+    require_patched_server(row["version"], where)
+    installable = await session.fetch(_SQL["installable"])
+    return ServerFacts(
+        version=row["version"],
+        extensions=frozenset(found["name"] for found in installable),
+        wal_level=row["wal_level"],
+        extension_versions=frozenset((found["name"], found["version"]) for found in installable),
+    )
+
+
+async def size(session: Administrator, database: str, where: str) -> int:
+    """Bytes of a database. Raises NotFound."""
+    row = await session.fetchrow(_SQL["database"], database)
+    if row is None:
+        raise NotFound(f"there is no database {database} on {where}")
+    return int(row["bytes"])
+
+
+async def of_database(session: Administrator, database: str, tenant: str, where: str) -> DatabaseFacts:
+    """Everything about a database that its copy must share.
+
+    Args:
+        session: on that database.
+        database: its name.
+        tenant: the tenant's role there.
+        where: the server's name, for errors.
+
+    Raises:
+        NotFound: there is no such database.
+        Incompatible: it holds things that cannot go with it; names them.
+    """
+    row = await session.fetchrow(_SQL["database"], database)
+    if row is None:
+        raise NotFound(f"there is no database {database} on {where}")
+    await _require_movable(session, database, tenant, where)
+    acl = await session.fetch(_SQL["database_acl"], row["oid"])
+    settings = await session.fetch(_SQL["database_settings"], row["oid"], tenant)
+    return DatabaseFacts(
+        name=database,
+        owner=row["owner"],
+        encoding=row["encoding"],
+        collation=row["collation"],
+        ctype=row["ctype"],
+        provider=row["provider"],
+        locale=row["locale"],
+        bytes=row["bytes"],
+        connection_limit=row["connection_limit"],
+        extensions={found["name"]: found["version"] for found in await session.fetch(_SQL["extensions"])},
+        settings=tuple((found["role"], found["setting"]) for found in settings),
+        grantees=tuple(found["name"] for found in await session.fetch(_SQL["grantees"], row["oid"], tenant)),
+        acl=tuple((found["grantee"], found["privilege"], found["grantable"]) for found in acl),
+        collation_version=row["collation_version"],
+    )
+
+
+async def _require_movable(session: Administrator, database: str, tenant: str, where: str) -> None:
+    found = await session.fetch(_SQL["immovable"], tenant)
+    if found:
+        named = "; ".join(f"{row['kind']} {row['name']} ({row['remedy']})" for row in found)
+        raise Incompatible(
+            f"database {database} on {where} holds what role {tenant} cannot take along: {named}. "
+            "Do that, or move this database by hand"
+        )

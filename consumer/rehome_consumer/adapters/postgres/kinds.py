@@ -1,0 +1,106 @@
+"""The two kinds of session, which cannot be mixed up: an administrator's, and one with a tenant's rights.
+
+An administrator's session is a superuser's. It sees catalogues and changes servers, roles and databases, and takes
+nothing but the statements of `sql/administrator`: none of them is planned or executed over anything that a
+tenant made. Whatever reads or writes what a tenant made does it in a tenant's session: a short-lived login with the
+tenant's rights (`short_lived`). See docs/decisions/0007.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rehome_consumer.sql import AdministratorSql
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.cursor import CursorFactory
+    from asyncpg.transaction import Transaction
+    from asyncpg.types import ServerVersion
+
+    Raw = asyncpg.Connection[asyncpg.Record]
+    Records = list[asyncpg.Record]
+
+
+class Administrator:
+    """A superuser's session, for the statements of `consumer/rehome_consumer/sql/administrator` alone."""
+
+    def __init__(self, connection: Raw) -> None:
+        """Take an open connection, which stays its opener's to close."""
+        self._connection = connection
+
+    async def fetch(self, statement: AdministratorSql, *arguments: Any) -> Records:
+        """All rows."""
+        query = _allowed(statement)
+        return await self._connection.fetch(query, *arguments)
+
+    async def fetchrow(self, statement: AdministratorSql, *arguments: Any) -> asyncpg.Record | None:
+        """The first row, if there is one."""
+        query = _allowed(statement)
+        return await self._connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, statement: AdministratorSql, *arguments: Any) -> Any:
+        """The first row's first value, if there is one."""
+        query = _allowed(statement)
+        return await self._connection.fetchval(query, *arguments)
+
+    async def execute(self, statement: AdministratorSql) -> None:
+        """Run a statement without arguments."""
+        query = _allowed(statement)
+        await self._connection.execute(query)
+
+    def transaction(self) -> Transaction:
+        """A transaction, as an async context manager."""
+        return self._connection.transaction()
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return self._connection.get_server_version().major
+
+
+class TenantSession:
+    """A session of a short-lived login with a tenant's rights; nothing here can be given to `Administrator`."""
+
+    def __init__(self, connection: Raw) -> None:
+        """Take an open connection, which stays its opener's to close."""
+        self._connection = connection
+
+    async def fetch(self, query: str, *arguments: Any) -> Records:
+        """All rows."""
+        return await self._connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        """The first row, if there is one."""
+        return await self._connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        """The first row's first value, if there is one."""
+        return await self._connection.fetchval(query, *arguments)
+
+    async def execute(self, query: str) -> None:
+        """Run a statement without arguments."""
+        await self._connection.execute(query)
+
+    def cursor(self, query: str, *arguments: Any) -> CursorFactory[asyncpg.Record]:
+        """Rows one after another, within a transaction."""
+        return self._connection.cursor(query, *arguments)
+
+    def transaction(self, **options: Any) -> Transaction:
+        """A transaction, as an async context manager; `options` as asyncpg's."""
+        return self._connection.transaction(**options)
+
+    def get_server_version(self) -> ServerVersion:
+        """The server's version."""
+        return self._connection.get_server_version()
+
+
+def _allowed(statement: AdministratorSql) -> str:
+    """The statement, if it is one of ours.
+
+    Raises:
+        TypeError: it is not (a programming error).
+    """
+    if not isinstance(statement, AdministratorSql):
+        raise TypeError("an administrator's session takes statements of sql/administrator alone")
+    return str(statement)

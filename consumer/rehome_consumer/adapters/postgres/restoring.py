@@ -1,0 +1,219 @@
+"""Filling an empty scratch database from a sealed backup, as nobody but the tenant.
+
+1. The administrator creates the extensions, in the source's versions, and fills their own tables: nothing of the
+   tenant's is there yet.
+2. pg_restore runs as a short-lived role that may act as the tenant's and has no other right; so does ANALYZE, or the
+   first users would wait on bad plans.
+3. That role is gone, and so is every session of it: the administrator adds privileges, which change rows of catalogues
+   and run nothing.
+4. The database's label says that it is restored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from rehome_consumer.adapters.common import subprocesses
+from rehome_consumer.adapters.postgres import extensions, restore_list, roles
+from rehome_consumer.adapters.postgres.client_programs import database_option, environment
+from rehome_consumer.adapters.postgres.ownership_tags import Label, label_of, put_label
+from rehome_consumer.adapters.postgres.short_lived import lent
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import Conflict, NotFound, NotOurs
+from rehome_consumer.sql import administrator, ddl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from uuid import UUID
+
+    from rehome_consumer.adapters.postgres.kinds import Administrator
+    from rehome_consumer.adapters.postgres.sessions import Sessions
+    from rehome_consumer.model import Credentials, Server
+
+_SQL: Final = administrator("copy")
+_CATALOGUE: Final = administrator("databases")
+
+# For the restoring sessions only. What is not flushed yet when such a transaction ends is flushed by the
+# label's, which comes last and waits for it; a crash before that leaves a database that is not restored.
+_FAST: Final = {
+    "synchronous_commit": "off",
+    "maintenance_work_mem": "256MB",
+    # These change what a dump's text means; a database may have them otherwise, and pg_restore leaves them so.
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """One restore.
+
+    Attributes:
+        sessions, server, database, role: where to, and who will own everything.
+        source: what the dump was taken of.
+        dump: its directory.
+        programs: directory of the client programs.
+        work: a directory for lists of entries, which the caller removes.
+        jobs: parallel sessions of pg_restore and vacuumdb.
+        limit: seconds that each of them may take.
+    """
+
+    sessions: Sessions
+    server: Server
+    database: str
+    role: str
+    source: Mapping[str, Any]
+    dump: Path
+    programs: Path
+    work: Path
+    jobs: int
+    limit: float
+
+    async def run(self) -> None:
+        """Restore. A database that is restored already is left as it is.
+
+        Raises:
+            NotFound: there is no such database.
+            NotOurs: it is not this migration's scratch database.
+            Conflict: it is not empty: it must be made anew.
+            Incompatible: an extension cannot be had.
+            ChildFailed, TimedOut: pg_restore or vacuumdb did not succeed.
+        """
+        what = f"restoring into {self.database} on {self.server.name}"
+        async with self.sessions.administrator(
+            self.server, self.database, what=what, limit=self.limit
+        ) as session:
+            label = await self._label(session)
+            if label.restored:
+                return
+            if not await session.fetchval(_SQL["empty"]):
+                raise Conflict(f"{what}: it is not empty; an earlier restore was cut off. Make it anew")
+            source = self.source
+            contents = await self._contents(source)
+            wanted = source["extensions"]
+            made = await extensions.create(
+                *(session, wanted, self.role, self.database, self.server.name),
+                source_major=source["version"] // 10000,
+            )
+            extensions.refuse(await extensions.strays(session, wanted, made), source["database"])
+            await self._as_administrator(session, "rows", contents.extensions)
+            await self._fill(session, label.mark.migration_id, source, contents)
+            tables = [row["name"] for row in await session.fetch(_CATALOGUE["catalogue_tables"])]
+            await session.execute(ddl("analyze_catalogue", tables=", ".join(tables)))
+            await put_label(session, self.database, replace(label, restored=True))
+
+    async def _label(self, session: Administrator) -> Label:
+        label = await label_of(session, self.database, self.server.name)
+        if label is None:
+            raise NotFound(f"there is no database {self.database} on {self.server.name}")
+        if label.mark.state != "scratch" or current_migration.get() not in (None, label.mark.migration_id):
+            raise NotOurs(
+                f"database {self.database} on {self.server.name} is of migration {label.mark.migration_id} "
+                f"and {label.mark.state}: nothing is restored into it"
+            )
+        return label
+
+    async def _fill(
+        self,
+        session: Administrator,
+        migration_id: UUID,
+        source: Mapping[str, Any],
+        contents: restore_list.Contents,
+    ) -> None:
+        """Run pg_restore and ANALYZE as the tenant; then add privileges as the administrator.
+
+        Meanwhile the tenant's role has the name that it has on the source, since privileges and policies in
+        the dump are spelt with it.
+        """
+        name = await roles.lend_name(session, self.role, source["owner"], migration_id)
+        try:
+            async with lent(
+                *(self.sessions, self.server, self.database, name, "restore"),
+                jobs=self.jobs + 1,
+                limit=2 * self.limit,
+            ) as login:
+                await self._pg_restore(
+                    session, "tenant", contents.tenants, login.credentials, _FAST, f"--role={name}"
+                )
+                await self._analyze(session, login.credentials, name)
+            await self._as_administrator(session, "privileges", contents.privileges)
+        finally:
+            await roles.return_name(session, self.role, name)
+
+    async def _as_administrator(self, session: Administrator, name: str, entries: tuple[str, ...]) -> None:
+        """Run pg_restore for what an ordinary role may not do; nothing of the tenant's applies or is run."""
+        if not entries:
+            return
+        what = f"restoring into {self.database} on {self.server.name}"
+        settings = await self.sessions.overrides(self.server, self.database, what=what)
+        login = self.server.admin
+        await self._pg_restore(
+            session, name, entries, login, {**settings, "search_path": "pg_catalog", **_FAST}
+        )
+
+    async def _contents(self, source: Mapping[str, Any]) -> restore_list.Contents:
+        listed = self.work / "all.list"
+        await subprocesses.run(
+            [self.programs / "pg_restore", "--list", f"--file={listed}", self.dump],
+            env={},
+            limit=self.limit,
+            what=f"reading the backup at {self.dump.parent}",
+        )
+        wanted = source["extensions"]
+        with listed.open(errors="surrogateescape") as lines:
+            return restore_list.divide(
+                lines,
+                extensions=restore_list.Extensions(
+                    {table for extension in wanted for table in extension["tables"]},
+                    {sequence for extension in wanted for sequence in extension["sequences"]},
+                ),
+                made_schemas={
+                    source["public_schema"],
+                    *(extension["schema_oid"] for extension in wanted if not extension["own_schema"]),
+                },
+            )
+
+    async def _pg_restore(
+        self,
+        session: Administrator,
+        name: str,
+        entries: tuple[str, ...],
+        login: Credentials,
+        settings: Mapping[str, str],
+        *options: str,
+    ) -> None:
+        await subprocesses.run(
+            [
+                *(self.programs / "pg_restore", database_option(self.database), f"--jobs={self.jobs}"),
+                *("--no-owner", "--no-tablespaces", "--no-security-labels", "--exit-on-error", *options),
+                *(self._list(name, entries), self.dump),
+            ],
+            env=self._environment(session, login, settings),
+            limit=self.limit,
+            what=f"restoring into {self.database} on {self.server.name}",
+        )
+
+    async def _analyze(self, session: Administrator, login: Credentials, name: str) -> None:
+        """Statistics of what the tenant owns; of the rest the administrator sees to, or autovacuum."""
+        await subprocesses.run(
+            [
+                *(self.programs / "vacuumdb", "--analyze-only", f"--jobs={self.jobs}", "--quiet"),
+                database_option(self.database),
+            ],
+            env=self._environment(session, login, {"role": name}),
+            limit=self.limit,
+            what=f"analyzing {self.database} on {self.server.name}",
+        )
+
+    def _environment(
+        self, session: Administrator, login: Credentials, settings: Mapping[str, str]
+    ) -> dict[str, str]:
+        major = session.major
+        return environment(self.sessions, self.server, login, server_major=major, settings=settings)
+
+    def _list(self, name: str, entries: tuple[str, ...]) -> str:
+        path = self.work / f"{name}.list"
+        path.write_text("".join(entries), errors="surrogateescape")
+        return f"--use-list={path}"

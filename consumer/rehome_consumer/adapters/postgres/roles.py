@@ -1,0 +1,187 @@
+"""The tenant's role on a server: what it is, and how it is made and closed on the dedicated one.
+
+Nothing is done to a role that is a superuser, owns a database that is not ours, or is tied to anything else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer.adapters.postgres.activity import end_sessions
+from rehome_consumer.adapters.postgres.names import literal, quoted
+from rehome_consumer.adapters.postgres.ownership_tags import MAKING, Label, making_name, parse
+from rehome_consumer.adapters.postgres.scram import verifier
+from rehome_consumer.context import current_migration
+from rehome_consumer.errors import Incompatible, NotFound, NotOurs
+from rehome_consumer.model import Credentials, RoleFacts
+from rehome_consumer.sql import administrator, ddl
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from rehome_consumer.adapters.postgres.kinds import Administrator
+
+_SQL: Final = administrator("databases")
+
+
+async def facts(session: Administrator, role: str, database: str, where: str) -> RoleFacts:
+    """What the role may do, and how it is tied to anything but `database`.
+
+    Raises:
+        NotFound: there is no such role.
+    """
+    row = await session.fetchrow(_SQL["role"], role)
+    if row is None:
+        raise NotFound(f"there is no role {role} on {where}")
+    owned = await session.fetch(_SQL["databases_of"], role)
+    ties = await session.fetch(_SQL["role_elsewhere"], role, [database])
+    connected = await session.fetch(_SQL["role_connected_elsewhere"], role, [database])
+    home = await session.fetchrow(_SQL["database"], database)
+    return RoleFacts(
+        name=row["name"],
+        superuser=row["superuser"],
+        can_login=row["can_login"],
+        other_databases=tuple(found["name"] for found in owned if found["name"] != database),
+        attributes=tuple(row["attributes"]),
+        member_of=tuple(row["member_of"]),
+        members=tuple(row["members"]),
+        elsewhere=tuple(tie["tie"] for tie in ties),
+        connected_to=tuple(found["name"] for found in connected),
+        owner=home["owner"] if home else "",
+        owner_is_superuser=bool(home and home["owner_is_superuser"]),
+    )
+
+
+async def make(session: Administrator, credentials: Credentials, others: tuple[str, ...], where: str) -> None:
+    """Make or correct the tenant's role, without login, and `others`, without login, where missing.
+
+    A role that has its verified database already is left as it is: a late run must not lock a tenant out.
+
+    Raises:
+        Incompatible: the role is there, and a superuser, or more than an ordinary login.
+        NotOurs: it is there, and owns a database that is not this migration's, or has something elsewhere.
+    """
+    name = credentials.user
+    async with session.transaction():
+        await session.fetchval(_SQL["lock_role"], name)
+        exists = await session.fetchrow(_SQL["role"], name)
+        if exists and exists["superuser"]:
+            raise Incompatible(f"role {name} on {where} is a superuser: a tenant gets an ordinary role")
+        owned = await _own(session, name, where)
+        if any(label and label.mark.state == "verified" for label in owned.values()):
+            return
+        await _require_nobody_elses(session, name, owned, where)
+        await session.fetchrow(_SQL["quiet"])
+        secret = literal(verifier(credentials.password.reveal()))
+        made = "correct_tenant" if exists else "make_tenant"
+        await session.execute(ddl(made, role=quoted(name), verifier=secret))
+        for other in others:
+            if not await session.fetchrow(_SQL["role"], other):
+                await session.execute(ddl("make_other", role=quoted(other)))
+
+
+async def close(session: Administrator, role: str, where: str, *, limit: float) -> None:
+    """No login for the role and no session of it; nothing when it does not exist.
+
+    Raises:
+        NotOurs: it is a superuser, or owns a database that is not this migration's.
+        TimedOut: a session of it does not end; names it.
+    """
+    async with session.transaction():
+        await session.fetchval(_SQL["lock_role"], role)
+        exists = await session.fetchrow(_SQL["role"], role)
+        if exists is None:
+            return
+        if exists["superuser"]:
+            raise NotOurs(f"role {role} on {where} is a superuser: it is left alone")
+        await _own(session, role, where)
+        await session.execute(ddl("refuse_login", role=quoted(role)))
+    what = f"closing role {role} on {where}"
+    await end_sessions(session, "tenants_sessions", "", role, limit=limit, what=what)
+
+
+async def _require_nobody_elses(
+    session: Administrator, role: str, owned: dict[str, Label | None], where: str
+) -> None:
+    """A role that is there already is an ordinary login, and has nothing outside of the databases that are ours.
+
+    Raises:
+        Incompatible: it may do more than log in, or is a member of another role, or another is of it.
+        NotOurs: it owns or may do something elsewhere.
+    """
+    found = await session.fetchrow(_SQL["role"], role)
+    if found is None:
+        return
+    more = [*found["attributes"], *(f"member of {one}" for one in found["member_of"])]
+    more += [f"lent to {one}" for one in found["members"]]
+    if more:
+        raise Incompatible(
+            f"role {role} on {where} is there already and more than a tenant's login ({', '.join(more)}): give the "
+            "tenant another role, or take that away (ALTER ROLE, REVOKE)"
+        )
+    ties = await session.fetch(_SQL["role_elsewhere"], role, list(owned))
+    if ties:
+        named = ", ".join(row["tie"] for row in ties)
+        raise NotOurs(
+            f"role {role} on {where} is somebody's already: it {named}. Give the tenant another role"
+        )
+
+
+async def _own(session: Administrator, role: str, where: str) -> dict[str, Label | None]:
+    """The labels of the databases that the role owns, all of the migration at work (of any, if none is), by name.
+
+    One that a run left half made has none yet; it is known by its name.
+
+    Raises:
+        NotOurs: one carries no mark, or another migration's.
+    """
+    labels: dict[str, Label | None] = {}
+    migration = current_migration.get()
+    making = MAKING if migration is None else making_name(migration)
+    for row in await session.fetch(_SQL["databases_of"], role):
+        if row["name"].startswith(making):
+            labels[row["name"]] = None
+            continue
+        label = parse(row["comment"])
+        if label is None or migration not in (None, label.mark.migration_id):
+            raise NotOurs(
+                f"role {role} on {where} owns database {row['name']}, which is not this migration's: "
+                "the role is left alone"
+            )
+        labels[row["name"]] = label
+    return labels
+
+
+async def lend_name(session: Administrator, role: str, name: str, migration_id: UUID) -> str:
+    """Give the tenant's role the name it has on the source, until `return_name`; the name it has now.
+
+    Where another role has that name already, the tenant's keeps its own. What a lost run left under that
+    name carries our mark, and is dropped.
+    """
+    await drop_lent(session, migration_id)
+    if name == role or await session.fetchrow(_SQL["role"], name):
+        return role
+    async with session.transaction():
+        await session.execute(ddl("rename_role", role=quoted(role), name=quoted(name)))
+        remark = literal(_lent(migration_id))
+        await session.execute(ddl("comment_role", role=quoted(name), text=remark))
+    return name
+
+
+async def return_name(session: Administrator, role: str, name: str) -> None:
+    """Undo `lend_name`, which returned `name`."""
+    if name == role:
+        return
+    async with session.transaction():
+        await session.execute(ddl("rename_role", role=quoted(name), name=quoted(role)))
+        await session.execute(ddl("comment_role", role=quoted(role), text="NULL"))
+
+
+async def drop_lent(session: Administrator, migration_id: UUID) -> None:
+    """Drop a role that a lost run of this migration left under a lent name; its database is gone."""
+    for row in await session.fetch(_SQL["roles_commented"], _lent(migration_id)):
+        await session.execute(ddl("drop_role", role=quoted(row["name"])))
+
+
+def _lent(migration_id: UUID) -> str:
+    return f"rehome: under this name while migration {migration_id} restores"

@@ -1,0 +1,128 @@
+"""Everything of a database but its rows, in a form that two servers can be compared by, and as small for any.
+
+The server sorts names into parts and sends a digest of each (`parts`); names come only when they are asked for,
+some of them (`some`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer.adapters.postgres.checksums import together
+from rehome_consumer.adapters.postgres.names import spelt
+from rehome_consumer.fingerprint import HOLDERS, LISTED, OWNED, PARTS, SEQUENCES, TENANT, Fold, Shortlist
+from rehome_consumer.model import Named, Part
+from rehome_consumer.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from rehome_consumer.adapters.postgres.kinds import TenantSession
+    from rehome_consumer.model import Spared
+
+_SQL: Final = load("verification")
+_BY_NAME: Final = load("fingerprint")
+
+_SEQUENCES_AT_ONCE: Final = 200
+_CUT: Final = 500  # characters: more than people are shown of any name or value
+
+_EXTENSION: Final = "extension"
+
+
+def _queries() -> dict[str, str]:
+    """Kind -> its query. Those that are compared in two ways are there twice."""
+    queries = {name.replace("_", " "): statement.rstrip(";") for name, statement in _BY_NAME.items()}
+    owner, grant = queries["owner"], queries["grant"]
+    queries[OWNED] = f"SELECT w.label, w.name, '{TENANT}' AS value FROM ({owner}) AS w"  # noqa: S608 - our own
+    queries[HOLDERS] = (
+        f"SELECT w.label, w.name, '' AS value FROM ({grant}) AS w "  # noqa: S608 - our own
+        "WHERE w.label <> 'schema' OR w.name[1] <> 'public'"
+    )
+    del queries[_EXTENSION]  # there are few: `extensions`
+    return queries
+
+
+_KINDS: Final = _queries()
+
+KINDS: Final = tuple(_KINDS)
+"""What `objects` has the parts of."""
+
+
+async def objects(readers: Sequence[TenantSession]) -> dict[str, dict[int, Part]]:
+    """Of every kind the parts, by several sessions at once."""
+    todo, found = deque(KINDS), dict[str, dict[int, Part]]()
+
+    async def work(reader: TenantSession) -> None:
+        while todo:
+            kind = todo.popleft()
+            found[kind] = await parts(reader, kind)
+
+    await together([work(reader) for reader in readers])
+    return found
+
+
+async def parts(reader: TenantSession, kind: str) -> dict[int, Part]:
+    """Of one kind the parts: how many things are in each, and their digest.
+
+    The session's setting `rehome.tenant` names the role that is written <tenant>.
+    """
+    rows = await reader.fetch(_SQL["parts"].replace("{kind}", _KINDS[kind]), PARTS - 1)
+    return {row["part"]: Part(row["count"], row["digest"]) for row in rows}
+
+
+async def some(reader: TenantSession, kind: str, wanted: Sequence[int]) -> dict[int, list[Named]]:
+    """Of some parts the first things, with what must be the same, both cut to what people are shown."""
+    query = _SQL["some"].replace("{kind}", _KINDS[kind])
+    found: dict[int, list[Named]] = {part: [] for part in wanted}
+    for row in await reader.fetch(query, PARTS - 1, wanted, LISTED, _CUT):
+        label = f"{row['label']} " if row["label"] else ""
+        found[row["part"]].append(Named(row["key"], label + spelt(row["name"]), row["value"], row["digest"]))
+    return found
+
+
+async def sequence_parts(reader: TenantSession, spared: Spared | None = None) -> dict[int, Part]:
+    """The parts of 'schema.sequence' -> where it stands and how it counts."""
+    fold = Fold()
+    async for name, state in _sequences(reader):
+        if not (spared and spared(SEQUENCES, name)):
+            fold.add(name, state)
+    return fold.parts()
+
+
+async def some_sequences(
+    reader: TenantSession, wanted: Sequence[int], spared: Spared | None = None
+) -> dict[int, list[Named]]:
+    """The first sequences of some parts."""
+    shortlist = Shortlist(wanted)
+    async for name, state in _sequences(reader):
+        if not (spared and spared(SEQUENCES, name)):
+            shortlist.add(name, state)
+    return shortlist.found
+
+
+async def _sequences(reader: TenantSession) -> AsyncIterator[tuple[str, str]]:
+    last = 0
+    while page := await reader.fetch(_SQL["sequences"], last, _SEQUENCES_AT_ONCE):
+        looks = [
+            f"SELECT {place}, last_value, is_called FROM {row['quoted']}"  # noqa: S608 - quoted by the server
+            for place, row in enumerate(page)
+        ]
+        positions = {
+            place: f"last_value={value} is_called={str(called).lower()}"
+            for place, value, called in await reader.fetch(" UNION ALL ".join(looks))
+        }
+        for place, row in enumerate(page):
+            yield spelt(row["name"]), f"{positions[place]} {row['definition']}"
+        last = page[-1]["oid"]
+
+
+async def extensions(reader: TenantSession) -> dict[str, str]:
+    """Name -> version."""
+    return {spelt(row["name"]): row["value"] for row in await reader.fetch(_BY_NAME[_EXTENSION])}
+
+
+async def database(reader: TenantSession) -> dict[str, str]:
+    """Encoding, locale, and the server's major version."""
+    row = await reader.fetchrow(_SQL["database"])
+    return dict(row) if row is not None else {}

@@ -1,0 +1,1 @@
+"""RabbitMQ: the broker port, dead letters, queues, and its administration."""

@@ -1,0 +1,106 @@
+"""The queue of dead letters, as a tool reads it: look at all, take out those that were dealt with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import aiormq.exceptions
+
+from rehome_consumer.adapters.rabbitmq.broker import LOST, AmqpDelivery
+from rehome_consumer.errors import Refused, TimedOut, Unreachable
+from rehome_consumer.rabbitmq.topology import DEAD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
+
+log = logging.getLogger(__name__)
+
+PAUSE: Final = 0.05  # seconds between two looks
+BACK_WITHIN: Final = 5.0  # seconds in which letters that were only looked at are in the queue again
+
+
+class HeldLetter(AmqpDelivery):
+    """A dead letter that this tool holds back; `taken` once it was acknowledged."""
+
+    def __init__(self, incoming: AbstractIncomingMessage) -> None:
+        """Take aio-pika's message."""
+        super().__init__(incoming)
+        self.taken = False
+
+    async def ack(self) -> None:
+        """Take it out of the queue for good."""
+        self.taken = True
+        await super().ack()
+
+    async def give_back(self) -> None:
+        """Put it back into the queue."""
+        await self._incoming.nack(requeue=True)
+
+
+class DeadLetters:
+    """The dead letters. Nothing leaves the queue without an acknowledgement, also if the tool dies.
+
+    While one tool holds them another sees none: let tools take turns (`JournalViews.alone`).
+    """
+
+    def __init__(self, connection: AbstractRobustConnection, *, within: float = 120.0) -> None:
+        """Take an open connection, and how long (seconds) reading may take."""
+        self._connection = connection
+        self._within = within
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[list[HeldLetter]]:
+        """All letters, held back from other tools; those not acknowledged return at the end.
+
+        Raises:
+            Unreachable: the connection was lost.
+            TimedOut: reading them took too long.
+            Refused: there is no such queue, or this user may not read it.
+        """
+        channel = await self._connection.channel()
+        letters: list[HeldLetter] = []
+        try:
+            queue = await channel.get_queue(DEAD, ensure=False)
+            try:
+                async with asyncio.timeout(self._within):
+                    while (message := await queue.get(fail=False)) is not None:
+                        letters.append(HeldLetter(message))
+            except TimeoutError:
+                raise TimedOut(
+                    f"reading queue {DEAD} took longer than {self._within:g} s; {len(letters)} letters came"
+                ) from None
+            yield letters
+        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+            raise Refused(f"queue {DEAD}: {error}") from error
+        except LOST as error:
+            raise Unreachable(f"queue {DEAD}: {error or type(error).__name__}") from error
+        finally:
+            with suppress(*LOST, TimeoutError):
+                await _give_back(channel, [letter for letter in letters if not letter.taken])
+
+
+async def _are_back(channel: Any, count: int) -> bool:
+    told = await channel.queue_declare(DEAD, passive=True)
+    return (told.message_count or 0) >= count
+
+
+async def _give_back(channel: AbstractChannel, letters: list[HeldLetter]) -> None:
+    """Give letters back and wait until the queue has them: whoever looks next must see them all."""
+    async with asyncio.timeout(BACK_WITHIN):
+        try:
+            if channel.is_closed:  # the broker gives them back by itself
+                return
+            for letter in letters:
+                await letter.give_back()
+            inside = await channel.get_underlay_channel()
+            while True:
+                if await _are_back(inside, len(letters)):
+                    break
+                await asyncio.sleep(PAUSE)
+        finally:
+            await channel.close()

@@ -1,0 +1,52 @@
+"""How the broker's queues are, asked from outside: a passive declare needs no permission and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiormq.exceptions
+
+from rehome_consumer.adapters.rabbitmq.broker import LOST
+from rehome_consumer.errors import TimedOut, Unreachable
+from rehome_consumer.ports.operators import QueueLook
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from aio_pika.abc import AbstractRobustConnection
+
+
+class AmqpQueues:
+    """Port `QueueLooks` on an open connection."""
+
+    def __init__(self, connection: AbstractRobustConnection, *, within: float = 30.0) -> None:
+        """Take an open connection, and how long (seconds) a look at all queues may take."""
+        self._connection = connection
+        self._within = within
+
+    async def queues(self, names: Collection[str]) -> dict[str, QueueLook]:
+        """See `QueueLooks.queues`.
+
+        Raises:
+            Unreachable, TimedOut: the broker does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._within):
+                found = [(name, await self._look(name)) for name in names]
+        except TimeoutError:
+            raise TimedOut(f"the broker told nothing of its queues within {self._within:g} s") from None
+        except LOST as error:
+            raise Unreachable(f"looking at queues: {error or type(error).__name__}") from error
+        return {name: look for name, look in found if look is not None}
+
+    async def _look(self, name: str) -> QueueLook | None:
+        """On a channel of its own, since asking for a queue that is not there closes it."""
+        # Not through a robust channel's `declare_queue`: that answers from memory.
+        async with self._connection.channel() as channel:
+            inside = await channel.get_underlay_channel()
+            try:
+                told = await inside.queue_declare(name, passive=True)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                return None
+        return QueueLook(told.message_count or 0, told.consumer_count or 0)

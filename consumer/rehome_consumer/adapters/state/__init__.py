@@ -1,0 +1,1 @@
+"""Our own state database: journal, facts, claims, and secrets at rest."""

@@ -1,0 +1,320 @@
+"""The journal in PostgreSQL: schema `rehome`. Every method is one transaction.
+
+Two guards keep a consumer that lost its claim from writing: a fencing token, taken anew at every
+beginning of a step and compared under a row lock by everything that writes, and the unique index that
+allows one open migration per instance.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.common.postgres_session import session
+from rehome_consumer.adapters.state.facts import PostgresNotes
+from rehome_consumer.adapters.state.views import clean
+from rehome_consumer.errors import ClaimLost, Conflict, Refused, RehomeError
+from rehome_consumer.ports.engine import (
+    ENDED,
+    AnotherOpen,
+    Message,
+    MigrationRow,
+    OutboxRow,
+    Sending,
+    StepRow,
+    ToTell,
+)
+from rehome_consumer.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import timedelta
+    from uuid import UUID
+
+    import asyncpg
+
+    from rehome_consumer.adapters.state.encryption import Vault
+    from rehome_events.envelope import CloudEvent
+
+SQL = load("journal")
+SCHEMA = load("schema")
+WHAT = "state database"
+SENDING_LIMIT = 300.0  # seconds; the broker's confirms are waited for meanwhile, each with a limit of its own
+
+
+class PostgresJournal:
+    """Journal port on the state database."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault, *, limit: float = 30.0) -> None:
+        """Pool of the state database; the vault encrypts what may not be read there.
+
+        `limit` is how long (seconds) a transaction may take before its connection is cut.
+        """
+        self._pool = pool
+        self._vault = vault
+        self._limit = limit
+
+    async def make_schema(self) -> None:
+        """Make or upgrade our tables. Several consumers may start at once; one does it.
+
+        Raises:
+            Conflict: the tables are of a newer version than this code knows.
+        """
+        async with self._transaction() as db:
+            await db.execute(SQL["lock_schema"])
+            await db.execute(SQL["make_schema"])
+            there = await db.fetchval(SQL["version"]) or 0
+            if there > len(SCHEMA):
+                raise Conflict(
+                    f"schema rehome is of version {there}, this code knows {len(SCHEMA)}: deploy newer code"
+                )
+            for version, statements in enumerate(SCHEMA.values(), start=1):
+                if version > there:
+                    await db.execute(statements)
+                    await db.execute(SQL["set_version"], version)
+
+    @asynccontextmanager
+    async def listening(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        """Call `wake` whenever something is put into the outbox, by any consumer or tool.
+
+        A lost connection is told by nobody: the relay looks every few seconds all the same.
+        """
+        with translated(WHAT):
+            connection = await self._pool.acquire(timeout=self._limit)
+
+        def woken(*_: object) -> None:
+            wake()
+
+        try:
+            with translated(WHAT):
+                await connection.add_listener("rehome_outbox", woken)
+            yield
+        finally:
+            with suppress(RehomeError), translated(WHAT):
+                await connection.remove_listener("rehome_outbox", woken)
+            await self._pool.release(connection, timeout=5)
+
+    async def open(
+        self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
+    ) -> MigrationRow:
+        """See `Journal.open`."""
+        async with self._transaction() as db:
+            replay = event.id if event.replayof is not None else None
+            if replay is not None:
+                await self._reopen(db, migration_id, instance_id, replay)
+            opened = await db.execute(
+                SQL["open"], migration_id, instance_id, body, event.id, event.data.to_plan, replay
+            )
+            if opened.endswith(" 1"):
+                await db.execute(
+                    SQL["note_history"], migration_id, 1, "opened", f"by {event.type} {event.id}"
+                )
+            row = await db.fetchrow(SQL["migration"], migration_id)
+            if row is None:
+                raise _another_open(instance_id, await db.fetchval(SQL["open_of_instance"], instance_id))
+            await db.execute(SQL["waits_no_more"], migration_id, instance_id)
+            return MigrationRow(**row)
+
+    async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
+        """See `Journal.put_off`."""
+        upgrade, replay = event.data, event.replayof is not None
+        async with self._transaction() as db:
+            whose = (migration_id, upgrade.instance_id, event.id, upgrade.to_plan)
+            await db.execute(SQL["put_off"], *whose, delay.total_seconds(), replay)
+
+    async def migration(self, migration_id: UUID) -> MigrationRow | None:
+        """See `Journal.migration`."""
+        async with self._transaction() as db:
+            row = await db.fetchrow(SQL["migration"], migration_id)
+        return MigrationRow(**row) if row else None
+
+    async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
+        """See `Journal.step`."""
+        async with self._transaction() as db:
+            row = await db.fetchrow(SQL["step"], migration_id, attempt, step)
+        return _step(row, row["token"]) if row else None
+
+    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+        """See `Journal.begin`."""
+        async with self._transaction() as db:
+            token = await _take_token(db, migration.id, migration.token, step)
+            key = (migration.id, migration.attempt, step)
+            if replay is not None:
+                await db.execute(SQL["begin_afresh"], *key, replay)
+            await db.execute(SQL["not_parked"], *key)
+            return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
+
+    async def finish(
+        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
+    ) -> None:
+        """See `Journal.finish`."""
+        async with self._held(row) as db:
+            await db.execute(SQL["finish_step"], row.migration_id, row.attempt, row.step)
+            await db.execute(
+                SQL["finish_migration"], row.migration_id, state, note, state in ENDED, past_return
+            )
+            await self._put(db, row.migration_id, event)
+            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} done", note)
+
+    async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
+        """See `Journal.wait`."""
+        async with self._held(row) as db:
+            key = (row.migration_id, row.attempt, row.step)
+            await db.execute(SQL["wait"], *key, error, delay.total_seconds())
+            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} waits", error)
+
+    async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
+        """See `Journal.interrupted`."""
+        async with self._transaction() as db:
+            run = (row.migration_id, row.attempt, row.step, row.token, why)
+            await db.execute(SQL["note_interruption"], *run)
+            await db.execute(SQL["interrupted"], *run, delay.total_seconds())
+
+    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
+        """See `Journal.fail`."""
+        async with self._held(row) as db:
+            await db.execute(SQL["fail_step"], row.migration_id, row.attempt, row.step, error)
+            await db.execute(SQL["finish_migration"], row.migration_id, state, error, False, False)
+            await self._put(db, row.migration_id, event)
+            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} failed", error)
+
+    async def buried(self, row: StepRow) -> None:
+        """See `Journal.buried`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["buried"], row.migration_id, row.attempt, row.step)
+
+    async def parked(
+        self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
+    ) -> None:
+        """See `Journal.parked`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["parked"], migration_id, attempt, step, clean(message_id), reason)
+
+    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        """See `Journal.not_parked`."""
+        async with self._transaction() as db:
+            await db.execute(SQL["not_parked"], migration_id, attempt, step)
+
+    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
+        """A line for the migration's history."""
+        async with self._transaction() as db:
+            row = await db.fetchrow(SQL["migration"], migration_id)
+            await db.execute(SQL["note_history"], migration_id, row["attempt"] if row else 0, what, detail)
+
+    async def ask_roll_back(
+        self, migration: MigrationRow, event: ToTell, why: str, *, state: str = "failing"
+    ) -> None:
+        """An operator wants it undone: state `failing` and `migration.failed` in the outbox, together.
+
+        Call it with the instance's claim held. Whatever still runs for it can write no more. A rollback that
+        failed before is counted afresh. Where nothing was begun yet, `state` is `rejected` and so is the event.
+
+        Raises:
+            Refused: it is over, or past the point of no return.
+        """
+        async with self._transaction() as db:
+            now = MigrationRow(**await db.fetchrow(SQL["migration"], migration.id))
+            await _take_token(db, now.id, now.token, "the operator's rollback")
+            if now.ended or now.past_return:
+                where = "past the point of no return" if now.past_return else now.state
+                raise Refused(f"migration {migration.id} is {where}: it cannot be rolled back")
+            await db.execute(SQL["begin_afresh"], migration.id, now.attempt, "roll_back", uuid4())
+            await db.execute(SQL["finish_migration"], migration.id, state, why, state in ENDED, False)
+            await self._put(db, migration.id, event)
+            await db.execute(SQL["note_history"], migration.id, now.attempt, "rollback asked for", why)
+
+    def notes(self, row: StepRow) -> PostgresNotes:
+        """See `Journal.notes`."""
+        return PostgresNotes(self._pool, self._vault, row)
+
+    @asynccontextmanager
+    async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
+        """See `Journal.sending`."""
+        async with self._transaction(SENDING_LIMIT) as db:
+            mine = await db.fetchval(SQL["try_sending"], str(migration_id))
+            rows = await db.fetch(SQL["unsent_of"], migration_id) if mine else []
+            sending = Sending(tuple(_outgoing(row) for row in rows))
+            yield sending
+            if sending.confirmed:
+                await db.execute(SQL["sent"], sending.confirmed)
+
+    async def unsent(self) -> list[UUID]:
+        """See `Journal.unsent`."""
+        async with self._transaction() as db:
+            return [row["migration_id"] for row in await db.fetch(SQL["unsent"])]
+
+    async def oldest_unsent(self) -> float:
+        """Age in seconds of the oldest unsent event; 0 when there is none."""
+        async with self._transaction() as db:
+            return float(await db.fetchval(SQL["oldest_unsent"]) or 0)
+
+    async def purge(self, keep: timedelta) -> None:
+        """Forget events sent longer ago than `keep`, at most a thousand."""
+        async with self._transaction() as db:
+            await db.execute(SQL["purge"], keep.total_seconds())
+
+    async def _reopen(self, db: Any, migration_id: UUID, instance_id: UUID, replay: UUID) -> None:
+        """Open the next attempt of a migration that was rolled back; nothing for any other."""
+        if await db.fetchval(SQL["may_reopen"], migration_id, replay) is None:
+            return
+        other = await db.fetchval(SQL["open_of_instance"], instance_id)
+        if other is not None:
+            raise _another_open(instance_id, other)
+        attempt = await db.fetchval(SQL["reopen"], migration_id, replay)
+        await db.execute(SQL["note_history"], migration_id, attempt, "opened again", f"by replay {replay}")
+
+    async def _put(self, db: Any, migration_id: UUID, event: ToTell | None) -> None:
+        """The event into the outbox, and the relays woken when the transaction commits."""
+        if event is None:
+            return
+        for key, body in event.bodies.items():
+            await db.execute(SQL["put"], migration_id, key, event.exchange, event.type, body)
+        await db.execute(SQL["notify"], str(migration_id))
+
+    @asynccontextmanager
+    async def _transaction(self, limit: float | None = None) -> AsyncIterator[Any]:
+        async with session(self._pool, WHAT, limit or self._limit) as db, db.transaction():
+            yield db
+
+    @asynccontextmanager
+    async def _held(self, row: StepRow) -> AsyncIterator[Any]:
+        """A transaction that holds the migration's row, if this run is still the newest.
+
+        Raises:
+            ClaimLost: a later run has taken over.
+        """
+        async with self._transaction() as db:
+            await _take_token(db, row.migration_id, row.token, row.step)
+            yield db
+
+
+async def _take_token(db: Any, migration_id: UUID, seen: int, step: str) -> int:
+    """Lock the migration's row and take its next token.
+
+    Raises:
+        ClaimLost: its token is no longer the one that was seen.
+    """
+    token = await db.fetchval(SQL["take_token"], migration_id, seen)
+    if token is None:
+        raise ClaimLost(f"another consumer took over migration {migration_id} during {step}")
+    return int(token)
+
+
+def _step(row: Any, token: int) -> StepRow:
+    return StepRow(**{**row, "replays": tuple(row["replays"]), "token": token})
+
+
+def _another_open(instance_id: UUID, other: UUID | None) -> AnotherOpen:
+    return AnotherOpen(f"migration {other} holds instance {instance_id}; this upgrade waits for its end")
+
+
+def _outgoing(row: Any) -> OutboxRow:
+    return OutboxRow(
+        seq=row["seq"],
+        migration_id=row["migration_id"],
+        exchange=row["exchange"],
+        routing_key=row["routing_key"],
+        message=Message.of_event(bytes(row["body"])),
+    )

@@ -1,0 +1,202 @@
+"""What operators see of the journal, and the few things they write into it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.common.postgres_session import session
+from rehome_consumer.errors import NotFound, TimedOut
+from rehome_consumer.ports.operators import Completed, Holder, MigrationView, Parked, Unsent, waiting_view
+from rehome_consumer.sql import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+    from uuid import UUID
+
+SQL: Final = load("views")
+WHAT: Final = "state database"
+LIMIT: Final = 30.0  # seconds for one question
+
+
+class JournalViews:
+    """Ports `Views` and `Alone` on the state database."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Pool of the state database."""
+        self._pool = pool
+
+    async def migrations(
+        self, wanted: UUID | None = None, limit: int = 50, *, ended: bool = True
+    ) -> list[MigrationView]:
+        """See `Views.migrations`."""
+        return [MigrationView(**row) for row in await self._fetch("list", wanted, ended, limit, None)]
+
+    async def waiting(self, wanted: UUID | None = None) -> list[MigrationView]:
+        """See `Views.waiting`. None in a journal that an older consumer made."""
+        try:
+            rows = await self._fetch("waiting", wanted)
+        except NotFound:
+            return []
+        return [waiting_view(**row) for row in rows]
+
+    async def letters(self) -> list[Parked]:
+        """See `Views.letters`. None in a journal that an older consumer made."""
+        try:
+            return [Parked(**row) for row in await self._fetch("letters")]
+        except NotFound:
+            return []
+
+    async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
+        """See `Views.those`."""
+        rows = await self._fetch("list", None, True, len(ids), list(ids)) if ids else []
+        return [MigrationView(**row) for row in rows]
+
+    async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
+        """See `Views.newest_moves`."""
+        return await self.those([row["id"] for row in await self._fetch("newest_moves", instance_id)])
+
+    async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
+        """See `Views.steps`."""
+        return [dict(row) for row in await self._fetch("steps_of", migration_id)]
+
+    async def history(self, migration_id: UUID) -> list[dict[str, Any]]:
+        """What happened, oldest first."""
+        return [dict(row) for row in await self._fetch("history", migration_id)]
+
+    async def last_line(self) -> int:
+        """The number of the newest line of all histories."""
+        return int((await self._fetch("last_line"))[0][0])
+
+    async def lines_after(self, seq: int, wanted: UUID | None = None) -> list[dict[str, Any]]:
+        """Lines of histories numbered higher than `seq`; of one instance or migration, if given."""
+        return [dict(row) for row in await self._fetch("lines_after", seq, wanted)]
+
+    async def facts(self, migration_id: UUID, attempt: int) -> dict[str, Any]:
+        """See `Views.facts`."""
+        rows = await self._fetch("facts", migration_id, attempt)
+        return {row["name"]: orjson.loads(row["value"]) if row["value"] else None for row in rows}
+
+    async def newer(self, migration_id: UUID) -> tuple[UUID, str] | None:
+        """Id and state of the last migration of the same instance that was opened later."""
+        rows = await self._fetch("newer", migration_id)
+        return (rows[0]["id"], rows[0]["state"]) if rows else None
+
+    async def newer_than(self, instance_id: UUID, moment: datetime) -> tuple[UUID, str] | None:
+        """Id and state of the last migration of an instance that was opened after a moment."""
+        rows = await self._fetch("last_of_instance", instance_id, moment)
+        return (rows[0]["id"], rows[0]["state"]) if rows else None
+
+    async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:
+        """See `Views.holders`."""
+        rows = await self._fetch("holders", list(instances))
+        return {row["instance_id"]: Holder(**row) for row in rows}
+
+    async def cut(self, holder: Holder) -> None:
+        """End the session of a claim: whoever holds it stops its step at once.
+
+        Raises:
+            Incompatible: our login may not end that session; it is another role's.
+        """
+        await self._fetch("end_session", holder.pid)
+
+    async def unsent(self) -> list[Unsent]:
+        """See `Views.unsent`."""
+        return [Unsent(**row) for row in await self._fetch("unsent")]
+
+    async def is_sent(self, migration_id: UUID) -> bool:
+        """Whether none of a migration's events waits to be sent."""
+        return bool((await self._fetch("is_sent", migration_id))[0][0])
+
+    async def told(self, event_id: UUID) -> bytes | None:
+        """See `Views.told`."""
+        rows = await self._fetch("told", event_id)
+        return bytes(rows[0]["body"]) if rows else None
+
+    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
+        """See `Views.note`."""
+        await self._fetch("note", migration_id, what, clean(detail))
+
+    async def discard(
+        self,
+        *,
+        message_id: str,
+        handler: str,
+        type_: str,
+        instance: str | None,
+        migration_id: UUID | None,
+        reason: str,
+        error: str,
+        why: str,
+        body: bytes,
+    ) -> bool:
+        """Keep a dead letter that is discarded, whole, with the reason `why`; False: it is kept already.
+
+        An upgrade whose event it is waits no more, and what the engine noted of the letter goes.
+        """
+        texts = [clean(text) for text in (message_id, handler, type_)]
+        kept = (migration_id, clean(reason), clean(error), clean(why), body)
+        with suppress(NotFound):  # in a journal that an older consumer made
+            await self._fetch("forget_waiting", texts[0])
+            await self._fetch("forget_letter", *texts[:2])
+        return bool(
+            await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
+        )
+
+    async def discards(self, limit: int) -> list[dict[str, Any]]:
+        """Letters that were discarded, newest first."""
+        return [dict(row) for row in await self._fetch("discards", limit)]
+
+    async def completed(self, wanted: UUID | None = None) -> list[Completed]:
+        """Completed migrations whose source was not retired, longest over first."""
+        rows = [dict(row) for row in await self._fetch("completed", wanted)]
+        return [
+            Completed(**{**row, "until": datetime.fromisoformat(row["until"]) if row["until"] else None})
+            for row in rows
+        ]
+
+    async def retired(self, migration_id: UUID, detail: str) -> None:
+        """Note that a completed migration's source is gone."""
+        async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
+            await db.execute(SQL["retired"], migration_id)
+            await db.execute(SQL["note"], migration_id, "source retired", clean(detail))
+
+    @asynccontextmanager
+    async def alone(self, what: str, within: float = LIMIT) -> AsyncIterator[None]:
+        """See `Alone.alone`; waits `within` seconds for another tool to end."""
+        with translated(WHAT):
+            connection = await self._pool.acquire(timeout=LIMIT)
+        try:
+            with translated(WHAT):
+                try:
+                    await connection.execute(SQL["lock_alone"], what, timeout=within)
+                except TimeoutError:
+                    raise TimedOut(
+                        f"another tool is at the {what}; waited {within:g} s for it to end"
+                    ) from None
+            yield
+        finally:
+            with translated(WHAT):
+                if not connection.is_closed():
+                    await connection.execute(SQL["unlock_alone"], what)
+                await self._pool.release(connection, timeout=5)
+
+    async def _fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with session(self._pool, WHAT, LIMIT) as db:
+            try:
+                return await db.fetch(SQL[query], *arguments)
+            except asyncpg.UndefinedTableError:
+                raise NotFound(
+                    "the journal is not there: does REHOME_STATE_DSN (or REHOME_PLATFORM_DSN) name the right "
+                    "database? A consumer (rehome run) makes it when it starts"
+                ) from None
+
+
+def clean(text: str) -> str:
+    """What PostgreSQL's text takes of it: no NUL, nothing that is no character."""
+    return text.replace("\x00", " ").encode(errors="replace").decode()

@@ -1,0 +1,10 @@
+"""Instances as Docker Swarm services: the port `Runtime` over the engine's API (version 1.41 and newer).
+
+Read `runtime.py` first; `engine.py` is the only file that speaks to the engine, `spec.py` edits definitions,
+`tasks.py` and `diagnosis.py` judge what tasks did, `health.py` asks the instance, `quota.py` the storage.
+"""
+
+from rehome_consumer.adapters.swarm.engine import connected
+from rehome_consumer.adapters.swarm.runtime import SwarmRuntime
+
+__all__ = ["SwarmRuntime", "connected"]

@@ -1,0 +1,261 @@
+"""The Docker Engine's API, as far as the runtime needs it; the only file that speaks to the engine.
+
+`aiodocker`'s own update changes nothing but the image, so updates go through its raw request
+(source: aiodocker 0.27, `DockerServices.update`). The contract suite on a real engine guards that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiodocker
+import aiohttp
+import orjson
+
+from rehome_consumer.adapters.swarm import answers, shape
+from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
+from rehome_consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+log = logging.getLogger(__name__)
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
+RETRY_SECONDS = 0.5
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SERVICE_LABEL = "com.docker.swarm.service.id"
+_UNREACHABLE = 900  # aiodocker's own number for "no connection"
+_STALE = "update out of sequence"
+_SHOWN_TEXT = 300
+_WAKING = ["start", "die", "destroy", "health_status"]
+
+# Status 500 and 503 say these while a manager starts or elects a leader: it passes.
+_STARTING = ("not a swarm manager", "does not have a leader", "Unavailable", "DeadlineExceeded", "deadline")
+
+
+@contextlib.asynccontextmanager
+async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
+    """A client for the engine at `host` (as DOCKER_HOST is written).
+
+    Every request is limited to 30 seconds, and every answer to `answers.LARGEST_ANSWER` bytes.
+    Nothing is sent yet: an engine that does not answer is told by the first question.
+
+    Raises:
+        SettingsError: `host` is not of that form.
+    """
+    limit = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        docker = aiodocker.Docker(url=host or DEFAULT_HOST, timeout=limit)
+    except ValueError as error:
+        raise SettingsError(f"DOCKER_HOST: {host}: {error}") from None
+    docker.session.detach()  # it would read any answer whole
+    docker.session = aiohttp.ClientSession(
+        connector=docker.connector,
+        timeout=limit,
+        response_class=answers.BoundedAnswer,
+        # What is not compressed cannot grow in our memory.
+        headers={"Accept-Encoding": "identity"},
+        auto_decompress=False,
+    )
+    try:
+        yield docker
+    finally:
+        await docker.close()
+
+
+class Engine:
+    """Services, tasks and containers of one engine, which must be a manager of the swarm.
+
+    An engine that does not answer is asked again until `patience` is over: a daemon's restart takes
+    seconds. Errors of every method: Unreachable (it did not answer all that time), Incompatible (it or a
+    proxy before it refuses the request), Transient (it failed).
+    """
+
+    def __init__(self, docker: aiodocker.Docker, *, patience: float) -> None:
+        self._docker = docker
+        self._patience = patience
+
+    async def service(self, name: str) -> SwarmService | None:
+        """The service of this name or id, or None."""
+        if not _NAME.fullmatch(name):
+            return None  # no service can have it, and it would be a path of its own in a request
+        try:
+            told = await self._ask("GET", f"services/{name}")
+        except NotFound:
+            return None
+        found = SwarmService.read(told)
+        return found if name in (found.name, found.id) else None  # the engine takes an id's beginning, too
+
+    async def services_labelled(self, label: str, value: str) -> list[SwarmService]:
+        """The services that carry this label with this value."""
+        told = await self._ask("GET", "services", {"filters": _filters(label=[f"{label}={value}"])})
+        return [SwarmService.read(service) for service in shape.checked(shape.LIST, told)]
+
+    async def update(self, service: SwarmService, spec: Mapping[str, Any]) -> bool:
+        """Replace the whole definition of the version that was inspected; False if it is no longer that one.
+
+        An answer that was lost on the way makes the retry stale, too: whoever gets False looks again.
+        The service is named, not its id, so that a proxy can tell instances from other services.
+
+        Raises:
+            NotFound: the service is gone.
+        """
+        try:
+            await self._ask(
+                "POST",
+                f"services/{service.name}/update",
+                {"version": str(service.version)},
+                orjson.dumps(spec),
+            )
+        except Transient as error:
+            if _STALE in str(error):
+                return False
+            raise
+        return True
+
+    async def tasks(self, service: SwarmService) -> tuple[SwarmTask, ...]:
+        """All tasks of the service that the swarm remembers, on every node, oldest first."""
+        told = await self._ask("GET", "tasks", {"filters": _filters(service=[service.id])})
+        tasks = map(SwarmTask.read, shape.checked(shape.LIST, told))
+        return tuple(sorted(tasks, key=lambda task: task.created))
+
+    async def containers(self, service: SwarmService) -> tuple[str, ...]:
+        """Ids of the service's containers that run on this node, whatever the tasks say."""
+        wanted = _filters(
+            label=[f"{_SERVICE_LABEL}={service.id}"], status=["running", "paused", "restarting"]
+        )
+        told = await self._ask("GET", "containers/json", {"filters": wanted})
+        return tuple(container["Id"] for container in shape.checked(shape.CONTAINERS, told))
+
+    async def last_lines(self, task: SwarmTask, count: int) -> tuple[str, ...]:
+        """The last lines that a task wrote, cut off where they are long.
+
+        None where its log is not kept or its node does not answer; where they are too large, one that says so.
+        """
+        params = {"stdout": "1", "stderr": "1", "tail": str(count)}
+        try:
+            async with (
+                self._docker._query(  # noqa: SLF001, aiodocker reads services' logs only, not tasks'
+                    f"tasks/{task.id}/logs", params=params
+                ) as answer,
+                answer,
+            ):
+                raw = await answers.read_up_to(answer, answers.LARGEST_LOG)
+        except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
+            return ()
+        except Transient as error:
+            return (str(error),)
+        lines = answers.log_text(raw).splitlines()[-count:]
+        return tuple(line[: answers.LONGEST_LOG_LINE] for line in lines)
+
+    @contextlib.asynccontextmanager
+    async def following(self, service: SwarmService) -> AsyncIterator[Watch]:
+        """Listen to what happens to the service's containers, for the length of an `async with` block.
+
+        Events are hints that something has changed, never proof: they are of one node, and get lost.
+        """
+        watch = Watch()
+        since = f"{time.time():.0f}"
+        listener = asyncio.create_task(self._listen(service, since, watch))
+        try:
+            yield watch
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    async def _listen(self, service: SwarmService, since: str, watch: Watch) -> None:
+        """Ring for every event; when the stream breaks, whoever waits goes on by asking every now and then."""
+        wanted = _filters(type=["container"], event=_WAKING, label=[f"{_SERVICE_LABEL}={service.id}"])
+        forever = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
+        with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
+            async with (
+                self._docker._query(  # noqa: SLF001, its public events share one filter for ever
+                    "events", params={"filters": wanted, "since": since}, timeout=forever
+                ) as stream,
+                stream,
+            ):
+                try:
+                    async for _ in answers.events(stream):
+                        watch.ring()
+                except Transient as error:
+                    log.warning("engine.events_given_up service=%s error=%s", service.name, error)
+
+    async def _ask(
+        self, method: str, path: str, params: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Any:
+        started = time.monotonic()
+        while True:
+            try:
+                return await self._ask_once(method, path, dict(params or {}), body)
+            except Unreachable as error:
+                waited = time.monotonic() - started
+                if waited > self._patience:
+                    raise Unreachable(f"{error} (asked again for {waited:.0f} s)") from None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _ask_once(self, method: str, path: str, params: dict[str, Any], body: bytes | None) -> Any:
+        what = f"Docker engine, {method} /{path.partition('?')[0]}"
+        try:
+            return await self._docker._query_json(  # noqa: SLF001, the only request that sends a whole definition
+                path, method=method, params=params, data=body
+            )
+        except aiodocker.DockerError as error:
+            raise _translated(what, error) from None
+        except TimeoutError:
+            raise Unreachable(f"{what}: no answer in {REQUEST_SECONDS:.0f} s") from None
+        except aiohttp.ClientError as error:
+            raise Unreachable(f"{what}: {type(error).__name__} {error}".strip()) from None
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise Transient(f"{what}: an answer that is no JSON ({type(error).__name__})") from None
+
+
+class Watch:
+    """A bell that rings when something happened to a service's containers."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Something happened."""
+        self._rung.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for the bell, but not longer than so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
+        self._rung.clear()
+
+
+def _translated(what: str, error: aiodocker.DockerError) -> Exception:
+    """The engine's error in our words; its own are kept."""
+    said = f"{what}: {str(error.message)[:_SHOWN_TEXT].strip()}"
+    if error.status == _UNREACHABLE or any(words in said for words in _STARTING):
+        return Unreachable(said)
+    match error.status:
+        case 404:
+            return NotFound(said)
+        case 400:
+            return Incompatible(said)
+        case 401 | 403 | 405:
+            return Incompatible(f"{said} (HTTP {error.status}: what may be asked is listed in docs/swarm.md)")
+        case 408 | 504:
+            return TimedOut(said)
+        case 502 | 503:
+            return Unreachable(said)
+        case _:
+            return Transient(f"{said} (HTTP {error.status})")
+
+
+def _filters(**wanted: list[str]) -> str:
+    return json.dumps(wanted)

@@ -1,0 +1,65 @@
+"""Asks an instance whether it serves, at the address of one task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+from rehome_consumer.adapters.common import http_status
+from rehome_consumer.adapters.swarm.spec import http_port
+
+if TYPE_CHECKING:
+    from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
+    from rehome_consumer.network.hosts import Resolve
+
+HEALTH = "/web/health"
+LOGIN = "/web/login"  # older versions of Odoo have no /web/health
+
+
+class HealthCheck:
+    """One question over HTTP.
+
+    On the overlay network a task is asked at its own address, so that the answer is surely its own.
+    Outside of it the service's name is mapped to an address; then the answer may be any task's, and it is
+    the caller's to make sure that there is only one.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, resolve: Resolve, port: int) -> None:
+        """Ask through `http`, which brings the time-out.
+
+        Args:
+            http: shared client.
+            resolve: (name, port) to an address that this process reaches.
+            port: of services whose labels name none.
+        """
+        self._http = http
+        self._resolve = resolve
+        self._port = port
+
+    def url(self, service: SwarmService) -> str:
+        """Where the instance is inside the overlay network, by the service's name."""
+        return f"http://{service.name}:{http_port(service.spec, self._port)}"
+
+    async def failure(self, service: SwarmService, task: SwarmTask) -> str | None:
+        """None when the task serves, else what it said."""
+        failure = None
+        for host, port in self._addresses(service, task):
+            failure = await self._failure_at(f"http://{host}:{port}")
+            if failure is None:
+                return None
+        return failure
+
+    def _addresses(self, service: SwarmService, task: SwarmTask) -> list[tuple[str, int]]:
+        named = (service.name, http_port(service.spec, self._port))
+        mapped = self._resolve(*named)
+        if mapped != named or not task.addresses:
+            return [mapped]
+        return [self._resolve(address, named[1]) for address in task.addresses]
+
+    async def _failure_at(self, base: str) -> str | None:
+        said = await http_status.failure(self._http, f"{base}{HEALTH}")
+        path = HEALTH
+        if said == f"HTTP {httpx.codes.NOT_FOUND.value}":
+            said, path = await http_status.failure(self._http, f"{base}{LOGIN}"), LOGIN
+        return said and f"{path}: {said}"

@@ -1,0 +1,296 @@
+"""The only file that builds adapters and ties everything together."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import httpx
+
+from rehome_consumer.adapters import swarm
+from rehome_consumer.adapters.backup.filestore import FilestoreArchive
+from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.odoo.conf import OdooConfFiles
+from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
+from rehome_consumer.adapters.platform.instances import PostgresPlatform
+from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
+from rehome_consumer.adapters.rabbitmq import broker as amqp_adapter
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.management import managing
+from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.facts import MemoryNotes
+from rehome_consumer.adapters.state.journal import PostgresJournal
+from rehome_consumer.engine.engine import Engine
+from rehome_consumer.engine.outbox_relay import Relay, nothing
+from rehome_consumer.errors import SettingsError
+from rehome_consumer.network.hosts import resolver
+from rehome_consumer.network.tls import authorities, broker_context, parsed
+from rehome_consumer.ports.steps import Ports
+from rehome_consumer.process.worker import Worker
+from rehome_consumer.settings import SWARM
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+    from uuid import UUID
+
+    from aio_pika.abc import AbstractRobustConnection
+
+    from rehome_consumer.ports.steps import Notes, Runtime
+    from rehome_consumer.settings import Settings
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+CONNECT_SECONDS = 15.0
+ANSWER_SECONDS = 10.0  # of an instance that is asked whether it serves
+STATE_CONNECTIONS = 16
+PLATFORM_CONNECTIONS = 6
+KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+# A frozen consumer's connections stay open. Its transactions must not, or their locks would hold up the
+# others (and the platform) for as long; a confirm of the broker, waited for inside one, takes at most 15 s.
+ABANDONED = {"idle_in_transaction_session_timeout": "30s"}
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> datetime:
+        """See `Clock.now`."""
+        return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def pool(dsn: str, what: str, size: int) -> AsyncIterator[Pool]:
+    """A pool of connections to one database.
+
+    Raises:
+        Unreachable, TimedOut: it does not answer; `what` is the setting to look at.
+    """
+    with translated(what):
+        made = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=60,
+            server_settings={"application_name": "rehome", **KEEPALIVE, **ABANDONED},
+        )
+    try:
+        yield made
+    finally:
+        made.terminate()
+
+
+def state_pool(settings: Settings, size: int = 2) -> Any:
+    """A pool of the state database."""
+    return pool(settings.state, "state database (REHOME_STATE_DSN or REHOME_PLATFORM_DSN)", size)
+
+
+def platform_pool(settings: Settings, size: int = 2) -> Any:
+    """A pool of the platform's database."""
+    return pool(settings.platform_dsn.get_secret_value(), "platform database (REHOME_PLATFORM_DSN)", size)
+
+
+@asynccontextmanager
+async def billing_pool(settings: Settings) -> AsyncIterator[Pool | None]:
+    """A pool of billing's database, or None where there is no setting for it."""
+    if settings.billing_dsn is None:
+        yield None
+        return
+    dsn = settings.billing_dsn.get_secret_value()
+    async with pool(dsn, "billing database (REHOME_BILLING_DSN)", 2) as made:
+        yield made
+
+
+def amqp(settings: Settings, name: str) -> Any:
+    """An open connection to the broker; `name` is what it shows in its list."""
+    url = settings.amqp_url.get_secret_value()
+    context = broker_context(
+        url,
+        ca_file=settings.amqp_ca_file,
+        cert_file=settings.amqp_cert_file,
+        key_file=settings.amqp_key_file,
+    )
+    return amqp_adapter.connected(url, name=name, tls=context)
+
+
+def management(settings: Settings, given: str | None) -> Any:
+    """The broker's management API, at the address given or beside the broker."""
+    address = parsed(settings.amqp_url.get_secret_value())
+    return managing(address, given, authorities(settings.amqp_ca_file, "REHOME_AMQP_CA_FILE"))
+
+
+@asynccontextmanager
+async def broker(settings: Settings, name: str) -> AsyncIterator[AmqpBroker]:
+    """The broker port on a connection of its own."""
+    async with amqp(settings, name) as connection:
+        yield AmqpBroker(connection)
+
+
+def journal(state: Pool, settings: Settings) -> PostgresJournal:
+    """The journal. Without a key (the tools need none) secrets in it stay closed."""
+    return PostgresJournal(state, Vault(settings.key() if settings.has_key else None))
+
+
+def claims(settings: Settings) -> PostgresClaims:
+    """Claims, each on a connection of its own to the state database."""
+
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(
+            settings.state,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": "rehome claim", **KEEPALIVE},
+        )
+
+    return PostgresClaims(connect)
+
+
+async def owner_of(platform: Pool, instance_id: UUID) -> tuple[UUID, UUID | None] | None:
+    """Customer and subscription of an instance, as the platform has them; None: no such instance."""
+    return await PostgresPlatform(platform).owner(instance_id)
+
+
+def sessions(settings: Settings) -> Sessions:
+    """How tenants' servers are reached."""
+    return Sessions(resolve=resolver(settings.host_map), tls=settings.pg_tls)
+
+
+@asynccontextmanager
+async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
+    """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
+    clock = SystemClock()
+    servers = sessions(settings)
+    async with AsyncExitStack() as stack:
+        platform = await stack.enter_async_context(platform_pool(settings, PLATFORM_CONNECTIONS))
+        billing = await stack.enter_async_context(billing_pool(settings))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=settings.database_service_url,
+                timeout=httpx.Timeout(settings.provision_timeout, connect=CONNECT_SECONDS),
+                verify=ssl.create_default_context(),
+                trust_env=False,  # database-service is inside the platform: no proxy stands before it
+            )
+        )
+        yield Ports(
+            policy=settings.policy(),
+            clock=clock,
+            notes=notes,
+            platform=PostgresPlatform(platform, billing),
+            database_service=HttpDatabaseService(http),
+            databases=PostgresDatabases(servers),
+            copier=PgCopier(
+                BackupPlace(settings.backup_root, threads=settings.jobs),
+                settings.pg_bin,
+                sessions=servers,
+                jobs=settings.jobs,
+            ),
+            verifier=PostgresVerifier(servers, jobs=settings.jobs),
+            odoo_conf=OdooConfFiles(settings.data_root),
+            runtime=await stack.enter_async_context(runtime(settings, clock)),
+            filestore=FilestoreArchive(
+                settings.data_root, settings.backup_root, enabled=settings.backup_filestore
+            ),
+        )
+
+
+@asynccontextmanager
+async def runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runtime]:
+    """What runs the instances: Docker Swarm, or what REHOME_RUNTIME names.
+
+    Raises:
+        SettingsError: there is nothing of that name.
+    """
+    if settings.runtime != SWARM:
+        async with _plugged_in(settings.runtime)(settings, clock) as other:
+            yield other
+        return
+    async with (
+        swarm.connected(settings.docker_host) as docker,
+        httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http,
+    ):
+        yield swarm.SwarmRuntime(
+            docker,
+            http,
+            clock,
+            settings.data_root,
+            resolve=resolver(settings.host_map),
+            health_limit=timedelta(seconds=settings.start_timeout),
+            stop_margin=timedelta(seconds=settings.stop_margin),
+        )
+
+
+def _plugged_in(name: str) -> Callable[[Settings, SystemClock], AbstractAsyncContextManager[Runtime]]:
+    """The function `module:function`: given settings and clock, it opens a runtime for the length of a block."""
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"REHOME_RUNTIME: {name} cannot be had: {error}") from None
+    return found  # type: ignore[no-any-return] # what it opens is asked for what the port names
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A consumer ready to run."""
+
+    worker: Worker
+    engine: Engine
+    relay: Relay
+    journal: PostgresJournal
+    connection: AbstractRobustConnection
+
+
+@asynccontextmanager
+async def consumer(
+    settings: Settings,
+    *,
+    wrap: Callable[[Ports], Ports] = lambda given: given,
+    probe: Callable[[str], Awaitable[None]] = nothing,
+) -> AsyncIterator[Consumer]:
+    """Everything that `rehome run` runs.
+
+    Args:
+        settings: of this deployment.
+        wrap: changes the ports (for demonstrations of failures).
+        probe: called at every boundary of the engine (for crash tests).
+
+    Raises:
+        RehomeError: a part of the world is not reachable, or a setting is wrong.
+    """
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        state = await enter(state_pool(settings, STATE_CONNECTIONS))
+        kept = PostgresJournal(state, Vault(settings.key()))
+        await kept.make_schema()
+        connection = await enter(amqp(settings, "rehome consumer"))
+        there = AmqpBroker(connection)
+        relay = Relay(kept, there, probe=probe)
+        await enter(kept.listening(relay.wake))
+        engine = Engine(
+            journal=kept,
+            claims=claims(settings),
+            broker=there,
+            relay=relay,
+            ports=wrap(await enter(ports(settings, MemoryNotes()))),
+            longest_retry=settings.longest_retry,
+            probe=probe,
+        )
+        worker = Worker(
+            engine=engine,
+            broker=there,
+            relay=relay,
+            journal=kept,
+            workers=settings.workers,
+            grace=settings.grace,
+        )
+        yield Consumer(worker, engine, relay, kept, connection)

@@ -1,0 +1,161 @@
+"""`rehome check`: what an upgrade would do to an instance, without changing anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rehome_consumer import bootstrap
+from rehome_consumer.adapters.state.facts import MemoryNotes
+from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.commands.arguments import an_id
+from rehome_consumer.commands.lines import field, printed, row, say
+from rehome_consumer.commands.show import as_json
+from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.settings import read_settings
+from rehome_consumer.steps import accept, prepare
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from rehome_consumer.model import DatabaseFacts, Instance, Server
+    from rehome_consumer.ports.steps import Ports
+
+NEEDED: Final = ("platform_dsn", "data_root", "backup_root")
+NEVER: Final = frozenset({"creating", "terminated"})
+"""Statuses in which an upgrade is rejected."""
+WIDTHS: Final = (10, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check and its outcome."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "check",
+        help="what a move of this instance would meet; changes nothing",
+        description="Run every check that a move makes before it stops anything, and say where the instance's data "
+        "lives. Exit code 1 when a check fails. Needs REHOME_PLATFORM_DSN, REHOME_DATA_ROOT, REHOME_BACKUP_ROOT, and "
+        "the settings of the runtime (REHOME_RUNTIME).",
+    )
+    parser.add_argument("instance", type=an_id, metavar="INSTANCE", help="the instance's id")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(work=_check)
+
+
+async def _check(args: argparse.Namespace) -> int:
+    settings = read_settings(needed=NEEDED)
+    async with bootstrap.ports(settings, MemoryNotes()) as ports, bootstrap.state_pool(settings) as pool:
+        instance = await ports.platform.instance(args.instance)
+        if instance is None:
+            raise NotFound(
+                f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
+            )
+        findings = [_status(instance), await _others(JournalViews(pool), instance)]
+        findings += await _findings(ports, instance)
+    sound = all(one.ok for one in findings)
+    if args.json:
+        as_json({"instance": instance.id, "ok": sound, "checks": [asdict(one) for one in findings]})
+    else:
+        say(row(("CHECK", "", "DETAIL"), WIDTHS))
+        for one in findings:
+            start = row((one.check, "ok" if one.ok else "FAILED"), WIDTHS)
+            printed(field(start, one.detail, sum(WIDTHS) + 4))
+        say("a move would pass its checks" if sound else "a move would not get far; nothing would be stopped")
+    return 0 if sound else 1
+
+
+def _status(instance: Instance) -> Finding:
+    if instance.status in NEVER:
+        return Finding("status", ok=False, detail=f"it is {instance.status}: an upgrade would be rejected")
+    if instance.status in accept.BUSY:
+        why = f"it is {instance.status}: an upgrade would wait until whoever is at work on it has ended"
+        return Finding("status", ok=False, detail=why)
+    return Finding("status", ok=True, detail=f"{instance.status}")
+
+
+async def _others(views: JournalViews, instance: Instance) -> Finding:
+    """No other migration holds the instance. Where no consumer ever ran, there is none."""
+    try:
+        found = await views.migrations(instance.id, 1, ended=False)
+    except NotFound:
+        found = []
+    if found:
+        why = f"migration {found[0].id} is {found[0].state}: another upgrade would wait for its end"
+        return Finding("no_other", ok=False, detail=f"{why}; rehome status {instance.id}")
+    return Finding("no_other", ok=True, detail="no migration of it is under way")
+
+
+async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
+    home = await ports.platform.home(instance)
+    if home is None:
+        return [Finding("home", ok=False, detail="there is no database server in its record")]
+    findings = [Finding("home", ok=True, detail=f"{instance.database} lives on {home.name} ({home.kind})")]
+    if home.kind == "dedicated":
+        only = "on a dedicated server already: only limits would change"
+        return [*findings, Finding("move", ok=True, detail=only)]
+    database = await _source(findings, ports, instance, home)
+    await _try(findings, "service", lambda: _service(ports, instance))
+    await _try(findings, "odoo_conf", lambda: _conf(ports, instance, home))
+    if database is not None:
+        await _try(findings, "room", lambda: _room(ports, database))
+    target = await ports.platform.dedicated_server(instance.id)
+    if target is None:
+        none = "none yet: database-service would be asked for one; versions are compared when it is there"
+        findings.append(Finding("target", ok=True, detail=none))
+    elif database is not None:
+        await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
+    return findings
+
+
+async def _source(
+    findings: list[Finding], ports: Ports, instance: Instance, home: Server
+) -> DatabaseFacts | None:
+    try:
+        database = await prepare.check_source(ports, instance, home)
+    except RehomeError as error:
+        findings.append(Finding("source", ok=False, detail=str(error)))
+        return None
+    size = f"{database.bytes / 1_000_000:.0f} MB, {database.encoding}, role {database.owner}"
+    findings.append(Finding("source", ok=True, detail=size))
+    return database
+
+
+async def _service(ports: Ports, instance: Instance) -> str:
+    service = await ports.runtime.find(instance)
+    return f"{service.name}, {service.replicas} replica(s), {len(service.running)} running"
+
+
+async def _conf(ports: Ports, instance: Instance, home: Server) -> str:
+    await prepare.check_conf(ports, instance, home)
+    conf = await ports.odoo_conf.read(instance)
+    return f"{conf.path} can be replaced; it names {conf.host}:{conf.port}"
+
+
+async def _room(ports: Ports, database: DatabaseFacts) -> str:
+    await prepare.check_room(ports, database)
+    return f"{await ports.copier.free_bytes() / 1_000_000_000:.1f} GB free at the backup place"
+
+
+async def _target(
+    ports: Ports, instance: Instance, home: Server, target: Server, database: DatabaseFacts
+) -> str:
+    await prepare.check_pair(ports, home, target, database)
+    await prepare.check_target_role(ports, instance, target)
+    await prepare.check_extensions(ports, instance, home, target)
+    return f"{target.name} is there, and can take it"
+
+
+async def _try(findings: list[Finding], name: str, check: Callable[[], Awaitable[str]]) -> None:
+    try:
+        findings.append(Finding(name, ok=True, detail=await check()))
+    except RehomeError as error:
+        findings.append(Finding(name, ok=False, detail=str(error)))

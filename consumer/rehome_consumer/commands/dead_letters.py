@@ -1,0 +1,176 @@
+"""`rehome dead`: look at the dead letters; `dead_acts` sends them again or puts them away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rehome_consumer import bootstrap, saga
+from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.commands import dead_letter_actions
+from rehome_consumer.commands.arguments import a_span
+from rehome_consumer.commands.lines import Paragraphs, detail, field, moment, printed, row, say, say_json
+from rehome_consumer.commands.show import age, as_json
+from rehome_consumer.doctor import forecast
+from rehome_consumer.engine import replay
+from rehome_consumer.operators.dead_letter_session import NEEDED, desk, matches, none_matches, passes
+from rehome_consumer.settings import read_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rehome_consumer.engine.replay import Letter
+
+MOST_DISCARDED = 100
+HANDLERS = [step.name for step in saga.MIGRATION]
+WIDTHS = (36, 14, 17, 9)
+
+ABOUT = """\
+Events that a handler could not deal with wait on the queue migration.dead until a person replays or discards them.
+A letter's reason says how it got there: failed (the step gave up; its error is kept), undecodable (no readable
+event), crashed (the consumer died on it time and again; the broker put it there), unknown_migration,
+gave_up_waiting.
+
+Nothing is lost if a command is cut off: a letter leaves the queue only when it has been dealt with."""
+
+
+def add(commands: Any) -> None:
+    """Register the group."""
+    dead = commands.add_parser(
+        "dead",
+        help="dead letters: list, show, replay, discard",
+        description=ABOUT,
+        formatter_class=Paragraphs,
+    )
+    group = dead.add_subparsers(required=True, metavar="ACTION", title="actions")
+    listing = group.add_parser(
+        "list",
+        help="all dead letters, or those that match",
+        description="Each with its handler, reason and age; below it the instance, the event and the error. "
+        "Needs REHOME_AMQP_URL, and REHOME_PLATFORM_DSN or REHOME_STATE_DSN.",
+    )
+    filters(listing)
+    listing.add_argument(
+        "--discarded", action="store_true", help="those that were discarded lately instead, and why"
+    )
+    listing.add_argument("--json", action="store_true", help="print one JSON document")
+    listing.set_defaults(work=_list)
+    show = group.add_parser(
+        "show",
+        help="one letter: event, error, migration, and what a replay would do",
+        description="Everything about one letter. Where REHOME_DATA_ROOT, REHOME_BACKUP_ROOT and the runtime's "
+        "settings are there too, servers, files and services are looked at to say what a replay would do.",
+    )
+    show.add_argument("id", help="the letter's id, or how it begins (see `rehome dead list`)")
+    show.add_argument("--json", action="store_true", help="print one JSON document")
+    show.set_defaults(work=_show)
+    dead_letter_actions.add(group, filters)
+
+
+def filters(parser: Any) -> None:
+    """The options by which letters are chosen."""
+    parser.add_argument(
+        "--handler",
+        choices=HANDLERS,
+        metavar="STEP",
+        help="only of this handler, such as restore",
+    )
+    parser.add_argument("--type", metavar="TYPE", help="only of this event type, such as migration.stopped")
+    parser.add_argument("--instance", metavar="ID", help="only of this instance")
+    parser.add_argument("--reason", help="only with this reason, such as failed or crashed")
+    parser.add_argument("--older-than", type=a_span, metavar="HOURS", help="only if it failed longer ago")
+
+
+async def _list(args: argparse.Namespace) -> int:
+    if args.discarded:
+        return await _list_discarded(args)
+    async with desk(world=False) as there:
+        found = [letter for letter, _ in there.letters if matches(letter, args)]
+        none = none_matches(there)
+    if args.json:
+        as_json([summary(letter) for letter in found])
+        return 0
+    printed([row(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS)] if found else [none])
+    for one in found:
+        say(row((one.id, one.handler, one.reason, age(one.failed_at), one.tries or ""), WIDTHS))
+        printed(detail(f"instance {one.instance or '?'}, {one.type}"))
+        printed(detail(one.error))
+    return 0
+
+
+async def _list_discarded(args: argparse.Namespace) -> int:
+    settings = read_settings(needed=NEEDED)
+    async with bootstrap.state_pool(settings) as pool:
+        kept = await JournalViews(pool).discards(MOST_DISCARDED)
+    found = [
+        one
+        for one in kept
+        if passes(one["handler"], one["type"], one["instance"], one["reason"], one["at"], args)
+    ]
+    if args.json:
+        as_json(found)
+        return 0
+    for one in found:
+        say(row((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
+        printed(detail(f"instance {one['instance'] or '?'}, {one['type']}; discarded: {one['why']}"))
+    if not found:
+        say("no discarded letter matches" if kept else "no dead letter was discarded")
+    return 0
+
+
+async def _show(args: argparse.Namespace) -> int:
+    async with desk(world=True) as there:
+        letter, _ = there.find(args.id)
+        case, seen = await there.case(letter, look=True)
+        planned = replay.plan(letter, case)
+        history = await there.views.history(case.migration.id) if case.migration else []
+    document = {
+        **summary(letter),
+        "event": _body(letter),
+        "headers": {key: str(value) for key, value in letter.message.headers.items()},
+        "replay": planned.what,
+        "replay_allowed": planned.message is not None,
+        "replay_in_detail": forecast.in_detail(planned.handler, seen, case.begun) if planned.message else [],
+        "not_looked_at": there.blind or None,
+        "history": history,
+    }
+    if args.json:
+        as_json(document)
+        return 0
+    for name in ("id", "handler", "type", "instance", "migration", "reason", "failed_at", "tries", "error"):
+        printed(field(name, document[name]))
+    printed(field("replay", planned.what))
+    for line in document["replay_in_detail"]:
+        printed(detail(f"- {line}", " " * 11))
+    if there.blind:
+        printed(detail(f"(the world was not looked at: {there.blind})", " " * 11))
+    say("event")
+    say_json(orjson.dumps(document["event"], option=orjson.OPT_INDENT_2).decode())
+    say("history" if history else "the journal has no history of it")
+    for line in history:
+        printed(detail(f"{moment(line['at'])}  {line['what']}: {line['detail'] or ''}".rstrip(": ")))
+    return 0
+
+
+def summary(letter: Letter) -> dict[str, Any]:
+    """A letter as a row of a listing."""
+    return {
+        "id": letter.id,
+        "handler": letter.handler,
+        "type": letter.type,
+        "instance": letter.instance,
+        "migration": str(letter.migration_id) if letter.migration_id else None,
+        "reason": letter.reason,
+        "failed_at": letter.failed_at,
+        "tries": letter.tries,
+        "error": letter.error,
+    }
+
+
+def _body(letter: Letter) -> Any:
+    """The event as JSON if it is any, else the beginning of what came."""
+    try:
+        return orjson.loads(letter.message.body)
+    except orjson.JSONDecodeError:
+        return letter.message.body[:2000].decode(errors="replace")

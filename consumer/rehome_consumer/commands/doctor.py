@@ -1,0 +1,144 @@
+"""`rehome doctor`: compare what is claimed with what is, and repair what is safe to repair."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from rehome_consumer import bootstrap
+from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
+from rehome_consumer.commands.arguments import a_span, an_id
+from rehome_consumer.commands.lines import Paragraphs, detail, printed, row, say
+from rehome_consumer.commands.show import age, as_json
+from rehome_consumer.doctor.diagnosis import diagnose
+from rehome_consumer.doctor.finding import UNSEEN, Finding
+from rehome_consumer.engine import replay
+from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.operators.dead_letter_session import LETTERS
+from rehome_consumer.operators.tools import EVERYTHING, operator_tools
+from rehome_consumer.ports.operators import Parked
+from rehome_consumer.settings import read_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from aio_pika.abc import AbstractRobustConnection
+
+    from rehome_consumer.adapters.state.views import JournalViews
+    from rehome_consumer.doctor.repair import Repairs
+    from rehome_consumer.doctor.snapshot import Seen
+
+WIDTHS: Final = (8, 21, 6)
+GRAVE: Final = frozenset({"error", "warning"})
+
+ABOUT = """\
+Compare, for one instance or for all that were moved lately: the record, odoo.conf, the service's environment, where
+the connections are, and the fences; and look for what nobody is coming for: events that were not sent, migrations
+without any delivery, dead letters, leftovers on servers, in the backup place and beside odoo.conf. Changes nothing.
+
+With --repair what is safe is repaired, each thing only while nobody works on its instance: unsent events are sent, a
+stuck migration is woken, scratch databases, half backups and temporary files of migrations that are over are
+removed, a source that a rollback left fenced is opened. Never a database that somebody may have written to.
+
+Exit code 1 when an error or a warning is found (with --repair: is left). The consumer looks too, every
+REHOME_DOCTOR_EVERY seconds, and tells in its log (doctor.finding) and metrics (rehome_findings)."""
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="compare what is claimed with what is; --repair what is safe",
+        description=ABOUT,
+        formatter_class=Paragraphs,
+    )
+    parser.add_argument("instance", nargs="?", type=an_id, metavar="INSTANCE", help="only this instance")
+    parser.add_argument("--repair", action="store_true", help="repair what is safe to repair")
+    parser.add_argument(
+        "--stuck-after",
+        type=a_span,
+        metavar="SECONDS",
+        help="silence after which a migration counts as stuck (default: REHOME_STUCK_AFTER)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(work=_doctor)
+
+
+async def _doctor(args: argparse.Namespace) -> int:
+    settings = read_settings(needed=EVERYTHING)
+    silence = settings.stuck_after if args.stuck_after is None else args.stuck_after
+    async with AsyncExitStack() as stack:
+        found: list[Finding] = []
+        connection: AbstractRobustConnection | None = None
+        try:
+            connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome doctor"))
+        except RehomeError as error:
+            found.append(
+                Finding("unseen", "error", "the broker", str(error), "is it up? rehome topology check")
+            )
+        tools = await stack.enter_async_context(operator_tools(settings, connection))
+        letters = await _letters(tools.views, connection, found)
+        seen = await tools.eyes.everything(args.instance, letters)
+        if (
+            args.instance is not None
+            and seen.instances[0].instance is None
+            and not seen.instances[0].migration
+        ):
+            raise NotFound(f"instance {args.instance} is in neither the platform's table nor the journal")
+        found += diagnose(seen, stuck_after=timedelta(seconds=silence), only=args.instance)
+        done = await _repaired(tools.repairs(connection), found) if args.repair and connection else {}
+    if args.json:
+        as_json([{**one.document(), "outcome": done.get(one)} for one in found])
+    else:
+        _tell(found, done, seen)
+    left = [one for one in found if one.severity in GRAVE and done.get(one) != "repaired"]
+    return 1 if left else 0
+
+
+async def _letters(
+    views: JournalViews, connection: AbstractRobustConnection | None, found: list[Finding]
+) -> tuple[Parked, ...] | None:
+    """The dead letters; None (and a finding) when they cannot be read."""
+    if connection is None:
+        return None
+    try:
+        async with views.alone(LETTERS), DeadLetters(connection).held() as held:
+            letters = [replay.read(one, place) for place, one in enumerate(held)]
+    except RehomeError as error:
+        found.append(Finding("unseen", "warning", "the dead letters", str(error), UNSEEN))
+        return None
+    return tuple(Parked(one.id, one.handler, one.reason, one.migration_id, one.failed_at) for one in letters)
+
+
+async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str]:
+    """What became of each finding that is safe to repair."""
+    done: dict[Finding, str] = {}
+    for one in found:
+        if one.action is not None:
+            try:
+                await repairs.repair(one)
+                done[one] = "repaired"
+            except RehomeError as error:
+                done[one] = f"not repaired: {error}"
+    return done
+
+
+def _tell(found: list[Finding], done: dict[Finding, str], seen: Seen) -> None:
+    if not found:
+        letters = f"{len(seen.letters)} dead letter(s)" if seen.letters is not None else "no dead letters"
+        looked = f"{len(seen.instances)} instance(s), {len(seen.servers)} database server(s), {letters}"
+        say(f"nothing is out of order; looked at {looked}, the queues and the backup place")
+        return
+    say(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))
+    for one in found:
+        say(row((one.severity, one.kind, age(one.since), one.where), WIDTHS))
+        if one.instance_id is not None and str(one.instance_id) not in one.where:
+            printed(detail(f"instance {one.instance_id}"))
+        printed(detail(one.what))
+        outcome = done.get(one)
+        if outcome is not None:
+            printed(detail(f"repaired (--repair {one.repair})" if outcome == "repaired" else outcome))
+        else:
+            printed(detail(f"do: {one.advice}"))
+            printed(detail(f"--repair {one.repair}") if one.repair else [])

@@ -1,0 +1,121 @@
+"""`rehome publish plan.upgraded`: publish as billing would, by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+
+from rehome_consumer import bootstrap
+from rehome_consumer.commands.arguments import a_text, an_id
+from rehome_consumer.commands.lines import say
+from rehome_consumer.commands.show import as_json
+from rehome_consumer.errors import NotFound, SettingsError
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.settings import read_settings
+from rehome_events.billing import PlanUpgraded
+from rehome_events.envelope import encode, new_event
+from rehome_events.parts import Entitlements
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rehome_consumer.settings import Settings
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    publish = commands.add_parser(
+        "publish",
+        help="publish an event as billing would",
+        description="Publish plan.upgraded for one instance and wait for the broker's confirm. Customer and "
+        "subscription are looked up in the platform's records unless given. Needs REHOME_AMQP_URL.",
+    )
+    publish.add_argument("type", choices=["plan.upgraded"], help="the event")
+    publish.add_argument("--instance", type=an_id, required=True, metavar="ID", help="the instance's id")
+    publish.add_argument(
+        "--to-plan", required=True, type=a_text, metavar="NAME", help="the new plan, such as premium-monthly"
+    )
+    publish.add_argument(
+        "--from-plan", type=a_text, default="unknown", metavar="NAME", help="the plan until now"
+    )
+    publish.add_argument(
+        "--tier",
+        type=a_text,
+        metavar="NAME",
+        help="the new plan's tier (default: the plan's name up to its '-')",
+    )
+    publish.add_argument("--customer", type=an_id, metavar="ID", help="the customer's id")
+    publish.add_argument("--subscription", type=an_id, metavar="ID", help="the subscription's id")
+    publish.add_argument("--cpu", type=float, metavar="CORES", help="CPU limit granted")
+    publish.add_argument("--memory", metavar="SIZE", help="memory limit granted, such as 8G")
+    publish.add_argument("--storage", metavar="SIZE", help="storage limit granted, such as 50G")
+    publish.add_argument("--db-type", choices=["shared", "dedicated"], help="kind of database granted")
+    publish.add_argument("--event-id", type=an_id, metavar="ID", help="the event's id (default: a new one)")
+    publish.add_argument("--json", action="store_true", help="print the published event as JSON")
+    publish.set_defaults(work=_publish, complain=publish.error)
+
+
+async def _publish(args: argparse.Namespace) -> int:
+    settings = read_settings(needed={"amqp_url"})
+    granted = _granted(args)
+    customer, subscription = await _owner(settings, args)
+    data = PlanUpgraded(
+        instance_id=args.instance,
+        customer_id=customer,
+        subscription_id=subscription,
+        from_plan=args.from_plan,
+        to_plan=args.to_plan,
+        plan_tier=args.tier or args.to_plan.partition("-")[0],
+        entitlements=granted,
+    )
+    event = new_event(
+        data, subject=args.instance, id=args.event_id or uuid4(), time=datetime.now(UTC), source="/billing"
+    )
+    async with bootstrap.broker(settings, "rehome publish") as broker:
+        await broker.publish(
+            "billing",
+            event.type,
+            Message.of_event(encode(event)),
+            mandatory=True,
+        )
+    if args.json:
+        as_json(event.model_dump(mode="json", exclude_none=True))
+    else:
+        say(
+            f"published {event.type} {event.id} for instance {args.instance}: {args.from_plan} -> {args.to_plan}",
+            f"follow it with: rehome status {args.instance}",
+        )
+    return 0
+
+
+def _granted(args: argparse.Namespace) -> Entitlements | None:
+    """What the plan grants; None: the event leaves that open."""
+    try:
+        granted = Entitlements(
+            cpu_limit=args.cpu, memory_limit=args.memory, storage_limit=args.storage, db_type=args.db_type
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        option = str(first["loc"][0]).removesuffix("_limit")
+        wanted = "a number above 0" if option == "cpu" else "a size such as 8G"
+        args.complain(f"argument --{option}: {getattr(args, option)!r} is not {wanted}")
+        raise
+    return granted if granted != Entitlements() else None
+
+
+async def _owner(settings: Settings, args: argparse.Namespace) -> tuple[UUID, UUID]:
+    """Customer and subscription: as given, else as the platform has them."""
+    if args.customer and args.subscription:
+        return args.customer, args.subscription
+    if "platform_dsn" not in settings.model_fields_set:
+        raise SettingsError("give --customer and --subscription, or set REHOME_PLATFORM_DSN to look them up")
+    async with bootstrap.platform_pool(settings) as pool:
+        row = await bootstrap.owner_of(pool, args.instance)
+    if row is None:
+        raise NotFound(
+            f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
+        )
+    return args.customer or row[0], args.subscription or row[1] or args.instance

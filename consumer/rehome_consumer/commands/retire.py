@@ -1,0 +1,176 @@
+"""`rehome retire`: drop the old database of a completed migration, when its retention is over."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rehome_consumer.commands.arguments import an_id
+from rehome_consumer.commands.lines import Paragraphs, detail, moment, printed, row, say
+from rehome_consumer.commands.show import age, as_json
+from rehome_consumer.doctor.retirement import refusals
+from rehome_consumer.errors import Conflict, NotFound, RehomeError, TimedOut
+from rehome_consumer.operators.tools import WORLD, operator_tools
+from rehome_consumer.settings import read_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.operators.tools import OperatorTools
+    from rehome_consumer.ports.operators import Completed
+
+HEALTHY_WITHIN = 60.0  # seconds in which an instance that runs must answer
+WIDTHS = (36, 20, 8, 19)
+
+ABOUT = """\
+A completed migration leaves the old database on the pool, whole and fenced, for REHOME_RETENTION_DAYS. This lists
+those that are still there. With --yes the ones whose time is over are dropped: the database, its role if that owns
+nothing else and nobody uses it, and the migration's backup. Never anything else.
+
+Refused, with the reason, unless record and odoo.conf name the dedicated server, the instance runs, answers and is
+connected there, and the old database is still fenced and nobody is connected to it.
+
+Exit code 1 when something was refused. Needs REHOME_PLATFORM_DSN, REHOME_DATA_ROOT, REHOME_BACKUP_ROOT and the
+runtime's settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """One old database: whether it may go, and what became of it."""
+
+    done: Completed
+    seen: InstanceSeen
+    reasons: list[str]
+    outcome: list[str] = field(default_factory=list)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its retention is over."""
+        return self.done.until is not None and self.done.until <= datetime.now(UTC)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        side, source = self.seen.source_side, self.seen.source
+        return {
+            "migration": self.done.id,
+            "instance": self.done.instance_id,
+            "database": side.database if side else None,
+            "server": source.name if source else None,
+            "bytes": side.bytes if side else None,
+            "kept_until": self.done.until,
+            "due": self.is_due,
+            "backups": [one.name for one in self.seen.stored],
+            "refused": self.reasons,
+            "done": self.outcome,
+        }
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "retire",
+        help="drop old databases of completed migrations, when their time is over",
+        description=ABOUT,
+        formatter_class=Paragraphs,
+    )
+    parser.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
+    parser.add_argument("--yes", action="store_true", help="do it")
+    parser.add_argument(
+        "--now", action="store_true", help="do not wait for the end of the retention (only with an id)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(work=_retire, complain=parser.error)
+
+
+async def _retire(args: argparse.Namespace) -> int:
+    if args.now and args.id is None:
+        args.complain("--now needs the id of an instance or migration")
+    settings = read_settings(needed=WORLD)
+    async with operator_tools(settings) as tools:
+        found = [await _look(tools, done, early=args.now) for done in await tools.views.completed(args.id)]
+        if args.id is not None and not found:
+            raise NotFound(f"no completed migration of {args.id} whose old database is still kept")
+        if args.yes:
+            found = [await _one(tools, one, args) for one in found]
+    if args.json:
+        as_json([one.document() for one in found])
+    else:
+        _tell(found, args)
+    wanted = [one for one in found if args.id is not None or one.is_due]
+    return 1 if args.yes and any(one.reasons for one in wanted) else 0
+
+
+async def _look(tools: OperatorTools, done: Completed, *, early: bool) -> Retirement:
+    seen = await tools.eyes.instance(done.instance_id)
+    return Retirement(done, seen, refusals(done, seen, datetime.now(UTC), early=early))
+
+
+async def _one(tools: OperatorTools, one: Retirement, args: argparse.Namespace) -> Retirement:
+    """Retire one, with the instance's claim held and everything looked at once more."""
+    if one.reasons or not (args.now or one.is_due):
+        return one
+    outcome: list[str] = []
+    try:
+        async with tools.claims.claim(one.done.instance_id) as claim:
+            if claim is None:
+                raise Conflict("somebody is at work on the instance at this moment")
+            seen = replace(await tools.eyes.instance(one.done.instance_id), holder=None)  # it is us
+            again = Retirement(one.done, seen, refusals(one.done, seen, datetime.now(UTC), early=args.now))
+            if again.reasons:
+                return again
+            await _answers(tools, seen)
+            await _drop(tools, again, outcome)
+    except RehomeError as error:
+        return replace(one, reasons=[str(error)], outcome=outcome)
+    return replace(one, outcome=outcome)
+
+
+async def _answers(tools: OperatorTools, seen: InstanceSeen) -> None:
+    """The instance answers. It runs, so that this starts nothing; raises what is wrong with it."""
+    if seen.instance is None or seen.service is None:
+        raise Conflict("the instance could not be looked at")
+    try:
+        async with asyncio.timeout(HEALTHY_WITHIN):
+            await tools.runtime.start(seen.instance, seen.service.replicas, None)
+    except TimeoutError:
+        raise TimedOut(
+            f"service {seen.service.name} did not answer within {HEALTHY_WITHIN:g} s: is it healthy?"
+        ) from None
+
+
+async def _drop(tools: OperatorTools, one: Retirement, outcome: list[str]) -> None:
+    """The database, then its role, then the backup; each may be gone already, from an earlier run."""
+    source, side = one.seen.source, one.seen.source_side
+    if source is None or side is None:
+        raise Conflict("the source server could not be looked at")
+    if await tools.inspector.drop_fenced(source, side.database, side.role):
+        outcome.append(f"dropped database {side.database} on {source.name}")
+    left = await tools.inspector.drop_unused_role(source, side.role)
+    outcome.append(left or f"dropped role {side.role} on {source.name}")
+    for entry in one.seen.stored:
+        await tools.shelf.remove(entry.name)
+        outcome.append(f"removed {entry.name} from the backup place")
+    await tools.views.retired(one.done.id, "; ".join(outcome))
+
+
+def _tell(found: list[Retirement], args: argparse.Namespace) -> None:
+    if not found:
+        say("no old database of a completed migration is kept")
+        return
+    say(row(("INSTANCE", "OLD DATABASE", "SIZE", "KEPT UNTIL (UTC)", "DUE"), WIDTHS))
+    for one in found:
+        side, source = one.seen.source_side, one.seen.source
+        size = f"{side.bytes / 1_000_000:.0f} MB" if side and side.bytes is not None else "gone"
+        cells = (one.done.instance_id, side.database if side else "?", size, moment(one.done.until))
+        say(row((*cells, age(one.done.until)), WIDTHS))
+        printed(detail(f"on {source.name if source else '?'}, migration {one.done.id}"))
+        for line in one.outcome:
+            printed(detail(line))
+        for reason in one.reasons:
+            printed(detail(f"{'refused' if args.yes else 'stays'}: {reason}"))
+        if not one.reasons and not one.outcome:
+            kept = ", ".join(["the database", "its role if unused", *(e.name for e in one.seen.stored)])
+            printed(detail(f"--yes would drop {kept}"))

@@ -1,0 +1,41 @@
+"""One JSON document for programs, and lengths of time for people."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from rehome_consumer.commands.lines import say_json
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    say_json(_text(value))
+
+
+def _text(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONEncodeError:  # a file's name that is no UTF-8
+        return json.dumps(value, default=_plain, indent=2)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def age(moment: datetime | None, *, now: datetime | None = None) -> str:
+    """How long ago, or `in ...`: 45s, 12m, 3h05m, 2d04h."""
+    if moment is None:
+        return ""
+    seconds = int(((now or datetime.now(UTC)) - moment).total_seconds())
+    sign, seconds = ("in ", -seconds) if seconds < 0 else ("", seconds)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{sign}{days}d{hours % 24:02}h"
+    if hours:
+        return f"{sign}{hours}h{minutes % 60:02}m"
+    return f"{sign}{minutes}m" if minutes >= 2 else f"{sign}{seconds}s"  # noqa: PLR2004 - 90s reads better than 1m

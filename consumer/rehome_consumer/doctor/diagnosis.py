@@ -1,0 +1,31 @@
+"""From what was seen to findings. Pure; one line per group of checks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer.doctor import instances, migrations, servers
+from rehome_consumer.doctor.finding import UNSEEN, Finding, gravest_first
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from rehome_consumer.doctor.snapshot import Seen
+
+STUCK_AFTER: Final = timedelta(minutes=5)
+"""How long nothing may happen to a migration although something should; longer than any uncounted delay."""
+
+
+def diagnose(seen: Seen, *, stuck_after: timedelta = STUCK_AFTER, only: UUID | None = None) -> list[Finding]:
+    """All findings, gravest first; with `only` those about one instance."""
+    found = [
+        *migrations.findings(seen, stuck_after=stuck_after),
+        *(finding for one in seen.instances for finding in instances.findings(one, seen.now)),
+        *servers.findings(seen),
+        *(
+            Finding("unseen", "warning", trouble.what, f"it could not be looked at: {trouble.error}", UNSEEN)
+            for trouble in seen.troubles
+        ),
+    ]
+    return gravest_first([one for one in found if only is None or one.instance_id == only])

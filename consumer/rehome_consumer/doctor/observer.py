@@ -1,0 +1,239 @@
+"""Looking: everything that can be seen of an instance, or of all, without changing anything.
+
+A look that fails does not stop the others: it is kept as a trouble. Only the state database must answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
+
+from rehome_consumer import saga
+from rehome_consumer.doctor.snapshot import GONE, InstanceSeen, Seen, ServerSeen, Trouble
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.rabbitmq.topology import DEAD, queue_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.ports.operators import (
+        Finder,
+        Inspector,
+        Inventory,
+        Kept,
+        MigrationView,
+        Parked,
+        QueueLooks,
+        Records,
+        Shelf,
+        Side,
+        Stored,
+        Views,
+    )
+    from rehome_consumer.ports.steps import Clock
+
+T = TypeVar("T")
+X = TypeVar("X")
+
+AT_A_TIME: Final = 8
+"""Instances or servers that are looked at side by side."""
+MOST: Final = 10_000
+"""Open migrations that are looked at."""
+
+
+@dataclass(slots=True)
+class _Tried:
+    """Looks that may fail."""
+
+    troubles: list[Trouble] = field(default_factory=list)
+
+    async def __call__(self, what: str, look: Awaitable[T]) -> T | None:
+        try:
+            return await look
+        except RehomeError as error:
+            self.troubles.append(Trouble(what, str(error)))
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """Through what the world is seen. Without `queues` the broker is left out."""
+
+    clock: Clock
+    views: Views
+    records: Records
+    inspector: Inspector
+    conf: Kept
+    runtime: Finder
+    shelf: Shelf
+    queues: QueueLooks | None = None
+
+    async def instance(self, instance_id: UUID, migration: MigrationView | None = None) -> InstanceSeen:
+        """One instance, and a migration of it: by default the last that moved something."""
+        if migration is None:
+            migration = next(iter(await self.views.newest_moves(instance_id)), None)
+        tried = _Tried()
+        stored = await tried("the backup place", self.shelf.entries()) or []
+        seen = await self._instance(instance_id, migration, stored, {})
+        return replace(seen, troubles=(*seen.troubles, *tried.troubles))
+
+    async def everything(
+        self, instance_id: UUID | None = None, letters: tuple[Parked, ...] | None = None
+    ) -> Seen:
+        """All instances that migrations moved or move, or one; all servers, or its own; everything that is ours.
+
+        Args:
+            instance_id: only this instance.
+            letters: the dead letters, if they were looked at.
+
+        Raises:
+            RehomeError: the state database does not answer.
+        """
+        tried = _Tried()
+        moves: dict[UUID, MigrationView | None] = {} if instance_id is None else {instance_id: None}
+        moves |= {view.instance_id: view for view in await self.views.newest_moves(instance_id)}
+        opened = await self.views.migrations(instance_id, MOST, ended=False)
+        stored = tuple(await tried("the backup place", self.shelf.entries()) or ())
+        listed = await tried("db_servers", self.records.servers()) or []
+        servers = await _side_by_side(self._server, listed)
+        inventories = {one.server.id: one.inventory for one in servers if one.inventory}
+
+        async def look(of: tuple[UUID, MigrationView | None]) -> InstanceSeen:
+            return await self._instance(*of, stored, inventories)
+
+        instances = await _side_by_side(look, moves.items())
+        unsent = tuple(await self.views.unsent())
+        ids = {view.id for view in (*moves.values(), *opened) if view is not None}
+        named = [one.migration_id for one in stored] + [one.migration_id for one in letters or ()]
+        ids |= {one.migration_id for one in unsent} | {one for one in named if one}
+        ids |= {one for inventory in inventories.values() for one in _whose(inventory)}
+        migrations = {view.id: view for view in await self.views.those(ids)}
+        return Seen(
+            now=self.clock.now(),
+            instances=tuple(instances),
+            servers=tuple(servers),
+            migrations=migrations,
+            steps={view.id: await self.views.steps(view.id) for view in opened},
+            holders=await self.views.holders({view.instance_id for view in migrations.values()}),
+            unsent=unsent,
+            letters=letters,
+            noted=tuple(await self.views.letters()),
+            queues=await tried("the broker's queues", self._queues()),
+            stored=stored,
+            troubles=tuple(tried.troubles),
+        )
+
+    async def _queues(self) -> Any:
+        names = [DEAD, *(queue_of(step.name) for step in saga.MIGRATION)]
+        return await self.queues.queues(names) if self.queues else None
+
+    async def _server(self, server: Server) -> ServerSeen:
+        try:
+            return ServerSeen(server, await self.inspector.inventory(server))
+        except RehomeError as error:
+            return ServerSeen(server, trouble=str(error))
+
+    async def _instance(
+        self,
+        instance_id: UUID,
+        migration: MigrationView | None,
+        stored: Iterable[Stored],
+        inventories: Mapping[UUID, Inventory],
+    ) -> InstanceSeen:
+        tried = _Tried()
+        facts = await self.views.facts(migration.id, migration.attempt) if migration else {}
+        instance = await tried("the record", self.records.instance(instance_id))
+        seen = InstanceSeen(
+            instance_id,
+            migration=migration,
+            facts=facts,
+            instance=instance,
+            holder=(await self.views.holders([instance_id])).get(instance_id),
+            stored=tuple(one for one in stored if migration and one.migration_id == migration.id),
+        )
+        if instance is not None:
+            seen = await self._around(tried, seen, instance, inventories)
+        return replace(seen, troubles=tuple(tried.troubles))
+
+    async def _around(
+        self, tried: _Tried, seen: InstanceSeen, instance: Instance, inventories: Mapping[UUID, Inventory]
+    ) -> InstanceSeen:
+        """What belongs to an instance: servers, files, service."""
+        home = await tried("the home server", self.records.home(instance))
+        source = await self._noted(tried, seen, "source") or home
+        target = await self._noted(tried, seen, "target")
+        target = target or await tried("the dedicated server", self.records.dedicated_server(instance.id))
+        if source and target and source.id == target.id:
+            target = None
+        conf, files, service = None, None, None
+        if instance.status != GONE:
+            conf = await tried("odoo.conf", self.conf.read(instance))
+            files = await tried("the directory of odoo.conf", self.conf.kept_files(instance))
+            service = await tried("the service", self.runtime.find(instance))
+        role = seen.facts.get("tenant_user") or instance.db_user or (conf and conf.credentials.user) or ""
+        new_role = seen.facts.get("new_user") or role
+        return replace(
+            seen,
+            home=home,
+            source=source,
+            target=target,
+            source_side=await self._side(tried, source, instance, role),
+            target_side=await self._side(tried, target, instance, new_role),
+            on_target=await self._on_target(tried, target, seen.migration, inventories),
+            conf=conf,
+            files=files or (),
+            service=service,
+        )
+
+    async def _noted(self, tried: _Tried, seen: InstanceSeen, fact: str) -> Server | None:
+        noted = seen.facts.get(fact)
+        return await tried(f"the {fact} server", self.records.server(UUID(noted))) if noted else None
+
+    async def _side(self, tried: _Tried, server: Server | None, instance: Instance, role: str) -> Side | None:
+        if server is None:
+            return None
+        what = f"{instance.database} on {server.name}"
+        return await tried(what, self.inspector.side(server, instance.database, str(role)))
+
+    async def _on_target(
+        self,
+        tried: _Tried,
+        target: Server | None,
+        migration: MigrationView | None,
+        inventories: Mapping[UUID, Inventory],
+    ) -> Any:
+        if target is None or migration is None:
+            return ()
+        found = inventories.get(target.id)
+        found = found or await tried(f"databases on {target.name}", self.inspector.inventory(target))
+        databases = found.databases if found else ()
+        return tuple(one for one in databases if one.mark and one.mark.migration_id == migration.id)
+
+
+def _whose(inventory: Inventory) -> Iterable[UUID]:
+    """Migrations that something on a server belongs to."""
+    for database in inventory.databases:
+        owner = database.mark.migration_id if database.mark else database.maker
+        if owner is not None:
+            yield owner
+    yield from (one.migration_id for one in inventory.sessions)
+    yield from inventory.short_lived
+
+
+async def _side_by_side(look: Callable[[X], Awaitable[T]], things: Iterable[X]) -> list[T]:
+    """Look at each thing, so many at a time; results in their order."""
+    turns = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(thing: X) -> T:
+        async with turns:
+            return await look(thing)
+
+    try:
+        async with asyncio.TaskGroup() as together:
+            tasks = [together.create_task(one(thing)) for thing in things]
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,141 @@
+"""Repairs: what is safe to do about a finding, done while nobody works on the instance.
+
+Each takes the instance's claim, and does nothing if the migration is no longer as it was seen. What concerns an
+instance's own database and files is looked at once more with the claim held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID, uuid5
+
+from rehome_consumer import saga
+from rehome_consumer.context import current_migration
+from rehome_consumer.doctor import instances
+from rehome_consumer.engine.replay import REPLAYS, again
+from rehome_consumer.errors import Conflict, NotFound
+from rehome_consumer.model import fence_of
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import HANDLER
+from rehome_events.envelope import decode, event_id
+
+if TYPE_CHECKING:
+    from rehome_consumer.doctor.finding import Action, Finding
+    from rehome_consumer.doctor.observer import Eyes
+    from rehome_consumer.ports.engine import Broker, Claims, Journal, MigrationRow
+    from rehome_consumer.ports.steps import Databases
+
+    class Sender(Protocol):
+        """Sends what waits in the outbox."""
+
+        async def send(self, migration_id: UUID) -> None:
+            """See `Relay.send`."""
+            ...
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What repairs are done with."""
+
+    eyes: Eyes
+    journal: Journal
+    claims: Claims
+    broker: Broker
+    relay: Sender
+    databases: Databases
+
+    async def repair(self, finding: Finding) -> None:
+        """Do what `finding.repair` says.
+
+        Raises:
+            Conflict: somebody is at work on the instance, or things have changed since they were seen.
+            RehomeError: it could not be done.
+        """
+        action = finding.action
+        if action is None:
+            raise Conflict(f"{finding.kind} of {finding.where} is not safe to repair")
+        if action.deed == "send":
+            await self.relay.send(action.migration.id)
+            return
+        if action.deed in ("wake", "wake_afresh"):
+            # The claim is released first: the handler that is woken must get it.
+            async with self.claims.claim(action.migration.instance_id) as claim:
+                row = await self._unchanged(action, held=claim is not None)
+            await self._wake(action, row)
+            return
+        async with self.claims.claim(action.migration.instance_id) as claim:
+            await self._unchanged(action, held=claim is not None)
+            outside = current_migration.set(action.migration.id)
+            try:
+                await self._act(finding, action)
+            finally:
+                current_migration.reset(outside)
+            what = f"{finding.what}: {finding.repair}"
+            await self.eyes.views.note(action.migration.id, "repaired by the doctor", what)
+
+    async def _unchanged(self, action: Action, *, held: bool) -> MigrationRow:
+        """The migration's row, as long as nothing happened to it since it was seen."""
+        view = action.migration
+        row = await self.journal.migration(view.id)
+        if not held:
+            raise Conflict(f"somebody is at work on instance {view.instance_id}: it is left to them")
+        if row is None or (row.state, row.attempt, row.updated_at) != (
+            view.state,
+            view.attempt,
+            view.updated_at,
+        ):
+            raise Conflict(f"migration {view.id} has moved on since it was looked at: look again")
+        return row
+
+    async def _act(self, finding: Finding, action: Action) -> None:
+        view, server, thing = action.migration, action.server, action.thing
+        match action.deed:
+            case "remove_stored":
+                await self.eyes.shelf.remove(thing)
+            case "forget_conf" | "unfence" | "close_role":
+                await self._on_instance(finding, action)
+            case "drop_databases" if server:
+                await self.databases.drop(server, thing or f"rehome_making_{view.id.hex}", view.id)
+            case "end_sessions" if server:
+                await self.databases.end_sessions(server, view.id)
+            case "drop_slot" if server:
+                await self.eyes.inspector.drop_slot(server, thing)
+            case _:
+                raise Conflict(f"there is no repair {action.deed}")
+
+    async def _on_instance(self, finding: Finding, action: Action) -> None:
+        """Look again, and only then act."""
+        view = action.migration
+        seen = replace(await self.eyes.instance(view.instance_id), holder=None)  # it is us
+        found = {one.key: one for one in instances.findings(seen, self.eyes.clock.now())}
+        if seen.instance is None or (finding.key in found and found[finding.key].action is None):
+            raise Conflict(
+                f"{finding.where} has changed since it was looked at, and it is no longer safe: look again"
+            )
+        if finding.key not in found:  # put right meanwhile, perhaps by the repair before this one
+            return
+        if action.deed == "forget_conf":
+            await self.eyes.conf.forget(seen.instance, action.thing)
+        elif action.server and action.deed == "close_role":
+            await self.databases.close_role(action.server, action.thing)
+        elif action.server and seen.source_side:
+            side, before = seen.source_side, fence_of(seen.facts["fence"])
+            await self.databases.unfence(action.server, side.database, side.role, before)
+
+    async def _wake(self, action: Action, row: MigrationRow) -> None:
+        """The event that wakes a step, to its handler and no other."""
+        step = saga.named(action.thing)
+        if step is None:
+            raise NotFound(f"there is no step {action.thing}")
+        body: bytes | None = row.trigger
+        if step is not saga.MIGRATION[0]:
+            body = await self.eyes.views.told(event_id(row.id, row.attempt, step.on.TYPE))
+        if body is None:
+            raise NotFound(f"{step.on.TYPE} of migration {row.id} is no longer in the outbox; roll it back")
+        message = Message.of_event(body)
+        if action.deed == "wake_afresh":
+            key = f"doctor {row.id} {row.attempt} {step.name} {row.token}"
+            message = again(decode(body), uuid5(REPLAYS, key))
+        await self.broker.publish(HANDLER, step.name, message, mandatory=True)
+        await self.eyes.views.note(row.id, "repaired by the doctor", f"woke step {step.name}")

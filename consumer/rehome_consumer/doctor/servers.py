@@ -1,0 +1,180 @@
+"""Servers and the backup place: what migrations left behind, and servers that nobody uses. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from rehome_consumer.doctor.finding import Action, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from rehome_consumer.doctor.finding import Deed, Kind
+    from rehome_consumer.doctor.snapshot import Seen, ServerSeen
+    from rehome_consumer.model import Server
+    from rehome_consumer.ports.operators import MarkedDatabase, MigrationView, Slot, Stored
+
+_SLOT: Final = re.compile(r"rehome_([0-9a-f]{32})")
+COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovisioning"})
+"""Statuses in which a server need not answer."""
+_BY_HAND: Final = "nobody but you can tell whether it is needed: look, then remove it by hand"
+
+
+def findings(seen: Seen) -> Iterator[Finding]:
+    """What is ours on servers and in the backup place, and belongs to nothing that is under way."""
+    for one in seen.servers:
+        if one.inventory is None:
+            if one.server.status in COMING_OR_GOING:
+                continue
+            what = f"it could not be looked at: {one.trouble}"
+            yield Finding(
+                "unseen", "warning", f"server {one.server.name}", what, "is it up? is its row in db_servers right?"
+            )  # fmt: skip
+            continue
+        for database in one.inventory.databases:
+            yield from _database(seen, one.server, database)
+        for session in one.inventory.sessions:
+            left = _Left(
+                "sessions_left",
+                one.server,
+                f"{session.count} session(s) named rehome:{session.migration_id}",
+                session.since,
+            )
+            yield from left.found(seen, session.migration_id, "ends them", "end_sessions", idle=True)
+        for migration_id in one.inventory.short_lived:
+            left = _Left("role_left", one.server, f"short-lived role rehome_{migration_id.hex}_...")
+            yield from left.found(seen, migration_id, "drops it", "end_sessions", idle=True)
+        for slot in one.inventory.slots:
+            yield from _slot(seen, one.server, slot)
+    yield from (finding for one in seen.servers for finding in _unused(seen, one))
+    yield from (finding for entry in seen.stored for finding in _stored(seen, entry))
+
+
+class _Left:
+    """Something left on a server."""
+
+    def __init__(self, kind: Kind, server: Server, what: str, since: datetime | None = None) -> None:
+        self.kind = kind
+        self.server = server
+        self.what = what
+        self.since = since
+
+    def found(
+        self, seen: Seen, owner: UUID | None, repair: str, deed: Deed, *, thing: str = "", idle: bool = False
+    ) -> Iterator[Finding]:
+        """The finding, if its migration is over (or, for `idle`, if nobody is at work on its instance)."""
+        view = seen.migrations.get(owner) if owner else None
+        if view is not None and (view.instance_id in seen.holders or not (view.ended or idle)):
+            return
+        yield self.finding(view, owner, repair, deed if view else None, thing)
+
+    def finding(
+        self, view: MigrationView | None, owner: UUID | None, repair: str, deed: Deed | None, thing: str
+    ) -> Finding:
+        """With the repair, if there is one."""
+        state = f"is {view.state}" if view else "is unknown to this journal"
+        return Finding(
+            kind=self.kind,
+            severity="warning",
+            where=f"server {self.server.name}",
+            what=f"{self.what}; its migration {owner or '?'} {state}",
+            since=self.since or (view.ended_at if view else None),
+            advice="rehome doctor --repair" if deed else _BY_HAND,
+            repair=repair if deed else None,
+            instance_id=view.instance_id if view else None,
+            migration_id=owner,
+            action=Action(deed, view, self.server, thing) if view and deed else None,
+        )
+
+
+def _database(seen: Seen, server: Server, database: MarkedDatabase) -> Iterator[Finding]:
+    """A scratch database of an attempt that is over, or a verified one of a migration that was rolled back."""
+    mark = database.mark
+    owner = mark.migration_id if mark else database.maker
+    view = seen.migrations.get(owner) if owner else None
+    if view is not None and view.instance_id in seen.holders:
+        return
+    current = view is not None and not view.ended and (mark is None or mark.attempt == view.attempt)
+    if current or (mark and view and mark.state == "verified" and view.state == "completed"):
+        return
+    verified = mark is not None and mark.state == "verified"
+    kind: Kind = "copy_left" if verified else "scratch_left"
+    what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
+    # A verified copy may have been written to; a scratch database never let anybody in. A tenant can write such a
+    # comment on its own database by then, but cannot give it such a name.
+    safe = view is not None and not verified and _is_our_name(database.name, view.id)
+    left = _Left(kind, server, what)
+    yield left.finding(view, owner, "drops it", "drop_databases" if safe else None, database.name)
+
+
+def _is_our_name(name: str, migration_id: UUID) -> bool:
+    return f"__rehome_{migration_id.hex[:12]}-" in name or name == f"rehome_making_{migration_id.hex}"
+
+
+def _slot(seen: Seen, server: Server, slot: Slot) -> Iterator[Finding]:
+    """A forgotten replication slot fills the server's disk."""
+    match = _SLOT.match(slot.name)
+    owner = UUID(match[1]) if match else None
+    kept = "" if slot.kept_bytes is None else f", holds back {slot.kept_bytes} bytes of log"
+    left = _Left(
+        "slot_left", server, f"replication slot {slot.name} ({'in use' if slot.active else 'unused'}{kept})"
+    )
+    view = seen.migrations.get(owner) if owner else None
+    if view is not None and (view.instance_id in seen.holders or not view.ended):
+        return
+    safe = view is not None and not slot.active
+    yield left.finding(view, owner, "drops it", "drop_slot" if safe else None, slot.name)
+
+
+def _unused(seen: Seen, one: ServerSeen) -> Iterator[Finding]:
+    """A dedicated server whose instance lives elsewhere, and which no migration is about to use."""
+    owner = one.server.dedicated_to_instance_id
+    if one.server.kind != "dedicated" or owner is None:
+        return
+    instance = next((instance for instance in seen.instances if instance.id == owner), None)
+    if (
+        instance is None
+        or instance.moving
+        or instance.holder
+        or any(t.what == "the record" for t in instance.troubles)
+    ):
+        return
+    if instance.home is None or instance.home.id != one.server.id:
+        lives = f"lives on {instance.home.name}" if instance.home else "is gone"
+        yield Finding(
+            kind="unused_server",
+            severity="warning",
+            where=f"server {one.server.name}",
+            what=f"made for instance {owner}, which {lives}",
+            advice="give it back by database-service, unless an upgrade is about to come",
+            instance_id=owner,
+            migration_id=instance.migration.id if instance.migration else None,
+        )
+
+
+def _stored(seen: Seen, entry: Stored) -> Iterator[Finding]:
+    """Half a backup of a migration that is over (or of an earlier attempt), or a whole one of nobody's."""
+    view = seen.migrations.get(entry.migration_id) if entry.migration_id else None
+    if view is not None and view.instance_id in seen.holders:
+        return
+    current = view is not None and not view.ended and entry.attempt == view.attempt
+    if current or (entry.kind != "half" and view is not None and view.state == "completed"):
+        return
+    half = entry.kind == "half"
+    state = f"is {view.state}" if view else "is unknown to this journal"
+    safe = half and view is not None
+    yield Finding(
+        kind="half_backup" if half else "backup_left",
+        severity="warning",
+        where="the backup place",
+        what=f"{'half a backup' if half else 'backup'} {entry.name}; its migration {state}",
+        since=entry.modified,
+        advice="rehome doctor --repair" if safe else _BY_HAND,
+        repair="removes it" if safe else None,
+        instance_id=view.instance_id if view else None,
+        migration_id=entry.migration_id,
+        action=Action("remove_stored", view, thing=entry.name) if safe and view else None,
+    )

@@ -1,0 +1,68 @@
+"""Ports that check the claim immediately before everything they do.
+
+So a consumer that was stopped past the loss of its claim does nothing more when it wakes. The same
+place names the boundaries that crash tests use: before and after every call of a port, and between the
+look at the claim and the call; and, within a call, the moments that `context.reached` tells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final
+
+from rehome_consumer.context import inner_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rehome_consumer.ports.steps import Ports
+
+UNGUARDED: Final = frozenset({"policy", "clock", "notes"})
+"""Not the world: values, time, and the journal's notes, which have a fencing token of their own."""
+
+
+class _Guarded:
+    """A port whose methods, coroutines all, are checked."""
+
+    def __init__(
+        self,
+        name: str,
+        port: Any,
+        check: Callable[[], Awaitable[None]],
+        probe: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._name = name
+        self._port = port
+        self._check = check
+        self._probe = probe
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+
+        async def inner(moment: str) -> None:
+            await self._probe(f"{self._name}.{name}.{moment}")
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await self._probe(f"{self._name}.{name}.before")
+            await self._check()
+            await self._probe(f"{self._name}.{name}.checked")
+            outside = inner_probe.set(inner)
+            try:
+                result = await method(*args, **kwargs)
+            finally:
+                inner_probe.reset(outside)
+            await self._probe(f"{self._name}.{name}.after")
+            return result
+
+        return call
+
+
+def guarded(
+    ports: Ports, check: Callable[[], Awaitable[None]], probe: Callable[[str], Awaitable[None]]
+) -> Ports:
+    """The same ports, each call preceded by `check` and told to `probe`."""
+    fields: dict[str, Any] = {field.name: getattr(ports, field.name) for field in dataclasses.fields(ports)}
+    guards: dict[str, Any] = {
+        name: _Guarded(name, port, check, probe) for name, port in fields.items() if name not in UNGUARDED
+    }
+    return dataclasses.replace(ports, **guards)

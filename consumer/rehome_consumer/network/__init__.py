@@ -1,0 +1,1 @@
+"""Reaching others: TLS, names of hosts, and a small HTTP server."""

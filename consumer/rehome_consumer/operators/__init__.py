@@ -1,0 +1,1 @@
+"""What operators' tools are made of: built from the same parts as the consumer."""

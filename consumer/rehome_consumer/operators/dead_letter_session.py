@@ -1,0 +1,200 @@
+"""What `rehome dead` works at: the letters, held back from other tools, and what can be known of each."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from rehome_consumer import bootstrap, saga
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
+from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.doctor import forecast
+from rehome_consumer.engine import replay
+from rehome_consumer.engine.replay import Case
+from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.operators.tools import WORLD, operator_tools
+from rehome_consumer.settings import read_settings
+from rehome_events.envelope import event_id
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Iterable
+
+    from rehome_consumer.adapters.rabbitmq.dead_letters import HeldLetter
+    from rehome_consumer.adapters.state.journal import PostgresJournal
+    from rehome_consumer.doctor.observer import Eyes
+    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.engine.replay import Letter
+    from rehome_consumer.settings import Settings
+
+NEEDED = frozenset({"amqp_url", "state"})
+LETTERS = "dead letters"
+SHORTEST = 6  # characters by which a letter may be named, if no other one starts with them
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """One letter's copies in the queue: a consumer that died in mid burial leaves two of the same."""
+
+    held: list[HeldLetter]
+
+    async def ack(self) -> None:
+        """Take all of them out of the queue for good."""
+        for one in self.held:
+            await one.ack()
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The letters, the journal, a way to publish, and eyes on the world (or why there are none)."""
+
+    letters: list[tuple[Letter, Copies]]
+    journal: PostgresJournal
+    views: JournalViews
+    broker: AmqpBroker
+    eyes: Eyes | None
+    blind: str
+
+    def find(self, wanted: str) -> tuple[Letter, Copies]:
+        """The letter with this id, or whose id alone starts with it.
+
+        Raises:
+            NotFound: there is none, or several start so.
+        """
+        for one in self.letters:
+            if one[0].id == wanted:
+                return one
+        if len(wanted) < SHORTEST:
+            raise NotFound(
+                f"no dead letter {wanted!r}; to name one by how its id begins takes {SHORTEST} characters or more"
+            )
+        alike = [one for one in self.letters if one[0].id.startswith(wanted)]
+        if len(alike) == 1:
+            return alike[0]
+        what = f"{len(alike)} dead letters start with" if alike else "no dead letter"
+        raise NotFound(f"{what} {wanted!r}; see `rehome dead list`")
+
+    async def case(self, letter: Letter, *, look: bool) -> tuple[Case, InstanceSeen | None]:
+        """What journal and world say of a letter; the world is looked at if `look`, or if it decides."""
+        row = await self.journal.migration(letter.migration_id) if letter.migration_id else None
+        if row is None:
+            newer = None
+            if letter.event is not None and (instance := _uuid(letter.instance)):
+                newer = await self.views.newer_than(instance, letter.event.time)
+            return Case(newer=_told(newer)), None
+        steps = [one for one in await self.views.steps(row.id) if one["attempt"] == row.attempt]
+        undoing = any(one["step"] == saga.ROLL_BACK.name for one in steps)
+        seen = await self._seen(row.instance_id, row.id) if look or undoing else None
+        case = Case(
+            migration=row,
+            done=frozenset(one["step"] for one in steps if one["state"] == "done"),
+            begun=frozenset(one["step"] for one in steps),
+            undoing=undoing,
+            as_left=seen is not None and forecast.is_as_left(seen),
+            newer=_told(await self.views.newer(row.id)),
+        )
+        return case, seen
+
+    async def waking(self, case: Case) -> bytes | None:
+        """The event that wakes the step at which this migration stopped, as it was told; None: it is gone."""
+        step = replay.stopped_at(case)
+        if step is None or case.migration is None:
+            return None
+        return await self.views.told(event_id(case.migration.id, case.migration.attempt, step.on.TYPE))
+
+    async def _seen(self, instance_id: UUID, migration_id: UUID) -> InstanceSeen | None:
+        if self.eyes is None:
+            return None
+        return await self.eyes.instance(instance_id, *await self.views.those([migration_id]))
+
+
+@asynccontextmanager
+async def desk(*, world: bool) -> AsyncIterator[Desk]:
+    """All letters, for the length of the block; those that were not acknowledged are back at its end.
+
+    Args:
+        world: whether servers, files and services are looked at too, where settings allow it.
+    """
+    settings = read_settings(needed=NEEDED)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
+        connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome dead"))
+        views = JournalViews(pool)
+        eyes, blind = await _eyes(stack) if world else (None, "")
+        await stack.enter_async_context(views.alone(LETTERS))
+        held = await stack.enter_async_context(DeadLetters(connection).held())
+        yield Desk(
+            letters=gathered(held),
+            journal=bootstrap.journal(pool, settings),
+            views=views,
+            broker=AmqpBroker(connection),
+            eyes=eyes,
+            blind=blind,
+        )
+
+
+def gathered(held: Iterable[HeldLetter]) -> list[tuple[Letter, Copies]]:
+    """Letters with their copies, in the order of the queue; of copies the last tells."""
+    found: dict[tuple[str, str], tuple[Letter, Copies]] = {}
+    for place, one in enumerate(held):
+        letter = replay.read(one, place)
+        key = (letter.id, letter.handler)
+        before = found[key][1].held if key in found else []
+        found[key] = (letter, Copies([*before, one]))
+    return list(found.values())
+
+
+def none_matches(there: Desk) -> str:
+    """What is said when no letter is left by the filters."""
+    return (
+        f"no dead letter matches; {len(there.letters)} wait(s) in all" if there.letters else "no dead letters"
+    )
+
+
+def matches(letter: Letter, args: argparse.Namespace) -> bool:
+    """Whether a letter passes the filters of the command line."""
+    told = (letter.handler, letter.type, letter.instance, letter.reason)
+    return passes(*told, letter.failed_at, args)
+
+
+def passes(
+    handler: str,
+    type_: str,
+    instance: str | None,
+    reason: str,
+    since: datetime | None,
+    args: argparse.Namespace,
+) -> bool:
+    """Whether what has these passes the filters of the command line."""
+    old = timedelta(hours=args.older_than) if args.older_than is not None else None
+    return (
+        (not args.handler or handler == args.handler)
+        and (not args.type or type_ == args.type)
+        and (not args.instance or instance == args.instance)
+        and (not args.reason or reason == args.reason)
+        and (old is None or (since is not None and datetime.now(UTC) - since > old))
+    )
+
+
+async def _eyes(stack: AsyncExitStack) -> tuple[Eyes | None, str]:
+    """Eyes on the world, or why there are none: a letter can be read without them."""
+    try:
+        settings: Settings = read_settings(needed=NEEDED | WORLD)
+        return (await stack.enter_async_context(operator_tools(settings))).eyes, ""
+    except RehomeError as error:
+        return None, str(error)
+
+
+def _told(newer: tuple[UUID, str] | None) -> str | None:
+    return f"migration {newer[0]}, {newer[1]}" if newer else None
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

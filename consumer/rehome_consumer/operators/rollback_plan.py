@@ -1,0 +1,110 @@
+"""What `rehome roll-back` would undo, and where there is no way back."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rehome_consumer import saga
+from rehome_consumer.doctor import forecast
+from rehome_consumer.errors import NotFound, Refused, RehomeError
+from rehome_consumer.operators.tools import WORLD, operator_tools
+from rehome_consumer.settings import read_settings
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from rehome_consumer.adapters.state.journal import PostgresJournal
+    from rehome_consumer.adapters.state.views import JournalViews
+    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.ports.engine import MigrationRow
+    from rehome_consumer.ports.operators import Holder, MigrationView
+    from rehome_consumer.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be undone, and how.
+
+    Attributes:
+        begun: steps of the present attempt that were begun, in order.
+        cancel: nothing but the decision to move was begun: there is nothing to undo.
+        holder: who is at work on it now.
+        undo: (step, words), in the order of undoing.
+    """
+
+    migration: MigrationRow
+    view: MigrationView
+    begun: list[str]
+    cancel: bool
+    holder: Holder | None
+    undo: list[tuple[str, str]]
+
+
+async def read_order(
+    settings: Settings, views: JournalViews, journal: PostgresJournal, wanted: UUID
+) -> tuple[Order, str]:
+    """What would be undone, and why the world could not be looked at (empty: it was).
+
+    Raises:
+        NotFound: no such migration or instance.
+        Refused: there is no way back; says what there is instead.
+    """
+    view = next(iter(await views.migrations(wanted, 1, ended=False)), None)
+    view = view or next(iter(await views.migrations(wanted, 1)), None)
+    row = await journal.migration(view.id) if view else None
+    if view is None or row is None:
+        raise NotFound(
+            f"no migration {wanted}, nor one of an instance with that id; see `rehome status --all`"
+        )
+    facts = await views.facts(row.id, row.attempt)
+    _check(row, facts)
+    steps = [step for step in await views.steps(row.id) if step["attempt"] == row.attempt]
+    begun = [step["step"] for step in steps]
+    accepted = any(step["step"] == saga.MIGRATION[0].name and step["state"] == "done" for step in steps)
+    seen, blind = await _seen(settings, view) if accepted else (None, "")
+    undo = forecast.undoing(seen, begun) if seen else _in_general(begun)
+    holder = (await views.holders([row.instance_id])).get(row.instance_id)
+    return Order(row, view, begun, not accepted, holder, undo if accepted else []), blind
+
+
+def _check(migration: MigrationRow, facts: dict[str, Any]) -> None:
+    """Raise Refused where there is no way back, and say what there is instead."""
+    if migration.state == "completed":
+        kept = facts.get("source_retained_until")
+        old = (
+            "is gone" if "source_retired_at" in facts else f"is kept, fenced, until {kept or 'nobody knows'}"
+        )
+        raise Refused(
+            f"migration {migration.id} is over: completed. The instance serves from its dedicated server, and users "
+            f"have written there since; the old database {old}. A move back is a new move, by hand"
+        )
+    if migration.ended:
+        raise Refused(f"migration {migration.id} is over: {migration.state}; there is nothing to undo")
+    if migration.past_return:
+        raise Refused(
+            f"migration {migration.id} is past the point of no return: the instance serves from its new database. "
+            f"Go forward: mend what step complete complains about ({migration.note or 'see rehome status'}), then "
+            f"rehome dead replay --all --handler complete --instance {migration.instance_id}"
+        )
+
+
+def _in_general(begun: list[str]) -> list[tuple[str, str]]:
+    """(step, what its undo does) in the order they run, where the world was not looked at."""
+    return [
+        (step.name, (step.undo.__doc__ or "").strip().partition("\n")[0])
+        for step in reversed(saga.MIGRATION)
+        if step.undo is not None and step.name in begun
+    ]
+
+
+async def _seen(settings: Settings, view: MigrationView) -> tuple[InstanceSeen | None, str]:
+    try:
+        read_settings(needed=WORLD)
+        async with AsyncExitStack() as stack:
+            tools = await stack.enter_async_context(operator_tools(settings))
+            seen = await tools.eyes.instance(view.instance_id, view)
+    except RehomeError as error:
+        return None, str(error)
+    return seen, "; ".join(f"{trouble.what}: {trouble.error}" for trouble in seen.troubles)

@@ -1,0 +1,118 @@
+"""What operators' commands work with, built from the same parts as the consumer (`rehome_consumer.bootstrap`)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer import bootstrap
+from rehome_consumer.adapters.backup.inventory import BackupShelf
+from rehome_consumer.adapters.odoo.conf import OdooConfFiles
+from rehome_consumer.adapters.platform.instances import PostgresPlatform
+from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.inspection import PostgresInspector
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
+from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.doctor.observer import Eyes
+from rehome_consumer.doctor.periodic import Rounds
+from rehome_consumer.doctor.repair import Repairs
+from rehome_consumer.engine.outbox_relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractRobustConnection
+
+    from rehome_consumer.adapters.state.claims import PostgresClaims
+    from rehome_consumer.adapters.state.journal import PostgresJournal
+    from rehome_consumer.ports.steps import Runtime
+    from rehome_consumer.settings import Settings
+
+JOURNAL: Final = frozenset({"state"})
+"""Settings that looking at the journal needs."""
+WORLD: Final = frozenset({"platform_dsn", "data_root", "backup_root"})
+"""Settings that looking at the world needs; runtime and keys have settings of their own."""
+EVERYTHING: Final = WORLD | {"amqp_url"}
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTools:
+    """The tools. `eyes` see; `databases`, `inspector`, `shelf` and `runtime` can act."""
+
+    views: JournalViews
+    journal: PostgresJournal
+    claims: PostgresClaims
+    eyes: Eyes
+    records: PostgresPlatform
+    databases: PostgresDatabases
+    inspector: PostgresInspector
+    conf: OdooConfFiles
+    runtime: Runtime
+    shelf: BackupShelf
+
+    def repairs(self, connection: AbstractRobustConnection) -> Repairs:
+        """Repairs, with this connection to the broker."""
+        broker = AmqpBroker(connection)
+        relay = Relay(self.journal, broker)
+        return Repairs(self.eyes, self.journal, self.claims, broker, relay, self.databases)
+
+
+@asynccontextmanager
+async def operator_tools(
+    settings: Settings, connection: AbstractRobustConnection | None = None
+) -> AsyncIterator[OperatorTools]:
+    """The tools, connected.
+
+    Args:
+        settings: with those of WORLD set.
+        connection: to the broker, to look at its queues; None leaves them out.
+
+    Raises:
+        RehomeError: state database or platform database does not answer.
+    """
+    clock = bootstrap.SystemClock()
+    sessions = bootstrap.sessions(settings)
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
+        platform = await stack.enter_async_context(bootstrap.platform_pool(settings, 3))
+        runtime = await stack.enter_async_context(bootstrap.runtime(settings, clock))
+        views, records = JournalViews(state), PostgresPlatform(platform)
+        inspector, shelf = PostgresInspector(sessions), BackupShelf(settings.backup_root)
+        conf = OdooConfFiles(settings.data_root)
+        queues = AmqpQueues(connection) if connection else None
+        yield OperatorTools(
+            views=views,
+            journal=bootstrap.journal(state, settings),
+            claims=bootstrap.claims(settings),
+            eyes=Eyes(clock, views, records, inspector, conf, runtime, shelf, queues),
+            records=records,
+            databases=PostgresDatabases(sessions),
+            inspector=inspector,
+            conf=conf,
+            runtime=runtime,
+            shelf=shelf,
+        )
+
+
+@asynccontextmanager
+async def periodic_diagnosis(
+    settings: Settings, connection: AbstractRobustConnection
+) -> AsyncIterator[Rounds]:
+    """The reconciler's looks in the background, for the length of the block."""
+    async with operator_tools(settings, connection) as tools:
+        making = Rounds(
+            tools.eyes,
+            every=timedelta(seconds=settings.doctor_every),
+            stuck_after=timedelta(seconds=settings.stuck_after),
+        )
+        running = asyncio.create_task(making.run(), name="doctor")
+        try:
+            yield making
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running

@@ -1,0 +1,325 @@
+"""What the delivery engine needs of the world: broker, journal, claims. Steps never see these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID, uuid5
+
+import orjson
+
+from rehome_consumer.errors import Conflict
+from rehome_events.catalog import lookup
+from rehome_events.envelope import CONTENT_TYPE, encode
+from rehome_events.versions import in_every_version
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
+
+    from rehome_consumer.ports.steps import Notes
+    from rehome_events.envelope import CloudEvent
+
+ENDED = frozenset({"completed", "rolled_back", "rejected", "resized", "nothing_to_do"})
+"""States in which a migration is over; all others hold the instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One AMQP message, in or out, as far as the engine cares."""
+
+    body: bytes
+    message_id: str | None = None
+    type: str | None = None
+    correlation_id: str | None = None
+    content_type: str | None = None
+    app_id: str | None = None
+    timestamp: datetime | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_event(cls, body: bytes) -> Message:
+        """The message that carries an encoded event, its attributes mirrored into the properties."""
+        attributes = orjson.loads(body)
+        return cls(
+            body=body,
+            message_id=attributes["id"],
+            type=attributes["type"],
+            correlation_id=attributes.get("migrationid"),
+            content_type=CONTENT_TYPE,
+            app_id=attributes["source"].strip("/"),
+            timestamp=datetime.fromisoformat(attributes["time"]),
+        )
+
+
+class Delivery(Protocol):
+    """A message from a queue, unacknowledged."""
+
+    @property
+    def message(self) -> Message:
+        """The message as it came."""
+        ...
+
+    @property
+    def exchange(self) -> str:
+        """Where it was published."""
+        ...
+
+    @property
+    def routing_key(self) -> str:
+        """With which key."""
+        ...
+
+    async def ack(self) -> None:
+        """Tell the broker that it is dealt with. A lost channel is told in the log, not raised: it comes again."""
+        ...
+
+
+class Broker(Protocol):
+    """RabbitMQ, or a fake of it."""
+
+    async def publish(self, exchange: str, routing_key: str, message: Message, *, mandatory: bool) -> None:
+        """Publish and wait for the confirm.
+
+        Raises Unreachable (no connection, channel lost), TimedOut (no confirm) or Refused (unroutable,
+        no permission). After any but Refused the message may have arrived all the same.
+        """
+        ...
+
+    def consume(self, queue: str) -> AsyncGenerator[Delivery, None]:
+        """Deliveries of a queue, one at a time (prefetch 1), for ever; survives reconnections.
+
+        What was delivered and not acknowledged when the generator is closed goes back to the queue.
+
+        Raises Unreachable when the consumer is gone for good.
+        """
+        ...
+
+
+class Claim(Protocol):
+    """The right to work on one instance. Held while its connection lives."""
+
+    async def check(self) -> None:
+        """Raise ClaimLost unless the claim is still held; asks the server."""
+        ...
+
+    async def lost(self) -> None:
+        """Return when the claim is lost (for racing against a step)."""
+        ...
+
+
+class Claims(Protocol):
+    """Exclusive rights, one per instance, among all consumers."""
+
+    def claim(self, instance_id: UUID) -> AbstractAsyncContextManager[Claim | None]:
+        """The claim, or None when another holds it. Released at exit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRow:
+    """The journal's row of one migration (also of an upgrade that turned out to need no move).
+
+    Attributes:
+        attempt: 1, or more after a replay of a migration that was rolled back.
+        state: `open`, the last event's name (`prepared`, `stopped`, ...), `failing` (a rollback is under
+            way), `failed` (waits for an operator), or one of ENDED.
+        past_return: the instance has answered on its new database; only forward from here.
+        trigger: the `plan.upgraded` that opened it, as it came.
+        token: fencing token; grows with every change, so that a look at the row can be known to be old.
+    """
+
+    id: UUID
+    instance_id: UUID
+    attempt: int
+    state: str
+    past_return: bool
+    trigger: bytes
+    note: str | None
+    created_at: datetime
+    updated_at: datetime
+    token: int
+    ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """The journal's row of one step of one attempt.
+
+    Attributes:
+        state: `running`, `waiting` (for its next try), `done`, `failed`.
+        runs: times it was begun since it was first asked for, or replayed.
+        tries: those of them that ended in an error that counts.
+        deaths: those of them that ended without a word.
+        token: fencing token of this run; a later change of the migration has a greater one.
+        replays: ids of the replays that began it afresh.
+        dead: the dead letter of its failure is at the broker.
+    """
+
+    migration_id: UUID
+    attempt: int
+    step: str
+    state: str
+    runs: int
+    tries: int
+    deaths: int
+    token: int
+    replays: tuple[UUID, ...] = ()
+    dead: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that is committed and not yet known to be at the broker."""
+
+    seq: int
+    migration_id: UUID
+    exchange: str
+    routing_key: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ToTell:
+    """An event on its way to the outbox: checked and encoded, once, in every version that is published.
+
+    Attributes:
+        exchange, type: where it is published; the type is the routing key.
+        bodies: by key of the outbox, newest version first. The newest stands under the event's own id, as it
+            does when it is the only one.
+    """
+
+    exchange: str
+    type: str
+    bodies: Mapping[UUID, bytes]
+
+
+def to_tell(event: CloudEvent[Any]) -> ToTell:
+    """Encode it. Raises EventError when it would not be valid."""
+    newest, *older = in_every_version(event)
+    bodies = {
+        newest.id: encode(newest),
+        **{uuid5(one.id, f"v{one.data.VERSION}"): encode(one) for one in older},
+    }
+    return ToTell(lookup(event.type, event.data.VERSION).exchange, event.type, bodies)
+
+
+@dataclass(slots=True)
+class Sending:
+    """Events that are being sent, and those of them (by `seq`) that the broker has confirmed."""
+
+    rows: tuple[OutboxRow, ...]
+    confirmed: list[int] = field(default_factory=list)
+
+
+class AnotherOpen(Conflict):
+    """Another migration holds the instance; this upgrade waits for its end."""
+
+
+class Journal(Protocol):
+    """Migrations, steps, facts and the outbox. Every method is one transaction."""
+
+    async def open(
+        self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
+    ) -> MigrationRow:
+        """The migration of this upgrade, opened now if it is new.
+
+        A replayed event (`replayof`) of a migration that was rolled back opens its next attempt, once per
+        replay. Raises AnotherOpen while another migration holds the instance.
+        """
+        ...
+
+    async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
+        """This upgrade comes back in `delay`: note that it waits, if another migration holds its instance.
+
+        Opening the migration ends the note, and so does another one of the instance an hour after its time.
+        """
+        ...
+
+    async def migration(self, migration_id: UUID) -> MigrationRow | None:
+        """The migration's row, or None."""
+        ...
+
+    async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
+        """The step's row, or None when it was never begun."""
+        ...
+
+    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+        """Count a run of the present attempt and take the next fencing token.
+
+        Args:
+            migration: the row as it was looked at before the decision to begin.
+            step: its name.
+            replay: id of the replay that asks for it, or None; the first run it asks for counts afresh.
+
+        Raises ClaimLost when somebody changed the migration since that look.
+        """
+        ...
+
+    async def finish(
+        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
+    ) -> None:
+        """Step done, migration in `state`, event in the outbox: together. Raises ClaimLost for an old token."""
+        ...
+
+    async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
+        """Record why the step did not succeed and when it is tried again. Raises ClaimLost as `finish`."""
+        ...
+
+    async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
+        """The run was cut off, but is not dead without a word: why, and when it comes again. No try is counted.
+
+        Never raises ClaimLost; where a later run was begun meanwhile only the death is taken back.
+        """
+        ...
+
+    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
+        """Step failed, migration `failing` or `failed`, `migration.failed` in the outbox: together.
+
+        Raises ClaimLost as `finish`.
+        """
+        ...
+
+    async def buried(self, row: StepRow) -> None:
+        """Its dead letter is confirmed by the broker."""
+        ...
+
+    async def parked(
+        self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
+    ) -> None:
+        """Note that a delivery to a step is a dead letter, or will be if this consumer dies now.
+
+        Nothing for a migration that is not there. `attempt` None is the present one. Beginning the step ends the note.
+        """
+        ...
+
+    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        """The consumer lives: the note of `parked` goes; `attempt` None: of all."""
+        ...
+
+    def notes(self, row: StepRow) -> Notes:
+        """The facts of this attempt; writing with an old token raises ClaimLost."""
+        ...
+
+    def sending(self, migration_id: UUID) -> AbstractAsyncContextManager[Sending]:
+        """Unsent events of a migration in order, nobody else sending them meanwhile (else none).
+
+        What was confirmed is marked as sent when the context ends without an error.
+        """
+        ...
+
+    async def unsent(self) -> list[UUID]:
+        """Migrations with unsent events, oldest first."""
+        ...
+
+    async def purge(self, keep: timedelta) -> None:
+        """Forget events sent longer ago than `keep`, at most a thousand."""
+        ...

@@ -1,0 +1,1 @@
+"""The consumer as a process: the worker, its logs, its health, and the watchdog of a freeze."""

@@ -1,0 +1,108 @@
+"""`/health` and `/metrics` of a running consumer."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from rehome_consumer.errors import RehomeError, SettingsError
+from rehome_consumer.network.http_server import Shared, listening
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from rehome_consumer.bootstrap import Consumer
+    from rehome_consumer.doctor.periodic import Rounds
+    from rehome_consumer.settings import Settings
+
+UNSENT_TOO_LONG = 60.0  # seconds an event may wait in the outbox before this consumer calls itself unwell
+
+
+@asynccontextmanager
+async def served(settings: Settings, consumer: Consumer, rounds: Rounds | None = None) -> AsyncIterator[None]:
+    """Serve them on REHOME_HTTP_PORT, if it is set; with what the reconciler's `rounds` found last.
+
+    Raises:
+        SettingsError: the port is taken, or REHOME_HTTP_HOST is no address of this machine.
+    """
+    if settings.http_port is None:
+        yield
+        return
+    state = _State(consumer, rounds)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(listening(state.answer, settings.http_host, settings.http_port))
+        except OSError as error:
+            where = f"REHOME_HTTP_HOST={settings.http_host} REHOME_HTTP_PORT={settings.http_port}"
+            raise SettingsError(f"{where}: {error.strerror or error}") from error
+        yield
+
+
+class _State:
+    """How this consumer is, for whoever asks; the state database is asked once a second at most."""
+
+    def __init__(self, consumer: Consumer, rounds: Rounds | None) -> None:
+        self._consumer = consumer
+        self._rounds = rounds
+        self._oldest_unsent = Shared(consumer.journal.oldest_unsent)
+        self._metrics = Shared(self._measured)
+        self._registry = registry = CollectorRegistry()
+        self._oldest = Gauge(
+            "rehome_outbox_oldest_unsent_seconds", "Age of the oldest unsent event.", registry=registry
+        )
+        self._handling = Gauge(
+            "rehome_deliveries_in_hand", "Deliveries being handled by this consumer.", registry=registry
+        )
+        self._findings = Gauge(
+            "rehome_findings", "What the reconciler found last.", ["kind", "severity"], registry=registry
+        )
+        self._letters = Gauge(
+            "rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry
+        )
+        self._letters.set(float("nan"))
+        self._looked = Gauge(
+            "rehome_doctor_looked_timestamp_seconds",
+            "When the reconciler's last look ended; 0 before the first.",
+            registry=registry,
+        )
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request."""
+        if request.method not in ("GET", "HEAD"):
+            response = web.Response(status=405)
+        elif request.path == "/health":
+            response = await self._health()
+        elif request.path == "/metrics":
+            response = web.Response(body=await self._metrics(), content_type="text/plain")
+        else:
+            response = web.Response(status=404)
+        response.force_close()
+        return response
+
+    async def _health(self) -> web.Response:
+        try:
+            waits = await self._oldest_unsent()
+        except RehomeError as error:
+            return web.json_response({"ok": False, "why": str(error)}, status=503)
+        connected = self._consumer.connection.connected.is_set()
+        ok = connected and waits < UNSENT_TOO_LONG
+        body = {"ok": ok, "broker": connected, "oldest_unsent_seconds": waits}
+        return web.json_response(body, status=200 if ok else 503)
+
+    async def _measured(self) -> bytes:
+        try:
+            self._oldest.set(await self._oldest_unsent())
+        except RehomeError:
+            self._oldest.set(float("nan"))
+        self._handling.set(self._consumer.worker.in_hand)
+        if self._rounds is not None:
+            self._findings.clear()
+            for (kind, severity), number in self._rounds.counts.items():
+                self._findings.labels(kind, severity).set(number)
+            self._looked.set(self._rounds.looked_at.timestamp() if self._rounds.looked_at else 0)
+            dead = self._rounds.dead_letters
+            self._letters.set(float("nan") if dead is None else dead)
+        return generate_latest(self._registry)

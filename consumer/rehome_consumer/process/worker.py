@@ -1,0 +1,178 @@
+"""The consumer as a process: one reader per step and worker, the relay, health, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rehome_consumer import saga
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.rabbitmq.topology import queue_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from typing import Any
+
+    from rehome_consumer.engine.engine import Engine
+    from rehome_consumer.engine.outbox_relay import Relay
+    from rehome_consumer.ports.engine import Broker, Delivery, Journal
+    from rehome_consumer.saga import Step
+
+log = logging.getLogger(__name__)
+
+REOPEN_AFTER: Final = 2.0  # seconds before a reader that lost its queue tries again
+REOPEN_TIMES: Final = 30
+STEADY: Final = 60.0  # seconds after which a reader's earlier failures are forgotten
+SHORTEST_PAUSE: Final = 1.0  # seconds before a delivery that nothing could be done with is tried again
+LONGEST_PAUSE: Final = 30.0
+KEEP_SENT: Final = timedelta(days=2)
+PURGE_EVERY: Final = 600.0
+
+
+class Worker:
+    """Reads every queue of the saga until told to stop."""
+
+    def __init__(
+        self, *, engine: Engine, broker: Broker, relay: Relay, journal: Journal, workers: int, grace: float
+    ) -> None:
+        """Take the parts; `workers` deliveries per step at a time, `grace` seconds to end what runs."""
+        self._engine = engine
+        self._broker = broker
+        self._relay = relay
+        self._journal = journal
+        self._workers = workers
+        self._grace = grace
+        self._stopping = asyncio.Event()
+        self._in_hand: set[asyncio.Task[Any] | None] = set()
+
+    @property
+    def in_hand(self) -> int:
+        """Deliveries being handled now."""
+        return len(self._in_hand)
+
+    def stop(self) -> None:
+        """Take no more deliveries; end what runs, within the grace time."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises:
+            RehomeError: a queue could not be read for a minute; the process should be started anew.
+        """
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        readers = [
+            asyncio.create_task(self._read(step, stopped), name=f"{step.name}#{number}")
+            for step in saga.MIGRATION
+            for number in range(self._workers)
+        ]
+        background = [
+            asyncio.create_task(self._relay.run(), name="relay"),
+            asyncio.create_task(self._purge(), name="purge"),
+        ]
+        try:
+            done, _ = await asyncio.wait(
+                (*readers, *background, stopped), return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done - {stopped}:
+                task.result()
+        finally:
+            self._stopping.set()
+            await self._drain(readers)
+            await _cancel(stopped, *background)
+
+    async def _read(self, step: Step, stopped: asyncio.Task[Any]) -> None:
+        """Deliveries of one step, one after the other. What is in hand at the stop is still ended."""
+        failures = 0
+        clock = asyncio.get_running_loop().time
+        while not stopped.done():
+            opened = clock()
+            try:
+                async with aclosing(self._broker.consume(queue_of(step.name))) as deliveries:
+                    while (delivery := await _next(deliveries, stopped)) is not None:
+                        failures = 0
+                        await self._handle(step, delivery, stopped)
+            except RehomeError as error:
+                failures = failures + 1 if clock() - opened < STEADY else 1
+                log.warning("reader.lost step=%s times=%d error=%s", step.name, failures, error)
+                if failures > REOPEN_TIMES:
+                    raise
+            await asyncio.wait((stopped,), timeout=REOPEN_AFTER)
+
+    async def _handle(self, step: Step, delivery: Delivery, stopped: asyncio.Task[Any]) -> None:
+        """Handle it until journal or broker takes what follows from it.
+
+        It is not given back: that would count towards the broker's delivery limit, and an outage of
+        minutes would make dead letters of sound events.
+        """
+        reader = asyncio.current_task()
+        self._in_hand.add(reader)
+        pause = SHORTEST_PAUSE
+        try:
+            while True:
+                try:
+                    return await self._engine.handle(step, delivery)
+                except RehomeError as error:
+                    log.warning("delivery.held step=%s again_in=%g error=%s", step.name, pause, error)
+                await asyncio.wait((stopped,), timeout=pause)
+                if stopped.done():
+                    return None  # unacknowledged, it comes again elsewhere
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            self._in_hand.discard(reader)
+
+    async def _drain(self, readers: list[asyncio.Task[None]]) -> None:
+        """Wait for what runs; after the grace time cancel it: it is sent on, and comes again elsewhere."""
+        log.info("worker.draining in_hand=%d grace=%g", self.in_hand, self._grace)
+        _, late = await asyncio.wait(readers, timeout=self._grace)
+        for task in late & self._in_hand:  # an idle one only takes its leave of the broker
+            log.warning("worker.cut_off task=%s", task.get_name())
+        # Those that have ended are asked for their errors: `run` raises one, and `_read` has logged all.
+        await _cancel(*readers)
+
+    async def _purge(self) -> None:
+        """Forget sent events after two days."""
+        while True:
+            try:
+                await self._journal.purge(KEEP_SENT)
+            except RehomeError as error:
+                log.warning("purge.failed error=%s", error)
+            await asyncio.sleep(PURGE_EVERY)
+
+
+async def _next(deliveries: AsyncIterator[Delivery], stopped: asyncio.Task[Any]) -> Delivery | None:
+    """The next delivery; None when there will be none, or the worker stops first."""
+    if stopped.done():
+        return None
+    taking = asyncio.ensure_future(anext(deliveries, None))
+    try:
+        await asyncio.wait((taking, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not taking.done():
+            await _cancel(taking)
+    return None if taking.cancelled() else taking.result()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what is not done; errors of ours are dropped."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, RehomeError):
+            await task
+
+
+async def until_signalled(worker: Worker, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, and stop the worker at SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    try:
+        await work
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

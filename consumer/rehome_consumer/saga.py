@@ -1,0 +1,141 @@
+"""MIGRATION: every step of a move, in order, in one table. Read this first.
+
+`plan.upgraded` enters at the top; each step is woken by the event in its second column and tells one of
+those in its fourth. Queues, bindings, retries, rollback order and the crash matrix are derived from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rehome_consumer.steps import (
+    accept,
+    back_up,
+    complete,
+    prepare,
+    provision,
+    restore,
+    rewrite_conf,
+    roll_back,
+    start,
+    stop,
+)
+from rehome_events.billing import PlanUpgraded
+from rehome_events.migration import (
+    InstanceResized,
+    MigrationBackedUp,
+    MigrationCompleted,
+    MigrationConfRewritten,
+    MigrationFailed,
+    MigrationPrepared,
+    MigrationProvisioned,
+    MigrationRejected,
+    MigrationRequested,
+    MigrationRestored,
+    MigrationRolledBack,
+    MigrationStarted,
+    MigrationStopped,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rehome_consumer.model import NothingToDo
+    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.roll_back import Undo
+    from rehome_events.envelope import CloudEvent, EventData
+
+    Run = Callable[[CloudEvent[Any], Ports], Awaitable[EventData | NothingToDo]]
+
+TIERS: Final[dict[str, timedelta]] = {
+    "1s": timedelta(seconds=1),
+    "10s": timedelta(seconds=10),
+    "1m": timedelta(minutes=1),
+    "5m": timedelta(minutes=5),
+    "30m": timedelta(minutes=30),
+}
+"""The delays there are; each is one queue on the broker, shared by all steps."""
+
+WHILE_UP: Final = ("1s", "10s", "1m", "5m", "30m", "30m")
+"""Delays while the instance serves: patience costs nobody anything."""
+WHILE_DOWN: Final = ("1s", "10s", "10s", "1m")
+"""Delays while the instance is down: the customer waits, so roll back soon."""
+ONLY_FORWARD: Final = ("1s", "1s", "10s", "10s", "1m", "1m", "5m", "5m", "30m")
+"""Delays where giving up leaves a person to wake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One handler: a queue, what wakes it, what it does, what it tells, and how it is tried again.
+
+    Attributes:
+        name: the handler; its queue is `migration.h.<name>`.
+        on: the event that wakes it.
+        run: the work.
+        tells: the events it may tell (or `NothingToDo`).
+        retries: delays before the second, third, ... try.
+        limit: the longest one try may take.
+        undo: puts back what it changed.
+        if_it_fails: `roll_back` the migration, or leave it to an `operator`.
+        past_return: when it is done, there is no way back.
+    """
+
+    name: str
+    on: type[EventData]
+    run: Run
+    tells: tuple[type[EventData], ...]
+    retries: tuple[str, ...]
+    limit: timedelta
+    undo: Undo | None = None
+    if_it_fails: Literal["roll_back", "operator"] = "roll_back"
+    past_return: bool = False
+
+
+_MINUTES = timedelta(minutes=1)
+_HOURS = timedelta(hours=1)
+
+# fmt: off
+_FORWARD: Final = (
+    Step("accept", PlanUpgraded, accept.run,
+         (MigrationRequested, InstanceResized, MigrationRejected), WHILE_UP, 5 * _MINUTES, if_it_fails="operator"),
+    Step("prepare", MigrationRequested, prepare.run, (MigrationPrepared,), WHILE_UP, 20 * _MINUTES, prepare.undo),
+    Step("stop", MigrationPrepared, stop.run, (MigrationStopped,), WHILE_DOWN, 15 * _MINUTES, stop.undo),
+    Step("back_up", MigrationStopped, back_up.run, (MigrationBackedUp,), WHILE_DOWN, 12 * _HOURS, back_up.undo),
+    Step("provision", MigrationBackedUp, provision.run,
+         (MigrationProvisioned,), WHILE_DOWN, 5 * _MINUTES, provision.undo),
+    Step("rewrite_conf", MigrationProvisioned, rewrite_conf.run,
+         (MigrationConfRewritten,), WHILE_DOWN, 5 * _MINUTES, rewrite_conf.undo),
+    Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,), WHILE_DOWN, 24 * _HOURS, restore.undo),
+    Step("start", MigrationRestored, start.run,
+         (MigrationStarted,), WHILE_DOWN, 20 * _MINUTES, start.undo, past_return=True),
+    Step("complete", MigrationStarted, complete.run,
+         (MigrationCompleted,), ONLY_FORWARD, 2 * _HOURS, if_it_fails="operator"),
+)
+
+MIGRATION: Final = (
+    *_FORWARD,
+    Step("roll_back", MigrationFailed,
+         roll_back.undoing(tuple((step.name, step.undo) for step in reversed(_FORWARD) if step.undo)),
+         (MigrationRolledBack,), ONLY_FORWARD, 2 * _HOURS, if_it_fails="operator"),
+)
+# fmt: on
+
+ROLL_BACK: Final = MIGRATION[-1]
+
+STATES: Final[dict[str, str]] = {
+    told.TYPE: told.TYPE.rpartition(".")[2] for step in MIGRATION for told in step.tells
+}
+"""Event type -> state of the migration once it is told: `migration.stopped` -> `stopped`."""
+
+
+def before(step: Step) -> Step | None:
+    """The step that must be done before this one; None for the first and for the rollback."""
+    index = MIGRATION.index(step)
+    return None if index == 0 or step is ROLL_BACK else MIGRATION[index - 1]
+
+
+def named(name: str) -> Step | None:
+    """The step of that name, or None."""
+    return next((step for step in MIGRATION if step.name == name), None)

@@ -1,0 +1,260 @@
+"""Settings: the only file that reads the environment (prefix REHOME_; `.env` is read in development)."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rehome_consumer.errors import SettingsError
+from rehome_consumer.model import Policy
+from rehome_consumer.network.tls import PostgresTls, SslMode
+from rehome_consumer.saga import TIERS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PREFIX: Final = "REHOME_"
+SWARM: Final = "swarm"
+
+_PLUGGED_IN: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What this deployment is like. Every field is the environment variable REHOME_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    amqp_url: SecretStr = Field(description="RabbitMQ, amqp:// or amqps://, with the virtual host.")
+    amqp_ca_file: Path | None = Field(
+        None, description="Authorities that vouch for the broker (PEM), for amqps://; default: the system's."
+    )
+    amqp_cert_file: Path | None = Field(
+        None, description="Our certificate (PEM), where the broker demands one."
+    )
+    amqp_key_file: Path | None = Field(None, description="Its key (PEM); default: in the same file.")
+    platform_dsn: SecretStr = Field(description="The platform's database `instance`.")
+    billing_dsn: SecretStr | None = Field(
+        None, description="Billing's database; needed when events carry no entitlements."
+    )
+    state_dsn: SecretStr | None = Field(
+        None, description="Where schema `rehome` lives; default: REHOME_PLATFORM_DSN."
+    )
+    database_service_url: str = Field(description="database-service, http:// or https://.")
+    data_root: Path = Field(description="Directory of the instances' directories on the shared storage.")
+    backup_root: Path = Field(description="Directory for backups; room for the largest database.")
+    secret_key: SecretStr | None = Field(None, description="Key for secrets at rest, 16 characters or more.")
+    secret_key_file: Path | None = Field(
+        None, description="File that holds the key, instead of REHOME_SECRET_KEY."
+    )
+
+    runtime: str = Field(
+        "swarm", description="What runs the instances: swarm, or your own as module:function (docs/swarm.md)."
+    )
+    docker_host: str | None = Field(
+        None,
+        validation_alias=AliasChoices("docker_host", "DOCKER_HOST"),
+        description="DOCKER_HOST, as Docker's own tools read it; default: the local engine.",
+    )
+    pg_bin: Path | None = Field(None, description="Directory of pg_dump and pg_restore; default: PATH.")
+    pg_sslmode: SslMode = Field(
+        "prefer", description="libpq's sslmode towards pool and dedicated servers; a DSN says its own."
+    )
+    pg_sslrootcert: Path | None = Field(
+        None, description="Authorities that vouch for those servers (PEM), for verify-ca and verify-full."
+    )
+    host_map: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Addresses for names that do not resolve here: name=address[:port],... (empty in production).",
+    )
+
+    jobs: int = Field(4, ge=1, le=64, description="Parallel jobs of one dump, restore or verification.")
+    workers: int = Field(
+        2, ge=1, le=32, description="Deliveries of one step handled at a time by one consumer."
+    )
+    dumps_per_server: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="Instances stopped for a dump of the same server at a time, over all consumers.",
+    )
+    provision_timeout: Positive = Field(600.0, description="Seconds database-service may take.")
+    fence_timeout: Positive = Field(60.0, description="Seconds ending the tenant's connections may take.")
+    start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
+    stop_margin: Positive = Field(
+        30.0, description="Seconds granted beyond a service's own stop grace period."
+    )
+    grace: Positive = Field(20.0, description="Seconds a running step may take to end at shutdown.")
+    room_factor: Positive = Field(
+        1.2, description="Free bytes wanted for a backup, times the database's size."
+    )
+    retention_days: Positive = Field(
+        7.0, description="Days the fenced source is kept after a completed move."
+    )
+    longest_retry: str | None = Field(
+        None, description="A delay that replaces longer ones, such as 1s; for tests."
+    )
+    doctor_every: Positive = Field(
+        300.0, description="Seconds between the consumer's looks for what is not as it should be."
+    )
+    stuck_after: Positive = Field(
+        300.0, description="Seconds without a sign of life after which a migration counts as stuck."
+    )
+    backup_filestore: bool = Field(default=False, description="Archive the filestore beside the backup.")
+
+    log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    http_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of /health and /metrics; default: none."
+    )
+    http_host: str = Field(
+        "127.0.0.1",
+        description="Address that port listens on; one of a network that tenants cannot reach, for Prometheus.",
+    )
+
+    @field_validator("host_map", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """`a=10.0.0.1,b=10.0.0.2:5433` as a mapping."""
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not name.strip() or not address.strip() for name, _, address in pairs):
+            raise ValueError("write it as name=address[:port],name=address[:port]")
+        return {name.strip(): address.strip() for name, _, address in pairs}
+
+    @field_validator("platform_dsn", "billing_dsn", "state_dsn")
+    @classmethod
+    def _a_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgres://", "postgresql://")):
+            raise ValueError("it must look like postgresql://user:password@host:port/database")
+        return value
+
+    @field_validator("longest_retry")
+    @classmethod
+    def _known_tier(cls, value: str | None) -> str | None:
+        if value is not None and value not in TIERS:
+            raise ValueError(f"there is no such delay; choose one of {', '.join(TIERS)}")
+        return value
+
+    @field_validator("runtime")
+    @classmethod
+    def _runtime_there_can_be(cls, value: str) -> str:
+        if value != SWARM and not _PLUGGED_IN.fullmatch(value):
+            raise ValueError(
+                f"it is neither {SWARM} nor module:function, such as my_platform.runtime:connected"
+            )
+        return value
+
+    @property
+    def pg_tls(self) -> PostgresTls:
+        """How pool and dedicated servers are spoken to.
+
+        Raises:
+            SettingsError: mode and root certificate do not go together.
+        """
+        return PostgresTls(self.pg_sslmode, self.pg_sslrootcert)
+
+    @property
+    def state(self) -> str:
+        """DSN of the state database."""
+        return (self.state_dsn or self.platform_dsn).get_secret_value()
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a key for secrets at rest is set."""
+        return self.secret_key is not None or self.secret_key_file is not None
+
+    def key(self) -> str:
+        """The key for secrets at rest.
+
+        Raises:
+            SettingsError: neither setting is there, or the file cannot be read.
+        """
+        if self.secret_key is not None:
+            return self.secret_key.get_secret_value()
+        if self.secret_key_file is None:
+            raise SettingsError(
+                "REHOME_SECRET_KEY is missing (or REHOME_SECRET_KEY_FILE): 16 random characters or more"
+            )
+        try:
+            return self.secret_key_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"REHOME_SECRET_KEY_FILE: {error}") from error
+
+    def policy(self) -> Policy:
+        """What steps decide by."""
+        return Policy(
+            fence_limit=timedelta(seconds=self.fence_timeout),
+            room_factor=self.room_factor,
+            dumps_per_server=self.dumps_per_server,
+            retention=timedelta(days=self.retention_days),
+        )
+
+
+ALL: Final = frozenset(Settings.model_fields)
+
+
+def read_settings(*, needed: Collection[str] = ALL) -> Settings:
+    """The settings from the environment.
+
+    Args:
+        needed: fields the command at hand uses; what others lack is filled with a harmless placeholder,
+            so that `rehome topology check` does not ask for a data root. "state" is the DSN of the state
+            database, whichever setting gives it.
+
+    Raises:
+        SettingsError: one line that names the setting that is missing or wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        missing = {str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"}
+        spare: dict[str, Any] = {name: _PLACEHOLDERS[name] for name in missing if name not in needed}
+    try:
+        settings = Settings(**spare)
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_complaint(item) for item in error.errors(include_input=False))
+        ) from None
+    if "state" in needed and "platform_dsn" in spare and settings.state_dsn is None:
+        raise SettingsError(
+            f"{_missing('platform_dsn')} Or set {PREFIX}STATE_DSN, where the journal is elsewhere."
+        )
+    return settings
+
+
+def variable(name: str) -> str | None:
+    """A variable of the environment that a file of the operator's names; None where it is not set."""
+    return os.environ.get(name)
+
+
+_PLACEHOLDERS: Final[dict[str, str]] = {
+    "amqp_url": "amqp://localhost/migration",
+    "platform_dsn": "postgresql://localhost/instance",
+    "database_service_url": "http://localhost",
+    "data_root": "/nonexistent",
+    "backup_root": "/nonexistent",
+}
+
+
+def _complaint(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    name = f"{PREFIX}{where.upper()}" if where and not where.isupper() else where
+    if item["type"] == "missing":
+        return _missing(where)
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
+
+
+def _missing(field: str) -> str:
+    return f"{PREFIX}{field.upper()} is missing: {Settings.model_fields[field].description or ''}"

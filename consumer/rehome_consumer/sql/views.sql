@@ -1,0 +1,154 @@
+-- What operators see of the journal, and the few things they write into it. Schema rehome.
+
+-- name: list
+-- Migrations, newest first, with their step at work or last. NULL or true does not filter: an instance's or
+-- migration's id, whether those over count, a list of ids.
+SELECT m.id, m.instance_id, m.attempt, m.state, m.past_return, m.to_plan, m.note, m.created_at, m.updated_at,
+       m.ended_at, s.step, s.state AS step_state, s.tries, s.error, s.next_try_at, s.begun_at, s.tried_at,
+       s.progress_done, s.progress_total
+FROM rehome.migrations m
+LEFT JOIN LATERAL (
+    SELECT * FROM rehome.steps s WHERE s.migration_id = m.id AND s.attempt = m.attempt
+    ORDER BY s.tried_at DESC, s.begun_at DESC LIMIT 1
+) s ON true
+WHERE ($1::uuid IS NULL OR m.instance_id = $1 OR m.id = $1) AND ($2 OR m.ended_at IS NULL)
+    AND ($4::uuid[] IS NULL OR m.id = ANY($4))
+ORDER BY m.created_at DESC LIMIT $3;
+
+-- name: waiting
+-- Upgrades that wait for the end of another migration of their instance, longest waiting first.
+SELECT w.migration_id AS id, w.instance_id, w.to_plan, w.since AS created_at, w.seen_at AS updated_at, w.next_try_at,
+       w.behind, m.state AS behind_state, m.ended_at IS NOT NULL AS behind_over
+FROM rehome.waiting w JOIN rehome.migrations m ON m.id = w.behind
+WHERE $1::uuid IS NULL OR w.instance_id = $1 OR w.migration_id = $1 OR w.behind = $1
+ORDER BY w.since;
+
+-- name: forget_waiting
+-- An upgrade whose event was put away waits no more.
+DELETE FROM rehome.waiting WHERE event_id::text = $1;
+
+-- name: letters
+-- Deliveries of open migrations that are dead letters, as far as the engine could note them.
+SELECT l.message_id AS id, l.step AS handler, l.reason, l.migration_id, l.at AS since
+FROM rehome.letters l JOIN rehome.migrations m ON m.id = l.migration_id AND m.attempt = l.attempt
+WHERE m.ended_at IS NULL ORDER BY l.at;
+
+-- name: forget_letter
+-- A dead letter that was put away is none any more.
+DELETE FROM rehome.letters WHERE message_id = $1 AND step = $2;
+
+-- name: newest_moves
+-- Of each instance, or of the one given, its last migration that moved something or may still do so. Of all
+-- instances only those that were over in the last month at most.
+SELECT DISTINCT ON (instance_id) id FROM rehome.migrations
+WHERE state NOT IN ('rejected', 'resized', 'nothing_to_do')
+  AND (instance_id = $1 OR $1 IS NULL AND (ended_at IS NULL OR ended_at > now() - interval '31 days'))
+ORDER BY instance_id, ended_at IS NULL DESC, created_at DESC;
+
+-- name: steps_of
+-- All steps of a migration, in the order they were begun.
+SELECT attempt, step, state, tries, error, next_try_at, begun_at, tried_at, done_at, dead,
+       progress_done, progress_total
+FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, begun_at;
+
+-- name: history
+-- A migration's history, oldest first.
+SELECT attempt, at, what, detail FROM rehome.history WHERE migration_id = $1 ORDER BY seq;
+
+-- name: last_line
+-- The number of the newest line of all histories; 0 when there is none.
+SELECT coalesce(max(seq), 0) FROM rehome.history;
+
+-- name: lines_after
+-- Lines of all histories, or of one instance's or migration's, numbered higher than this.
+SELECT h.seq, h.at, h.what, h.detail, h.attempt, m.id AS migration_id, m.instance_id
+FROM rehome.history h JOIN rehome.migrations m ON m.id = h.migration_id
+WHERE h.seq > $1 AND ($2::uuid IS NULL OR m.instance_id = $2 OR m.id = $2)
+ORDER BY h.seq LIMIT 1000;
+
+-- name: facts
+-- What an attempt noted; of what is secret only that it is there.
+SELECT name, value FROM rehome.facts WHERE migration_id = $1 AND attempt = $2;
+
+-- name: newer
+-- The last migration of the same instance that was opened after this one and was not rejected.
+SELECT n.id, n.state FROM rehome.migrations m
+JOIN rehome.migrations n ON n.instance_id = m.instance_id AND n.created_at > m.created_at
+WHERE m.id = $1 AND n.state <> 'rejected' ORDER BY n.created_at DESC LIMIT 1;
+
+-- name: last_of_instance
+-- The last migration of an instance that was opened after this moment and was not rejected.
+SELECT id, state FROM rehome.migrations
+WHERE instance_id = $1 AND created_at > $2 AND state <> 'rejected' ORDER BY created_at DESC LIMIT 1;
+
+-- name: holders
+-- Who holds the claims on these instances: the session of the advisory lock that rehome_consumer.adapters.state.claims takes.
+SELECT k.instance_id, a.pid, coalesce(host(a.client_addr), 'local') AS address, a.backend_start AS since
+FROM (SELECT i AS instance_id, hashtextextended('rehome.instance:' || i::text, 0) AS key FROM unnest($1::uuid[]) i) k
+JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+JOIN pg_stat_activity a ON a.pid = l.pid;
+
+-- name: end_session
+-- End a session: a claim's holder notices at once that it is lost.
+SELECT pg_terminate_backend($1);
+
+-- name: unsent
+-- Events that wait to be sent, by migration: how many, since when, and which comes first.
+SELECT o.migration_id, m.instance_id, count(*) AS count, min(o.created_at) AS since,
+       (array_agg(o.routing_key ORDER BY o.seq))[1] AS first
+FROM rehome.outbox o JOIN rehome.migrations m ON m.id = o.migration_id
+WHERE o.sent_at IS NULL GROUP BY o.migration_id, m.instance_id;
+
+-- name: is_sent
+-- Whether a migration has no event that waits to be sent.
+SELECT NOT EXISTS (SELECT FROM rehome.outbox WHERE migration_id = $1 AND sent_at IS NULL);
+
+-- name: told
+-- An event that was put into the outbox.
+SELECT body FROM rehome.outbox WHERE event_id = $1;
+
+-- name: lock_alone
+-- One tool at a time does this; ends with the connection.
+SELECT pg_advisory_lock(hashtextextended('rehome.tool:' || $1::text, 0));
+
+-- name: unlock_alone
+-- The next tool may.
+SELECT pg_advisory_unlock(hashtextextended('rehome.tool:' || $1::text, 0));
+
+-- name: discard
+-- Keep a discarded dead letter, whole, with the reason; once, also where the tool died before it took it away.
+INSERT INTO rehome.discards (message_id, handler, type, instance, migration_id, reason, error, why, body)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+WHERE NOT EXISTS (SELECT FROM rehome.discards
+                  WHERE (message_id, handler, reason, error, why, body) = ($1, $2, $6, $7, $8, $9)
+                    AND at > now() - interval '1 hour')
+RETURNING seq;
+
+-- name: discards
+-- Dead letters that were discarded, newest first.
+SELECT at, message_id AS id, handler, type, instance, migration_id AS migration, reason, error, why
+FROM rehome.discards ORDER BY at DESC LIMIT $1;
+
+-- name: note
+-- A line of a migration's history.
+INSERT INTO rehome.history (migration_id, attempt, what, detail)
+SELECT id, attempt, $2, $3 FROM rehome.migrations WHERE id = $1;
+
+-- name: completed
+-- Completed migrations whose source was not retired: until when it is kept.
+SELECT m.id, m.instance_id, m.attempt, m.ended_at,
+       (SELECT value #>> '{}' FROM rehome.facts f
+        WHERE f.migration_id = m.id AND f.attempt = m.attempt AND f.name = 'source_retained_until') AS until
+FROM rehome.migrations m
+WHERE m.state = 'completed' AND ($1::uuid IS NULL OR m.instance_id = $1 OR m.id = $1)
+  AND NOT EXISTS (SELECT FROM rehome.facts f
+                  WHERE f.migration_id = m.id AND f.attempt = m.attempt AND f.name = 'source_retired_at')
+ORDER BY m.ended_at;
+
+-- name: retired
+-- Note that a completed migration's source is gone.
+INSERT INTO rehome.facts (migration_id, attempt, name, value)
+SELECT id, attempt, 'source_retired_at', to_jsonb(now()) FROM rehome.migrations WHERE id = $1
+ON CONFLICT DO NOTHING;

@@ -1,0 +1,148 @@
+"""Second step: every check that needs no downtime, and a healthy dedicated server, before anything stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rehome_consumer.errors import ConfUnusable, Incompatible, NotFound, Refused, Transient
+from rehome_consumer.steps.support.common import Event, new_tenant, server_noted, tenant, wanted_instance
+from rehome_consumer.steps.support.identity import require_free, require_tenant
+from rehome_events.migration import MigrationPrepared
+
+if TYPE_CHECKING:
+    from rehome_consumer.model import DatabaseFacts, Instance, Server, ServerFacts
+    from rehome_consumer.ports.steps import Ports
+
+
+async def run(event: Event, ports: Ports) -> MigrationPrepared:
+    """Check, find or provision the server, check again with it. Changes nothing of the tenant's."""
+    instance = await wanted_instance(event, ports)
+    source = await server_noted(ports, "source")
+    database = await check_source(ports, instance, source)
+    await ports.runtime.find(instance)
+    await check_conf(ports, instance, source)
+    await check_room(ports, database)
+    target = await _dedicated_server(event, ports, instance)
+    await check_pair(ports, source, target, database)
+    await check_target_role(ports, instance, target)
+    await check_extensions(ports, instance, source, target)
+    return MigrationPrepared(
+        instance_id=instance.id,
+        source=source.ref,
+        target=target.ref,
+        provisioned_now=bool(await ports.notes.recall("provisioned_now")),
+        checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
+    )
+
+
+async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+    """Give the dedicated server back if this migration asked for it; name it if that cannot be done."""
+    if not await ports.notes.recall("provisioning"):
+        return ()
+    server = await ports.platform.dedicated_server(event.data.instance_id)
+    if server is None:
+        if await ports.notes.recall("giving_back"):
+            return ()  # an earlier run of this rollback did it
+        return ("a dedicated server was asked for and is not in `db_servers`: look whether it comes up late",)
+    await ports.notes.remember("giving_back", value=True)
+    try:
+        given_back = await ports.database_service.give_back(server.id)
+    except (Transient, Refused) as error:
+        return (f"dedicated server {server.name} ({server.id}) could not be given back: {error}",)
+    return () if given_back else (f"dedicated server {server.name} ({server.id}): give it back by hand",)
+
+
+async def check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
+    """The source answers, and its role can be fenced without touching another tenant."""
+    await ports.databases.database_size(source, instance.database)
+    user = (await tenant(ports, instance)).user
+    role = await ports.databases.role_facts(source, user, instance.database)
+    require_tenant(instance, role, source)
+    await ports.databases.require_admitted(source, instance.database, user)
+    return await ports.databases.database_facts(source, instance.database, user)
+
+
+async def check_conf(ports: Ports, instance: Instance, source: Server) -> None:
+    """odoo.conf can be replaced, and names the database that we are about to move."""
+    await ports.odoo_conf.check_writable(instance)
+    conf = await ports.odoo_conf.read(instance)
+    if conf.database not in (None, "", "False", instance.database):
+        raise ConfUnusable(f"{conf.path}: db_name is {conf.database}, the record says {instance.database}")
+    if conf.host not in (source.host, instance.db_host) or conf.port != source.port:
+        raise ConfUnusable(
+            f"{conf.path}: db_host and db_port are {conf.host}:{conf.port}, "
+            f"the record says {source.host}:{source.port}; find out which is right before anything moves"
+        )
+
+
+async def check_room(ports: Ports, database: DatabaseFacts) -> None:
+    """The backup place can hold a backup of this database."""
+    free = await ports.copier.free_bytes()
+    wanted = int(database.bytes * ports.policy.room_factor)
+    if free < wanted:
+        raise Incompatible(
+            f"the backup place has {free} bytes free, the backup of {database.name} may need {wanted}: make room"
+        )
+
+
+async def _dedicated_server(event: Event, ports: Ports, instance: Instance) -> Server:
+    """The server made for this instance; asks for one if there is none.
+
+    A time-out or an error of database-service does not mean that it made none: the next try looks first
+    (source: its second call for one instance violates a unique name and answers 500).
+    """
+    server = await ports.platform.dedicated_server(instance.id)
+    if server is None:
+        await ports.notes.remember("provisioning", value=True)
+        tier = str(await ports.notes.recall("plan_tier") or event.data.plan_tier)
+        answer = await ports.database_service.provision(instance.id, instance.customer_id, tier)
+        if answer.user is not None:
+            await ports.notes.remember("new_user", answer.user)
+        if answer.password is not None:
+            await ports.notes.remember_secret("new_password", answer.password)
+        await ports.notes.remember("provisioned_now", value=True)
+        server = await ports.platform.server(answer.db_server_id)
+    if server is None or server.status != "active":
+        raise Transient(
+            f"the dedicated server of instance {instance.id} is not active in `db_servers` yet; waiting for it"
+        )
+    await ports.notes.remember("target", str(server.id))
+    return server
+
+
+async def check_target_role(ports: Ports, instance: Instance, target: Server) -> None:
+    """The role that the tenant gets on the dedicated server is not there, or nothing but a login."""
+    user = (await new_tenant(ports, instance)).user
+    try:
+        role = await ports.databases.role_facts(target, user, instance.database)
+    except NotFound:
+        return
+    require_free(role, target)
+
+
+async def check_extensions(ports: Ports, instance: Instance, source: Server, target: Server) -> None:
+    """Nothing hides in an extension, where no dump would take it along."""
+    user = (await tenant(ports, instance)).user
+    await ports.databases.require_genuine_extensions(source, instance.database, user, target)
+
+
+async def check_pair(ports: Ports, source: Server, target: Server, database: DatabaseFacts) -> None:
+    """Versions and extensions: what the target must be able to take."""
+    here: ServerFacts = await ports.databases.server_facts(source)
+    there: ServerFacts = await ports.databases.server_facts(target)
+    client = await ports.copier.client_version()
+    if there.major < here.major:
+        raise Incompatible(
+            f"{source.name} runs PostgreSQL {here.major}, {target.name} only {there.major}: "
+            "a dump does not restore into an older server. Provision a newer one and replay the upgrade"
+        )
+    if not here.major <= client <= there.major:
+        raise Incompatible(
+            f"the client programs are of PostgreSQL {client}; they must be between {here.major} (the source's) "
+            f"and {there.major} (the target's). Set REHOME_PG_BIN"
+        )
+    missing = sorted(set(database.extensions) - there.extensions)
+    if missing:
+        raise Incompatible(
+            f"{target.name} does not offer the extension(s) {', '.join(missing)}: install them there"
+        )

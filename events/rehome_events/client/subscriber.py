@@ -1,0 +1,250 @@
+"""Follow migrations: a durable queue of one's own that nothing is lost from and nothing is handled twice from.
+
+Everything a subscriber needs on the broker carries its own name and is declared by it:
+
+- exchange ``sub_<team>.<name>`` (direct) leads to its queues, by the routing keys work, retry and dead;
+- queue ``sub_<team>.<name>`` gets the chosen types from exchange ``migration``;
+- queue ``sub_<team>.<name>.retry`` holds what failed until the delay has passed, and hands it back;
+- queue ``sub_<team>.<name>.dead`` keeps what cannot be handled, with the reason in its headers.
+
+An event goes to retry and dead letter confirmed, and only then leaves the queue it came from: dying in between
+delivers it twice, which the memory of seen ids makes good, and never loses it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Self
+
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+
+from rehome_events.catalog import CATALOG, meant
+from rehome_events.client.connection import TROUBLE, Address, close, reason
+from rehome_events.client.dedup import RecentlySeen, Seen
+from rehome_events.client.queues import Inbox, Subscription, attempts_of
+from rehome_events.data import EventData
+from rehome_events.envelope import CloudEvent, from_message
+from rehome_events.errors import EventError, Undecodable, UnknownType, Unreachable
+
+_log = logging.getLogger(__name__)
+_NAME: Final = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
+_FIRST_DELAY: Final = 0.5
+_LONGEST_DELAY: Final = 15.0
+
+Handler = Callable[[CloudEvent[Any]], Awaitable[None]]
+"""Does what a subscriber does about an event. It may be called twice for one event, and must bear it.
+
+It raises `Reject` where another try is of no use; any other exception means another try, later.
+"""
+
+
+class Reject(Exception):
+    """Raised by a handler: this event cannot be handled, put it to the dead letters."""
+
+
+class Subscriber:
+    """A durable subscription, handled one event at a time in the order of delivery.
+
+    Use it as an asynchronous context manager and await `run`. It reconnects by itself.
+
+    Args:
+        url: ``amqp://`` or ``amqps://user:password@host:port/vhost``.
+        handler: What is done about an event.
+        team: Whose subscription it is; small letters, digits, ``_`` and ``-``.
+        name: Which of the team's subscriptions; the same.
+        types: What to receive: models, or names of types, which stand for version 1; None for all that
+            subscribers may read. Of several versions of one event the handler gets the first that comes.
+        attempts: How often an event is tried before it goes to the dead letters.
+        retry_delay: Seconds until an event is tried again. It is a property of a queue: to change it later,
+            delete the queue ``....retry`` first.
+        seen: Memory of handled ids; None for one in the process, which a restart forgets.
+        timeout: Limit of each exchange with the broker, in seconds.
+        watch: Seconds between two looks at whether the broker still knows this consumer.
+        ca_file: Certificates of the authorities that vouch for the broker (PEM), for ``amqps://``.
+        ssl_context: Replaces the TLS context that would be made.
+
+    Raises:
+        EventError: A name, a type or the URL is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        handler: Handler,
+        *,
+        team: str,
+        name: str,
+        types: Iterable[str | type[EventData]] | None = None,
+        attempts: int = 5,
+        retry_delay: float = 30.0,
+        seen: Seen | None = None,
+        timeout: float = 10.0,
+        watch: float = 30.0,
+        ca_file: Path | str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._wanted = wanted(types)
+        self.types = frozenset(kind for kind, _ in self._wanted)
+        if not _NAME.match(team) or not _NAME.match(name):
+            raise EventError(f"team {team!r} and name {name!r} must be small letters, digits, _ and -")
+        self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
+        self._handler = handler
+        self._queues = Subscription(f"sub_{team}.{name}", self.types, retry_delay, timeout)
+        self._attempts = attempts
+        self._seen = RecentlySeen() if seen is None else seen
+        self._timeout = timeout
+        self._watch = watch
+        self._stopping = asyncio.Event()
+        self._connection: AbstractConnection | None = None
+        self._inbox: Inbox | None = None
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue."""
+        return self._queues.name
+
+    async def __aenter__(self) -> Self:
+        """Connect and declare, so that from here on no event is missed.
+
+        Raises:
+            Refused: Login or permission; or the queues exist with other settings.
+            Unreachable: No connection in time.
+        """
+        try:
+            await self._connect()
+        except TROUBLE as error:
+            await self._disconnect()
+            raise Unreachable(f"no connection to {self._address}: {reason(error)}") from error
+        except EventError:
+            await self._disconnect()
+            raise
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._disconnect()
+
+    def stop(self) -> None:
+        """End `run` after the event that is being handled; may be called from a signal handler."""
+        self._stopping.set()
+        if self._inbox is not None:
+            self._inbox.wake()
+
+    async def run(self) -> None:
+        """Handle events until `stop` is called, through losses of the connection.
+
+        Raises:
+            Refused: The broker said no while reconnecting; trying again would not help.
+        """
+        delay = _FIRST_DELAY
+        while not self._stopping.is_set():
+            try:
+                if self._connection is None:
+                    await self._connect()
+                delay = _FIRST_DELAY
+                await self._consume()
+            except TROUBLE as error:
+                _log.warning(
+                    "subscriber.reconnect queue=%s delay=%s error=%s", self.queue, delay, reason(error)
+                )
+                await self._disconnect()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
+
+    async def requeue_dead(self, limit: int = 1000) -> int:
+        """Hand at most ``limit`` dead letters back to the queue, attempts counted anew; returns how many.
+
+        Raises:
+            OSError: The connection was lost meanwhile; what was not handed back is still a dead letter.
+        """
+        return await self._queues.requeue_dead(limit)
+
+    async def _connect(self) -> None:
+        self._connection = await self._address.connect(self.queue, self._timeout)
+        await self._queues.declare(self._connection)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await close(connection)
+
+    async def _consume(self) -> None:
+        """Handle deliveries until stopped.
+
+        Raises:
+            ConnectionLost: The connection or the consumer is gone; other kinds of trouble likewise.
+        """
+        self._inbox = Inbox()
+        watching = asyncio.create_task(self._watch_consumer())
+        try:
+            await self._queues.consume(self._inbox)
+            while not self._stopping.is_set():
+                message = await self._inbox.next()
+                if message is not None and not self._stopping.is_set():
+                    await self._deal_with(message)
+        finally:
+            watching.cancel()
+            self._inbox = None
+
+    async def _watch_consumer(self) -> None:
+        """Look whether the broker still knows this consumer: it can be gone without a word."""
+        inbox = self._inbox
+        try:
+            while inbox is not None:
+                await asyncio.sleep(self._watch)
+                await self._queues.require_consumer()
+        except TROUBLE as error:
+            if inbox is not None:
+                inbox.fail(error)
+
+    async def _deal_with(self, message: AbstractIncomingMessage) -> None:
+        try:
+            event = from_message(message)
+        except UnknownType as error:
+            _log.debug("subscriber.ignored queue=%s reason=%s", self.queue, error)
+            return await self._queues.done(message)
+        except Undecodable as error:
+            return await self._bury(message, error)
+        if (event.type, event.data.VERSION) not in self._wanted or await self._seen.has(event.id):
+            return await self._queues.done(message)
+        try:
+            await self._handler(event)
+        except Reject as error:
+            return await self._bury(message, error)
+        except Exception as error:  # noqa: BLE001 - whatever a handler throws, the event is kept
+            return await self._try_later(message, event, error)
+        await self._seen.add(event.id)
+        return await self._queues.done(message)
+
+    async def _try_later(
+        self, message: AbstractIncomingMessage, event: CloudEvent[Any], error: Exception
+    ) -> None:
+        attempt = attempts_of(message) + 1
+        if attempt >= self._attempts:
+            return await self._bury(message, error)
+        _log.warning(
+            *("subscriber.retry queue=%s id=%s attempt=%d", self.queue, event.id, attempt), exc_info=error
+        )
+        return await self._queues.retry(message, attempt, error)
+
+    async def _bury(self, message: AbstractIncomingMessage, error: Exception) -> None:
+        _log.error(*("subscriber.dead_letter queue=%s id=%s", self.queue, message.message_id), exc_info=error)
+        await self._queues.bury(message, error)
+
+
+def wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str, int]]:
+    """Types and versions to receive.
+
+    Raises:
+        EventError: One is not for subscribers, or not published in that version.
+    """
+    readable = [entry.type for entry in CATALOG.values() if "subscribers" in entry.readers]
+    named = readable if types is None else list(types)
+    kinds = {one if isinstance(one, str) else one.TYPE for one in named}
+    if unknown := sorted(kinds - set(readable)):
+        raise EventError(f"not for subscribers: {', '.join(unknown)}; see `python -m rehome_events list`")
+    return frozenset((entry.type, entry.version) for entry in map(meant, named))

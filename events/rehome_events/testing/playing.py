@@ -1,0 +1,70 @@
+"""Hand a migration to a handler as `rehome_events.client.Subscriber` would, without a broker and without waiting."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rehome_events.client.subscriber import Handler, Reject, wanted
+from rehome_events.data import EventData
+from rehome_events.envelope import CloudEvent
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Played:
+    """What became of the events.
+
+    Attributes:
+        handled: Those that the handler took, in the order in which it took them.
+        dead: Those that would be dead letters, each with the handler's last error.
+        calls: How often the handler was called.
+    """
+
+    handled: list[CloudEvent[Any]] = field(default_factory=list)
+    dead: list[tuple[CloudEvent[Any], Exception]] = field(default_factory=list)
+    calls: int = 0
+
+
+async def play_into(
+    handler: Handler,
+    events: Iterable[CloudEvent[Any]],
+    *,
+    types: Iterable[str | type[EventData]] | None = None,
+    attempts: int = 5,
+) -> Played:
+    """Deliver events: repeats dropped by id, what failed again after the others, at most `attempts` times.
+
+    Args:
+        handler: As `Subscriber` takes it.
+        events: What is delivered, such as ``Story("completed").disturbed("reordered")``.
+        types: As `Subscriber` takes them.
+        attempts: How often an event is tried.
+
+    Raises:
+        EventError: A type is not for subscribers.
+    """
+    chosen = wanted(types)
+    waiting = deque((event, 1) for event in events if (event.type, event.data.VERSION) in chosen)
+    handled: dict[UUID, CloudEvent[Any]] = {}
+    dead: list[tuple[CloudEvent[Any], Exception]] = []
+    calls = 0
+    while waiting:
+        event, attempt = waiting.popleft()
+        if event.id in handled:
+            continue
+        calls += 1
+        try:
+            await handler(event)
+        except Reject as error:
+            dead.append((event, error))
+        except Exception as error:  # noqa: BLE001 - whatever a handler throws, as in the subscriber
+            if attempt < attempts:
+                waiting.append((event, attempt + 1))
+            else:
+                dead.append((event, error))
+        else:
+            handled[event.id] = event
+    return Played(list(handled.values()), dead, calls)

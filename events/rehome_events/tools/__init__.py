@@ -1,0 +1,1 @@
+"""Schemas, documents, compatibility and a mock: made from the catalog."""

@@ -1,0 +1,67 @@
+"""Play a migration onto a real broker, for whoever writes a subscriber and has no platform at hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from rehome_events.client.connection import Address, limited
+from rehome_events.client.publisher import Publisher
+from rehome_events.envelope import CloudEvent
+from rehome_events.errors import EventError, NotRouted
+from rehome_events.testing.stories import Disorder, Story
+
+_LIMIT = 10.0
+_OF_THE_CONSUMER = "migration.h.prepare"
+
+
+async def play(
+    url: str, story: Story, *, disorder: Disorder = "in order", pause: float = 0.0, force: bool = False
+) -> AsyncIterator[tuple[CloudEvent[Any], bool]]:
+    """Publish the events of a story on exchange ``migration``, which is made when it is missing.
+
+    Args:
+        url: The broker, as a user who may publish on ``migration``.
+        story: What is told.
+        disorder: What happens to its events on the way.
+        pause: Seconds between two events.
+        force: Play even where the consumer's own queues are, which would get the events too.
+
+    Yields:
+        Each event once it is published, and whether a queue got it for sure.
+
+    Raises:
+        EventError: The broker has the consumer's queues.
+        BrokerError: The broker could not be talked to.
+    """
+    address = Address(url)
+    connection = await address.connect("rehome_events.tools.mock", _LIMIT)
+    async with connection:
+        if not force and await _has_consumer(connection):
+            raise EventError(
+                f"{address} has queue {_OF_THE_CONSUMER}: the consumer would take these events for real ones. "
+                "Use a broker of your own, or --force"
+            )
+        channel = await connection.channel()
+        await limited(channel.declare_exchange("migration", ExchangeType.TOPIC, durable=True), _LIMIT)
+    async with Publisher(url, name="rehome_events.tools.mock") as publisher:
+        for event in story.disturbed(disorder):
+            try:
+                await publisher.publish(event)
+            except NotRouted:
+                yield event, False
+            else:
+                yield event, True
+            await asyncio.sleep(pause)
+
+
+async def _has_consumer(connection: AbstractConnection) -> bool:
+    channel = await connection.channel()
+    try:
+        await limited(channel.declare_queue(_OF_THE_CONSUMER, passive=True), _LIMIT)
+    except ChannelNotFoundEntity:
+        return False
+    return True

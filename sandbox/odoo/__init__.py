@@ -1,0 +1,1 @@
+"""An Odoo-like instance, its configuration and database, and customers who write."""

@@ -1,0 +1,1 @@
+"""The machine: accounts, child processes, ports, directories."""

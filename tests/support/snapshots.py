@@ -1,0 +1,154 @@
+"""A world in which everything is as it should be, for tests that spoil one thing in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from rehome_consumer import saga
+from rehome_consumer.doctor.snapshot import InstanceSeen, Seen, ServerSeen
+from rehome_consumer.model import Conf, Credentials, Instance, Secret, Server, Service, Task
+from rehome_consumer.ports.operators import Inventory, MigrationView, QueueLook, Side
+from rehome_consumer.rabbitmq.topology import DEAD, queue_of
+
+if TYPE_CHECKING:
+    from rehome_consumer.doctor.finding import Finding
+
+NOW = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
+MIGRATION = UUID(int=0x11, version=4)
+INSTANCE = UUID(int=0x22, version=4)
+ADMIN = Credentials("postgres", Secret("secret"))
+POOL = Server(UUID(int=1, version=4), "postgres-pool-1", "pool-1", 5432, "shared", "active", ADMIN)
+DEDICATED = Server(
+    UUID(int=2, version=4), "postgres-dedicated-1", "dedicated-1", 5432, "dedicated", "active", ADMIN,
+    dedicated_to_instance_id=INSTANCE,
+)  # fmt: skip
+CONF = Path("/srv/odoo_data_acme/conf/odoo.conf")
+QUEUES = {queue_of(step.name): QueueLook(ready=0, readers=1) for step in saga.MIGRATION} | {
+    DEAD: QueueLook(ready=0, readers=0)
+}
+
+
+def ago(**span: float) -> datetime:
+    """So long before `NOW`."""
+    return NOW - timedelta(**span)
+
+
+def a_view(state: str, **columns: Any) -> MigrationView:
+    """A migration that nothing happened to for an hour; over if its state says so."""
+    over = state in ("completed", "rolled_back", "rejected")
+    view = MigrationView(
+        id=MIGRATION,
+        instance_id=INSTANCE,
+        attempt=1,
+        state=state,
+        past_return=state in ("started", "completed"),
+        to_plan="premium-monthly",
+        note=None,
+        created_at=ago(hours=2),
+        updated_at=ago(hours=1),
+        ended_at=ago(hours=1) if over else None,
+    )
+    return replace(view, **columns)
+
+
+def an_instance(**columns: Any) -> Instance:
+    """Of customer acme, on the pool."""
+    on_pool = Instance(
+        id=INSTANCE,
+        customer_id=UUID(int=0x33, version=4),
+        name="acme",
+        status="running",
+        database_name="acme",
+        db_host=POOL.host,
+        db_port=POOL.port,
+        db_type="shared",
+        db_server_id=POOL.id,
+        service_name="odoo-acme",
+    )
+    return replace(on_pool, **columns)
+
+
+def conf_of(server: Server) -> Conf:
+    """An odoo.conf that names this server."""
+    return Conf(CONF, server.host, server.port, Credentials("acme", Secret("secret")), "acme")
+
+
+def service_of(server: Server, *, running: int = 1) -> Service:
+    """A service whose environment names this server."""
+    environment = {
+        "ODOO_DATABASE_HOST": server.host,
+        "ODOO_DATABASE_PORT_NUMBER": str(server.port),
+        "ODOO_DATABASE_USER": "acme",
+    }
+    tasks = tuple(Task(f"task-{number}", running=True) for number in range(running))
+    return Service("odoo-acme", "service-1", 1, tasks, environment, {})
+
+
+def a_side(*, is_open: bool, sessions: int = 0, **more: Any) -> Side:
+    """A database that tenants may enter, or one that is fenced."""
+    side = Side(
+        "acme",
+        "acme",
+        -1 if is_open else 0,
+        is_open,
+        closed=not is_open,
+        bytes=54_000_000,
+        sessions=sessions,
+    )
+    return replace(side, **more)
+
+
+def on_pool(state: str | None = None, **changes: Any) -> InstanceSeen:
+    """An instance that lives on the pool: never moved, or with a migration in this state."""
+    view = a_view(state) if state else None
+    seen = InstanceSeen(
+        INSTANCE,
+        migration=view,
+        facts={"fence": {"connection_limit": -1, "can_login": True}} if view else {},
+        instance=an_instance(),
+        home=POOL,
+        source=POOL,
+        source_side=a_side(is_open=True, sessions=3),
+        conf=conf_of(POOL),
+        service=service_of(POOL),
+    )
+    return replace(seen, **changes)
+
+
+def moved(state: str = "completed", **changes: Any) -> InstanceSeen:
+    """An instance that lives on its dedicated server since a migration, its source fenced."""
+    seen = on_pool(
+        state,
+        instance=an_instance(
+            db_host=DEDICATED.host, db_server_id=DEDICATED.id, db_type="dedicated", plan_tier="premium"
+        ),
+        home=DEDICATED,
+        target=DEDICATED,
+        source_side=a_side(is_open=False),
+        target_side=a_side(is_open=True, sessions=3),
+        conf=conf_of(DEDICATED),
+        service=service_of(DEDICATED),
+    )
+    return replace(seen, **changes)
+
+
+def a_world(*instances: InstanceSeen, **changes: Any) -> Seen:
+    """Everything, with these instances and their migrations; consumers run, nothing is left over."""
+    seen = Seen(
+        now=NOW,
+        instances=instances,
+        servers=(ServerSeen(POOL, Inventory()),),
+        migrations={one.migration.id: one.migration for one in instances if one.migration},
+        letters=(),
+        queues=QUEUES,
+    )
+    return replace(seen, **changes)
+
+
+def kinds(findings: list[Finding]) -> list[str]:
+    """Which findings there are."""
+    return [one.kind for one in findings]

@@ -1,0 +1,71 @@
+"""What runs in a tenant's database, or as an administrator, names nothing that a tenant could have made."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rehome_consumer.adapters.postgres.schema_objects import KINDS
+from rehome_consumer.sql import administrator, load
+
+QUERIES = {
+    f"{file}.{name}": re.sub(r"--.*", "", statement)
+    for file in ("fingerprint", "verification")
+    for name, statement in load(file).items()
+} | {
+    f"administrator.{file}.{name}": re.sub(r"--.*", "", statement)
+    for file in ("databases", "inspection", "copy", "large_objects")
+    for name, statement in administrator(file).items()
+}
+SYNTAX = {
+    *(
+        "ANY",
+        "ARRAY",
+        "AS",
+        "BY",
+        "EXISTS",
+        "FROM",
+        "IN",
+        "LATERAL",
+        "NOT",
+        "ON",
+        "OR",
+        "OVER",
+        "ROW",
+        "THEN",
+    ),
+    *("ALL", "WHERE", "WHEN", "AND", "SELECT", "coalesce", "nullif", "FILTER"),
+}
+"""What stands before a parenthesis and is no function that could be another's."""
+
+
+def without_texts(statement: str) -> str:
+    """The statement, its literals empty, but for names of relations and types."""
+    return re.sub(r"'[^']*'", lambda text: text[0] if text[0].startswith("'pg_catalog.") else "''", statement)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_function_type_and_relation_is_named_with_its_schema(name: str) -> None:
+    statement = without_texts(QUERIES[name])
+    called = re.findall(r"(?<![\w.\"])([A-Za-z_]\w*)\s*\(", statement)
+    columns = re.findall(r"\bAS ([a-z]+)\(", statement)  # a table's name with those of its columns
+    assert set(called) - SYNTAX - set(columns) == set()
+    assert re.findall(r"::(?!pg_catalog\.)", statement) == []
+    assert re.findall(r"COLLATE (?!pg_catalog\.)\S+", statement) == []
+    read = re.findall(r"(?:FROM|JOIN)\s+(?!LATERAL\b)([\w.]+)", statement)
+    assert [one for one in read if not one.startswith("pg_catalog.")] == []
+    assert re.findall(r"(?<![.\w])pg_(?!catalog\.)\w+", statement) == []
+
+
+def test_the_databases_owner_stands_for_nobody() -> None:
+    """While it is fenced, that is the administrator."""
+    reading = {name for name in QUERIES if not name.startswith("administrator.")}
+    assert {name for name in reading if "datdba" in QUERIES[name]} == set()
+
+
+def test_readers_read_nothing_that_is_closed_to_others() -> None:
+    closed = re.compile(r"\b(pg_largeobject|pg_authid|pg_user_mapping|pg_statistic|pg_shadow)\b")
+    reading = {name for name in QUERIES if not name.startswith("administrator.")}
+    assert {name for name in reading if closed.search(QUERIES[name])} == set()
+    assert len(KINDS) == len(load("fingerprint")) + 1  # without extensions, with two in another form, too

@@ -1,0 +1,34 @@
+"""Dividing a dump's table of contents."""
+
+from __future__ import annotations
+
+from rehome_consumer.adapters.postgres.restore_list import Extensions, divide
+
+LIST = """;
+; Archive created at 2026-01-01
+;     TOC Entries: 12
+;
+4; 3079 16400 EXTENSION - pg_trgm
+3500; 0 0 COMMENT - EXTENSION "pg_trgm"
+6; 2615 2200 SCHEMA - public postgres
+7; 2615 16500 SCHEMA - gis tenant
+8; 2615 16501 SCHEMA - public_notes tenant
+3501; 0 0 COMMENT - SCHEMA "public" tenant
+215; 1259 16386 TABLE public ACL tenant
+3400; 0 16386 TABLE DATA public ACL tenant
+3401; 0 16900 TABLE DATA gis spatial_ref_sys postgres
+3402; 0 0 SEQUENCE SET gis spatial_seq postgres
+3403; 6104 16901 PUBLICATION - p postgres
+3404; 6100 16902 SUBSCRIPTION - s postgres
+3405; 0 0 ACL public TABLE "ACL" tenant
+3406; 826 16903 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES tenant
+3407; 3256 16904 POLICY public private own tenant
+""".splitlines(keepends=True)
+
+
+def test_each_entry_is_restored_by_whom_it_belongs_to_or_not_at_all() -> None:
+    extensions = Extensions(tables={16900}, sequences={"gis spatial_seq"})
+    contents = divide(LIST, extensions=extensions, made_schemas={2200, 16500})
+    assert [line.split(";")[0] for line in contents.tenants] == ["8", "3501", "215", "3400", "3407"]
+    assert [line.split(";")[0] for line in contents.extensions] == ["3401", "3402"]
+    assert [line.split(";")[0] for line in contents.privileges] == ["3405", "3406"]

@@ -1,0 +1,146 @@
+"""A run that may have killed its consumer runs alone, so that the next death is blamed on nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from rehome_consumer.engine import exclusive_runs
+from rehome_consumer.engine.exclusive_runs import Company, is_suspect
+from rehome_consumer.ports.engine import StepRow
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits last hundredths of seconds."""
+    monkeypatch.setattr(exclusive_runs, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(exclusive_runs, "ALONE_SECONDS", 0.05)
+
+
+class Run:
+    """A run that goes on until it is let end; `began` tells whether it was allowed to, None is not yet."""
+
+    def __init__(self, place: AbstractAsyncContextManager[bool]) -> None:
+        self.began: bool | None = None
+        self._end = asyncio.Event()
+        self._task = asyncio.ensure_future(self._run(place))
+
+    async def _run(self, place: AbstractAsyncContextManager[bool]) -> None:
+        async with place as self.began:
+            await self._end.wait()
+
+    async def ends(self) -> None:
+        self._end.set()
+        await self._task
+
+
+async def settle(seconds: float = 0.01) -> None:
+    await asyncio.sleep(seconds)
+
+
+def row(deaths: int, state: str = "waiting") -> StepRow:
+    return StepRow(
+        migration_id=UUID(int=1), attempt=1, step="stop", state=state, runs=deaths + 1, tries=0, deaths=deaths,
+        token=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "suspect"),
+    [
+        (None, False),
+        (row(1), False),
+        (row(2), True),
+        (row(0, "running"), False),
+        (row(1, "running"), True),
+    ],
+)
+def test_whoever_was_there_at_two_deaths_is_a_suspect(found: StepRow | None, suspect: bool) -> None:
+    assert is_suspect(found) is suspect
+
+
+async def test_runs_go_on_beside_each_other() -> None:
+    runs = Company()
+    first, second = Run(runs.beside()), Run(runs.beside())
+    await settle()
+    assert (first.began, second.began) == (True, True)
+    await first.ends()
+    await second.ends()
+
+
+async def test_a_suspect_begins_when_the_others_have_ended_and_nobody_begins_meanwhile() -> None:
+    runs = Company()
+    other = Run(runs.beside())
+    await settle()
+    suspect = Run(runs.alone())
+    await settle()
+    late = Run(runs.beside())
+    await settle()
+    assert (suspect.began, late.began) == (None, None)
+    await other.ends()
+    await settle()
+    assert (suspect.began, late.began) == (True, None)
+    await suspect.ends()
+    await settle()
+    assert late.began
+    await late.ends()
+
+
+async def test_a_suspect_does_not_wait_for_ever_and_lets_others_begin_again() -> None:
+    runs = Company()
+    long = Run(runs.beside())
+    await settle()
+    suspect = Run(runs.alone())
+    await settle(0.1)
+    assert suspect.began is False
+    await suspect.ends()
+    late = Run(runs.beside())
+    await settle()
+    assert late.began
+    await late.ends()
+    await long.ends()
+
+
+async def test_of_two_suspects_one_comes_back_later() -> None:
+    runs = Company()
+    first, second = Run(runs.alone()), Run(runs.alone())
+    await settle()
+    assert (first.began, second.began) == (True, False)
+    await second.ends()
+    await first.ends()
+    again = Run(runs.alone())
+    await settle()
+    assert again.began
+    await again.ends()
+
+
+async def test_a_suspect_that_runs_for_long_holds_up_nobody() -> None:
+    runs = Company()
+    suspect = Run(runs.alone())
+    await settle()
+    other = Run(runs.beside())
+    await settle(0.1)
+    assert (suspect.began, other.began) == (True, True)
+    await suspect.ends()
+    await other.ends()
+
+
+async def test_a_cancelled_wait_lets_others_begin() -> None:
+    runs = Company()
+    other = Run(runs.beside())
+    await settle()
+    suspect = Run(runs.alone())
+    await settle()
+    suspect._task.cancel()
+    await settle()
+    late = Run(runs.beside())
+    await settle()
+    assert late.began
+    await late.ends()
+    await other.ends()

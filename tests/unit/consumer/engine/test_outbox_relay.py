@@ -1,0 +1,158 @@
+"""From the outbox to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from rehome_consumer.engine.outbox_relay import Relay
+from rehome_consumer.errors import Refused, Unreachable
+from rehome_consumer.ports.engine import to_tell
+from tests.fakes.broker import FakeBroker
+from tests.fakes.clock import FakeClock
+from tests.fakes.journal import FakeJournal
+from tests.support.events import body_of, failed, migration_of, rejected, told, upgrade
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+BEFORE, CONFIRMED = "publish.{}.before", "publish.{}.confirmed"
+FIRST, SECOND = "migration.failed", "migration.rejected"
+
+
+class Bench:
+    """A journal whose migrations have two events to send each, and a node."""
+
+    def __init__(self) -> None:
+        self.journal = FakeJournal(FakeClock())
+        self.node = FakeBroker()
+        self.node.bind("migration", "events", "#")
+        self.errors: dict[str, BaseException] = {}
+        self.relay = Relay(self.journal, self.node.client(), probe=self.probe)
+
+    async def probe(self, boundary: str) -> None:
+        if boundary in self.errors:
+            raise self.errors.pop(boundary)
+
+    async def committed(self) -> UUID:
+        event = upgrade(uuid4())
+        instance = event.data.instance_id
+        row = await self.journal.open(migration_of(event), instance, event, body_of(event))
+        for data, state in ((failed(instance), "failing"), (rejected(instance), "rejected")):
+            step = await self.journal.begin(self.journal.migrations[row.id], state, replay=None)
+            await self.journal.finish(
+                step, state=state, event=to_tell(told(data, row.id)), note=None, past_return=False
+            )
+        return row.id
+
+    def published(self) -> list[str | None]:
+        return [stored.message.type for stored in self.node.queues["events"].ready]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_events_go_out_in_order_and_once(bench: Bench) -> None:
+    migration = await bench.committed()
+    await bench.relay.send(migration)
+    await bench.relay.send(migration)
+    assert bench.published() == [FIRST, SECOND]
+    assert await bench.journal.unsent() == []
+
+
+async def test_after_a_failure_the_later_events_wait_for_the_earlier_one(bench: Bench) -> None:
+    migration = await bench.committed()
+    bench.errors[BEFORE.format(FIRST)] = Unreachable("no broker")
+    with pytest.raises(Unreachable):
+        await bench.relay.send(migration)
+    assert bench.published() == []
+    await bench.relay.send(migration)
+    assert bench.published() == [FIRST, SECOND]
+
+
+async def test_what_was_confirmed_before_a_failure_is_not_sent_again(bench: Bench) -> None:
+    migration = await bench.committed()
+    bench.errors[BEFORE.format(SECOND)] = Unreachable("no broker")
+    with pytest.raises(Unreachable):
+        await bench.relay.send(migration)
+    await bench.relay.send(migration)
+    assert bench.published() == [FIRST, SECOND]
+
+
+async def test_a_crash_after_the_confirm_sends_the_same_message_again(bench: Bench) -> None:
+    migration = await bench.committed()
+    bench.errors[CONFIRMED.format(FIRST)] = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await bench.relay.send(migration)
+    await bench.relay.send(migration)
+    assert bench.published() == [FIRST, FIRST, SECOND]
+    first, again, _ = (stored.message for stored in bench.node.queues["events"].ready)
+    assert first == again
+
+
+async def test_an_event_that_one_of_our_handlers_waits_for_must_find_its_queue(bench: Bench) -> None:
+    migration = await bench.committed()
+    bench.node._bindings = [one for one in bench.node._bindings if one[2] != "migration.h.roll_back"]
+    bench.node._bindings = [one for one in bench.node._bindings if one[2] != "events"]
+    with pytest.raises(Refused, match=FIRST):
+        await bench.relay.send(migration)
+    assert await bench.journal.unsent() == [migration]
+
+
+async def test_an_event_that_only_others_read_needs_no_queue(bench: Bench) -> None:
+    migration = await bench.committed()
+    bench.node._bindings = [one for one in bench.node._bindings if one[2] != "events"]
+    await bench.relay.send(migration)
+    assert await bench.journal.unsent() == []
+
+
+async def test_a_sweep_sends_everything_and_counts_what_it_could_not(bench: Bench) -> None:
+    troubled, fine = await bench.committed(), await bench.committed()
+    bench.errors[BEFORE.format(FIRST)] = Unreachable("no broker")
+    assert await bench.relay.sweep() == 1
+    assert await bench.journal.unsent() == [troubled]
+    assert fine not in await bench.journal.unsent()
+    assert await bench.relay.sweep() == 0
+
+
+async def until(bench: Bench, count: int) -> None:
+    async with asyncio.timeout(20):
+        while len(bench.published()) < count:  # noqa: ASYNC110 - gives way, without a pause
+            await asyncio.sleep(0)
+
+
+async def test_the_relay_sends_when_woken(bench: Bench) -> None:
+    running = asyncio.create_task(bench.relay.run(every=3600))
+    await asyncio.sleep(0)
+    await bench.committed()
+    bench.relay.wake()
+    await until(bench, 2)
+    running.cancel()
+
+
+async def test_the_relay_looks_by_itself_too(bench: Bench) -> None:
+    running = asyncio.create_task(bench.relay.run(every=0.001))
+    await bench.committed()
+    await until(bench, 2)
+    running.cancel()
+
+
+async def test_the_relay_outlives_a_journal_that_does_not_answer(bench: Bench) -> None:
+    looking, failures = bench.journal.unsent, [Unreachable("no answer")]
+
+    async def unsent() -> list[UUID]:
+        if failures:
+            raise failures.pop()
+        return await looking()
+
+    bench.journal.unsent = unsent  # type: ignore[method-assign]
+    running = asyncio.create_task(bench.relay.run(every=0.001))
+    await bench.committed()
+    await until(bench, 2)
+    assert not running.done()
+    running.cancel()

@@ -1,0 +1,120 @@
+"""What `rehome dead` works at: letters by their names, copies as one, and the filters of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from rehome_consumer.commands import dead_letters
+from rehome_consumer.engine import headers
+from rehome_consumer.errors import NotFound
+from rehome_consumer.operators.dead_letter_session import Desk, gathered, matches, none_matches
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.rabbitmq.topology import DEAD
+from rehome_events.envelope import encode
+from tests.fakes.broker import FakeBroker
+from tests.support.events import failed, told
+
+if TYPE_CHECKING:
+    from tests.fakes.broker import FakeDelivery
+
+INSTANCE, OTHER = uuid4(), uuid4()
+NOW = datetime.now(UTC)
+
+
+def parked(node: FakeBroker, instance: Any, handler: str, *, hours: float, reason: str = "failed") -> str:
+    """A dead letter of so many hours ago; returns its id."""
+    event = told(failed(instance), uuid4())
+    carried = {
+        headers.HANDLER: handler,
+        headers.REASON: reason,
+        headers.FAILED_AT: (NOW - timedelta(hours=hours)).isoformat(),
+    }
+    message = Message.of_event(encode(event))
+    kept = Message(message.body, message_id=message.message_id, type=message.type, headers=carried)
+    node.publish(DEAD, handler, kept, mandatory=True)
+    return str(event.id)
+
+
+def held(node: FakeBroker) -> list[FakeDelivery]:
+    found = []
+    while (delivery := node.get(DEAD)) is not None:
+        found.append(delivery)
+    return found
+
+
+def desk_of(deliveries: list[Any]) -> Desk:
+    nothing: Any = None
+    return Desk(gathered(deliveries), nothing, nothing, nothing, None, "")
+
+
+def chosen(desk: Desk, *options: str) -> list[str]:
+    parser = argparse.ArgumentParser()
+    dead_letters.filters(parser)
+    args = parser.parse_args(options)
+    return [letter.id for letter, _ in desk.letters if matches(letter, args)]
+
+
+async def test_copies_of_a_letter_are_one_and_leave_together() -> None:
+    node = FakeBroker()
+    name = parked(node, INSTANCE, "restore", hours=2)
+    (first,) = held(node)
+    node.publish(DEAD, "restore", first.message, mandatory=True)
+    deliveries = [first, *held(node)]
+    ((letter, copies),) = desk_of(deliveries).letters
+    assert letter.id == name
+    await copies.ack()
+    assert [one.acknowledged for one in deliveries] == [True, True]
+
+
+async def test_letters_without_an_id_are_told_apart_by_their_place() -> None:
+    node = FakeBroker()
+    for _ in range(2):
+        node.publish(DEAD, "accept", Message(b"{"), mandatory=True)
+    assert [letter.id for letter, _ in desk_of(held(node)).letters] == ["?0", "?1"]
+
+
+async def test_a_letter_is_named_by_its_id_or_by_how_that_begins_if_no_other_does() -> None:
+    node = FakeBroker()
+    names = [parked(node, INSTANCE, "restore", hours=1) for _ in range(2)]
+    desk = desk_of(held(node))
+    assert desk.find(names[0])[0].id == desk.find(names[0][:9])[0].id == names[0]
+    short, unknown = "takes 6 characters or more", "no dead letter"
+    for wanted, words in ((names[0][:5], short), ("", short), ("nosuchletter", unknown)):
+        with pytest.raises(NotFound, match=words):
+            desk.find(wanted)
+    twins = Desk([*desk.letters, *desk.letters], desk.journal, desk.views, desk.broker, None, "")
+    with pytest.raises(NotFound, match="2 dead letters start with"):
+        twins.find(names[0][:9])
+
+
+async def test_letters_are_chosen_by_handler_type_instance_reason_and_age() -> None:
+    node = FakeBroker()
+    old = parked(node, INSTANCE, "restore", hours=30)
+    new = parked(node, OTHER, "prepare", hours=0.1, reason="crashed")
+    desk = desk_of(held(node))
+    assert chosen(desk) == [old, new]
+    assert chosen(desk, "--handler", "restore") == [old]
+    assert chosen(desk, "--instance", str(OTHER)) == [new]
+    assert chosen(desk, "--reason", "crashed") == [new]
+    assert chosen(desk, "--older-than", "24") == [old]
+    assert chosen(desk, "--type", "migration.failed") == [old, new]
+    assert chosen(desk, "--handler", "restore", "--instance", str(OTHER)) == []
+
+
+def test_where_nothing_matches_it_is_said_whether_there_are_letters_at_all() -> None:
+    node = FakeBroker()
+    assert none_matches(desk_of([])) == "no dead letters"
+    parked(node, INSTANCE, "restore", hours=1)
+    assert none_matches(desk_of(held(node))) == "no dead letter matches; 1 wait(s) in all"
+
+
+def test_a_handler_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        chosen(desk_of([]), "--handler", "back-up")
+    assert end.value.code == 2
+    assert "back_up" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""Log lines: a word, fields, and no secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import pytest
+
+from rehome_consumer.process.logs import formatter
+
+URL = "amqp://rehome:s3cr3t@broker:5672/migration"
+
+
+def line(form: str, text: str, *arguments: Any, exc_info: Any = None) -> str:
+    record = logging.LogRecord("rehome_consumer", logging.ERROR, "here.py", 1, text, arguments, exc_info)
+    return formatter(form).format(record)
+
+
+def test_a_line_is_a_word_and_fields() -> None:
+    told = orjson.loads(line("json", "step.retry step=%s try=%d error=%s", "stop", 2, "no answer = no luck"))
+    assert (told["event"], told["step"], told["try"]) == ("step.retry", "stop", "2")
+    assert told["error"] == "no answer = no luck"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_secret_in_a_foreign_error_is_masked(form: str) -> None:
+    told = line(form, "relay.held_up error=%s", f"cannot reach {URL}")
+    assert "s3cr3t" not in told
+    assert "broker:5672" in told
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_secret_in_a_traceback_is_masked(form: str) -> None:
+    try:
+        int(f"no reply from {URL}")
+    except ValueError:
+        told = line(form, "delivery.defect step=%s", "stop", exc_info=sys.exc_info())
+    assert "Traceback" in told
+    assert "s3cr3t" not in told
+
+
+@pytest.mark.timeout(20)
+def test_a_line_of_megabytes_is_told_in_a_moment() -> None:
+    """Time in proportion to the square of its length would be minutes."""
+    told = orjson.loads(line("json", "broker.said step=%s %s", "stop", "x" * 4_000_000))
+    assert told["step"] == "stop"
+
+
+HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2028\r\n2026-01-01 [info] forged"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "text", ["%s", "step.failed error=%s", "step.failed database=%s", "step.failed what %s"]
+)
+def test_a_line_stays_one_and_commands_no_terminal(form: str, text: str) -> None:
+    told = line(form, text, HOSTILE)
+    assert told.isprintable()
+    assert "52;c;ZXZpbA" in told
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_commands_no_terminal_and_forges_no_line(form: str) -> None:
+    def mistaken() -> None:
+        raise ValueError(HOSTILE)
+
+    try:
+        mistaken()
+    except ValueError:
+        told = line(form, "delivery.defect", exc_info=sys.exc_info())
+    first, *others = told.split("\n")
+    assert all(one.isprintable() for one in (first, *others))
+    assert all(one.startswith("    ") for one in others)
+    assert "delivery.defect" in first

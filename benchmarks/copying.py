@@ -20,8 +20,8 @@ from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
-from rehome_consumer.adapters.state.facts import MemoryNotes
-from rehome_consumer.model import Credentials, Mark, Secret, Server
+from rehome_consumer.adapters.state.facts import MemoryFacts
+from rehome_consumer.model import Credentials, OwnershipTag, Secret, Server
 from rehome_consumer.steps.support.comparing import Side, differences
 from sandbox.postgres.databases import create_database, create_role, drop_database
 from sandbox.postgres.pool import start_odoo_pool
@@ -74,7 +74,7 @@ class Stage:
     async def ours(self, *, verify: bool) -> Stopwatch:
         """As the steps do it, but for the journal and the broker."""
         watch = Stopwatch()
-        sessions, notes = Sessions(), MemoryNotes()
+        sessions, facts = Sessions(), MemoryFacts()
         copier = PgCopier(BackupPlace(self.place, threads=JOBS), programs(), sessions=sessions, jobs=JOBS)
         databases, verifier = PostgresDatabases(sessions), PostgresVerifier(sessions, jobs=JOBS)
         source, target = (
@@ -82,10 +82,10 @@ class Stage:
             _server("dedicated", "dedicated", self.dedicated),
         )
         name, role, backup_id = self.tenant.database, self.tenant.role, str(uuid4())
-        mark = Mark(uuid4(), 1, "scratch")
+        tag = OwnershipTag(uuid4(), 1, "scratch")
         with watch.part("all"), watch.programs():
             async with asyncio.TaskGroup() as together:
-                together.create_task(copier.dump(source, name, role, backup_id, notes))
+                together.create_task(copier.dump(source, name, role, backup_id, facts))
                 with watch.part("back_up: rows counted meanwhile"):
                     rows = await verifier.row_counts(source, name, role)
             with watch.part("back_up: seal"):
@@ -99,9 +99,9 @@ class Stage:
                 await databases.make_role(
                     target, Credentials(role, Secret(self.tenant.password)), like.grantees
                 )
-                await databases.make_scratch(target, "scratch", like, role, mark)
+                await databases.make_scratch(target, "scratch", like, role, tag)
             async with asyncio.TaskGroup() as together:
-                together.create_task(copier.restore(target, "scratch", backup, role, notes))
+                together.create_task(copier.restore(target, "scratch", backup, role, facts))
                 if verify:
                     with watch.part("restore: source read meanwhile"):
                         before = await verifier.fingerprint(source, name, role)
@@ -114,7 +114,7 @@ class Stage:
                     )
                 if found:
                     raise RuntimeError(f"the copy is not true: {found[0]}")
-            await databases.promote(target, "scratch", name, role, replace(mark, state="verified"))
+            await databases.promote(target, "scratch", name, role, replace(tag, state="verified"))
         for program, part in (
             ("pg_dump", "back_up: pg_dump"),
             ("pg_restore", "restore: pg_restore"),
@@ -161,14 +161,14 @@ async def measure(directory: Path, scale: float, repeats: int) -> list[Table]:
         place = directory / "place"
         place.mkdir()
         try:
-            return await _rounds(pool, dedicated, tenant, place, scale, repeats)
+            return await _periodic(pool, dedicated, tenant, place, scale, repeats)
         finally:
             await dedicated.destroy()
     finally:
         await pool.destroy()
 
 
-async def _rounds(
+async def _periodic(
     pool: Cluster, dedicated: Cluster, tenant: Tenant, place: Path, scale: float, repeats: int
 ) -> list[Table]:
     if scale:

@@ -18,7 +18,7 @@ from rehome_consumer import saga
 from rehome_consumer.adapters.rabbitmq import broker as amqp
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.state.claims import PostgresClaims
-from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.bootstrap import SystemClock
 from rehome_consumer.engine.engine import Engine
@@ -131,7 +131,7 @@ async def _consumer(
         amqp.connected(url, name="consumer") as connection,
         amqp.connected(url, name="billing") as billing,
     ):
-        journal = PostgresJournal(pool, Vault(uuid4().hex))
+        journal = PostgresJournal(pool, SecretCipher(uuid4().hex))
         await journal.make_schema()
         broker, publisher = AmqpBroker(connection), AmqpBroker(billing)
         relay = Relay(journal, broker)
@@ -165,7 +165,7 @@ async def _consumer(
 
 def _idle(step: saga.Step) -> saga.Step:
     """The step as it is, but for its work: it tells the first event that it may tell."""
-    model = step.tells[0]
+    model = step.emits[0]
     example = golden(model.TYPE, model.VERSION, "valid")["full"]["data"]
 
     async def run(event: CloudEvent[Any], _: Ports) -> EventData:

@@ -27,8 +27,8 @@ from rehome_consumer.adapters.rabbitmq import broker as amqp_adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.management import managing
 from rehome_consumer.adapters.state.claims import PostgresClaims
-from rehome_consumer.adapters.state.encryption import Vault
-from rehome_consumer.adapters.state.facts import MemoryNotes
+from rehome_consumer.adapters.state.encryption import SecretCipher
+from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.outbox_relay import Relay, nothing
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractRobustConnection
 
-    from rehome_consumer.ports.steps import Notes, Runtime
+    from rehome_consumer.ports.steps import Facts, Runtime
     from rehome_consumer.settings import Settings
 
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -139,7 +139,7 @@ async def broker(settings: Settings, name: str) -> AsyncIterator[AmqpBroker]:
 
 def journal(state: Pool, settings: Settings) -> PostgresJournal:
     """The journal. Without a key (the tools need none) secrets in it stay closed."""
-    return PostgresJournal(state, Vault(settings.key() if settings.has_key else None))
+    return PostgresJournal(state, SecretCipher(settings.key() if settings.has_key else None))
 
 
 def claims(settings: Settings) -> PostgresClaims:
@@ -166,7 +166,7 @@ def sessions(settings: Settings) -> Sessions:
 
 
 @asynccontextmanager
-async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
+async def ports(settings: Settings, facts: Facts) -> AsyncIterator[Ports]:
     """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
     clock = SystemClock()
     servers = sessions(settings)
@@ -184,7 +184,7 @@ async def ports(settings: Settings, notes: Notes) -> AsyncIterator[Ports]:
         yield Ports(
             policy=settings.policy(),
             clock=clock,
-            notes=notes,
+            facts=facts,
             platform=PostgresPlatform(platform, billing),
             database_service=HttpDatabaseService(http),
             databases=PostgresDatabases(servers),
@@ -270,7 +270,7 @@ async def consumer(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         state = await enter(state_pool(settings, STATE_CONNECTIONS))
-        kept = PostgresJournal(state, Vault(settings.key()))
+        kept = PostgresJournal(state, SecretCipher(settings.key()))
         await kept.make_schema()
         connection = await enter(amqp(settings, "rehome consumer"))
         there = AmqpBroker(connection)
@@ -281,7 +281,7 @@ async def consumer(
             claims=claims(settings),
             broker=there,
             relay=relay,
-            ports=wrap(await enter(ports(settings, MemoryNotes()))),
+            ports=wrap(await enter(ports(settings, MemoryFacts()))),
             longest_retry=settings.longest_retry,
             probe=probe,
         )

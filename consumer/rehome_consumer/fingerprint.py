@@ -208,7 +208,11 @@ def _suspect(
     room = READ_AGAIN if TABLES in kinds else NAMED
     parts: list[int] = []
     for part in unlike:
-        room -= max(min(side[part].size, LISTED) for side in (source, target) if part in side)
+        room -= max(
+            min(database_state[part].size, LISTED)
+            for database_state in (source, target)
+            if part in database_state
+        )
         if parts and room < 0:
             break
         parts.append(part)
@@ -223,7 +227,10 @@ def _database(source: Fingerprint, target: Fingerprint) -> Iterator[str]:
 
 
 def _large_objects(source: tuple[int, str] | None, target: tuple[int, str] | None) -> Iterator[str]:
-    here, there = (f"{side[0]} {side[1]}" if side else None for side in (source, target))
+    here, there = (
+        f"{database_state[0]} {database_state[1]}" if database_state else None
+        for database_state in (source, target)
+    )
     if here != there:
         yield _content(LARGE_OBJECTS, here, there)
 
@@ -245,9 +252,10 @@ def _compared(
     suspect: Suspect, source: Sequence[Named], target: Sequence[Named]
 ) -> Iterator[tuple[str, str]]:
     """Name and sentence of what differs, up to where one of the lists was cut off."""
-    ends = [side[-1].key for side in (source, target) if len(side) >= LISTED]
+    ends = [database_state[-1].key for database_state in (source, target) if len(database_state) >= LISTED]
     here, there = (
-        {one.key: one for one in side if not ends or one.key <= min(ends)} for side in (source, target)
+        {one.key: one for one in database_state if not ends or one.key <= min(ends)}
+        for database_state in (source, target)
     )
     for key in {*here, *there}:
         one, other = here.get(key), there.get(key)

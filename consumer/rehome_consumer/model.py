@@ -260,7 +260,7 @@ def fence_of(kept: Mapping[str, Any]) -> Fence:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class OwnershipTag:
     """Whose a database on a dedicated server is; kept as the database's comment.
 
     `state` is `scratch` until the data is verified, then `verified`. A database without our mark is
@@ -315,7 +315,7 @@ class Service:
         replicas: how many the runtime is asked to run.
         running: tasks that still run, on any node.
         limits: CPU and memory it is held to now (storage is not the service's).
-        spec: the whole definition, JSON; enough for `Runtime.put_back`.
+        spec: the whole definition, JSON; enough for `Runtime.restore_spec`.
     """
 
     name: str

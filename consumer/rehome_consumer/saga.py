@@ -79,18 +79,18 @@ class Step:
         limit: the longest one try may take.
         undo: puts back what it changed.
         if_it_fails: `roll_back` the migration, or leave it to an `operator`.
-        past_return: when it is done, there is no way back.
+        pivot: when it is done, the point of no return is passed: only forward from here.
     """
 
     name: str
     on: type[EventData]
     run: Run
-    tells: tuple[type[EventData], ...]
+    emits: tuple[type[EventData], ...]
     retries: tuple[str, ...]
     limit: timedelta
     undo: Undo | None = None
     if_it_fails: Literal["roll_back", "operator"] = "roll_back"
-    past_return: bool = False
+    pivot: bool = False
 
 
 _MINUTES = timedelta(minutes=1)
@@ -109,7 +109,7 @@ _FORWARD: Final = (
          (MigrationConfRewritten,), WHILE_DOWN, 5 * _MINUTES, rewrite_conf.undo),
     Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,), WHILE_DOWN, 24 * _HOURS, restore.undo),
     Step("start", MigrationRestored, start.run,
-         (MigrationStarted,), WHILE_DOWN, 20 * _MINUTES, start.undo, past_return=True),
+         (MigrationStarted,), WHILE_DOWN, 20 * _MINUTES, start.undo, pivot=True),
     Step("complete", MigrationStarted, complete.run,
          (MigrationCompleted,), ONLY_FORWARD, 2 * _HOURS, if_it_fails="operator"),
 )
@@ -125,7 +125,7 @@ MIGRATION: Final = (
 ROLL_BACK: Final = MIGRATION[-1]
 
 STATES: Final[dict[str, str]] = {
-    told.TYPE: told.TYPE.rpartition(".")[2] for step in MIGRATION for told in step.tells
+    told.TYPE: told.TYPE.rpartition(".")[2] for step in MIGRATION for told in step.emits
 }
 """Event type -> state of the migration once it is told: `migration.stopped` -> `stopped`."""
 

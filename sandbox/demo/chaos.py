@@ -106,7 +106,7 @@ class Orders:
         """The steps that fail."""
         return (self._get("fail") or "").split()
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """Nothing fails from now on."""
         self._put("fail", None)
 

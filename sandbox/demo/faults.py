@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rehome_consumer.model import Backup, Server
-    from rehome_consumer.ports.steps import Notes, Ports
+    from rehome_consumer.ports.steps import Facts, Ports
 
 FAILING: Final = {
     "prepare": ("copier", "client_version"),
@@ -76,8 +76,8 @@ def _replacement(step: str, real: Callable[..., Awaitable[Any]]) -> Callable[...
         await real(*args, **kwargs)
         raise Refused(f"step {step} was made to fail, after it had done its work")
 
-    async def altered(server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
-        await real(server, database, backup, role, notes)
+    async def altered(server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
+        await real(server, database, backup, role, facts)
         await _alter_a_row(server, database)
 
     async def crashes_with_new_limits(instance: Any, replicas: int, limits: Any) -> Any:

@@ -115,8 +115,8 @@ class Story:
         )
         console.print()
         for check in self.checks:
-            mark = "[green]holds[/]" if check.holds else "[bold red]FAILS[/]"
-            console.print(f"{mark}  {check.what}{': ' if check.detail else ''}", end="")
+            tag = "[green]holds[/]" if check.holds else "[bold red]FAILS[/]"
+            console.print(f"{tag}  {check.what}{': ' if check.detail else ''}", end="")
             console.print(visible(check.detail), markup=False)
         console.print(f"\n{self.outcome}: " + ("all of it holds" if self.ok else "NOT all of it holds"))
 

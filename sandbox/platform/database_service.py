@@ -79,8 +79,8 @@ class Switches(BaseModel):
     fail_status: int = Field(default=500, ge=400, le=599, description="the status that they answer")
     hang_seconds: float = Field(default=0, ge=0, description="between success and its answer")
     garbage: bool = Field(default=False, description="answer success with something that is no JSON")
-    tell_port: bool = Field(default=False, description="whether the answer holds db_port")
-    tell_login: bool = Field(
+    give_port: bool = Field(default=False, description="whether the answer holds db_port")
+    give_login: bool = Field(
         default=False, description="whether a role is made, and the answer holds db_user and db_password"
     )
 
@@ -209,9 +209,9 @@ class DatabaseService:
             "db_host": cluster.host,
             "message": "Dedicated database server provisioned successfully",
         }
-        if self.switches.tell_port:
+        if self.switches.give_port:
             answer["db_port"] = cluster.port
-        if self.switches.tell_login:
+        if self.switches.give_login:
             answer["db_user"] = f"odoo_{asked.instance_id.hex[:8]}"
             answer["db_password"] = secrets.token_urlsafe(24)
             await create_role(cluster, answer["db_user"], answer["db_password"])

@@ -15,7 +15,7 @@ from sandbox.postgres.connections import open_connection
 from sandbox.postgres.files import SUPERUSER, initialise, is_ready, programs, write_settings
 from sandbox.system.accounts import database_account, give, give_tree, require_passage
 from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
-from sandbox.system.processes import Child, children_of, ended, run
+from sandbox.system.processes import Child, ended, processes_of, run
 
 if TYPE_CHECKING:
     import asyncpg
@@ -186,7 +186,7 @@ class Cluster:
         """Kill every process of the server (SIGKILL), as a crash of its machine would; `start` recovers."""
         server = self._started()
         server.freeze()  # so that it forks no more while its children are listed
-        backends = children_of(server.pid)
+        backends = processes_of(server.pid)
         await server.kill()
         for backend in backends:
             with contextlib.suppress(ProcessLookupError):

@@ -121,7 +121,7 @@ class ProcessRuntime:
             warnings.append(f"the storage limit {limits.storage_limit} is not enforced on plain processes")
         return tuple(warnings)
 
-    async def put_back(self, instance: Instance, spec: Mapping[str, Any]) -> None:
+    async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         """The definition as `spec` has it, with no replica; waits until no task runs."""
         await self._update(instance, lambda _: {**spec, "replicas": 0})
         await self._until_stopped(instance)

@@ -22,7 +22,7 @@ import httpx
 from sandbox.swarm.api import NETWORK, SandboxEngine
 from sandbox.swarm.images import import_images
 from sandbox.system.net import LOOPBACK, wait_until
-from sandbox.system.processes import Child, children_of
+from sandbox.system.processes import Child, processes_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -170,14 +170,14 @@ class PrivateEngine(SandboxEngine):
         """
         if self._namespaces is None:
             raise RuntimeError("the engine was not created")
-        return children_of(self._namespaces.pid)[0]
+        return processes_of(self._namespaces.pid)[0]
 
     async def _namespaces_ready(self) -> bool:
         """Whether the first process is what `_INIT` ends in."""
         if self._namespaces is None:
             return False
         self._namespaces.require_alive()
-        inside = children_of(self._namespaces.pid)
+        inside = processes_of(self._namespaces.pid)
         with contextlib.suppress(FileNotFoundError):
             return bool(inside) and _name_of(inside[0]) == "tini"
         return False
@@ -190,7 +190,7 @@ class PrivateEngine(SandboxEngine):
     def _send(self, number: signal.Signals) -> None:
         """Send a signal to the daemon, which is nsenter's child."""
         daemon = self._daemon
-        for pid in children_of(daemon.pid) if daemon is not None and daemon.alive else []:
+        for pid in processes_of(daemon.pid) if daemon is not None and daemon.alive else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

@@ -145,7 +145,7 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
             os.kill(process.pid, number)
 
 
-def children_of(pid: int) -> list[int]:
+def processes_of(pid: int) -> list[int]:
     """The pids of a running process's children, as they are now."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 

@@ -75,11 +75,13 @@ async def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_the_next
             await to.publish(message, routing_key="plan.upgraded")
         await billing.upgrade(site.id, "standard-monthly")
         await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
-    letters = {letter["id"]: letter for letter in (await rehome("dead", "list", "--json")).json}
+    dead_letters = {
+        dead_letter["id"]: dead_letter for dead_letter in (await rehome("dead", "list", "--json")).json
+    }
     for name, (_, words) in BAD.items():
-        letter = letters[ids[name]]
-        assert (letter["handler"], letter["reason"]) == ("accept", "undecodable"), name
-        assert words in letter["error"], name
+        dead_letter = dead_letters[ids[name]]
+        assert (dead_letter["handler"], dead_letter["reason"]) == ("accept", "undecodable"), name
+        assert words in dead_letter["error"], name
         assert (await rehome("dead", "discard", ids[name], "--reason", "tested")).code == 0
 
 
@@ -105,5 +107,5 @@ async def test_a_database_name_that_leaves_the_data_root_is_refused(
         await billing.upgrade(instance, PLAN)
         event = await subscriber.wait_for("migration.rolled_back", instance_id=instance, limit=LIMIT)
     assert event.data.failed_step == "prepare"
-    (letter,) = (await rehome("dead", "list", "--instance", instance, "--json")).json
-    await rehome("dead", "discard", letter["id"], "--reason", "tested")
+    (dead_letter,) = (await rehome("dead", "list", "--instance", instance, "--json")).json
+    await rehome("dead", "discard", dead_letter["id"], "--reason", "tested")

@@ -10,9 +10,9 @@ from sandbox.platform.subscriber import Subscriber
 from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 from tests.support.operators import (
+    dead_letters,
     dies_at,
     kinds,
-    letters,
     mess_up,
     migration,
     on_pool,
@@ -33,7 +33,7 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
     over = await migration(rehome, site)
     scratch = await mess_up(local, site, over)
     # When the doctor is called, then it finds it, and repairs what is safe
-    expected = {"kept_conf", "temporary_file", "half_backup", "role_left", "still_fenced", "unsent"}
+    expected = {"conf_backup", "temporary_file", "half_backup", "role_left", "still_fenced", "unsent"}
     assert expected <= set(await kinds(rehome, site))
     repaired = await kinds(rehome, site, "--repair")
     assert {kind: repaired[kind] for kind in expected} == dict.fromkeys(expected, "repaired")
@@ -45,8 +45,8 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
     assert await on_pool(local, "SELECT count(*) FROM pg_database WHERE datname = $1", scratch)
     assert not await on_pool(local, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'rehome\\_%'")
     assert await on_pool(local, "SELECT rolcanlogin FROM pg_roles WHERE rolname = $1", site.tenant.role)
-    (letter,) = (await letters(rehome, site)).values()
-    assert (await rehome("dead", "discard", letter["id"], "--reason", "tested")).code == 0
+    (dead_letter,) = (await dead_letters(rehome, site)).values()
+    assert (await rehome("dead", "discard", dead_letter["id"], "--reason", "tested")).code == 0
 
 
 async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_noticed_and_goes_on(
@@ -70,9 +70,11 @@ async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_no
         await taken(local, "prepare", acknowledge=False)
     await dies_at(local, "prepare.claimed")
     # Then it is a dead letter of its own kind, and the doctor names it
-    (letter,) = (await rehome("dead", "list", "--instance", site.id, "--reason", "crashed", "--json")).json
-    assert letter["handler"] == "prepare"
-    assert "parked" in await kinds(rehome, site)
+    (dead_letter,) = (
+        await rehome("dead", "list", "--instance", site.id, "--reason", "crashed", "--json")
+    ).json
+    assert dead_letter["handler"] == "prepare"
+    assert "dead_lettered" in await kinds(rehome, site)
     # and a consumer tells by itself the same, though it sees no dead letter, and touches nothing
     watchful = {"REHOME_DOCTOR_EVERY": "0.5", "REHOME_STUCK_AFTER": "0.5"}
     async with local.consumer("watchful", settings=watchful):
@@ -80,14 +82,17 @@ async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_no
 
         async def told() -> bool:
             lines = [json.loads(line) for line in log.read_text().splitlines() if "doctor.finding" in line]
-            return any(line["kind"] == "parked" and letter["migration"] in line["where"] for line in lines)
+            return any(
+                line["kind"] == "dead_lettered" and dead_letter["migration"] in line["where"]
+                for line in lines
+            )
 
         await wait_until(told, what="the consumer to tell that a migration is parked", limit=LIMIT)
         assert (await migration(rehome, site))["state"] == "requested"
         # When it is replayed, it goes on to its end
-        assert (await rehome("dead", "replay", letter["id"][:8])).code == 0
+        assert (await rehome("dead", "replay", dead_letter["id"][:8])).code == 0
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
-    assert await letters(rehome, site) == {}
+    assert await dead_letters(rehome, site) == {}
     await check_retirement(local, site, rehome)
 
 

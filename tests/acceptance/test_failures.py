@@ -46,9 +46,11 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     assert [file.name for file in site.conf.parent.iterdir()] == ["odoo.conf"]
     # and the event waits for an operator
     assert subscriber.types(site.id)[-2:] == ["migration.failed", "migration.rolled_back"]
-    letters = (await rehome("dead", "list", "--instance", site.id, "--json")).json
-    assert [(letter["handler"], letter["reason"]) for letter in letters] == [(step, "failed")]
-    discarded = await rehome("dead", "discard", letters[0]["id"], "--reason", "the test is over")
+    dead_letters = (await rehome("dead", "list", "--instance", site.id, "--json")).json
+    assert [(dead_letter["handler"], dead_letter["reason"]) for dead_letter in dead_letters] == [
+        (step, "failed")
+    ]
+    discarded = await rehome("dead", "discard", dead_letters[0]["id"], "--reason", "the test is over")
     assert discarded.code == 0
 
 
@@ -61,11 +63,11 @@ async def test_a_replay_of_what_was_rolled_back_opens_a_new_attempt_that_complet
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
         failed = next(event for event in subscriber.events if event.type == "migration.failed")
     assert "res_partner" in failed.data.message
-    (letter,) = (await rehome("dead", "list", "--instance", site.id, "--json")).json
-    shown = await rehome("dead", "show", letter["id"])
+    (dead_letter,) = (await rehome("dead", "list", "--instance", site.id, "--json")).json
+    shown = await rehome("dead", "show", dead_letter["id"])
     assert "would open attempt 2" in shown.out
     async with local.consumer():
-        replayed = await rehome("dead", "replay", letter["id"])
+        replayed = await rehome("dead", "replay", dead_letter["id"])
         assert replayed.code == 0, replayed
         completed = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     assert completed.attempt == 2
@@ -85,11 +87,13 @@ async def test_past_the_point_of_no_return_a_dead_letter_waits_and_its_replay_co
     refused = await rehome("roll-back", site.id, "--yes")
     assert refused.code == 1
     assert "past the point of no return" in refused.err
-    (letter,) = (await rehome("dead", "list", "--handler", "complete", "--instance", site.id, "--json")).json
+    (dead_letter,) = (
+        await rehome("dead", "list", "--handler", "complete", "--instance", site.id, "--json")
+    ).json
     async with local.consumer():
-        dry = await rehome("dead", "replay", letter["id"], "--dry-run")
+        dry = await rehome("dead", "replay", dead_letter["id"], "--dry-run")
         assert "would run complete again" in dry.out
-        assert (await rehome("dead", "replay", letter["id"])).code == 0
+        assert (await rehome("dead", "replay", dead_letter["id"])).code == 0
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     assert [one for one in subscriber.types(site.id) if one != "migration.failed"] == list(CHAIN)
 

@@ -8,7 +8,7 @@ from sandbox.platform.database_service import Switches
 from sandbox.platform.local import STOP_SECONDS, LocalPlatform
 from sandbox.platform.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
-from tests.support.operators import COLUMNS, letters, migration, run_and_die, until_at_work, until_state
+from tests.support.operators import COLUMNS, dead_letters, migration, run_and_die, until_at_work, until_state
 
 
 async def test_a_failed_rollback_is_begun_again_by_hand(
@@ -26,7 +26,7 @@ async def test_a_failed_rollback_is_begun_again_by_hand(
         assert (answer.code, str(site.id) in answer.out) == (1, True)
         assert max(len(line) for line in answer.out.splitlines()) <= COLUMNS
     # When its letters are looked at, then that of the restore may not be replayed any more
-    parked = await letters(rehome, site)
+    parked = await dead_letters(rehome, site)
     assert set(parked) == {"restore", "roll_back"}
     refused = await rehome("dead", "replay", parked["restore"]["id"], "--json")
     assert (refused.code, "its rollback was begun" in refused.json[0]["what"]) == (1, True)
@@ -45,7 +45,7 @@ async def test_a_failed_rollback_is_begun_again_by_hand(
     assert "rolled back since" in (await rehome("dead", "replay", settled)).out
     # by a tool that is killed half-way: then the letter is still there
     assert await run_and_die(local, "dead", "discard", settled, "--reason", "no")
-    assert set(await letters(rehome, site)) == {"restore", "roll_back"}
+    assert set(await dead_letters(rehome, site)) == {"restore", "roll_back"}
     # and put away it is kept, once, with the reason
     ids = [one["id"] for one in parked.values()]
     assert (await rehome("dead", "discard", *ids, "--reason", "no")).code == 0
@@ -61,12 +61,12 @@ async def test_what_is_replayed_twice_opens_one_attempt_and_a_replay_after_its_e
     async with local.consumer(module=("sandbox.demo.faults", "stop")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
-    letter = (await letters(rehome, site))["stop"]
+    dead_letter = (await dead_letters(rehome, site))["stop"]
     # When it is replayed by a tool that is killed before it takes the letter, and replayed so once more
-    assert await run_and_die(local, "dead", "replay", letter["id"])
-    assert await run_and_die(local, "dead", "replay", letter["id"][:8])
+    assert await run_and_die(local, "dead", "replay", dead_letter["id"])
+    assert await run_and_die(local, "dead", "replay", dead_letter["id"][:8])
     # Then it is still there, for two who look at once
-    both = await asyncio.gather(letters(rehome, site), letters(rehome, site))
+    both = await asyncio.gather(dead_letters(rehome, site), dead_letters(rehome, site))
     assert [set(found) for found in both] == [{"stop"}] * 2
     # and one new attempt completes
     async with local.consumer():
@@ -77,8 +77,8 @@ async def test_what_is_replayed_twice_opens_one_attempt_and_a_replay_after_its_e
         assert (late.code, "it is of attempt 1" in late.json[0]["what"]) == (1, True)
     found = await migration(rehome, site)
     assert (found["attempt"], found["state"]) == (2, "completed")
-    assert (await rehome("dead", "discard", letter["id"], "--reason", "tested")).code == 0
-    assert await letters(rehome, site) == {}
+    assert (await rehome("dead", "discard", dead_letter["id"], "--reason", "tested")).code == 0
+    assert await dead_letters(rehome, site) == {}
 
 
 async def test_a_running_step_is_stopped_for_a_rollback(
@@ -102,7 +102,7 @@ async def test_a_running_step_is_stopped_for_a_rollback(
     assert event.data.reason == "asked for by an operator"
     assert (followed.code, "is over: rolled_back" in followed.out) == (1, True)
     assert max(len(line) for line in (followed.out + plan.out).splitlines()) <= COLUMNS
-    assert await letters(rehome, site) == {}
+    assert await dead_letters(rehome, site) == {}
 
 
 async def test_a_consumer_that_is_told_to_stop_hands_back_what_is_long_and_ends_what_is_short(

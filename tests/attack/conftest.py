@@ -27,7 +27,7 @@ async def attack(shared_place: Place) -> AsyncIterator[Attack]:
     shared_place.rest()
     shared_place.local.database_service.switches = Switches()
     shared_place.orders.give(None)
-    await shared_place.letters()
+    await shared_place.dead_letters()
     made = Attack(shared_place)
     yield made
     await made.close()

@@ -28,9 +28,11 @@ class Said:
     def raw(self) -> list[str]:
         """Characters that a terminal obeys instead of showing them, by name."""
         bad = {
-            letter for letter in self.text if letter != "\n" and unicodedata.category(letter) in ("Cc", "Cf")
+            dead_letter
+            for dead_letter in self.text
+            if dead_letter != "\n" and unicodedata.category(dead_letter) in ("Cc", "Cf")
         }
-        return sorted(f"U+{ord(letter):04X}" for letter in bad)
+        return sorted(f"U+{ord(dead_letter):04X}" for dead_letter in bad)
 
 
 async def rehome(place: Place, *words: object) -> Said:

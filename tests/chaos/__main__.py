@@ -78,7 +78,7 @@ class Stage:
                 making = asyncio.ensure_future(SCENARIOS[following.scenario].make_site(here))
                 self._next = (following.scenario, making)
             result = await play(here, case, site)
-            await here.letters()
+            await here.dead_letters()
             if not result.breaches:
                 await here.remove_site(site)
         except (TimeoutError, OSError, RuntimeError, LookupError) as error:

@@ -270,13 +270,13 @@ class Arena:
         except TimeoutError as error:
             raise TimeoutError(f"{error}; last seen: {'; '.join(last)}") from None
 
-    async def letters(self) -> list[aio_pika.abc.AbstractIncomingMessage]:
+    async def dead_letters(self) -> list[aio_pika.abc.AbstractIncomingMessage]:
         """Take all dead letters away."""
         found = []
         async with self.channel() as channel:
             queue = await channel.declare_queue(DEAD, passive=True)
-            while (letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-                found.append(letter)
+            while (dead_letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
+                found.append(dead_letter)
         return found
 
 

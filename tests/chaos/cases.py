@@ -47,7 +47,7 @@ class Scenario:
     name: str
     ends: str
     fail: tuple[str, ...] = ()
-    mended: bool = False
+    fixed: bool = False
     refusals: int = 0
     upgrades: int = 1
     plan: str = PLAN
@@ -64,20 +64,20 @@ class Scenario:
         for _ in range(self.upgrades):
             await arena.billing.upgrade(site.id, self.plan)
         async with asyncio.TaskGroup() as people:
-            if self.mended:
-                people.create_task(self._mend(arena, site))
+            if self.fixed:
+                people.create_task(self._fix(arena, site))
             yield
 
-    async def _mend(self, arena: Arena, site: Site) -> None:
+    async def _fix(self, arena: Arena, site: Site) -> None:
         """Once the last of the failing steps has a dead letter, what let it fail is mended; then it is replayed."""
         step = self.fail[-1]
 
-        async def parked() -> bool:
+        async def dead_lettered() -> bool:
             async with arena.platform() as platform:
                 return bool(await platform.fetchval(PARKED, site.id, step))
 
-        await wait_until(parked, what=f"a dead letter of {step}", limit=END_SECONDS, pause=0.1)
-        arena.orders.mend()
+        await wait_until(dead_lettered, what=f"a dead letter of {step}", limit=END_SECONDS, pause=0.1)
+        arena.orders.fix()
         await arena.rehome("dead", "replay", "--all", "--handler", step, "--instance", str(site.id))
 
 
@@ -94,11 +94,9 @@ SCENARIOS: Mapping[str, Scenario] = {
             for step in FAILING
             if step != ROLLED_BACK_FROM
         ),
-        Scenario("accept fails", "migration.completed", fail=("accept",), mended=True),
-        Scenario("complete fails", "migration.completed", fail=("complete",), mended=True),
-        Scenario(
-            "rollback fails", "migration.rolled_back", fail=(ROLLED_BACK_FROM, "roll_back"), mended=True
-        ),
+        Scenario("accept fails", "migration.completed", fail=("accept",), fixed=True),
+        Scenario("complete fails", "migration.completed", fail=("complete",), fixed=True),
+        Scenario("rollback fails", "migration.rolled_back", fail=(ROLLED_BACK_FROM, "roll_back"), fixed=True),
     )
 }
 
@@ -128,7 +126,7 @@ class Case:
             return head
         told = rest.rpartition(".")[0]
         return next(
-            (step.name for step in saga.MIGRATION if told in {event.TYPE for event in step.tells}),
+            (step.name for step in saga.MIGRATION if told in {event.TYPE for event in step.emits}),
             "(failure)",
         )
 
@@ -150,16 +148,16 @@ async def record(arena: Arena, scenario: Scenario) -> list[Case]:
         await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
         await arena.wait_until_quiet()
     cases: list[Case] = []
-    begun: dict[tuple[str, int], float] = {}
+    started: dict[tuple[str, int], float] = {}
     passed: dict[str, int] = {}
     for at, _, boundary in arena.orders.passages():
         nth = passed[boundary] = passed.get(boundary, 0) + 1
         cases.append(Case(scenario.name, boundary, nth))
         call, _, edge = boundary.rpartition(".")
         if edge == "before":
-            begun[call, nth] = at
-        elif edge == "after" and (took := at - begun[call, nth]) > LONG_SECONDS:
+            started[call, nth] = at
+        elif edge == "after" and (took := at - started[call, nth]) > LONG_SECONDS:
             cases.append(Case(scenario.name, f"{call}.before", nth, round(took / 2, 3)))
-    await arena.letters()
+    await arena.dead_letters()
     await arena.remove_site(site)
     return cases

@@ -24,7 +24,7 @@ async def place(shared_arena: Arena) -> AsyncIterator[Arena]:
     shared_arena.local.database_service.switches = Switches()
     shared_arena.settings.clear()
     shared_arena.orders.give(None)
-    await shared_arena.letters()
+    await shared_arena.dead_letters()
     yield shared_arena
     shared_arena.orders.release()
     await shared_arena.stop_consumers()

@@ -96,9 +96,9 @@ async def breaches(
     ends = [kind for kind in types if kind in OUTCOMES]
     outcome = ends[0] if ends else "none"
     found = [breach async for breach in _history(arena, site, ends)]
-    letters = await _letters(arena, site.id)
-    if bool(letters) != ("migration.failed" in types and not replayed):
-        found.append(f"{len(letters)} dead letters, and these events: {', '.join(types)}")
+    dead_letters = await _dead_letters(arena, site.id)
+    if bool(dead_letters) != ("migration.failed" in types and not replayed):
+        found.append(f"{len(dead_letters)} dead letters, and these events: {', '.join(types)}")
     if watch.both_open or watch.both_inside:
         found.append(
             f"two writable databases in {watch.both_open} looks, both in use in {watch.both_inside} of {watch.looks}"
@@ -113,7 +113,7 @@ async def breaches(
     if outcome == "migration.rolled_back":
         found += [breach async for breach in _as_before(arena, site, before)]
     found += [breach async for breach in leftovers(arena, site, outcome)]
-    found += [breach async for breach in _secrets(arena, site, watch, letters, logged)]
+    found += [breach async for breach in _secrets(arena, site, watch, dead_letters, logged)]
     return found
 
 
@@ -177,7 +177,7 @@ async def _as_before(arena: Arena, site: Site, before: Before) -> AsyncIterator[
 
 
 async def _secrets(
-    arena: Arena, site: Site, watch: Watch, letters: list[bytes], logged: int
+    arena: Arena, site: Site, watch: Watch, dead_letters: list[bytes], logged: int
 ) -> AsyncIterator[str]:
     """None in any event, log, process argument or readable row of the journal."""
     for name in sorted(watch.shown):
@@ -187,7 +187,7 @@ async def _secrets(
         journal = await platform.fetchval(MINE + JOURNAL, site.id) or ""
     spoken: Mapping[str, bytes] = {
         "an event": b"\n".join(encode(event) for event in events),
-        "a dead letter": b"\n".join(letters),
+        "a dead letter": b"\n".join(dead_letters),
         "a log line": _since(arena.log, logged),
         "the journal": journal.encode(),
         "a server's log": await arena.server_log(),
@@ -198,13 +198,13 @@ async def _secrets(
                 yield f"{name} stands in {where}"
 
 
-async def _letters(arena: Arena, instance: UUID) -> list[bytes]:
+async def _dead_letters(arena: Arena, instance: UUID) -> list[bytes]:
     """Bodies and headers of the dead letters about an instance."""
-    letters = await arena.letters()
+    dead_letters = await arena.dead_letters()
     return [
-        letter.body + orjson.dumps(dict(letter.headers), default=str)
-        for letter in letters
-        if str(instance).encode() in letter.body
+        dead_letter.body + orjson.dumps(dict(dead_letter.headers), default=str)
+        for dead_letter in dead_letters
+        if str(instance).encode() in dead_letter.body
     ]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.chaos.arena import Arena
 
 REST_SECONDS = 10.0  # what dying children and cut connections may take to go
-PROGRAMS = ("keeper.py", "pg_dump", "pg_restore", "vacuumdb")
+PROGRAMS = ("reaper.py", "pg_dump", "pg_restore", "vacuumdb")
 
 OURS = """
     SELECT 'session ' || application_name || ' as ' || usename FROM pg_stat_activity

@@ -89,7 +89,7 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
         watch,
         writers,
         logged=logged,
-        replayed=scenario.mended and len(scenario.fail) == 1,
+        replayed=scenario.fixed and len(scenario.fail) == 1,
     )
     if case.action in FROZEN:
         await victim.child.kill()

@@ -36,7 +36,7 @@ async def test_a_broker_that_is_killed_before_an_event_is_published_delays_it(wh
     await move.ends("migration.completed")
 
 
-@pytest.mark.parametrize("where", ["publish.migration.stopped.before", "restore.begun"])
+@pytest.mark.parametrize("where", ["publish.migration.stopped.before", "restore.started"])
 async def test_a_broker_that_is_frozen_for_longer_than_a_confirm_may_take_delays_a_move(
     where: str, move: Move
 ) -> None:

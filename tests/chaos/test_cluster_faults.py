@@ -52,7 +52,7 @@ async def clustered(cluster: BrokerCluster, place: Arena) -> AsyncIterator[Clust
 
 @pytest.mark.parametrize(
     "where",
-    ["accept.ran", pytest.param("stop.ran", marks=pytest.mark.representative), "restore.begun"],
+    ["accept.ran", pytest.param("stop.ran", marks=pytest.mark.representative), "restore.started"],
 )
 async def test_the_loss_of_the_node_that_leads_the_queues_and_has_the_connections_costs_a_move_a_moment(
     where: str, clustered: Clustered

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from sandbox.postgres.databases import create_database, drop_database
 
@@ -35,6 +35,6 @@ async def state_database(cluster: Cluster) -> AsyncIterator[str]:
 async def postgres_journal(dsn: str, *, limit: float = 30.0) -> AsyncIterator[PostgresJournal]:
     """A consumer's journal, its tables made."""
     async with asyncpg.create_pool(dsn, min_size=0, max_size=8) as pool:
-        journal = PostgresJournal(pool, Vault(KEY), limit=limit)
+        journal = PostgresJournal(pool, SecretCipher(KEY), limit=limit)
         await journal.make_schema()
         yield journal

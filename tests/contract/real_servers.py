@@ -17,7 +17,7 @@ from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.kinds import Administrator
-from rehome_consumer.adapters.postgres.ownership_tags import label_of, put_label
+from rehome_consumer.adapters.postgres.ownership_tags import comment_of, put_comment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.model import Credentials, Secret, Server
@@ -85,9 +85,9 @@ class RealStage:
     async def pretend_restored(self, server: Server, database: str) -> None:
         async with self.cluster(server).connect() as connection:
             session = Administrator(connection)
-            label = await label_of(session, database, server.name)
+            label = await comment_of(session, database, server.name)
             assert label
-            await put_label(session, database, replace(label, restored=True))
+            await put_comment(session, database, replace(label, restored=True))
 
     async def copy_of(self, tenant: Tenant) -> str:
         copy = f"{tenant.database}_copy"

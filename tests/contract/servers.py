@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 
 from rehome_consumer.context import current_migration
-from rehome_consumer.model import Credentials, Mark, Secret, Server
+from rehome_consumer.model import Credentials, OwnershipTag, Secret, Server
 from sandbox.postgres.tenants import nasty_password
 from tests.fakes.world import LoginRefusedError, SessionEndedError
 
@@ -134,13 +134,13 @@ class Told:
     async def recall_secret(self, name: str) -> Secret | None:
         return None
 
-    async def take_turn(self, resource: str, places: int) -> bool:
+    async def acquire_slot(self, resource: str, places: int) -> bool:
         return True
 
-    async def give_turn(self, resource: str) -> None:
+    async def release_slot(self, resource: str) -> None:
         """Nothing to give."""
 
-    async def begun(self) -> frozenset[str]:
+    async def started(self) -> frozenset[str]:
         return frozenset()
 
     async def seconds_per_step(self) -> dict[str, float]:
@@ -151,33 +151,33 @@ def login_of(tenant: Tenant) -> Credentials:
     return Credentials(tenant.role, Secret(tenant.password))
 
 
-def new_mark() -> Mark:
+def new_tag() -> OwnershipTag:
     """A scratch mark of a new migration, which this task works for from now on."""
     migration = uuid4()
     current_migration.set(migration)
-    return Mark(migration, 1, "scratch")
+    return OwnershipTag(migration, 1, "scratch")
 
 
-def verified(mark: Mark) -> Mark:
-    return replace(mark, state="verified")
+def verified(tag: OwnershipTag) -> OwnershipTag:
+    return replace(tag, state="verified")
 
 
 def new_login(name: str = 'acme\'s; "new" role') -> Credentials:
     return Credentials(name, Secret(nasty_password()))
 
 
-async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
+async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, tag: OwnershipTag) -> str:
     """Role and scratch database on the dedicated server, as after the step `provision`."""
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     name = f"{tenant.database}__rehome"
     await stage.databases.make_role(stage.dedicated, login, facts.grantees)
-    await stage.databases.make_scratch(stage.dedicated, name, facts, login.user, mark)
+    await stage.databases.make_scratch(stage.dedicated, name, facts, login.user, tag)
     return name
 
 
-async def a_promoted(stage: Stage, tenant: Tenant, login: Credentials, mark: Mark) -> str:
+async def a_promoted(stage: Stage, tenant: Tenant, login: Credentials, tag: OwnershipTag) -> str:
     """The tenant's database on the dedicated server under its final name."""
-    scratch = await a_scratch(stage, tenant, login, mark)
+    scratch = await a_scratch(stage, tenant, login, tag)
     await stage.pretend_restored(stage.dedicated, scratch)
-    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
     return tenant.database

@@ -8,14 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from rehome_consumer.adapters.backup.inventory import BackupShelf
+from rehome_consumer.adapters.backup.inventory import FileBackupInventory
 from rehome_consumer.errors import Refused
-from tests.fakes.inspection import WHEN, FakeShelf
+from tests.fakes.inspection import WHEN, FakeBackupInventory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rehome_consumer.ports.operators import Shelf
+    from rehome_consumer.ports.operators import BackupInventory
 
 MIGRATION = UUID("7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa")
 KINDS = {
@@ -29,14 +29,14 @@ NOT_OURS = ("notes.txt", f"{MIGRATION}", f"{MIGRATION}-x", "lost+found", f"{MIGR
 
 @dataclass
 class Place:
-    shelf: Shelf
+    inventory: BackupInventory
     root: Path | None
 
     def put(self, name: str) -> None:
         """A directory with a file in it, or a file."""
         if self.root is None:
-            assert isinstance(self.shelf, FakeShelf)
-            self.shelf.names[name] = WHEN
+            assert isinstance(self.inventory, FakeBackupInventory)
+            self.inventory.names[name] = WHEN
         elif name.endswith(".tar") or "." in name.lstrip("."):
             (self.root / name).write_text("x")
         else:
@@ -46,13 +46,17 @@ class Place:
 
 @pytest.fixture(params=["fake", "directory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(FakeShelf(), None) if request.param == "fake" else Place(BackupShelf(tmp_path), tmp_path)
+    return (
+        Place(FakeBackupInventory(), None)
+        if request.param == "fake"
+        else Place(FileBackupInventory(tmp_path), tmp_path)
+    )
 
 
 async def test_what_has_a_name_of_ours_is_seen_and_nothing_else(place: Place) -> None:
     for name in (*KINDS, *NOT_OURS[:-1]):
         place.put(name)
-    found = await place.shelf.entries()
+    found = await place.inventory.entries()
     assert {one.name: one.kind for one in found} == KINDS
     assert {one.migration_id for one in found} == {MIGRATION}
     assert {one.attempt for one in found} == {1, 2}
@@ -62,17 +66,17 @@ async def test_an_entry_is_removed_whole_and_a_second_time_nothing_happens(place
     for name in KINDS:
         place.put(name)
     for number, name in enumerate(KINDS, 1):
-        await place.shelf.remove(name)
-        await place.shelf.remove(name)
-        assert len(await place.shelf.entries()) == len(KINDS) - number
+        await place.inventory.remove(name)
+        await place.inventory.remove(name)
+        assert len(await place.inventory.entries()) == len(KINDS) - number
     assert place.root is None or not any(place.root.iterdir())
 
 
 @pytest.mark.parametrize("name", NOT_OURS)
 async def test_a_name_that_is_not_ours_is_left_alone(name: str, place: Place) -> None:
     with pytest.raises(Refused):
-        await place.shelf.remove(name)
+        await place.inventory.remove(name)
 
 
 async def test_a_place_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert await BackupShelf(tmp_path / "nowhere").entries() == []
+    assert await FileBackupInventory(tmp_path / "nowhere").entries() == []

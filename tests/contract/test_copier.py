@@ -12,11 +12,11 @@ import pytest
 from rehome_consumer.errors import Conflict, NotFound, NotOurs, Refused
 from rehome_consumer.model import Credentials, Secret
 from sandbox.postgres.tenants import nasty_password
-from tests.contract.servers import Change, Told, new_mark, verified
+from tests.contract.servers import Change, Told, new_tag, verified
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Backup, Mark
+    from rehome_consumer.model import Backup, OwnershipTag
     from sandbox.postgres.tenants import Tenant
     from tests.contract.servers import Stage
 
@@ -33,14 +33,14 @@ async def a_backup(stage: Stage, tenant: Tenant) -> Backup:
     return await stage.copier.seal(name, ROWS, VERSIONS)
 
 
-async def a_scratch(stage: Stage, tenant: Tenant, mark: Mark, role: str = "acme") -> str:
+async def a_scratch(stage: Stage, tenant: Tenant, tag: OwnershipTag, role: str = "acme") -> str:
     """An empty scratch database of this migration, owned by a role that is not called as on the pool."""
     found = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     facts = replace(found, owner=tenant.role)  # it may be fenced
     name = f"{tenant.database}__rehome"
     login = Credentials(role, Secret(nasty_password()))
     await stage.databases.make_role(stage.dedicated, login, facts.grantees)
-    await stage.databases.make_scratch(stage.dedicated, name, facts, role, mark)
+    await stage.databases.make_scratch(stage.dedicated, name, facts, role, tag)
     return name
 
 
@@ -56,30 +56,30 @@ async def test_the_client_programs_and_the_room_are_told(stage: Stage) -> None:
 
 
 async def test_what_is_restored_does_not_differ_from_what_was_dumped(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
     assert await found_differences(stage, tenant, scratch) == []
-    await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(mark))
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(tag))
     assert await found_differences(stage, tenant, tenant.database) == []
 
 
 async def test_the_role_may_have_the_same_name_on_both_servers(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark, tenant.role)
+    scratch = await a_scratch(stage, tenant, tag, tenant.role)
     await stage.copier.restore(stage.dedicated, scratch, backup, tenant.role, Told())
     assert await found_differences(stage, tenant, scratch, tenant.role) == []
 
 
 async def test_progress_is_told_to_its_end(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     dumping, restoring = Told(), Told()
     name = f"{uuid4()}-1"
     await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, dumping)
     backup = await stage.copier.seal(name, ROWS, VERSIONS)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", restoring)
     for told in (dumping, restoring):
         done, total = told.heard[-1]
@@ -113,12 +113,12 @@ async def test_dumping_and_sealing_again_changes_nothing(stage: Stage) -> None:
 
 
 async def test_dumping_again_before_the_seal_takes_the_newer_dump(stage: Stage) -> None:
-    tenant, mark, name = await stage.add_tenant(), new_mark(), f"{uuid4()}-1"
+    tenant, tag, name = await stage.add_tenant(), new_tag(), f"{uuid4()}-1"
     await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     await stage.change(tenant.database, ONE_MORE)
     await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
     backup = await stage.copier.seal(name, ROWS, VERSIONS)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
     assert await found_differences(stage, tenant, scratch) == []
 
@@ -172,55 +172,55 @@ async def test_a_backup_id_that_could_lead_elsewhere_is_refused(stage: Stage, na
 
 
 async def test_restoring_again_changes_nothing(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     for _ in range(2):
         await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
     assert await found_differences(stage, tenant, scratch) == []
 
 
 async def test_a_restore_that_was_cut_off_must_start_from_an_empty_database(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.cut_off_restore(scratch, backup, "acme")
     assert await stage.databases.connections(stage.dedicated, scratch, "acme") == 0
     with pytest.raises(Conflict, match="empty"):
         await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
     with pytest.raises(Conflict, match="restore"):
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(mark))
-    await a_scratch(stage, tenant, mark)
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(tag))
+    await a_scratch(stage, tenant, tag)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
     assert await found_differences(stage, tenant, scratch) == []
 
 
 async def test_nothing_is_restored_into_a_database_that_is_not_ours(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.add_database(stage.dedicated, "strange", "acme")
-    new_mark()
+    new_tag()
     for database in (scratch, "strange"):
         with pytest.raises(NotOurs, match=database):
             await stage.copier.restore(stage.dedicated, database, backup, "acme", Told())
 
 
 async def test_nothing_is_restored_into_a_promoted_database(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())
-    await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(mark))
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, "acme", verified(tag))
     with pytest.raises(NotOurs, match="verified"):
         await stage.copier.restore(stage.dedicated, tenant.database, backup, "acme", Told())
     assert await found_differences(stage, tenant, tenant.database) == []
 
 
 async def test_a_backup_that_is_gone_is_named(stage: Stage) -> None:
-    tenant, mark = await stage.add_tenant(), new_mark()
+    tenant, tag = await stage.add_tenant(), new_tag()
     backup = await a_backup(stage, tenant)
-    scratch = await a_scratch(stage, tenant, mark)
+    scratch = await a_scratch(stage, tenant, tag)
     await stage.copier.discard(backup.id)
     with pytest.raises(NotFound, match=backup.id):
         await stage.copier.restore(stage.dedicated, scratch, backup, "acme", Told())

@@ -40,7 +40,7 @@ class World(Protocol):
 
     def next_call(self, mood: Mood) -> None: ...
 
-    def tell_login(self) -> None: ...
+    def give_login(self) -> None: ...
 
 
 class FakeWorld:
@@ -51,8 +51,8 @@ class FakeWorld:
     def next_call(self, mood: Mood) -> None:
         self.service.moods = [mood]
 
-    def tell_login(self) -> None:
-        self.service.tells_login = True
+    def give_login(self) -> None:
+        self.service.gives_login = True
 
 
 class RealWorld:
@@ -67,8 +67,8 @@ class RealWorld:
         if mood == "answers too late":
             self.service = self._impatient
 
-    def tell_login(self) -> None:
-        self._stand_in.switches = Switches(tell_port=True, tell_login=True)
+    def give_login(self) -> None:
+        self._stand_in.switches = Switches(give_port=True, give_login=True)
 
 
 @pytest.fixture(params=["fake", "http"])
@@ -115,7 +115,7 @@ async def test_a_server_asked_for_is_there_and_active_when_the_answer_comes(worl
 
 
 async def test_an_answer_may_hold_port_and_login(world: World) -> None:
-    world.tell_login()
+    world.give_login()
     instance = uuid4()
     answer = await provision(world, instance)
     assert answer.port == (await server_of(world, instance)).port

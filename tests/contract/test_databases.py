@@ -19,7 +19,7 @@ from tests.contract.servers import (
     a_scratch,
     login_of,
     new_login,
-    new_mark,
+    new_tag,
     verified,
 )
 
@@ -164,14 +164,14 @@ async def test_a_prepared_transaction_is_still_open(stage: Stage) -> None:
 
 
 async def test_a_new_role_may_not_log_in_until_its_database_is_promoted(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    scratch = await a_scratch(stage, tenant, login, tag)
     for database in (scratch, "postgres"):
         with pytest.raises(REFUSED):
             async with stage.client(stage.dedicated, login, database):
                 pass
     await stage.pretend_restored(stage.dedicated, scratch)
-    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
     async with stage.client(stage.dedicated, login, tenant.database):
         assert await stage.databases.connections(stage.dedicated, tenant.database, login.user) == 1
 
@@ -196,7 +196,7 @@ async def test_a_superuser_is_nobodys_tenant(stage: Stage) -> None:
 
 
 async def test_a_role_that_owns_a_strange_database_is_left_alone(stage: Stage) -> None:
-    new_mark()
+    new_tag()
     await stage.add_role(stage.dedicated, "theirs")
     await stage.add_database(stage.dedicated, "precious", "theirs")
     with pytest.raises(NotOurs, match="precious"):
@@ -208,7 +208,7 @@ async def test_a_role_that_owns_a_strange_database_is_left_alone(stage: Stage) -
 
 async def test_making_the_role_late_does_not_lock_a_served_tenant_out(stage: Stage) -> None:
     tenant, login = await stage.add_tenant(), new_login()
-    final = await a_promoted(stage, tenant, login, new_mark())
+    final = await a_promoted(stage, tenant, login, new_tag())
     await stage.databases.make_role(stage.dedicated, login, ())
     async with stage.client(stage.dedicated, login, final):
         pass
@@ -216,7 +216,7 @@ async def test_making_the_role_late_does_not_lock_a_served_tenant_out(stage: Sta
 
 async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> None:
     tenant, login = await stage.add_tenant(), new_login()
-    final = await a_promoted(stage, tenant, login, new_mark())
+    final = await a_promoted(stage, tenant, login, new_tag())
     async with stage.client(stage.dedicated, login, final) as odoo:
         await stage.databases.close_role(stage.dedicated, login.user)
         with pytest.raises(ENDED):
@@ -232,7 +232,7 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
 async def test_a_short_lived_role_that_a_lost_run_left_goes_with_its_sessions(
     stage: Stage, purpose: str
 ) -> None:
-    migration = new_mark().migration_id
+    migration = new_tag().migration_id
     left = new_login(f"{prefix(migration)}{purpose}")
     await stage.add_role(stage.pool, left.user, password=left.password)
     async with stage.client(stage.pool, left, "postgres"):
@@ -243,7 +243,7 @@ async def test_a_short_lived_role_that_a_lost_run_left_goes_with_its_sessions(
 
 async def test_a_session_that_only_calls_itself_ours_is_neither_ended_nor_overlooked(stage: Stage) -> None:
     tenant = await stage.add_tenant()
-    migration = new_mark().migration_id
+    migration = new_tag().migration_id
     async with stage.forged(stage.pool, login_of(tenant), tenant.database, migration) as forger:
         assert await stage.databases.end_sessions(stage.pool, migration) == 0
         await forger.add_partner()
@@ -255,7 +255,7 @@ async def test_a_session_that_only_calls_itself_ours_is_neither_ended_nor_overlo
 
 async def test_only_sessions_of_the_migration_are_ended(stage: Stage) -> None:
     tenant = await stage.add_tenant()
-    lost, other = new_mark().migration_id, new_mark().migration_id
+    lost, other = new_tag().migration_id, new_tag().migration_id
     async with (
         stage.left_over(stage.pool, tenant.database, lost) as of_lost,
         stage.left_over(stage.pool, tenant.database, other) as of_other,

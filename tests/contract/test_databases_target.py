@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.errors import Conflict, Incompatible, NotOurs
-from tests.contract.servers import ENDED, a_promoted, a_scratch, new_login, new_mark, verified
+from tests.contract.servers import ENDED, a_promoted, a_scratch, new_login, new_tag, verified
 
 if TYPE_CHECKING:
     from tests.contract.servers import Stage
@@ -22,8 +22,8 @@ SHORT = timedelta(seconds=0.3)
 
 
 async def test_a_scratch_database_is_like_its_source_and_carries_the_mark(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    scratch = await a_scratch(stage, tenant, login, tag)
     like = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     made = await stage.databases.database_facts(stage.dedicated, scratch, login.user)
     assert (made.encoding, made.collation, made.ctype) == (like.encoding, like.collation, like.ctype)
@@ -32,108 +32,108 @@ async def test_a_scratch_database_is_like_its_source_and_carries_the_mark(stage:
         ("", 'search_path="$user", public'),
         (login.user, "TimeZone=Europe/Paris"),
     }
-    assert await stage.databases.mark_of(stage.dedicated, scratch) == mark
+    assert await stage.databases.ownership_tag(stage.dedicated, scratch) == tag
 
 
 async def test_a_scratch_database_made_again_is_empty_again(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    scratch = await a_scratch(stage, tenant, login, tag)
     await stage.pretend_restored(stage.dedicated, scratch)
     async with stage.client(stage.dedicated, stage.dedicated.admin, scratch):
-        assert await a_scratch(stage, tenant, login, mark) == scratch
+        assert await a_scratch(stage, tenant, login, tag) == scratch
     with pytest.raises(Conflict, match="restore"):
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
 
 
 async def test_a_name_that_is_taken_is_left_alone(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     await stage.databases.make_role(stage.dedicated, login, ())
     await stage.add_database(stage.dedicated, "taken", "postgres")
     with pytest.raises(NotOurs, match="taken"):
-        await stage.databases.make_scratch(stage.dedicated, "taken", facts, login.user, mark)
+        await stage.databases.make_scratch(stage.dedicated, "taken", facts, login.user, tag)
     with pytest.raises(NotOurs, match="taken"):
-        await stage.databases.mark_of(stage.dedicated, "taken")
+        await stage.databases.ownership_tag(stage.dedicated, "taken")
     with pytest.raises(NotOurs, match="taken"):
-        await stage.databases.drop(stage.dedicated, "taken", mark.migration_id)
+        await stage.databases.drop(stage.dedicated, "taken", tag.migration_id)
     assert await stage.databases.connections(stage.dedicated, "taken", "postgres") >= 0  # still there
 
 
 async def test_another_migrations_database_is_left_alone(stage: Stage) -> None:
-    tenant, login, earlier = await stage.add_tenant(), new_login(), new_mark()
+    tenant, login, earlier = await stage.add_tenant(), new_login(), new_tag()
     scratch = await a_scratch(stage, tenant, login, earlier)
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
-    mark = new_mark()
+    tag = new_tag()
     with pytest.raises(NotOurs, match=scratch):
-        await stage.databases.make_scratch(stage.dedicated, scratch, facts, login.user, mark)
+        await stage.databases.make_scratch(stage.dedicated, scratch, facts, login.user, tag)
     with pytest.raises(NotOurs, match=scratch):
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
     with pytest.raises(NotOurs, match=scratch):
-        await stage.databases.drop(stage.dedicated, scratch, mark.migration_id)
-    assert await stage.databases.mark_of(stage.dedicated, scratch) == earlier
+        await stage.databases.drop(stage.dedicated, scratch, tag.migration_id)
+    assert await stage.databases.ownership_tag(stage.dedicated, scratch) == earlier
 
 
 async def test_a_locale_that_the_server_lacks_is_named(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     await stage.databases.make_role(stage.dedicated, login, ())
     strange = replace(facts, collation="tlh_QO.UTF-8")
     with pytest.raises(Incompatible, match="tlh_QO"):
-        await stage.databases.make_scratch(stage.dedicated, "scratch", strange, login.user, mark)
-    assert await stage.databases.mark_of(stage.dedicated, "scratch") is None
+        await stage.databases.make_scratch(stage.dedicated, "scratch", strange, login.user, tag)
+    assert await stage.databases.ownership_tag(stage.dedicated, "scratch") is None
 
 
 # Promotion
 
 
 async def test_promoting_renames_marks_and_ends_whoever_was_on_the_scratch_database(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    scratch = await a_scratch(stage, tenant, login, tag)
     await stage.pretend_restored(stage.dedicated, scratch)
     async with stage.client(stage.dedicated, stage.dedicated.admin, scratch) as late:
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
         with pytest.raises(ENDED):
             await late.add_partner()
-    assert await stage.databases.mark_of(stage.dedicated, scratch) is None
-    assert await stage.databases.mark_of(stage.dedicated, tenant.database) == verified(mark)
+    assert await stage.databases.ownership_tag(stage.dedicated, scratch) is None
+    assert await stage.databases.ownership_tag(stage.dedicated, tenant.database) == verified(tag)
     state = await stage.databases.fence_state(stage.dedicated, tenant.database, login.user)
     assert (state.connection_limit, state.can_login) == (-1, True)
 
 
 async def test_promoting_again_only_lets_the_role_in(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    final = await a_promoted(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    final = await a_promoted(stage, tenant, login, tag)
     await stage.databases.close_role(stage.dedicated, login.user)
-    await stage.databases.promote(stage.dedicated, f"{final}__rehome", final, login.user, verified(mark))
+    await stage.databases.promote(stage.dedicated, f"{final}__rehome", final, login.user, verified(tag))
     async with stage.client(stage.dedicated, login, final):
         pass
 
 
 async def test_a_database_that_was_never_filled_is_not_promoted(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    scratch = await a_scratch(stage, tenant, login, tag)
     with pytest.raises(Conflict, match="restore"):
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
-    await stage.databases.drop(stage.dedicated, scratch, mark.migration_id)
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
+    await stage.databases.drop(stage.dedicated, scratch, tag.migration_id)
     with pytest.raises(Conflict, match="gone"):
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
 
 
 async def test_a_final_name_that_is_taken_is_left_alone(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    scratch = await a_scratch(stage, tenant, login, tag)
     await stage.pretend_restored(stage.dedicated, scratch)
     await stage.add_database(stage.dedicated, tenant.database, "postgres")
     with pytest.raises(NotOurs, match=tenant.database):
-        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(mark))
+        await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
 
 
 async def test_an_earlier_attempts_database_is_not_taken_for_this_ones(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    final = await a_promoted(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    final = await a_promoted(stage, tenant, login, tag)
     with pytest.raises(NotOurs, match="attempt 1"):
         await stage.databases.promote(
-            stage.dedicated, "scratch", final, login.user, replace(verified(mark), attempt=2)
+            stage.dedicated, "scratch", final, login.user, replace(verified(tag), attempt=2)
         )
 
 
@@ -141,11 +141,11 @@ async def test_an_earlier_attempts_database_is_not_taken_for_this_ones(stage: St
 
 
 async def test_dropping_removes_scratch_and_promoted_databases_once(stage: Stage) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
-    final = await a_promoted(stage, tenant, login, mark)
-    scratch = await a_scratch(stage, tenant, login, mark)
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    final = await a_promoted(stage, tenant, login, tag)
+    scratch = await a_scratch(stage, tenant, login, tag)
     async with stage.client(stage.dedicated, login, final):
-        assert await stage.databases.drop(stage.dedicated, final, mark.migration_id) is True
-    assert await stage.databases.drop(stage.dedicated, scratch, mark.migration_id) is True
-    assert await stage.databases.drop(stage.dedicated, scratch, mark.migration_id) is False
-    assert await stage.databases.mark_of(stage.dedicated, final) is None
+        assert await stage.databases.drop(stage.dedicated, final, tag.migration_id) is True
+    assert await stage.databases.drop(stage.dedicated, scratch, tag.migration_id) is True
+    assert await stage.databases.drop(stage.dedicated, scratch, tag.migration_id) is False
+    assert await stage.databases.ownership_tag(stage.dedicated, final) is None

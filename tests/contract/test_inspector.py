@@ -15,7 +15,7 @@ from rehome_consumer.errors import Unreachable
 from rehome_consumer.ports.operators import Slot
 from tests.contract.fake_servers import FakeStage
 from tests.contract.real_servers import RealStage
-from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_mark, verified
+from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_tag, verified
 from tests.fakes.inspection import FakeInspector
 
 if TYPE_CHECKING:
@@ -44,32 +44,32 @@ async def add_slot(stage: Stage, inspector: Inspector, server: Server, name: str
 async def test_a_tenant_s_database_is_seen_open_then_fenced(stage: Stage, inspector: Inspector) -> None:
     tenant = await stage.add_tenant()
     async with stage.client(stage.pool, login_of(tenant), tenant.database):
-        seen = await inspector.side(stage.pool, tenant.database, tenant.role)
+        seen = await inspector.database_state(stage.pool, tenant.database, tenant.role)
         assert (seen.exists, seen.open, seen.fenced, seen.sessions) == (True, True, False, 1)
         assert seen.bytes
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-    seen = await inspector.side(stage.pool, tenant.database, tenant.role)
+    seen = await inspector.database_state(stage.pool, tenant.database, tenant.role)
     assert (seen.exists, seen.open, seen.fenced, seen.sessions) == (True, False, True, 0)
 
 
 async def test_what_is_not_there_is_neither_open_nor_fenced(stage: Stage, inspector: Inspector) -> None:
-    seen = await inspector.side(stage.dedicated, "no_such_database", "no_such_role")
+    seen = await inspector.database_state(stage.dedicated, "no_such_database", "no_such_role")
     assert (seen.exists, seen.open, seen.fenced) == (False, False, False)
-    assert (seen.can_login, seen.bytes, seen.mark, seen.sessions) == (None, None, None, 0)
+    assert (seen.can_login, seen.bytes, seen.tag, seen.sessions) == (None, None, None, 0)
 
 
 async def test_our_databases_are_known_by_their_marks_and_others_are_not_ours(
     stage: Stage, inspector: Inspector
 ) -> None:
-    tenant, login, mark = await stage.add_tenant(), new_login(), new_mark()
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     await stage.add_database(stage.dedicated, "somebody_else_s", "postgres")
-    scratch = await a_scratch(stage, tenant, login, mark)
+    scratch = await a_scratch(stage, tenant, login, tag)
     found = (await inspector.inventory(stage.dedicated)).databases
-    assert [(one.name, one.mark) for one in found] == [(scratch, mark)]
-    final = await a_promoted(stage, tenant, login, mark)
+    assert [(one.name, one.tag) for one in found] == [(scratch, tag)]
+    final = await a_promoted(stage, tenant, login, tag)
     found = (await inspector.inventory(stage.dedicated)).databases
-    assert [(one.name, one.mark) for one in found] == [(final, verified(mark))]
-    assert (await inspector.side(stage.dedicated, final, login.user)).mark == verified(mark)
+    assert [(one.name, one.tag) for one in found] == [(final, verified(tag))]
+    assert (await inspector.database_state(stage.dedicated, final, login.user)).tag == verified(tag)
 
 
 async def test_sessions_of_a_migration_are_known_by_their_name(stage: Stage, inspector: Inspector) -> None:

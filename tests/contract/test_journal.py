@@ -11,7 +11,7 @@ import pytest
 
 from rehome_consumer.errors import ClaimLost
 from rehome_consumer.model import Secret
-from rehome_consumer.ports.engine import AnotherOpen, to_tell
+from rehome_consumer.ports.engine import AnotherOpen, encode_for_outbox
 from rehome_events.envelope import CONTENT_TYPE, decode
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
@@ -44,7 +44,7 @@ async def opened(journal: Journal, event: CloudEvent[PlanUpgraded] | None = None
     return await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
 
 
-async def begun(journal: Journal, migration: MigrationRow, step: str = "prepare") -> StepRow:
+async def started(journal: Journal, migration: MigrationRow, step: str = "prepare") -> StepRow:
     return await journal.begin(await row_of(journal, migration.id), step, replay=None)
 
 
@@ -61,11 +61,11 @@ async def step_of(journal: Journal, row: StepRow) -> StepRow:
 
 
 async def finish(journal: Journal, row: StepRow, state: str = "prepared", event: Any = None) -> None:
-    await journal.finish(row, state=state, event=event, note=None, past_return=False)
+    await journal.finish(row, state=state, event=event, reason=None, past_pivot=False)
 
 
 async def rolled_back(journal: Journal, migration: MigrationRow) -> None:
-    await finish(journal, await begun(journal, migration, "roll_back"), "rolled_back")
+    await finish(journal, await started(journal, migration, "roll_back"), "rolled_back")
 
 
 async def unsent(journal: Journal, migration_id: UUID) -> list[str]:
@@ -78,7 +78,7 @@ async def test_an_upgrade_opens_a_migration_that_keeps_it_as_it_came(journal: Jo
     row = await opened(journal, event)
     assert (row.instance_id, row.attempt, row.state) == (event.data.instance_id, 1, "open")
     assert not row.ended
-    assert not row.past_return
+    assert not row.past_pivot
     assert decode(row.trigger) == event
     assert await journal.migration(row.id) == row
 
@@ -86,7 +86,7 @@ async def test_an_upgrade_opens_a_migration_that_keeps_it_as_it_came(journal: Jo
 async def test_a_second_copy_of_the_upgrade_finds_the_same_migration(journal: Journal) -> None:
     event = upgrade(uuid4())
     first = await opened(journal, event)
-    await finish(journal, await begun(journal, first, "accept"), "requested")
+    await finish(journal, await started(journal, first, "accept"), "requested")
     second = await opened(journal, event)
     assert (second.id, second.state) == (first.id, "requested")
 
@@ -102,7 +102,7 @@ async def test_another_upgrade_of_the_instance_waits_for_the_end_of_the_first(jo
     migration = await opened(journal, first)
     with pytest.raises(AnotherOpen, match=str(migration.id)):
         await opened(journal, second)
-    await finish(journal, await begun(journal, migration, "accept"), "rejected")
+    await finish(journal, await started(journal, migration, "accept"), "rejected")
     assert (await opened(journal, second)).state == "open"
 
 
@@ -159,8 +159,8 @@ async def test_a_replay_of_a_migration_under_way_changes_nothing(journal: Journa
 
 async def test_every_beginning_counts_a_run_and_takes_a_greater_token(journal: Journal) -> None:
     migration = await opened(journal)
-    first = await begun(journal, migration)
-    second = await begun(journal, migration)
+    first = await started(journal, migration)
+    second = await started(journal, migration)
     assert (first.runs, second.runs) == (1, 2)
     assert second.token > first.token
     assert await step_of(journal, second) == second
@@ -168,7 +168,7 @@ async def test_every_beginning_counts_a_run_and_takes_a_greater_token(journal: J
 
 async def test_a_step_cannot_begin_on_an_old_look_at_the_migration(journal: Journal) -> None:
     look = await opened(journal)
-    row = await begun(journal, look)
+    row = await started(journal, look)
     with pytest.raises(ClaimLost, match=str(look.id)):
         await journal.begin(look, "prepare", replay=None)
     look = await row_of(journal, look.id)
@@ -180,24 +180,24 @@ async def test_a_step_cannot_begin_on_an_old_look_at_the_migration(journal: Jour
 
 async def test_a_run_that_ended_without_a_word_is_a_death(journal: Journal) -> None:
     migration = await opened(journal)
-    assert (await begun(journal, migration)).deaths == 0
-    again = await begun(journal, migration)
+    assert (await started(journal, migration)).deaths == 0
+    again = await started(journal, migration)
     assert again.deaths == 1
     await journal.wait(again, "no answer", timedelta(seconds=1))
-    assert (await begun(journal, migration)).deaths == 1
+    assert (await started(journal, migration)).deaths == 1
 
 
 async def test_an_interrupted_run_is_neither_a_death_nor_a_try(journal: Journal) -> None:
     migration = await opened(journal)
-    await journal.interrupted(await begun(journal, migration), "no turn yet", timedelta(seconds=1))
-    row = await begun(journal, migration)
+    await journal.interrupted(await started(journal, migration), "no turn yet", timedelta(seconds=1))
+    row = await started(journal, migration)
     assert (row.runs, row.tries, row.deaths, row.error) == (2, 0, 0, "no turn yet")
 
 
 async def test_a_run_that_was_taken_over_and_lives_is_no_death(journal: Journal) -> None:
     migration = await opened(journal)
-    slow = await begun(journal, migration)
-    newer = await begun(journal, migration)
+    slow = await started(journal, migration)
+    newer = await started(journal, migration)
     await journal.interrupted(slow, "lost", timedelta(seconds=1))
     row = await step_of(journal, newer)
     assert (row.deaths, row.state, row.error) == (0, "running", None)
@@ -205,11 +205,13 @@ async def test_a_run_that_was_taken_over_and_lives_is_no_death(journal: Journal)
 
 async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration, "accept")
+    row = await started(journal, migration, "accept")
     event = told(rejected(migration.instance_id), migration.id)
-    await journal.finish(row, state="rejected", event=to_tell(event), note="terminated", past_return=False)
+    await journal.finish(
+        row, state="rejected", event=encode_for_outbox(event), reason="terminated", past_pivot=False
+    )
     ended = await row_of(journal, migration.id)
-    assert (ended.state, ended.ended, ended.note) == ("rejected", True, "terminated")
+    assert (ended.state, ended.ended, ended.reason) == ("rejected", True, "terminated")
     assert ended.ended_at is not None
     assert (await step_of(journal, row)).state == "done"
     async with journal.sending(migration.id) as sending:
@@ -223,15 +225,15 @@ async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -
 
 async def test_an_old_token_ends_nothing(journal: Journal) -> None:
     migration = await opened(journal)
-    old = await begun(journal, migration)
-    new = await begun(journal, migration)
+    old = await started(journal, migration)
+    new = await started(journal, migration)
     event = told(failed(migration.instance_id), migration.id)
     with pytest.raises(ClaimLost):
-        await finish(journal, old, event=to_tell(event))
+        await finish(journal, old, event=encode_for_outbox(event))
     with pytest.raises(ClaimLost):
         await journal.wait(old, "no answer", timedelta(seconds=1))
     with pytest.raises(ClaimLost):
-        await journal.fail(old, state="failing", error="no", event=to_tell(event))
+        await journal.fail(old, state="failing", error="no", event=encode_for_outbox(event))
     assert (await row_of(journal, migration.id)).state == "open"
     assert await step_of(journal, new) == new
     assert await unsent(journal, migration.id) == []
@@ -239,7 +241,7 @@ async def test_an_old_token_ends_nothing(journal: Journal) -> None:
 
 async def test_a_step_ends_once(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     await finish(journal, row)
     with pytest.raises(ClaimLost):
         await finish(journal, row, "stopped")
@@ -248,49 +250,49 @@ async def test_a_step_ends_once(journal: Journal) -> None:
 
 async def test_the_point_of_no_return_stays_passed(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration, "start")
-    await journal.finish(row, state="started", event=None, note=None, past_return=True)
-    await finish(journal, await begun(journal, migration, "complete"), "completed")
-    assert (await row_of(journal, migration.id)).past_return
+    row = await started(journal, migration, "start")
+    await journal.finish(row, state="started", event=None, reason=None, past_pivot=True)
+    await finish(journal, await started(journal, migration, "complete"), "completed")
+    assert (await row_of(journal, migration.id)).past_pivot
 
 
 async def test_a_try_that_did_not_succeed_is_counted_with_its_error(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     await journal.wait(row, "no answer", timedelta(seconds=10))
     waiting = await step_of(journal, row)
     assert (waiting.state, waiting.tries, waiting.error) == ("waiting", 1, "no answer")
-    assert (await begun(journal, migration)).tries == 1
+    assert (await started(journal, migration)).tries == 1
 
 
 async def test_a_failure_is_committed_with_its_event(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     event = told(failed(migration.instance_id), migration.id)
-    await journal.fail(row, state="failing", error="no room", event=to_tell(event))
+    await journal.fail(row, state="failing", error="no room", event=encode_for_outbox(event))
     step = await step_of(journal, row)
-    assert (step.state, step.tries, step.error, step.dead) == ("failed", 1, "no room", False)
+    assert (step.state, step.tries, step.error, step.dead_lettered) == ("failed", 1, "no room", False)
     failing = await row_of(journal, migration.id)
-    assert (failing.state, failing.ended, failing.note) == ("failing", False, "no room")
+    assert (failing.state, failing.ended, failing.reason) == ("failing", False, "no room")
     assert await unsent(journal, migration.id) == ["migration.failed"]
 
 
 async def test_a_buried_failure_is_noted(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     await journal.fail(row, state="failing", error="no", event=None)
-    await journal.buried(row)
-    assert (await step_of(journal, row)).dead
+    await journal.dead_letter_sent(row)
+    assert (await step_of(journal, row)).dead_lettered
 
 
 async def test_a_replay_begins_a_step_afresh_once(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     await journal.fail(row, state="failed", error="no", event=None)
-    await journal.buried(row)
+    await journal.dead_letter_sent(row)
     replay = uuid4()
     row = await journal.begin(await row_of(journal, migration.id), "prepare", replay=replay)
-    assert (row.runs, row.tries, row.deaths, row.dead, row.error) == (1, 0, 0, False, None)
+    assert (row.runs, row.tries, row.deaths, row.dead_lettered, row.error) == (1, 0, 0, False, None)
     assert row.replays == (replay,)
     await journal.wait(row, "no answer", timedelta(seconds=1))
     row = await journal.begin(await row_of(journal, migration.id), "prepare", replay=replay)
@@ -308,11 +310,11 @@ async def test_a_replay_that_begins_a_step_for_the_first_time_is_known(journal: 
 
 async def test_of_a_fact_the_first_look_counts(journal: Journal) -> None:
     migration = await opened(journal)
-    notes = journal.notes(await begun(journal, migration))
-    assert await notes.recall("replicas") is None
-    assert await notes.remember("replicas", 2) == 2
-    assert await notes.remember("replicas", 0) == 2
-    later = journal.notes(await begun(journal, migration, "stop"))
+    facts = journal.facts(await started(journal, migration))
+    assert await facts.recall("replicas") is None
+    assert await facts.remember("replicas", 2) == 2
+    assert await facts.remember("replicas", 0) == 2
+    later = journal.facts(await started(journal, migration, "stop"))
     assert await later.recall("replicas") == 2
 
 
@@ -320,23 +322,23 @@ async def test_of_a_fact_the_first_look_counts(journal: Journal) -> None:
     "value", [True, 0, "ein Kuß 🐘 \"'%\\", ["a", None], {"cpu_limit": 4.0, "deep": {"er": []}}], ids=str
 )
 async def test_a_fact_comes_back_as_it_was(journal: Journal, value: Any) -> None:
-    notes = journal.notes(await begun(journal, await opened(journal)))
-    assert await notes.remember("fact", value) == value
-    assert await notes.recall("fact") == value
+    facts = journal.facts(await started(journal, await opened(journal)))
+    assert await facts.remember("fact", value) == value
+    assert await facts.recall("fact") == value
 
 
 async def test_of_a_secret_the_first_look_counts(journal: Journal) -> None:
-    notes = journal.notes(await begun(journal, await opened(journal)))
-    assert await notes.recall_secret("password") is None
-    assert await notes.remember_secret("password", Secret("s3cr€t %'")) == Secret("s3cr€t %'")
-    assert await notes.remember_secret("password", Secret("other")) == Secret("s3cr€t %'")
-    assert await notes.recall_secret("password") == Secret("s3cr€t %'")
+    facts = journal.facts(await started(journal, await opened(journal)))
+    assert await facts.recall_secret("password") is None
+    assert await facts.remember_secret("password", Secret("s3cr€t %'")) == Secret("s3cr€t %'")
+    assert await facts.remember_secret("password", Secret("other")) == Secret("s3cr€t %'")
+    assert await facts.recall_secret("password") == Secret("s3cr€t %'")
 
 
 async def test_an_old_token_writes_no_fact(journal: Journal) -> None:
     migration = await opened(journal)
-    old = journal.notes(await begun(journal, migration))
-    new = journal.notes(await begun(journal, migration))
+    old = journal.facts(await started(journal, migration))
+    new = journal.facts(await started(journal, migration))
     with pytest.raises(ClaimLost):
         await old.remember("replicas", 0)
     with pytest.raises(ClaimLost):
@@ -347,37 +349,42 @@ async def test_an_old_token_writes_no_fact(journal: Journal) -> None:
 async def test_the_next_attempt_begins_without_the_facts_and_steps_of_the_last(journal: Journal) -> None:
     event = upgrade(uuid4())
     migration = await opened(journal, event)
-    await journal.notes(await begun(journal, migration, "accept")).remember("source", "a")
+    await journal.facts(await started(journal, migration, "accept")).remember("source", "a")
     await rolled_back(journal, migration)
     again = await opened(journal, replay_of(event))
-    notes = journal.notes(await begun(journal, again, "accept"))
-    assert await notes.recall("source") is None
-    assert await notes.begun() == {"accept"}
+    facts = journal.facts(await started(journal, again, "accept"))
+    assert await facts.recall("source") is None
+    assert await facts.started() == {"accept"}
 
 
 async def test_steps_that_were_begun_and_the_time_of_those_that_ended_are_known(journal: Journal) -> None:
     migration = await opened(journal)
-    await finish(journal, await begun(journal, migration, "accept"), "requested")
-    notes = journal.notes(await begun(journal, migration, "prepare"))
-    assert await notes.begun() == {"accept", "prepare"}
-    seconds = await notes.seconds_per_step()
+    await finish(journal, await started(journal, migration, "accept"), "requested")
+    facts = journal.facts(await started(journal, migration, "prepare"))
+    assert await facts.started() == {"accept", "prepare"}
+    seconds = await facts.seconds_per_step()
     assert list(seconds) == ["accept"]
     assert seconds["accept"] >= 0
 
 
 async def test_telling_progress_never_fails(journal: Journal) -> None:
-    notes = journal.notes(await begun(journal, await opened(journal)))
-    await notes.progress(10, 100)
+    facts = journal.facts(await started(journal, await opened(journal)))
+    await facts.progress(10, 100)
 
 
 async def two_events(journal: Journal) -> UUID:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     await journal.fail(
-        row, state="failing", error="no", event=to_tell(told(failed(migration.instance_id), migration.id))
+        row,
+        state="failing",
+        error="no",
+        event=encode_for_outbox(told(failed(migration.instance_id), migration.id)),
     )
-    row = await begun(journal, migration, "accept")
-    await finish(journal, row, "rejected", to_tell(told(rejected(migration.instance_id), migration.id)))
+    row = await started(journal, migration, "accept")
+    await finish(
+        journal, row, "rejected", encode_for_outbox(told(rejected(migration.instance_id), migration.id))
+    )
     return migration.id
 
 
@@ -421,15 +428,18 @@ async def test_events_of_one_migration_are_sent_by_one_at_a_time(journal: Journa
 
 async def test_an_event_that_is_told_again_is_sent_again_with_what_it_says_now(journal: Journal) -> None:
     migration = await opened(journal)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     await journal.fail(
-        row, state="failed", error="no", event=to_tell(told(failed(migration.instance_id), migration.id))
+        row,
+        state="failed",
+        error="no",
+        event=encode_for_outbox(told(failed(migration.instance_id), migration.id)),
     )
     async with journal.sending(migration.id) as sending:
         sending.confirmed.append(sending.rows[0].seq)
-    row = await begun(journal, migration)
+    row = await started(journal, migration)
     again = told(failed(migration.instance_id, "start"), migration.id)
-    await journal.fail(row, state="failed", error="no", event=to_tell(again))
+    await journal.fail(row, state="failed", error="no", event=encode_for_outbox(again))
     async with journal.sending(migration.id) as sending:
         assert [decode(row.message.body).data.step for row in sending.rows] == ["start"]
 
@@ -445,42 +455,42 @@ async def test_sent_events_are_forgotten_and_unsent_ones_kept(journal: Journal) 
 async def test_a_turn_is_had_by_so_many_migrations_at_a_time(journal: Journal) -> None:
     resource = f"dump {uuid4()}"
     first, second, third = [
-        journal.notes(await begun(journal, await opened(journal), "stop")) for _ in range(3)
+        journal.facts(await started(journal, await opened(journal), "stop")) for _ in range(3)
     ]
-    assert await first.take_turn(resource, 2)
-    assert await first.take_turn(resource, 2)
-    assert await second.take_turn(resource, 2)
-    assert not await third.take_turn(resource, 2)
-    assert await third.take_turn("another resource", 1)
-    await first.give_turn(resource)
-    await first.give_turn(resource)
-    assert await third.take_turn(resource, 2)
+    assert await first.acquire_slot(resource, 2)
+    assert await first.acquire_slot(resource, 2)
+    assert await second.acquire_slot(resource, 2)
+    assert not await third.acquire_slot(resource, 2)
+    assert await third.acquire_slot("another resource", 1)
+    await first.release_slot(resource)
+    await first.release_slot(resource)
+    assert await third.acquire_slot(resource, 2)
 
 
 async def test_a_turn_ends_with_its_migration(journal: Journal) -> None:
     resource = f"dump {uuid4()}"
     migration, other = await opened(journal), await opened(journal)
-    notes, others = [journal.notes(await begun(journal, one, "stop")) for one in (migration, other)]
-    assert await notes.take_turn(resource, 1)
-    assert not await others.take_turn(resource, 1)
+    facts, others = [journal.facts(await started(journal, one, "stop")) for one in (migration, other)]
+    assert await facts.acquire_slot(resource, 1)
+    assert not await others.acquire_slot(resource, 1)
     await rolled_back(journal, migration)
-    assert await others.take_turn(resource, 1)
+    assert await others.acquire_slot(resource, 1)
 
 
 async def test_nobody_waits_for_the_turn_of_a_migration_that_waits_for_an_operator(journal: Journal) -> None:
     waiting, other = await opened(journal), await opened(journal)
-    row = await begun(journal, waiting)
+    row = await started(journal, waiting)
     resource = f"dump {uuid4()}"
-    notes = journal.notes(await begun(journal, other))
-    assert await journal.notes(row).take_turn(resource, 1)
-    assert not await notes.take_turn(resource, 1)
+    facts = journal.facts(await started(journal, other))
+    assert await journal.facts(row).acquire_slot(resource, 1)
+    assert not await facts.acquire_slot(resource, 1)
     await journal.fail(row, state="failed", error="no", event=None)
-    assert await notes.take_turn(resource, 1)
+    assert await facts.acquire_slot(resource, 1)
 
 
 async def test_who_lost_the_migration_takes_no_turn(journal: Journal) -> None:
     migration = await opened(journal)
-    notes = journal.notes(await begun(journal, migration, "stop"))
-    await begun(journal, migration, "stop")
+    facts = journal.facts(await started(journal, migration, "stop"))
+    await started(journal, migration, "stop")
     with pytest.raises(ClaimLost):
-        await notes.take_turn("dump", 1)
+        await facts.acquire_slot("dump", 1)

@@ -202,8 +202,8 @@ async def test_the_first_copy_kept_is_the_one_put_back(storage: Storage) -> None
     await rewrite(storage)
     assert await storage.conf.keep(ACME, "tag-1") == kept
     assert storage.files() == {"odoo.conf": REWRITTEN, kept.name: CONF}
-    assert await storage.conf.put_back(ACME, "tag-1")
-    assert await storage.conf.put_back(ACME, "tag-1")
+    assert await storage.conf.restore_file(ACME, "tag-1")
+    assert await storage.conf.restore_file(ACME, "tag-1")
     assert storage.files() == {"odoo.conf": CONF, kept.name: CONF}
 
 
@@ -211,17 +211,17 @@ async def test_nothing_is_put_back_where_nothing_was_kept_under_that_tag(storage
     storage.put(CONF)
     await storage.conf.keep(ACME, "tag-1")
     await rewrite(storage)
-    assert not await storage.conf.put_back(ACME, "tag-2")
+    assert not await storage.conf.restore_file(ACME, "tag-2")
     assert storage.files()["odoo.conf"] == REWRITTEN
 
 
 async def test_kept_copies_are_seen_with_their_tags_and_the_file_itself_is_none(storage: Storage) -> None:
     storage.put(CONF)
     conf: Any = storage.conf  # the reconciler's port `Kept`, which the same adapter is
-    assert await conf.kept_files(ACME) == ()
+    assert await conf.conf_backups(ACME) == ()
     await storage.conf.keep(ACME, "first")
     await storage.conf.keep(ACME, "second-2")
-    found = await conf.kept_files(ACME)
+    found = await conf.conf_backups(ACME)
     assert {(one.name, one.tag) for one in found} == {
         ("odoo.conf.rehome-first", "first"),
         ("odoo.conf.rehome-second-2", "second-2"),

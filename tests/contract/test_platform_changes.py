@@ -16,15 +16,17 @@ from tests.contract.platform_tables import Tables, a_dedicated_server, a_move, i
 LIMITS = Limits(cpu_limit=4.0, memory_limit="8G", storage_limit="50G")
 
 
-async def flip(tables: Tables, instance: UUID, target: UUID, limits: Limits = LIMITS) -> None:
+async def point_record_to(tables: Tables, instance: UUID, target: UUID, limits: Limits = LIMITS) -> None:
     server = await server_of(tables, target)
-    await tables.platform.flip(instance, server, db_user="odoo_new", plan_tier="premium", limits=limits)
+    await tables.platform.point_record_to(
+        instance, server, db_user="odoo_new", plan_tier="premium", limits=limits
+    )
 
 
 async def test_a_flip_changes_the_record_and_both_counts_and_nothing_else(tables: Tables) -> None:
     instance, source, target = await a_move(tables)
     before = await tables.rows()
-    await flip(tables, instance, target)
+    await point_record_to(tables, instance, target)
     after = await tables.rows()
     changed = {
         identity: {name: value for name, value in row.items() if value != before[identity][name]}
@@ -51,9 +53,9 @@ async def test_a_flip_changes_the_record_and_both_counts_and_nothing_else(tables
 
 async def test_a_second_flip_changes_nothing(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
-    await flip(tables, instance, target, Limits(cpu_limit=1.25))
+    await point_record_to(tables, instance, target, Limits(cpu_limit=1.25))
     once = await tables.rows()
-    await flip(tables, instance, target, Limits(cpu_limit=1.25))
+    await point_record_to(tables, instance, target, Limits(cpu_limit=1.25))
     assert await tables.rows() == once
 
 
@@ -62,7 +64,7 @@ async def test_flips_at_the_same_moment_count_each_instance_once(tables: Tables)
     instances = [await tables.add_instance(db_server_id=pool) for _ in range(3)]
     targets = [await a_dedicated_server(tables, instance) for instance in instances]
     pairs = list(zip(instances, targets, strict=True)) * 3
-    await asyncio.gather(*(flip(tables, instance, target) for instance, target in pairs))
+    await asyncio.gather(*(point_record_to(tables, instance, target) for instance, target in pairs))
     rows = await tables.rows()
     assert rows[pool]["current_instances"] == 0
     assert [rows[target]["current_instances"] for target in targets] == [1, 1, 1]
@@ -70,7 +72,7 @@ async def test_flips_at_the_same_moment_count_each_instance_once(tables: Tables)
 
 async def test_a_flip_leaves_limits_that_the_plan_does_not_set(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
-    await flip(tables, instance, target, Limits(memory_limit="6G"))
+    await point_record_to(tables, instance, target, Limits(memory_limit="6G"))
     limits = (await instance_of(tables, instance)).limits
     assert limits == Limits(cpu_limit=2.0, memory_limit="6G", storage_limit="20G")
 
@@ -81,15 +83,15 @@ async def test_a_flip_counts_an_instance_without_db_server_id_out_of_the_pool_at
     pool = await tables.add_server(current_instances=5)
     instance = await tables.add_instance(db_host=(await server_of(tables, pool)).host)
     record = await tables.platform.record(instance)
-    await flip(tables, instance, await a_dedicated_server(tables, instance))
+    await point_record_to(tables, instance, await a_dedicated_server(tables, instance))
     assert (await tables.rows())[pool]["current_instances"] == 4
-    await tables.platform.put_back(instance, record)
+    await tables.platform.restore_record(instance, record)
     assert (await tables.rows())[pool]["current_instances"] == 5
 
 
 async def test_a_flip_never_counts_below_zero(tables: Tables) -> None:
     instance, source, target = await a_move(tables, current_instances=0)
-    await flip(tables, instance, target)
+    await point_record_to(tables, instance, target)
     assert (await tables.rows())[source]["current_instances"] == 0
 
 
@@ -98,14 +100,14 @@ async def test_a_flip_to_a_full_server_is_refused_and_changes_nothing(tables: Ta
     full = await a_dedicated_server(tables, uuid4(), name=unique("full"), current_instances=1)
     before = await tables.rows()
     with pytest.raises(Incompatible, match=r"full-\w+ is full"):
-        await flip(tables, instance, full)
+        await point_record_to(tables, instance, full)
     assert await tables.rows() == before
 
 
 async def test_a_flip_to_a_server_that_counts_its_instance_already_is_not_refused(tables: Tables) -> None:
     instance, source, _ = await a_move(tables)
     counted = await a_dedicated_server(tables, instance, current_instances=1)
-    await flip(tables, instance, counted)
+    await point_record_to(tables, instance, counted)
     rows = await tables.rows()
     assert (rows[counted]["current_instances"], rows[source]["current_instances"]) == (1, 2)
 
@@ -113,18 +115,18 @@ async def test_a_flip_to_a_server_that_counts_its_instance_already_is_not_refuse
 async def test_a_flip_of_or_to_what_is_not_there_is_refused(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
     with pytest.raises(NotFound, match="no instance"):
-        await flip(tables, uuid4(), target)
+        await point_record_to(tables, uuid4(), target)
     server = await server_of(tables, target)
     gone = Server(uuid4(), "gone", unique("gone"), server.port, "dedicated", "active", server.admin)
     with pytest.raises(NotFound, match="gone"):
-        await tables.platform.flip(instance, gone, db_user="u", plan_tier="premium", limits=LIMITS)
+        await tables.platform.point_record_to(instance, gone, db_user="u", plan_tier="premium", limits=LIMITS)
 
 
 async def test_more_cores_than_the_column_holds_are_refused_and_change_nothing(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
     before = await tables.rows()
     with pytest.raises(Incompatible, match=r"99\.9"):
-        await flip(tables, instance, target, Limits(cpu_limit=99.95))
+        await point_record_to(tables, instance, target, Limits(cpu_limit=99.95))
     assert await tables.rows() == before
 
 
@@ -132,10 +134,10 @@ async def test_put_back_undoes_a_flip_and_may_be_repeated(tables: Tables) -> Non
     instance, source, target = await a_move(tables)
     before = await tables.rows()
     record = json.loads(json.dumps(await tables.platform.record(instance)))
-    await flip(tables, instance, target)
+    await point_record_to(tables, instance, target)
     await tables.platform.set_status(instance, "error", "half way")
     for _ in range(2):
-        await tables.platform.put_back(instance, record)
+        await tables.platform.restore_record(instance, record)
     after = await tables.rows()
     for identity in (instance, source, target):
         before[identity].pop("updated_at")
@@ -146,18 +148,18 @@ async def test_put_back_undoes_a_flip_and_may_be_repeated(tables: Tables) -> Non
 async def test_put_back_of_what_was_never_flipped_changes_nothing(tables: Tables) -> None:
     instance, _, _ = await a_move(tables)
     before = await tables.rows()
-    await tables.platform.put_back(instance, await tables.platform.record(instance))
+    await tables.platform.restore_record(instance, await tables.platform.record(instance))
     assert await tables.rows() == before
 
 
 async def test_put_back_to_a_pool_that_filled_up_meanwhile_succeeds_at_its_limit(tables: Tables) -> None:
     instance, source, target = await a_move(tables, current_instances=2, max_instances=2)
     record = await tables.platform.record(instance)
-    await flip(tables, instance, target)
+    await point_record_to(tables, instance, target)
     newcomer, _, elsewhere = await a_move(tables)
     before = await tables.platform.record(newcomer)
-    await tables.platform.put_back(newcomer, {**before, "db_server_id": str(source)})
-    await tables.platform.put_back(instance, record)
+    await tables.platform.restore_record(newcomer, {**before, "db_server_id": str(source)})
+    await tables.platform.restore_record(instance, record)
     rows = await tables.rows()
     assert rows[instance]["db_server_id"] == source
     assert rows[source]["current_instances"] == 2
@@ -206,7 +208,7 @@ async def test_changes_to_an_unknown_instance_are_refused(tables: Tables) -> Non
     unknown, platform = uuid4(), tables.platform
     for change in (
         platform.record(unknown),
-        platform.put_back(unknown, {}),
+        platform.restore_record(unknown, {}),
         platform.set_limits(unknown, LIMITS, plan_tier="basic"),
         platform.set_status(unknown, "running"),
         platform.set_service(unknown, service_id="x", internal_url=None, external_url=None),

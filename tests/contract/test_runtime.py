@@ -59,7 +59,7 @@ CALLS: dict[str, Callable[[Runtime, Instance], Coroutine[Any, Any, Any]]] = {
     "configure": lambda runtime, instance: runtime.configure(instance, {"A": "1"}),
     "start": lambda runtime, instance: runtime.start(instance, 1, None),
     "resize": lambda runtime, instance: runtime.resize(instance, LIMITS),
-    "put back": lambda runtime, instance: runtime.put_back(instance, {"name": instance.service}),
+    "put back": lambda runtime, instance: runtime.restore_spec(instance, {"name": instance.service}),
 }
 
 
@@ -196,11 +196,11 @@ async def test_a_definition_put_back_is_exactly_what_it_was(stage: Stage) -> Non
     await stage.runtime.stop(instance)
     await stage.runtime.configure(instance, {"ODOO_DATABASE_HOST": "dedicated", "NEW": "1"})
     await stage.runtime.start(instance, 1, LIMITS)
-    await stage.runtime.put_back(instance, kept)
+    await stage.runtime.restore_spec(instance, kept)
     stopped = await stage.runtime.find(instance)
     assert stopped.spec == {**kept, "replicas": 0}
     assert stopped.running == ()
-    await stage.runtime.put_back(instance, kept)
+    await stage.runtime.restore_spec(instance, kept)
     assert await stage.runtime.find(instance) == stopped
     await stage.runtime.start(instance, before.replicas, None)
     assert (await stage.runtime.find(instance)).spec == kept

@@ -14,7 +14,7 @@ from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.views import JournalViews
 from rehome_consumer.errors import NotFound
 from rehome_consumer.model import Secret
-from rehome_consumer.ports.engine import to_tell
+from rehome_consumer.ports.engine import encode_for_outbox
 from rehome_consumer.ports.operators import Unsent
 from rehome_events.envelope import event_id
 from tests.contract.journals import postgres_journal, state_database
@@ -92,7 +92,7 @@ async def test_those_that_are_over_can_be_left_out_and_rejected_ones_moved_nothi
     row = await stand.journal.begin(migration, "accept", replay=None)
     event = told(rejected(migration.instance_id), migration.id)
     await stand.journal.finish(
-        row, state="rejected", event=to_tell(event), note="terminated", past_return=False
+        row, state="rejected", event=encode_for_outbox(event), reason="terminated", past_pivot=False
     )
     assert await stand.views.migrations(migration.id, ended=False) == []
     assert [one.ended for one in await stand.views.migrations(migration.id)] == [True]
@@ -123,7 +123,7 @@ async def test_an_upgrade_that_waits_is_shown_since_when_behind_which_and_until_
     assert [one.id for one in await stand.views.migrations(first.instance_id)] == [first.id]
     # When the first is over, then that is said
     row = await stand.journal.begin(first, "accept", replay=None)
-    await stand.journal.finish(row, state="rejected", event=None, note="no", past_return=False)
+    await stand.journal.finish(row, state="rejected", event=None, reason="no", past_pivot=False)
     (last,) = await stand.views.waiting(first.instance_id)
     assert last.error == f"migration {first.id} is over (rejected): this upgrade goes on at its next try"
     # and opened it waits no more
@@ -142,7 +142,7 @@ async def test_what_waits_for_no_other_migration_is_not_shown_as_waiting(stand: 
     assert await stand.views.waiting(other.data.instance_id) == []
     # and a late copy of one that is over, while the next is open
     row = await stand.journal.begin(first, "accept", replay=None)
-    await stand.journal.finish(row, state="rolled_back", event=None, note="no", past_return=False)
+    await stand.journal.finish(row, state="rolled_back", event=None, reason="no", past_pivot=False)
     await stand.open(event)
     await stand.journal.put_off(first.id, event, timedelta(seconds=1))
     assert await stand.views.waiting(first.instance_id) == []
@@ -160,7 +160,7 @@ async def test_what_waited_in_vain_is_forgotten_when_another_upgrade_of_the_inst
     await stand.put_off(late, seconds=-60)
     await stand.put_off(elsewhere := upgrade(of_others.instance_id), seconds=-3700)
     row = await stand.journal.begin(first, "accept", replay=None)
-    await stand.journal.finish(row, state="rejected", event=None, note="no", past_return=False)
+    await stand.journal.finish(row, state="rejected", event=None, reason="no", past_pivot=False)
     await stand.open(upgrade(first.instance_id))
     assert [one.id for one in await stand.views.waiting(first.instance_id)] == [migration_of(late)]
     assert [one.id for one in await stand.views.waiting(of_others.instance_id)] == [migration_of(elsewhere)]
@@ -170,34 +170,34 @@ async def test_a_dead_letter_that_the_engine_noted_is_shown_until_its_step_is_be
     stand: Stand,
 ) -> None:
     async def noted() -> list[tuple[str, str, str]]:
-        letters = [one for one in await stand.views.letters() if one.migration_id == migration.id]
-        assert all(one.since for one in letters)
-        return [(one.id, one.handler, one.reason) for one in letters]
+        dead_letters = [one for one in await stand.views.dead_letters() if one.migration_id == migration.id]
+        assert all(one.since for one in dead_letters)
+        return [(one.id, one.handler, one.reason) for one in dead_letters]
 
     migration = await stand.opened()
-    await stand.journal.parked(uuid4(), 1, "stop", "none", "crashed")  # of no migration: nothing
-    await stand.journal.parked(migration.id, 1, "stop", "m1", "crashed")
-    await stand.journal.parked(migration.id, None, "accept", "m2", "crashed")  # of the present attempt
-    await stand.journal.parked(migration.id, 1, "stop", "m3 \x00", "gave_up_waiting")
+    await stand.journal.dead_lettered(uuid4(), 1, "stop", "none", "crashed")  # of no migration: nothing
+    await stand.journal.dead_lettered(migration.id, 1, "stop", "m1", "crashed")
+    await stand.journal.dead_lettered(migration.id, None, "accept", "m2", "crashed")  # of the present attempt
+    await stand.journal.dead_lettered(migration.id, 1, "stop", "m3 \x00", "gave_up_waiting")
     assert {(one[1], one[2]) for one in await noted()} == {("stop", "gave_up_waiting"), ("accept", "crashed")}
     # a consumer that lives takes it back, and so does the beginning of the step
-    await stand.journal.not_parked(migration.id, None, "stop")
+    await stand.journal.not_dead_lettered(migration.id, None, "stop")
     assert await noted() == [("m2", "accept", "crashed")]
     row = await stand.journal.begin(migration, "accept", replay=None)
     assert await noted() == []
     # of an attempt that is no more, and of a migration that is over, there is none
-    await stand.journal.parked(migration.id, 2, "stop", "m1", "crashed")
+    await stand.journal.dead_lettered(migration.id, 2, "stop", "m1", "crashed")
     assert await noted() == []
-    await stand.journal.parked(migration.id, 1, "stop", "m1", "crashed")
-    await stand.journal.finish(row, state="rejected", event=None, note="no", past_return=False)
+    await stand.journal.dead_lettered(migration.id, 1, "stop", "m1", "crashed")
+    await stand.journal.finish(row, state="rejected", event=None, reason="no", past_pivot=False)
     assert await noted() == []
 
 
 async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: Stand) -> None:
     migration = await stand.opened()
-    notes = stand.journal.notes(await stand.journal.begin(migration, "accept", replay=None))
-    await notes.remember("replicas", 2)
-    await notes.remember_secret("new_password", Secret("hidden"))
+    facts = stand.journal.facts(await stand.journal.begin(migration, "accept", replay=None))
+    await facts.remember("replicas", 2)
+    await facts.remember_secret("new_password", Secret("hidden"))
     assert await stand.views.facts(migration.id, 1) == {"replicas": 2, "new_password": None}
 
 
@@ -215,7 +215,7 @@ async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(st
     migration = await stand.opened()
     row = await stand.journal.begin(migration, "accept", replay=None)
     event = told(failed(migration.instance_id, "accept"), migration.id)
-    await stand.journal.fail(row, state="failed", error="no", event=to_tell(event))
+    await stand.journal.fail(row, state="failed", error="no", event=encode_for_outbox(event))
     (waiting,) = [one for one in await stand.views.unsent() if one.migration_id == migration.id]
     assert waiting == Unsent(migration.id, migration.instance_id, waiting.count, waiting.since, event.type)
     assert waiting.count >= 1
@@ -228,7 +228,7 @@ async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(st
 
 async def test_a_note_is_kept(stand: Stand) -> None:
     migration = await stand.opened()
-    await stand.views.note(migration.id, "repaired by the doctor", "removed a file \x00")
+    await stand.views.add_to_history(migration.id, "repaired by the doctor", "removed a file \x00")
     if isinstance(stand.views, JournalViews):
         last = (await stand.views.history(migration.id))[-1]
         assert (last["what"], last["detail"]) == ("repaired by the doctor", "removed a file  ")
@@ -239,7 +239,7 @@ async def test_a_note_is_kept(stand: Stand) -> None:
 
 async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(real: Stand) -> None:
     assert isinstance(real.views, JournalViews)
-    letter = {
+    dead_letter = {
         "message_id": str(uuid4()),
         "handler": "restore",
         "type_": "migration.conf_rewritten",
@@ -249,10 +249,10 @@ async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(rea
         "error": "no",
         "body": b"{}",
     }
-    assert await real.views.discard(**letter, why="tested")  # type: ignore[arg-type] # its values are of these types
-    assert not await real.views.discard(**letter, why="tested")  # type: ignore[arg-type] # as above
-    assert await real.views.discard(**letter, why="another reason")  # type: ignore[arg-type] # as above
-    kept = [one["why"] for one in await real.views.discards(10) if one["id"] == letter["message_id"]]
+    assert await real.views.discard(**dead_letter, why="tested")  # type: ignore[arg-type] # its values are of these types
+    assert not await real.views.discard(**dead_letter, why="tested")  # type: ignore[arg-type] # as above
+    assert await real.views.discard(**dead_letter, why="another reason")  # type: ignore[arg-type] # as above
+    kept = [one["why"] for one in await real.views.discards(10) if one["id"] == dead_letter["message_id"]]
     assert kept == ["another reason", "tested"]
 
 
@@ -261,14 +261,14 @@ async def test_of_a_letter_that_is_discarded_nothing_stays_noted(real: Stand) ->
     first = await real.opened()
     second = upgrade(first.instance_id)
     await real.put_off(second, seconds=1)
-    await real.journal.parked(first.id, 1, "accept", str(second.id), "crashed")
-    await real.journal.parked(first.id, 1, "stop", str(second.id), "crashed")
+    await real.journal.dead_lettered(first.id, 1, "accept", str(second.id), "crashed")
+    await real.journal.dead_lettered(first.id, 1, "stop", str(second.id), "crashed")
     assert await real.views.discard(
         message_id=str(second.id), handler="accept", type_=second.type, instance=None, migration_id=None,
         reason="crashed", error="no", why="tested", body=b"{}",
     )  # fmt: skip
     assert await real.views.waiting(first.instance_id) == []
-    noted = [one.handler for one in await real.views.letters() if one.migration_id == first.id]
+    noted = [one.handler for one in await real.views.dead_letters() if one.migration_id == first.id]
     assert noted == ["stop"]
 
 
@@ -278,9 +278,9 @@ async def test_a_journal_of_an_older_consumer_has_neither_what_waits_nor_letters
         postgres_journal(dsn),
         asyncpg.create_pool(dsn, min_size=0, max_size=1) as pool,
     ):
-        await pool.execute("DROP TABLE rehome.waiting, rehome.letters")
+        await pool.execute("DROP TABLE rehome.waiting, rehome.dead_letters")
         assert await JournalViews(pool).waiting() == []
-        assert await JournalViews(pool).letters() == []
+        assert await JournalViews(pool).dead_letters() == []
 
 
 async def test_a_database_without_a_journal_is_named_as_that(pg: Cluster) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rehome_consumer.model import Server
-    from rehome_consumer.ports.steps import Notes
+    from rehome_consumer.ports.steps import Facts
     from tests.fakes.world import Visit, World
 
 ROOT = Path("/srv/backups")
@@ -48,7 +48,7 @@ class FakeCopier:
             raise Incompatible(f"the backup place {ROOT} cannot be written to")
         return self.world.free
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
         _check(backup_id)
         found = self.world.backups.get(backup_id)
         if found is not None and found.sealed:
@@ -63,7 +63,7 @@ class FakeCopier:
             total = len(content.tables)
             for done, _ in enumerate(content.tables, 1):
                 await _copying(visit, "table")
-                await notes.progress(done, total)
+                await facts.progress(done, total)
             self.world.backups[backup_id] = FakeBackup(content, visit.there.version)
 
     async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
@@ -95,17 +95,17 @@ class FakeCopier:
             raise Refused(f"backup {backup_id}: file {found.damaged} was altered since it was sealed")
         return found.sealed
 
-    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
         if backup.id not in self.world.backups:
             raise NotFound(f"backup {backup.id} is gone from the backup place")
         source = self.world.backups[backup.id]
         async with self.world.visit(server, "copier.restore", database) as visit:
             target = visit.session.database
             label = target.label
-            if label is None or label.mark.state != "scratch":
-                state = label.mark.state if label else "without a mark"
+            if label is None or label.tag.state != "scratch":
+                state = label.tag.state if label else "without a mark"
                 raise NotOurs(f"database {database} on {server.name} is {state}, no scratch database of ours")
-            if current_migration.get() not in (None, label.mark.migration_id):
+            if current_migration.get() not in (None, label.tag.migration_id):
                 raise NotOurs(f"database {database} on {server.name} is another migration's")
             if label.restored:
                 return
@@ -125,7 +125,7 @@ class FakeCopier:
                 for done, (name, rows) in enumerate(content.tables.items(), 1):
                     await _copying(inside, "table")
                     target.tables[name] = rows
-                    await notes.progress(done, len(content.tables))
+                    await facts.progress(done, len(content.tables))
                 await _copying(inside, "rest")
                 target.sequences |= content.sequences
                 target.objects |= content.objects

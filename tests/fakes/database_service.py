@@ -30,7 +30,7 @@ class FakeDatabaseService:
     def __init__(self, platform: FakePlatform) -> None:
         self.platform = platform
         self.moods: list[Mood] = []
-        self.tells_login = False
+        self.gives_login = False
         self.takes_back = True
         self.calls = 0
         self.postgres_version = "16"
@@ -57,7 +57,7 @@ class FakeDatabaseService:
             raise TimedOut("no answer in 600 s; it may have made the server all the same")
         if mood == "answers garbage":
             raise Transient("the answer is not JSON; it may have made the server all the same")
-        if self.tells_login:
+        if self.gives_login:
             login = (f"odoo_{instance_id.hex[:8]}", Secret(f"made-for-{instance_id.hex[:8]}"))
             return Provisioned(server, name, 5432, *login)
         return Provisioned(server, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived import prefix
 from rehome_consumer.context import current_migration
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from rehome_consumer.model import Credentials, Mark, Server
+    from rehome_consumer.model import Credentials, OwnershipTag, Server
     from tests.fakes.world import FakeServer, FakeSession, Visit, World
 
 
@@ -145,7 +145,7 @@ class FakeDatabases:
             role = there.roles.get(credentials.user)
             if role is not None and role.superuser:
                 raise Incompatible(f"role {credentials.user} on {server.name} is a superuser")
-            if any(label.mark.state == "verified" for label in _owned(there, credentials.user)):
+            if any(label.tag.state == "verified" for label in _owned(there, credentials.user)):
                 return
             if role is not None and (role.attributes or role.member_of or role.members):
                 raise Incompatible(f"role {credentials.user} on {server.name} is more than a login")
@@ -158,13 +158,13 @@ class FakeDatabases:
                 there.roles.setdefault(other, FakeRole(other, can_login=False))
 
     async def make_scratch(
-        self, server: Server, name: str, like: DatabaseFacts, owner: str, mark: Mark
+        self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
     ) -> None:
         async with self.world.visit(server, "databases.make_scratch") as visit:
             there = visit.there
             earlier = _label(there, name, server)
             if earlier is not None:
-                if earlier.mark.migration_id != mark.migration_id or earlier.mark.state != "scratch":
+                if earlier.tag.migration_id != tag.migration_id or earlier.tag.state != "scratch":
                     raise NotOurs(f"database {name} on {server.name} is not this migration's scratch")
                 _drop(there, name)
             await visit.step("create")
@@ -179,35 +179,35 @@ class FakeDatabases:
                 locale=(like.encoding, like.collation, like.ctype, like.provider, like.locale),
                 settings=tuple((owner if role == like.owner else role, text) for role, text in like.settings),
                 acl=tuple((owner if who == like.owner else who, may, on) for who, may, on in like.acl),
-                label=Label(mark, connection_limit=like.connection_limit or -1),
+                label=TagComment(tag, connection_limit=like.connection_limit or -1),
             )
 
-    async def mark_of(self, server: Server, database: str) -> Mark | None:
-        async with self.world.visit(server, "databases.mark_of") as visit:
+    async def ownership_tag(self, server: Server, database: str) -> OwnershipTag | None:
+        async with self.world.visit(server, "databases.ownership_tag") as visit:
             label = _label(visit.there, database, server)
-            return label.mark if label else None
+            return label.tag if label else None
 
-    async def promote(self, server: Server, scratch: str, final: str, role: str, mark: Mark) -> None:
+    async def promote(self, server: Server, scratch: str, final: str, role: str, tag: OwnershipTag) -> None:
         async with self.world.visit(server, "databases.promote") as visit:
             there = visit.there
             label = _label(there, final, server)
             if label is not None:
-                _require_same(label.mark, mark, final)
+                _require_same(label.tag, tag, final)
                 _role(there, role, server).can_login = True
-                _drop_roles(there, mark.migration_id)
+                _drop_roles(there, tag.migration_id)
                 return
             label = _label(there, scratch, server)
             if label is None:
                 raise Conflict(f"database {scratch} on {server.name} is gone")
-            _require_same(replace(label.mark, state="verified"), mark, scratch)
+            _require_same(replace(label.tag, state="verified"), tag, scratch)
             if not label.restored:
                 raise Conflict(f"database {scratch} on {server.name} was not restored")
             await _end(visit, lambda: _inside(there, scratch), f"promoting {scratch}")
-            _drop_roles(there, mark.migration_id)
+            _drop_roles(there, tag.migration_id)
             database = there.databases.pop(scratch)
             there.databases[final] = database
             database.name, database.connection_limit = final, label.connection_limit
-            database.label = replace(label, mark=mark)
+            database.label = replace(label, tag=tag)
             _role(there, role, server).can_login = True
 
     async def drop(self, server: Server, database: str, migration_id: UUID) -> bool:
@@ -215,7 +215,7 @@ class FakeDatabases:
             label = _label(visit.there, database, server)
             if label is None:
                 return False
-            if label.mark.migration_id != migration_id:
+            if label.tag.migration_id != migration_id:
                 raise NotOurs(f"database {database} on {server.name} is another migration's")
             await visit.step("drop")
             _drop(visit.there, database)
@@ -267,19 +267,19 @@ def _drop_roles(there: FakeServer, migration_id: UUID) -> None:
         del there.roles[name]
 
 
-def _label(there: FakeServer, name: str, server: Server) -> Label | None:
+def _label(there: FakeServer, name: str, server: Server) -> TagComment | None:
     database = there.databases.get(name)
     if database is not None and database.label is None:
         raise NotOurs(f"database {name} on {server.name} carries no mark of ours")
     return database.label if database else None
 
 
-def _owned(there: FakeServer, role: str) -> list[Label]:
-    labels: list[Label] = []
+def _owned(there: FakeServer, role: str) -> list[TagComment]:
+    labels: list[TagComment] = []
     for database in there.databases.values():
         if database.owner == role:
             ours = current_migration.get()
-            if database.label is None or ours not in (None, database.label.mark.migration_id):
+            if database.label is None or ours not in (None, database.label.tag.migration_id):
                 raise NotOurs(f"role {role} owns database {database.name}, which is not this migration's")
             labels.append(database.label)
     return labels
@@ -294,8 +294,8 @@ def _drop(there: FakeServer, name: str) -> None:
     del there.databases[name]
 
 
-def _require_same(found: Mark, mark: Mark, name: str) -> None:
-    if found != mark:
+def _require_same(found: OwnershipTag, tag: OwnershipTag, name: str) -> None:
+    if found != tag:
         raise NotOurs(f"database {name} is of migration {found.migration_id} attempt {found.attempt}")
 
 

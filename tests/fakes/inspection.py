@@ -15,16 +15,16 @@ from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.sessions import OURS
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.operators import (
+    DatabaseState,
+    DeadLetterRecord,
     Holder,
     Inventory,
-    MarkedDatabase,
     MigrationView,
     OurSessions,
-    Parked,
     QueueLook,
-    Side,
     Slot,
     Stored,
+    TaggedDatabase,
     Unsent,
     waiting_view,
 )
@@ -53,10 +53,10 @@ class FakeInspector:
     world: World
     slots: dict[UUID, list[Slot]] = field(default_factory=dict)
 
-    async def side(self, server: Server, database: str, role: str) -> Side:
+    async def database_state(self, server: Server, database: str, role: str) -> DatabaseState:
         there = self.world.at(server)
         target, tenant = there.databases.get(database), there.roles.get(role)
-        return Side(
+        return DatabaseState(
             database=database,
             role=role,
             connection_limit=target.connection_limit if target else None,
@@ -64,15 +64,15 @@ class FakeInspector:
             closed=bool(target and (target.closed or target.connection_limit == 0)),
             bytes=target.bytes if target else None,
             sessions=len(there.tenants(database, role)),
-            mark=target.label.mark if target and target.label else None,
+            tag=target.label.tag if target and target.label else None,
         )
 
     async def inventory(self, server: Server) -> Inventory:
         there = self.world.at(server)
         databases = [
-            MarkedDatabase(one.name, mark=one.label.mark)
+            TaggedDatabase(one.name, tag=one.label.tag)
             if one.label
-            else MarkedDatabase(one.name, maker=UUID(one.name.removeprefix(_MAKING)))
+            else TaggedDatabase(one.name, maker=UUID(one.name.removeprefix(_MAKING)))
             for one in there.databases.values()
             if server.kind != "shared" and (one.label or one.name.startswith(_MAKING))
         ]
@@ -97,7 +97,7 @@ class FakeInspector:
 
 
 @dataclass(frozen=True)
-class FakeShelf:
+class FakeBackupInventory:
     """Port `Shelf`: names and when they were changed."""
 
     names: dict[str, datetime] = field(default_factory=dict)
@@ -153,11 +153,11 @@ class FakeViews:
             for row in rows
         ]
 
-    async def letters(self) -> list[Parked]:
+    async def dead_letters(self) -> list[DeadLetterRecord]:
         migrations = self.journal.migrations
         return [
-            letter
-            for (migration_id, attempt, _), letter in self.journal.letters.items()
+            dead_letter
+            for (migration_id, attempt, _), dead_letter in self.journal.dead_letters.items()
             if not migrations[migration_id].ended and migrations[migration_id].attempt == attempt
         ]
 
@@ -187,7 +187,7 @@ class FakeViews:
     async def facts(self, migration_id: UUID, attempt: int) -> dict[str, Any]:
         return {
             key[2]: orjson.loads(value) if isinstance(value, bytes) else None
-            for key, value in self.journal.facts.items()
+            for key, value in self.journal.stored_facts.items()
             if key[:2] == (migration_id, attempt)
         }
 
@@ -208,7 +208,7 @@ class FakeViews:
     async def told(self, event_id: UUID) -> bytes | None:
         return next((one.row.message.body for one in self.journal.outbox if one.event_id == event_id), None)
 
-    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
+    async def add_to_history(self, migration_id: UUID, what: str, detail: str) -> None:
         self.noted.append((migration_id, what, detail))
 
     def _view(self, row: MigrationRow) -> MigrationView:
@@ -220,9 +220,9 @@ class FakeViews:
             instance_id=row.instance_id,
             attempt=row.attempt,
             state=row.state,
-            past_return=row.past_return,
+            past_pivot=row.past_pivot,
             to_plan=orjson.loads(row.trigger)["data"]["to_plan"],
-            note=row.note,
+            reason=row.reason,
             created_at=row.created_at,
             updated_at=row.updated_at,
             ended_at=row.ended_at,
@@ -231,7 +231,7 @@ class FakeViews:
             tries=last.tries if last else None,
             error=last.error if last else None,
             next_try_at=times.next_try if times else None,
-            begun_at=times.begun if times else None,
+            started_at=times.started if times else None,
             tried_at=times.tried if times else None,
         )
 

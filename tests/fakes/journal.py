@@ -17,12 +17,12 @@ from rehome_consumer.ports.engine import (
     AnotherOpen,
     Message,
     MigrationRow,
+    OutboxEvent,
     OutboxRow,
     Sending,
     StepRow,
-    ToTell,
 )
-from rehome_consumer.ports.operators import Parked
+from rehome_consumer.ports.operators import DeadLetterRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -36,7 +36,7 @@ Key = tuple[UUID, int, str]
 
 @dataclasses.dataclass(slots=True)
 class StepTimes:
-    begun: datetime
+    started: datetime
     tried: datetime
     done: datetime | None = None
     next_try: datetime | None = None
@@ -76,11 +76,11 @@ class FakeJournal:
         self.clock = clock
         self.migrations: dict[UUID, MigrationRow] = {}
         self.steps: dict[Key, StepRow] = {}
-        self.facts: dict[Key, Any] = {}
+        self.stored_facts: dict[Key, Any] = {}
         self.turns: set[tuple[str, UUID, int]] = set()
         self.outbox: list[Outgoing] = []
         self.waiting: dict[UUID, Waiting] = {}
-        self.letters: dict[Key, Parked] = {}
+        self.dead_letters: dict[Key, DeadLetterRecord] = {}
         self.history: list[tuple[UUID, int, str]] = []
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
@@ -107,8 +107,8 @@ class FakeJournal:
                 migration_id,
                 attempt=there.attempt + 1,
                 state="open",
-                past_return=False,
-                note=None,
+                past_pivot=False,
+                reason=None,
                 ended_at=None,
             )
             self.history.append((migration_id, there.attempt + 1, "opened again"))
@@ -162,16 +162,16 @@ class FakeJournal:
             )
             self._times[key].tried, self._times[key].next_try = self.clock.now(), None
         self.steps[key] = row
-        self.letters.pop(key, None)
+        self.dead_letters.pop(key, None)
         return row
 
     async def finish(
-        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
+        self, row: StepRow, *, state: str, event: OutboxEvent | None, reason: str | None, past_pivot: bool
     ) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="done", error=None)
         self._times[_key(row)].done, self._times[_key(row)].next_try = self.clock.now(), None
-        self._state(row.migration_id, state, note, past_return=past_return)
+        self._state(row.migration_id, state, reason, past_pivot=past_pivot)
         self._put(row.migration_id, event)
         self.history.append((row.migration_id, row.attempt, f"{row.step} done"))
 
@@ -190,43 +190,45 @@ class FakeJournal:
         else:
             self._set(row, deaths=max(self.steps[_key(row)].deaths - 1, 0))
 
-    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
+    async def fail(self, row: StepRow, *, state: str, error: str, event: OutboxEvent | None) -> None:
         self._take_token(row.migration_id, row.token, row.step)
         self._set(row, state="failed", tries=self.steps[_key(row)].tries + 1, error=error)
         self._times[_key(row)].next_try = None
-        self._state(row.migration_id, state, error, past_return=False)
+        self._state(row.migration_id, state, error, past_pivot=False)
         self._put(row.migration_id, event)
         self.history.append((row.migration_id, row.attempt, f"{row.step} failed"))
 
-    async def buried(self, row: StepRow) -> None:
+    async def dead_letter_sent(self, row: StepRow) -> None:
         if self.steps[_key(row)].state == "failed":
-            self._set(row, dead=True)
+            self._set(row, dead_lettered=True)
 
-    async def parked(
+    async def dead_lettered(
         self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
     ) -> None:
         row = self.migrations.get(migration_id)
         if row is not None:
             key = (migration_id, row.attempt if attempt is None else attempt, step)
-            self.letters[key] = Parked(message_id, step, reason, migration_id, self.clock.now())
+            self.dead_letters[key] = DeadLetterRecord(
+                message_id, step, reason, migration_id, self.clock.now()
+            )
 
-    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
-        for key in list(self.letters):
+    async def not_dead_lettered(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        for key in list(self.dead_letters):
             if key[0] == migration_id and attempt in (None, key[1]) and key[2] == step:
-                del self.letters[key]
+                del self.dead_letters[key]
 
     async def ask_roll_back(
-        self, migration: MigrationRow, event: ToTell, why: str, *, state: str = "failing"
+        self, migration: MigrationRow, event: OutboxEvent, why: str, *, state: str = "failing"
     ) -> None:
         """As the real journal's: what an operator's command does."""
         now = self.migrations[migration.id]
         self._take_token(now.id, now.token, "the operator's rollback")
-        if now.ended or now.past_return:
+        if now.ended or now.past_pivot:
             raise Refused(f"migration {migration.id} cannot be rolled back")
         rollback = self.steps.get((now.id, now.attempt, "roll_back"))
         if rollback is not None:
-            self._set(rollback, state="waiting", runs=0, tries=0, deaths=0, error=None, dead=False)
-        self._state(now.id, state, why, past_return=False)
+            self._set(rollback, state="waiting", runs=0, tries=0, deaths=0, error=None, dead_lettered=False)
+        self._state(now.id, state, why, past_pivot=False)
         self._put(now.id, event)
         self.history.append((now.id, now.attempt, "rollback asked for"))
 
@@ -234,8 +236,8 @@ class FakeJournal:
         """When a step was begun, tried and done, and when it comes again."""
         return self._times[_key(row)]
 
-    def notes(self, row: StepRow) -> FakeNotes:
-        return FakeNotes(self, row)
+    def facts(self, row: StepRow) -> FakeFacts:
+        return FakeFacts(self, row)
 
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
@@ -279,14 +281,14 @@ class FakeJournal:
         self._change(migration_id, token=seen + 1)
         return seen + 1
 
-    def _state(self, migration_id: UUID, state: str, note: str | None, *, past_return: bool) -> None:
+    def _state(self, migration_id: UUID, state: str, reason: str | None, *, past_pivot: bool) -> None:
         row = self.migrations[migration_id]
         self._change(
             migration_id,
             state=state,
-            note=row.note if note is None else note,
+            reason=row.reason if reason is None else reason,
             ended_at=self.clock.now() if state in ENDED else None,
-            past_return=row.past_return or past_return,
+            past_pivot=row.past_pivot or past_pivot,
         )
 
     def _change(self, migration_id: UUID, **columns: Any) -> None:
@@ -296,7 +298,7 @@ class FakeJournal:
     def _set(self, row: StepRow, **columns: Any) -> None:
         self.steps[_key(row)] = dataclasses.replace(self.steps[_key(row)], **columns)
 
-    def _put(self, migration_id: UUID, event: ToTell | None) -> None:
+    def _put(self, migration_id: UUID, event: OutboxEvent | None) -> None:
         if event is None:
             return
         there = {one.event_id: one for one in self.outbox}
@@ -310,7 +312,7 @@ class FakeJournal:
             self.outbox.append(Outgoing(row, key, self.clock.now()))
 
 
-class FakeNotes:
+class FakeFacts:
     """Port `Notes`."""
 
     def __init__(self, journal: FakeJournal, row: StepRow) -> None:
@@ -322,7 +324,7 @@ class FakeNotes:
         return orjson.loads(self._keep(name, orjson.dumps(value)))
 
     async def recall(self, name: str) -> Any:
-        kept = self._journal.facts.get(self._fact(name))
+        kept = self._journal.stored_facts.get(self._fact(name))
         return orjson.loads(kept) if isinstance(kept, bytes) else None
 
     async def remember_secret(self, name: str, value: Secret) -> Secret:
@@ -331,10 +333,10 @@ class FakeNotes:
         return kept
 
     async def recall_secret(self, name: str) -> Secret | None:
-        kept = self._journal.facts.get(self._fact(name))
+        kept = self._journal.stored_facts.get(self._fact(name))
         return kept if isinstance(kept, Secret) else None
 
-    async def take_turn(self, resource: str, places: int) -> bool:
+    async def acquire_slot(self, resource: str, places: int) -> bool:
         self._require_newest()
         migrations, mine = self._journal.migrations, self._row.migration_id
         others = [
@@ -348,11 +350,11 @@ class FakeNotes:
         ]
         if len(others) >= places:
             return False
-        await self.give_turn(resource)
+        await self.release_slot(resource)
         self._journal.turns.add((resource, mine, self._row.attempt))
         return True
 
-    async def give_turn(self, resource: str) -> None:
+    async def release_slot(self, resource: str) -> None:
         self._require_newest()
         mine = (resource, self._row.migration_id)
         self._journal.turns = {turn for turn in self._journal.turns if turn[:2] != mine}
@@ -360,14 +362,14 @@ class FakeNotes:
     async def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))
 
-    async def begun(self) -> frozenset[str]:
+    async def started(self) -> frozenset[str]:
         mine = (self._row.migration_id, self._row.attempt)
         return frozenset(key[2] for key in self._journal.steps if key[:2] == mine)
 
     async def seconds_per_step(self) -> Mapping[str, float]:
         mine = (self._row.migration_id, self._row.attempt)
         return {
-            key[2]: (times.done - times.begun).total_seconds()
+            key[2]: (times.done - times.started).total_seconds()
             for key, times in self._journal._times.items()
             if key[:2] == mine and times.done is not None
         }
@@ -381,7 +383,7 @@ class FakeNotes:
 
     def _keep(self, name: str, value: Any) -> Any:
         self._require_newest()
-        return self._journal.facts.setdefault(self._fact(name), value)
+        return self._journal.stored_facts.setdefault(self._fact(name), value)
 
 
 def _key(row: StepRow) -> Key:

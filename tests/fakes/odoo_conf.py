@@ -11,7 +11,7 @@ from rehome_consumer.adapters.odoo.conf import as_conf, kept_path
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
 from rehome_consumer.errors import ConfUnusable
-from rehome_consumer.ports.operators import KeptFile
+from rehome_consumer.ports.operators import ConfBackup
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Conf, Credentials, Instance
@@ -79,7 +79,7 @@ class FakeOdooConf:
         self.files[path] = after
         return tuple(key for key in KEYS if before.get(key) != values[key])
 
-    async def put_back(self, instance: Instance, tag: str) -> bool:
+    async def restore_file(self, instance: Instance, tag: str) -> bool:
         path = self.path(instance)
         kept = kept_path(path, tag)
         if kept not in self.files:
@@ -91,12 +91,12 @@ class FakeOdooConf:
     async def forget(self, instance: Instance, tag: str) -> None:
         self.files.pop(kept_path(self.path(instance), tag), None)
 
-    async def kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+    async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         path = self.path(instance)
         start = kept_path(path, "x").name.removesuffix("x")
         found = sorted(one.name for one in self.files if one.parent == path.parent and one != path)
         return tuple(
-            KeptFile(name, name.removeprefix(start) if name.startswith(start) else None, WHEN)
+            ConfBackup(name, name.removeprefix(start) if name.startswith(start) else None, WHEN)
             for name in found
         )
 

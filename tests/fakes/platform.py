@@ -123,7 +123,7 @@ class FakePlatform:
             "cpu_limit": None if cores is None else float(cores),
         }
 
-    async def flip(
+    async def point_record_to(
         self, instance_id: UUID, target: Server, *, db_user: str, plan_tier: str, limits: Limits
     ) -> None:
         changes = {
@@ -136,7 +136,7 @@ class FakePlatform:
         }
         await self._change(instance_id, changes | limit_columns(limits), room_on=target)
 
-    async def put_back(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
+    async def restore_record(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
         await self._change(instance_id, record)
 
     async def set_limits(self, instance_id: UUID, limits: Limits, *, plan_tier: str) -> None:

@@ -137,7 +137,7 @@ class FakeRuntime:
             warnings.append(f"the storage limit {limits.storage_limit} is not enforced")
         return tuple(warnings)
 
-    async def put_back(self, instance: Instance, spec: Mapping[str, Any]) -> None:
+    async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         kept = copy.deepcopy(dict(spec))
         self._stopped(self._update(instance, lambda _: {**kept, "replicas": 0}))
 

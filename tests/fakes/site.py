@@ -27,7 +27,7 @@ from tests.fakes.world import ADMIN, SHORT_LIVED, FakeDatabase, FakeRole, FakeSe
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Instance, Server
-    from rehome_consumer.ports.steps import Clock, Notes
+    from rehome_consumer.ports.steps import Clock, Facts
     from tests.fakes.runtime import FakeService, FakeTask
     from tests.fakes.world import FakeSession
 
@@ -106,12 +106,12 @@ class Site:
         self._instances: dict[str, UUID] = {}
         self._processes: dict[str, Process] = {}
 
-    def ports(self, notes: Notes) -> Ports:
+    def ports(self, facts: Facts) -> Ports:
         """Everything that steps may touch."""
         return Ports(
             policy=self.policy,
             clock=self.clock,
-            notes=notes,
+            facts=facts,
             platform=self.platform,
             database_service=self.database_service,
             databases=self.databases,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Literal
 
-    from rehome_consumer.adapters.postgres.ownership_tags import Label
+    from rehome_consumer.adapters.postgres.ownership_tags import TagComment
     from rehome_consumer.model import Backup
 
 ADMIN = "postgres"
@@ -94,7 +94,7 @@ class FakeDatabase:
     settings: tuple[tuple[str, str], ...] = ()
     grantees: tuple[str, ...] = ()
     acl: tuple[tuple[str, str, bool], ...] = ()
-    label: Label | None = None
+    label: TagComment | None = None
     prepared: list[str] = field(default_factory=list)
     immovable: list[str] = field(default_factory=list)
     closed: bool = False

@@ -159,7 +159,7 @@ def _look_at_definition(spec: Any) -> None:
     assert edit.stop_grace_seconds(spec) >= 0
     assert edit.limits_of(edit.with_limits(spec, LIMITS)).memory_limit == "8G"
     edit.forced(spec)
-    edit.put_back(spec, spec)
+    edit.restored(spec, spec)
     resizing = edit.resizing(spec, LIMITS)
     if edit.is_resizing(resizing):
         edit.settled(resizing)

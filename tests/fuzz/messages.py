@@ -35,7 +35,7 @@ PLANNED = 3
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """A delivery without a broker."""
 
     message: Message
@@ -60,8 +60,8 @@ def check_event(body: bytes, content_type: str | None, headers: dict[str, Any]) 
     Also for whom it is: every step takes it or calls it undecodable, and a dead letter of it can be read and planned.
     """
     message = Message(body, content_type=content_type, headers=headers)
-    letter = replay.read(Letter(message), 1)
-    replay.plan(letter, replay.Case())
+    dead_letter = replay.read(DeadLetter(message), 1)
+    replay.plan(dead_letter, replay.Case())
     event = None
 
     def read() -> None:
@@ -69,9 +69,9 @@ def check_event(body: bytes, content_type: str | None, headers: dict[str, Any]) 
         event = decode(body, content_type, headers)
 
     trouble = refused(read, Undecodable)
-    assert letter.trouble == trouble
+    assert dead_letter.trouble == trouble
     for step in saga.MIGRATION:
-        refused(lambda step=step: event_for(step, Letter(message)), Undecodable)  # type: ignore[misc] # bound now
+        refused(lambda step=step: event_for(step, DeadLetter(message)), Undecodable)  # type: ignore[misc] # bound now
     if event is None:
         return False
     assert len(body) <= 1024 * 1024
@@ -107,13 +107,13 @@ def check_properties(found: Basic.Properties) -> None:
             )
         )
     )
-    letter = replay.read(delivery, 1)
-    assert letter.trouble
-    plan = replay.plan(letter, replay.Case())
+    dead_letter = replay.read(delivery, 1)
+    assert dead_letter.trouble
+    plan = replay.plan(dead_letter, replay.Case())
     laters = headers.count(delivery, headers.LATERS) + 1
     copies = [
         headers.retry_message(delivery, "accept", 1, "é" * 2 * TEXT),
-        headers.later_message(delivery, "accept", headers.LATERS, laters, "why"),
+        headers.deferral_message(delivery, "accept", headers.LATERS, laters, "why"),
         headers.dead_letter(delivery, "accept", "undecodable", "\U0001f600" * 2 * TEXT, NOW),
         *([plan.message] if plan.message else []),
     ]

@@ -87,7 +87,7 @@ async def test_a_dedicated_server_is_made_registered_and_told_as_the_field_does(
 
 
 async def test_port_and_a_working_login_are_told_where_the_field_has_them(caller: Caller) -> None:
-    caller.service.switches = Switches(tell_port=True, tell_login=True)
+    caller.service.switches = Switches(give_port=True, give_login=True)
     body = (await caller.ask()).json()
     row = await caller.row(body["db_server_id"])
     assert row is not None

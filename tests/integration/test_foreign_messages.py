@@ -123,7 +123,7 @@ async def test_it_is_read_over_a_connection_that_lives_on_and_can_be_sent_on(
         delivery = await next_of(deliveries)
         copies = (
             headers.retry_message(delivery, "restore", 3, "é" * 3000),
-            headers.later_message(
+            headers.deferral_message(
                 delivery, "restore", headers.LATERS, headers.count(delivery, headers.LATERS) + 1, "x"
             ),
             headers.dead_letter(delivery, "restore", "undecodable", "\U0001f600" * 3000, NOW),

@@ -20,7 +20,7 @@ from rehome_consumer.errors import Refused
 from rehome_consumer.model import Credentials, Secret
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import server_of
-from tests.contract.servers import Told, new_mark
+from tests.contract.servers import Told, new_tag
 from tests.fuzz.common import PROPERTIES
 from tests.support.comparing import compared
 
@@ -107,7 +107,7 @@ async def test_a_database_moves_under_any_name(
         PgCopier(BackupPlace(tmp_path), jobs=2),
         PostgresVerifier(jobs=2),
     )
-    mark, scratch, backup_id = new_mark(), f"{tenant.database}__r", f"{uuid4()}-1"
+    tag, scratch, backup_id = new_tag(), f"{tenant.database}__r", f"{uuid4()}-1"
     before = await _names(pg), await _names(second_pg)
 
     facts = await databases.database_facts(pool, tenant.database, tenant.role)
@@ -115,7 +115,7 @@ async def test_a_database_moves_under_any_name(
     await copier.dump(pool, tenant.database, tenant.role, backup_id, Told())
     backup = await copier.seal(backup_id, {}, {})
     await databases.make_role(dedicated, Credentials(tenant.role, Secret(nasty_password())), facts.grantees)
-    await databases.make_scratch(dedicated, scratch, facts, tenant.role, mark)
+    await databases.make_scratch(dedicated, scratch, facts, tenant.role, tag)
     await copier.restore(dedicated, scratch, backup, tenant.role, Told())
 
     source, target = (pool, tenant.database, tenant.role), (dedicated, scratch, tenant.role)

@@ -88,7 +88,7 @@ async def test_mode_and_owner_stay_through_keep_rewrite_and_put_back(acme: Stora
     await acme.rewrite()
     assert (acme.path.read_bytes(), rights(acme.path), rights(kept)) == (NEW, before, before)
     acme.path.chmod(0o600)
-    await acme.conf.put_back(ACME, "t")
+    await acme.conf.restore_file(ACME, "t")
     assert (acme.path.read_bytes(), rights(acme.path)) == (OLD, before)
 
 
@@ -211,7 +211,7 @@ async def test_a_reader_sees_the_old_file_or_the_new_one_at_every_instant(acme: 
     await acme.conf.keep(ACME, "t")
     for _ in range(50):
         await acme.rewrite()
-        await acme.conf.put_back(ACME, "t")
+        await acme.conf.restore_file(ACME, "t")
     done.set()
     reader.join(timeout=10)
     assert seen <= {OLD, NEW}
@@ -294,7 +294,7 @@ async def test_a_kept_copy_with_a_second_name_is_not_put_back(acme: Storage) -> 
     kept = await acme.conf.keep(ACME, "a")
     os.link(kept, acme.root / "elsewhere")
     with pytest.raises(ConfUnusable, match=r"odoo\.conf\.rehome-a: it has another name elsewhere"):
-        await acme.conf.put_back(ACME, "a")
+        await acme.conf.restore_file(ACME, "a")
 
 
 async def test_a_file_that_gets_a_second_name_meanwhile_is_not_replaced(acme: Storage) -> None:
@@ -302,7 +302,7 @@ async def test_a_file_that_gets_a_second_name_meanwhile_is_not_replaced(acme: St
     acme.path.write_bytes(NEW)
     os.link(acme.path, acme.root / "elsewhere")
     with pytest.raises(ConfUnusable, match=r"odoo\.conf: it has another name elsewhere"):
-        await acme.conf.put_back(ACME, "a")
+        await acme.conf.restore_file(ACME, "a")
     assert acme.path.read_bytes() == NEW
     assert acme.names() == ["odoo.conf", kept.name]
 
@@ -312,6 +312,6 @@ async def test_a_kept_copy_that_a_killed_run_left_with_two_names_is_put_back(acm
     kept = await acme.conf.keep(ACME, "a")
     os.link(kept, kept.with_name(".odoo.conf.rehome-0011223344556677.tmp"))
     acme.path.write_bytes(NEW)
-    assert await acme.conf.put_back(ACME, "a")
+    assert await acme.conf.restore_file(ACME, "a")
     assert acme.path.read_bytes() == OLD
     assert acme.names() == ["odoo.conf", kept.name]

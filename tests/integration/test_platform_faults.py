@@ -102,9 +102,9 @@ async def test_a_constraint_that_says_no_is_named_and_no_row_is_shown(
     adapter = PostgresPlatform(pool)
     record = await adapter.record(instance)
     with pytest.raises(Refused, match="instances_db_server_id_fkey"):
-        await adapter.put_back(instance, {**record, "db_server_id": str(UUID(int=1))})
+        await adapter.restore_record(instance, {**record, "db_server_id": str(UUID(int=1))})
     with pytest.raises(Refused, match="instances_db_type_check") as caught:
-        await adapter.put_back(instance, {**record, "db_type": "odd"})
+        await adapter.restore_record(instance, {**record, "db_type": "odd"})
     assert "s3cret" not in f"{caught.value} {caught.value.__cause__}"
     with pytest.raises(Refused, match=r"value too long for type character varying\(10\)"):
         await adapter.set_limits(instance, Limits(memory_limit="1000000.123M"), plan_tier="premium")

@@ -15,7 +15,7 @@ from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery, c
 from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.outbox_relay import nothing
-from rehome_consumer.engine.republish import Post
+from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of, retry_exchange
 from rehome_consumer.saga import TIERS, Step
@@ -77,7 +77,7 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
         async with broker_as(node, publisher_of(step)) as publisher:
             await publisher.publish(lookup(step.on.TYPE).exchange, step.on.TYPE, event, mandatory=True)
         async with broker_as(node, "migrator") as broker:
-            post = Post(broker, FakeClock(), nothing)
+            post = Republisher(broker, FakeClock(), nothing)
             async with aclosing(broker.consume(queue_of(step.name))) as deliveries:
                 await post.retry(step, await anext(deliveries), "1s", 1, "try again")
                 again: AmqpDelivery = await anext(deliveries)
@@ -95,10 +95,10 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
         async with connected(node.url("operator"), name="operator") as connection:
             broker = AmqpBroker(connection)
             async with DeadLetters(connection).held() as held:
-                for letter in held:
-                    handler = str(letter.message.headers[headers.HANDLER])
-                    await broker.publish(HANDLER, handler, letter.message, mandatory=True)
-                    await letter.ack()
+                for dead_letter in held:
+                    handler = str(dead_letter.message.headers[headers.HANDLER])
+                    await broker.publish(HANDLER, handler, dead_letter.message, mandatory=True)
+                    await dead_letter.ack()
                     replayed[handler].set()
 
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as together:
@@ -162,7 +162,7 @@ async def test_the_operators_command_replays_with_the_operators_rights(node: Bro
         aclosing(broker.consume(queue_of("accept"))) as arriving,
     ):
         first = await anext(arriving)
-        await Post(broker, FakeClock(), nothing).bury(saga.MIGRATION[0], first, "failed", "for good")
+        await Republisher(broker, FakeClock(), nothing).bury(saga.MIGRATION[0], first, "failed", "for good")
         await first.ack()
         async with state_database(pg) as dsn, postgres_journal(dsn):
             settings = {"REHOME_AMQP_URL": node.url("operator"), "REHOME_PLATFORM_DSN": dsn}

@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 
 from rehome_consumer.adapters.state.claims import PostgresClaims
-from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
 from rehome_consumer.model import Secret
-from rehome_consumer.ports.engine import to_tell
+from rehome_consumer.ports.engine import encode_for_outbox
 from sandbox.postgres.server import Cluster
 from tests.contract.journals import KEY, postgres_journal, state_database
 from tests.support.events import body_of, failed, migration_of, told, upgrade
@@ -71,7 +71,7 @@ async def end_backends(server: Cluster, dsn: str) -> None:
 
 async def test_several_consumers_may_start_at_once_on_an_empty_database(dsn: str) -> None:
     async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool:
-        journals = [PostgresJournal(pool, Vault(KEY)) for _ in range(4)]
+        journals = [PostgresJournal(pool, SecretCipher(KEY)) for _ in range(4)]
         await asyncio.gather(*(journal.make_schema() for journal in journals))
         assert (await opened(journals[0])).state == "open"
 
@@ -85,9 +85,9 @@ async def test_tables_of_a_newer_release_are_refused_and_left_alone(dsn: str) ->
 
 async def test_secrets_are_unreadable_in_the_database_and_bound_to_their_place(dsn: str) -> None:
     async with postgres_journal(dsn) as journal, asyncpg.create_pool(dsn, min_size=0) as pool:
-        notes = journal.notes(await journal.begin(await opened(journal), "prepare", replay=None))
-        await notes.remember_secret("password", Secret("s3cret-of-acme"))
-        await notes.remember_secret("spec", Secret("another"))
+        facts = journal.facts(await journal.begin(await opened(journal), "prepare", replay=None))
+        await facts.remember_secret("password", Secret("s3cret-of-acme"))
+        await facts.remember_secret("spec", Secret("another"))
         rows = await pool.fetch("SELECT name, secret, value FROM rehome.facts")
         assert b"s3cret-of-acme" not in b"".join(row["secret"] for row in rows)
         assert all(row["value"] is None for row in rows)
@@ -96,7 +96,7 @@ async def test_secrets_are_unreadable_in_the_database_and_bound_to_their_place(d
             "WHERE name = 'spec'"
         )
         with pytest.raises(Refused, match="REHOME_SECRET_KEY"):
-            await notes.recall_secret("spec")
+            await facts.recall_secret("spec")
 
 
 async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> None:
@@ -105,7 +105,7 @@ async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> 
         migration = await opened(other)
         row = await other.begin(migration, "accept", replay=None)
         event = told(failed(migration.instance_id), migration.id)
-        await other.fail(row, state="failed", error="no", event=to_tell(event))
+        await other.fail(row, state="failed", error="no", event=encode_for_outbox(event))
         async with asyncio.timeout(LIMIT):
             await woken.wait()
 
@@ -131,7 +131,7 @@ async def test_the_journal_works_again_after_a_restart(server: Cluster, dsn: str
 
 async def test_a_frozen_server_is_given_up_within_the_limit(dsn: str) -> None:
     async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
-        journal = PostgresJournal(pool, Vault(KEY), limit=0.5)
+        journal = PostgresJournal(pool, SecretCipher(KEY), limit=0.5)
         await journal.make_schema()
         backend = await pool.fetchval("SELECT pg_backend_pid()")
         with frozen(backend):
@@ -145,7 +145,7 @@ async def test_events_whose_sender_died_may_be_sent_by_another(server: Cluster, 
         migration = await opened(one)
         row = await one.begin(migration, "accept", replay=None)
         event = told(failed(migration.instance_id), migration.id)
-        await one.fail(row, state="failed", error="no", event=to_tell(event))
+        await one.fail(row, state="failed", error="no", event=encode_for_outbox(event))
         with pytest.raises(Unreachable):  # noqa: PT012 - it is the end of the block that fails
             async with one.sending(migration.id) as sending:
                 sending.confirmed.append(sending.rows[0].seq)

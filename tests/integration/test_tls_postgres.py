@@ -15,7 +15,7 @@ from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
-from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.errors import ChildFailed, RehomeError, Unreachable
 from rehome_consumer.model import Credentials, Secret
@@ -25,7 +25,7 @@ from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.system.accounts import database_account, give
 from tests.contract.real_servers import server_of
-from tests.contract.servers import Told, new_mark
+from tests.contract.servers import Told, new_tag
 from tests.support.broker_users import rehome
 from tests.support.certificates import Authority
 
@@ -120,7 +120,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     cluster: Cluster, server: Server, authority: Authority, tmp_path: Path
 ) -> None:
     through = sessions("verify-full", authority)
-    databases, mark = PostgresDatabases(sessions=through), new_mark()
+    databases, tag = PostgresDatabases(sessions=through), new_tag()
     copier = PgCopier(BackupPlace(tmp_path / "backups"), sessions=through, jobs=2)
     tenant, role, copy, backup_id = Tenant("kept"), "acme", "kept__copy", f"{uuid4()}-1"
     await create_tiny_tenant(cluster, tenant)
@@ -128,7 +128,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     backup = await copier.seal(backup_id, {}, {})
     await databases.make_role(server, Credentials(role, Secret(nasty_password())), ())
     facts = await databases.database_facts(server, tenant.database, tenant.role)
-    await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, mark)
+    await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, tag)
     await copier.restore(server, copy, backup, role, Told())
     verifier = PostgresVerifier(sessions=through, jobs=2)
     before = await verifier.fingerprint(server, tenant.database, tenant.role)
@@ -155,7 +155,7 @@ async def test_a_dsn_says_its_own_mode_and_authority(
         return f"{cluster.dsn()}?sslmode=verify-full&sslrootcert={quote(str(trusted.ca_file))}"
 
     async with asyncpg.create_pool(dsn(authority), min_size=1, max_size=1) as pool:
-        await PostgresJournal(pool, Vault(None)).make_schema()
+        await PostgresJournal(pool, SecretCipher(None)).make_schema()
     others = {"REHOME_STATE_DSN": dsn(authority), "REHOME_PLATFORM_DSN": dsn(authority)}
     told = await rehome("status", settings=others)
     assert told.code == 0, told

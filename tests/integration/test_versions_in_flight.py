@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LIMIT = 60.0
 STOPPED = "migration.stopped"
 STEPS = [step.name for step in saga.MIGRATION[:-1]]
-TOLD = [step.tells[0].TYPE for step in saga.MIGRATION[:-1]]
+TOLD = [step.emits[0].TYPE for step in saga.MIGRATION[:-1]]
 RELEASES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "present": nullcontext,
     "next": next_release,
@@ -172,7 +172,7 @@ async def consumer(broker: BrokerNode, pg: Cluster) -> AsyncIterator[Consumer]:
         yield Consumer(broker.url(), dsn)
 
 
-@pytest.mark.parametrize("boundary", ["stop.committed", f"publish.{STOPPED}.confirmed", "back_up.begun"])
+@pytest.mark.parametrize("boundary", ["stop.committed", f"publish.{STOPPED}.confirmed", "back_up.started"])
 @pytest.mark.parametrize(("begins", "ends"), [("present", "next"), ("next", "present")])
 async def test_a_migration_that_one_release_left_behind_is_finished_by_another(
     consumer: Consumer, onlooker: Onlooker, begins: str, ends: str, boundary: str
@@ -195,4 +195,4 @@ async def test_a_migration_that_one_release_left_behind_is_finished_by_another(
     )
     assert await onlooker.waiting() == {}
     runs = dict(await consumer.rows("SELECT step, runs FROM rehome.steps"))
-    assert runs == dict.fromkeys(STEPS, 1) | ({"back_up": 2} if boundary == "back_up.begun" else {})
+    assert runs == dict.fromkeys(STEPS, 1) | ({"back_up": 2} if boundary == "back_up.started" else {})

@@ -25,7 +25,7 @@ SHOWN = 20
 console = Console(highlight=False, soft_wrap=True)
 
 
-def report(played: Burst, letters: list[tuple[str, str]], repeated: int) -> Table:
+def report(played: Burst, dead_letters: list[tuple[str, str]], repeated: int) -> Table:
     """What was measured."""
     memory = longest_lived(played)
     copies = sum(played.copies.values()) - len(played.copies)
@@ -39,7 +39,7 @@ def report(played: Burst, letters: list[tuple[str, str]], repeated: int) -> Tabl
         ("consumers killed", f"{played.killed}, and {played.poisoned} by the poison"),
         ("runs of steps cut off and repeated", str(repeated)),
         ("copies of events a subscriber got twice", f"{copies} of {sum(played.copies.values())}"),
-        ("dead letters", ", ".join(f"{handler}: {reason}" for handler, reason in letters) or "none"),
+        ("dead letters", ", ".join(f"{handler}: {reason}" for handler, reason in dead_letters) or "none"),
         (
             f"most instances of a server down for a dump (limit {played.size.dumps})",
             ", ".join(f"{pool} {count}" for pool, count in sorted(most.items())),
@@ -72,7 +72,7 @@ async def run(size: Size) -> int:
             found = [breach async for breach in breaches(played)]
             async with played.platform.cluster.connect(played.platform.instance_database) as platform:
                 repeated = await platform.fetchval("SELECT sum(deaths) FROM rehome.steps")
-            console.print(report(played, await played.letters(), repeated))
+            console.print(report(played, await played.dead_letters(), repeated))
     finally:
         remove_scratch_directory(directory)
     for breach in found[:SHOWN]:

@@ -141,10 +141,10 @@ class Burst:
         spared = Keeper(self, "spared")
         others = [Keeper(self, f"other {number}") for number in range(1, self.size.consumers)]
         async with Subscriber(self.node.url(), tell=self._seen):
-            keeping = [asyncio.create_task(keeper.keep()) for keeper in (spared, *others)]
+            keeping = [asyncio.create_task(reaper.keep()) for reaper in (spared, *others)]
             try:
-                for keeper in (spared, *others):
-                    await asyncio.wait_for(keeper.ready.wait(), READY_SECONDS)
+                for reaper in (spared, *others):
+                    await asyncio.wait_for(reaper.ready.wait(), READY_SECONDS)
                 await self._publish()
                 killing = asyncio.create_task(self._kill(others))
                 keeping.append(killing)
@@ -156,13 +156,15 @@ class Burst:
                     task.cancel()
                 await asyncio.gather(*keeping, return_exceptions=True)
 
-    async def letters(self) -> list[tuple[str, str]]:
+    async def dead_letters(self) -> list[tuple[str, str]]:
         """Handler and reason of each dead letter."""
         found = []
         async with await aio_pika.connect(self.node.url(), timeout=10) as connection:
             queue = await (await connection.channel()).get_queue(DEAD)
-            while (letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-                found.append((str(letter.headers.get("mig-handler")), str(letter.headers.get("mig-reason"))))
+            while (dead_letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
+                found.append(
+                    (str(dead_letter.headers.get("mig-handler")), str(dead_letter.headers.get("mig-reason")))
+                )
         return sorted(found)
 
     def environment(self, port: int) -> dict[str, str]:
@@ -244,7 +246,7 @@ class Burst:
         draw = random.Random(self.size.seed)  # noqa: S311 - a choice of victims, no secret
         while True:
             await asyncio.sleep(self.size.kill_every)
-            ready = [keeper for keeper in keepers if keeper.ready.is_set()]
+            ready = [reaper for reaper in keepers if reaper.ready.is_set()]
             if ready:
                 await draw.choice(ready).kill()
                 self.killed += 1
@@ -268,7 +270,7 @@ class Burst:
         async with self.platform.cluster.connect(self.platform.instance_database) as connection:
             rows = [row[0] for row in await connection.fetch(STUCK)]
         waiting = [f"{count} in {name}" for name, count in (await self._waiting()).items()]
-        return f"dead letters {await self.letters()}; {', '.join(waiting)}; {'; '.join(rows[:10])}"
+        return f"dead letters {await self.dead_letters()}; {', '.join(waiting)}; {'; '.join(rows[:10])}"
 
     async def _rest(self) -> None:
         """Until the queues are empty and nothing is unsent or claimed."""

@@ -20,9 +20,9 @@ async def test_every_upgrade_of_a_burst_ends_once_though_consumers_are_killed_an
     async with burst(directory, SMALL) as played:
         await played.play()
         found = [breach async for breach in breaches(played)]
-        letters = await played.letters()
+        dead_letters = await played.dead_letters()
     assert found == []
-    assert letters == [("accept", "undecodable"), ("prepare", "failed")]
+    assert dead_letters == [("accept", "undecodable"), ("prepare", "failed")]
     assert played.killed > 1
     assert played.poisoned >= 1
     # and the limit was felt, or it would not have been tried

@@ -29,7 +29,7 @@ JOURNAL: Final = """
     SELECT 'a migration is in state ' || state FROM rehome.migrations WHERE ended_at IS NULL
     UNION ALL SELECT 'an instance has ' || count(*) || ' migrations' FROM rehome.migrations
         GROUP BY instance_id HAVING count(*) > 1
-    UNION ALL SELECT 'a turn is still taken: ' || resource FROM rehome.turns t
+    UNION ALL SELECT 'a slot is still held: ' || resource FROM rehome.slots t
         JOIN rehome.migrations m ON m.id = t.migration_id WHERE m.ended_at IS NULL
     UNION ALL SELECT 'an event is unsent: ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
     UNION ALL SELECT 'an advisory lock is held' FROM pg_locks WHERE locktype = 'advisory'

@@ -12,8 +12,8 @@ from rehome_consumer.engine import outcome as verdicts
 from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.guard import guarded
 from rehome_consumer.engine.outbox_relay import Relay
-from rehome_consumer.engine.outcome import Fail, Later, Retry
-from rehome_consumer.engine.republish import Post
+from rehome_consumer.engine.outcome import Defer, Fail, Retry
+from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.engine.standing import GO, Standing
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.process import logs
@@ -67,7 +67,7 @@ def a_lost_claim_does_not_end_the_step() -> None:
 
 
 def a_lost_claim_counts_as_a_failure() -> None:
-    _verdict(Later, lambda found: Fail(found.why, "ClaimLost"))
+    _verdict(Defer, lambda found: Fail(found.why, "ClaimLost"))
 
 
 def a_transient_error_is_final() -> None:
@@ -110,11 +110,11 @@ def a_dead_letter_is_acknowledged_before_it_is_confirmed() -> None:
 
 
 def _acknowledged_first(name: str) -> None:
-    async def method(post: Post, step: Any, delivery: Any, *rest: Any) -> None:
+    async def method(post: Republisher, step: Any, delivery: Any, *rest: Any) -> None:
         await delivery.ack()
         await whole(post, step, delivery, *rest)
 
-    whole = replace(Post, name, method)
+    whole = replace(Republisher, name, method)
 
 
 def the_journal_is_not_looked_into() -> None:
@@ -155,7 +155,7 @@ def a_verdict_is_not_committed() -> None:
 
 
 def a_failure_writes_no_dead_letter() -> None:
-    replace(Post, "bury", nothing)
+    replace(Republisher, "bury", nothing)
 
 
 def a_dead_letter_that_a_crash_held_back_is_forgotten() -> None:

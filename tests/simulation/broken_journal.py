@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.fakes.journal import FakeJournal, FakeNotes
+from tests.fakes.journal import FakeFacts, FakeJournal
 from tests.simulation.broken_engine import nothing, replace
 
 if TYPE_CHECKING:
@@ -28,24 +28,24 @@ def two_migrations_of_an_instance_are_open() -> None:
 
 
 def a_fact_is_overwritten_by_the_second_look() -> None:
-    def keep(notes: FakeNotes, name: str, value: Any) -> Any:
-        notes._require_newest()
-        notes._journal.facts[notes._fact(name)] = value
+    def keep(facts: FakeFacts, name: str, value: Any) -> Any:
+        facts._require_newest()
+        facts._journal.stored_facts[facts._fact(name)] = value
         return value
 
-    replace(FakeNotes, "_keep", keep)
+    replace(FakeFacts, "_keep", keep)
 
 
-def a_turn_is_not_given_back() -> None:
-    async def take(notes: FakeNotes, resource: str, places: int) -> bool:
-        replace(FakeNotes, "give_turn", give)  # taking one gives back what was held before
+def a_slot_is_not_released() -> None:
+    async def take(facts: FakeFacts, resource: str, places: int) -> bool:
+        replace(FakeFacts, "release_slot", give)  # taking one gives back what was held before
         try:
-            return bool(await whole(notes, resource, places))
+            return bool(await whole(facts, resource, places))
         finally:
-            replace(FakeNotes, "give_turn", nothing)
+            replace(FakeFacts, "release_slot", nothing)
 
-    give = replace(FakeNotes, "give_turn", nothing)
-    whole = replace(FakeNotes, "take_turn", take)
+    give = replace(FakeFacts, "release_slot", nothing)
+    whole = replace(FakeFacts, "acquire_slot", take)
 
 
 def the_event_is_committed_without_its_result() -> None:
@@ -65,7 +65,7 @@ def the_result_is_committed_without_its_event() -> None:
 
 def the_point_of_no_return_is_not_kept() -> None:
     async def finish(journal: FakeJournal, row: StepRow, **named: Any) -> None:
-        await whole(journal, row, **{**named, "past_return": False})
+        await whole(journal, row, **{**named, "past_pivot": False})
 
     whole = replace(FakeJournal, "finish", finish)
 
@@ -82,7 +82,7 @@ BROKEN: Final = (
     a_stale_token_is_accepted,
     two_migrations_of_an_instance_are_open,
     a_fact_is_overwritten_by_the_second_look,
-    a_turn_is_not_given_back,
+    a_slot_is_not_released,
     the_event_is_committed_without_its_result,
     the_result_is_committed_without_its_event,
     the_point_of_no_return_is_not_kept,

@@ -98,15 +98,15 @@ def the_rollback_does_not_look_whether_users_have_written() -> None:
 
 
 def the_rollback_leaves_the_record() -> None:
-    replace(FakePlatform, "put_back", nothing)
+    replace(FakePlatform, "restore_record", nothing)
 
 
 def the_rollback_leaves_odoo_conf() -> None:
-    replace(FakeOdooConf, "put_back", nothing)
+    replace(FakeOdooConf, "restore_file", nothing)
 
 
 def the_rollback_leaves_the_service_definition() -> None:
-    replace(FakeRuntime, "put_back", nothing)
+    replace(FakeRuntime, "restore_spec", nothing)
 
 
 def the_rollback_leaves_the_source_fenced() -> None:
@@ -145,7 +145,7 @@ def the_source_is_dropped_at_the_end() -> None:
 
 
 def the_record_is_not_flipped() -> None:
-    replace(FakePlatform, "flip", nothing)
+    replace(FakePlatform, "point_record_to", nothing)
 
 
 def odoo_conf_is_not_rewritten() -> None:

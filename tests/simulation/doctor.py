@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from rehome_consumer.adapters.backup.inventory import read
 from rehome_consumer.doctor.diagnosis import diagnose
-from rehome_consumer.doctor.observer import Eyes
+from rehome_consumer.doctor.observer import Observer
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import replay
 from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.errors import RehomeError
-from rehome_consumer.ports.operators import Parked, Stored
+from rehome_consumer.ports.operators import DeadLetterRecord, Stored
 from rehome_consumer.rabbitmq.topology import DEAD
 from tests.fakes.broker import FakeDelivery
 from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeViews
@@ -37,19 +37,19 @@ class Doctor:
         self.repaired: list[str] = []
         site, journal = schedule.site, schedule.journal
         client = schedule.node.client()
-        eyes = Eyes(
+        observer = Observer(
             clock=site.clock,
             views=self._slow(FakeViews(journal, schedule.claims), of_journal=True),
             records=self._slow(FakeRecords(site.platform)),
             inspector=self._slow(FakeInspector(site.world)),
             conf=self._slow(site.odoo_conf),
             runtime=self._slow(site.runtime),
-            shelf=self._slow(WorldShelf(site.world)),
+            inventory=self._slow(WorldBackupInventory(site.world)),
             queues=self._slow(FakeQueues(schedule.node)),
         )
-        self._eyes = eyes
+        self._observer = observer
         self._repairs = Repairs(
-            eyes=eyes,
+            observer=observer,
             journal=self._slow(journal, of_journal=True),
             claims=schedule.claims,
             broker=client,
@@ -66,11 +66,11 @@ class Doctor:
         """Look at everything, and repair what is safe to repair; whether anything was."""
         schedule = self._schedule
         try:
-            seen = await self._eyes.everything(None, self._letters())
+            snapshot = await self._observer.everything(None, self._dead_letters())
         except RehomeError as error:
             schedule.say("doctor", f"sees nothing: {error}")
             return False
-        found = [finding for finding in diagnose(seen) if finding.action is not None]
+        found = [finding for finding in diagnose(snapshot) if finding.action is not None]
         return any([await self._repair(finding) for finding in found])
 
     async def _repair(self, finding: Finding) -> bool:
@@ -83,14 +83,15 @@ class Doctor:
         self._schedule.say("doctor", f"{finding.kind} of {finding.where}: {finding.repair}")
         return True
 
-    def _letters(self) -> tuple[Parked, ...]:
+    def _dead_letters(self) -> tuple[DeadLetterRecord, ...]:
         node = self._schedule.node
-        letters = [
+        dead_letters = [
             replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
             for place, stored in enumerate(node.queues[DEAD].ready)
         ]
         return tuple(
-            Parked(one.id, one.handler, one.reason, one.migration_id, one.failed_at) for one in letters
+            DeadLetterRecord(one.id, one.handler, one.reason, one.migration_id, one.failed_at)
+            for one in dead_letters
         )
 
     def _slow(self, port: Any, *, of_journal: bool = False) -> Any:
@@ -117,7 +118,7 @@ class Slow:
         return slowly
 
 
-class WorldShelf:
+class WorldBackupInventory:
     """Port `Shelf` on the backup place of a `World`."""
 
     def __init__(self, world: World) -> None:

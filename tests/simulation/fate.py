@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HANDLERS: Final = frozenset(queue_of(step.name) for step in saga.MIGRATION)
 LOSABLE: Final = frozenset(step.on.TYPE for step in saga.MIGRATION[1:])
 """Of an upgrade that is lost before anybody read it nobody could know."""
-OURS: Final = frozenset({"journal", "notes", "claims", "broker", "world"})
+OURS: Final = frozenset({"journal", "facts", "claims", "broker", "world"})
 """Beginnings of boundaries that are the engine's, not a step's."""
 AGAIN: Final = 0.45
 """How often a failure is followed by another fault ..."""
@@ -206,8 +206,8 @@ class Fate:
         if not rows:
             return
         row = self._random.choice(rows)
-        begun = {key[2] for key in self._schedule.journal.steps if key[:2] == (row.id, row.attempt)}
-        later = [step for step in saga.MIGRATION[2:-1] if step.name not in begun]
+        started = {key[2] for key in self._schedule.journal.steps if key[:2] == (row.id, row.attempt)}
+        later = [step for step in saga.MIGRATION[2:-1] if step.name not in started]
         if later:
             step = self._random.choice(later)
             story = Story(instance_id=row.instance_id, migration_id=row.id, attempt=row.attempt, start=AT)

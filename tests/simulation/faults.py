@@ -121,7 +121,7 @@ class Plan:
     doctored_at: list[float] = field(default_factory=list)
     moods: list[str] = field(default_factory=list)
     takes_back: bool = True
-    tells_login: bool = False
+    gives_login: bool = False
 
 
 def plan(random: Random) -> Plan:
@@ -150,7 +150,7 @@ def plan(random: Random) -> Plan:
         if random.random() < 0.1
         else [],
         takes_back=random.random() < 0.9,
-        tells_login=random.random() < 0.3,
+        gives_login=random.random() < 0.3,
     )
 
 

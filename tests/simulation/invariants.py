@@ -17,7 +17,7 @@ from rehome_events.migration import (
 from tests.fakes.odoo_conf import read
 from tests.simulation import tidiness
 from tests.simulation.secrecy import no_secret
-from tests.simulation.telling import buried, events, letters, published, told_by
+from tests.simulation.telling import buried, dead_letters, events, published, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OUTCOMES: Final = {MigrationCompleted.TYPE, MigrationRolledBack.TYPE, MigrationRejected.TYPE}
 RETOLD: Final = {MigrationFailed.TYPE}
 """Events that say something newer when they are told again."""
-FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.tells[:1]]
+FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.emits[:1]]
 PARTNERS: Final = [(1, "Asustek"), (2, "Agrolait")]
 HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "ahead", "fail"}
 """What no migration may fail of, unless it strikes time and again."""
@@ -77,7 +77,7 @@ def _named(schedule: Schedule, *checks: tuple[str, Callable[[Schedule], Iterator
 def _all_over(schedule: Schedule) -> Iterator[str]:
     for row in schedule.journal.migrations.values():
         if not row.ended:
-            yield f"migration {row.id} is still {row.state}: {row.note}"
+            yield f"migration {row.id} is still {row.state}: {row.reason}"
 
 
 def _completed(schedule: Schedule) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _completed(schedule: Schedule) -> Iterator[str]:
     for upgrade in schedule.upgrades[: len(schedule.tenants)]:
         row = schedule.journal.migrations.get(opened_by(upgrade.id))
         if row is not None and (row.state, row.attempt) not in {("completed", 1), ("nothing_to_do", 1)}:
-            yield f"migration {row.id} is {row.state} in attempt {row.attempt}: {row.note}, after {kinds}"
+            yield f"migration {row.id} is {row.state} in attempt {row.attempt}: {row.reason}, after {kinds}"
 
 
 def _letters_written(schedule: Schedule) -> Iterator[str]:
@@ -113,10 +113,10 @@ def _letters_written(schedule: Schedule) -> Iterator[str]:
 
 def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
     """Over, or a dead letter and `migration.failed`."""
-    there = list(letters(schedule))
-    waiting = {letter.migration for letter in there} | schedule.operators.discarded
+    there = list(dead_letters(schedule))
+    waiting = {dead_letter.migration for dead_letter in there} | schedule.operators.discarded
     unsure = {
-        letter.migration for letter in there if letter.reason != "failed"
+        dead_letter.migration for dead_letter in there if dead_letter.reason != "failed"
     } | schedule.operators.discarded
     failed = {
         (event.migration, event.attempt) for event in events(schedule) if event.type == MigrationFailed.TYPE
@@ -129,7 +129,7 @@ def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
         if row.ended or row.id in schedule.fate.lost or (row.state == "prepared" and schedule.fate.lost):
             continue  # an operator is needed, and by those who wait for the turn that such a one has, too
         if row.id not in waiting:
-            yield f"migration {row.id} is {row.state} without a dead letter: {row.note}"
+            yield f"migration {row.id} is {row.state} without a dead letter: {row.reason}"
         elif row.state == "failed" and (row.id, row.attempt) not in failed:
             yield f"migration {row.id} failed without migration.failed"
         elif row.state == "failing":

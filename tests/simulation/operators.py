@@ -9,7 +9,7 @@ from uuid import UUID
 from rehome_consumer import saga
 from rehome_consumer.engine import replay
 from rehome_consumer.engine.replay import Case
-from rehome_consumer.ports.engine import to_tell
+from rehome_consumer.ports.engine import encode_for_outbox
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, event_id
 from rehome_events.migration import MigrationFailed, MigrationRejected
@@ -18,7 +18,7 @@ from tests.simulation.doctor import Doctor
 from tests.support.events import migration_of, told
 
 if TYPE_CHECKING:
-    from rehome_consumer.engine.replay import Letter
+    from rehome_consumer.engine.replay import DeadLetter
     from rehome_consumer.ports.engine import Message, MigrationRow
     from tests.fakes.broker import Stored
     from tests.simulation.schedule import Schedule
@@ -55,7 +55,7 @@ class Operators:
         """As the command does: end the claim of whoever is at work, and commit the wish with the claim held."""
         schedule = self._schedule
         row = schedule.journal.migrations.get(migration)
-        if row is None or row.ended or row.past_return:
+        if row is None or row.ended or row.past_pivot:
             return
         for _ in range(TIMES):
             holder = schedule.claims.held.get(row.instance_id)
@@ -81,30 +81,30 @@ class Operators:
             Migrations whose letters were sent.
         """
         node = self._schedule.node
-        letters = node.queues[DEAD].ready
+        dead_letters = node.queues[DEAD].ready
         taken: set[UUID | None] = set()
-        for place in range(len(letters)):
-            stored = letters.popleft()
-            letter = replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
-            if letter.event is None:
+        for place in range(len(dead_letters)):
+            stored = dead_letters.popleft()
+            dead_letter = replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
+            if dead_letter.event is None:
                 continue
-            sent = self._blind(letter, stored) if blindly else self._planned(letter)
+            sent = self._blind(dead_letter, stored) if blindly else self._planned(dead_letter)
             if not isinstance(sent, str):
-                taken.add(letter.migration_id)
+                taken.add(dead_letter.migration_id)
                 for _ in range(2 if self._random.random() < 0.2 else 1):
                     node.route(HANDLER, *sent)
             elif "discard" in sent:
-                self._schedule.say("operator", f"discards {letter.type} of {letter.handler}")
-                self.discarded.add(letter.migration_id)
+                self._schedule.say("operator", f"discards {dead_letter.type} of {dead_letter.handler}")
+                self.discarded.add(dead_letter.migration_id)
             else:
-                letters.append(stored)
+                dead_letters.append(stored)
         return taken
 
     async def tend(self, *, blindly: bool) -> None:
         """Let the doctor repair, or replay what there is and roll back by hand what has no letter and is not over."""
         rows = self._schedule.journal.migrations.values()
         forward = any(
-            row.past_return and not row.ended for row in rows
+            row.past_pivot and not row.ended for row in rows
         )  # no way back: the doctor knows the way
         if (forward or self._random.random() < CALLED) and await self.doctor.come():
             return
@@ -116,9 +116,9 @@ class Operators:
     async def _ask(self, now: MigrationRow, seen: MigrationRow) -> None:
         """Refused where there is no way back, as the command refuses."""
         journal = self._schedule.journal
-        if now.ended or now.past_return or now.attempt != seen.attempt:
+        if now.ended or now.past_pivot or now.attempt != seen.attempt:
             return
-        begun = [
+        started = [
             step
             for migration, attempt, step in journal.steps
             if (migration, attempt) == (now.id, now.attempt)
@@ -135,7 +135,7 @@ class Operators:
             )
         else:
             state = "failing"
-            step = [name for name in begun if name != saga.ROLL_BACK.name][-1]
+            step = [name for name in started if name != saga.ROLL_BACK.name][-1]
             data = MigrationFailed(
                 instance_id=now.instance_id,
                 step=step,
@@ -145,22 +145,24 @@ class Operators:
                 next="roll_back",
             )
         self._schedule.say("operator", f"rolls back {now.id}: {state}")
-        await journal.ask_roll_back(now, to_tell(told(data, now.id, now.attempt)), "asked for", state=state)
+        await journal.ask_roll_back(
+            now, encode_for_outbox(told(data, now.id, now.attempt)), "asked for", state=state
+        )
 
-    def _planned(self, letter: Letter) -> tuple[str, Message] | str:
+    def _planned(self, dead_letter: DeadLetter) -> tuple[str, Message] | str:
         """As `rehome dead replay` decides; text: refused, and what to do with it."""
         journal = self._schedule.journal
-        row = journal.migrations.get(letter.migration_id or UUID(int=0))
+        row = journal.migrations.get(dead_letter.migration_id or UUID(int=0))
         steps = {} if row is None else {
             key[2]: step for key, step in journal.steps.items() if key[:2] == (row.id, row.attempt)
         }  # fmt: skip
         done = frozenset(name for name, step in steps.items() if step.state == "done")
         case = Case(row, done, frozenset(steps), undoing=saga.ROLL_BACK.name in steps)
-        if row is not None and row.state == "failed" and WRITTEN in (row.note or ""):
-            planned = replay.forward(letter, replace(case, as_left=True), self._waking(case))
+        if row is not None and row.state == "failed" and WRITTEN in (row.reason or ""):
+            planned = replay.forward(dead_letter, replace(case, as_left=True), self._waking(case))
         else:
-            planned = replay.plan(letter, case)
-        self._schedule.say("operator", f"{letter.type} of {letter.handler}: {planned.what}")
+            planned = replay.plan(dead_letter, case)
+        self._schedule.say("operator", f"{dead_letter.type} of {dead_letter.handler}: {planned.what}")
         return (planned.handler, planned.message) if planned.message else planned.what
 
     def _waking(self, case: Case) -> bytes | None:
@@ -173,10 +175,10 @@ class Operators:
             (one.row.message.body for one in self._schedule.journal.outbox if one.event_id == wanted), None
         )
 
-    def _blind(self, letter: Letter, stored: Stored) -> tuple[str, Message]:
-        assert letter.event
-        row = self._schedule.journal.migrations.get(letter.migration_id or UUID(int=0))
-        event, handler = letter.event, stored.routing_key
+    def _blind(self, dead_letter: DeadLetter, stored: Stored) -> tuple[str, Message]:
+        assert dead_letter.event
+        row = self._schedule.journal.migrations.get(dead_letter.migration_id or UUID(int=0))
+        event, handler = dead_letter.event, stored.routing_key
         if row is not None and row.state == "rolled_back":
             event, handler = decode(row.trigger), saga.MIGRATION[0].name
         self._replays += 1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.fakes.claims import FakeClaim
     from tests.simulation.schedule import Schedule
 
-UNFAILING = frozenset({"notes.progress.before", "notes.progress.after"})
+UNFAILING = frozenset({"facts.progress.before", "facts.progress.after"})
 """Calls that by their port's promise never fail."""
 IDLE = frozenset(f"journal.{call}.{place}" for call in ("unsent", "purge") for place in ("before", "after"))
 """Boundaries that a consumer passes all the time, whatever happens."""
@@ -246,8 +246,8 @@ class SimJournal(Through):
     def __init__(self, process: Process) -> None:
         super().__init__(process, "journal", process.schedule.journal)
 
-    def notes(self, row: StepRow) -> Any:
-        return Through(self._process, "notes", self._port.notes(row))
+    def facts(self, row: StepRow) -> Any:
+        return Through(self._process, "facts", self._port.facts(row))
 
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:

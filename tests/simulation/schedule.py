@@ -148,7 +148,7 @@ class Schedule:
         self.site.world.pause = self._world_paused
         self.site.database_service.moods = list(self.plan.moods)  # type: ignore[arg-type] # its words
         self.site.database_service.takes_back = self.plan.takes_back
-        self.site.database_service.tells_login = self.plan.tells_login
+        self.site.database_service.gives_login = self.plan.gives_login
         self.journal = FakeJournal(clock)
         self.claims = FakeClaims(PATIENCE)
         self.node = FakeBroker(TOPOLOGY)

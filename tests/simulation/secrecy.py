@@ -49,10 +49,10 @@ def _texts(schedule: Schedule) -> Iterator[tuple[str, str]]:
     for _, key, message in schedule.node.log:
         yield key, message.body.decode() + repr(message.headers)
     for row in journal.migrations.values():
-        yield f"the note on {row.id}", row.note or ""
+        yield f"the note on {row.id}", row.reason or ""
     for step in journal.steps.values():
         yield f"the error of {step.step}", step.error or ""
-    for (_, _, name), value in journal.facts.items():
+    for (_, _, name), value in journal.stored_facts.items():
         if isinstance(value, bytes):
             yield f"fact {name}", value.decode()
     for one in journal.outbox:

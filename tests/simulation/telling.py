@@ -63,7 +63,7 @@ def _opens(event: dict[str, Any]) -> UUID | None:
     return opened_by(UUID(event.get("replayof") or event["id"]))
 
 
-def letters(schedule: Schedule) -> Iterator[Told]:
+def dead_letters(schedule: Schedule) -> Iterator[Told]:
     """The events of all dead letters, but for the schedule's garbage."""
     for stored in schedule.node.queues[DEAD].ready:
         if len(stored.message.body) > GARBAGE:
@@ -72,9 +72,9 @@ def letters(schedule: Schedule) -> Iterator[Told]:
 
 def buried(schedule: Schedule) -> set[tuple[UUID | None, int | None, str]]:
     """Migration, attempt and handler of every dead letter that was ever written."""
-    letters = [
+    dead_letters = [
         (key, told_by(message))
         for exchange, key, message in schedule.node.log
         if exchange == DEAD and len(message.body) > GARBAGE
     ]
-    return {(event.migration, event.attempt, handler) for handler, event in letters}
+    return {(event.migration, event.attempt, handler) for handler, event in dead_letters}

@@ -63,7 +63,7 @@ def _databases_left(schedule: Schedule, completed: set[UUID], named: list[str]) 
         if left := [
             name
             for name, label in labels.items()
-            if label.mark.state == "scratch" or label.mark.migration_id not in completed
+            if label.tag.state == "scratch" or label.tag.migration_id not in completed
         ]:
             yield f"databases on {host}: {left}"
         owners = {there.databases[name].owner for name in labels}

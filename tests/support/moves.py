@@ -14,11 +14,11 @@ from rehome_consumer.model import Credentials, Secret
 from rehome_consumer.steps.provision import as_before
 from sandbox.postgres.databases import create_role, drop_database, quoted
 from sandbox.postgres.tenants import Tenant, nasty_password
-from tests.contract.servers import Told, new_mark, verified
+from tests.contract.servers import Told, new_tag, verified
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Backup, Fence, Mark
+    from rehome_consumer.model import Backup, Fence, OwnershipTag
     from sandbox.postgres.server import Cluster
     from tests.contract.real_servers import RealStage
 
@@ -33,7 +33,7 @@ class Move:
         self.stage = stage
         self.tenant = tenant
         self.login = Credentials(f"{tenant.role}_new", Secret(nasty_password()))
-        self.mark: Mark = new_mark()
+        self.tag: OwnershipTag = new_tag()
         self.scratch = f"{tenant.database}__rehome"
         self.before: Fence | None = None
         self._before: frozenset[str] = frozenset()
@@ -48,7 +48,7 @@ class Move:
 
     async def fence_and_back_up(self) -> Backup:
         stage, tenant = self.stage, self.tenant
-        name = f"{self.mark.migration_id}-1"
+        name = f"{self.tag.migration_id}-1"
         self.before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
         await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
@@ -60,14 +60,14 @@ class Move:
         found = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
         facts = as_before(self.before, found, tenant.role)
         await stage.databases.make_role(stage.dedicated, self.login, facts.grantees)
-        await stage.databases.make_scratch(stage.dedicated, self.scratch, facts, self.login.user, self.mark)
+        await stage.databases.make_scratch(stage.dedicated, self.scratch, facts, self.login.user, self.tag)
 
     async def restore(self, backup: Backup) -> None:
         await self.stage.copier.restore(self.stage.dedicated, self.scratch, backup, self.login.user, Told())
 
     async def promote(self) -> None:
         await self.stage.databases.promote(
-            self.stage.dedicated, self.scratch, self.tenant.database, self.login.user, verified(self.mark)
+            self.stage.dedicated, self.scratch, self.tenant.database, self.login.user, verified(self.tag)
         )
 
     async def differences(self) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import aio_pika
 
-from rehome_consumer.adapters.postgres.ownership_tags import Label
-from rehome_consumer.model import Mark
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.rabbitmq.topology import queue_of
 from sandbox.demo.chaos import DIRECTORY, Order, Orders
 from sandbox.platform.local import ROOT, LocalPlatform, Site
@@ -76,10 +76,10 @@ async def dies_at(local: LocalPlatform, boundary: str) -> None:
         assert await process.wait() == -signal.SIGKILL
 
 
-async def letters(rehome: Rehome, site: Site) -> dict[str, dict[str, Any]]:
+async def dead_letters(rehome: Rehome, site: Site) -> dict[str, dict[str, Any]]:
     """The dead letters of an instance by their handlers."""
     listed = (await rehome("dead", "list", "--instance", site.id, "--json")).json
-    return {letter["handler"]: letter for letter in listed}
+    return {dead_letter["handler"]: dead_letter for dead_letter in listed}
 
 
 async def migration(rehome: Rehome, site: Site) -> dict[str, Any]:
@@ -129,7 +129,7 @@ async def mess_up(local: LocalPlatform, site: Site, of: dict[str, Any]) -> str:
     (half / "source.json").write_text("{}")
     (local.backup_root / "notes-of-an-operator.txt").write_text("not ours")
     scratch = f"{site.tenant.database}__rehome_{tag}"
-    label = Label(Mark(of["id"], of["attempt"], "scratch")).text()
+    label = TagComment(OwnershipTag(of["id"], of["attempt"], "scratch")).text()
     async with local.pool.connect() as pool:
         await pool.execute(f'CREATE DATABASE "{scratch}"')
         await pool.execute(f"COMMENT ON DATABASE \"{scratch}\" IS '{label}'")

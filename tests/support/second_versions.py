@@ -207,4 +207,4 @@ def _next(step: Step) -> Step:
     async def run(event: CloudEvent[Any], ports: Ports) -> EventData:
         return convert(await step.run(event, ports))
 
-    return dataclasses.replace(step, run=run, tells=(model,))
+    return dataclasses.replace(step, run=run, emits=(model,))

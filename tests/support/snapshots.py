@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rehome_consumer import saga
-from rehome_consumer.doctor.snapshot import InstanceSeen, Seen, ServerSeen
+from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Snapshot
 from rehome_consumer.model import Conf, Credentials, Instance, Secret, Server, Service, Task
-from rehome_consumer.ports.operators import Inventory, MigrationView, QueueLook, Side
+from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationView, QueueLook
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def a_view(state: str, **columns: Any) -> MigrationView:
         instance_id=INSTANCE,
         attempt=1,
         state=state,
-        past_return=state in ("started", "completed"),
+        past_pivot=state in ("started", "completed"),
         to_plan="premium-monthly",
-        note=None,
+        reason=None,
         created_at=ago(hours=2),
         updated_at=ago(hours=1),
         ended_at=ago(hours=1) if over else None,
@@ -88,9 +88,9 @@ def service_of(server: Server, *, running: int = 1) -> Service:
     return Service("odoo-acme", "service-1", 1, tasks, environment, {})
 
 
-def a_side(*, is_open: bool, sessions: int = 0, **more: Any) -> Side:
+def a_state(*, is_open: bool, sessions: int = 0, **more: Any) -> DatabaseState:
     """A database that tenants may enter, or one that is fenced."""
-    side = Side(
+    database_state = DatabaseState(
         "acme",
         "acme",
         -1 if is_open else 0,
@@ -99,54 +99,54 @@ def a_side(*, is_open: bool, sessions: int = 0, **more: Any) -> Side:
         bytes=54_000_000,
         sessions=sessions,
     )
-    return replace(side, **more)
+    return replace(database_state, **more)
 
 
-def on_pool(state: str | None = None, **changes: Any) -> InstanceSeen:
+def on_pool(state: str | None = None, **changes: Any) -> InstanceSnapshot:
     """An instance that lives on the pool: never moved, or with a migration in this state."""
     view = a_view(state) if state else None
-    seen = InstanceSeen(
+    snapshot = InstanceSnapshot(
         INSTANCE,
         migration=view,
         facts={"fence": {"connection_limit": -1, "can_login": True}} if view else {},
         instance=an_instance(),
         home=POOL,
         source=POOL,
-        source_side=a_side(is_open=True, sessions=3),
+        source_state=a_state(is_open=True, sessions=3),
         conf=conf_of(POOL),
         service=service_of(POOL),
     )
-    return replace(seen, **changes)
+    return replace(snapshot, **changes)
 
 
-def moved(state: str = "completed", **changes: Any) -> InstanceSeen:
+def moved(state: str = "completed", **changes: Any) -> InstanceSnapshot:
     """An instance that lives on its dedicated server since a migration, its source fenced."""
-    seen = on_pool(
+    snapshot = on_pool(
         state,
         instance=an_instance(
             db_host=DEDICATED.host, db_server_id=DEDICATED.id, db_type="dedicated", plan_tier="premium"
         ),
         home=DEDICATED,
         target=DEDICATED,
-        source_side=a_side(is_open=False),
-        target_side=a_side(is_open=True, sessions=3),
+        source_state=a_state(is_open=False),
+        target_state=a_state(is_open=True, sessions=3),
         conf=conf_of(DEDICATED),
         service=service_of(DEDICATED),
     )
-    return replace(seen, **changes)
+    return replace(snapshot, **changes)
 
 
-def a_world(*instances: InstanceSeen, **changes: Any) -> Seen:
+def a_world(*instances: InstanceSnapshot, **changes: Any) -> Snapshot:
     """Everything, with these instances and their migrations; consumers run, nothing is left over."""
-    seen = Seen(
+    snapshot = Snapshot(
         now=NOW,
         instances=instances,
-        servers=(ServerSeen(POOL, Inventory()),),
+        servers=(ServerSnapshot(POOL, Inventory()),),
         migrations={one.migration.id: one.migration for one in instances if one.migration},
-        letters=(),
+        dead_letters=(),
         queues=QUEUES,
     )
-    return replace(seen, **changes)
+    return replace(snapshot, **changes)
 
 
 def kinds(findings: list[Finding]) -> list[str]:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
     from rehome_events.data import EventData
     from rehome_events.envelope import CloudEvent
-    from tests.fakes.journal import FakeNotes
+    from tests.fakes.journal import FakeFacts
 
 
-class StepBench:
+class StepRig:
     """A tenant whose upgrade was published, and the notes of its migration."""
 
     def __init__(self, **tenant: Any) -> None:
@@ -38,14 +38,14 @@ class StepBench:
         self.migration = row.id
         self.event = event.model_copy(update={"migrationid": row.id, "attempt": 1})
 
-    async def notes(self, step: str = "accept") -> FakeNotes:
+    async def facts(self, step: str = "accept") -> FakeFacts:
         """The notes, of a run of this step."""
         row = await self.journal.begin(self.journal.migrations[self.migration], step, replay=None)
-        return self.journal.notes(row)
+        return self.journal.facts(row)
 
     async def ports(self, step: str = "accept") -> Ports:
         """What the step may touch."""
-        return self.site.ports(await self.notes(step))
+        return self.site.ports(await self.facts(step))
 
     async def run(self, step: str) -> EventData | NothingToDo:
         """Run one step on the event that wakes it; what it tells wakes the next."""

@@ -41,11 +41,11 @@ class NeutralRuntime:
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
         return await self._runtime.resize(instance, limits)
 
-    async def put_back(self, instance: Instance, spec: Mapping[str, Any]) -> None:
+    async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         words = {
             name: spec[name] for name in ("labels", "env", "limits", "replicas", "force") if name in spec
         }
-        await self._runtime.put_back(instance, as_swarm(spec.get("rest", {}), words))
+        await self._runtime.restore_spec(instance, as_swarm(spec.get("rest", {}), words))
 
 
 def as_neutral(spec: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str, Any]:

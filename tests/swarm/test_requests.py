@@ -39,7 +39,7 @@ async def test_the_documented_proxy_lets_all_requests_through_and_has_no_rule_to
     await stage.swarm.configure(instance, {"TINY_CRASHES": "1000"})
     with pytest.raises(CrashLoop, match="last lines: odoo"):
         await stage.swarm.start(instance, 1, None)
-    await stage.swarm.put_back(instance, kept)
+    await stage.swarm.restore_spec(instance, kept)
     with pytest.raises(NotFound):
         await stage.swarm.find(new_instance())
     asked = stage.docker.asked

@@ -109,10 +109,10 @@ async def test_a_resize_that_was_cut_off_is_finished_by_the_next(
     before = await stage.spec(checked_shop.instance)
     resizing = asyncio.create_task(stage.swarm.resize(checked_shop.instance, LIMITS))
 
-    async def begun() -> bool:
+    async def started() -> bool:
         return edit.is_resizing(await stage.spec(checked_shop.instance))
 
-    await wait_until(begun, what="the update", limit=LIMIT)
+    await wait_until(started, what="the update", limit=LIMIT)
     resizing.cancel()
     await asyncio.gather(resizing, return_exceptions=True)
     assert await stage.swarm.resize(checked_shop.instance, LIMITS) == ()

@@ -116,10 +116,10 @@ async def test_a_label_that_somebody_adds_in_the_middle_of_a_start_stays(stage: 
     instance = await stage.add("slow", replicas=0)
     starting = asyncio.create_task(stage.swarm.start(instance, 1, None))
 
-    async def begun() -> bool:
+    async def started() -> bool:
         return bool(await stage.tasks(instance))
 
-    await wait_until(begun, what="a task", limit=LIMIT)
+    await wait_until(started, what="a task", limit=LIMIT)
     await stage.change(instance, labels={"operator": "was here"})
     healthy = await starting
     assert (await stage.spec(instance))["Labels"]["operator"] == "was here"

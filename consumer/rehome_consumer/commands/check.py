@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
-from rehome_consumer.adapters.state.facts import MemoryNotes
+from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.views import JournalViews
 from rehome_consumer.commands.arguments import an_id
 from rehome_consumer.commands.lines import field, printed, row, say
@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
 
 async def _check(args: argparse.Namespace) -> int:
     settings = read_settings(needed=NEEDED)
-    async with bootstrap.ports(settings, MemoryNotes()) as ports, bootstrap.state_pool(settings) as pool:
+    async with bootstrap.ports(settings, MemoryFacts()) as ports, bootstrap.state_pool(settings) as pool:
         instance = await ports.platform.instance(args.instance)
         if instance is None:
             raise NotFound(

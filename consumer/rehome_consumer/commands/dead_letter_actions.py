@@ -9,15 +9,15 @@ from rehome_consumer.commands.lines import detail, printed, say
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.doctor import forecast
 from rehome_consumer.engine import replay
-from rehome_consumer.operators.dead_letter_session import desk, matches, none_matches
+from rehome_consumer.operators.dead_letter_session import dead_letter_session, matches, none_matches
 from rehome_consumer.rabbitmq.topology import HANDLER
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from rehome_consumer.engine.replay import Letter
-    from rehome_consumer.operators.dead_letter_session import Copies, Desk
+    from rehome_consumer.engine.replay import DeadLetter
+    from rehome_consumer.operators.dead_letter_session import Copies, DeadLetterSession
 
 
 def add(group: Any, filters: Callable[[Any], None]) -> None:
@@ -60,9 +60,13 @@ async def _replay(args: argparse.Namespace) -> int:
         args.complain("name a letter, or say --all (with --handler, --type, ... to choose among them)")
     if args.forward and args.all:
         args.complain("--forward is for one letter: name it")
-    async with desk(world=True) as there:  # the set is frozen: what fails again meanwhile is not replayed
-        chosen = [there.find(args.id)] if args.id else [one for one in there.letters if matches(one[0], args)]
-        outcome = [await _one(there, letter, copies, args) for letter, copies in chosen]
+    async with dead_letter_session(
+        world=True
+    ) as there:  # the set is frozen: what fails again meanwhile is not replayed
+        chosen = (
+            [there.find(args.id)] if args.id else [one for one in there.dead_letters if matches(one[0], args)]
+        )
+        outcome = [await _one(there, dead_letter, copies, args) for dead_letter, copies in chosen]
         none = none_matches(there)
     if args.json:
         as_json(outcome)
@@ -78,62 +82,68 @@ async def _replay(args: argparse.Namespace) -> int:
     return 1 if any(one["refused"] for one in outcome) else 0
 
 
-async def _one(there: Desk, letter: Letter, copies: Copies, args: argparse.Namespace) -> dict[str, Any]:
+async def _one(
+    there: DeadLetterSession, dead_letter: DeadLetter, copies: Copies, args: argparse.Namespace
+) -> dict[str, Any]:
     """Replay one letter, or only say what that would do."""
     dry_run: bool = args.dry_run
-    case, seen = await there.case(letter, look=dry_run or args.forward)
+    case, snapshot = await there.case(dead_letter, look=dry_run or args.forward)
     planned = (
-        replay.forward(letter, case, await there.waking(case)) if args.forward else replay.plan(letter, case)
+        replay.forward(dead_letter, case, await there.waking(case))
+        if args.forward
+        else replay.plan(dead_letter, case)
     )
     if planned.message is not None and not dry_run:
         if case.migration is not None:
-            what = f"{letter.type} to {planned.handler}: {letter.reason}, {letter.error}"
-            await there.views.note(case.migration.id, "dead letter replayed", what)
+            what = f"{dead_letter.type} to {planned.handler}: {dead_letter.reason}, {dead_letter.error}"
+            await there.views.add_to_history(case.migration.id, "dead letter replayed", what)
         await there.broker.publish(HANDLER, planned.handler, planned.message, mandatory=True)
         await copies.ack()  # after the confirm: dying in between leaves the letter, its replay is known again
     return {
-        "id": letter.id,
+        "id": dead_letter.id,
         "handler": planned.handler,
         "replayed": planned.message is not None and not dry_run,
         "refused": planned.message is None,
         "what": planned.what,
-        "in_detail": forecast.in_detail(planned.handler, seen, case.begun)
+        "in_detail": forecast.in_detail(planned.handler, snapshot, case.started)
         if planned.message and dry_run
         else [],
     }
 
 
 async def _discard(args: argparse.Namespace) -> int:
-    async with desk(world=False) as there:
-        chosen = {letter.id: (letter, copies) for letter, copies in map(there.find, args.id)}
-        for letter, copies in chosen.values():
-            await _keep(there, letter, args.reason)
+    async with dead_letter_session(world=False) as there:
+        chosen = {dead_letter.id: (dead_letter, copies) for dead_letter, copies in map(there.find, args.id)}
+        for dead_letter, copies in chosen.values():
+            await _keep(there, dead_letter, args.reason)
             await copies.ack()  # after the journal has it: dying in between leaves the letter
-            say(f"discarded {letter.id} ({letter.type} of handler {letter.handler}): {args.reason}")
-            await _warn(there, letter)
+            say(
+                f"discarded {dead_letter.id} ({dead_letter.type} of handler {dead_letter.handler}): {args.reason}"
+            )
+            await _warn(there, dead_letter)
     return 0
 
 
-async def _keep(there: Desk, letter: Letter, why: str) -> None:
+async def _keep(there: DeadLetterSession, dead_letter: DeadLetter, why: str) -> None:
     new = await there.views.discard(
-        message_id=letter.id,
-        handler=letter.handler,
-        type_=letter.type,
-        instance=letter.instance,
-        migration_id=letter.migration_id,
-        reason=letter.reason,
-        error=letter.error,
+        message_id=dead_letter.id,
+        handler=dead_letter.handler,
+        type_=dead_letter.type,
+        instance=dead_letter.instance,
+        migration_id=dead_letter.migration_id,
+        reason=dead_letter.reason,
+        error=dead_letter.error,
         why=why,
-        body=letter.message.body,
+        body=dead_letter.message.body,
     )
-    if new and letter.migration_id is not None:
-        what = f"{letter.type} of {letter.handler}: {why}"
-        await there.views.note(letter.migration_id, "dead letter discarded", what)
+    if new and dead_letter.migration_id is not None:
+        what = f"{dead_letter.type} of {dead_letter.handler}: {why}"
+        await there.views.add_to_history(dead_letter.migration_id, "dead letter discarded", what)
 
 
-async def _warn(there: Desk, letter: Letter) -> None:
+async def _warn(there: DeadLetterSession, dead_letter: DeadLetter) -> None:
     """Say what becomes of a migration that is not over."""
-    row = await there.journal.migration(letter.migration_id) if letter.migration_id else None
+    row = await there.journal.migration(dead_letter.migration_id) if dead_letter.migration_id else None
     if row is not None and not row.ended and row.state != "failing":
         printed(
             detail(

@@ -14,13 +14,19 @@ from rehome_consumer.commands.lines import Paragraphs, detail, field, moment, pr
 from rehome_consumer.commands.show import age, as_json
 from rehome_consumer.doctor import forecast
 from rehome_consumer.engine import replay
-from rehome_consumer.operators.dead_letter_session import NEEDED, desk, matches, none_matches, passes
+from rehome_consumer.operators.dead_letter_session import (
+    NEEDED,
+    dead_letter_session,
+    matches,
+    none_matches,
+    passes,
+)
 from rehome_consumer.settings import read_settings
 
 if TYPE_CHECKING:
     import argparse
 
-    from rehome_consumer.engine.replay import Letter
+    from rehome_consumer.engine.replay import DeadLetter
 
 MOST_DISCARDED = 100
 HANDLERS = [step.name for step in saga.MIGRATION]
@@ -85,11 +91,11 @@ def filters(parser: Any) -> None:
 async def _list(args: argparse.Namespace) -> int:
     if args.discarded:
         return await _list_discarded(args)
-    async with desk(world=False) as there:
-        found = [letter for letter, _ in there.letters if matches(letter, args)]
+    async with dead_letter_session(world=False) as there:
+        found = [dead_letter for dead_letter, _ in there.dead_letters if matches(dead_letter, args)]
         none = none_matches(there)
     if args.json:
-        as_json([summary(letter) for letter in found])
+        as_json([summary(dead_letter) for dead_letter in found])
         return 0
     printed([row(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS)] if found else [none])
     for one in found:
@@ -120,18 +126,20 @@ async def _list_discarded(args: argparse.Namespace) -> int:
 
 
 async def _show(args: argparse.Namespace) -> int:
-    async with desk(world=True) as there:
-        letter, _ = there.find(args.id)
-        case, seen = await there.case(letter, look=True)
-        planned = replay.plan(letter, case)
+    async with dead_letter_session(world=True) as there:
+        dead_letter, _ = there.find(args.id)
+        case, snapshot = await there.case(dead_letter, look=True)
+        planned = replay.plan(dead_letter, case)
         history = await there.views.history(case.migration.id) if case.migration else []
     document = {
-        **summary(letter),
-        "event": _body(letter),
-        "headers": {key: str(value) for key, value in letter.message.headers.items()},
+        **summary(dead_letter),
+        "event": _body(dead_letter),
+        "headers": {key: str(value) for key, value in dead_letter.message.headers.items()},
         "replay": planned.what,
         "replay_allowed": planned.message is not None,
-        "replay_in_detail": forecast.in_detail(planned.handler, seen, case.begun) if planned.message else [],
+        "replay_in_detail": forecast.in_detail(planned.handler, snapshot, case.started)
+        if planned.message
+        else [],
         "not_looked_at": there.blind or None,
         "history": history,
     }
@@ -153,24 +161,24 @@ async def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def summary(letter: Letter) -> dict[str, Any]:
+def summary(dead_letter: DeadLetter) -> dict[str, Any]:
     """A letter as a row of a listing."""
     return {
-        "id": letter.id,
-        "handler": letter.handler,
-        "type": letter.type,
-        "instance": letter.instance,
-        "migration": str(letter.migration_id) if letter.migration_id else None,
-        "reason": letter.reason,
-        "failed_at": letter.failed_at,
-        "tries": letter.tries,
-        "error": letter.error,
+        "id": dead_letter.id,
+        "handler": dead_letter.handler,
+        "type": dead_letter.type,
+        "instance": dead_letter.instance,
+        "migration": str(dead_letter.migration_id) if dead_letter.migration_id else None,
+        "reason": dead_letter.reason,
+        "failed_at": dead_letter.failed_at,
+        "tries": dead_letter.tries,
+        "error": dead_letter.error,
     }
 
 
-def _body(letter: Letter) -> Any:
+def _body(dead_letter: DeadLetter) -> Any:
     """The event as JSON if it is any, else the beginning of what came."""
     try:
-        return orjson.loads(letter.message.body)
+        return orjson.loads(dead_letter.message.body)
     except orjson.JSONDecodeError:
-        return letter.message.body[:2000].decode(errors="replace")
+        return dead_letter.message.body[:2000].decode(errors="replace")

@@ -17,7 +17,7 @@ from rehome_consumer.engine import replay
 from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.operators.dead_letter_session import LETTERS
 from rehome_consumer.operators.tools import EVERYTHING, operator_tools
-from rehome_consumer.ports.operators import Parked
+from rehome_consumer.ports.operators import DeadLetterRecord
 from rehome_consumer.settings import read_settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.adapters.state.views import JournalViews
     from rehome_consumer.doctor.repair import Repairs
-    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_consumer.doctor.snapshot import Snapshot
 
 WIDTHS: Final = (8, 21, 6)
 GRAVE: Final = frozenset({"error", "warning"})
@@ -78,37 +78,40 @@ async def _doctor(args: argparse.Namespace) -> int:
                 Finding("unseen", "error", "the broker", str(error), "is it up? rehome topology check")
             )
         tools = await stack.enter_async_context(operator_tools(settings, connection))
-        letters = await _letters(tools.views, connection, found)
-        seen = await tools.eyes.everything(args.instance, letters)
+        dead_letters = await _dead_letters(tools.views, connection, found)
+        snapshot = await tools.observer.everything(args.instance, dead_letters)
         if (
             args.instance is not None
-            and seen.instances[0].instance is None
-            and not seen.instances[0].migration
+            and snapshot.instances[0].instance is None
+            and not snapshot.instances[0].migration
         ):
             raise NotFound(f"instance {args.instance} is in neither the platform's table nor the journal")
-        found += diagnose(seen, stuck_after=timedelta(seconds=silence), only=args.instance)
+        found += diagnose(snapshot, stuck_after=timedelta(seconds=silence), only=args.instance)
         done = await _repaired(tools.repairs(connection), found) if args.repair and connection else {}
     if args.json:
         as_json([{**one.document(), "outcome": done.get(one)} for one in found])
     else:
-        _tell(found, done, seen)
+        _tell(found, done, snapshot)
     left = [one for one in found if one.severity in GRAVE and done.get(one) != "repaired"]
     return 1 if left else 0
 
 
-async def _letters(
+async def _dead_letters(
     views: JournalViews, connection: AbstractRobustConnection | None, found: list[Finding]
-) -> tuple[Parked, ...] | None:
+) -> tuple[DeadLetterRecord, ...] | None:
     """The dead letters; None (and a finding) when they cannot be read."""
     if connection is None:
         return None
     try:
         async with views.alone(LETTERS), DeadLetters(connection).held() as held:
-            letters = [replay.read(one, place) for place, one in enumerate(held)]
+            dead_letters = [replay.read(one, place) for place, one in enumerate(held)]
     except RehomeError as error:
         found.append(Finding("unseen", "warning", "the dead letters", str(error), UNSEEN))
         return None
-    return tuple(Parked(one.id, one.handler, one.reason, one.migration_id, one.failed_at) for one in letters)
+    return tuple(
+        DeadLetterRecord(one.id, one.handler, one.reason, one.migration_id, one.failed_at)
+        for one in dead_letters
+    )
 
 
 async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str]:
@@ -124,10 +127,14 @@ async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str
     return done
 
 
-def _tell(found: list[Finding], done: dict[Finding, str], seen: Seen) -> None:
+def _tell(found: list[Finding], done: dict[Finding, str], snapshot: Snapshot) -> None:
     if not found:
-        letters = f"{len(seen.letters)} dead letter(s)" if seen.letters is not None else "no dead letters"
-        looked = f"{len(seen.instances)} instance(s), {len(seen.servers)} database server(s), {letters}"
+        dead_letters = (
+            f"{len(snapshot.dead_letters)} dead letter(s)"
+            if snapshot.dead_letters is not None
+            else "no dead letters"
+        )
+        looked = f"{len(snapshot.instances)} instance(s), {len(snapshot.servers)} database server(s), {dead_letters}"
         say(f"nothing is out of order; looked at {looked}, the queues and the backup place")
         return
     say(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))

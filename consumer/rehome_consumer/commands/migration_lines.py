@@ -39,7 +39,7 @@ def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = N
         lines += detail(f"migration {one.id} {plan}{_tries(one)}")
     else:
         lines += detail(f"upgrade {plan}; its migration will be {one.id}")
-    why = one.error or one.note
+    why = one.error or one.reason
     if why and one.state != "completed":
         lines += detail(f"why: {why}")
     if not one.ended:
@@ -58,7 +58,7 @@ def attention(one: MigrationView, holder: Holder | None, *, now: datetime | None
     if one.ended or holder is not None:
         return None
     if one.state == "failed":
-        way = "" if one.past_return else f", or rehome roll-back {one.id}"
+        way = "" if one.past_pivot else f", or rehome roll-back {one.id}"
         return f"it failed; rehome dead list --instance {one.instance_id}{way}"
     since = idle_since(one)
     if now - since > GRACE:
@@ -70,10 +70,10 @@ def steps_table(steps: list[dict[str, Any]]) -> list[str]:
     """All steps of all attempts."""
     lines = ["", "  " + row(("#", "STEP", "STATE", "TRIES", "BEGUN", "SECONDS", "ERROR"), STEP_WIDTHS)]
     for step in steps:
-        took = (step["done_at"] - step["begun_at"]).total_seconds() if step["done_at"] else None
+        took = (step["done_at"] - step["started_at"]).total_seconds() if step["done_at"] else None
         seconds = f"{took:.1f}" if took is not None else ""
-        begun = moment(step["begun_at"])
-        cells = (step["attempt"], step["step"], step["state"], step["tries"] or "", begun, seconds)
+        started = moment(step["started_at"])
+        cells = (step["attempt"], step["step"], step["state"], step["tries"] or "", started, seconds)
         lines.append("  " + row(cells, STEP_WIDTHS))
         lines += detail(step["error"], "       ") if step["error"] else []
     return [*lines, ""]
@@ -107,7 +107,7 @@ def _length(span: timedelta) -> str:
 
 def _since(one: MigrationView) -> datetime:
     """Since when it is at this step, or over."""
-    return one.ended_at or one.begun_at or one.created_at
+    return one.ended_at or one.started_at or one.created_at
 
 
 def _work(one: MigrationView, holder: Holder | None, now: datetime) -> str:

@@ -18,7 +18,7 @@ from rehome_consumer.settings import read_settings
 if TYPE_CHECKING:
     import argparse
 
-    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
     from rehome_consumer.operators.tools import OperatorTools
     from rehome_consumer.ports.operators import Completed
 
@@ -42,7 +42,7 @@ class Retirement:
     """One old database: whether it may go, and what became of it."""
 
     done: Completed
-    seen: InstanceSeen
+    snapshot: InstanceSnapshot
     reasons: list[str]
     outcome: list[str] = field(default_factory=list)
 
@@ -53,16 +53,16 @@ class Retirement:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        side, source = self.seen.source_side, self.seen.source
+        database_state, source = self.snapshot.source_state, self.snapshot.source
         return {
             "migration": self.done.id,
             "instance": self.done.instance_id,
-            "database": side.database if side else None,
+            "database": database_state.database if database_state else None,
             "server": source.name if source else None,
-            "bytes": side.bytes if side else None,
+            "bytes": database_state.bytes if database_state else None,
             "kept_until": self.done.until,
             "due": self.is_due,
-            "backups": [one.name for one in self.seen.stored],
+            "backups": [one.name for one in self.snapshot.stored],
             "refused": self.reasons,
             "done": self.outcome,
         }
@@ -104,8 +104,8 @@ async def _retire(args: argparse.Namespace) -> int:
 
 
 async def _look(tools: OperatorTools, done: Completed, *, early: bool) -> Retirement:
-    seen = await tools.eyes.instance(done.instance_id)
-    return Retirement(done, seen, refusals(done, seen, datetime.now(UTC), early=early))
+    snapshot = await tools.observer.instance(done.instance_id)
+    return Retirement(done, snapshot, refusals(done, snapshot, datetime.now(UTC), early=early))
 
 
 async def _one(tools: OperatorTools, one: Retirement, args: argparse.Namespace) -> Retirement:
@@ -117,41 +117,43 @@ async def _one(tools: OperatorTools, one: Retirement, args: argparse.Namespace) 
         async with tools.claims.claim(one.done.instance_id) as claim:
             if claim is None:
                 raise Conflict("somebody is at work on the instance at this moment")
-            seen = replace(await tools.eyes.instance(one.done.instance_id), holder=None)  # it is us
-            again = Retirement(one.done, seen, refusals(one.done, seen, datetime.now(UTC), early=args.now))
+            snapshot = replace(await tools.observer.instance(one.done.instance_id), holder=None)  # it is us
+            again = Retirement(
+                one.done, snapshot, refusals(one.done, snapshot, datetime.now(UTC), early=args.now)
+            )
             if again.reasons:
                 return again
-            await _answers(tools, seen)
+            await _answers(tools, snapshot)
             await _drop(tools, again, outcome)
     except RehomeError as error:
         return replace(one, reasons=[str(error)], outcome=outcome)
     return replace(one, outcome=outcome)
 
 
-async def _answers(tools: OperatorTools, seen: InstanceSeen) -> None:
+async def _answers(tools: OperatorTools, snapshot: InstanceSnapshot) -> None:
     """The instance answers. It runs, so that this starts nothing; raises what is wrong with it."""
-    if seen.instance is None or seen.service is None:
+    if snapshot.instance is None or snapshot.service is None:
         raise Conflict("the instance could not be looked at")
     try:
         async with asyncio.timeout(HEALTHY_WITHIN):
-            await tools.runtime.start(seen.instance, seen.service.replicas, None)
+            await tools.runtime.start(snapshot.instance, snapshot.service.replicas, None)
     except TimeoutError:
         raise TimedOut(
-            f"service {seen.service.name} did not answer within {HEALTHY_WITHIN:g} s: is it healthy?"
+            f"service {snapshot.service.name} did not answer within {HEALTHY_WITHIN:g} s: is it healthy?"
         ) from None
 
 
 async def _drop(tools: OperatorTools, one: Retirement, outcome: list[str]) -> None:
     """The database, then its role, then the backup; each may be gone already, from an earlier run."""
-    source, side = one.seen.source, one.seen.source_side
-    if source is None or side is None:
+    source, database_state = one.snapshot.source, one.snapshot.source_state
+    if source is None or database_state is None:
         raise Conflict("the source server could not be looked at")
-    if await tools.inspector.drop_fenced(source, side.database, side.role):
-        outcome.append(f"dropped database {side.database} on {source.name}")
-    left = await tools.inspector.drop_unused_role(source, side.role)
-    outcome.append(left or f"dropped role {side.role} on {source.name}")
-    for entry in one.seen.stored:
-        await tools.shelf.remove(entry.name)
+    if await tools.inspector.drop_fenced(source, database_state.database, database_state.role):
+        outcome.append(f"dropped database {database_state.database} on {source.name}")
+    left = await tools.inspector.drop_unused_role(source, database_state.role)
+    outcome.append(left or f"dropped role {database_state.role} on {source.name}")
+    for entry in one.snapshot.stored:
+        await tools.inventory.remove(entry.name)
         outcome.append(f"removed {entry.name} from the backup place")
     await tools.views.retired(one.done.id, "; ".join(outcome))
 
@@ -162,9 +164,18 @@ def _tell(found: list[Retirement], args: argparse.Namespace) -> None:
         return
     say(row(("INSTANCE", "OLD DATABASE", "SIZE", "KEPT UNTIL (UTC)", "DUE"), WIDTHS))
     for one in found:
-        side, source = one.seen.source_side, one.seen.source
-        size = f"{side.bytes / 1_000_000:.0f} MB" if side and side.bytes is not None else "gone"
-        cells = (one.done.instance_id, side.database if side else "?", size, moment(one.done.until))
+        database_state, source = one.snapshot.source_state, one.snapshot.source
+        size = (
+            f"{database_state.bytes / 1_000_000:.0f} MB"
+            if database_state and database_state.bytes is not None
+            else "gone"
+        )
+        cells = (
+            one.done.instance_id,
+            database_state.database if database_state else "?",
+            size,
+            moment(one.done.until),
+        )
         say(row((*cells, age(one.done.until)), WIDTHS))
         printed(detail(f"on {source.name if source else '?'}, migration {one.done.id}"))
         for line in one.outcome:
@@ -172,5 +183,5 @@ def _tell(found: list[Retirement], args: argparse.Namespace) -> None:
         for reason in one.reasons:
             printed(detail(f"{'refused' if args.yes else 'stays'}: {reason}"))
         if not one.reasons and not one.outcome:
-            kept = ", ".join(["the database", "its role if unused", *(e.name for e in one.seen.stored)])
+            kept = ", ".join(["the database", "its role if unused", *(e.name for e in one.snapshot.stored)])
             printed(detail(f"--yes would drop {kept}"))

@@ -14,7 +14,7 @@ from rehome_consumer.commands.show import age, as_json
 from rehome_consumer.errors import Incompatible, TimedOut
 from rehome_consumer.operators.rollback_plan import read_order
 from rehome_consumer.operators.tools import JOURNAL
-from rehome_consumer.ports.engine import ToTell, to_tell
+from rehome_consumer.ports.engine import OutboxEvent, encode_for_outbox
 from rehome_consumer.settings import read_settings
 from rehome_events.envelope import event_id, new_event
 from rehome_events.migration import MigrationFailed, MigrationRejected
@@ -126,9 +126,9 @@ async def _cut(views: JournalViews, holder: Holder) -> None:
         ) from None
 
 
-def _event(order: Order, reason: str) -> ToTell:
+def _event(order: Order, reason: str) -> OutboxEvent:
     migration = order.migration
-    forward = [step for step in order.begun if step != saga.ROLL_BACK.name]
+    forward = [step for step in order.started if step != saga.ROLL_BACK.name]
     data: MigrationFailed | MigrationRejected = MigrationFailed(
         instance_id=migration.instance_id,
         step=forward[-1] if forward else saga.MIGRATION[0].name,
@@ -152,7 +152,7 @@ def _event(order: Order, reason: str) -> ToTell:
         migrationid=migration.id,
         attempt=migration.attempt,
     )
-    return to_tell(event)
+    return encode_for_outbox(event)
 
 
 async def _is_taken_up(views: JournalViews, migration_id: UUID) -> bool:

@@ -13,98 +13,102 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rehome_consumer.doctor.finding import Finding, Kind
-    from rehome_consumer.doctor.snapshot import InstanceSeen
-    from rehome_consumer.ports.operators import KeptFile, MigrationView
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
+    from rehome_consumer.ports.operators import ConfBackup, MigrationView
 
 
-def findings(seen: InstanceSeen, now: datetime) -> Iterator[Finding]:
+def findings(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
     """Fences, roles, files and sources that wait for somebody."""
-    yield from _leftovers(seen)
-    yield from _after_rollback(seen)
-    yield from _due(seen, now)
+    yield from _leftovers(snapshot)
+    yield from _after_rollback(snapshot)
+    yield from _due(snapshot, now)
 
 
-def _after_rollback(seen: InstanceSeen) -> Iterator[Finding]:
+def _after_rollback(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     """A migration that was rolled back leaves the source open and the dedicated server closed."""
-    view, source, target = seen.migration, seen.source_side, seen.target_side
-    if view is None or view.state != "rolled_back" or seen.source is None:
+    view, source, target = snapshot.migration, snapshot.source_state, snapshot.target_state
+    if view is None or view.state != "rolled_back" or snapshot.source is None:
         return
-    if target and seen.target and target.can_login:
-        what = f"role {target.role} may log in on {seen.target.name}, though the migration was rolled back"
-        advice = f"make sure that nobody uses it there; rehome doctor {seen.id} --repair"
-        finding = about(seen, "role_open", "warning", what, advice, since=view.ended_at, thing=target.role)
-        repair = f"closes role {target.role} on {seen.target.name} and ends its sessions"
-        action = Action("close_role", view, seen.target, target.role)
-        yield _repairable(finding, repair, action) if _at_source(seen) else finding
-    if source and source.exists and not source.open and _was_open(seen):
-        what = f"{source.database} on {seen.source.name} is fenced, though the migration was rolled back"
-        advice = f"see that record and odoo.conf name that server; rehome doctor {seen.id} --repair"
-        finding = about(
-            seen, "still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
+    if target and snapshot.target and target.can_login:
+        what = (
+            f"role {target.role} may log in on {snapshot.target.name}, though the migration was rolled back"
         )
-        repair = f"lets {source.role} into {source.database} on {seen.source.name} as it was before"
-        action = Action("unfence", view, seen.source, source.database)
-        safe = _at_source(seen) and not (target and target.open)
+        advice = f"make sure that nobody uses it there; rehome doctor {snapshot.id} --repair"
+        finding = about(
+            snapshot, "role_open", "warning", what, advice, since=view.ended_at, thing=target.role
+        )
+        repair = f"closes role {target.role} on {snapshot.target.name} and ends its sessions"
+        action = Action("close_role", view, snapshot.target, target.role)
+        yield _repairable(finding, repair, action) if _at_source(snapshot) else finding
+    if source and source.exists and not source.open and _was_open(snapshot):
+        what = f"{source.database} on {snapshot.source.name} is fenced, though the migration was rolled back"
+        advice = f"see that record and odoo.conf name that server; rehome doctor {snapshot.id} --repair"
+        finding = about(
+            snapshot, "still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
+        )
+        repair = f"lets {source.role} into {source.database} on {snapshot.source.name} as it was before"
+        action = Action("unfence", view, snapshot.source, source.database)
+        safe = _at_source(snapshot) and not (target and target.open)
         yield _repairable(finding, repair, action) if safe else finding
 
 
-def _at_source(seen: InstanceSeen) -> bool:
+def _at_source(snapshot: InstanceSnapshot) -> bool:
     """Whether record and odoo.conf name the source: what is done elsewhere hits nobody."""
-    conf, source = seen.conf, seen.source
+    conf, source = snapshot.conf, snapshot.source
     return (
         conf is not None
         and source is not None
-        and seen.home is not None
-        and seen.home.id == source.id
+        and snapshot.home is not None
+        and snapshot.home.id == source.id
         and (conf.host, conf.port) == (source.host, source.port)
     )
 
 
-def _was_open(seen: InstanceSeen) -> bool:
+def _was_open(snapshot: InstanceSnapshot) -> bool:
     """Whether tenants could enter before the fence; without a fence of ours nobody knows."""
-    before = seen.facts.get("fence") or {}
+    before = snapshot.facts.get("fence") or {}
     return bool(before.get("can_login")) and before.get("connection_limit") != 0
 
 
-def _leftovers(seen: InstanceSeen) -> Iterator[Finding]:
+def _leftovers(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     """Files of ours beside odoo.conf that no migration under way needs."""
-    view = seen.migration
-    for file in seen.files:
-        if seen.moving and view is not None and file.tag == tag(view):
+    view = snapshot.migration
+    for file in snapshot.files:
+        if snapshot.moving and view is not None and file.tag == tag(view):
             continue
-        kind: Kind = "temporary_file" if file.tag is None else "kept_conf"
+        kind: Kind = "temporary_file" if file.tag is None else "conf_backup"
         what = "a temporary file" if file.tag is None else "a kept copy"
         what = f"{what} beside odoo.conf: {file.name}"
         finding = about(
-            seen, kind, "note", what, "remove it by hand", since=file.modified, thing=file.name
+            snapshot, kind, "note", what, "remove it by hand", since=file.modified, thing=file.name
         )  # fmt: skip
         owned = view is not None and (file.tag is None or _is_of(view, file))
-        if owned and view is not None and not seen.moving:
+        if owned and view is not None and not snapshot.moving:
             action = Action("forget_conf", view, thing=file.tag or tag(view))
-            finding = replace(finding, advice=f"rehome doctor {seen.id} --repair")
+            finding = replace(finding, advice=f"rehome doctor {snapshot.id} --repair")
             yield _repairable(finding, "removes it: its migration is over", action)
         else:
             yield finding
 
 
-def _is_of(view: MigrationView, file: KeptFile) -> bool:
+def _is_of(view: MigrationView, file: ConfBackup) -> bool:
     """Whether it is a copy of this migration, of whatever attempt."""
     start, _, attempt = (file.tag or "").rpartition("-")
     return start == view.id.hex[:12] and attempt.isdigit()
 
 
-def _due(seen: InstanceSeen, now: datetime) -> Iterator[Finding]:
+def _due(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
     """The retention of a source is over."""
-    until = _moment(seen.facts.get("source_retained_until"))
-    if until is None or until > now or "source_retired_at" in seen.facts or seen.source is None:
+    until = _moment(snapshot.facts.get("source_retained_until"))
+    if until is None or until > now or "source_retired_at" in snapshot.facts or snapshot.source is None:
         return
-    database = seen.source_side.database if seen.source_side else "database"
+    database = snapshot.source_state.database if snapshot.source_state else "database"
     yield about(
-        seen,
+        snapshot,
         "source_due",
         "note",
-        f"the old {database} on {seen.source.name} was kept long enough",
-        f"rehome retire {seen.id}",
+        f"the old {database} on {snapshot.source.name} was kept long enough",
+        f"rehome retire {snapshot.id}",
         since=until,
     )
 

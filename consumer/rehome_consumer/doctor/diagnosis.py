@@ -11,21 +11,23 @@ from rehome_consumer.doctor.finding import UNSEEN, Finding, gravest_first
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_consumer.doctor.snapshot import Snapshot
 
 STUCK_AFTER: Final = timedelta(minutes=5)
 """How long nothing may happen to a migration although something should; longer than any uncounted delay."""
 
 
-def diagnose(seen: Seen, *, stuck_after: timedelta = STUCK_AFTER, only: UUID | None = None) -> list[Finding]:
+def diagnose(
+    snapshot: Snapshot, *, stuck_after: timedelta = STUCK_AFTER, only: UUID | None = None
+) -> list[Finding]:
     """All findings, gravest first; with `only` those about one instance."""
     found = [
-        *migrations.findings(seen, stuck_after=stuck_after),
-        *(finding for one in seen.instances for finding in instances.findings(one, seen.now)),
-        *servers.findings(seen),
+        *migrations.findings(snapshot, stuck_after=stuck_after),
+        *(finding for one in snapshot.instances for finding in instances.findings(one, snapshot.now)),
+        *servers.findings(snapshot),
         *(
             Finding("unseen", "warning", trouble.what, f"it could not be looked at: {trouble.error}", UNSEEN)
-            for trouble in seen.troubles
+            for trouble in snapshot.troubles
         ),
     ]
     return gravest_first([one for one in found if only is None or one.instance_id == only])

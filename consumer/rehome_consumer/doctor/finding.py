@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
     from rehome_consumer.model import Server
     from rehome_consumer.ports.operators import MigrationView
 
@@ -17,14 +17,14 @@ Severity = Literal["error", "warning", "note"]
 
 Kind = Literal[
     "two_writable", "source_open", "fence_lifted", "still_fenced", "down", "conf_differs", "connected_elsewhere",
-    "stuck", "parked", "unsent", "waits_for_operator", "failed_without_letter", "no_queue", "no_reader",
+    "stuck", "dead_lettered", "unsent", "waits_for_operator", "failed_without_dead_letter", "no_queue", "no_reader",
     "record_differs", "environment_differs", "no_home", "in_maintenance", "role_open",
     "scratch_left", "copy_left", "sessions_left", "role_left", "slot_left", "half_backup", "backup_left",
-    "unused_server", "kept_conf", "temporary_file", "source_due", "letter_of_ended", "unseen",
+    "unused_server", "conf_backup", "temporary_file", "source_due", "dead_letter_of_ended", "unseen",
 ]  # fmt: skip
 """Stable words for what can be found; docs/operating.md says of each what it means and what to do."""
 
-Deed = Literal[
+RepairKind = Literal[
     "send", "wake", "wake_afresh", "drop_databases", "end_sessions", "drop_slot",
     "remove_stored", "forget_conf", "unfence", "close_role",
 ]  # fmt: skip
@@ -42,7 +42,7 @@ class Action:
         thing: the name of what is acted on: a database, a role, a file, a step.
     """
 
-    deed: Deed
+    repair_kind: RepairKind
     migration: MigrationView
     server: Server | None = None
     thing: str = ""
@@ -99,7 +99,7 @@ class Finding:
 
 
 def about(
-    seen: InstanceSeen,
+    snapshot: InstanceSnapshot,
     kind: Kind,
     severity: Severity,
     what: str,
@@ -112,12 +112,12 @@ def about(
     return Finding(
         kind=kind,
         severity=severity,
-        where=seen.where,
+        where=snapshot.where,
         what=what,
         advice=advice,
         since=since,
-        instance_id=seen.id,
-        migration_id=seen.migration.id if seen.migration else None,
+        instance_id=snapshot.id,
+        migration_id=snapshot.migration.id if snapshot.migration else None,
         thing=thing,
     )
 

@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from rehome_consumer.doctor.snapshot import Seen
-    from rehome_consumer.ports.operators import MigrationView, Parked, Unsent
+    from rehome_consumer.doctor.snapshot import Snapshot
+    from rehome_consumer.ports.operators import DeadLetterRecord, MigrationView, Unsent
     from rehome_consumer.saga import Step
 
 UNSENT_TOO_LONG: Final = timedelta(seconds=60)
 """An event may wait so long in the outbox; a relay looks every few seconds."""
 
 
-def findings(seen: Seen, *, stuck_after: timedelta) -> Iterator[Finding]:
+def findings(snapshot: Snapshot, *, stuck_after: timedelta) -> Iterator[Finding]:
     """Findings about events, deliveries and readers.
 
     Args:
-        seen: the world.
+        snapshot: the world.
         stuck_after: how long nothing may happen to a migration although something should.
     """
-    late = {one.migration_id for one in seen.unsent if seen.now - one.since > UNSENT_TOO_LONG}
-    yield from (_unsent(seen, one) for one in seen.unsent if one.migration_id in late)
-    yield from _readers(seen)
-    for view in seen.migrations.values():
-        letters = [one for one in seen.letters or () if one.migration_id == view.id]
+    late = {one.migration_id for one in snapshot.unsent if snapshot.now - one.since > UNSENT_TOO_LONG}
+    yield from (_unsent(snapshot, one) for one in snapshot.unsent if one.migration_id in late)
+    yield from _readers(snapshot)
+    for view in snapshot.migrations.values():
+        dead_letters = [one for one in snapshot.dead_letters or () if one.migration_id == view.id]
         if view.ended:
-            yield from _of_ended(view, letters)
-        elif view.id not in late and view.instance_id not in seen.holders:
-            yield from _open(seen, view, letters, stuck_after)
+            yield from _of_ended(view, dead_letters)
+        elif view.id not in late and view.instance_id not in snapshot.holders:
+            yield from _open(snapshot, view, dead_letters, stuck_after)
 
 
 def next_step(view: MigrationView, steps: list[dict[str, object]]) -> Step | None:
     """The step that an open migration is at: the rollback, or the first that is not done."""
-    begun = {row["step"]: row["state"] for row in steps if row["attempt"] == view.attempt}
-    if view.state == "failing" or (view.state == "failed" and saga.ROLL_BACK.name in begun):
+    started = {row["step"]: row["state"] for row in steps if row["attempt"] == view.attempt}
+    if view.state == "failing" or (view.state == "failed" and saga.ROLL_BACK.name in started):
         return saga.ROLL_BACK
-    return next((step for step in saga.MIGRATION[:-1] if begun.get(step.name) != "done"), None)
+    return next((step for step in saga.MIGRATION[:-1] if started.get(step.name) != "done"), None)
 
 
 def idle_since(view: MigrationView) -> datetime:
@@ -53,8 +53,8 @@ def idle_since(view: MigrationView) -> datetime:
     return max(moment for moment in moments if moment is not None)
 
 
-def _unsent(seen: Seen, one: Unsent) -> Finding:
-    view = seen.migrations[one.migration_id]
+def _unsent(snapshot: Snapshot, one: Unsent) -> Finding:
+    view = snapshot.migrations[one.migration_id]
     return Finding(
         kind="unsent",
         severity="error",
@@ -69,13 +69,13 @@ def _unsent(seen: Seen, one: Unsent) -> Finding:
     )
 
 
-def _readers(seen: Seen) -> Iterator[Finding]:
-    if seen.queues is None:
+def _readers(snapshot: Snapshot) -> Iterator[Finding]:
+    if snapshot.queues is None:
         return
     unread = []
     for step in saga.MIGRATION:
         name = queue_of(step.name)
-        look = seen.queues.get(name)
+        look = snapshot.queues.get(name)
         if look is None:
             yield Finding(
                 "no_queue", "error", f"queue {name}", "it is not there", "rehome topology apply, then check"
@@ -100,46 +100,47 @@ def _readers(seen: Seen) -> Iterator[Finding]:
 
 
 def _open(
-    seen: Seen, view: MigrationView, letters: list[Parked], stuck_after: timedelta
+    snapshot: Snapshot, view: MigrationView, dead_letters: list[DeadLetterRecord], stuck_after: timedelta
 ) -> Iterator[Finding]:
     """An open migration that nobody is at work on."""
-    step = next_step(view, seen.steps.get(view.id, []))
+    step = next_step(view, snapshot.steps.get(view.id, []))
     if step is None:
         return
-    letter = next((one for one in letters if one.handler == step.name), None)
+    dead_letter = next((one for one in dead_letters if one.handler == step.name), None)
     if view.state == "failed":
-        yield _failed(seen, view, step, letters)
-    elif letter is not None:
-        yield _parked(view, step, letter)
-    elif seen.now - idle_since(view) > stuck_after and not _queued(seen, step):
-        known = seen.noted if seen.letters is None else ()
+        yield _failed(snapshot, view, step, dead_letters)
+    elif dead_letter is not None:
+        yield _dead_lettered(view, step, dead_letter)
+    elif snapshot.now - idle_since(view) > stuck_after and not _queued(snapshot, step):
+        known = snapshot.noted if snapshot.dead_letters is None else ()
         mine = (one for one in known if (one.migration_id, one.handler) == (view.id, step.name))
         noted = next(mine, None)
-        yield _parked(view, step, noted) if noted else _stuck(seen, view, step)
+        yield _dead_lettered(view, step, noted) if noted else _stuck(snapshot, view, step)
 
 
-def _queued(seen: Seen, step: Step) -> bool:
+def _queued(snapshot: Snapshot, step: Step) -> bool:
     """Whether messages wait for this step: then its delivery may be one of them."""
-    look = (seen.queues or {}).get(queue_of(step.name))
+    look = (snapshot.queues or {}).get(queue_of(step.name))
     return look is not None and look.ready > 0
 
 
-def _parked(view: MigrationView, step: Step, letter: Parked) -> Finding:
+def _dead_lettered(view: MigrationView, step: Step, dead_letter: DeadLetterRecord) -> Finding:
     return Finding(
-        kind="parked",
+        kind="dead_lettered",
         severity="error",
         where=f"migration {view.id}",
-        what=f"its delivery to step {step.name} is a dead letter ({letter.reason}): it goes no further",
-        since=letter.since or idle_since(view),
-        advice=f"rehome dead show {letter.id}, then rehome dead replay {letter.id}, or rehome roll-back {view.id}",
+        what=f"its delivery to step {step.name} is a dead letter ({dead_letter.reason}): it goes no further",
+        since=dead_letter.since or idle_since(view),
+        advice=f"rehome dead show {dead_letter.id}, then rehome dead replay {dead_letter.id}, "
+        f"or rehome roll-back {view.id}",
         instance_id=view.instance_id,
         migration_id=view.id,
     )
 
 
-def _stuck(seen: Seen, view: MigrationView, step: Step) -> Finding:
-    where = "nowhere to be seen" if seen.queues is None else f"not in {queue_of(step.name)}"
-    unknown = "; it may be a dead letter (rehome dead list)" if seen.letters is None else ""
+def _stuck(snapshot: Snapshot, view: MigrationView, step: Step) -> Finding:
+    where = "nowhere to be seen" if snapshot.queues is None else f"not in {queue_of(step.name)}"
+    unknown = "; it may be a dead letter (rehome dead list)" if snapshot.dead_letters is None else ""
     return Finding(
         kind="stuck",
         severity="error",
@@ -154,24 +155,26 @@ def _stuck(seen: Seen, view: MigrationView, step: Step) -> Finding:
     )
 
 
-def _failed(seen: Seen, view: MigrationView, step: Step, letters: list[Parked]) -> Finding:
+def _failed(
+    snapshot: Snapshot, view: MigrationView, step: Step, dead_letters: list[DeadLetterRecord]
+) -> Finding:
     """It waits for an operator. Past the point of no return without a letter there is one way on."""
-    down = not view.past_return and _begun(seen, view, "stop")
+    down = not view.past_pivot and _begun(snapshot, view, "stop")
     finding = Finding(
         kind="waits_for_operator",
         severity="error" if down else "warning",
         where=f"migration {view.id}",
         what=f"failed at step {step.name}{', and the instance is down' if down else ''}: "
-        f"{view.error or view.note or 'the journal does not say why'}",
+        f"{view.error or view.reason or 'the journal does not say why'}",
         since=view.updated_at,
-        advice=_way_on(view, step, letters),
+        advice=_way_on(view, step, dead_letters),
         instance_id=view.instance_id,
         migration_id=view.id,
     )
-    if seen.letters is None or letters or not view.past_return:
+    if snapshot.dead_letters is None or dead_letters or not view.past_pivot:
         return finding
     return Finding(
-        kind="failed_without_letter",
+        kind="failed_without_dead_letter",
         severity="error",
         where=finding.where,
         what=f"{finding.what}; its dead letter is gone",
@@ -184,31 +187,35 @@ def _failed(seen: Seen, view: MigrationView, step: Step, letters: list[Parked]) 
     )
 
 
-def _begun(seen: Seen, view: MigrationView, step: str) -> bool:
+def _begun(snapshot: Snapshot, view: MigrationView, step: str) -> bool:
     """Whether a step of the present attempt was begun."""
-    rows = seen.steps.get(view.id, [])
+    rows = snapshot.steps.get(view.id, [])
     return any(row["step"] == step and row["attempt"] == view.attempt for row in rows)
 
 
-def _way_on(view: MigrationView, step: Step, letters: list[Parked]) -> str:
-    letter = next((one for one in letters if one.handler == step.name), None)
-    named = f"rehome dead show {letter.id}; rehome dead replay {letter.id}" if letter else "rehome dead list"
-    if view.past_return:
+def _way_on(view: MigrationView, step: Step, dead_letters: list[DeadLetterRecord]) -> str:
+    dead_letter = next((one for one in dead_letters if one.handler == step.name), None)
+    named = (
+        f"rehome dead show {dead_letter.id}; rehome dead replay {dead_letter.id}"
+        if dead_letter
+        else "rehome dead list"
+    )
+    if view.past_pivot:
         return f"mend what the error says, then {named}; there is no way back"
     return f"mend what the error says, then {named}, or rehome roll-back {view.id}"
 
 
-def _of_ended(view: MigrationView, letters: list[Parked]) -> Iterator[Finding]:
-    for letter in letters:
-        advice = f"rehome dead discard {letter.id} --reason ..."
-        if view.state == "rolled_back" and letter.handler != saga.ROLL_BACK.name:
-            advice = f"rehome dead replay {letter.id} (opens a new attempt), or {advice}"
+def _of_ended(view: MigrationView, dead_letters: list[DeadLetterRecord]) -> Iterator[Finding]:
+    for dead_letter in dead_letters:
+        advice = f"rehome dead discard {dead_letter.id} --reason ..."
+        if view.state == "rolled_back" and dead_letter.handler != saga.ROLL_BACK.name:
+            advice = f"rehome dead replay {dead_letter.id} (opens a new attempt), or {advice}"
         yield Finding(
-            kind="letter_of_ended",
+            kind="dead_letter_of_ended",
             severity="note",
-            where=f"letter {letter.id}",
-            what=f"of step {letter.handler} of migration {view.id}, which is {view.state}",
-            since=letter.since,
+            where=f"letter {dead_letter.id}",
+            what=f"of step {dead_letter.handler} of migration {view.id}, which is {view.state}",
+            since=dead_letter.since,
             advice=advice,
             instance_id=view.instance_id,
             migration_id=view.id,

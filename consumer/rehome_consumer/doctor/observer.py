@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from rehome_consumer import saga
-from rehome_consumer.doctor.snapshot import GONE, InstanceSeen, Seen, ServerSeen, Trouble
+from rehome_consumer.doctor.snapshot import GONE, InstanceSnapshot, ServerSnapshot, Snapshot, Trouble
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.operators import (
+        BackupInventory,
+        ConfBackups,
+        DatabaseState,
+        DeadLetterRecord,
         Finder,
         Inspector,
         Inventory,
-        Kept,
         MigrationView,
-        Parked,
         QueueLooks,
         Records,
-        Shelf,
-        Side,
         Stored,
         Views,
     )
@@ -59,35 +59,35 @@ class _Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class Observer:
     """Through what the world is seen. Without `queues` the broker is left out."""
 
     clock: Clock
     views: Views
     records: Records
     inspector: Inspector
-    conf: Kept
+    conf: ConfBackups
     runtime: Finder
-    shelf: Shelf
+    inventory: BackupInventory
     queues: QueueLooks | None = None
 
-    async def instance(self, instance_id: UUID, migration: MigrationView | None = None) -> InstanceSeen:
+    async def instance(self, instance_id: UUID, migration: MigrationView | None = None) -> InstanceSnapshot:
         """One instance, and a migration of it: by default the last that moved something."""
         if migration is None:
             migration = next(iter(await self.views.newest_moves(instance_id)), None)
         tried = _Tried()
-        stored = await tried("the backup place", self.shelf.entries()) or []
-        seen = await self._instance(instance_id, migration, stored, {})
-        return replace(seen, troubles=(*seen.troubles, *tried.troubles))
+        stored = await tried("the backup place", self.inventory.entries()) or []
+        snapshot = await self._instance(instance_id, migration, stored, {})
+        return replace(snapshot, troubles=(*snapshot.troubles, *tried.troubles))
 
     async def everything(
-        self, instance_id: UUID | None = None, letters: tuple[Parked, ...] | None = None
-    ) -> Seen:
+        self, instance_id: UUID | None = None, dead_letters: tuple[DeadLetterRecord, ...] | None = None
+    ) -> Snapshot:
         """All instances that migrations moved or move, or one; all servers, or its own; everything that is ours.
 
         Args:
             instance_id: only this instance.
-            letters: the dead letters, if they were looked at.
+            dead_letters: they, if they were looked at.
 
         Raises:
             RehomeError: the state database does not answer.
@@ -96,22 +96,22 @@ class Eyes:
         moves: dict[UUID, MigrationView | None] = {} if instance_id is None else {instance_id: None}
         moves |= {view.instance_id: view for view in await self.views.newest_moves(instance_id)}
         opened = await self.views.migrations(instance_id, MOST, ended=False)
-        stored = tuple(await tried("the backup place", self.shelf.entries()) or ())
+        stored = tuple(await tried("the backup place", self.inventory.entries()) or ())
         listed = await tried("db_servers", self.records.servers()) or []
         servers = await _side_by_side(self._server, listed)
         inventories = {one.server.id: one.inventory for one in servers if one.inventory}
 
-        async def look(of: tuple[UUID, MigrationView | None]) -> InstanceSeen:
+        async def look(of: tuple[UUID, MigrationView | None]) -> InstanceSnapshot:
             return await self._instance(*of, stored, inventories)
 
         instances = await _side_by_side(look, moves.items())
         unsent = tuple(await self.views.unsent())
         ids = {view.id for view in (*moves.values(), *opened) if view is not None}
-        named = [one.migration_id for one in stored] + [one.migration_id for one in letters or ()]
+        named = [one.migration_id for one in stored] + [one.migration_id for one in dead_letters or ()]
         ids |= {one.migration_id for one in unsent} | {one for one in named if one}
         ids |= {one for inventory in inventories.values() for one in _whose(inventory)}
         migrations = {view.id: view for view in await self.views.those(ids)}
-        return Seen(
+        return Snapshot(
             now=self.clock.now(),
             instances=tuple(instances),
             servers=tuple(servers),
@@ -119,8 +119,8 @@ class Eyes:
             steps={view.id: await self.views.steps(view.id) for view in opened},
             holders=await self.views.holders({view.instance_id for view in migrations.values()}),
             unsent=unsent,
-            letters=letters,
-            noted=tuple(await self.views.letters()),
+            dead_letters=dead_letters,
+            noted=tuple(await self.views.dead_letters()),
             queues=await tried("the broker's queues", self._queues()),
             stored=stored,
             troubles=tuple(tried.troubles),
@@ -130,11 +130,11 @@ class Eyes:
         names = [DEAD, *(queue_of(step.name) for step in saga.MIGRATION)]
         return await self.queues.queues(names) if self.queues else None
 
-    async def _server(self, server: Server) -> ServerSeen:
+    async def _server(self, server: Server) -> ServerSnapshot:
         try:
-            return ServerSeen(server, await self.inspector.inventory(server))
+            return ServerSnapshot(server, await self.inspector.inventory(server))
         except RehomeError as error:
-            return ServerSeen(server, trouble=str(error))
+            return ServerSnapshot(server, trouble=str(error))
 
     async def _instance(
         self,
@@ -142,11 +142,11 @@ class Eyes:
         migration: MigrationView | None,
         stored: Iterable[Stored],
         inventories: Mapping[UUID, Inventory],
-    ) -> InstanceSeen:
+    ) -> InstanceSnapshot:
         tried = _Tried()
         facts = await self.views.facts(migration.id, migration.attempt) if migration else {}
         instance = await tried("the record", self.records.instance(instance_id))
-        seen = InstanceSeen(
+        snapshot = InstanceSnapshot(
             instance_id,
             migration=migration,
             facts=facts,
@@ -155,48 +155,54 @@ class Eyes:
             stored=tuple(one for one in stored if migration and one.migration_id == migration.id),
         )
         if instance is not None:
-            seen = await self._around(tried, seen, instance, inventories)
-        return replace(seen, troubles=tuple(tried.troubles))
+            snapshot = await self._around(tried, snapshot, instance, inventories)
+        return replace(snapshot, troubles=tuple(tried.troubles))
 
     async def _around(
-        self, tried: _Tried, seen: InstanceSeen, instance: Instance, inventories: Mapping[UUID, Inventory]
-    ) -> InstanceSeen:
+        self,
+        tried: _Tried,
+        snapshot: InstanceSnapshot,
+        instance: Instance,
+        inventories: Mapping[UUID, Inventory],
+    ) -> InstanceSnapshot:
         """What belongs to an instance: servers, files, service."""
         home = await tried("the home server", self.records.home(instance))
-        source = await self._noted(tried, seen, "source") or home
-        target = await self._noted(tried, seen, "target")
+        source = await self._noted(tried, snapshot, "source") or home
+        target = await self._noted(tried, snapshot, "target")
         target = target or await tried("the dedicated server", self.records.dedicated_server(instance.id))
         if source and target and source.id == target.id:
             target = None
         conf, files, service = None, None, None
         if instance.status != GONE:
             conf = await tried("odoo.conf", self.conf.read(instance))
-            files = await tried("the directory of odoo.conf", self.conf.kept_files(instance))
+            files = await tried("the directory of odoo.conf", self.conf.conf_backups(instance))
             service = await tried("the service", self.runtime.find(instance))
-        role = seen.facts.get("tenant_user") or instance.db_user or (conf and conf.credentials.user) or ""
-        new_role = seen.facts.get("new_user") or role
+        role = snapshot.facts.get("tenant_user") or instance.db_user or (conf and conf.credentials.user) or ""
+        new_role = snapshot.facts.get("new_user") or role
         return replace(
-            seen,
+            snapshot,
             home=home,
             source=source,
             target=target,
-            source_side=await self._side(tried, source, instance, role),
-            target_side=await self._side(tried, target, instance, new_role),
-            on_target=await self._on_target(tried, target, seen.migration, inventories),
+            source_state=await self._side(tried, source, instance, role),
+            target_state=await self._side(tried, target, instance, new_role),
+            on_target=await self._on_target(tried, target, snapshot.migration, inventories),
             conf=conf,
             files=files or (),
             service=service,
         )
 
-    async def _noted(self, tried: _Tried, seen: InstanceSeen, fact: str) -> Server | None:
-        noted = seen.facts.get(fact)
+    async def _noted(self, tried: _Tried, snapshot: InstanceSnapshot, fact: str) -> Server | None:
+        noted = snapshot.facts.get(fact)
         return await tried(f"the {fact} server", self.records.server(UUID(noted))) if noted else None
 
-    async def _side(self, tried: _Tried, server: Server | None, instance: Instance, role: str) -> Side | None:
+    async def _side(
+        self, tried: _Tried, server: Server | None, instance: Instance, role: str
+    ) -> DatabaseState | None:
         if server is None:
             return None
         what = f"{instance.database} on {server.name}"
-        return await tried(what, self.inspector.side(server, instance.database, str(role)))
+        return await tried(what, self.inspector.database_state(server, instance.database, str(role)))
 
     async def _on_target(
         self,
@@ -210,13 +216,13 @@ class Eyes:
         found = inventories.get(target.id)
         found = found or await tried(f"databases on {target.name}", self.inspector.inventory(target))
         databases = found.databases if found else ()
-        return tuple(one for one in databases if one.mark and one.mark.migration_id == migration.id)
+        return tuple(one for one in databases if one.tag and one.tag.migration_id == migration.id)
 
 
 def _whose(inventory: Inventory) -> Iterable[UUID]:
     """Migrations that something on a server belongs to."""
     for database in inventory.databases:
-        owner = database.mark.migration_id if database.mark else database.maker
+        owner = database.tag.migration_id if database.tag else database.maker
         if owner is not None:
             yield owner
     yield from (one.migration_id for one in inventory.sessions)

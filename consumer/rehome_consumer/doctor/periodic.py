@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from rehome_consumer.doctor.finding import Finding
-    from rehome_consumer.doctor.observer import Eyes
+    from rehome_consumer.doctor.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,12 @@ LONGEST: Final = 900.0  # seconds that one look may take
 LEVELS: Final = {"error": logging.ERROR, "warning": logging.WARNING, "note": logging.INFO}
 
 
-class Rounds:
+class PeriodicDiagnosis:
     """Looks in the background; what it found last is in `counts` and `dead_letters`."""
 
-    def __init__(self, eyes: Eyes, *, every: timedelta, stuck_after: timedelta) -> None:
+    def __init__(self, observer: Observer, *, every: timedelta, stuck_after: timedelta) -> None:
         """Take what to look through, how often, and after how much quiet a migration counts as stuck."""
-        self._eyes = eyes
+        self._observer = observer
         self._every = every.total_seconds()
         self._stuck_after = stuck_after
         self._told: dict[tuple[str, str, str], tuple[datetime, Finding]] = {}
@@ -54,19 +54,19 @@ class Rounds:
 
     async def look(self) -> None:
         """One look: tell what is new, what is still there after an hour, and what is gone."""
-        seen = await self._eyes.everything()
-        findings = {one.key: one for one in diagnose(seen, stuck_after=self._stuck_after)}
+        snapshot = await self._observer.everything()
+        findings = {one.key: one for one in diagnose(snapshot, stuck_after=self._stuck_after)}
         for key, finding in findings.items():
             before = self._told.get(key)
-            if before is None or (seen.now - before[0]).total_seconds() > AGAIN_AFTER:
-                self._told[key] = (seen.now, finding)
+            if before is None or (snapshot.now - before[0]).total_seconds() > AGAIN_AFTER:
+                self._told[key] = (snapshot.now, finding)
                 _tell("doctor.finding", finding, LEVELS[finding.severity])
         for key in self._told.keys() - findings.keys():
             _tell("doctor.cleared", self._told.pop(key)[1], logging.INFO)
         self.counts = Counter((one.kind, one.severity) for one in findings.values())
-        look = (seen.queues or {}).get(DEAD)
+        look = (snapshot.queues or {}).get(DEAD)
         self.dead_letters = look.ready if look else None
-        self.looked_at = seen.now
+        self.looked_at = snapshot.now
         log.debug("doctor.looked findings=%d", len(findings))
 
 

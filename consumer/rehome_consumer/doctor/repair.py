@@ -22,7 +22,7 @@ from rehome_events.envelope import decode, event_id
 
 if TYPE_CHECKING:
     from rehome_consumer.doctor.finding import Action, Finding
-    from rehome_consumer.doctor.observer import Eyes
+    from rehome_consumer.doctor.observer import Observer
     from rehome_consumer.ports.engine import Broker, Claims, Journal, MigrationRow
     from rehome_consumer.ports.steps import Databases
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Repairs:
     """What repairs are done with."""
 
-    eyes: Eyes
+    observer: Observer
     journal: Journal
     claims: Claims
     broker: Broker
@@ -55,10 +55,10 @@ class Repairs:
         action = finding.action
         if action is None:
             raise Conflict(f"{finding.kind} of {finding.where} is not safe to repair")
-        if action.deed == "send":
+        if action.repair_kind == "send":
             await self.relay.send(action.migration.id)
             return
-        if action.deed in ("wake", "wake_afresh"):
+        if action.repair_kind in ("wake", "wake_afresh"):
             # The claim is released first: the handler that is woken must get it.
             async with self.claims.claim(action.migration.instance_id) as claim:
                 row = await self._unchanged(action, held=claim is not None)
@@ -72,7 +72,7 @@ class Repairs:
             finally:
                 current_migration.reset(outside)
             what = f"{finding.what}: {finding.repair}"
-            await self.eyes.views.note(action.migration.id, "repaired by the doctor", what)
+            await self.observer.views.add_to_history(action.migration.id, "repaired by the doctor", what)
 
     async def _unchanged(self, action: Action, *, held: bool) -> MigrationRow:
         """The migration's row, as long as nothing happened to it since it was seen."""
@@ -90,9 +90,9 @@ class Repairs:
 
     async def _act(self, finding: Finding, action: Action) -> None:
         view, server, thing = action.migration, action.server, action.thing
-        match action.deed:
+        match action.repair_kind:
             case "remove_stored":
-                await self.eyes.shelf.remove(thing)
+                await self.observer.inventory.remove(thing)
             case "forget_conf" | "unfence" | "close_role":
                 await self._on_instance(finding, action)
             case "drop_databases" if server:
@@ -100,28 +100,28 @@ class Repairs:
             case "end_sessions" if server:
                 await self.databases.end_sessions(server, view.id)
             case "drop_slot" if server:
-                await self.eyes.inspector.drop_slot(server, thing)
+                await self.observer.inspector.drop_slot(server, thing)
             case _:
-                raise Conflict(f"there is no repair {action.deed}")
+                raise Conflict(f"there is no repair {action.repair_kind}")
 
     async def _on_instance(self, finding: Finding, action: Action) -> None:
         """Look again, and only then act."""
         view = action.migration
-        seen = replace(await self.eyes.instance(view.instance_id), holder=None)  # it is us
-        found = {one.key: one for one in instances.findings(seen, self.eyes.clock.now())}
-        if seen.instance is None or (finding.key in found and found[finding.key].action is None):
+        snapshot = replace(await self.observer.instance(view.instance_id), holder=None)  # it is us
+        found = {one.key: one for one in instances.findings(snapshot, self.observer.clock.now())}
+        if snapshot.instance is None or (finding.key in found and found[finding.key].action is None):
             raise Conflict(
                 f"{finding.where} has changed since it was looked at, and it is no longer safe: look again"
             )
         if finding.key not in found:  # put right meanwhile, perhaps by the repair before this one
             return
-        if action.deed == "forget_conf":
-            await self.eyes.conf.forget(seen.instance, action.thing)
-        elif action.server and action.deed == "close_role":
+        if action.repair_kind == "forget_conf":
+            await self.observer.conf.forget(snapshot.instance, action.thing)
+        elif action.server and action.repair_kind == "close_role":
             await self.databases.close_role(action.server, action.thing)
-        elif action.server and seen.source_side:
-            side, before = seen.source_side, fence_of(seen.facts["fence"])
-            await self.databases.unfence(action.server, side.database, side.role, before)
+        elif action.server and snapshot.source_state:
+            database_state, before = snapshot.source_state, fence_of(snapshot.facts["fence"])
+            await self.databases.unfence(action.server, database_state.database, database_state.role, before)
 
     async def _wake(self, action: Action, row: MigrationRow) -> None:
         """The event that wakes a step, to its handler and no other."""
@@ -130,12 +130,12 @@ class Repairs:
             raise NotFound(f"there is no step {action.thing}")
         body: bytes | None = row.trigger
         if step is not saga.MIGRATION[0]:
-            body = await self.eyes.views.told(event_id(row.id, row.attempt, step.on.TYPE))
+            body = await self.observer.views.told(event_id(row.id, row.attempt, step.on.TYPE))
         if body is None:
             raise NotFound(f"{step.on.TYPE} of migration {row.id} is no longer in the outbox; roll it back")
         message = Message.of_event(body)
-        if action.deed == "wake_afresh":
+        if action.repair_kind == "wake_afresh":
             key = f"doctor {row.id} {row.attempt} {step.name} {row.token}"
             message = again(decode(body), uuid5(REPLAYS, key))
         await self.broker.publish(HANDLER, step.name, message, mandatory=True)
-        await self.eyes.views.note(row.id, "repaired by the doctor", f"woke step {step.name}")
+        await self.observer.views.add_to_history(row.id, "repaired by the doctor", f"woke step {step.name}")

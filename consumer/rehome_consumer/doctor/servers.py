@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from rehome_consumer.doctor.finding import Deed, Kind
-    from rehome_consumer.doctor.snapshot import Seen, ServerSeen
+    from rehome_consumer.doctor.finding import Kind, RepairKind
+    from rehome_consumer.doctor.snapshot import ServerSnapshot, Snapshot
     from rehome_consumer.model import Server
-    from rehome_consumer.ports.operators import MarkedDatabase, MigrationView, Slot, Stored
+    from rehome_consumer.ports.operators import MigrationView, Slot, Stored, TaggedDatabase
 
 _SLOT: Final = re.compile(r"rehome_([0-9a-f]{32})")
 COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovisioning"})
@@ -23,9 +23,9 @@ COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovision
 _BY_HAND: Final = "nobody but you can tell whether it is needed: look, then remove it by hand"
 
 
-def findings(seen: Seen) -> Iterator[Finding]:
+def findings(snapshot: Snapshot) -> Iterator[Finding]:
     """What is ours on servers and in the backup place, and belongs to nothing that is under way."""
-    for one in seen.servers:
+    for one in snapshot.servers:
         if one.inventory is None:
             if one.server.status in COMING_OR_GOING:
                 continue
@@ -35,7 +35,7 @@ def findings(seen: Seen) -> Iterator[Finding]:
             )  # fmt: skip
             continue
         for database in one.inventory.databases:
-            yield from _database(seen, one.server, database)
+            yield from _database(snapshot, one.server, database)
         for session in one.inventory.sessions:
             left = _Left(
                 "sessions_left",
@@ -43,14 +43,14 @@ def findings(seen: Seen) -> Iterator[Finding]:
                 f"{session.count} session(s) named rehome:{session.migration_id}",
                 session.since,
             )
-            yield from left.found(seen, session.migration_id, "ends them", "end_sessions", idle=True)
+            yield from left.found(snapshot, session.migration_id, "ends them", "end_sessions", idle=True)
         for migration_id in one.inventory.short_lived:
             left = _Left("role_left", one.server, f"short-lived role rehome_{migration_id.hex}_...")
-            yield from left.found(seen, migration_id, "drops it", "end_sessions", idle=True)
+            yield from left.found(snapshot, migration_id, "drops it", "end_sessions", idle=True)
         for slot in one.inventory.slots:
-            yield from _slot(seen, one.server, slot)
-    yield from (finding for one in seen.servers for finding in _unused(seen, one))
-    yield from (finding for entry in seen.stored for finding in _stored(seen, entry))
+            yield from _slot(snapshot, one.server, slot)
+    yield from (finding for one in snapshot.servers for finding in _unused(snapshot, one))
+    yield from (finding for entry in snapshot.stored for finding in _stored(snapshot, entry))
 
 
 class _Left:
@@ -63,16 +63,28 @@ class _Left:
         self.since = since
 
     def found(
-        self, seen: Seen, owner: UUID | None, repair: str, deed: Deed, *, thing: str = "", idle: bool = False
+        self,
+        snapshot: Snapshot,
+        owner: UUID | None,
+        repair: str,
+        repair_kind: RepairKind,
+        *,
+        thing: str = "",
+        idle: bool = False,
     ) -> Iterator[Finding]:
         """The finding, if its migration is over (or, for `idle`, if nobody is at work on its instance)."""
-        view = seen.migrations.get(owner) if owner else None
-        if view is not None and (view.instance_id in seen.holders or not (view.ended or idle)):
+        view = snapshot.migrations.get(owner) if owner else None
+        if view is not None and (view.instance_id in snapshot.holders or not (view.ended or idle)):
             return
-        yield self.finding(view, owner, repair, deed if view else None, thing)
+        yield self.finding(view, owner, repair, repair_kind if view else None, thing)
 
     def finding(
-        self, view: MigrationView | None, owner: UUID | None, repair: str, deed: Deed | None, thing: str
+        self,
+        view: MigrationView | None,
+        owner: UUID | None,
+        repair: str,
+        repair_kind: RepairKind | None,
+        thing: str,
     ) -> Finding:
         """With the repair, if there is one."""
         state = f"is {view.state}" if view else "is unknown to this journal"
@@ -82,25 +94,25 @@ class _Left:
             where=f"server {self.server.name}",
             what=f"{self.what}; its migration {owner or '?'} {state}",
             since=self.since or (view.ended_at if view else None),
-            advice="rehome doctor --repair" if deed else _BY_HAND,
-            repair=repair if deed else None,
+            advice="rehome doctor --repair" if repair_kind else _BY_HAND,
+            repair=repair if repair_kind else None,
             instance_id=view.instance_id if view else None,
             migration_id=owner,
-            action=Action(deed, view, self.server, thing) if view and deed else None,
+            action=Action(repair_kind, view, self.server, thing) if view and repair_kind else None,
         )
 
 
-def _database(seen: Seen, server: Server, database: MarkedDatabase) -> Iterator[Finding]:
+def _database(snapshot: Snapshot, server: Server, database: TaggedDatabase) -> Iterator[Finding]:
     """A scratch database of an attempt that is over, or a verified one of a migration that was rolled back."""
-    mark = database.mark
-    owner = mark.migration_id if mark else database.maker
-    view = seen.migrations.get(owner) if owner else None
-    if view is not None and view.instance_id in seen.holders:
+    tag = database.tag
+    owner = tag.migration_id if tag else database.maker
+    view = snapshot.migrations.get(owner) if owner else None
+    if view is not None and view.instance_id in snapshot.holders:
         return
-    current = view is not None and not view.ended and (mark is None or mark.attempt == view.attempt)
-    if current or (mark and view and mark.state == "verified" and view.state == "completed"):
+    current = view is not None and not view.ended and (tag is None or tag.attempt == view.attempt)
+    if current or (tag and view and tag.state == "verified" and view.state == "completed"):
         return
-    verified = mark is not None and mark.state == "verified"
+    verified = tag is not None and tag.state == "verified"
     kind: Kind = "copy_left" if verified else "scratch_left"
     what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
     # A verified copy may have been written to; a scratch database never let anybody in. A tenant can write such a
@@ -114,7 +126,7 @@ def _is_our_name(name: str, migration_id: UUID) -> bool:
     return f"__rehome_{migration_id.hex[:12]}-" in name or name == f"rehome_making_{migration_id.hex}"
 
 
-def _slot(seen: Seen, server: Server, slot: Slot) -> Iterator[Finding]:
+def _slot(snapshot: Snapshot, server: Server, slot: Slot) -> Iterator[Finding]:
     """A forgotten replication slot fills the server's disk."""
     match = _SLOT.match(slot.name)
     owner = UUID(match[1]) if match else None
@@ -122,19 +134,19 @@ def _slot(seen: Seen, server: Server, slot: Slot) -> Iterator[Finding]:
     left = _Left(
         "slot_left", server, f"replication slot {slot.name} ({'in use' if slot.active else 'unused'}{kept})"
     )
-    view = seen.migrations.get(owner) if owner else None
-    if view is not None and (view.instance_id in seen.holders or not view.ended):
+    view = snapshot.migrations.get(owner) if owner else None
+    if view is not None and (view.instance_id in snapshot.holders or not view.ended):
         return
     safe = view is not None and not slot.active
     yield left.finding(view, owner, "drops it", "drop_slot" if safe else None, slot.name)
 
 
-def _unused(seen: Seen, one: ServerSeen) -> Iterator[Finding]:
+def _unused(snapshot: Snapshot, one: ServerSnapshot) -> Iterator[Finding]:
     """A dedicated server whose instance lives elsewhere, and which no migration is about to use."""
     owner = one.server.dedicated_to_instance_id
     if one.server.kind != "dedicated" or owner is None:
         return
-    instance = next((instance for instance in seen.instances if instance.id == owner), None)
+    instance = next((instance for instance in snapshot.instances if instance.id == owner), None)
     if (
         instance is None
         or instance.moving
@@ -155,10 +167,10 @@ def _unused(seen: Seen, one: ServerSeen) -> Iterator[Finding]:
         )
 
 
-def _stored(seen: Seen, entry: Stored) -> Iterator[Finding]:
+def _stored(snapshot: Snapshot, entry: Stored) -> Iterator[Finding]:
     """Half a backup of a migration that is over (or of an earlier attempt), or a whole one of nobody's."""
-    view = seen.migrations.get(entry.migration_id) if entry.migration_id else None
-    if view is not None and view.instance_id in seen.holders:
+    view = snapshot.migrations.get(entry.migration_id) if entry.migration_id else None
+    if view is not None and view.instance_id in snapshot.holders:
         return
     current = view is not None and not view.ended and entry.attempt == view.attempt
     if current or (entry.kind != "half" and view is not None and view.state == "completed"):

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
     from rehome_consumer.model import Conf, Instance, Server, Service
     from rehome_consumer.ports.operators import (
+        ConfBackup,
+        DatabaseState,
+        DeadLetterRecord,
         Holder,
         Inventory,
-        KeptFile,
-        MarkedDatabase,
         MigrationView,
-        Parked,
         QueueLook,
-        Side,
         Stored,
+        TaggedDatabase,
         Unsent,
     )
 
@@ -37,7 +37,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceSeen:
+class InstanceSnapshot:
     """One instance and its last migration that moved (or moves) something.
 
     Attributes:
@@ -58,11 +58,11 @@ class InstanceSeen:
     home: Server | None = None
     source: Server | None = None
     target: Server | None = None
-    source_side: Side | None = None
-    target_side: Side | None = None
-    on_target: tuple[MarkedDatabase, ...] = ()
+    source_state: DatabaseState | None = None
+    target_state: DatabaseState | None = None
+    on_target: tuple[TaggedDatabase, ...] = ()
     conf: Conf | None = None
-    files: tuple[KeptFile, ...] = ()
+    files: tuple[ConfBackup, ...] = ()
     service: Service | None = None
     holder: Holder | None = None
     stored: tuple[Stored, ...] = ()
@@ -80,7 +80,7 @@ class InstanceSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSeen:
+class ServerSnapshot:
     """One PostgreSQL server; `inventory` is None when it could not be seen."""
 
     server: Server
@@ -89,27 +89,27 @@ class ServerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Snapshot:
     """Everything, at one moment.
 
     Attributes:
         migrations: every migration that anything seen belongs to, by id.
         steps: of open migrations, the rows of all their steps.
         holders: who is at work, by instance.
-        letters: the dead letters; None when they were not looked at.
+        dead_letters: the dead letters; None when they were not looked at.
         noted: what the journal knows of them, for then.
         queues: the broker's queues; None when it could not be asked.
     """
 
     now: datetime
-    instances: tuple[InstanceSeen, ...] = ()
-    servers: tuple[ServerSeen, ...] = ()
+    instances: tuple[InstanceSnapshot, ...] = ()
+    servers: tuple[ServerSnapshot, ...] = ()
     migrations: Mapping[UUID, MigrationView] = field(default_factory=dict)
     steps: Mapping[UUID, list[dict[str, Any]]] = field(default_factory=dict)
     holders: Mapping[UUID, Holder] = field(default_factory=dict)
     unsent: tuple[Unsent, ...] = ()
-    letters: tuple[Parked, ...] | None = None
-    noted: tuple[Parked, ...] = ()
+    dead_letters: tuple[DeadLetterRecord, ...] | None = None
+    noted: tuple[DeadLetterRecord, ...] = ()
     queues: Mapping[str, QueueLook] | None = None
     stored: tuple[Stored, ...] = ()
     troubles: tuple[Trouble, ...] = ()

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.exclusive_runs import ASKED, Company, is_suspect
+from rehome_consumer.engine.exclusive_runs import ASKED, RunGate, is_suspect
 from rehome_consumer.engine.guard import guarded
 from rehome_consumer.engine.inbound import event_for, migration_id_of, replay_of
 from rehome_consumer.engine.outbox_relay import nothing
-from rehome_consumer.engine.outcome import Fail, Later, Retry, told, verdict
-from rehome_consumer.engine.republish import Post, later_in
+from rehome_consumer.engine.outcome import Defer, Fail, Retry, told, verdict
+from rehome_consumer.engine.republish import Republisher, later_in
 from rehome_consumer.engine.running import run_step
 from rehome_consumer.engine.standing import standing
 from rehome_consumer.engine.unknown_version import newer
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.model import NothingToDo
-from rehome_consumer.ports.engine import AnotherOpen, ToTell, to_tell
+from rehome_consumer.ports.engine import AnotherOpen, OutboxEvent, encode_for_outbox
 from rehome_events.billing import PlanUpgraded
 from rehome_events.envelope import CloudEvent, event_id, new_event
 from rehome_events.errors import Undecodable, UnknownVersion
@@ -76,12 +76,12 @@ class Engine:
         """
         self._journal = journal
         self._claims = claims
-        self._post = Post(broker, ports.clock, probe)
+        self._post = Republisher(broker, ports.clock, probe)
         self._relay = relay
         self._ports = ports
         self._longest = longest_retry
         self._probe = probe
-        self._company = Company()
+        self._run_gate = RunGate()
 
     async def handle(self, step: Step, delivery: Delivery) -> None:
         """Deal with one delivery for good: when this returns it is acknowledged.
@@ -139,7 +139,7 @@ class Engine:
             else:
                 bound = event.model_copy(update={"migrationid": migration.id, "attempt": attempt})
                 alone = is_suspect(row) and headers.count(delivery, headers.LATERS) < ASKED
-                async with self._company.alone() if alone else self._company.beside() as now:
+                async with self._run_gate.alone() if alone else self._run_gate.beside() as now:
                     if now:
                         await self._try(step, delivery, bound, migration, claim)
                     else:
@@ -150,23 +150,28 @@ class Engine:
         """Note the broker's last delivery while it is in hand: if we die of it, nobody could any more."""
         last, migration_id = headers.is_last(delivery), migration_id_of(event)
         if last:
-            await self._parked(step, delivery, event, headers.CRASHED)
+            await self._dead_lettered(step, delivery, event, headers.CRASHED)
         yield
         if last and migration_id is not None and not self._post.gives_up(delivery):
             with suppress(RehomeError):  # beginning the step ends the note, too
-                await self._journal.not_parked(migration_id, event.attempt, step.name)
+                await self._journal.not_dead_lettered(migration_id, event.attempt, step.name)
 
     async def _early(self, step: Step, delivery: Delivery, event: CloudEvent[Any], why: str) -> None:
         """It comes back later, or is a dead letter by now, which is noted."""
         if self._post.gives_up(delivery):
-            await self._parked(step, delivery, event, headers.GAVE_UP)
+            await self._dead_lettered(step, delivery, event, headers.GAVE_UP)
         await self._post.early(step, delivery, why)
 
-    async def _parked(self, step: Step, delivery: Delivery, event: CloudEvent[Any], reason: str) -> None:
+    async def _dead_lettered(
+        self, step: Step, delivery: Delivery, event: CloudEvent[Any], reason: str
+    ) -> None:
         """For whoever looks for stuck migrations, and may not look into the dead letters."""
-        migration_id, letter = migration_id_of(event), delivery.message.message_id or str(event.id)
+        migration_id, dead_letter = migration_id_of(event), delivery.message.message_id or str(event.id)
         if migration_id is not None:
-            await _noted(event, self._journal.parked(migration_id, event.attempt, step.name, letter, reason))
+            await _noted(
+                event,
+                self._journal.dead_lettered(migration_id, event.attempt, step.name, dead_letter, reason),
+            )
 
     async def _behind(self, step: Step, delivery: Delivery, event: CloudEvent[Any], why: str) -> None:
         """It comes back later. An upgrade that waits for another migration is noted, for operators to see."""
@@ -197,10 +202,10 @@ class Engine:
         await self._probe(f"{step.name}.begun")
         log.info("step.started step=%s migration=%s try=%d", step.name, migration.id, row.tries + 1)
         try:
-            ports = dataclasses.replace(self._guarded(step, claim), notes=self._journal.notes(row))
+            ports = dataclasses.replace(self._guarded(step, claim), facts=self._journal.facts(row))
             result = await run_step(step, event, ports, row, claim)
             # Still in the try: a result that makes no valid event is a failure of the step.
-            tells = None if isinstance(result, NothingToDo) else self._told(result, event, row)
+            emits = None if isinstance(result, NothingToDo) else self._told(result, event, row)
         except asyncio.CancelledError:
             await self._hand_over(step, delivery, row)
             raise
@@ -208,7 +213,7 @@ class Engine:
             await self._unsuccessful(step, delivery, event, row, error)
             return
         await self._probe(f"{step.name}.ran")
-        await self._successful(step, row, result, tells)
+        await self._successful(step, row, result, emits)
         await self._publish(migration.id)
         await self._probe(f"{step.name}.sent")
         await delivery.ack()
@@ -218,22 +223,22 @@ class Engine:
         return guarded(self._ports, claim.check, lambda at: self._probe(f"{step.name}.{at}"))
 
     async def _successful(
-        self, step: Step, row: StepRow, result: EventData | NothingToDo, tells: ToTell | None
+        self, step: Step, row: StepRow, result: EventData | NothingToDo, emits: OutboxEvent | None
     ) -> None:
         """Step result, state and outbox row: one transaction."""
-        note: str | None
+        reason: str | None
         if isinstance(result, NothingToDo):
-            state, note = "nothing_to_do", result.reason
+            state, reason = "nothing_to_do", result.reason
         else:
-            state, note = saga.STATES[result.TYPE], getattr(result, "message", None)
-        await self._journal.finish(row, state=state, event=tells, note=note, past_return=step.past_return)
+            state, reason = saga.STATES[result.TYPE], getattr(result, "message", None)
+        await self._journal.finish(row, state=state, event=emits, reason=reason, past_pivot=step.pivot)
         await self._probe(f"{step.name}.committed")
         log.info(
             "step.finished step=%s migration=%s state=%s%s",
             step.name,
             row.migration_id,
             state,
-            f" note={note!r}" if note else "",
+            f" reason={reason!r}" if reason else "",
         )
 
     async def _unsuccessful(
@@ -241,7 +246,7 @@ class Engine:
     ) -> None:
         tries = row.tries + 1
         match verdict(error, tries, step.retries, longest=self._longest):
-            case Later(why):
+            case Defer(why):
                 log.warning("step.interrupted step=%s migration=%s why=%s", step.name, row.migration_id, why)
                 await self._journal.interrupted(row, why, later_in(delivery))
                 await self._post.later(step, delivery, why)
@@ -291,7 +296,7 @@ class Engine:
     ) -> None:
         """Nothing to run: make sure that what was promised is out, then acknowledge."""
         log.info("delivery.%s step=%s migration=%s why=%s", answer, step.name, migration.id, why)
-        if answer == "failed" and row is not None and not row.dead:
+        if answer == "failed" and row is not None and not row.dead_lettered:
             await self._bury(step, delivery, "failed", why, row)
             return
         await self._publish(migration.id)
@@ -303,7 +308,7 @@ class Engine:
         """To the dead letters, confirmed; then `migration.failed` if one was committed; then acknowledge."""
         await self._post.bury(step, delivery, reason, error)
         if row is not None:
-            await self._journal.buried(row)
+            await self._journal.dead_letter_sent(row)
             await self._probe(f"{step.name}.buried")
             await self._publish(row.migration_id)
         await delivery.ack()
@@ -325,9 +330,9 @@ class Engine:
             log.warning("publish.left_to_relay migration=%s error=%s", migration_id, error)
             self._relay.wake()
 
-    def _told(self, data: EventData, event: CloudEvent[Any], row: StepRow) -> ToTell:
+    def _told(self, data: EventData, event: CloudEvent[Any], row: StepRow) -> OutboxEvent:
         """The event that tells `data`, encoded as it will be sent."""
-        tells = new_event(
+        emits = new_event(
             data,
             subject=event.subject,
             id=event_id(row.migration_id, row.attempt, data.TYPE),
@@ -337,7 +342,7 @@ class Engine:
             causationid=event.id,
             traceparent=event.traceparent,
         )
-        return to_tell(tells)
+        return encode_for_outbox(emits)
 
 
 async def _noted(event: CloudEvent[Any], noting: Awaitable[None]) -> None:

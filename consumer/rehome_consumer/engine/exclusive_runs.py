@@ -26,7 +26,7 @@ ALONE_SECONDS: Final = 60.0
 """Then others may begin beside it: a poison kills soon, and a long copy must not hold up everybody."""
 
 
-class Company:
+class RunGate:
     """The runs of one consumer."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.ports.steps import Ports
 
-UNGUARDED: Final = frozenset({"policy", "clock", "notes"})
+UNGUARDED: Final = frozenset({"policy", "clock", "facts"})
 """Not the world: values, time, and the journal's notes, which have a fencing token of their own."""
 
 

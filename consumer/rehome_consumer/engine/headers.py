@@ -34,7 +34,7 @@ def retry_message(delivery: Delivery, handler: str, tries: int, error: str) -> M
     return _copy(delivery, handler, {ATTEMPT: tries, ERROR: error[:ERROR_LENGTH]})
 
 
-def later_message(delivery: Delivery, handler: str, counter: str, times: int, why: str) -> Message:
+def deferral_message(delivery: Delivery, handler: str, counter: str, times: int, why: str) -> Message:
     """For a delay queue, not counted as a try; `times` is how often it came back so (LATERS or EARLIES)."""
     return _copy(delivery, handler, {counter: times, ERROR: why[:ERROR_LENGTH]})
 

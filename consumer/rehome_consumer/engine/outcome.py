@@ -30,7 +30,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Defer:
     """Come back; not counted as a try."""
 
     why: str
@@ -44,7 +44,7 @@ class Fail:
     error: str
 
 
-Verdict: TypeAlias = Retry | Later | Fail
+Verdict: TypeAlias = Retry | Defer | Fail
 
 _MASKED: Final[TypeAdapter[str]] = TypeAdapter(Message)
 
@@ -63,7 +63,7 @@ def verdict(
     cause = gravest(error)
     why = told(cause)
     if isinstance(cause, ClaimLost | AnotherOpen | Queued | asyncio.CancelledError):
-        return Later(why)
+        return Defer(why)
     if isinstance(cause, Refused):
         return Fail(why, type(cause).__name__)
     allowed = len(retries) if isinstance(cause, Transient) else min(len(retries), UNKNOWN_TRIES - 1)

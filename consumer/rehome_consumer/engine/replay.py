@@ -35,7 +35,7 @@ FAILED: Final = "failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter, read as far as it can be read.
 
     Attributes:
@@ -78,7 +78,7 @@ class Case:
 
     migration: MigrationRow | None = None
     done: frozenset[str] = frozenset()
-    begun: frozenset[str] = frozenset()
+    started: frozenset[str] = frozenset()
     undoing: bool = False
     as_left: bool = False
     newer: str | None = None
@@ -93,7 +93,7 @@ class Plan:
     message: Message | None
 
 
-def read(delivery: Delivery, place: int) -> Letter:
+def read(delivery: Delivery, place: int) -> DeadLetter:
     """Read a dead letter; never fails, whatever is in it."""
     message = delivery.message
     carried = message.headers
@@ -103,7 +103,7 @@ def read(delivery: Delivery, place: int) -> Letter:
     except Undecodable as error:
         trouble = str(error)
     reason = str(carried.get(headers.REASON, headers.CRASHED))  # without one the broker did it
-    return Letter(
+    return DeadLetter(
         id=message.message_id or f"?{place}",
         handler=str(carried.get(headers.HANDLER) or delivery.routing_key or NO_HANDLER),
         type=event.type if event else str(message.type or "?"),
@@ -122,27 +122,29 @@ def read(delivery: Delivery, place: int) -> Letter:
     )
 
 
-def plan(letter: Letter, case: Case) -> Plan:
+def plan(dead_letter: DeadLetter, case: Case) -> Plan:
     """What replaying would do, or why it is refused."""
-    step = saga.named(letter.handler)
+    step = saga.named(dead_letter.handler)
     if step is None:
-        return _refused(letter, f"there is no handler {letter.handler}; discard it")
-    if letter.event is None:
+        return _refused(dead_letter, f"there is no handler {dead_letter.handler}; discard it")
+    if dead_letter.event is None:
         return Plan(
-            f"would run {step.name} again on a message that it could not read: {letter.trouble}",
+            f"would run {step.name} again on a message that it could not read: {dead_letter.trouble}",
             step.name,
-            _stripped(letter.message),
+            _stripped(dead_letter.message),
         )
     migration = case.migration
     if migration is None and step is not saga.MIGRATION[0]:
-        return _refused(letter, "the journal has no such migration; discard it")
-    refusal = _refusal(step, letter.event, migration, case) if migration else _outdated(case)
+        return _refused(dead_letter, "the journal has no such migration; discard it")
+    refusal = _refusal(step, dead_letter.event, migration, case) if migration else _outdated(case)
     if refusal is not None:
-        return _refused(letter, refusal)
+        return _refused(dead_letter, refusal)
     if migration is not None and migration.state == "rolled_back":
         return _reopening(migration)
     on = f" on migration {migration.id}" if migration else ""
-    return Plan(f"would run {step.name} again{on}", step.name, again(letter.event, _replay_id(letter)))
+    return Plan(
+        f"would run {step.name} again{on}", step.name, again(dead_letter.event, _replay_id(dead_letter))
+    )
 
 
 def stopped_at(case: Case) -> Step | None:
@@ -151,38 +153,42 @@ def stopped_at(case: Case) -> Step | None:
     return undone if undone is not None and saga.before(undone) else None
 
 
-def forward(letter: Letter, case: Case, waking: bytes | None) -> Plan:
+def forward(dead_letter: DeadLetter, case: Case, waking: bytes | None) -> Plan:
     """What going on would do, instead of a rollback that was refused, or why that is refused as well.
 
     Args:
-        letter: of the rollback.
+        dead_letter: of the rollback.
         case: with the world looked at.
         waking: the event that wakes the step of `stopped_at`, as it was told.
     """
     migration, step = case.migration, stopped_at(case)
-    if saga.named(letter.handler) is not saga.ROLL_BACK or letter.event is None or migration is None:
+    if (
+        saga.named(dead_letter.handler) is not saga.ROLL_BACK
+        or dead_letter.event is None
+        or migration is None
+    ):
         return _refused(
-            letter, "only the letter of a rollback can be turned forward; replay it without --forward"
+            dead_letter, "only the letter of a rollback can be turned forward; replay it without --forward"
         )
-    refusal = _refusal(saga.ROLL_BACK, letter.event, migration, case)
+    refusal = _refusal(saga.ROLL_BACK, dead_letter.event, migration, case)
     if refusal is not None:
-        return _refused(letter, refusal)
+        return _refused(dead_letter, refusal)
     if migration.state != FAILED:
-        return _refused(letter, f"migration {migration.id} is being rolled back; wait for its end")
+        return _refused(dead_letter, f"migration {migration.id} is being rolled back; wait for its end")
     if step is None or not case.as_left:
         return _refused(
-            letter,
+            dead_letter,
             "something was undone, or the world could not be looked at (`rehome dead show` says which): only back "
             "from here; replay it without --forward",
         )
     if waking is None:
         return _refused(
-            letter, f"the journal has no {step.on.TYPE} any more, which would wake step {step.name}"
+            dead_letter, f"the journal has no {step.on.TYPE} any more, which would wake step {step.name}"
         )
     return Plan(
         f"would run {step.name} again on migration {migration.id}, instead of undoing it",
         step.name,
-        again(decode(waking), uuid5(REPLAYS, f"forward {letter.id} {letter.failed_at}")),
+        again(decode(waking), uuid5(REPLAYS, f"forward {dead_letter.id} {dead_letter.failed_at}")),
     )
 
 
@@ -203,7 +209,7 @@ def _refusal(step: Step, event: CloudEvent[Any], migration: MigrationRow, case: 
         return f"migration {migration.id} is {migration.state}; discard the letter"
     if migration.state == "failing":
         return None if rollback else f"migration {migration.id} is being rolled back; wait for its end"
-    if rollback and migration.past_return:
+    if rollback and migration.past_pivot:
         return f"migration {migration.id} is past the point of no return; discard the letter"
     if step.name in case.done:
         return f"step {step.name} was done since; discard the letter"
@@ -220,8 +226,8 @@ def _outdated(case: Case) -> str | None:
     return f"a later upgrade of this instance came ({case.newer}); discard it" if case.newer else None
 
 
-def _refused(letter: Letter, why: str) -> Plan:
-    return Plan(f"refused: {why}", letter.handler, None)
+def _refused(dead_letter: DeadLetter, why: str) -> Plan:
+    return Plan(f"refused: {why}", dead_letter.handler, None)
 
 
 def _reopening(migration: MigrationRow) -> Plan:
@@ -234,9 +240,9 @@ def _reopening(migration: MigrationRow) -> Plan:
     )
 
 
-def _replay_id(letter: Letter) -> UUID:
+def _replay_id(dead_letter: DeadLetter) -> UUID:
     """The same for the same letter; another one when the same event fails once more."""
-    return uuid5(REPLAYS, f"{letter.id} {letter.handler} {letter.failed_at}")
+    return uuid5(REPLAYS, f"{dead_letter.id} {dead_letter.handler} {dead_letter.failed_at}")
 
 
 def _stripped(message: Message) -> Message:

@@ -32,7 +32,7 @@ def later_in(delivery: Delivery) -> timedelta:
     return saga.TIERS[patience(headers.count(delivery, headers.LATERS) + 1)]
 
 
-class Post:
+class Republisher:
     """Sends deliveries on. All raise RehomeError when the broker does not take the copy."""
 
     def __init__(self, broker: Broker, clock: Clock, probe: Callable[[str], Awaitable[None]]) -> None:
@@ -51,7 +51,7 @@ class Post:
     async def later(self, step: Step, delivery: Delivery, why: str) -> None:
         """Through a delay queue; not a try."""
         times = headers.count(delivery, headers.LATERS) + 1
-        message = headers.later_message(delivery, step.name, headers.LATERS, times, why)
+        message = headers.deferral_message(delivery, step.name, headers.LATERS, times, why)
         await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
         await self._probe(f"{step.name}.later_published")
         await delivery.ack()
@@ -67,7 +67,7 @@ class Post:
             await self.bury(step, delivery, headers.GAVE_UP, why)
             await delivery.ack()
             return
-        message = headers.later_message(delivery, step.name, headers.EARLIES, times, why)
+        message = headers.deferral_message(delivery, step.name, headers.EARLIES, times, why)
         await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
         await self._probe(f"{step.name}.early_published")
         await delivery.ack()
@@ -75,6 +75,6 @@ class Post:
     async def bury(self, step: Step, delivery: Delivery, reason: str, error: str) -> None:
         """To the dead letters. The caller acknowledges."""
         log.error("delivery.dead step=%s reason=%s error=%s", step.name, reason, error)
-        letter = headers.dead_letter(delivery, step.name, reason, error, self._clock.now())
-        await self._broker.publish(DEAD, step.name, letter, mandatory=True)
+        dead_letter = headers.dead_letter(delivery, step.name, reason, error, self._clock.now())
+        await self._broker.publish(DEAD, step.name, dead_letter, mandatory=True)
         await self._probe(f"{step.name}.dead_letter_published")

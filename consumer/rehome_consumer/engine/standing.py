@@ -69,7 +69,7 @@ def standing(
 
 
 def _rollback(migration: MigrationRow, *, replayed: bool) -> Standing:
-    if migration.past_return:
+    if migration.past_pivot:
         return Standing("stale", "the point of no return is passed: only forward from here")
     if migration.state == "failing" or (migration.state == "failed" and replayed):
         return GO

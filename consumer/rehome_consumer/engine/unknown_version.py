@@ -16,7 +16,7 @@ from rehome_events.billing import PlanUpgraded
 from rehome_events.wire import attributes
 
 if TYPE_CHECKING:
-    from rehome_consumer.engine.republish import Post
+    from rehome_consumer.engine.republish import Republisher
     from rehome_consumer.ports.engine import Delivery, Journal
     from rehome_consumer.saga import Step
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPT: Final = 2**31 - 1
 
 
-async def newer(step: Step, delivery: Delivery, journal: Journal, post: Post, why: str) -> None:
+async def newer(step: Step, delivery: Delivery, journal: Journal, post: Republisher, why: str) -> None:
     """Acknowledge it if its step is done; else let it come back, and in the end be a dead letter.
 
     Raises:
@@ -39,7 +39,7 @@ async def newer(step: Step, delivery: Delivery, journal: Journal, post: Post, wh
         return
     log.warning("delivery.newer step=%s why=%s", step.name, why)
     if key and post.gives_up(delivery):
-        await journal.parked(*key, step.name, delivery.message.message_id or "", headers.GAVE_UP)
+        await journal.dead_lettered(*key, step.name, delivery.message.message_id or "", headers.GAVE_UP)
     await post.early(step, delivery, why)
 
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Iterable
 
-    from rehome_consumer.adapters.rabbitmq.dead_letters import HeldLetter
+    from rehome_consumer.adapters.rabbitmq.dead_letters import HeldDeadLetter
     from rehome_consumer.adapters.state.journal import PostgresJournal
-    from rehome_consumer.doctor.observer import Eyes
-    from rehome_consumer.doctor.snapshot import InstanceSeen
-    from rehome_consumer.engine.replay import Letter
+    from rehome_consumer.doctor.observer import Observer
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
+    from rehome_consumer.engine.replay import DeadLetter
     from rehome_consumer.settings import Settings
 
 NEEDED = frozenset({"amqp_url", "state"})
@@ -40,7 +40,7 @@ SHORTEST = 6  # characters by which a letter may be named, if no other one start
 class Copies:
     """One letter's copies in the queue: a consumer that died in mid burial leaves two of the same."""
 
-    held: list[HeldLetter]
+    held: list[HeldDeadLetter]
 
     async def ack(self) -> None:
         """Take all of them out of the queue for good."""
@@ -49,55 +49,55 @@ class Copies:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DeadLetterSession:
     """The letters, the journal, a way to publish, and eyes on the world (or why there are none)."""
 
-    letters: list[tuple[Letter, Copies]]
+    dead_letters: list[tuple[DeadLetter, Copies]]
     journal: PostgresJournal
     views: JournalViews
     broker: AmqpBroker
-    eyes: Eyes | None
+    observer: Observer | None
     blind: str
 
-    def find(self, wanted: str) -> tuple[Letter, Copies]:
+    def find(self, wanted: str) -> tuple[DeadLetter, Copies]:
         """The letter with this id, or whose id alone starts with it.
 
         Raises:
             NotFound: there is none, or several start so.
         """
-        for one in self.letters:
+        for one in self.dead_letters:
             if one[0].id == wanted:
                 return one
         if len(wanted) < SHORTEST:
             raise NotFound(
                 f"no dead letter {wanted!r}; to name one by how its id begins takes {SHORTEST} characters or more"
             )
-        alike = [one for one in self.letters if one[0].id.startswith(wanted)]
+        alike = [one for one in self.dead_letters if one[0].id.startswith(wanted)]
         if len(alike) == 1:
             return alike[0]
         what = f"{len(alike)} dead letters start with" if alike else "no dead letter"
         raise NotFound(f"{what} {wanted!r}; see `rehome dead list`")
 
-    async def case(self, letter: Letter, *, look: bool) -> tuple[Case, InstanceSeen | None]:
+    async def case(self, dead_letter: DeadLetter, *, look: bool) -> tuple[Case, InstanceSnapshot | None]:
         """What journal and world say of a letter; the world is looked at if `look`, or if it decides."""
-        row = await self.journal.migration(letter.migration_id) if letter.migration_id else None
+        row = await self.journal.migration(dead_letter.migration_id) if dead_letter.migration_id else None
         if row is None:
             newer = None
-            if letter.event is not None and (instance := _uuid(letter.instance)):
-                newer = await self.views.newer_than(instance, letter.event.time)
+            if dead_letter.event is not None and (instance := _uuid(dead_letter.instance)):
+                newer = await self.views.newer_than(instance, dead_letter.event.time)
             return Case(newer=_told(newer)), None
         steps = [one for one in await self.views.steps(row.id) if one["attempt"] == row.attempt]
         undoing = any(one["step"] == saga.ROLL_BACK.name for one in steps)
-        seen = await self._seen(row.instance_id, row.id) if look or undoing else None
+        snapshot = await self._snapshot(row.instance_id, row.id) if look or undoing else None
         case = Case(
             migration=row,
             done=frozenset(one["step"] for one in steps if one["state"] == "done"),
-            begun=frozenset(one["step"] for one in steps),
+            started=frozenset(one["step"] for one in steps),
             undoing=undoing,
-            as_left=seen is not None and forecast.is_as_left(seen),
+            as_left=snapshot is not None and forecast.is_as_left(snapshot),
             newer=_told(await self.views.newer(row.id)),
         )
-        return case, seen
+        return case, snapshot
 
     async def waking(self, case: Case) -> bytes | None:
         """The event that wakes the step at which this migration stopped, as it was told; None: it is gone."""
@@ -106,14 +106,14 @@ class Desk:
             return None
         return await self.views.told(event_id(case.migration.id, case.migration.attempt, step.on.TYPE))
 
-    async def _seen(self, instance_id: UUID, migration_id: UUID) -> InstanceSeen | None:
-        if self.eyes is None:
+    async def _snapshot(self, instance_id: UUID, migration_id: UUID) -> InstanceSnapshot | None:
+        if self.observer is None:
             return None
-        return await self.eyes.instance(instance_id, *await self.views.those([migration_id]))
+        return await self.observer.instance(instance_id, *await self.views.those([migration_id]))
 
 
 @asynccontextmanager
-async def desk(*, world: bool) -> AsyncIterator[Desk]:
+async def dead_letter_session(*, world: bool) -> AsyncIterator[DeadLetterSession]:
     """All letters, for the length of the block; those that were not acknowledged are back at its end.
 
     Args:
@@ -124,41 +124,43 @@ async def desk(*, world: bool) -> AsyncIterator[Desk]:
         pool = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
         connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome dead"))
         views = JournalViews(pool)
-        eyes, blind = await _eyes(stack) if world else (None, "")
+        observer, blind = await _observer(stack) if world else (None, "")
         await stack.enter_async_context(views.alone(LETTERS))
         held = await stack.enter_async_context(DeadLetters(connection).held())
-        yield Desk(
-            letters=gathered(held),
+        yield DeadLetterSession(
+            dead_letters=gathered(held),
             journal=bootstrap.journal(pool, settings),
             views=views,
             broker=AmqpBroker(connection),
-            eyes=eyes,
+            observer=observer,
             blind=blind,
         )
 
 
-def gathered(held: Iterable[HeldLetter]) -> list[tuple[Letter, Copies]]:
+def gathered(held: Iterable[HeldDeadLetter]) -> list[tuple[DeadLetter, Copies]]:
     """Letters with their copies, in the order of the queue; of copies the last tells."""
-    found: dict[tuple[str, str], tuple[Letter, Copies]] = {}
+    found: dict[tuple[str, str], tuple[DeadLetter, Copies]] = {}
     for place, one in enumerate(held):
-        letter = replay.read(one, place)
-        key = (letter.id, letter.handler)
+        dead_letter = replay.read(one, place)
+        key = (dead_letter.id, dead_letter.handler)
         before = found[key][1].held if key in found else []
-        found[key] = (letter, Copies([*before, one]))
+        found[key] = (dead_letter, Copies([*before, one]))
     return list(found.values())
 
 
-def none_matches(there: Desk) -> str:
+def none_matches(there: DeadLetterSession) -> str:
     """What is said when no letter is left by the filters."""
     return (
-        f"no dead letter matches; {len(there.letters)} wait(s) in all" if there.letters else "no dead letters"
+        f"no dead letter matches; {len(there.dead_letters)} wait(s) in all"
+        if there.dead_letters
+        else "no dead letters"
     )
 
 
-def matches(letter: Letter, args: argparse.Namespace) -> bool:
+def matches(dead_letter: DeadLetter, args: argparse.Namespace) -> bool:
     """Whether a letter passes the filters of the command line."""
-    told = (letter.handler, letter.type, letter.instance, letter.reason)
-    return passes(*told, letter.failed_at, args)
+    told = (dead_letter.handler, dead_letter.type, dead_letter.instance, dead_letter.reason)
+    return passes(*told, dead_letter.failed_at, args)
 
 
 def passes(
@@ -180,11 +182,11 @@ def passes(
     )
 
 
-async def _eyes(stack: AsyncExitStack) -> tuple[Eyes | None, str]:
+async def _observer(stack: AsyncExitStack) -> tuple[Observer | None, str]:
     """Eyes on the world, or why there are none: a letter can be read without them."""
     try:
         settings: Settings = read_settings(needed=NEEDED | WORLD)
-        return (await stack.enter_async_context(operator_tools(settings))).eyes, ""
+        return (await stack.enter_async_context(operator_tools(settings))).observer, ""
     except RehomeError as error:
         return None, str(error)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.adapters.state.views import JournalViews
-    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
     from rehome_consumer.ports.engine import MigrationRow
     from rehome_consumer.ports.operators import Holder, MigrationView
     from rehome_consumer.settings import Settings
@@ -36,7 +36,7 @@ class Order:
 
     migration: MigrationRow
     view: MigrationView
-    begun: list[str]
+    started: list[str]
     cancel: bool
     holder: Holder | None
     undo: list[tuple[str, str]]
@@ -61,12 +61,12 @@ async def read_order(
     facts = await views.facts(row.id, row.attempt)
     _check(row, facts)
     steps = [step for step in await views.steps(row.id) if step["attempt"] == row.attempt]
-    begun = [step["step"] for step in steps]
+    started = [step["step"] for step in steps]
     accepted = any(step["step"] == saga.MIGRATION[0].name and step["state"] == "done" for step in steps)
-    seen, blind = await _seen(settings, view) if accepted else (None, "")
-    undo = forecast.undoing(seen, begun) if seen else _in_general(begun)
+    snapshot, blind = await _snapshot(settings, view) if accepted else (None, "")
+    undo = forecast.undoing(snapshot, started) if snapshot else _in_general(started)
     holder = (await views.holders([row.instance_id])).get(row.instance_id)
-    return Order(row, view, begun, not accepted, holder, undo if accepted else []), blind
+    return Order(row, view, started, not accepted, holder, undo if accepted else []), blind
 
 
 def _check(migration: MigrationRow, facts: dict[str, Any]) -> None:
@@ -82,29 +82,29 @@ def _check(migration: MigrationRow, facts: dict[str, Any]) -> None:
         )
     if migration.ended:
         raise Refused(f"migration {migration.id} is over: {migration.state}; there is nothing to undo")
-    if migration.past_return:
+    if migration.past_pivot:
         raise Refused(
             f"migration {migration.id} is past the point of no return: the instance serves from its new database. "
-            f"Go forward: mend what step complete complains about ({migration.note or 'see rehome status'}), then "
+            f"Go forward: mend what step complete complains about ({migration.reason or 'see rehome status'}), then "
             f"rehome dead replay --all --handler complete --instance {migration.instance_id}"
         )
 
 
-def _in_general(begun: list[str]) -> list[tuple[str, str]]:
+def _in_general(started: list[str]) -> list[tuple[str, str]]:
     """(step, what its undo does) in the order they run, where the world was not looked at."""
     return [
         (step.name, (step.undo.__doc__ or "").strip().partition("\n")[0])
         for step in reversed(saga.MIGRATION)
-        if step.undo is not None and step.name in begun
+        if step.undo is not None and step.name in started
     ]
 
 
-async def _seen(settings: Settings, view: MigrationView) -> tuple[InstanceSeen | None, str]:
+async def _snapshot(settings: Settings, view: MigrationView) -> tuple[InstanceSnapshot | None, str]:
     try:
         read_settings(needed=WORLD)
         async with AsyncExitStack() as stack:
             tools = await stack.enter_async_context(operator_tools(settings))
-            seen = await tools.eyes.instance(view.instance_id, view)
+            snapshot = await tools.observer.instance(view.instance_id, view)
     except RehomeError as error:
         return None, str(error)
-    return seen, "; ".join(f"{trouble.what}: {trouble.error}" for trouble in seen.troubles)
+    return snapshot, "; ".join(f"{trouble.what}: {trouble.error}" for trouble in snapshot.troubles)

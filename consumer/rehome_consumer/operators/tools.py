@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer import bootstrap
-from rehome_consumer.adapters.backup.inventory import BackupShelf
+from rehome_consumer.adapters.backup.inventory import FileBackupInventory
 from rehome_consumer.adapters.odoo.conf import OdooConfFiles
 from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
@@ -17,8 +17,8 @@ from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
 from rehome_consumer.adapters.state.views import JournalViews
-from rehome_consumer.doctor.observer import Eyes
-from rehome_consumer.doctor.periodic import Rounds
+from rehome_consumer.doctor.observer import Observer
+from rehome_consumer.doctor.periodic import PeriodicDiagnosis
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine.outbox_relay import Relay
 
@@ -46,19 +46,19 @@ class OperatorTools:
     views: JournalViews
     journal: PostgresJournal
     claims: PostgresClaims
-    eyes: Eyes
+    observer: Observer
     records: PostgresPlatform
     databases: PostgresDatabases
     inspector: PostgresInspector
     conf: OdooConfFiles
     runtime: Runtime
-    shelf: BackupShelf
+    inventory: FileBackupInventory
 
     def repairs(self, connection: AbstractRobustConnection) -> Repairs:
         """Repairs, with this connection to the broker."""
         broker = AmqpBroker(connection)
         relay = Relay(self.journal, broker)
-        return Repairs(self.eyes, self.journal, self.claims, broker, relay, self.databases)
+        return Repairs(self.observer, self.journal, self.claims, broker, relay, self.databases)
 
 
 @asynccontextmanager
@@ -81,31 +81,31 @@ async def operator_tools(
         platform = await stack.enter_async_context(bootstrap.platform_pool(settings, 3))
         runtime = await stack.enter_async_context(bootstrap.runtime(settings, clock))
         views, records = JournalViews(state), PostgresPlatform(platform)
-        inspector, shelf = PostgresInspector(sessions), BackupShelf(settings.backup_root)
+        inspector, inventory = PostgresInspector(sessions), FileBackupInventory(settings.backup_root)
         conf = OdooConfFiles(settings.data_root)
         queues = AmqpQueues(connection) if connection else None
         yield OperatorTools(
             views=views,
             journal=bootstrap.journal(state, settings),
             claims=bootstrap.claims(settings),
-            eyes=Eyes(clock, views, records, inspector, conf, runtime, shelf, queues),
+            observer=Observer(clock, views, records, inspector, conf, runtime, inventory, queues),
             records=records,
             databases=PostgresDatabases(sessions),
             inspector=inspector,
             conf=conf,
             runtime=runtime,
-            shelf=shelf,
+            inventory=inventory,
         )
 
 
 @asynccontextmanager
 async def periodic_diagnosis(
     settings: Settings, connection: AbstractRobustConnection
-) -> AsyncIterator[Rounds]:
+) -> AsyncIterator[PeriodicDiagnosis]:
     """The reconciler's looks in the background, for the length of the block."""
     async with operator_tools(settings, connection) as tools:
-        making = Rounds(
-            tools.eyes,
+        making = PeriodicDiagnosis(
+            tools.observer,
             every=timedelta(seconds=settings.doctor_every),
             stuck_after=timedelta(seconds=settings.stuck_after),
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
-    from rehome_consumer.ports.steps import Notes
+    from rehome_consumer.ports.steps import Facts
     from rehome_events.envelope import CloudEvent
 
 ENDED = frozenset({"completed", "rolled_back", "rejected", "resized", "nothing_to_do"})
@@ -126,7 +126,7 @@ class MigrationRow:
         attempt: 1, or more after a replay of a migration that was rolled back.
         state: `open`, the last event's name (`prepared`, `stopped`, ...), `failing` (a rollback is under
             way), `failed` (waits for an operator), or one of ENDED.
-        past_return: the instance has answered on its new database; only forward from here.
+        past_pivot: the instance has answered on its new database; only forward from here.
         trigger: the `plan.upgraded` that opened it, as it came.
         token: fencing token; grows with every change, so that a look at the row can be known to be old.
     """
@@ -135,9 +135,9 @@ class MigrationRow:
     instance_id: UUID
     attempt: int
     state: str
-    past_return: bool
+    past_pivot: bool
     trigger: bytes
-    note: str | None
+    reason: str | None
     created_at: datetime
     updated_at: datetime
     token: int
@@ -160,7 +160,7 @@ class StepRow:
         deaths: those of them that ended without a word.
         token: fencing token of this run; a later change of the migration has a greater one.
         replays: ids of the replays that began it afresh.
-        dead: the dead letter of its failure is at the broker.
+        dead_lettered: the dead letter of its failure is at the broker.
     """
 
     migration_id: UUID
@@ -172,7 +172,7 @@ class StepRow:
     deaths: int
     token: int
     replays: tuple[UUID, ...] = ()
-    dead: bool = False
+    dead_lettered: bool = False
     error: str | None = None
 
 
@@ -188,7 +188,7 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ToTell:
+class OutboxEvent:
     """An event on its way to the outbox: checked and encoded, once, in every version that is published.
 
     Attributes:
@@ -202,14 +202,14 @@ class ToTell:
     bodies: Mapping[UUID, bytes]
 
 
-def to_tell(event: CloudEvent[Any]) -> ToTell:
+def encode_for_outbox(event: CloudEvent[Any]) -> OutboxEvent:
     """Encode it. Raises EventError when it would not be valid."""
     newest, *older = in_every_version(event)
     bodies = {
         newest.id: encode(newest),
         **{uuid5(one.id, f"v{one.data.VERSION}"): encode(one) for one in older},
     }
-    return ToTell(lookup(event.type, event.data.VERSION).exchange, event.type, bodies)
+    return OutboxEvent(lookup(event.type, event.data.VERSION).exchange, event.type, bodies)
 
 
 @dataclass(slots=True)
@@ -265,7 +265,7 @@ class Journal(Protocol):
         ...
 
     async def finish(
-        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
+        self, row: StepRow, *, state: str, event: OutboxEvent | None, reason: str | None, past_pivot: bool
     ) -> None:
         """Step done, migration in `state`, event in the outbox: together. Raises ClaimLost for an old token."""
         ...
@@ -281,18 +281,18 @@ class Journal(Protocol):
         """
         ...
 
-    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
+    async def fail(self, row: StepRow, *, state: str, error: str, event: OutboxEvent | None) -> None:
         """Step failed, migration `failing` or `failed`, `migration.failed` in the outbox: together.
 
         Raises ClaimLost as `finish`.
         """
         ...
 
-    async def buried(self, row: StepRow) -> None:
+    async def dead_letter_sent(self, row: StepRow) -> None:
         """Its dead letter is confirmed by the broker."""
         ...
 
-    async def parked(
+    async def dead_lettered(
         self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
     ) -> None:
         """Note that a delivery to a step is a dead letter, or will be if this consumer dies now.
@@ -301,11 +301,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+    async def not_dead_lettered(self, migration_id: UUID, attempt: int | None, step: str) -> None:
         """The consumer lives: the note of `parked` goes; `attempt` None: of all."""
         ...
 
-    def notes(self, row: StepRow) -> Notes:
+    def facts(self, row: StepRow) -> Facts:
         """The facts of this attempt; writing with an old token raises ClaimLost."""
         ...
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from rehome_consumer.model import Conf, Instance, Mark, Server, Service
+    from rehome_consumer.model import Conf, Instance, OwnershipTag, Server, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class MigrationView:
 
     Attributes:
         step, step_state, tries, error, next_try_at: of that step; None when none was begun.
-        begun_at, tried_at: when that step was begun first, and last.
+        started_at, tried_at: when that step was started first, and last.
         progress_done, progress_total: how far it is, in one unit, where it tells.
         behind: of an upgrade that waits (state `waiting`), the migration for whose end it does.
     """
@@ -32,9 +32,9 @@ class MigrationView:
     instance_id: UUID
     attempt: int
     state: str
-    past_return: bool
+    past_pivot: bool
     to_plan: str
-    note: str | None
+    reason: str | None
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
@@ -43,7 +43,7 @@ class MigrationView:
     tries: int | None = None
     error: str | None = None
     next_try_at: datetime | None = None
-    begun_at: datetime | None = None
+    started_at: datetime | None = None
     tried_at: datetime | None = None
     progress_done: int | None = None
     progress_total: int | None = None
@@ -70,7 +70,7 @@ def waiting_view(*, behind: UUID, behind_state: str, behind_over: bool, **column
         else f"migration {behind} holds the instance ({behind_state}): this upgrade waits for its end"
     )
     return MigrationView(
-        **columns, attempt=1, state="waiting", past_return=False, note=None, ended_at=None, step="accept",
+        **columns, attempt=1, state="waiting", past_pivot=False, reason=None, ended_at=None, step="accept",
         step_state="waiting", tries=0, error=why, behind=behind,
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class DatabaseState:
     """How a tenant's database and role are on one server.
 
     Attributes:
@@ -126,7 +126,7 @@ class Side:
     closed: bool = False
     bytes: int | None = None
     sessions: int = 0
-    mark: Mark | None = None
+    tag: OwnershipTag | None = None
 
     @property
     def exists(self) -> bool:
@@ -145,11 +145,11 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class MarkedDatabase:
+class TaggedDatabase:
     """A database that is ours by its comment (`mark`) or by its name (`maker`: the migration that made it)."""
 
     name: str
-    mark: Mark | None = None
+    tag: OwnershipTag | None = None
     maker: UUID | None = None
 
 
@@ -175,7 +175,7 @@ class Slot:
 class Inventory:
     """What is ours on one server. `short_lived` are migrations of which a short-lived role is there."""
 
-    databases: tuple[MarkedDatabase, ...] = ()
+    databases: tuple[TaggedDatabase, ...] = ()
     sessions: tuple[OurSessions, ...] = ()
     short_lived: tuple[UUID, ...] = ()
     slots: tuple[Slot, ...] = ()
@@ -198,7 +198,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFile:
+class ConfBackup:
     """A file of ours beside an odoo.conf: a kept copy (`tag` says whose), or a temporary one (no tag)."""
 
     name: str
@@ -215,7 +215,7 @@ class QueueLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class DeadLetterRecord:
     """A dead letter, as far as the reconciler cares."""
 
     id: str
@@ -261,7 +261,7 @@ class Views(Protocol):
         """Who is at work on which of these instances."""
         ...
 
-    async def letters(self) -> list[Parked]:
+    async def dead_letters(self) -> list[DeadLetterRecord]:
         """Dead letters of open migrations' present attempts, as far as the engine could note them."""
         ...
 
@@ -273,7 +273,7 @@ class Views(Protocol):
         """An event that was put into the outbox, or None when it is not there (any more)."""
         ...
 
-    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
+    async def add_to_history(self, migration_id: UUID, what: str, detail: str) -> None:
         """Write a line into the migration's history."""
         ...
 
@@ -281,7 +281,7 @@ class Views(Protocol):
 class Inspector(Protocol):
     """PostgreSQL servers, as their administrator sees them."""
 
-    async def side(self, server: Server, database: str, role: str) -> Side:
+    async def database_state(self, server: Server, database: str, role: str) -> DatabaseState:
         """How a tenant's database and role are there."""
         ...
 
@@ -294,7 +294,7 @@ class Inspector(Protocol):
         ...
 
 
-class Shelf(Protocol):
+class BackupInventory(Protocol):
     """The backup place."""
 
     async def entries(self) -> list[Stored]:
@@ -306,14 +306,14 @@ class Shelf(Protocol):
         ...
 
 
-class Kept(Protocol):
+class ConfBackups(Protocol):
     """Files of ours beside odoo.conf, and the file itself."""
 
     async def read(self, instance: Instance) -> Conf:
         """As `OdooConf.read`."""
         ...
 
-    async def kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+    async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         """Kept copies and temporary files."""
         ...
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         Fingerprint,
         Healthy,
         Instance,
-        Mark,
         Named,
+        OwnershipTag,
         Policy,
         Provisioned,
         RoleFacts,
@@ -47,7 +47,7 @@ class Clock(Protocol):
         ...
 
 
-class Notes(Protocol):
+class Facts(Protocol):
     """What this attempt of this migration must not forget; bound to it by the engine, kept in the journal."""
 
     async def remember(self, name: str, value: Any) -> Any:
@@ -70,15 +70,15 @@ class Notes(Protocol):
         """As `recall`, for what `remember_secret` kept."""
         ...
 
-    async def take_turn(self, resource: str, places: int) -> bool:
+    async def acquire_slot(self, resource: str, places: int) -> bool:
         """One of `places` turns at a resource, such as the dumps of one server, for this migration.
 
-        Counted over all consumers; having it already is True. It ends with `give_turn`, or with the migration;
+        Counted over all consumers; having it already is True. It ends with `release_slot`, or with the migration;
         while the migration waits for an operator, others do not wait for it.
         """
         ...
 
-    async def give_turn(self, resource: str) -> None:
+    async def release_slot(self, resource: str) -> None:
         """Let the next one have the turn; nothing if this migration has none."""
         ...
 
@@ -86,7 +86,7 @@ class Notes(Protocol):
         """Tell how far a long step is, in bytes (or whatever unit both share). Never fails the step."""
         ...
 
-    async def begun(self) -> frozenset[str]:
+    async def started(self) -> frozenset[str]:
         """Names of the steps of this attempt that were begun, finished or not."""
         ...
 
@@ -119,10 +119,10 @@ class Platform(Protocol):
         ...
 
     async def record(self, instance_id: UUID) -> dict[str, Any]:
-        """The columns that a migration changes, as JSON, for `put_back`."""
+        """The columns that a migration changes, as JSON, for `restore_record`."""
         ...
 
-    async def flip(
+    async def point_record_to(
         self, instance_id: UUID, target: Server, *, db_user: str, plan_tier: str, limits: Limits
     ) -> None:
         """Point the record to `target` (db_type dedicated), keep `current_instances` of both servers right.
@@ -131,8 +131,8 @@ class Platform(Protocol):
         """
         ...
 
-    async def put_back(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
-        """Undo `flip`: the columns as `record` has them, both servers' counts as before. Idempotent."""
+    async def restore_record(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
+        """Undo `point_record_to`: the columns as `record` has them, both servers' counts as before. Idempotent."""
         ...
 
     async def set_limits(self, instance_id: UUID, limits: Limits, *, plan_tier: str) -> None:
@@ -239,7 +239,7 @@ class Databases(Protocol):
         ...
 
     async def make_scratch(
-        self, server: Server, name: str, like: DatabaseFacts, owner: str, mark: Mark
+        self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
     ) -> None:
         """An empty database under a scratch name, with `mark`, encoding, collation, settings and grants of `like`.
 
@@ -248,11 +248,11 @@ class Databases(Protocol):
         """
         ...
 
-    async def mark_of(self, server: Server, database: str) -> Mark | None:
+    async def ownership_tag(self, server: Server, database: str) -> OwnershipTag | None:
         """The database's mark; None when there is no such database. Raises NotOurs when it carries none."""
         ...
 
-    async def promote(self, server: Server, scratch: str, final: str, role: str, mark: Mark) -> None:
+    async def promote(self, server: Server, scratch: str, final: str, role: str, tag: OwnershipTag) -> None:
         """Rename the verified scratch database to its final name, mark it verified, let the role in.
 
         Ends other sessions on it first. Done already (final carries the mark): only lets the role in.
@@ -286,7 +286,7 @@ class Copier(Protocol):
         """Room at the backup place. Raises Incompatible when it cannot be written to."""
         ...
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
         """Dump in directory format, parallel, under a temporary name; a half one of before is thrown away.
 
         Done with the rights of the tenant's role, by a short-lived login.
@@ -304,7 +304,7 @@ class Copier(Protocol):
         """
         ...
 
-    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
         """Restore into `database` (empty, ours); everything is owned by `role`; ANALYZE at the end."""
         ...
 
@@ -369,7 +369,7 @@ class OdooConf(Protocol):
         """
         ...
 
-    async def put_back(self, instance: Instance, tag: str) -> bool:
+    async def restore_file(self, instance: Instance, tag: str) -> bool:
         """The kept copy takes the file's place, byte for byte; False when nothing was kept."""
         ...
 
@@ -413,7 +413,7 @@ class Runtime(Protocol):
         """Apply CPU and memory while it runs, storage where the file system can; returns warnings."""
         ...
 
-    async def put_back(self, instance: Instance, spec: Mapping[str, Any]) -> None:
+    async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         """The service's definition as `spec` (from `Service.spec`) has it, but stopped. Idempotent."""
         ...
 
@@ -432,7 +432,7 @@ class Ports:
 
     policy: Policy
     clock: Clock
-    notes: Notes
+    facts: Facts
     platform: Platform
     database_service: DatabaseService
     databases: Databases

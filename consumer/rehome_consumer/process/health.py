@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from rehome_consumer.bootstrap import Consumer
-    from rehome_consumer.doctor.periodic import Rounds
+    from rehome_consumer.doctor.periodic import PeriodicDiagnosis
     from rehome_consumer.settings import Settings
 
 UNSENT_TOO_LONG = 60.0  # seconds an event may wait in the outbox before this consumer calls itself unwell
 
 
 @asynccontextmanager
-async def served(settings: Settings, consumer: Consumer, rounds: Rounds | None = None) -> AsyncIterator[None]:
+async def served(
+    settings: Settings, consumer: Consumer, rounds: PeriodicDiagnosis | None = None
+) -> AsyncIterator[None]:
     """Serve them on REHOME_HTTP_PORT, if it is set; with what the reconciler's `rounds` found last.
 
     Raises:
@@ -44,9 +46,9 @@ async def served(settings: Settings, consumer: Consumer, rounds: Rounds | None =
 class _State:
     """How this consumer is, for whoever asks; the state database is asked once a second at most."""
 
-    def __init__(self, consumer: Consumer, rounds: Rounds | None) -> None:
+    def __init__(self, consumer: Consumer, rounds: PeriodicDiagnosis | None) -> None:
         self._consumer = consumer
-        self._rounds = rounds
+        self._periodic = rounds
         self._oldest_unsent = Shared(consumer.journal.oldest_unsent)
         self._metrics = Shared(self._measured)
         self._registry = registry = CollectorRegistry()
@@ -59,10 +61,10 @@ class _State:
         self._findings = Gauge(
             "rehome_findings", "What the reconciler found last.", ["kind", "severity"], registry=registry
         )
-        self._letters = Gauge(
+        self._dead_letters = Gauge(
             "rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry
         )
-        self._letters.set(float("nan"))
+        self._dead_letters.set(float("nan"))
         self._looked = Gauge(
             "rehome_doctor_looked_timestamp_seconds",
             "When the reconciler's last look ended; 0 before the first.",
@@ -98,11 +100,11 @@ class _State:
         except RehomeError:
             self._oldest.set(float("nan"))
         self._handling.set(self._consumer.worker.in_hand)
-        if self._rounds is not None:
+        if self._periodic is not None:
             self._findings.clear()
-            for (kind, severity), number in self._rounds.counts.items():
+            for (kind, severity), number in self._periodic.counts.items():
                 self._findings.labels(kind, severity).set(number)
-            self._looked.set(self._rounds.looked_at.timestamp() if self._rounds.looked_at else 0)
-            dead = self._rounds.dead_letters
-            self._letters.set(float("nan") if dead is None else dead)
+            self._looked.set(self._periodic.looked_at.timestamp() if self._periodic.looked_at else 0)
+            dead = self._periodic.dead_letters
+            self._dead_letters.set(float("nan") if dead is None else dead)
         return generate_latest(self._registry)

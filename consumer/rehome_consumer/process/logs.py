@@ -80,10 +80,10 @@ def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
     """`word key=value key='two words' error=the rest of the line` as a word and fields."""
     word, _, rest = str(event["event"]).partition(" ")
     event["event"] = word
-    for mark in ("error=", "why="):  # free text stands last
-        head, found, tail = rest.partition(mark)
+    for tag in ("error=", "why="):  # free text stands last
+        head, found, tail = rest.partition(tag)
         if found:
-            event[mark[:-1]] = tail
+            event[tag[:-1]] = tail
             rest = head
     try:
         parts = shlex.split(rest) if len(rest) <= _QUOTED_UP_TO else rest.split()

@@ -22,7 +22,7 @@ INSERT INTO rehome.schema_version (version) VALUES ($1);
 
 -- name: migration
 -- One migration.
-SELECT id, instance_id, attempt, state, past_return, trigger, note, created_at, updated_at, token, ended_at
+SELECT id, instance_id, attempt, state, past_pivot, trigger, reason, created_at, updated_at, token, ended_at
 FROM rehome.migrations WHERE id = $1;
 
 -- name: open_of_instance
@@ -44,7 +44,7 @@ FROM rehome.migrations m
 WHERE m.instance_id = $2 AND m.ended_at IS NULL AND m.id <> $1
     AND ($6 OR NOT EXISTS (SELECT FROM rehome.migrations WHERE id = $1))
 ON CONFLICT (migration_id) DO UPDATE
-SET event_id = excluded.event_id, behind = excluded.behind, seen_at = now(), next_try_at = excluded.next_try_at;
+SET event_id = excluded.event_id, behind = excluded.behind, updated_at = now(), next_try_at = excluded.next_try_at;
 
 -- name: waits_no_more
 -- This upgrade was opened. With it goes what another of its instance waited for in vain: its event is lost.
@@ -58,13 +58,13 @@ SELECT attempt FROM rehome.migrations WHERE id = $1 AND state = 'rolled_back' AN
 -- name: reopen
 -- The next attempt of a migration that was rolled back.
 UPDATE rehome.migrations
-SET attempt = attempt + 1, state = 'open', past_return = false, ended_at = NULL, note = NULL, updated_at = now(),
+SET attempt = attempt + 1, state = 'open', past_pivot = false, ended_at = NULL, reason = NULL, updated_at = now(),
     token = token + 1, replays = replays || $2::uuid
 WHERE id = $1 RETURNING attempt;
 
 -- name: step
 -- One step of one attempt, with the migration's present token.
-SELECT s.migration_id, s.attempt, s.step, s.state, s.runs, s.tries, s.deaths, s.replays, s.dead, s.error, m.token
+SELECT s.migration_id, s.attempt, s.step, s.state, s.runs, s.tries, s.deaths, s.replays, s.dead_lettered, s.error, m.token
 FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
 WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
 
@@ -81,12 +81,12 @@ VALUES ($1, $2, $3, 'running', 1, array_remove(ARRAY[$4::uuid], NULL))
 ON CONFLICT (migration_id, attempt, step) DO UPDATE
 SET state = 'running', runs = s.runs + 1, deaths = s.deaths + (s.state = 'running')::integer,
     next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL
-RETURNING migration_id, attempt, step, state, runs, tries, deaths, replays, dead, error;
+RETURNING migration_id, attempt, step, state, runs, tries, deaths, replays, dead_lettered, error;
 
 -- name: begin_afresh
 -- Forget a step's runs and tries, once for each replay (fourth argument).
 UPDATE rehome.steps
-SET state = 'waiting', runs = 0, tries = 0, deaths = 0, error = NULL, dead = false, replays = replays || $4::uuid
+SET state = 'waiting', runs = 0, tries = 0, deaths = 0, error = NULL, dead_lettered = false, replays = replays || $4::uuid
 WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND NOT $4 = ANY(replays);
 
 -- name: hold
@@ -101,8 +101,8 @@ WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 -- name: finish_migration
 -- The migration's new state; the fourth argument says whether it is over.
 UPDATE rehome.migrations
-SET state = $2, note = coalesce($3, note), updated_at = now(),
-    ended_at = CASE WHEN $4 THEN now() END, past_return = past_return OR $5
+SET state = $2, reason = coalesce($3, reason), updated_at = now(),
+    ended_at = CASE WHEN $4 THEN now() END, past_pivot = past_pivot OR $5
 WHERE id = $1;
 
 -- name: put
@@ -115,7 +115,7 @@ ON CONFLICT (event_id) DO UPDATE SET sent_at = NULL, body = excluded.body;
 -- Wake the relays.
 SELECT pg_notify('rehome_outbox', $1::text);
 
--- name: note_history
+-- name: history_line
 -- A line of a migration's history.
 INSERT INTO rehome.history (migration_id, attempt, what, detail) VALUES ($1, $2, $3, $4);
 
@@ -148,21 +148,21 @@ WHERE m.id = s.migration_id AND s.migration_id = $1 AND s.attempt = $2 AND s.ste
 UPDATE rehome.steps SET state = 'failed', tries = tries + 1, error = $4, next_try_at = NULL
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
--- name: buried
+-- name: dead_letter_sent
 -- The dead letter of a failed step is at the broker.
-UPDATE rehome.steps SET dead = true
+UPDATE rehome.steps SET dead_lettered = true
 WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND state = 'failed';
 
--- name: parked
+-- name: dead_lettered
 -- A delivery to a step is a dead letter, or will be if its consumer dies now; NULL: of the present attempt.
-INSERT INTO rehome.letters (migration_id, attempt, step, message_id, reason)
+INSERT INTO rehome.dead_letters (migration_id, attempt, step, message_id, reason)
 SELECT id, coalesce($2, attempt), $3, $4, $5 FROM rehome.migrations WHERE id = $1
 ON CONFLICT (migration_id, attempt, step) DO UPDATE
 SET message_id = excluded.message_id, reason = excluded.reason, at = now();
 
--- name: not_parked
+-- name: not_dead_lettered
 -- It was none, or the step is begun again. NULL: of all attempts.
-DELETE FROM rehome.letters WHERE migration_id = $1 AND ($2::integer IS NULL OR attempt = $2) AND step = $3;
+DELETE FROM rehome.dead_letters WHERE migration_id = $1 AND ($2::integer IS NULL OR attempt = $2) AND step = $3;
 
 -- name: remember
 -- Keep a fact unless one of that name is kept.
@@ -178,13 +178,13 @@ SELECT value, secret FROM rehome.facts WHERE migration_id = $1 AND attempt = $2 
 UPDATE rehome.steps SET progress_done = $4, progress_total = $5
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
--- name: begun
+-- name: started
 -- The steps of an attempt that were begun.
 SELECT step FROM rehome.steps WHERE migration_id = $1 AND attempt = $2;
 
 -- name: seconds_per_step
 -- Seconds from the first beginning to the end of each finished step of an attempt.
-SELECT step, extract(epoch FROM done_at - begun_at)::float8 AS seconds
+SELECT step, extract(epoch FROM done_at - started_at)::float8 AS seconds
 FROM rehome.steps WHERE migration_id = $1 AND attempt = $2 AND done_at IS NOT NULL ORDER BY done_at;
 
 -- name: unsent
@@ -216,20 +216,20 @@ DELETE FROM rehome.outbox WHERE seq IN (
     WHERE o.sent_at < now() - make_interval(secs => $1) AND m.ended_at IS NOT NULL LIMIT 1000
 );
 
--- name: lock_turns
+-- name: lock_slots
 -- One taker of turns at a resource at a time; ends with the transaction.
-SELECT pg_advisory_xact_lock(hashtextextended('rehome.turns:' || $1::text, 0));
+SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || $1::text, 0));
 
--- name: turns_of_others
+-- name: slots_of_others
 -- How many other migrations have a turn at a resource: not those that are over, nor those that wait for an operator.
-SELECT count(*) FROM rehome.turns t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
+SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
 WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed';
 
--- name: take_turn
+-- name: acquire_slot
 -- This migration's turn at a resource.
-INSERT INTO rehome.turns (resource, migration_id, attempt) VALUES ($1, $2, $3)
+INSERT INTO rehome.slots (resource, migration_id, attempt) VALUES ($1, $2, $3)
 ON CONFLICT (resource, migration_id) DO UPDATE SET attempt = excluded.attempt;
 
--- name: give_turn
+-- name: release_slot
 -- The turn is over.
-DELETE FROM rehome.turns WHERE resource = $1 AND migration_id = $2;
+DELETE FROM rehome.slots WHERE resource = $1 AND migration_id = $2;

@@ -113,3 +113,14 @@ CREATE TABLE rehome.letters (
     at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (migration_id, attempt, step)
 );
+
+-- name: v4
+-- The field's words: point of no return (pivot), slots, dead letters, started; and why an upgrade needed nothing.
+ALTER TABLE rehome.migrations RENAME COLUMN past_return TO past_pivot;
+ALTER TABLE rehome.migrations RENAME COLUMN note TO reason;
+ALTER TABLE rehome.steps RENAME COLUMN begun_at TO started_at;
+ALTER TABLE rehome.steps RENAME COLUMN dead TO dead_lettered;
+ALTER TABLE rehome.waiting RENAME COLUMN seen_at TO updated_at;
+ALTER TABLE rehome.turns RENAME TO slots;
+ALTER TABLE rehome.slots RENAME COLUMN taken_at TO acquired_at;
+ALTER TABLE rehome.letters RENAME TO dead_letters;

@@ -3,13 +3,13 @@
 -- name: list
 -- Migrations, newest first, with their step at work or last. NULL or true does not filter: an instance's or
 -- migration's id, whether those over count, a list of ids.
-SELECT m.id, m.instance_id, m.attempt, m.state, m.past_return, m.to_plan, m.note, m.created_at, m.updated_at,
-       m.ended_at, s.step, s.state AS step_state, s.tries, s.error, s.next_try_at, s.begun_at, s.tried_at,
+SELECT m.id, m.instance_id, m.attempt, m.state, m.past_pivot, m.to_plan, m.reason, m.created_at, m.updated_at,
+       m.ended_at, s.step, s.state AS step_state, s.tries, s.error, s.next_try_at, s.started_at, s.tried_at,
        s.progress_done, s.progress_total
 FROM rehome.migrations m
 LEFT JOIN LATERAL (
     SELECT * FROM rehome.steps s WHERE s.migration_id = m.id AND s.attempt = m.attempt
-    ORDER BY s.tried_at DESC, s.begun_at DESC LIMIT 1
+    ORDER BY s.tried_at DESC, s.started_at DESC LIMIT 1
 ) s ON true
 WHERE ($1::uuid IS NULL OR m.instance_id = $1 OR m.id = $1) AND ($2 OR m.ended_at IS NULL)
     AND ($4::uuid[] IS NULL OR m.id = ANY($4))
@@ -17,7 +17,7 @@ ORDER BY m.created_at DESC LIMIT $3;
 
 -- name: waiting
 -- Upgrades that wait for the end of another migration of their instance, longest waiting first.
-SELECT w.migration_id AS id, w.instance_id, w.to_plan, w.since AS created_at, w.seen_at AS updated_at, w.next_try_at,
+SELECT w.migration_id AS id, w.instance_id, w.to_plan, w.since AS created_at, w.updated_at AS updated_at, w.next_try_at,
        w.behind, m.state AS behind_state, m.ended_at IS NOT NULL AS behind_over
 FROM rehome.waiting w JOIN rehome.migrations m ON m.id = w.behind
 WHERE $1::uuid IS NULL OR w.instance_id = $1 OR w.migration_id = $1 OR w.behind = $1
@@ -27,15 +27,15 @@ ORDER BY w.since;
 -- An upgrade whose event was put away waits no more.
 DELETE FROM rehome.waiting WHERE event_id::text = $1;
 
--- name: letters
+-- name: dead_letters
 -- Deliveries of open migrations that are dead letters, as far as the engine could note them.
 SELECT l.message_id AS id, l.step AS handler, l.reason, l.migration_id, l.at AS since
-FROM rehome.letters l JOIN rehome.migrations m ON m.id = l.migration_id AND m.attempt = l.attempt
+FROM rehome.dead_letters l JOIN rehome.migrations m ON m.id = l.migration_id AND m.attempt = l.attempt
 WHERE m.ended_at IS NULL ORDER BY l.at;
 
--- name: forget_letter
+-- name: forget_dead_letter
 -- A dead letter that was put away is none any more.
-DELETE FROM rehome.letters WHERE message_id = $1 AND step = $2;
+DELETE FROM rehome.dead_letters WHERE message_id = $1 AND step = $2;
 
 -- name: newest_moves
 -- Of each instance, or of the one given, its last migration that moved something or may still do so. Of all
@@ -47,9 +47,9 @@ ORDER BY instance_id, ended_at IS NULL DESC, created_at DESC;
 
 -- name: steps_of
 -- All steps of a migration, in the order they were begun.
-SELECT attempt, step, state, tries, error, next_try_at, begun_at, tried_at, done_at, dead,
+SELECT attempt, step, state, tries, error, next_try_at, started_at, tried_at, done_at, dead_lettered,
        progress_done, progress_total
-FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, begun_at;
+FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, started_at;
 
 -- name: history
 -- A migration's history, oldest first.
@@ -131,7 +131,7 @@ RETURNING seq;
 SELECT at, message_id AS id, handler, type, instance, migration_id AS migration, reason, error, why
 FROM rehome.discards ORDER BY at DESC LIMIT $1;
 
--- name: note
+-- name: history_line
 -- A line of a migration's history.
 INSERT INTO rehome.history (migration_id, attempt, what, detail)
 SELECT id, attempt, $2, $3 FROM rehome.migrations WHERE id = $1;

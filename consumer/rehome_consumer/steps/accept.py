@@ -44,9 +44,9 @@ async def run(
             "the upgrade waits for them (set the status to running or stopped if nobody is)"
         )
     limits = Limits(**granted.model_dump(exclude={"db_type"}))
-    await ports.notes.remember("source", str(home.id))
-    await ports.notes.remember("limits", noted_limits(limits))
-    await ports.notes.remember("plan_tier", upgrade.plan_tier)
+    await ports.facts.remember("source", str(home.id))
+    await ports.facts.remember("limits", noted_limits(limits))
+    await ports.facts.remember("plan_tier", upgrade.plan_tier)
     if home.kind == "shared" and granted.db_type == "dedicated":
         return await _requested(event, ports, instance, home, limits)
     if home.kind == "dedicated" and await resize.is_applied(ports, instance, limits, upgrade.plan_tier):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rehome_consumer.steps.support.common import (
     Event,
     backup_id,
-    dump_turn,
+    dump_slot,
     migration_of,
     require_fence,
     server_noted,
@@ -33,9 +33,9 @@ async def run(event: Event, ports: Ports) -> MigrationBackedUp:
         await ports.databases.end_sessions(source, migration_of(event)[0])
         role = (await tenant(ports, instance)).user
         backup = await _back_up(ports, source, instance.database, role, name)
-    await ports.notes.remember("backup_bytes", backup.bytes)
-    await ports.notes.remember("backup_manifest", backup.manifest_sha256)
-    await ports.notes.give_turn(dump_turn(source))
+    await ports.facts.remember("backup_bytes", backup.bytes)
+    await ports.facts.remember("backup_manifest", backup.manifest_sha256)
+    await ports.facts.release_slot(dump_slot(source))
     return MigrationBackedUp(
         instance_id=instance.id,
         backup_id=backup.id,
@@ -59,6 +59,6 @@ async def _back_up(ports: Ports, source: Server, database: str, role: str, name:
     facts = await ports.databases.server_facts(source)
     versions = {"server": str(facts.version), "client": str(await ports.copier.client_version())}
     async with asyncio.TaskGroup() as together:
-        together.create_task(ports.copier.dump(source, database, role, name, ports.notes))
+        together.create_task(ports.copier.dump(source, database, role, name, ports.facts))
         counting = together.create_task(ports.verifier.row_counts(source, database, role))
     return await ports.copier.seal(name, counting.result(), versions)

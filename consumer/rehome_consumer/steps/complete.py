@@ -28,10 +28,10 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
     instance = await instance_of(event, ports)
     source = await server_noted(ports, "source")
     target = await server_noted(ports, "target")
-    replicas = int(await ports.notes.recall("replicas") or 0)
-    if not await ports.notes.recall("connections_checked"):
+    replicas = int(await ports.facts.recall("replicas") or 0)
+    if not await ports.facts.recall("connections_checked"):
         await _check_connections(ports, instance, source, target)
-        await ports.notes.remember("connections_checked", value=True)
+        await ports.facts.remember("connections_checked", value=True)
     await ports.filestore.archive(instance, backup_id(event))
     if not replicas:  # the customer had it stopped before the move; it was up only to prove the new database
         await ports.runtime.stop(instance)
@@ -39,23 +39,23 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
     if instance.status != TERMINATED:  # the customer may have left since it was started
         await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
     size = await ports.databases.database_size(target, instance.database)
-    stopped_at = datetime.fromisoformat(await ports.notes.recall("stopped_at"))
-    healthy_at = datetime.fromisoformat(await ports.notes.recall("healthy_at"))
-    retained = await ports.notes.remember(
+    stopped_at = datetime.fromisoformat(await ports.facts.recall("stopped_at"))
+    healthy_at = datetime.fromisoformat(await ports.facts.recall("healthy_at"))
+    retained = await ports.facts.remember(
         "source_retained_until", (ports.clock.now() + ports.policy.retention).isoformat()
     )
     return MigrationCompleted(
         instance_id=instance.id,
         customer_id=instance.customer_id,
-        plan_tier=str(await ports.notes.recall("plan_tier")),
+        plan_tier=str(await ports.facts.recall("plan_tier")),
         source=source.ref,
         target=target.ref,
         strategy="cold",
         downtime_seconds=(healthy_at - stopped_at).total_seconds(),
-        seconds=dict(await ports.notes.seconds_per_step()),
+        seconds=dict(await ports.facts.seconds_per_step()),
         database_bytes=size,
-        backup_bytes=int(await ports.notes.recall("backup_bytes") or 0),
-        verification_digest=(await ports.notes.recall("verified"))["digest"],
+        backup_bytes=int(await ports.facts.recall("backup_bytes") or 0),
+        verification_digest=(await ports.facts.recall("verified"))["digest"],
         source_retained_until=datetime.fromisoformat(retained),
     )
 

@@ -30,21 +30,21 @@ async def run(event: Event, ports: Ports) -> MigrationPrepared:
         instance_id=instance.id,
         source=source.ref,
         target=target.ref,
-        provisioned_now=bool(await ports.notes.recall("provisioned_now")),
+        provisioned_now=bool(await ports.facts.recall("provisioned_now")),
         checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
     )
 
 
 async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """Give the dedicated server back if this migration asked for it; name it if that cannot be done."""
-    if not await ports.notes.recall("provisioning"):
+    if not await ports.facts.recall("provisioning"):
         return ()
     server = await ports.platform.dedicated_server(event.data.instance_id)
     if server is None:
-        if await ports.notes.recall("giving_back"):
+        if await ports.facts.recall("giving_back"):
             return ()  # an earlier run of this rollback did it
         return ("a dedicated server was asked for and is not in `db_servers`: look whether it comes up late",)
-    await ports.notes.remember("giving_back", value=True)
+    await ports.facts.remember("giving_back", value=True)
     try:
         given_back = await ports.database_service.give_back(server.id)
     except (Transient, Refused) as error:
@@ -93,20 +93,20 @@ async def _dedicated_server(event: Event, ports: Ports, instance: Instance) -> S
     """
     server = await ports.platform.dedicated_server(instance.id)
     if server is None:
-        await ports.notes.remember("provisioning", value=True)
-        tier = str(await ports.notes.recall("plan_tier") or event.data.plan_tier)
+        await ports.facts.remember("provisioning", value=True)
+        tier = str(await ports.facts.recall("plan_tier") or event.data.plan_tier)
         answer = await ports.database_service.provision(instance.id, instance.customer_id, tier)
         if answer.user is not None:
-            await ports.notes.remember("new_user", answer.user)
+            await ports.facts.remember("new_user", answer.user)
         if answer.password is not None:
-            await ports.notes.remember_secret("new_password", answer.password)
-        await ports.notes.remember("provisioned_now", value=True)
+            await ports.facts.remember_secret("new_password", answer.password)
+        await ports.facts.remember("provisioned_now", value=True)
         server = await ports.platform.server(answer.db_server_id)
     if server is None or server.status != "active":
         raise Transient(
             f"the dedicated server of instance {instance.id} is not active in `db_servers` yet; waiting for it"
         )
-    await ports.notes.remember("target", str(server.id))
+    await ports.facts.remember("target", str(server.id))
     return server
 
 

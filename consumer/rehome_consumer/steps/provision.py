@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound, NotOurs, TimedOut, Unreachable
-from rehome_consumer.model import Mark
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps.support.common import (
     Event,
     instance_of,
@@ -54,7 +54,7 @@ async def make(event: Event, ports: Ports, instance: Instance, target: Server) -
         scratch_name(event, instance.database),
         facts,
         credentials.user,
-        Mark(migration, attempt, "scratch"),
+        OwnershipTag(migration, attempt, "scratch"),
     )
     return facts
 
@@ -63,7 +63,7 @@ async def unfenced_facts(ports: Ports, instance: Instance, source: Server) -> Da
     """The source's facts as they were before the fence, whose doors are not the copy's."""
     user = (await tenant(ports, instance)).user
     facts = await ports.databases.database_facts(source, instance.database, user)
-    return as_before(await recall_fence(ports.notes), facts, user)
+    return as_before(await recall_fence(ports.facts), facts, user)
 
 
 def as_before(before: Fence | None, facts: DatabaseFacts, user: str) -> DatabaseFacts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound, NotOurs, Refused, VerificationFailed
 from rehome_consumer.fingerprint import summary
-from rehome_consumer.model import Mark
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support import open_access
 from rehome_consumer.steps.support.common import (
@@ -41,7 +41,7 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
     target = await server_noted(ports, "target")
     if not await _is_promoted(event, ports, instance, target):
         verified = await _restore_verified(event, ports, instance, target)
-        await ports.notes.remember("verified", verified.model_dump(mode="json"))
+        await ports.facts.remember("verified", verified.model_dump(mode="json"))
     await open_access.run(event, ports, instance, target)
     size = await ports.databases.database_size(target, instance.database)
     return MigrationRestored(
@@ -49,7 +49,7 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
         target=target.ref,
         database=instance.database,
         database_bytes=size,
-        verified=Verified(**await ports.notes.recall("verified")),
+        verified=Verified(**await ports.facts.recall("verified")),
     )
 
 
@@ -61,13 +61,13 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
 async def _is_promoted(event: Event, ports: Ports, instance: Instance, target: Server) -> bool:
     """Whether an earlier run got as far as the rename; a foreign database of that name is refused."""
     migration, attempt = migration_of(event)
-    mark = await ports.databases.mark_of(target, instance.database)
-    if mark is not None and mark != Mark(migration, attempt, "verified"):
+    tag = await ports.databases.ownership_tag(target, instance.database)
+    if tag is not None and tag != OwnershipTag(migration, attempt, "verified"):
         raise NotOurs(
-            f"database {instance.database} on {target.name} belongs to migration {mark.migration_id} "
-            f"attempt {mark.attempt}: look at it, then drop or rename it and replay"
+            f"database {instance.database} on {target.name} belongs to migration {tag.migration_id} "
+            f"attempt {tag.attempt}: look at it, then drop or rename it and replay"
         )
-    return mark is not None
+    return tag is not None
 
 
 async def _restore_verified(event: Event, ports: Ports, instance: Instance, target: Server) -> Verified:
@@ -76,7 +76,7 @@ async def _restore_verified(event: Event, ports: Ports, instance: Instance, targ
     backup = await ports.copier.backup(backup_id(event))
     if backup is None:
         raise NotFound(f"backup {backup_id(event)} is gone from the backup place")
-    sealed = await ports.notes.recall("backup_manifest")
+    sealed = await ports.facts.recall("backup_manifest")
     if sealed is not None and backup.manifest_sha256 != sealed:
         raise Refused(
             f"backup {backup.id}: its manifest is not the one that was sealed (SHA-256 {backup.manifest_sha256}, the "
@@ -88,7 +88,7 @@ async def _restore_verified(event: Event, ports: Ports, instance: Instance, targ
     old_role = (await tenant(ports, instance)).user
     new_role = (await new_tenant(ports, instance)).user
     async with asyncio.TaskGroup() as together:
-        together.create_task(ports.copier.restore(target, scratch, backup, new_role, ports.notes))
+        together.create_task(ports.copier.restore(target, scratch, backup, new_role, ports.facts))
         reading = together.create_task(ports.verifier.fingerprint(source, instance.database, old_role))
     before, after = reading.result(), await ports.verifier.fingerprint(target, scratch, new_role)
     found = await differences(

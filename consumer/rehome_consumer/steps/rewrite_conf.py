@@ -34,7 +34,7 @@ async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
     credentials = await new_tenant(ports, instance)
     kept = await ports.odoo_conf.keep(instance, tag_of(event))
     changed = await ports.odoo_conf.rewrite(instance, target.host, target.port, credentials)
-    noted = await ports.notes.remember("conf_changed", list(changed))
+    noted = await ports.facts.remember("conf_changed", list(changed))
     await ports.runtime.configure(instance, environment(target.host, target.port, credentials))
     conf = await ports.odoo_conf.read(instance)
     return MigrationConfRewritten(
@@ -45,12 +45,12 @@ async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
 async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """The file byte for byte and the service's definition as they were before."""
     instance = await instance_of(event, ports)
-    if await ports.odoo_conf.put_back(instance, tag_of(event)):
+    if await ports.odoo_conf.restore_file(instance, tag_of(event)):
         await ports.odoo_conf.forget(instance, tag_of(event))
-    spec = await recall_spec(ports.notes)
+    spec = await recall_spec(ports.facts)
     if spec is not None:
         try:
-            await ports.runtime.put_back(instance, spec)
+            await ports.runtime.restore_spec(instance, spec)
         except NotFound as error:
             return (f"the service's definition could not be put back: {error}",)
     return ()

@@ -30,11 +30,11 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Event, Ports], Awa
     """
 
     async def run(event: Event, ports: Ports) -> MigrationRolledBack:
-        begun = await ports.notes.begun()
+        started = await ports.facts.started()
         undone: list[str] = []
         leftovers: list[str] = []
         for name, undo in undos:
-            if name in begun:
+            if name in started:
                 leftovers += await undo(event, ports)
                 undone.append(name)
         instance = await instance_of(event, ports)
@@ -53,8 +53,8 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Event, Ports], Awa
 
 async def _downtime(ports: Ports) -> float | None:
     """Seconds from the stop to the first healthy answer on the pool again; None if it was never stopped."""
-    stopped = await ports.notes.recall("stopped_at")
-    up = await ports.notes.recall("up_again_at")
+    stopped = await ports.facts.recall("stopped_at")
+    up = await ports.facts.recall("up_again_at")
     if stopped is None or up is None:
         return None
     return (datetime.fromisoformat(up) - datetime.fromisoformat(stopped)).total_seconds()

@@ -32,15 +32,15 @@ async def run(event: Event, ports: Ports) -> MigrationStarted:
     await require_fence(ports, instance, await server_noted(ports, "source"))
     await ports.databases.end_sessions(target, migration_of(event)[0])
     await open_access.run(event, ports, instance, target)  # a rollback that was given up has closed its role
-    limits = Limits(**(await ports.notes.recall("limits") or {}))
-    await ports.platform.flip(
+    limits = Limits(**(await ports.facts.recall("limits") or {}))
+    await ports.platform.point_record_to(
         instance.id,
         target,
         db_user=(await new_tenant(ports, instance)).user,
-        plan_tier=str(await ports.notes.recall("plan_tier")),
+        plan_tier=str(await ports.facts.recall("plan_tier")),
         limits=limits,
     )
-    replicas = int(await ports.notes.recall("replicas") or 0)
+    replicas = int(await ports.facts.recall("replicas") or 0)
     healthy = await ports.runtime.start(instance, max(replicas, 1), limits)
     await ports.platform.set_service(
         instance.id,
@@ -48,7 +48,7 @@ async def run(event: Event, ports: Ports) -> MigrationStarted:
         internal_url=healthy.internal_url,
         external_url=healthy.external_url,
     )
-    healthy_at = await ports.notes.remember("healthy_at", healthy.at.isoformat())
+    healthy_at = await ports.facts.remember("healthy_at", healthy.at.isoformat())
     return MigrationStarted(
         instance_id=instance.id, target=target.ref, url=healthy.url, healthy_at=healthy_at, limits=limits
     )
@@ -62,8 +62,8 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """
     instance = await instance_of(event, ports)
     await open_access.undo(event, ports)
-    record = await ports.notes.recall("record")
+    record = await ports.facts.recall("record")
     if record is not None:
         status = TERMINATED if instance.status == TERMINATED else "maintenance"
-        await ports.platform.put_back(instance.id, {**record, "status": status})
+        await ports.platform.restore_record(instance.id, {**record, "status": status})
     return ()

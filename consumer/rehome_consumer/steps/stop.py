@@ -9,7 +9,7 @@ from rehome_consumer.errors import Queued
 from rehome_consumer.steps.support.common import (
     TERMINATED,
     Event,
-    dump_turn,
+    dump_slot,
     instance_of,
     migration_of,
     recall_fence,
@@ -34,19 +34,19 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
     """
     instance = await wanted_instance(event, ports)
     source = await server_noted(ports, "source")
-    if not await ports.notes.take_turn(dump_turn(source), ports.policy.dumps_per_server):
+    if not await ports.facts.acquire_slot(dump_slot(source), ports.policy.dumps_per_server):
         raise Queued(
             f"{ports.policy.dumps_per_server} dumps of {source.name} are under way; waiting for a turn"
         )
     role = (await tenant(ports, instance)).user
     service = await ports.runtime.find(instance)
-    replicas = await ports.notes.remember("replicas", service.replicas)
-    await remember_spec(ports.notes, service.spec)
-    await ports.notes.remember("record", await ports.platform.record(instance.id))
+    replicas = await ports.facts.remember("replicas", service.replicas)
+    await remember_spec(ports.facts, service.spec)
+    await ports.facts.remember("record", await ports.platform.record(instance.id))
     before = await remember_fence(
-        ports.notes, await ports.databases.fence_state(source, instance.database, role)
+        ports.facts, await ports.databases.fence_state(source, instance.database, role)
     )
-    stopped_at = await ports.notes.remember("stopped_at", ports.clock.now().isoformat())
+    stopped_at = await ports.facts.remember("stopped_at", ports.clock.now().isoformat())
     await ports.platform.set_status(instance.id, "maintenance")
     await ports.runtime.stop(instance)
     await ports.databases.end_sessions(source, migration_of(event)[0])
@@ -70,7 +70,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
 
     Runs last of all undos but prepare's: by now nothing of the tenant is writable on the dedicated server.
     """
-    before = await recall_fence(ports.notes)
+    before = await recall_fence(ports.facts)
     if before is None:
         return ()
     instance = await instance_of(event, ports)
@@ -78,13 +78,13 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     role = (await tenant(ports, instance)).user
     await ports.databases.end_sessions(source, migration_of(event)[0])  # a lost run of `run` may be at it
     await ports.databases.unfence(source, instance.database, role, before)
-    record = await ports.notes.recall("record")
-    replicas = int(await ports.notes.recall("replicas") or 0)
+    record = await ports.facts.recall("record")
+    replicas = int(await ports.facts.recall("replicas") or 0)
     if instance.status == TERMINATED:  # the customer has left: nobody starts it again
         replicas, record = 0, {**record, "status": TERMINATED} if record else None
     if replicas:
         healthy = await ports.runtime.start(instance, replicas, None)
-        await ports.notes.remember("up_again_at", healthy.at.isoformat())
+        await ports.facts.remember("up_again_at", healthy.at.isoformat())
     if record:
-        await ports.platform.put_back(instance.id, record)
+        await ports.platform.restore_record(instance.id, record)
     return ()

@@ -5,7 +5,7 @@ from typing import Protocol
 from uuid import UUID
 
 
-class Seen(Protocol):
+class Dedup(Protocol):
     """Remembers ids of handled events. One in the handler's own database closes the last gap; see the docs."""
 
     async def has(self, event_id: UUID) -> bool:
@@ -17,7 +17,7 @@ class Seen(Protocol):
         ...
 
 
-class RecentlySeen:
+class RecentEvents:
     """The ids of the latest events, in memory: a restart forgets them.
 
     Args:

@@ -24,7 +24,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from rehome_events.catalog import CATALOG, meant
 from rehome_events.client.connection import TROUBLE, Address, close, reason
-from rehome_events.client.dedup import RecentlySeen, Seen
+from rehome_events.client.dedup import Dedup, RecentEvents
 from rehome_events.client.queues import Inbox, Subscription, attempts_of
 from rehome_events.data import EventData
 from rehome_events.envelope import CloudEvent, from_message
@@ -81,7 +81,7 @@ class Subscriber:
         types: Iterable[str | type[EventData]] | None = None,
         attempts: int = 5,
         retry_delay: float = 30.0,
-        seen: Seen | None = None,
+        seen: Dedup | None = None,
         timeout: float = 10.0,
         watch: float = 30.0,
         ca_file: Path | str | None = None,
@@ -95,7 +95,7 @@ class Subscriber:
         self._handler = handler
         self._queues = Subscription(f"sub_{team}.{name}", self.types, retry_delay, timeout)
         self._attempts = attempts
-        self._seen = RecentlySeen() if seen is None else seen
+        self._seen = RecentEvents() if seen is None else seen
         self._timeout = timeout
         self._watch = watch
         self._stopping = asyncio.Event()

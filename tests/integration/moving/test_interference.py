@@ -43,7 +43,7 @@ async def test_a_late_restore_cannot_write_into_what_was_promoted(move: Move) ->
             await late
     assert await objects_in(cluster, move.tenant.database) == objects
     assert not await move.left_over()
-    await stage.databases.drop(stage.dedicated, move.tenant.database, move.mark.migration_id)
+    await stage.databases.drop(stage.dedicated, move.tenant.database, move.tag.migration_id)
 
 
 async def objects_in(cluster: Cluster, database: str) -> int:
@@ -79,11 +79,11 @@ async def test_a_fence_holds_while_clients_storm_the_door(move: Move) -> None:
 
 
 async def test_what_a_run_left_half_made_is_removed(move: Move) -> None:
-    making = f"rehome_making_{move.mark.migration_id.hex}"
+    making = f"rehome_making_{move.tag.migration_id.hex}"
     cluster = move.stage.dedicated_cluster
     for finish in (
         move.provision,
-        lambda: move.stage.databases.drop(move.stage.dedicated, "x", move.mark.migration_id),
+        lambda: move.stage.databases.drop(move.stage.dedicated, "x", move.tag.migration_id),
     ):
         async with cluster.connect() as connection:
             await connection.execute(f"CREATE DATABASE {quoted(making)}")
@@ -94,11 +94,11 @@ async def test_what_a_run_left_half_made_is_removed(move: Move) -> None:
 async def test_a_run_that_died_while_the_server_made_its_database_is_taken_up(move: Move) -> None:
     """Given the tenant's role and a database of it that has no mark yet, the next run makes both anew."""
     await move.provision()
-    making = f"rehome_making_{move.mark.migration_id.hex}"
+    making = f"rehome_making_{move.tag.migration_id.hex}"
     cluster = move.stage.dedicated_cluster
     async with cluster.connect() as connection:
         await connection.execute(f"CREATE DATABASE {quoted(making)} OWNER {quoted(move.login.user)}")
-    held = current_migration.set(move.mark.migration_id)
+    held = current_migration.set(move.tag.migration_id)
     try:
         await move.provision()
     finally:
@@ -112,7 +112,7 @@ async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move
     await move.provision()
     cluster = move.stage.dedicated_cluster
     async with cluster.connect() as connection:
-        comment = f"rehome: under this name while migration {move.mark.migration_id} restores"
+        comment = f"rehome: under this name while migration {move.tag.migration_id} restores"
         await connection.execute(
             f"ALTER ROLE {quoted(move.login.user)} RENAME TO {quoted(move.tenant.role)}; "
             f"COMMENT ON ROLE {quoted(move.tenant.role)} IS '{comment}'"
@@ -127,7 +127,7 @@ async def test_the_role_with_which_a_lost_run_restores_is_gone_once_the_database
     move: Move,
 ) -> None:
     await move.provision()
-    stage, restorer = move.stage, f"{prefix(move.mark.migration_id)}restore"
+    stage, restorer = move.stage, f"{prefix(move.tag.migration_id)}restore"
     await stage.pretend_restored(stage.dedicated, move.scratch)
     async with stage.dedicated_cluster.connect() as connection:
         for _ in ("first", "again"):

@@ -78,4 +78,4 @@ async def test_a_setting_that_the_server_does_not_know_is_named(move: Move) -> N
     await stage.databases.make_role(stage.dedicated, move.login, ())
     strange = replace(facts, settings=(("", "no_such_setting=1"),))
     with pytest.raises(Incompatible, match="no_such_setting"):
-        await stage.databases.make_scratch(stage.dedicated, move.scratch, strange, move.login.user, move.mark)
+        await stage.databases.make_scratch(stage.dedicated, move.scratch, strange, move.login.user, move.tag)

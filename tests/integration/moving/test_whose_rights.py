@@ -62,7 +62,7 @@ async def as_login(move: Move, login: Login, statement: str) -> object:
 
 async def roles(move: Move) -> list[str]:
     async with move.stage.pool_cluster.connect() as connection:
-        start = prefix(move.mark.migration_id)
+        start = prefix(move.tag.migration_id)
         found = await connection.fetch("SELECT rolname FROM pg_roles WHERE starts_with(rolname, $1)", start)
         return [row["rolname"] for row in found]
 
@@ -166,8 +166,8 @@ async def test_a_copy_that_code_in_a_restore_made_a_template_is_dropped_all_the_
         what = "trying"
         async with SESSIONS.tenant(stage.dedicated, move.scratch, login.credentials, what=what) as session:
             await session.execute(f"ALTER DATABASE {quoted(move.scratch)} IS_TEMPLATE true")
-    assert await stage.databases.drop(stage.dedicated, move.scratch, move.mark.migration_id)
-    assert await stage.databases.mark_of(stage.dedicated, move.scratch) is None
+    assert await stage.databases.drop(stage.dedicated, move.scratch, move.tag.migration_id)
+    assert await stage.databases.ownership_tag(stage.dedicated, move.scratch) is None
 
 
 async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:

@@ -92,8 +92,8 @@ def differences(source: Whole, target: Whole) -> list[str]:
     for suspect in suspects(source.print(), target.print()):
         kinds = suspect.source_kind, suspect.target_kind
         here, there = (
-            first(side.named().get(kind, {}), kind, suspect.parts)
-            for side, kind in zip((source, target), kinds, strict=True)
+            first(database_state.named().get(kind, {}), kind, suspect.parts)
+            for database_state, kind in zip((source, target), kinds, strict=True)
         )
         found += named(suspect, here, there)
     return found

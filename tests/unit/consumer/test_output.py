@@ -72,7 +72,7 @@ def test_rows_and_sentences_are_as_wide_as_what_is_shown() -> None:
     )
 
 
-@pytest.mark.parametrize("column", ["to_plan", "error", "note", "step"])
+@pytest.mark.parametrize("column", ["to_plan", "error", "reason", "step"])
 def test_a_block_of_status_is_harmless(column: str) -> None:
     state: dict[str, Any] = {"step": "restore", "step_state": "waiting", column: HOSTILE}
     block = migration_lines.block(a_view("requested", **state), None, now=NOW)

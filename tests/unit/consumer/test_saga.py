@@ -25,14 +25,14 @@ def names(step: Step) -> str:
 
 def test_each_step_is_woken_by_what_the_step_before_it_tells() -> None:
     for earlier, later in itertools.pairwise(FORWARD):
-        assert later.on in earlier.tells
+        assert later.on in earlier.emits
         assert before(later) is earlier
     assert before(FORWARD[0]) is None
 
 
 def test_the_rollback_is_woken_by_a_failure_and_follows_no_step() -> None:
     assert MIGRATION[-1] is ROLL_BACK
-    assert (ROLL_BACK.on, ROLL_BACK.tells) == (MigrationFailed, (MigrationRolledBack,))
+    assert (ROLL_BACK.on, ROLL_BACK.emits) == (MigrationFailed, (MigrationRolledBack,))
     assert before(ROLL_BACK) is None
 
 
@@ -62,7 +62,7 @@ def test_states_are_the_events_last_words_and_some_end_the_migration() -> None:
 
 
 def test_the_point_of_no_return_is_the_start_and_after_it_nothing_is_rolled_back() -> None:
-    assert [step.name for step in MIGRATION if step.past_return] == ["start"]
+    assert [step.name for step in MIGRATION if step.pivot] == ["start"]
     after = FORWARD[FORWARD.index(named("start") or ROLL_BACK) + 1 :]
     assert {step.if_it_fails for step in after} == {"operator"}
 

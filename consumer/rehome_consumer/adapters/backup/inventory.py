@@ -31,7 +31,7 @@ _FORMS: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = (
 """Names as `rehome_consumer.adapters.backup.place` and `rehome_consumer.adapters.backup.filestore` give them."""
 
 
-class BackupShelf:
+class FileBackupInventory:
     """Port `Shelf` on a directory."""
 
     def __init__(self, root: Path) -> None:
@@ -39,7 +39,7 @@ class BackupShelf:
         self._root = root
 
     async def entries(self) -> list[Stored]:
-        """See `Shelf.entries`. A place that is not there (yet) is empty.
+        """See `BackupInventory.entries`. A place that is not there (yet) is empty.
 
         Raises:
             Unreachable, TimedOut: the storage does not answer.
@@ -48,7 +48,7 @@ class BackupShelf:
             return await in_thread(lambda _: self._entries(), what, LIMIT)
 
     async def remove(self, name: str) -> None:
-        """See `Shelf.remove`; what is half removed is no backup from the first instant.
+        """See `BackupInventory.remove`; what is half removed is no backup from the first instant.
 
         Raises:
             Refused: the name is none of ours.

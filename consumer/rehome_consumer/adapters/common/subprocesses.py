@@ -52,9 +52,9 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     program = Path(command[0])
     if not os.access(program, os.X_OK):
         raise Incompatible(f"{what}: there is no program {program}; set REHOME_PG_BIN")
-    keeper = [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())]
+    reaper = [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())]
     process = await asyncio.create_subprocess_exec(
-        *keeper,
+        *reaper,
         *(str(part) for part in command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -10,7 +10,7 @@ from rehome_consumer.adapters.odoo import conf_files as files
 from rehome_consumer.adapters.odoo.conf_text import KEYS, UNSET, edit_options, read_options
 from rehome_consumer.errors import Conflict, ConfUnusable
 from rehome_consumer.model import Conf, Credentials, Secret
-from rehome_consumer.ports.operators import KeptFile
+from rehome_consumer.ports.operators import ConfBackup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,17 +74,17 @@ class OdooConfFiles:
             instance, "rewriting", lambda wanted: self._rewrite(instance, values, wanted)
         )
 
-    async def put_back(self, instance: Instance, tag: str) -> bool:
+    async def restore_file(self, instance: Instance, tag: str) -> bool:
         """The kept copy takes the file's place, byte for byte; False when nothing was kept."""
         return await self._bounded(
-            instance, "putting back", lambda wanted: self._put_back(instance, tag, wanted)
+            instance, "putting back", lambda wanted: self._restore_file(instance, tag, wanted)
         )
 
     async def forget(self, instance: Instance, tag: str) -> None:
         """Remove the kept copy and whatever temporary file is there."""
         await self._bounded(instance, "forgetting the copy of", lambda _: self._forget(instance, tag))
 
-    async def kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+    async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         """Kept copies and temporary files beside the file (for operators' tools)."""
         return await self._bounded(instance, "looking beside", lambda _: self._kept_files(instance))
 
@@ -131,7 +131,7 @@ class OdooConfFiles:
                 files.replace(directory, path, content._replace(data=edited), unchanged)
         return tuple(key for key in KEYS if before.get(key) != values[key])
 
-    def _put_back(self, instance: Instance, tag: str, wanted: Callable[[], None]) -> bool:
+    def _restore_file(self, instance: Instance, tag: str, wanted: Callable[[], None]) -> bool:
         path = files.conf_path(self._root, instance)
         kept = kept_path(path, tag)
         with files.open_directory(self._root, instance) as directory:
@@ -147,13 +147,13 @@ class OdooConfFiles:
             files.remove(directory, kept_path(path, tag))
             files.sweep(directory, path)
 
-    def _kept_files(self, instance: Instance) -> tuple[KeptFile, ...]:
+    def _kept_files(self, instance: Instance) -> tuple[ConfBackup, ...]:
         path = files.conf_path(self._root, instance)
         start = kept_path(path, "x").name.removesuffix("x")
         with files.open_directory(self._root, instance) as directory:
             found = files.ours(directory, path)
         return tuple(
-            KeptFile(name, name.removeprefix(start) if name.startswith(start) else None, modified)
+            ConfBackup(name, name.removeprefix(start) if name.startswith(start) else None, modified)
             for name, modified in found
         )
 

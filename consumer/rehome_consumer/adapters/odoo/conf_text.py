@@ -95,8 +95,8 @@ def _parse(text: str, name: str) -> dict[str, dict[str, str]]:
     except DuplicateOptionError as error:
         reason = f"line {error.lineno}: option {error.option} stands twice in [{error.section}]"
     except MissingSectionHeaderError as error:
-        mark = "the byte-order mark before it" if text.startswith("\ufeff") else "something"
-        reason = f"line {error.lineno}: {mark} stands above the first section"
+        tag = "the byte-order mark before it" if text.startswith("\ufeff") else "something"
+        reason = f"line {error.lineno}: {tag} stands above the first section"
     except ParsingError as error:
         lines = ", ".join(str(number) for number, _ in error.errors)
         reason = f"line {lines}: neither a section, an option, nor a comment"

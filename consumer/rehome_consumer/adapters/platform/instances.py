@@ -119,7 +119,7 @@ class PostgresPlatform:
         return as_entitlements(row, plan) if row else None
 
     async def record(self, instance_id: UUID) -> dict[str, Any]:
-        """The columns that a migration changes, as JSON, for `put_back`.
+        """The columns that a migration changes, as JSON, for `restore_record`.
 
         Raises:
             NotFound: no such instance.
@@ -127,7 +127,7 @@ class PostgresPlatform:
         async with self._session(self._instances, f"reading the record of {instance_id}") as connection:
             return await _record(connection, instance_id)
 
-    async def flip(
+    async def point_record_to(
         self, instance_id: UUID, target: Server, *, db_user: str, plan_tier: str, limits: Limits
     ) -> None:
         """Point the record to `target` and count the instance there and no longer where it was.
@@ -147,7 +147,7 @@ class PostgresPlatform:
         what = f"pointing instance {instance_id} to {target.name}"
         await self._change(instance_id, changes | limit_columns(limits), what, room_on=target)
 
-    async def put_back(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
+    async def restore_record(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
         """The columns as `record` has them; the instance counts again where it did before.
 
         Going back must not fail for a number: if the pool took another tenant into the place that became

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.adapters.postgres.short_lived import Login
     from rehome_consumer.model import Backup, Server
-    from rehome_consumer.ports.steps import Notes
+    from rehome_consumer.ports.steps import Facts
 
 _SQL: Final = administrator("copy")
 
@@ -128,7 +128,7 @@ class PgCopier:
             lambda _: self._place.require_writable(), "looking at the backup place", _STORAGE_SECONDS
         )
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, notes: Notes) -> None:
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
         """Dump under a temporary name, with the tenant's rights; a sealed backup of that id is left as it is.
 
         Raises:
@@ -150,7 +150,7 @@ class PgCopier:
                 return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)
 
             async with (
-                _reporting(notes, written, total=source["data_bytes"]),
+                _reporting(facts, written, total=source["data_bytes"]),
                 lent(
                     *(self._sessions, server, database, tenant, "dump"),
                     jobs=self._jobs + 1,
@@ -182,7 +182,7 @@ class PgCopier:
         with translated(what := f"checking backup {backup_id}"):
             return await in_thread(lambda wanted: self._place.check(backup_id, wanted), what, self._limit)
 
-    async def restore(self, server: Server, database: str, backup: Backup, role: str, notes: Notes) -> None:
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
         """Restore into an empty scratch database; one that is restored already is left as it is.
 
         Raises:
@@ -209,7 +209,7 @@ class PgCopier:
                 async with self._sessions.administrator(server, what=what) as session:
                     return int(await session.fetchval(_SQL["size"], database) or 0)
 
-            async with _reporting(notes, grown, total=source["bytes"]):
+            async with _reporting(facts, grown, total=source["bytes"]):
                 await restoring.run()
 
     async def discard(self, backup_id: str) -> None:
@@ -267,7 +267,7 @@ class PgCopier:
 
 
 @asynccontextmanager
-async def _reporting(notes: Notes, look: Callable[[], Awaitable[int]], *, total: int) -> AsyncIterator[None]:
+async def _reporting(facts: Facts, look: Callable[[], Awaitable[int]], *, total: int) -> AsyncIterator[None]:
     """Tell the progress once a second for the length of the block, and the whole of it at its good end."""
 
     async def report() -> None:
@@ -275,7 +275,7 @@ async def _reporting(notes: Notes, look: Callable[[], Awaitable[int]], *, total:
             await asyncio.sleep(_PROGRESS_SECONDS)
             # A look that fails is the work's business, which meets the same trouble.
             with contextlib.suppress(RehomeError):
-                await notes.progress(min(await look(), total), total)
+                await facts.progress(min(await look(), total), total)
 
     reporting = asyncio.create_task(report())
     try:
@@ -283,4 +283,4 @@ async def _reporting(notes: Notes, look: Callable[[], Awaitable[int]], *, total:
     finally:
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)
-    await notes.progress(total, total)
+    await facts.progress(total, total)

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING
 
 from rehome_consumer.adapters.postgres import extensions, facts, fences, roles, short_lived, target
 from rehome_consumer.adapters.postgres.activity import end_sessions
-from rehome_consumer.adapters.postgres.ownership_tags import label_of
+from rehome_consumer.adapters.postgres.ownership_tags import comment_of
 from rehome_consumer.adapters.postgres.sessions import Sessions, application_name
 
 if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from rehome_consumer.model import Credentials, DatabaseFacts, Fence, Mark, RoleFacts, Server, ServerFacts
+    from rehome_consumer.model import (
+        Credentials,
+        DatabaseFacts,
+        Fence,
+        OwnershipTag,
+        RoleFacts,
+        Server,
+        ServerFacts,
+    )
 
 
 class PostgresDatabases:
@@ -92,24 +100,24 @@ class PostgresDatabases:
             await roles.make(session, credentials, others, server.name)
 
     async def make_scratch(
-        self, server: Server, name: str, like: DatabaseFacts, owner: str, mark: Mark
+        self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
     ) -> None:
         """An empty, marked database like `like`. Raises NotOurs, and Incompatible for locale and settings."""
-        await target.make(self._sessions, server, name, like, owner, mark)
+        await target.make(self._sessions, server, name, like, owner, tag)
 
-    async def mark_of(self, server: Server, database: str) -> Mark | None:
+    async def ownership_tag(self, server: Server, database: str) -> OwnershipTag | None:
         """The database's mark. Raises NotOurs."""
         async with self._sessions.administrator(
             server, what=f"looking for the mark of {database}"
         ) as session:
-            label = await label_of(session, database, server.name)
-            return label.mark if label else None
+            label = await comment_of(session, database, server.name)
+            return label.tag if label else None
 
-    async def promote(self, server: Server, scratch: str, final: str, role: str, mark: Mark) -> None:
+    async def promote(self, server: Server, scratch: str, final: str, role: str, tag: OwnershipTag) -> None:
         """Rename, mark verified, let the role in. Raises NotOurs, and Conflict when it must be restored again."""
         async with self._sessions.administrator(server, what=f"promoting database {scratch}") as session:
             await target.promote(
-                self._sessions, server, session, scratch, final, role, mark, limit=self._limit
+                self._sessions, server, session, scratch, final, role, tag, limit=self._limit
             )
 
     async def drop(self, server: Server, database: str, migration_id: UUID) -> bool:

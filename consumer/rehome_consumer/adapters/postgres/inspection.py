@@ -10,7 +10,7 @@ import asyncpg
 from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, parse
 from rehome_consumer.errors import Conflict
-from rehome_consumer.ports.operators import Inventory, MarkedDatabase, OurSessions, Side, Slot
+from rehome_consumer.ports.operators import DatabaseState, Inventory, OurSessions, Slot, TaggedDatabase
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class PostgresInspector:
         """Use these sessions."""
         self._sessions = sessions
 
-    async def side(self, server: Server, database: str, role: str) -> Side:
-        """See `Inspector.side`."""
+    async def database_state(self, server: Server, database: str, role: str) -> DatabaseState:
+        """See `Inspector.database_state`."""
         async with self._sessions.administrator(
             server, what=f"looking at {database} on {server.name}"
         ) as session:
-            row = await session.fetchrow(_SQL["side"], database, role)
+            row = await session.fetchrow(_SQL["database_state"], database, role)
         label = parse(row["comment"]) if row else None
-        return Side(
+        return DatabaseState(
             database=database,
             role=role,
             connection_limit=row["connection_limit"] if row else None,
@@ -48,7 +48,7 @@ class PostgresInspector:
             closed=bool(row and row["closed"]),
             bytes=row["bytes"] if row else None,
             sessions=row["sessions"] if row else 0,
-            mark=label.mark if label else None,
+            tag=label.tag if label else None,
         )
 
     async def inventory(self, server: Server) -> Inventory:
@@ -88,7 +88,7 @@ class PostgresInspector:
         """
         what = f"dropping database {database} on {server.name}"
         async with self._sessions.administrator(server, what=what, limit=_DROP_SECONDS) as session:
-            row = await session.fetchrow(_SQL["side"], database, role)
+            row = await session.fetchrow(_SQL["database_state"], database, role)
             if row is None or row["connection_limit"] is None:
                 return False
             if not row["closed"] or row["can_login"] or row["sessions"]:
@@ -136,13 +136,13 @@ def _needed(row: asyncpg.Record) -> str | None:
     return "other roles are members of it" if row["has_members"] else None
 
 
-def _marked(row: asyncpg.Record) -> MarkedDatabase | None:
+def _marked(row: asyncpg.Record) -> TaggedDatabase | None:
     name = row["name"]
     label = parse(row["comment"])
     if label is not None:
-        return MarkedDatabase(name, mark=label.mark)
+        return TaggedDatabase(name, tag=label.tag)
     making = name.removeprefix(MAKING)
-    return MarkedDatabase(name, maker=UUID(making)) if making != name else None
+    return TaggedDatabase(name, maker=UUID(making)) if making != name else None
 
 
 def _is_uuid(text: str) -> bool:

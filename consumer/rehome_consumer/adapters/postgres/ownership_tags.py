@@ -9,7 +9,7 @@ from uuid import UUID
 
 from rehome_consumer.adapters.postgres.names import literal, quoted
 from rehome_consumer.errors import NotOurs
-from rehome_consumer.model import Mark
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MOST_CONNECTIONS: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class TagComment:
     """A mark, and what the way from scratch to verified must not forget.
 
     Attributes:
@@ -35,19 +35,19 @@ class Label:
             last moment has the right mark and is empty; this tells it from the one that was verified.
     """
 
-    mark: Mark
+    tag: OwnershipTag
     connection_limit: int = -1
     restored: bool = False
 
     def text(self) -> str:
         """As a comment."""
-        mark = self.mark
+        tag = self.tag
         return json.dumps(
             {
                 _KEY: {
-                    "migration": str(mark.migration_id),
-                    "attempt": mark.attempt,
-                    "state": mark.state,
+                    "migration": str(tag.migration_id),
+                    "attempt": tag.attempt,
+                    "state": tag.state,
                     "connection_limit": self.connection_limit,
                     "restored": self.restored,
                 }
@@ -60,21 +60,21 @@ def making_name(migration_id: UUID) -> str:
     return f"{MAKING}{migration_id.hex}"
 
 
-def parse(comment: str | None) -> Label | None:
+def parse(comment: str | None) -> TagComment | None:
     """The label in a comment; None when there is none in it."""
     try:
         found = json.loads(comment or "")[_KEY]
         if found["state"] not in {"scratch", "verified"}:
             return None
         state = cast("Literal['scratch', 'verified']", found["state"])
-        mark = Mark(UUID(found["migration"]), int(found["attempt"]), state)
-        label = Label(mark, int(found["connection_limit"]), bool(found["restored"]))
+        tag = OwnershipTag(UUID(found["migration"]), int(found["attempt"]), state)
+        label = TagComment(tag, int(found["connection_limit"]), bool(found["restored"]))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return label if _UNLIMITED <= label.connection_limit <= _MOST_CONNECTIONS else None
 
 
-async def label_of(session: Administrator, database: str, where: str) -> Label | None:
+async def comment_of(session: Administrator, database: str, where: str) -> TagComment | None:
     """The database's label; None when there is no such database.
 
     Args:
@@ -94,6 +94,6 @@ async def label_of(session: Administrator, database: str, where: str) -> Label |
     return label
 
 
-async def put_label(session: Administrator, database: str, label: Label) -> None:
+async def put_comment(session: Administrator, database: str, label: TagComment) -> None:
     """Write the label into the database's comment."""
     await session.execute(ddl("comment_database", database=quoted(database), text=literal(label.text())))

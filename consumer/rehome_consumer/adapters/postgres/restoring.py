@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.postgres import extensions, restore_list, roles
 from rehome_consumer.adapters.postgres.client_programs import database_option, environment
-from rehome_consumer.adapters.postgres.ownership_tags import Label, label_of, put_label
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment, comment_of, put_comment
 from rehome_consumer.adapters.postgres.short_lived import lent
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Conflict, NotFound, NotOurs
@@ -99,19 +99,19 @@ class Restoring:
             )
             extensions.refuse(await extensions.strays(session, wanted, made), source["database"])
             await self._as_administrator(session, "rows", contents.extensions)
-            await self._fill(session, label.mark.migration_id, source, contents)
+            await self._fill(session, label.tag.migration_id, source, contents)
             tables = [row["name"] for row in await session.fetch(_CATALOGUE["catalogue_tables"])]
             await session.execute(ddl("analyze_catalogue", tables=", ".join(tables)))
-            await put_label(session, self.database, replace(label, restored=True))
+            await put_comment(session, self.database, replace(label, restored=True))
 
-    async def _label(self, session: Administrator) -> Label:
-        label = await label_of(session, self.database, self.server.name)
+    async def _label(self, session: Administrator) -> TagComment:
+        label = await comment_of(session, self.database, self.server.name)
         if label is None:
             raise NotFound(f"there is no database {self.database} on {self.server.name}")
-        if label.mark.state != "scratch" or current_migration.get() not in (None, label.mark.migration_id):
+        if label.tag.state != "scratch" or current_migration.get() not in (None, label.tag.migration_id):
             raise NotOurs(
-                f"database {self.database} on {self.server.name} is of migration {label.mark.migration_id} "
-                f"and {label.mark.state}: nothing is restored into it"
+                f"database {self.database} on {self.server.name} is of migration {label.tag.migration_id} "
+                f"and {label.tag.state}: nothing is restored into it"
             )
         return label
 

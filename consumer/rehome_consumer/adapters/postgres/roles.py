@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres.activity import end_sessions
 from rehome_consumer.adapters.postgres.names import literal, quoted
-from rehome_consumer.adapters.postgres.ownership_tags import MAKING, Label, making_name, parse
+from rehome_consumer.adapters.postgres.ownership_tags import MAKING, TagComment, making_name, parse
 from rehome_consumer.adapters.postgres.scram import verifier
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Incompatible, NotFound, NotOurs
@@ -68,7 +68,7 @@ async def make(session: Administrator, credentials: Credentials, others: tuple[s
         if exists and exists["superuser"]:
             raise Incompatible(f"role {name} on {where} is a superuser: a tenant gets an ordinary role")
         owned = await _own(session, name, where)
-        if any(label and label.mark.state == "verified" for label in owned.values()):
+        if any(label and label.tag.state == "verified" for label in owned.values()):
             return
         await _require_nobody_elses(session, name, owned, where)
         await session.fetchrow(_SQL["quiet"])
@@ -101,7 +101,7 @@ async def close(session: Administrator, role: str, where: str, *, limit: float) 
 
 
 async def _require_nobody_elses(
-    session: Administrator, role: str, owned: dict[str, Label | None], where: str
+    session: Administrator, role: str, owned: dict[str, TagComment | None], where: str
 ) -> None:
     """A role that is there already is an ordinary login, and has nothing outside of the databases that are ours.
 
@@ -127,7 +127,7 @@ async def _require_nobody_elses(
         )
 
 
-async def _own(session: Administrator, role: str, where: str) -> dict[str, Label | None]:
+async def _own(session: Administrator, role: str, where: str) -> dict[str, TagComment | None]:
     """The labels of the databases that the role owns, all of the migration at work (of any, if none is), by name.
 
     One that a run left half made has none yet; it is known by its name.
@@ -135,7 +135,7 @@ async def _own(session: Administrator, role: str, where: str) -> dict[str, Label
     Raises:
         NotOurs: one carries no mark, or another migration's.
     """
-    labels: dict[str, Label | None] = {}
+    labels: dict[str, TagComment | None] = {}
     migration = current_migration.get()
     making = MAKING if migration is None else making_name(migration)
     for row in await session.fetch(_SQL["databases_of"], role):
@@ -143,7 +143,7 @@ async def _own(session: Administrator, role: str, where: str) -> dict[str, Label
             labels[row["name"]] = None
             continue
         label = parse(row["comment"])
-        if label is None or migration not in (None, label.mark.migration_id):
+        if label is None or migration not in (None, label.tag.migration_id):
             raise NotOurs(
                 f"role {role} on {where} owns database {row['name']}, which is not this migration's: "
                 "the role is left alone"

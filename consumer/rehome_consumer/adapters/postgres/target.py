@@ -17,7 +17,7 @@ import asyncpg
 from rehome_consumer.adapters.postgres import roles, short_lived
 from rehome_consumer.adapters.postgres.activity import end_sessions
 from rehome_consumer.adapters.postgres.names import literal, quoted
-from rehome_consumer.adapters.postgres.ownership_tags import Label, label_of, making_name, put_label
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment, comment_of, making_name, put_comment
 from rehome_consumer.errors import Conflict, Incompatible, NotOurs
 from rehome_consumer.sql import administrator, ddl
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.adapters.postgres.kinds import Administrator
     from rehome_consumer.adapters.postgres.sessions import Sessions
-    from rehome_consumer.model import DatabaseFacts, Mark, Server
+    from rehome_consumer.model import DatabaseFacts, OwnershipTag, Server
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ _ELEMENT: Final = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"|(?P<bare>[^",\s]
 
 
 async def make(
-    sessions: Sessions, server: Server, name: str, like: DatabaseFacts, owner: str, mark: Mark
+    sessions: Sessions, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
 ) -> None:
     """An empty database `name`, as `Databases.make_scratch` promises."""
     what = f"making database {name} on {server.name}"
-    making = making_name(mark.migration_id)
+    making = making_name(tag.migration_id)
     async with sessions.administrator(server, what=what, limit=_CREATE_SECONDS) as session:
-        await _remove_earlier(session, name, mark, server.name)
+        await _remove_earlier(session, name, tag, server.name)
         await _drop(session, making)
         await _create(session, making, like, owner, server.name)
         async with sessions.administrator(server, making, what=what) as inside:
@@ -65,7 +65,7 @@ async def make(
             await _grant(session, making, like, owner)
             # The source is fenced when it is looked at, and no limit of a pool holds on a server of one's own.
             limit = like.connection_limit or _UNLIMITED
-            await put_label(session, making, Label(mark, connection_limit=limit))
+            await put_comment(session, making, TagComment(tag, connection_limit=limit))
             await session.execute(ddl("rename_database", database=quoted(making), name=quoted(name)))
         await _compare_collations(session, name, like, server.name)
 
@@ -77,7 +77,7 @@ async def promote(
     scratch: str,
     final: str,
     role: str,
-    mark: Mark,
+    tag: OwnershipTag,
     *,
     limit: float,
 ) -> None:
@@ -88,25 +88,25 @@ async def promote(
     afterwards no database has the name it knows.
     """
     where = server.name
-    await short_lived.drop_all(sessions, server, session, mark.migration_id)
-    label = await label_of(session, final, where)
+    await short_lived.drop_all(sessions, server, session, tag.migration_id)
+    label = await comment_of(session, final, where)
     if label is not None:
-        _require_same(label, mark, final, where)
+        _require_same(label, tag, final, where)
         async with session.transaction():
             await session.fetchval(_SQL["lock_role"], role)
             await session.execute(ddl("let_login", role=quoted(role)))
         return
-    label = await label_of(session, scratch, where)
+    label = await comment_of(session, scratch, where)
     if label is None:
         raise Conflict(f"database {scratch} on {where} is gone: it must be made and restored again")
-    _require_same(replace(label, mark=replace(label.mark, state="verified")), mark, scratch, where)
+    _require_same(replace(label, tag=replace(label.tag, state="verified")), tag, scratch, where)
     if not label.restored:
         raise Conflict(f"database {scratch} on {where} was made anew and not restored: restore it again")
     for remaining in _shrinking(limit):
         what = f"promoting {scratch} on {where}"
-        await short_lived.drop_all(sessions, server, session, mark.migration_id)
+        await short_lived.drop_all(sessions, server, session, tag.migration_id)
         await end_sessions(session, "sessions_on", scratch, limit=remaining, what=what)
-        if await _renamed_alone(session, scratch, final, role, replace(label, mark=mark)):
+        if await _renamed_alone(session, scratch, final, role, replace(label, tag=tag)):
             return
     raise Conflict(f"database {scratch} on {where} is entered again and again: it could not be renamed")
 
@@ -117,10 +117,10 @@ async def drop(
     """As `Databases.drop` promises; what this migration left half made goes too."""
     where = server.name
     await _drop(session, making_name(migration_id))
-    label = await label_of(session, name, where)
-    if label is not None and label.mark.migration_id != migration_id:
+    label = await comment_of(session, name, where)
+    if label is not None and label.tag.migration_id != migration_id:
         raise NotOurs(
-            f"database {name} on {where} is of migration {label.mark.migration_id}: it is left alone"
+            f"database {name} on {where} is of migration {label.tag.migration_id}: it is left alone"
         )
     if label is not None:
         await _drop(session, name)
@@ -129,23 +129,23 @@ async def drop(
     return label is not None
 
 
-def _require_same(label: Label, mark: Mark, name: str, where: str) -> None:
-    if label.mark != mark:
+def _require_same(label: TagComment, tag: OwnershipTag, name: str, where: str) -> None:
+    if label.tag != tag:
         raise NotOurs(
-            f"database {name} on {where} is of migration {label.mark.migration_id} attempt {label.mark.attempt}, "
-            f"not of {mark.migration_id} attempt {mark.attempt}: it is left alone"
+            f"database {name} on {where} is of migration {label.tag.migration_id} attempt {label.tag.attempt}, "
+            f"not of {tag.migration_id} attempt {tag.attempt}: it is left alone"
         )
 
 
-async def _remove_earlier(session: Administrator, name: str, mark: Mark, where: str) -> None:
+async def _remove_earlier(session: Administrator, name: str, tag: OwnershipTag, where: str) -> None:
     """Drop what an earlier run of this migration made under this name."""
-    label = await label_of(session, name, where)
+    label = await comment_of(session, name, where)
     if label is None:
         return
-    if label.mark.migration_id != mark.migration_id or label.mark.state != "scratch":
+    if label.tag.migration_id != tag.migration_id or label.tag.state != "scratch":
         raise NotOurs(
-            f"database {name} on {where} is of migration {label.mark.migration_id} "
-            f"and {label.mark.state}: it is left alone"
+            f"database {name} on {where} is of migration {label.tag.migration_id} "
+            f"and {label.tag.state}: it is left alone"
         )
     await _drop(session, name)
 
@@ -249,9 +249,11 @@ async def _compare_collations(session: Administrator, name: str, like: DatabaseF
         )  # fmt: skip
 
 
-async def _renamed_alone(session: Administrator, scratch: str, final: str, role: str, label: Label) -> bool:
+async def _renamed_alone(
+    session: Administrator, scratch: str, final: str, role: str, label: TagComment
+) -> bool:
     """Rename `scratch` and let the role in, if nobody is connected to it and no role of ours may be."""
-    migration = label.mark.migration_id
+    migration = label.tag.migration_id
     try:
         async with session.transaction():
             await session.fetchval(_SQL["lock_role"], role)
@@ -260,7 +262,7 @@ async def _renamed_alone(session: Administrator, scratch: str, final: str, role:
             await session.execute(ddl("rename_database", database=quoted(scratch), name=quoted(final)))
             limited = str(label.connection_limit)
             await session.execute(ddl("limit_database", database=quoted(final), sessions=limited))
-            await put_label(session, final, label)
+            await put_comment(session, final, label)
             await session.execute(ddl("let_login", role=quoted(role)))
     except asyncpg.ObjectInUseError:
         return False

@@ -24,7 +24,7 @@ PAUSE: Final = 0.05  # seconds between two looks
 BACK_WITHIN: Final = 5.0  # seconds in which letters that were only looked at are in the queue again
 
 
-class HeldLetter(AmqpDelivery):
+class HeldDeadLetter(AmqpDelivery):
     """A dead letter that this tool holds back; `taken` once it was acknowledged."""
 
     def __init__(self, incoming: AbstractIncomingMessage) -> None:
@@ -54,7 +54,7 @@ class DeadLetters:
         self._within = within
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[list[HeldLetter]]:
+    async def held(self) -> AsyncIterator[list[HeldDeadLetter]]:
         """All letters, held back from other tools; those not acknowledged return at the end.
 
         Raises:
@@ -63,25 +63,27 @@ class DeadLetters:
             Refused: there is no such queue, or this user may not read it.
         """
         channel = await self._connection.channel()
-        letters: list[HeldLetter] = []
+        dead_letters: list[HeldDeadLetter] = []
         try:
             queue = await channel.get_queue(DEAD, ensure=False)
             try:
                 async with asyncio.timeout(self._within):
                     while (message := await queue.get(fail=False)) is not None:
-                        letters.append(HeldLetter(message))
+                        dead_letters.append(HeldDeadLetter(message))
             except TimeoutError:
                 raise TimedOut(
-                    f"reading queue {DEAD} took longer than {self._within:g} s; {len(letters)} letters came"
+                    f"reading queue {DEAD} took longer than {self._within:g} s; {len(dead_letters)} letters came"
                 ) from None
-            yield letters
+            yield dead_letters
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
             raise Refused(f"queue {DEAD}: {error}") from error
         except LOST as error:
             raise Unreachable(f"queue {DEAD}: {error or type(error).__name__}") from error
         finally:
             with suppress(*LOST, TimeoutError):
-                await _give_back(channel, [letter for letter in letters if not letter.taken])
+                await _give_back(
+                    channel, [dead_letter for dead_letter in dead_letters if not dead_letter.taken]
+                )
 
 
 async def _are_back(channel: Any, count: int) -> bool:
@@ -89,17 +91,17 @@ async def _are_back(channel: Any, count: int) -> bool:
     return (told.message_count or 0) >= count
 
 
-async def _give_back(channel: AbstractChannel, letters: list[HeldLetter]) -> None:
+async def _give_back(channel: AbstractChannel, dead_letters: list[HeldDeadLetter]) -> None:
     """Give letters back and wait until the queue has them: whoever looks next must see them all."""
     async with asyncio.timeout(BACK_WITHIN):
         try:
             if channel.is_closed:  # the broker gives them back by itself
                 return
-            for letter in letters:
-                await letter.give_back()
+            for dead_letter in dead_letters:
+                await dead_letter.give_back()
             inside = await channel.get_underlay_channel()
             while True:
-                if await _are_back(inside, len(letters)):
+                if await _are_back(inside, len(dead_letters)):
                     break
                 await asyncio.sleep(PAUSE)
         finally:

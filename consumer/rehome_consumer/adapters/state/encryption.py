@@ -29,7 +29,7 @@ _AT_REST: Final = b"rehome secrets at rest"
 _OTHER: Final = b"rehome: "
 
 
-class Vault:
+class SecretCipher:
     """Locks and unlocks short texts with AES-256-GCM; the key is derived from the setting's text by scrypt.
 
     What the first version locked, whose key was one SHA-256 of the text, is still unlocked.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from rehome_consumer.adapters.state.encryption import Vault
+    from rehome_consumer.adapters.state.encryption import SecretCipher
     from rehome_consumer.ports.engine import StepRow
 
 SQL = load("journal")
@@ -27,67 +27,67 @@ LIMIT = 30.0  # seconds
 log = logging.getLogger(__name__)
 
 
-class PostgresNotes:
+class PostgresFacts:
     """Notes port, bound to one run of one step: writing with an old token raises ClaimLost."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault, row: StepRow) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], cipher: SecretCipher, row: StepRow) -> None:
         """State database, vault for secrets, and whose notes these are."""
         self._pool = pool
-        self._vault = vault
+        self._cipher = cipher
         self._row = row
         self._key = (row.migration_id, row.attempt)
 
     async def remember(self, name: str, value: Any) -> Any:
-        """See `Notes.remember`."""
+        """See `Facts.remember`."""
         kept = await self._keep(name, orjson.dumps(value).decode(), None)
         return orjson.loads(kept["value"])
 
     async def recall(self, name: str) -> Any:
-        """See `Notes.recall`."""
+        """See `Facts.recall`."""
         kept = await self._fetch(name)
         return None if kept is None or kept["value"] is None else orjson.loads(kept["value"])
 
     async def remember_secret(self, name: str, value: Secret) -> Secret:
-        """See `Notes.remember_secret`."""
-        kept = await self._keep(name, None, self._vault.lock(value.reveal(), self._context(name)))
-        return Secret(self._vault.unlock(kept["secret"], self._context(name)))
+        """See `Facts.remember_secret`."""
+        kept = await self._keep(name, None, self._cipher.lock(value.reveal(), self._context(name)))
+        return Secret(self._cipher.unlock(kept["secret"], self._context(name)))
 
     async def recall_secret(self, name: str) -> Secret | None:
-        """See `Notes.recall_secret`."""
+        """See `Facts.recall_secret`."""
         kept = await self._fetch(name)
         if kept is None or kept["secret"] is None:
             return None
-        return Secret(self._vault.unlock(kept["secret"], self._context(name)))
+        return Secret(self._cipher.unlock(kept["secret"], self._context(name)))
 
-    async def take_turn(self, resource: str, places: int) -> bool:
-        """See `Notes.take_turn`."""
+    async def acquire_slot(self, resource: str, places: int) -> bool:
+        """See `Facts.acquire_slot`."""
         async with self._held() as db:
-            await db.execute(SQL["lock_turns"], resource)
-            if await db.fetchval(SQL["turns_of_others"], resource, self._row.migration_id) >= places:
+            await db.execute(SQL["lock_slots"], resource)
+            if await db.fetchval(SQL["slots_of_others"], resource, self._row.migration_id) >= places:
                 return False
-            await db.execute(SQL["take_turn"], resource, *self._key)
+            await db.execute(SQL["acquire_slot"], resource, *self._key)
             return True
 
-    async def give_turn(self, resource: str) -> None:
-        """See `Notes.give_turn`."""
+    async def release_slot(self, resource: str) -> None:
+        """See `Facts.release_slot`."""
         async with self._held() as db:
-            await db.execute(SQL["give_turn"], resource, self._row.migration_id)
+            await db.execute(SQL["release_slot"], resource, self._row.migration_id)
 
     async def progress(self, done: int, total: int) -> None:
-        """See `Notes.progress`."""
+        """See `Facts.progress`."""
         try:
             async with session(self._pool, WHAT, LIMIT) as db:
                 await db.execute(SQL["progress"], *self._key, self._row.step, done, total)
         except RehomeError as error:
             log.debug("progress.lost error=%s", error)
 
-    async def begun(self) -> frozenset[str]:
-        """See `Notes.begun`."""
+    async def started(self) -> frozenset[str]:
+        """See `Facts.started`."""
         async with session(self._pool, WHAT, LIMIT) as db:
-            return frozenset(row["step"] for row in await db.fetch(SQL["begun"], *self._key))
+            return frozenset(row["step"] for row in await db.fetch(SQL["started"], *self._key))
 
     async def seconds_per_step(self) -> Mapping[str, float]:
-        """See `Notes.seconds_per_step`."""
+        """See `Facts.seconds_per_step`."""
         async with session(self._pool, WHAT, LIMIT) as db:
             rows = await db.fetch(SQL["seconds_per_step"], *self._key)
         return {row["step"]: round(row["seconds"], 3) for row in rows}
@@ -114,7 +114,7 @@ class PostgresNotes:
             return await db.fetchrow(SQL["recall"], *self._key, name)
 
 
-class MemoryNotes:
+class MemoryFacts:
     """Notes that are forgotten: for looking at what would happen, where nothing is done."""
 
     def __init__(self) -> None:
@@ -122,33 +122,33 @@ class MemoryNotes:
         self._kept: dict[str, Any] = {}
 
     async def remember(self, name: str, value: Any) -> Any:
-        """See `Notes.remember`."""
+        """See `Facts.remember`."""
         return self._kept.setdefault(name, value)
 
     async def recall(self, name: str) -> Any:
-        """See `Notes.recall`."""
+        """See `Facts.recall`."""
         return self._kept.get(name)
 
     async def remember_secret(self, name: str, value: Secret) -> Secret:
-        """See `Notes.remember_secret`."""
+        """See `Facts.remember_secret`."""
         kept: Secret = self._kept.setdefault(f"secret {name}", value)
         return kept
 
     async def recall_secret(self, name: str) -> Secret | None:
-        """See `Notes.recall_secret`."""
+        """See `Facts.recall_secret`."""
         return self._kept.get(f"secret {name}")
 
-    async def take_turn(self, resource: str, places: int) -> bool:  # noqa: ARG002 - the port's signature
+    async def acquire_slot(self, resource: str, places: int) -> bool:  # noqa: ARG002 - the port's signature
         """Always: nobody else takes one at notes that only look."""
         return True
 
-    async def give_turn(self, resource: str) -> None:
+    async def release_slot(self, resource: str) -> None:
         """Nobody waits for it."""
 
     async def progress(self, done: int, total: int) -> None:
         """Nobody looks."""
 
-    async def begun(self) -> frozenset[str]:
+    async def started(self) -> frozenset[str]:
         """No step."""
         return frozenset()
 

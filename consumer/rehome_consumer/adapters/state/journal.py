@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
-from rehome_consumer.adapters.state.facts import PostgresNotes
+from rehome_consumer.adapters.state.facts import PostgresFacts
 from rehome_consumer.adapters.state.views import clean
 from rehome_consumer.errors import ClaimLost, Conflict, Refused, RehomeError
 from rehome_consumer.ports.engine import (
@@ -21,10 +21,10 @@ from rehome_consumer.ports.engine import (
     AnotherOpen,
     Message,
     MigrationRow,
+    OutboxEvent,
     OutboxRow,
     Sending,
     StepRow,
-    ToTell,
 )
 from rehome_consumer.sql import load
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from rehome_consumer.adapters.state.encryption import Vault
+    from rehome_consumer.adapters.state.encryption import SecretCipher
     from rehome_events.envelope import CloudEvent
 
 SQL = load("journal")
@@ -47,13 +47,15 @@ SENDING_LIMIT = 300.0  # seconds; the broker's confirms are waited for meanwhile
 class PostgresJournal:
     """Journal port on the state database."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], vault: Vault, *, limit: float = 30.0) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], cipher: SecretCipher, *, limit: float = 30.0
+    ) -> None:
         """Pool of the state database; the vault encrypts what may not be read there.
 
         `limit` is how long (seconds) a transaction may take before its connection is cut.
         """
         self._pool = pool
-        self._vault = vault
+        self._cipher = cipher
         self._limit = limit
 
     async def make_schema(self) -> None:
@@ -109,7 +111,7 @@ class PostgresJournal:
             )
             if opened.endswith(" 1"):
                 await db.execute(
-                    SQL["note_history"], migration_id, 1, "opened", f"by {event.type} {event.id}"
+                    SQL["history_line"], migration_id, 1, "opened", f"by {event.type} {event.id}"
                 )
             row = await db.fetchrow(SQL["migration"], migration_id)
             if row is None:
@@ -143,27 +145,27 @@ class PostgresJournal:
             key = (migration.id, migration.attempt, step)
             if replay is not None:
                 await db.execute(SQL["begin_afresh"], *key, replay)
-            await db.execute(SQL["not_parked"], *key)
+            await db.execute(SQL["not_dead_lettered"], *key)
             return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
 
     async def finish(
-        self, row: StepRow, *, state: str, event: ToTell | None, note: str | None, past_return: bool
+        self, row: StepRow, *, state: str, event: OutboxEvent | None, reason: str | None, past_pivot: bool
     ) -> None:
         """See `Journal.finish`."""
         async with self._held(row) as db:
             await db.execute(SQL["finish_step"], row.migration_id, row.attempt, row.step)
             await db.execute(
-                SQL["finish_migration"], row.migration_id, state, note, state in ENDED, past_return
+                SQL["finish_migration"], row.migration_id, state, reason, state in ENDED, past_pivot
             )
             await self._put(db, row.migration_id, event)
-            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} done", note)
+            await db.execute(SQL["history_line"], row.migration_id, row.attempt, f"{row.step} done", reason)
 
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
         """See `Journal.wait`."""
         async with self._held(row) as db:
             key = (row.migration_id, row.attempt, row.step)
             await db.execute(SQL["wait"], *key, error, delay.total_seconds())
-            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} waits", error)
+            await db.execute(SQL["history_line"], row.migration_id, row.attempt, f"{row.step} waits", error)
 
     async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
         """See `Journal.interrupted`."""
@@ -172,39 +174,33 @@ class PostgresJournal:
             await db.execute(SQL["note_interruption"], *run)
             await db.execute(SQL["interrupted"], *run, delay.total_seconds())
 
-    async def fail(self, row: StepRow, *, state: str, error: str, event: ToTell | None) -> None:
+    async def fail(self, row: StepRow, *, state: str, error: str, event: OutboxEvent | None) -> None:
         """See `Journal.fail`."""
         async with self._held(row) as db:
             await db.execute(SQL["fail_step"], row.migration_id, row.attempt, row.step, error)
             await db.execute(SQL["finish_migration"], row.migration_id, state, error, False, False)
             await self._put(db, row.migration_id, event)
-            await db.execute(SQL["note_history"], row.migration_id, row.attempt, f"{row.step} failed", error)
+            await db.execute(SQL["history_line"], row.migration_id, row.attempt, f"{row.step} failed", error)
 
-    async def buried(self, row: StepRow) -> None:
-        """See `Journal.buried`."""
+    async def dead_letter_sent(self, row: StepRow) -> None:
+        """See `Journal.dead_letter_sent`."""
         async with self._transaction() as db:
-            await db.execute(SQL["buried"], row.migration_id, row.attempt, row.step)
+            await db.execute(SQL["dead_letter_sent"], row.migration_id, row.attempt, row.step)
 
-    async def parked(
+    async def dead_lettered(
         self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
     ) -> None:
-        """See `Journal.parked`."""
+        """See `Journal.dead_lettered`."""
         async with self._transaction() as db:
-            await db.execute(SQL["parked"], migration_id, attempt, step, clean(message_id), reason)
+            await db.execute(SQL["dead_lettered"], migration_id, attempt, step, clean(message_id), reason)
 
-    async def not_parked(self, migration_id: UUID, attempt: int | None, step: str) -> None:
-        """See `Journal.not_parked`."""
+    async def not_dead_lettered(self, migration_id: UUID, attempt: int | None, step: str) -> None:
+        """See `Journal.not_dead_lettered`."""
         async with self._transaction() as db:
-            await db.execute(SQL["not_parked"], migration_id, attempt, step)
-
-    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
-        """A line for the migration's history."""
-        async with self._transaction() as db:
-            row = await db.fetchrow(SQL["migration"], migration_id)
-            await db.execute(SQL["note_history"], migration_id, row["attempt"] if row else 0, what, detail)
+            await db.execute(SQL["not_dead_lettered"], migration_id, attempt, step)
 
     async def ask_roll_back(
-        self, migration: MigrationRow, event: ToTell, why: str, *, state: str = "failing"
+        self, migration: MigrationRow, event: OutboxEvent, why: str, *, state: str = "failing"
     ) -> None:
         """An operator wants it undone: state `failing` and `migration.failed` in the outbox, together.
 
@@ -217,17 +213,17 @@ class PostgresJournal:
         async with self._transaction() as db:
             now = MigrationRow(**await db.fetchrow(SQL["migration"], migration.id))
             await _take_token(db, now.id, now.token, "the operator's rollback")
-            if now.ended or now.past_return:
-                where = "past the point of no return" if now.past_return else now.state
+            if now.ended or now.past_pivot:
+                where = "past the point of no return" if now.past_pivot else now.state
                 raise Refused(f"migration {migration.id} is {where}: it cannot be rolled back")
             await db.execute(SQL["begin_afresh"], migration.id, now.attempt, "roll_back", uuid4())
             await db.execute(SQL["finish_migration"], migration.id, state, why, state in ENDED, False)
             await self._put(db, migration.id, event)
-            await db.execute(SQL["note_history"], migration.id, now.attempt, "rollback asked for", why)
+            await db.execute(SQL["history_line"], migration.id, now.attempt, "rollback asked for", why)
 
-    def notes(self, row: StepRow) -> PostgresNotes:
-        """See `Journal.notes`."""
-        return PostgresNotes(self._pool, self._vault, row)
+    def facts(self, row: StepRow) -> PostgresFacts:
+        """See `Journal.facts`."""
+        return PostgresFacts(self._pool, self._cipher, row)
 
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
@@ -263,9 +259,9 @@ class PostgresJournal:
         if other is not None:
             raise _another_open(instance_id, other)
         attempt = await db.fetchval(SQL["reopen"], migration_id, replay)
-        await db.execute(SQL["note_history"], migration_id, attempt, "opened again", f"by replay {replay}")
+        await db.execute(SQL["history_line"], migration_id, attempt, "opened again", f"by replay {replay}")
 
-    async def _put(self, db: Any, migration_id: UUID, event: ToTell | None) -> None:
+    async def _put(self, db: Any, migration_id: UUID, event: OutboxEvent | None) -> None:
         """The event into the outbox, and the relays woken when the transaction commits."""
         if event is None:
             return

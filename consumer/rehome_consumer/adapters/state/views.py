@@ -12,7 +12,14 @@ import orjson
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.errors import NotFound, TimedOut
-from rehome_consumer.ports.operators import Completed, Holder, MigrationView, Parked, Unsent, waiting_view
+from rehome_consumer.ports.operators import (
+    Completed,
+    DeadLetterRecord,
+    Holder,
+    MigrationView,
+    Unsent,
+    waiting_view,
+)
 from rehome_consumer.sql import load
 
 if TYPE_CHECKING:
@@ -45,10 +52,10 @@ class JournalViews:
             return []
         return [waiting_view(**row) for row in rows]
 
-    async def letters(self) -> list[Parked]:
-        """See `Views.letters`. None in a journal that an older consumer made."""
+    async def dead_letters(self) -> list[DeadLetterRecord]:
+        """See `Views.dead_letters`. None in a journal that an older consumer made."""
         try:
-            return [Parked(**row) for row in await self._fetch("letters")]
+            return [DeadLetterRecord(**row) for row in await self._fetch("dead_letters")]
         except NotFound:
             return []
 
@@ -118,9 +125,9 @@ class JournalViews:
         rows = await self._fetch("told", event_id)
         return bytes(rows[0]["body"]) if rows else None
 
-    async def note(self, migration_id: UUID, what: str, detail: str) -> None:
-        """See `Views.note`."""
-        await self._fetch("note", migration_id, what, clean(detail))
+    async def add_to_history(self, migration_id: UUID, what: str, detail: str) -> None:
+        """See `Views.add_to_history`."""
+        await self._fetch("history_line", migration_id, what, clean(detail))
 
     async def discard(
         self,
@@ -143,7 +150,7 @@ class JournalViews:
         kept = (migration_id, clean(reason), clean(error), clean(why), body)
         with suppress(NotFound):  # in a journal that an older consumer made
             await self._fetch("forget_waiting", texts[0])
-            await self._fetch("forget_letter", *texts[:2])
+            await self._fetch("forget_dead_letter", *texts[:2])
         return bool(
             await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
         )
@@ -164,7 +171,7 @@ class JournalViews:
         """Note that a completed migration's source is gone."""
         async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
             await db.execute(SQL["retired"], migration_id)
-            await db.execute(SQL["note"], migration_id, "source retired", clean(detail))
+            await db.execute(SQL["history_line"], migration_id, "source retired", clean(detail))
 
     @asynccontextmanager
     async def alone(self, what: str, within: float = LIMIT) -> AsyncIterator[None]:

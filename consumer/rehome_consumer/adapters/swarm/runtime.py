@@ -157,9 +157,9 @@ class SwarmRuntime:
             warnings += [warning] if warning else []
         return tuple(warnings)
 
-    async def put_back(self, instance: Instance, spec: Mapping[str, Any]) -> None:
+    async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         """The definition as `spec` has it, with no replica; waits until nothing runs."""
-        await self._services.update(instance, lambda now: edit.put_back(now, spec))
+        await self._services.update(instance, lambda now: edit.restored(now, spec))
         await self._until_stopped(instance)
 
     async def _until_stopped(self, instance: Instance) -> None:
@@ -230,7 +230,7 @@ class SwarmRuntime:
             await watch.pause(self._pause)
 
     async def _candidate(
-        self, instance: Instance, begun: SwarmService, diagnosis: Diagnosis
+        self, instance: Instance, started: SwarmService, diagnosis: Diagnosis
     ) -> SwarmTask | None:
         """The task that may prove that the instance serves; None while there is none or an old one lingers.
 
@@ -241,7 +241,7 @@ class SwarmRuntime:
         service = await self._services.look(instance)
         if not edit.replicas_of(service.spec):
             raise Conflict(f"service {service.name} was scaled to 0 by somebody else while it was started")
-        if service.spec["TaskTemplate"] != begun.spec["TaskTemplate"]:
+        if service.spec["TaskTemplate"] != started.spec["TaskTemplate"]:
             raise Conflict(f"service {service.name} was redefined by somebody else while it was started")
         tasks = await self._engine.tasks(service)
         diagnosis.look(tasks)

@@ -124,7 +124,7 @@ def forced(spec: Mapping[str, Any]) -> Spec:
     return changed
 
 
-def put_back(spec: Mapping[str, Any], original: Mapping[str, Any]) -> Spec:
+def restored(spec: Mapping[str, Any], original: Mapping[str, Any]) -> Spec:
     """The original definition, stopped, under the name that the service has now (Swarm renames none)."""
     return {**with_replicas(original, 0), "Name": spec["Name"]}
 

@@ -1,6 +1,6 @@
 -- What the reconciler asks of PostgreSQL servers, as their administrator. Reads, but for what is named drop_*.
 
--- name: side
+-- name: database_state
 -- How a tenant's database and role are on a server; NULL where one of them is not there.
 SELECT d.datconnlimit AS connection_limit,
        pg_catalog.pg_database_size(d.oid) AS bytes,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rehome_consumer.model import Fence, Instance, Server
-    from rehome_consumer.ports.steps import Notes, Ports
+    from rehome_consumer.ports.steps import Facts, Ports
     from rehome_events.parts import Limits
 
 Event: TypeAlias = CloudEvent[Any]
@@ -89,7 +89,7 @@ async def server_noted(ports: Ports, note: str) -> Server:
     Raises:
         NotFound: nothing is noted, or the server is gone from the platform's table.
     """
-    kept = await ports.notes.recall(note)
+    kept = await ports.facts.recall(note)
     server = await ports.platform.server(UUID(kept)) if kept else None
     if server is None:
         raise NotFound(
@@ -103,24 +103,24 @@ async def tenant(ports: Ports, instance: Instance) -> Credentials:
 
     Later steps rewrite odoo.conf, so only the first reading counts.
     """
-    password = await ports.notes.recall_secret("tenant_password")
-    user = await ports.notes.recall("tenant_user")
+    password = await ports.facts.recall_secret("tenant_password")
+    user = await ports.facts.recall("tenant_user")
     if password is not None and user is not None:
         return Credentials(str(user), password)
     conf = await ports.odoo_conf.read(instance)
-    kept = await ports.notes.remember_secret("tenant_password", conf.credentials.password)
-    return Credentials(str(await ports.notes.remember("tenant_user", conf.credentials.user)), kept)
+    kept = await ports.facts.remember_secret("tenant_password", conf.credentials.password)
+    return Credentials(str(await ports.facts.remember("tenant_user", conf.credentials.user)), kept)
 
 
 async def new_tenant(ports: Ports, instance: Instance) -> Credentials:
     """The role and password on the dedicated server: database-service's if it gave any, else today's."""
-    user = await ports.notes.recall("new_user")
-    password = await ports.notes.recall_secret("new_password")
+    user = await ports.facts.recall("new_user")
+    password = await ports.facts.recall_secret("new_password")
     today = await tenant(ports, instance)
     return Credentials(str(user or today.user), password or today.password)
 
 
-def dump_turn(source: Server) -> str:
+def dump_slot(source: Server) -> str:
     """The resource that migrations take turns at: dumps of one server."""
     return f"dump {source.id}"
 
@@ -135,14 +135,14 @@ def environment(host: str, port: int, credentials: Credentials) -> dict[str, str
     }
 
 
-async def remember_fence(notes: Notes, fence: Fence) -> Fence:
+async def remember_fence(facts: Facts, fence: Fence) -> Fence:
     """Keep how things were before the fence; the first look counts."""
-    return fence_of(await notes.remember("fence", asdict(fence)))
+    return fence_of(await facts.remember("fence", asdict(fence)))
 
 
-async def recall_fence(notes: Notes) -> Fence | None:
+async def recall_fence(facts: Facts) -> Fence | None:
     """How things were before the fence, if it was ever begun."""
-    kept = await notes.recall("fence")
+    kept = await facts.recall("fence")
     return fence_of(kept) if kept else None
 
 
@@ -161,14 +161,14 @@ async def require_fence(ports: Ports, instance: Instance, source: Server) -> Non
         )
 
 
-async def remember_spec(notes: Notes, spec: Mapping[str, Any]) -> None:
+async def remember_spec(facts: Facts, spec: Mapping[str, Any]) -> None:
     """Keep the service's definition as it was; encrypted, since its environment holds a password."""
-    await notes.remember_secret("spec", Secret(orjson.dumps(spec).decode()))
+    await facts.remember_secret("spec", Secret(orjson.dumps(spec).decode()))
 
 
-async def recall_spec(notes: Notes) -> dict[str, Any] | None:
+async def recall_spec(facts: Facts) -> dict[str, Any] | None:
     """The service's definition as it was, if it was ever kept."""
-    kept = await notes.recall_secret("spec")
+    kept = await facts.recall_secret("spec")
     return orjson.loads(kept.reveal()) if kept else None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import NotFound, Refused
 from rehome_consumer.fingerprint import TABLES
-from rehome_consumer.model import Mark
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps.support.common import (
     Event,
     instance_of,
@@ -40,18 +40,18 @@ async def run(event: Event, ports: Ports, instance: Instance, target: Server) ->
     Raises:
         Refused: a rollback has looked whether anything was written. Whoever came in now would write unseen.
     """
-    if await ports.notes.recall(UNWRITTEN):
+    if await ports.facts.recall(UNWRITTEN):
         raise Refused(
             f"a rollback has closed {instance.database} on {target.name} and found nothing written there: "
             "only back from here; replay the dead letter of step roll_back"
         )
-    await ports.notes.remember(NOTE, value=True)
+    await ports.facts.remember(NOTE, value=True)
     await ports.databases.promote(
         target,
         scratch_name(event, instance.database),
         instance.database,
         (await new_tenant(ports, instance)).user,
-        Mark(*migration_of(event), "verified"),
+        OwnershipTag(*migration_of(event), "verified"),
     )
 
 
@@ -61,17 +61,17 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     Raises:
         Refused: something was. Going back would lose it, so a person decides.
     """
-    if not await ports.notes.recall(NOTE) or await ports.notes.recall(UNWRITTEN):
+    if not await ports.facts.recall(NOTE) or await ports.facts.recall(UNWRITTEN):
         return ()  # nobody was let in, or an earlier run has closed the door for good (see `run`)
     instance = await instance_of(event, ports)
     target = await server_noted(ports, "target")
     with suppress(NotFound):  # a service that is gone serves nobody
         await ports.runtime.stop(instance)
     await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
-    mark = await ports.databases.mark_of(target, instance.database)
-    if mark is not None and mark.migration_id == migration_of(event)[0]:
+    tag = await ports.databases.ownership_tag(target, instance.database)
+    if tag is not None and tag.migration_id == migration_of(event)[0]:
         await _nothing_written(ports, instance, target)
-    await ports.notes.remember(UNWRITTEN, value=True)
+    await ports.facts.remember(UNWRITTEN, value=True)
     return ()
 
 

@@ -17,8 +17,8 @@ async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) ->
     """Apply the limits to the running service, then write them into the record."""
     service = await ports.runtime.find(instance)
     held = service.limits.model_copy(update={"storage_limit": instance.limits.storage_limit})
-    before = await ports.notes.remember("before_resize", noted_limits(held))
-    tasks = await ports.notes.remember("tasks_before_resize", [task.id for task in service.running])
+    before = await ports.facts.remember("before_resize", noted_limits(held))
+    tasks = await ports.facts.remember("tasks_before_resize", [task.id for task in service.running])
     warnings = await ports.runtime.resize(instance, limits)
     after = await ports.runtime.find(instance)
     await ports.platform.set_limits(instance.id, limits, plan_tier=event.data.plan_tier)

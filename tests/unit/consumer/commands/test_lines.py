@@ -35,7 +35,7 @@ def attention(state: str, holder: Holder | None = None, **columns: Any) -> str |
 def test_a_waiting_step_tells_why_since_when_when_next_and_what_follows() -> None:
     lines = block(
         "requested", step="prepare", step_state="waiting", tries=2, error=LONG,
-        begun_at=ago(minutes=20), tried_at=ago(minutes=1), next_try_at=ago(seconds=-40),
+        started_at=ago(minutes=20), tried_at=ago(minutes=1), next_try_at=ago(seconds=-40),
     )  # fmt: skip
     assert "prepare waiting" in lines
     assert "20m" in lines
@@ -63,7 +63,7 @@ def test_a_running_step_tells_who_runs_it_how_far_it_is_and_how_long_it_may_take
     ("state", "columns", "words"),
     [
         ("failed", {}, f"it failed; rehome dead list --instance {INSTANCE}, or rehome roll-back {MIGRATION}"),
-        ("failed", {"past_return": True}, f"it failed; rehome dead list --instance {INSTANCE}"),
+        ("failed", {"past_pivot": True}, f"it failed; rehome dead list --instance {INSTANCE}"),
         ("stopped", {"updated_at": ago(minutes=5)}, f"rehome doctor {INSTANCE}"),
         ("stopped", {"step_state": "waiting", "next_try_at": ago(minutes=4)}, "nobody works on it"),
     ],

@@ -53,13 +53,13 @@ async def test_in_every_state_before_the_point_of_no_return_it_is_undone(step: s
     before = rig.site.snapshot(rig.instance(event))
     await rig.run(until=step)
     order = await order_of(rig, rig.row(event).id)
-    begun = [one.name for one in saga.MIGRATION[: BEFORE_RETURN.index(step) + 1]]
-    assert order.begun == begun
-    assert [name for name, _ in order.undo] == [name for name in reversed(begun) if name in UNDONE]
+    started = [one.name for one in saga.MIGRATION[: BEFORE_RETURN.index(step) + 1]]
+    assert order.started == started
+    assert [name for name, _ in order.undo] == [name for name in reversed(started) if name in UNDONE]
     await ask(rig, order)
     await rig.run()
     row = rig.row(event)
-    assert (row.state, row.note) == ("rolled_back", "customer asked")
+    assert (row.state, row.reason) == ("rolled_back", "customer asked")
     assert rig.site.writable(rig.instance(event)) == [rig.site.pool.host]
     assert rig.site.snapshot(rig.instance(event))["record"] == before["record"]
     assert rig.published()[-2:] == ["migration.failed", "migration.rolled_back"]

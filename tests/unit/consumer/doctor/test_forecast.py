@@ -9,20 +9,20 @@ import pytest
 from rehome_consumer import saga
 from rehome_consumer.doctor.forecast import in_detail, is_as_left, replaying, undoing
 from rehome_consumer.doctor.snapshot import Trouble, tag
-from rehome_consumer.model import Mark
-from rehome_consumer.ports.operators import KeptFile, MarkedDatabase, Stored
-from tests.support.snapshots import DEDICATED, MIGRATION, NOW, a_side, conf_of, on_pool
+from rehome_consumer.model import OwnershipTag
+from rehome_consumer.ports.operators import ConfBackup, Stored, TaggedDatabase
+from tests.support.snapshots import DEDICATED, MIGRATION, NOW, a_state, conf_of, on_pool
 
 TAG = f"{MIGRATION.hex[:12]}-1"
-SCRATCH = MarkedDatabase("acme__rehome", mark=Mark(MIGRATION, 1, "scratch"))
+SCRATCH = TaggedDatabase("acme__rehome", tag=OwnershipTag(MIGRATION, 1, "scratch"))
 IN_MID_MOVE = on_pool(
     "failed",
     facts={"fence": {"connection_limit": -1, "can_login": True}, "replicas": 2, "provisioning": True},
     target=DEDICATED,
-    source_side=a_side(is_open=False),
-    target_side=a_side(is_open=False),
+    source_state=a_state(is_open=False),
+    target_state=a_state(is_open=False),
     on_target=(SCRATCH,),
-    files=(KeptFile(f"odoo.conf.rehome-{TAG}", TAG, NOW),),
+    files=(ConfBackup(f"odoo.conf.rehome-{TAG}", TAG, NOW),),
     stored=(Stored(f"{MIGRATION}-1", "backup", NOW, MIGRATION, 1),),
     conf=conf_of(DEDICATED),
 )
@@ -35,7 +35,7 @@ def test_every_step_is_told_with_real_names_whatever_was_seen(step: str) -> None
     assert "?" not in told
     assert replaying(step, on_pool())
     assert replaying(
-        step, replace(on_pool(), home=None, source=None, source_side=None, conf=None, service=None)
+        step, replace(on_pool(), home=None, source=None, source_state=None, conf=None, service=None)
     )
 
 
@@ -82,7 +82,7 @@ def test_what_could_not_be_looked_at_is_told_too() -> None:
 def test_a_move_may_go_on_only_where_nothing_of_it_was_undone() -> None:
     assert is_as_left(IN_MID_MOVE)
     assert not is_as_left(replace(IN_MID_MOVE, conf=conf_of(on_pool().home or DEDICATED)))
-    assert not is_as_left(replace(IN_MID_MOVE, source_side=a_side(is_open=True)))
+    assert not is_as_left(replace(IN_MID_MOVE, source_state=a_state(is_open=True)))
     assert not is_as_left(replace(IN_MID_MOVE, on_target=()))
     assert not is_as_left(on_pool())
 

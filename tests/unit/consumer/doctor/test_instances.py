@@ -9,14 +9,14 @@ import pytest
 
 from rehome_consumer.doctor.instances import findings
 from rehome_consumer.doctor.snapshot import Trouble
-from rehome_consumer.ports.operators import Holder, KeptFile
+from rehome_consumer.ports.operators import ConfBackup, Holder
 from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
     MIGRATION,
     NOW,
     POOL,
-    a_side,
+    a_state,
     a_view,
     ago,
     an_instance,
@@ -28,28 +28,28 @@ from tests.support.snapshots import (
 
 if TYPE_CHECKING:
     from rehome_consumer.doctor.finding import Finding
-    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
 
 TAG = f"{MIGRATION.hex[:12]}-1"
-OPEN, FENCED = a_side(is_open=True), a_side(is_open=False)
-OLD_COPY = KeptFile(f"odoo.conf.rehome-{TAG}", TAG, ago(hours=1))
-HALF_A_FILE = KeptFile(".odoo.conf.rehome-0123.tmp", None, ago(hours=1))
+OPEN, FENCED = a_state(is_open=True), a_state(is_open=False)
+OLD_COPY = ConfBackup(f"odoo.conf.rehome-{TAG}", TAG, ago(hours=1))
+HALF_A_FILE = ConfBackup(".odoo.conf.rehome-0123.tmp", None, ago(hours=1))
 
 
-def found(seen: InstanceSeen) -> dict[str, Finding]:
-    return {one.kind: one for one in findings(seen, NOW)}
+def found(snapshot: InstanceSnapshot) -> dict[str, Finding]:
+    return {one.kind: one for one in findings(snapshot, NOW)}
 
 
-@pytest.mark.parametrize("seen", [on_pool(), moved(), on_pool("rolled_back", target=DEDICATED)])
-def test_nothing_is_found_where_everything_tells_the_same_story(seen: InstanceSeen) -> None:
-    assert found(seen) == {}
+@pytest.mark.parametrize("snapshot", [on_pool(), moved(), on_pool("rolled_back", target=DEDICATED)])
+def test_nothing_is_found_where_everything_tells_the_same_story(snapshot: InstanceSnapshot) -> None:
+    assert found(snapshot) == {}
 
 
-SPOILT: dict[str, list[InstanceSeen]] = {
+SPOILT: dict[str, list[InstanceSnapshot]] = {
     "unseen": [on_pool(troubles=(Trouble("odoo.conf", "no such directory"),))],
-    "two_writable": [moved(source_side=OPEN), moved("started", source_side=OPEN)],
+    "two_writable": [moved(source_state=OPEN), moved("started", source_state=OPEN)],
     "fence_lifted": [on_pool("stopped"), on_pool("restored")],
-    "source_open": [moved(source_side=OPEN, target_side=FENCED)],
+    "source_open": [moved(source_state=OPEN, target_state=FENCED)],
     "no_home": [on_pool(home=None)],
     "conf_differs": [
         on_pool(conf=conf_of(DEDICATED), service=service_of(DEDICATED)),
@@ -62,24 +62,24 @@ SPOILT: dict[str, list[InstanceSeen]] = {
     ],
     "environment_differs": [on_pool(service=service_of(DEDICATED))],
     "connected_elsewhere": [
-        moved(source_side=a_side(is_open=False, sessions=1)),
-        on_pool("rolled_back", target=DEDICATED, target_side=a_side(is_open=False, sessions=2)),
+        moved(source_state=a_state(is_open=False, sessions=1)),
+        on_pool("rolled_back", target=DEDICATED, target_state=a_state(is_open=False, sessions=2)),
     ],
     "in_maintenance": [on_pool(instance=an_instance(status="maintenance"))],
     "down": [on_pool(service=service_of(POOL, running=0))],
-    "role_open": [on_pool("rolled_back", target=DEDICATED, target_side=replace(FENCED, can_login=True))],
-    "still_fenced": [on_pool("rolled_back", source_side=FENCED)],
+    "role_open": [on_pool("rolled_back", target=DEDICATED, target_state=replace(FENCED, can_login=True))],
+    "still_fenced": [on_pool("rolled_back", source_state=FENCED)],
     "temporary_file": [on_pool(files=(HALF_A_FILE,))],
-    "kept_conf": [moved(files=(OLD_COPY,)), on_pool(files=(OLD_COPY,))],
+    "conf_backup": [moved(files=(OLD_COPY,)), on_pool(files=(OLD_COPY,))],
     "source_due": [moved(facts={"source_retained_until": ago(minutes=1).isoformat()})],
 }
-FINE: dict[str, InstanceSeen] = {
+FINE: dict[str, InstanceSnapshot] = {
     "a source that is open before the stop": on_pool("prepared"),
     "a source that is open while it is rolled back": on_pool("failing"),
-    "a fence during a move": on_pool("stopped", source_side=FENCED),
-    "a record that differs while it moves": on_pool("restored", source_side=FENCED, conf=conf_of(DEDICATED)),
+    "a fence during a move": on_pool("stopped", source_state=FENCED),
+    "a record that differs while it moves": on_pool("restored", source_state=FENCED, conf=conf_of(DEDICATED)),
     "maintenance while it moves": on_pool(
-        "stopped", source_side=FENCED, instance=an_instance(status="maintenance")
+        "stopped", source_state=FENCED, instance=an_instance(status="maintenance")
     ),
     "a stopped instance": on_pool(
         instance=an_instance(status="stopped"), service=service_of(POOL, running=0)
@@ -88,30 +88,32 @@ FINE: dict[str, InstanceSeen] = {
         instance=an_instance(status="terminated"), conf=None, service=None, home=None
     ),
     "a copy that a move under way needs": on_pool(
-        "conf_rewritten", source_side=FENCED, files=(replace(OLD_COPY),)
+        "conf_rewritten", source_state=FENCED, files=(replace(OLD_COPY),)
     ),
     "a source that is kept": moved(facts={"source_retained_until": NOW.isoformat().replace("2026", "2027")}),
     "a source that is gone": moved(
         facts={"source_retained_until": ago(days=1).isoformat(), "source_retired_at": "x"},
-        source_side=replace(FENCED, connection_limit=None),
+        source_state=replace(FENCED, connection_limit=None),
     ),
-    "a fence that was there before": on_pool("rolled_back", source_side=FENCED, facts={}),
+    "a fence that was there before": on_pool("rolled_back", source_state=FENCED, facts={}),
     "an instance that is in neither table": on_pool(instance=None),
 }
 
 
-@pytest.mark.parametrize(("kind", "seen"), [(kind, seen) for kind, many in SPOILT.items() for seen in many])
-def test_each_thing_that_differs_is_found_and_nothing_else(kind: str, seen: InstanceSeen) -> None:
-    assert list(found(seen)) == [kind]
-    finding = found(seen)[kind]
+@pytest.mark.parametrize(
+    ("kind", "snapshot"), [(kind, snapshot) for kind, many in SPOILT.items() for snapshot in many]
+)
+def test_each_thing_that_differs_is_found_and_nothing_else(kind: str, snapshot: InstanceSnapshot) -> None:
+    assert list(found(snapshot)) == [kind]
+    finding = found(snapshot)[kind]
     assert finding.instance_id == INSTANCE
     assert finding.advice
     assert (finding.action is None) == (finding.repair is None)
 
 
-@pytest.mark.parametrize("seen", FINE.values(), ids=FINE)
-def test_what_is_meant_to_be_so_is_not_found(seen: InstanceSeen) -> None:
-    assert found(seen) == {}
+@pytest.mark.parametrize("snapshot", FINE.values(), ids=FINE)
+def test_what_is_meant_to_be_so_is_not_found(snapshot: InstanceSnapshot) -> None:
+    assert found(snapshot) == {}
 
 
 @pytest.mark.parametrize("kind", SPOILT)
@@ -121,31 +123,34 @@ def test_nothing_is_found_while_somebody_is_at_work(kind: str) -> None:
 
 
 def test_a_fence_is_lifted_only_where_record_and_odoo_conf_name_the_source() -> None:
-    fenced = on_pool("rolled_back", source_side=FENCED)
+    fenced = on_pool("rolled_back", source_state=FENCED)
     action = found(fenced)["still_fenced"].action
     assert action
-    assert (action.deed, action.server, action.thing) == ("unfence", POOL, "acme")
+    assert (action.repair_kind, action.server, action.thing) == ("unfence", POOL, "acme")
     assert found(replace(fenced, conf=conf_of(DEDICATED)))["still_fenced"].action is None
     assert found(replace(fenced, conf=None))["still_fenced"].action is None
     assert found(replace(fenced, home=DEDICATED))["still_fenced"].action is None
-    both = replace(fenced, target=DEDICATED, target_side=OPEN)
+    both = replace(fenced, target=DEDICATED, target_state=OPEN)
     assert found(both)["still_fenced"].action is None
 
 
 def test_a_role_is_closed_only_where_nobody_lives_there() -> None:
-    seen = on_pool("rolled_back", target=DEDICATED, target_side=replace(FENCED, can_login=True))
-    assert found(seen)["role_open"].repair == "closes role acme on postgres-dedicated-1 and ends its sessions"
-    assert found(replace(seen, conf=conf_of(DEDICATED)))["role_open"].action is None
+    snapshot = on_pool("rolled_back", target=DEDICATED, target_state=replace(FENCED, can_login=True))
+    assert (
+        found(snapshot)["role_open"].repair
+        == "closes role acme on postgres-dedicated-1 and ends its sessions"
+    )
+    assert found(replace(snapshot, conf=conf_of(DEDICATED)))["role_open"].action is None
 
 
 def test_only_files_of_a_migration_that_is_over_are_removed() -> None:
-    assert found(moved(files=(OLD_COPY,)))["kept_conf"].action
-    other = KeptFile("odoo.conf.rehome-ffffffffffff-1", "ffffffffffff-1", NOW)
-    assert found(moved(files=(other,)))["kept_conf"].action is None
-    earlier = KeptFile(f"odoo.conf.rehome-{MIGRATION.hex[:12]}-3", f"{MIGRATION.hex[:12]}-3", NOW)
-    assert found(moved(files=(earlier,)))["kept_conf"].action
-    assert found(on_pool(files=(OLD_COPY,)))["kept_conf"].action is None
-    moving = on_pool("stopped", source_side=FENCED, files=(HALF_A_FILE,))
+    assert found(moved(files=(OLD_COPY,)))["conf_backup"].action
+    other = ConfBackup("odoo.conf.rehome-ffffffffffff-1", "ffffffffffff-1", NOW)
+    assert found(moved(files=(other,)))["conf_backup"].action is None
+    earlier = ConfBackup(f"odoo.conf.rehome-{MIGRATION.hex[:12]}-3", f"{MIGRATION.hex[:12]}-3", NOW)
+    assert found(moved(files=(earlier,)))["conf_backup"].action
+    assert found(on_pool(files=(OLD_COPY,)))["conf_backup"].action is None
+    moving = on_pool("stopped", source_state=FENCED, files=(HALF_A_FILE,))
     assert found(moving)["temporary_file"].action is None
 
 

@@ -11,17 +11,17 @@ import pytest
 from rehome_consumer import saga
 from rehome_consumer.doctor.diagnosis import diagnose
 from rehome_consumer.doctor.migrations import findings, next_step
-from rehome_consumer.ports.operators import Holder, Parked, QueueLook, Unsent
+from rehome_consumer.ports.operators import DeadLetterRecord, Holder, QueueLook, Unsent
 from rehome_consumer.rabbitmq.topology import queue_of
 from tests.support.snapshots import INSTANCE, MIGRATION, QUEUES, a_view, a_world, ago, kinds, on_pool
 
 if TYPE_CHECKING:
     from rehome_consumer.doctor.finding import Finding
-    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_consumer.doctor.snapshot import Snapshot
 
 STUCK_AFTER = timedelta(minutes=5)
 DONE_TO_STOP = ["accept", "prepare", "stop"]
-LETTER = Parked("letter-1", "back_up", "failed", MIGRATION, ago(minutes=30))
+LETTER = DeadLetterRecord("letter-1", "back_up", "failed", MIGRATION, ago(minutes=30))
 
 
 def rows(*done: str, **others: str) -> list[dict[str, Any]]:
@@ -30,14 +30,14 @@ def rows(*done: str, **others: str) -> list[dict[str, Any]]:
     return [{"attempt": 1, "step": step, "state": state} for step, state in states.items()]
 
 
-def stopped(state: str = "stopped", steps: list[dict[str, Any]] | None = None, **changes: Any) -> Seen:
+def stopped(state: str = "stopped", steps: list[dict[str, Any]] | None = None, **changes: Any) -> Snapshot:
     """A migration that is at back_up."""
-    seen = a_world(on_pool(state), **changes)
-    return replace(seen, steps={MIGRATION: rows(*DONE_TO_STOP) if steps is None else steps})
+    snapshot = a_world(on_pool(state), **changes)
+    return replace(snapshot, steps={MIGRATION: rows(*DONE_TO_STOP) if steps is None else steps})
 
 
-def found(seen: Seen) -> dict[str, Finding]:
-    return {one.kind: one for one in findings(seen, stuck_after=STUCK_AFTER)}
+def found(snapshot: Snapshot) -> dict[str, Finding]:
+    return {one.kind: one for one in findings(snapshot, stuck_after=STUCK_AFTER)}
 
 
 def test_a_migration_that_nothing_comes_for_is_stuck_and_is_woken() -> None:
@@ -45,11 +45,11 @@ def test_a_migration_that_nothing_comes_for_is_stuck_and_is_woken() -> None:
     assert "step back_up" in finding.what
     assert finding.since == ago(hours=1)
     assert finding.action
-    assert (finding.action.deed, finding.action.thing) == ("wake", "back_up")
+    assert (finding.action.repair_kind, finding.action.thing) == ("wake", "back_up")
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "snapshot",
     [
         stopped(migrations={MIGRATION: a_view("stopped", updated_at=ago(minutes=4))}),
         stopped(
@@ -62,8 +62,8 @@ def test_a_migration_that_nothing_comes_for_is_stuck_and_is_woken() -> None:
     ],
     ids=["lately", "waits for its time", "tried lately", "somebody works", "it is queued", "it is over"],
 )
-def test_a_migration_that_moves_waits_or_is_over_is_not_stuck(seen: Seen) -> None:
-    assert "stuck" not in found(seen)
+def test_a_migration_that_moves_waits_or_is_over_is_not_stuck(snapshot: Snapshot) -> None:
+    assert "stuck" not in found(snapshot)
 
 
 def test_a_migration_that_waits_counts_as_stuck_only_after_its_time() -> None:
@@ -73,17 +73,17 @@ def test_a_migration_that_waits_counts_as_stuck_only_after_its_time() -> None:
 
 def test_a_delivery_among_the_dead_letters_is_parked_and_not_stuck() -> None:
     crashed = replace(LETTER, reason="crashed")
-    assert list(found(stopped(letters=(crashed,)))) == ["parked"]
-    assert "rehome dead replay letter-1" in found(stopped(letters=(crashed,)))["parked"].advice
+    assert list(found(stopped(dead_letters=(crashed,)))) == ["dead_lettered"]
+    assert "rehome dead replay letter-1" in found(stopped(dead_letters=(crashed,)))["dead_lettered"].advice
     other = replace(LETTER, handler="prepare")
-    assert list(found(stopped(letters=(other,)))) == ["stuck"]
+    assert list(found(stopped(dead_letters=(other,)))) == ["stuck"]
 
 
 def test_what_the_journal_knows_of_dead_letters_counts_where_nobody_looked_at_them() -> None:
     noted = (replace(LETTER, reason="crashed"),)
-    looked, known = stopped(letters=noted), stopped(letters=None, noted=noted)
+    looked, known = stopped(dead_letters=noted), stopped(dead_letters=None, noted=noted)
     assert found(known) == found(looked)
-    assert list(found(replace(known, letters=()))) == ["stuck"]  # somebody looked: it is gone
+    assert list(found(replace(known, dead_letters=()))) == ["stuck"]  # somebody looked: it is gone
     for other in (replace(LETTER, handler="prepare"), replace(LETTER, migration_id=INSTANCE)):
         assert list(found(replace(known, noted=(other,)))) == ["stuck"]
     # it is no word of its own: what moves is not parked
@@ -93,7 +93,7 @@ def test_what_the_journal_knows_of_dead_letters_counts_where_nobody_looked_at_th
 
 def test_what_failed_waits_for_an_operator_who_is_told_the_ways_on() -> None:
     steps = rows(*DONE_TO_STOP, back_up="failed")
-    finding = found(stopped("failed", steps, letters=(LETTER,)))["waits_for_operator"]
+    finding = found(stopped("failed", steps, dead_letters=(LETTER,)))["waits_for_operator"]
     assert f"rehome roll-back {MIGRATION}" in finding.advice
     assert finding.action is None
 
@@ -106,16 +106,16 @@ def test_what_failed_is_an_error_while_the_instance_is_down() -> None:
 
 
 def test_past_the_point_of_no_return_a_lost_letter_is_told_and_the_step_can_be_run_again() -> None:
-    view = a_view("failed", past_return=True)
+    view = a_view("failed", past_pivot=True)
     steps = rows(*(step.name for step in saga.MIGRATION[:-2]), complete="failed")
-    letter = replace(LETTER, handler="complete")
-    there = stopped("failed", steps, migrations={MIGRATION: view}, letters=(letter,))
+    dead_letter = replace(LETTER, handler="complete")
+    there = stopped("failed", steps, migrations={MIGRATION: view}, dead_letters=(dead_letter,))
     assert list(found(there)) == ["waits_for_operator"]
     assert "there is no way back" in found(there)["waits_for_operator"].advice
-    lost = found(replace(there, letters=()))["failed_without_letter"]
+    lost = found(replace(there, dead_letters=()))["failed_without_dead_letter"]
     assert lost.action
-    assert (lost.action.deed, lost.action.thing) == ("wake_afresh", "complete")
-    assert list(found(replace(there, letters=None))) == ["waits_for_operator"]  # nobody looked
+    assert (lost.action.repair_kind, lost.action.thing) == ("wake_afresh", "complete")
+    assert list(found(replace(there, dead_letters=None))) == ["waits_for_operator"]  # nobody looked
 
 
 def test_an_event_that_waits_too_long_in_the_outbox_is_sent() -> None:
@@ -123,7 +123,7 @@ def test_an_event_that_waits_too_long_in_the_outbox_is_sent() -> None:
     finding = found(stopped(unsent=(waiting,)))["unsent"]
     assert list(found(stopped(unsent=(waiting,)))) == ["unsent"]  # and not stuck as well
     assert finding.action
-    assert finding.action.deed == "send"
+    assert finding.action.repair_kind == "send"
     assert "unsent" not in found(stopped(unsent=(replace(waiting, since=ago(seconds=59)),)))
 
 
@@ -144,7 +144,7 @@ def test_a_queue_that_is_not_there_is_told() -> None:
 
 @pytest.mark.parametrize(("state", "replays"), [("rolled_back", True), ("completed", False)])
 def test_a_letter_of_a_migration_that_is_over_waits_to_be_put_away(state: str, replays: bool) -> None:
-    finding = found(a_world(on_pool(state), letters=(LETTER,)))["letter_of_ended"]
+    finding = found(a_world(on_pool(state), dead_letters=(LETTER,)))["dead_letter_of_ended"]
     assert ("rehome dead replay" in finding.advice) == replays
     assert "rehome dead discard letter-1 --reason" in finding.advice
     assert found(a_world(on_pool(state))) == {}
@@ -162,8 +162,8 @@ def test_the_next_step_is_the_first_that_is_not_done_or_the_rollback() -> None:
 
 
 def test_the_gravest_findings_come_first_and_others_can_be_left_out() -> None:
-    seen = stopped(queues=QUEUES | {queue_of("stop"): QueueLook(ready=0, readers=0)})
-    assert [one.severity for one in diagnose(seen)] == ["error", "error", "warning"]
-    assert set(kinds(diagnose(seen, only=INSTANCE))) == {"stuck", "fence_lifted"}
-    assert all(one.document()["advice"] for one in diagnose(seen))
+    snapshot = stopped(queues=QUEUES | {queue_of("stop"): QueueLook(ready=0, readers=0)})
+    assert [one.severity for one in diagnose(snapshot)] == ["error", "error", "warning"]
+    assert set(kinds(diagnose(snapshot, only=INSTANCE))) == {"stuck", "fence_lifted"}
+    assert all(one.document()["advice"] for one in diagnose(snapshot))
     assert diagnose(a_world(on_pool()), only=INSTANCE) == []

@@ -12,19 +12,26 @@ import pytest
 from rehome_consumer.adapters.odoo.conf import kept_path
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.platform.rows import as_server
-from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.doctor.diagnosis import diagnose
-from rehome_consumer.doctor.observer import Eyes
-from rehome_consumer.doctor.periodic import Rounds
+from rehome_consumer.doctor.observer import Observer
+from rehome_consumer.doctor.periodic import PeriodicDiagnosis
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.doctor.snapshot import tag
 from rehome_consumer.engine import replay
 from rehome_consumer.errors import Conflict, Refused, Unreachable
-from rehome_consumer.model import Mark
-from rehome_consumer.ports.operators import Parked, Slot
+from rehome_consumer.model import OwnershipTag
+from rehome_consumer.ports.operators import DeadLetterRecord, Slot
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
-from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeShelf, FakeViews
+from tests.fakes.inspection import (
+    WHEN,
+    FakeBackupInventory,
+    FakeInspector,
+    FakeQueues,
+    FakeRecords,
+    FakeViews,
+)
 from tests.fakes.world import ADMIN, FakeDatabase, FakeRole
 from tests.support.rig import CrashError, Rig
 
@@ -33,14 +40,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.doctor.finding import Finding
-    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_consumer.doctor.snapshot import Snapshot
     from rehome_events.billing import PlanUpgraded
     from rehome_events.envelope import CloudEvent
 
 SILENCE = timedelta(0)
 FAULTS = (
     "half_backup",
-    "kept_conf",
+    "conf_backup",
     "still_fenced",
     "scratch_left",
     "sessions_left",
@@ -56,27 +63,27 @@ class Clinic:
         self.rig = Rig()
         site = self.rig.site
         self.views = FakeViews(self.rig.journal, self.rig.claims)
-        self.inspector, self.shelf = FakeInspector(site.world), FakeShelf()
-        self.eyes = Eyes(
+        self.inspector, self.inventory = FakeInspector(site.world), FakeBackupInventory()
+        self.observer = Observer(
             clock=self.rig.clock,
             views=self.views,
             records=FakeRecords(site.platform),
             inspector=self.inspector,
             conf=site.odoo_conf,
             runtime=site.runtime,
-            shelf=self.shelf,
+            inventory=self.inventory,
             queues=FakeQueues(self.rig.node),
         )
         rig = self.rig
-        self.repairs = Repairs(self.eyes, rig.journal, rig.claims, rig.broker, rig.relay, site.databases)
+        self.repairs = Repairs(self.observer, rig.journal, rig.claims, rig.broker, rig.relay, site.databases)
 
-    async def seen(self) -> Seen:
+    async def snapshot(self) -> Snapshot:
         self.rig.clock.advance(120)
-        return await self.eyes.everything(letters=())
+        return await self.observer.everything(dead_letters=())
 
     async def found(self) -> dict[str, Finding]:
         """Findings by kind, a missing consumer (there is no real one) and notes about readers left out."""
-        found = diagnose(await self.seen(), stuck_after=SILENCE)
+        found = diagnose(await self.snapshot(), stuck_after=SILENCE)
         return {one.kind: one for one in found if one.kind != "no_reader"}
 
     async def rolled_back(self) -> CloudEvent[PlanUpgraded]:
@@ -100,16 +107,18 @@ async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
     server = as_server(site.platform.servers[site.add_dedicated(rig.instance(event))])
     there = site.world.at(server)
     instance = site.instance(rig.instance(event))
-    clinic.shelf.names[f".{view.id}-1.partial"] = WHEN
+    clinic.inventory.names[f".{view.id}-1.partial"] = WHEN
     site.odoo_conf.files[kept_path(conf_path(site.odoo_conf.data_root, instance), tag(view))] = b"old"
     await site.databases.fence(site.pool, "acme", "odoo_acme", timedelta(seconds=5))
     scratch = FakeDatabase(
-        f"acme__rehome_{view.id.hex[:12]}-1", ADMIN, label=Label(Mark(view.id, 1, "scratch"))
+        f"acme__rehome_{view.id.hex[:12]}-1", ADMIN, label=TagComment(OwnershipTag(view.id, 1, "scratch"))
     )
     there.databases[scratch.name] = scratch
     for lent in (there, site.world.at(site.pool)):
         lent.roles[f"rehome_{view.id.hex}_read"] = FakeRole(f"rehome_{view.id.hex}_read")
-    making = FakeDatabase(f"rehome_making_{view.id.hex}", ADMIN, label=Label(Mark(view.id, 1, "scratch")))
+    making = FakeDatabase(
+        f"rehome_making_{view.id.hex}", ADMIN, label=TagComment(OwnershipTag(view.id, 1, "scratch"))
+    )
     there.databases[making.name] = making
     site.world.enter(there, ADMIN, there.databases["postgres"], application_name(view.id))
     clinic.inspector.slots[server.id] = [Slot(f"rehome_{view.id.hex}", active=False, kept_bytes=1)]
@@ -121,12 +130,20 @@ async def both(clinic: Clinic) -> tuple[set[str], set[str]]:
     assert len(clinic.rig.dead()) == 1
     delivery = clinic.rig.node.get(DEAD)
     assert delivery
-    letter = replay.read(delivery, 0)
+    dead_letter = replay.read(delivery, 0)
     delivery.return_to_queue()
-    looked = (Parked(letter.id, letter.handler, letter.reason, letter.migration_id, letter.failed_at),)
+    looked = (
+        DeadLetterRecord(
+            dead_letter.id,
+            dead_letter.handler,
+            dead_letter.reason,
+            dead_letter.migration_id,
+            dead_letter.failed_at,
+        ),
+    )
     with_letters, without = [
-        diagnose(await clinic.eyes.everything(letters=letters), stuck_after=SILENCE)
-        for letters in (looked, None)
+        diagnose(await clinic.observer.everything(dead_letters=dead_letters), stuck_after=SILENCE)
+        for dead_letters in (looked, None)
     ]
     return {one.kind for one in with_letters}, {one.kind for one in without}
 
@@ -157,7 +174,7 @@ async def fails(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("way", "kind"),
-    [(gives_up, "parked"), (dies, "parked"), (fails, "waits_for_operator")],
+    [(gives_up, "dead_lettered"), (dies, "dead_lettered"), (fails, "waits_for_operator")],
     ids=["gave up", "crashed", "failed"],
 )
 async def test_consumers_find_what_the_command_finds_though_they_see_no_dead_letter(
@@ -178,7 +195,7 @@ async def test_a_last_delivery_that_the_consumer_survives_is_no_dead_letter(clin
             await clinic.rig.handle_next("stop")
         async with clinic.rig.claims.claim(clinic.rig.instance(event)):
             await clinic.rig.handle_next("stop")  # somebody else is at work: it comes back
-    assert clinic.rig.journal.letters == {}
+    assert clinic.rig.journal.dead_letters == {}
     await clinic.rig.run()
     assert clinic.rig.row(event).state == "completed"
 
@@ -193,7 +210,7 @@ async def test_everything_that_is_left_over_is_found_repaired_and_noted(clinic: 
     await mess_up(clinic, event)
     found = await clinic.found()
     assert set(FAULTS) <= set(found)
-    for one in diagnose(await clinic.seen(), stuck_after=SILENCE):
+    for one in diagnose(await clinic.snapshot(), stuck_after=SILENCE):
         if one.action is not None:
             await clinic.repairs.repair(one)
     assert set(await clinic.found()) == {"unused_server"}
@@ -208,7 +225,7 @@ async def test_a_comment_that_a_tenant_wrote_on_its_own_database_on_a_pool_prove
     event = await clinic.rolled_back()
     (view,) = await clinic.views.migrations()
     site = clinic.rig.site
-    site.world.at(site.pool).databases["acme"].label = Label(Mark(view.id, 1, "scratch"))
+    site.world.at(site.pool).databases["acme"].label = TagComment(OwnershipTag(view.id, 1, "scratch"))
     assert await clinic.found() == {}
     assert site.writable(clinic.rig.instance(event)) == [site.pool.host]
 
@@ -231,7 +248,7 @@ async def test_what_has_moved_on_since_it_was_seen_is_left_alone(clinic: Clinic)
     await mess_up(clinic, event)
     found = await clinic.found()
     rig = clinic.rig
-    rig.journal._change(rig.row(event).id, note="somebody was here")
+    rig.journal._change(rig.row(event).id, reason="somebody was here")
     for kind in FAULTS:
         with pytest.raises(Conflict, match="has moved on since it was looked at"):
             await clinic.repairs.repair(found[kind])
@@ -284,7 +301,7 @@ async def test_past_the_point_of_no_return_a_step_without_its_letter_is_run_agai
     clinic.rig.fail("complete.platform.instance.before", Refused("no"))
     await clinic.rig.run()
     clinic.rig.node.queues[DEAD].ready.clear()
-    await clinic.repairs.repair((await clinic.found())["failed_without_letter"])
+    await clinic.repairs.repair((await clinic.found())["failed_without_dead_letter"])
     await clinic.rig.run()
     assert clinic.rig.row(event).state == "completed"
 
@@ -302,7 +319,7 @@ async def test_rounds_tell_what_is_new_once_and_what_is_gone(
     clinic: Clinic, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    rounds = Rounds(clinic.eyes, every=timedelta(seconds=1), stuck_after=SILENCE)
+    rounds = PeriodicDiagnosis(clinic.observer, every=timedelta(seconds=1), stuck_after=SILENCE)
     event = await clinic.rolled_back()
     await rounds.look()
     quiet = sum(rounds.counts.values())
@@ -330,13 +347,13 @@ async def test_what_cannot_be_seen_is_told_and_stops_no_other_look(clinic: Clini
     site.world.at(site.pool).reachable = False
     found = await clinic.found()
     assert "does not answer" in found["unseen"].what
-    assert {"half_backup", "kept_conf"} <= set(found)
+    assert {"half_backup", "conf_backup"} <= set(found)
 
 
 async def test_a_look_at_one_instance_sees_it_alone(clinic: Clinic) -> None:
     first = await clinic.rolled_back()
     other = clinic.rig.site.add_tenant("globex")
     instance: UUID = clinic.rig.instance(first)
-    assert [one.id for one in (await clinic.eyes.everything(instance)).instances] == [instance]
-    (unmoved,) = (await clinic.eyes.everything(other)).instances
+    assert [one.id for one in (await clinic.observer.everything(instance)).instances] == [instance]
+    (unmoved,) = (await clinic.observer.everything(other)).instances
     assert (unmoved.id, unmoved.migration) == (other, None)

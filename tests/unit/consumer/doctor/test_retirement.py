@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.doctor.retirement import refusals
-from rehome_consumer.model import Mark
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.ports.operators import Completed, Holder
 from tests.support.snapshots import (
     DEDICATED,
@@ -16,7 +16,7 @@ from tests.support.snapshots import (
     MIGRATION,
     NOW,
     POOL,
-    a_side,
+    a_state,
     a_view,
     ago,
     an_instance,
@@ -26,10 +26,10 @@ from tests.support.snapshots import (
 )
 
 if TYPE_CHECKING:
-    from rehome_consumer.doctor.snapshot import InstanceSeen
+    from rehome_consumer.doctor.snapshot import InstanceSnapshot
 
 DUE = Completed(MIGRATION, INSTANCE, 1, ago(days=8), ago(days=1))
-FENCED = a_side(is_open=False)
+FENCED = a_state(is_open=False)
 
 
 def test_it_may_go_when_the_instance_lives_on_its_new_database_and_the_time_is_over() -> None:
@@ -37,11 +37,11 @@ def test_it_may_go_when_the_instance_lives_on_its_new_database_and_the_time_is_o
 
 
 def test_what_is_gone_already_may_be_noted() -> None:
-    gone = moved(source_side=replace(FENCED, connection_limit=None))
+    gone = moved(source_state=replace(FENCED, connection_limit=None))
     assert refusals(DUE, gone, NOW, early=False) == []
 
 
-AGAINST: dict[str, InstanceSeen] = {
+AGAINST: dict[str, InstanceSnapshot] = {
     "not in the platform's table": moved(instance=None),
     "is terminated": moved(instance=an_instance(status="terminated")),
     "somebody is at work": moved(holder=Holder(INSTANCE, 1, "10.0.0.1", NOW)),
@@ -51,19 +51,19 @@ AGAINST: dict[str, InstanceSeen] = {
     "could not be read": moved(conf=None),
     "names pool-1:5432": moved(conf=conf_of(POOL)),
     "does not run": moved(service=service_of(DEDICATED, running=0)),
-    "no connection to its database": moved(target_side=a_side(is_open=True, sessions=0)),
-    "could not be looked at": moved(source_side=None),
+    "no connection to its database": moved(target_state=a_state(is_open=True, sessions=0)),
+    "could not be looked at": moved(source_state=None),
     "is no shared pool": moved(source=replace(POOL, kind="dedicated")),
-    "carries a mark": moved(source_side=replace(FENCED, mark=Mark(MIGRATION, 1, "verified"))),
-    "is not fenced": moved(source_side=replace(FENCED, closed=False)),
-    "connection(s) to acme": moved(source_side=replace(FENCED, sessions=1)),
+    "carries a mark": moved(source_state=replace(FENCED, tag=OwnershipTag(MIGRATION, 1, "verified"))),
+    "is not fenced": moved(source_state=replace(FENCED, closed=False)),
+    "connection(s) to acme": moved(source_state=replace(FENCED, sessions=1)),
 }
 
 
-@pytest.mark.parametrize(("reason", "seen"), AGAINST.items(), ids=AGAINST)
-def test_it_stays_for_each_of_these_reasons_and_early_or_not(reason: str, seen: InstanceSeen) -> None:
+@pytest.mark.parametrize(("reason", "snapshot"), AGAINST.items(), ids=AGAINST)
+def test_it_stays_for_each_of_these_reasons_and_early_or_not(reason: str, snapshot: InstanceSnapshot) -> None:
     for early in (False, True):
-        told = refusals(DUE, seen, NOW, early=early)
+        told = refusals(DUE, snapshot, NOW, early=early)
         assert len(told) == 1
         assert reason in told[0]
 

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from rehome_consumer.doctor.servers import findings
-from rehome_consumer.doctor.snapshot import InstanceSeen, ServerSeen, Trouble
-from rehome_consumer.model import Mark
-from rehome_consumer.ports.operators import Holder, Inventory, MarkedDatabase, OurSessions, Slot, Stored
+from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Trouble
+from rehome_consumer.model import OwnershipTag
+from rehome_consumer.ports.operators import Holder, Inventory, OurSessions, Slot, Stored, TaggedDatabase
 from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
@@ -27,41 +27,41 @@ from tests.support.snapshots import (
 
 if TYPE_CHECKING:
     from rehome_consumer.doctor.finding import Finding
-    from rehome_consumer.doctor.snapshot import Seen
+    from rehome_consumer.doctor.snapshot import Snapshot
     from rehome_consumer.ports.operators import MigrationView
 
 STRANGER = UUID(int=0x99, version=4)
 HOLDER = Holder(INSTANCE, 1, "10.0.0.1", ago(seconds=5))
 
 
-def scratch(of: UUID = MIGRATION, attempt: int = 1) -> MarkedDatabase:
-    return MarkedDatabase(f"acme__rehome_{of.hex[:12]}-{attempt}", mark=Mark(of, attempt, "scratch"))
+def scratch(of: UUID = MIGRATION, attempt: int = 1) -> TaggedDatabase:
+    return TaggedDatabase(f"acme__rehome_{of.hex[:12]}-{attempt}", tag=OwnershipTag(of, attempt, "scratch"))
 
 
-VERIFIED = MarkedDatabase("acme", mark=Mark(MIGRATION, 1, "verified"))
-MAKING = MarkedDatabase(f"rehome_making_{MIGRATION.hex}", maker=MIGRATION)
+VERIFIED = TaggedDatabase("acme", tag=OwnershipTag(MIGRATION, 1, "verified"))
+MAKING = TaggedDatabase(f"rehome_making_{MIGRATION.hex}", maker=MIGRATION)
 SESSIONS = OurSessions(MIGRATION, 2, ago(hours=1))
 SLOT = Slot(f"rehome_{MIGRATION.hex}", active=False, kept_bytes=4096)
 WHOLE = Stored(f"{MIGRATION}-1", "backup", ago(hours=1), MIGRATION, 1)
 HALF = Stored(f".{MIGRATION}-1.partial", "half", ago(hours=1), MIGRATION, 1)
 
 
-def world(view: MigrationView | str, *stored: Stored, **inventory: Any) -> Seen:
+def world(view: MigrationView | str, *stored: Stored, **inventory: Any) -> Snapshot:
     """A migration in a state, things on the pool, and things in the backup place."""
     view = a_view(view) if isinstance(view, str) else view
-    there = ServerSeen(POOL, Inventory(**inventory))
+    there = ServerSnapshot(POOL, Inventory(**inventory))
     return a_world(servers=(there,), migrations={MIGRATION: view}, stored=stored)
 
 
-def found(seen: Seen) -> dict[str, Finding]:
-    return {one.kind: one for one in findings(seen)}
+def found(snapshot: Snapshot) -> dict[str, Finding]:
+    return {one.kind: one for one in findings(snapshot)}
 
 
 LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "a scratch database": ({"databases": (scratch(),)}, "scratch_left", "drop_databases"),
     "one that was being made": ({"databases": (MAKING,)}, "scratch_left", "drop_databases"),
     "one that a tenant commented so": (
-        {"databases": (replace(VERIFIED, mark=Mark(MIGRATION, 1, "scratch")),)},
+        {"databases": (replace(VERIFIED, tag=OwnershipTag(MIGRATION, 1, "scratch")),)},
         "scratch_left",
         None,
     ),
@@ -73,31 +73,31 @@ LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
 }
 
 
-@pytest.mark.parametrize(("inventory", "kind", "deed"), LEFT.values(), ids=LEFT)
+@pytest.mark.parametrize(("inventory", "kind", "repair_kind"), LEFT.values(), ids=LEFT)
 def test_what_a_migration_that_is_over_left_on_a_server_is_found(
-    inventory: dict[str, Any], kind: str, deed: str | None
+    inventory: dict[str, Any], kind: str, repair_kind: str | None
 ) -> None:
     finding = found(world("rolled_back", **inventory))[kind]
-    assert (finding.action.deed if finding.action else None) == deed
+    assert (finding.action.repair_kind if finding.action else None) == repair_kind
     assert "is rolled_back" in finding.what
     assert finding.migration_id == MIGRATION
 
 
-@pytest.mark.parametrize(("inventory", "kind", "deed"), LEFT.values(), ids=LEFT)
+@pytest.mark.parametrize(("inventory", "kind", "repair_kind"), LEFT.values(), ids=LEFT)
 def test_what_belongs_to_nobody_that_we_know_is_told_and_left_alone(
-    inventory: dict[str, Any], kind: str, deed: str | None
+    inventory: dict[str, Any], kind: str, repair_kind: str | None
 ) -> None:
     finding = found(replace(world("rolled_back", **inventory), migrations={}))[kind]
     assert (finding.action, finding.repair) == (None, None)
     assert "is unknown to this journal" in finding.what
 
 
-@pytest.mark.parametrize(("inventory", "kind", "deed"), LEFT.values(), ids=LEFT)
+@pytest.mark.parametrize(("inventory", "kind", "repair_kind"), LEFT.values(), ids=LEFT)
 def test_what_a_migration_under_way_needs_is_not_found(
-    inventory: dict[str, Any], kind: str, deed: str | None
+    inventory: dict[str, Any], kind: str, repair_kind: str | None
 ) -> None:
-    seen = replace(world("provisioned", **inventory), holders={INSTANCE: HOLDER})
-    assert found(seen) == {}
+    snapshot = replace(world("provisioned", **inventory), holders={INSTANCE: HOLDER})
+    assert found(snapshot) == {}
 
 
 def test_a_scratch_database_of_an_earlier_attempt_is_left_over() -> None:
@@ -124,17 +124,17 @@ def test_a_slot_tells_how_much_log_it_holds_back_and_any_name_of_ours_counts() -
 
 
 def test_a_server_that_does_not_answer_is_told() -> None:
-    seen = a_world(servers=(ServerSeen(POOL, trouble="no answer"),))
-    assert "no answer" in found(seen)["unseen"].what
+    snapshot = a_world(servers=(ServerSnapshot(POOL, trouble="no answer"),))
+    assert "no answer" in found(snapshot)["unseen"].what
 
 
 def test_a_server_that_is_being_made_need_not_answer() -> None:
     coming = replace(POOL, status="provisioning")
-    assert found(a_world(servers=(ServerSeen(coming, trouble="no answer"),))) == {}
+    assert found(a_world(servers=(ServerSnapshot(coming, trouble="no answer"),))) == {}
 
 
 @pytest.mark.parametrize(
-    ("entry", "state", "kind", "deed"),
+    ("entry", "state", "kind", "repair_kind"),
     [
         (HALF, "rolled_back", "half_backup", "remove_stored"),
         (HALF, "completed", "half_backup", "remove_stored"),
@@ -142,10 +142,10 @@ def test_a_server_that_is_being_made_need_not_answer() -> None:
     ],
 )
 def test_what_was_left_in_the_backup_place_is_found(
-    entry: Stored, state: str, kind: str, deed: str | None
+    entry: Stored, state: str, kind: str, repair_kind: str | None
 ) -> None:
     finding = found(world(state, entry))[kind]
-    assert (finding.action.deed if finding.action else None) == deed
+    assert (finding.action.repair_kind if finding.action else None) == repair_kind
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_a_backup_of_nobody_we_know_is_told_and_left_alone() -> None:
     assert found(world("completed", half))["half_backup"].action is None
 
 
-def using(*instances: InstanceSeen) -> list[str]:
+def using(*instances: InstanceSnapshot) -> list[str]:
     """Findings about the dedicated server, given its instance."""
-    return kinds(list(findings(a_world(*instances, servers=(ServerSeen(DEDICATED, Inventory()),)))))
+    return kinds(list(findings(a_world(*instances, servers=(ServerSnapshot(DEDICATED, Inventory()),)))))
 
 
 def test_a_dedicated_server_whose_instance_lives_elsewhere_is_unused() -> None:

@@ -37,7 +37,7 @@ async def test_an_upgrade_is_carried_through_to_its_completion(rig: Rig) -> None
     event = rig.upgraded()
     await rig.run()
     assert rig.row(event).state == "completed"
-    assert rig.published() == [told.TYPE for step in saga.MIGRATION[:-1] for told in step.tells[:1]]
+    assert rig.published() == [told.TYPE for step in saga.MIGRATION[:-1] for told in step.emits[:1]]
     assert rig.node.waiting() == {"events": 9}
     assert rig.claims.held == {}
     assert await rig.journal.unsent() == []
@@ -167,10 +167,10 @@ async def test_what_cannot_be_read_is_a_dead_letter_that_says_why(rig: Rig, body
     put(rig, "accept", body, headers={"x-death": [1], "odd": {"nested": b"\xff"}})
     await rig.handle_next("accept")
     assert rig.dead() == [("accept", "undecodable")]
-    letter = rig.node.queues["migration.dead"].ready[0].message
-    assert letter.body == body
-    assert letter.headers[headers.ERROR]
-    assert letter.headers[headers.FAILED_AT] == "2026-01-01T02:00:00+00:00"
+    dead_letter = rig.node.queues["migration.dead"].ready[0].message
+    assert dead_letter.body == body
+    assert dead_letter.headers[headers.ERROR]
+    assert dead_letter.headers[headers.FAILED_AT] == "2026-01-01T02:00:00+00:00"
 
 
 async def test_an_event_in_the_wrong_queue_is_a_dead_letter(rig: Rig) -> None:

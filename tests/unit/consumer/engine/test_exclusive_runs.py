@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from rehome_consumer.engine import exclusive_runs
-from rehome_consumer.engine.exclusive_runs import Company, is_suspect
+from rehome_consumer.engine.exclusive_runs import RunGate, is_suspect
 from rehome_consumer.ports.engine import StepRow
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def test_whoever_was_there_at_two_deaths_is_a_suspect(found: StepRow | None, sus
 
 
 async def test_runs_go_on_beside_each_other() -> None:
-    runs = Company()
+    runs = RunGate()
     first, second = Run(runs.beside()), Run(runs.beside())
     await settle()
     assert (first.began, second.began) == (True, True)
@@ -75,7 +75,7 @@ async def test_runs_go_on_beside_each_other() -> None:
 
 
 async def test_a_suspect_begins_when_the_others_have_ended_and_nobody_begins_meanwhile() -> None:
-    runs = Company()
+    runs = RunGate()
     other = Run(runs.beside())
     await settle()
     suspect = Run(runs.alone())
@@ -93,7 +93,7 @@ async def test_a_suspect_begins_when_the_others_have_ended_and_nobody_begins_mea
 
 
 async def test_a_suspect_does_not_wait_for_ever_and_lets_others_begin_again() -> None:
-    runs = Company()
+    runs = RunGate()
     long = Run(runs.beside())
     await settle()
     suspect = Run(runs.alone())
@@ -108,7 +108,7 @@ async def test_a_suspect_does_not_wait_for_ever_and_lets_others_begin_again() ->
 
 
 async def test_of_two_suspects_one_comes_back_later() -> None:
-    runs = Company()
+    runs = RunGate()
     first, second = Run(runs.alone()), Run(runs.alone())
     await settle()
     assert (first.began, second.began) == (True, False)
@@ -121,7 +121,7 @@ async def test_of_two_suspects_one_comes_back_later() -> None:
 
 
 async def test_a_suspect_that_runs_for_long_holds_up_nobody() -> None:
-    runs = Company()
+    runs = RunGate()
     suspect = Run(runs.alone())
     await settle()
     other = Run(runs.beside())
@@ -132,7 +132,7 @@ async def test_a_suspect_that_runs_for_long_holds_up_nobody() -> None:
 
 
 async def test_a_cancelled_wait_lets_others_begin() -> None:
-    runs = Company()
+    runs = RunGate()
     other = Run(runs.beside())
     await settle()
     suspect = Run(runs.alone())

@@ -11,7 +11,7 @@ from rehome_consumer.engine import exclusive_runs, headers
 from rehome_consumer.engine.exclusive_runs import ASKED
 from rehome_consumer.engine.running import DEATHS
 from rehome_consumer.errors import Incompatible, Refused, Transient, Unreachable
-from rehome_consumer.ports.engine import Message, to_tell
+from rehome_consumer.ports.engine import Message, encode_for_outbox
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, encode
 from rehome_events.migration import MigrationFailed
@@ -173,7 +173,7 @@ async def test_a_rollback_is_refused_where_it_would_lose_what_users_wrote(rig: R
     await rig.run()
     assert rig.row(event).state == "failed"
     assert rig.dead() == [("start", "failed"), ("roll_back", "failed")]
-    assert "something was written" in (rig.row(event).note or "")
+    assert "something was written" in (rig.row(event).reason or "")
     assert rig.site.writable(instance) == []
     host = f"postgres-dedicated-{instance.hex[:8]}"
     assert rig.site.orders(instance)[host] == [7]
@@ -185,8 +185,8 @@ async def test_a_start_that_is_replayed_after_a_refused_rollback_goes_on(rig: Ri
     rig.at["start.runtime.start.after"] = [lambda: writing(rig, instance)]
     rig.fail("start.platform.set_service.before", Refused("no"))
     await rig.run()
-    letter = rig.node.queues[DEAD].ready[0].message
-    rig.replay(replay_of(decode(letter.body)), "start")
+    dead_letter = rig.node.queues[DEAD].ready[0].message
+    rig.replay(replay_of(decode(dead_letter.body)), "start")
     await rig.run()
     assert rig.row(event).state == "completed"
     is_moved(rig, instance)
@@ -198,11 +198,11 @@ async def test_nobody_is_let_in_after_a_rollback_found_nothing_written(rig: Rig)
     event = rig.upgraded()
     instance = rig.instance(event)
     rig.fail("start.runtime.start.before", Refused("no"))
-    rig.fail("roll_back.platform.put_back.before", Refused("no"))
+    rig.fail("roll_back.platform.restore_record.before", Refused("no"))
     await rig.run()
     assert rig.row(event).state == "failed"
-    letter = rig.node.queues[DEAD].ready[0].message
-    rig.replay(replay_of(decode(letter.body)), "start")
+    dead_letter = rig.node.queues[DEAD].ready[0].message
+    rig.replay(replay_of(decode(dead_letter.body)), "start")
     await rig.run()
     assert rig.row(event).state == "rolled_back"
     assert rig.site.writable(instance) == [rig.site.pool.host]
@@ -213,7 +213,7 @@ async def test_past_the_point_of_no_return_an_operator_decides(rig: Rig) -> None
     rig.fail(f"complete.{FIRST_CALL}", Refused("no"))
     await rig.run()
     assert rig.row(event).state == "failed"
-    assert rig.row(event).past_return
+    assert rig.row(event).past_pivot
     assert rig.dead() == [("complete", "failed")]
     assert rig.events("migration.failed")[0].data.next == "operator"
     is_moved_and_kept = rig.site.writable(rig.instance(event))
@@ -304,8 +304,8 @@ async def test_a_rollback_that_fails_is_a_dead_letter_and_may_be_replayed(rig: R
     assert rig.row(event).state == "failed"
     assert rig.dead() == [("restore", "failed"), ("roll_back", "failed")]
     assert len(rig.events("migration.failed")) == 1
-    letter = rig.node.queues[DEAD].ready[1].message
-    rig.replay(replay_of(decode(letter.body)), "roll_back")
+    dead_letter = rig.node.queues[DEAD].ready[1].message
+    rig.replay(replay_of(decode(dead_letter.body)), "roll_back")
     await rig.run()
     assert rig.row(event).state == "rolled_back"
     assert rig.site.snapshot(rig.instance(event)) == before
@@ -324,7 +324,7 @@ async def test_an_operator_may_roll_back_a_migration_under_way(rig: Rig) -> None
         attempts=1,
         next="roll_back",
     )
-    await rig.journal.ask_roll_back(row, to_tell(told(failure, row.id)), "asked for")
+    await rig.journal.ask_roll_back(row, encode_for_outbox(told(failure, row.id)), "asked for")
     await rig.run()
     assert rig.row(event).state == "rolled_back"
     assert rig.site.snapshot(rig.instance(event)) == before
@@ -332,14 +332,14 @@ async def test_an_operator_may_roll_back_a_migration_under_way(rig: Rig) -> None
 
 async def test_a_forward_step_that_waits_does_not_run_into_a_rollback_that_failed(rig: Rig) -> None:
     event = rig.upgraded()
-    rig.fail("restore.databases.mark_of.before", Unreachable("no answer"))
+    rig.fail("restore.databases.ownership_tag.before", Unreachable("no answer"))
     await rig.run(until="restore")
     await rig.handle_next("restore")
     row = rig.row(event)
     failure = MigrationFailed(
         instance_id=row.instance_id, step="restore", error="Operator", message="x", attempts=1, next="roll_back"
     )  # fmt: skip
-    await rig.journal.ask_roll_back(row, to_tell(told(failure, row.id)), "asked for")
+    await rig.journal.ask_roll_back(row, encode_for_outbox(told(failure, row.id)), "asked for")
     await rig.relay.sweep()
     rig.fail("roll_back.databases.unfence.before", Refused("no"))
     await rig.handle_next("roll_back")
@@ -400,7 +400,7 @@ async def test_a_run_that_consumers_died_in_waits_for_the_others_to_end_and_come
     await rig.run(until="restore")
     for _ in range(2):
         await rig.handle_next("restore")
-    async with rig.engine._company.beside():
+    async with rig.engine._run_gate.beside():
         await rig.handle_next("restore")
     assert rig.seen[-1] == "restore.later_published"
     row = rig.journal.steps[migration_of(event), 1, "restore"]
@@ -416,7 +416,7 @@ async def test_a_run_that_is_never_alone_goes_on_in_company_in_the_end(
     event = rig.upgraded()
     rig.fail("restore.copier.restore.before", CrashError(), times=2)
     await rig.run(until="restore")
-    async with rig.engine._company.beside():
+    async with rig.engine._run_gate.beside():
         await rig.run()
     assert rig.seen.count("restore.later_published") == ASKED
     assert rig.row(event).state == "completed"
@@ -457,7 +457,7 @@ async def boundaries(step: str) -> list[str]:
     rig.upgraded()
     await rig.run()
     mine = [at for at in rig.seen if at.startswith(f"{step}.")]
-    told = [f"publish.{kind.TYPE}" for found in (saga.named(step),) if found for kind in found.tells]
+    told = [f"publish.{kind.TYPE}" for found in (saga.named(step),) if found for kind in found.emits]
     return list(dict.fromkeys(mine + [at for at in rig.seen if at.rpartition(".")[0] in told]))
 
 
@@ -475,7 +475,7 @@ async def test_a_crash_at_any_boundary_of_a_step_does_no_harm(step: str) -> None
         assert rig.site.orders(rig.instance(event)) == {
             key: [1] for key in rig.site.orders(rig.instance(event))
         }
-        assert rig.published() == [kind.TYPE for one in saga.MIGRATION[:-1] for kind in one.tells[:1]], place
+        assert rig.published() == [kind.TYPE for one in saga.MIGRATION[:-1] for kind in one.emits[:1]], place
 
 
 @pytest.mark.parametrize("step", FORWARD)

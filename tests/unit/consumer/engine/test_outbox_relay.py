@@ -10,7 +10,7 @@ import pytest
 
 from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.errors import Refused, Unreachable
-from rehome_consumer.ports.engine import to_tell
+from rehome_consumer.ports.engine import encode_for_outbox
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
@@ -44,7 +44,7 @@ class Bench:
         for data, state in ((failed(instance), "failing"), (rejected(instance), "rejected")):
             step = await self.journal.begin(self.journal.migrations[row.id], state, replay=None)
             await self.journal.finish(
-                step, state=state, event=to_tell(told(data, row.id)), note=None, past_return=False
+                step, state=state, event=encode_for_outbox(told(data, row.id)), reason=None, past_pivot=False
             )
         return row.id
 

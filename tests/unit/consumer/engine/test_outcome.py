@@ -7,8 +7,8 @@ import pytest
 from rehome_consumer.engine.outcome import (
     PATIENCE,
     UNKNOWN_TRIES,
+    Defer,
     Fail,
-    Later,
     Retry,
     gravest,
     patience,
@@ -41,11 +41,11 @@ def test_an_unknown_error_has_few_tries() -> None:
 
 @pytest.mark.parametrize("error", [ClaimLost("lost"), AnotherOpen("held"), Queued("full")], ids=str)
 def test_what_is_nobody_s_fault_is_no_try(error: Exception) -> None:
-    assert verdict(error, 99, TIERS) == Later(str(error))
+    assert verdict(error, 99, TIERS) == Defer(str(error))
 
 
 def test_a_cancelled_call_is_no_try() -> None:
-    assert verdict(asyncio.CancelledError(), 99, TIERS) == Later("CancelledError")
+    assert verdict(asyncio.CancelledError(), 99, TIERS) == Defer("CancelledError")
 
 
 def test_a_longer_delay_than_wanted_is_replaced() -> None:

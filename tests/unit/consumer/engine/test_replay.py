@@ -11,7 +11,7 @@ import pytest
 
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.replay import Case, Letter, forward, plan, read
+from rehome_consumer.engine.replay import Case, DeadLetter, forward, plan, read
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.engine import Message, MigrationRow
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
@@ -34,10 +34,10 @@ def a_row(state: str = "failed", **columns: Any) -> MigrationRow:
     return replace(row, **columns)
 
 
-def a_letter(handler: str = "roll_back", *, attempt: int = 1, **fields: Any) -> Letter:
+def a_dead_letter(handler: str = "roll_back", *, attempt: int = 1, **fields: Any) -> DeadLetter:
     """A letter of a step's (the rollback's, whose event is quickly made)."""
     event = told(failed(INSTANCE), MIGRATION, attempt)
-    letter = Letter(
+    dead_letter = DeadLetter(
         id=str(event.id),
         handler=handler,
         type=event.type,
@@ -50,7 +50,7 @@ def a_letter(handler: str = "roll_back", *, attempt: int = 1, **fields: Any) -> 
         instance=str(INSTANCE),
         message=Message.of_event(encode(event)),
     )
-    return replace(letter, **fields)
+    return replace(dead_letter, **fields)
 
 
 async def dead_after(rig: Rig, step: str) -> FakeDelivery:
@@ -63,31 +63,31 @@ async def dead_after(rig: Rig, step: str) -> FakeDelivery:
     return delivery
 
 
-async def case_of(rig: Rig, letter: Letter) -> Case:
+async def case_of(rig: Rig, dead_letter: DeadLetter) -> Case:
     """What the journal says of its migration."""
-    assert letter.migration_id
-    row = await rig.journal.migration(letter.migration_id)
+    assert dead_letter.migration_id
+    row = await rig.journal.migration(dead_letter.migration_id)
     assert row
     steps = [one for key, one in rig.journal.steps.items() if key[:2] == (row.id, row.attempt)]
     return Case(row, frozenset(one.step for one in steps if one.state == "done"))
 
 
-def send(rig: Rig, letter: Letter, case: Case) -> None:
+def send(rig: Rig, dead_letter: DeadLetter, case: Case) -> None:
     """As `rehome dead replay` does."""
-    planned = plan(letter, case)
+    planned = plan(dead_letter, case)
     assert planned.message
     rig.node.publish(HANDLER, planned.handler, planned.message, mandatory=True)
 
 
 async def test_a_letter_tells_who_gave_up_why_when_and_after_how_many_tries() -> None:
-    letter = read(await dead_after(Rig(), "prepare"), 0)
-    assert (letter.handler, letter.reason, letter.error, letter.tries) == (
+    dead_letter = read(await dead_after(Rig(), "prepare"), 0)
+    assert (dead_letter.handler, dead_letter.reason, dead_letter.error, dead_letter.tries) == (
         "prepare", "failed", "no such thing", 1,
     )  # fmt: skip
-    assert letter.event
-    assert (letter.id, letter.type) == (str(letter.event.id), "migration.requested")
-    assert letter.failed_at is not None
-    assert letter.migration_id == letter.event.migrationid
+    assert dead_letter.event
+    assert (dead_letter.id, dead_letter.type) == (str(dead_letter.event.id), "migration.requested")
+    assert dead_letter.failed_at is not None
+    assert dead_letter.migration_id == dead_letter.event.migrationid
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_whatever_is_in_a_letter_it_can_be_read(body: bytes) -> None:
     rig.node.publish(DEAD, "", Message(body, headers=given), mandatory=True)
     delivery = rig.node.get(DEAD)
     assert delivery
-    letter = read(delivery, 3)
-    assert (letter.id, letter.handler, letter.reason) == ("?3", "unknown", headers.CRASHED)
-    assert (letter.event, letter.failed_at, letter.tries) == (None, None, 0)
-    assert letter.trouble
-    assert plan(letter, Case()).message is None
+    dead_letter = read(delivery, 3)
+    assert (dead_letter.id, dead_letter.handler, dead_letter.reason) == ("?3", "unknown", headers.CRASHED)
+    assert (dead_letter.event, dead_letter.failed_at, dead_letter.tries) == (None, None, 0)
+    assert dead_letter.trouble
+    assert plan(dead_letter, Case()).message is None
 
 
 def test_what_the_broker_parked_itself_was_a_crash() -> None:
@@ -123,64 +123,74 @@ def test_what_the_broker_parked_itself_was_a_crash() -> None:
     )
     delivery = rig.node.get(DEAD)
     assert delivery
-    letter = read(delivery, 0)
-    assert (letter.handler, letter.reason) == ("restore", headers.CRASHED)
-    assert "time and again" in letter.error
+    dead_letter = read(delivery, 0)
+    assert (dead_letter.handler, dead_letter.reason) == ("restore", headers.CRASHED)
+    assert "time and again" in dead_letter.error
 
 
 LATER = "migration 7, requested"
-REFUSALS: dict[str, tuple[Letter, Case]] = {
-    "there is no handler": (a_letter("no_such_step"), Case(a_row())),
-    "the journal has no such migration": (a_letter(), Case()),
-    "it is of attempt 1": (a_letter("restore"), Case(a_row(attempt=2))),
-    "it has been rolled back since": (a_letter(), Case(a_row("rolled_back"))),
-    "is completed": (a_letter("complete"), Case(a_row("completed"))),
-    "is rejected": (a_letter("prepare"), Case(a_row("rejected"))),
-    "is being rolled back": (a_letter("restore"), Case(a_row("failing"))),
-    "is past the point of no return": (a_letter(), Case(a_row(past_return=True))),
-    "was done since": (a_letter("restore"), Case(a_row(), done=frozenset({"restore"}))),
-    "its rollback was begun": (a_letter("restore"), Case(a_row(), undoing=True)),
-    "a later upgrade of this instance came": (a_letter("restore"), Case(a_row("rolled_back"), newer=LATER)),
-    "a later upgrade": (a_letter("accept", event=TRIGGER), Case(newer=LATER)),
+REFUSALS: dict[str, tuple[DeadLetter, Case]] = {
+    "there is no handler": (a_dead_letter("no_such_step"), Case(a_row())),
+    "the journal has no such migration": (a_dead_letter(), Case()),
+    "it is of attempt 1": (a_dead_letter("restore"), Case(a_row(attempt=2))),
+    "it has been rolled back since": (a_dead_letter(), Case(a_row("rolled_back"))),
+    "is completed": (a_dead_letter("complete"), Case(a_row("completed"))),
+    "is rejected": (a_dead_letter("prepare"), Case(a_row("rejected"))),
+    "is being rolled back": (a_dead_letter("restore"), Case(a_row("failing"))),
+    "is past the point of no return": (a_dead_letter(), Case(a_row(past_pivot=True))),
+    "was done since": (a_dead_letter("restore"), Case(a_row(), done=frozenset({"restore"}))),
+    "its rollback was begun": (a_dead_letter("restore"), Case(a_row(), undoing=True)),
+    "a later upgrade of this instance came": (
+        a_dead_letter("restore"),
+        Case(a_row("rolled_back"), newer=LATER),
+    ),
+    "a later upgrade": (a_dead_letter("accept", event=TRIGGER), Case(newer=LATER)),
 }
 
 
 @pytest.mark.parametrize(
-    ("reason", "letter", "case"), [(why, *of) for why, of in REFUSALS.items()], ids=REFUSALS
+    ("reason", "dead_letter", "case"), [(why, *of) for why, of in REFUSALS.items()], ids=REFUSALS
 )
 def test_a_replay_is_refused_with_the_reason_where_it_is_unsafe_or_pointless(
-    reason: str, letter: Letter, case: Case
+    reason: str, dead_letter: DeadLetter, case: Case
 ) -> None:
-    planned = plan(letter, case)
+    planned = plan(dead_letter, case)
     assert planned.message is None
     assert planned.what.startswith("refused: ")
     assert reason in planned.what
 
 
 @pytest.mark.parametrize(
-    ("letter", "case"),
+    ("dead_letter", "case"),
     [
-        (a_letter("restore"), Case(a_row("requested"))),
-        (a_letter("complete"), Case(a_row(past_return=True))),
-        (a_letter(), Case(a_row())),
-        (a_letter(), Case(a_row("failing"))),
-        (a_letter("restore"), Case(a_row(), undoing=True, as_left=True)),
-        (a_letter("accept", event=TRIGGER), Case()),
+        (a_dead_letter("restore"), Case(a_row("requested"))),
+        (a_dead_letter("complete"), Case(a_row(past_pivot=True))),
+        (a_dead_letter(), Case(a_row())),
+        (a_dead_letter(), Case(a_row("failing"))),
+        (a_dead_letter("restore"), Case(a_row(), undoing=True, as_left=True)),
+        (a_dead_letter("accept", event=TRIGGER), Case()),
     ],
-    ids=["parked", "only forward", "rollback failed", "rolling back", "nothing was undone", "never opened"],
+    ids=[
+        "dead_lettered",
+        "only forward",
+        "rollback failed",
+        "rolling back",
+        "nothing was undone",
+        "never opened",
+    ],
 )
 def test_a_replay_goes_to_the_handler_that_failed_with_a_new_id_that_names_the_first(
-    letter: Letter, case: Case
+    dead_letter: DeadLetter, case: Case
 ) -> None:
-    planned = plan(letter, case)
-    assert planned.handler == letter.handler
+    planned = plan(dead_letter, case)
+    assert planned.handler == dead_letter.handler
     assert planned.message
-    assert letter.event
+    assert dead_letter.event
     event = decode(planned.message.body)
-    assert event.replayof == letter.event.id
-    assert event.id not in (letter.event.id, event.replayof)
-    assert plan(letter, case) == planned  # a tool that died sends the very same
-    again = plan(replace(letter, failed_at=NOW.replace(hour=9)), case).message
+    assert event.replayof == dead_letter.event.id
+    assert event.id not in (dead_letter.event.id, event.replayof)
+    assert plan(dead_letter, case) == planned  # a tool that died sends the very same
+    again = plan(replace(dead_letter, failed_at=NOW.replace(hour=9)), case).message
     assert again
     assert again.message_id != planned.message.message_id  # what failed once more is another replay
 
@@ -188,48 +198,48 @@ def test_a_replay_goes_to_the_handler_that_failed_with_a_new_id_that_names_the_f
 def test_what_cannot_be_read_is_sent_as_it_is_without_what_we_wrote_on_it() -> None:
     given = {headers.REASON: "undecodable", "x-death": [], "ce-type": "plan.upgraded"}
     message = Message(b"{", message_id="m", headers=given)
-    planned = plan(a_letter("accept", event=None, trouble="not JSON", message=message), Case())
+    planned = plan(a_dead_letter("accept", event=None, trouble="not JSON", message=message), Case())
     assert planned.message == replace(message, headers={"ce-type": "plan.upgraded"})
     assert "not JSON" in planned.what
 
 
 async def test_what_was_rolled_back_opens_one_new_attempt_however_often_it_is_replayed() -> None:
     rig = Rig()
-    letter = read(await dead_after(rig, "back_up"), 0)
-    case = await case_of(rig, letter)
+    dead_letter = read(await dead_after(rig, "back_up"), 0)
+    case = await case_of(rig, dead_letter)
     assert case.migration
     assert case.migration.state == "rolled_back"
-    assert "would open attempt 2" in plan(letter, case).what
-    send(rig, letter, case)
-    send(rig, letter, case)
+    assert "would open attempt 2" in plan(dead_letter, case).what
+    send(rig, dead_letter, case)
+    send(rig, dead_letter, case)
     await rig.run()
-    send(rig, letter, case)  # and once more after its end
+    send(rig, dead_letter, case)  # and once more after its end
     await rig.run()
     row = rig.journal.migrations[case.migration.id]
     assert (row.attempt, row.state) == (2, "completed")
     assert rig.published().count("migration.completed") == 1
-    assert plan(letter, await case_of(rig, letter)).message is None
+    assert plan(dead_letter, await case_of(rig, dead_letter)).message is None
 
 
 async def test_a_step_past_the_point_of_no_return_is_run_again_and_a_second_replay_changes_nothing() -> None:
     rig = Rig()
-    letter = read(await dead_after(rig, "complete"), 0)
-    case = await case_of(rig, letter)
-    send(rig, letter, case)
-    send(rig, letter, case)
+    dead_letter = read(await dead_after(rig, "complete"), 0)
+    case = await case_of(rig, dead_letter)
+    send(rig, dead_letter, case)
+    send(rig, dead_letter, case)
     await rig.run()
     assert case.migration
     assert rig.journal.migrations[case.migration.id].state == "completed"
     assert [one for one in rig.published() if one == "migration.completed"] == ["migration.completed"]
-    assert "is completed" in plan(letter, await case_of(rig, letter)).what
+    assert "is completed" in plan(dead_letter, await case_of(rig, dead_letter)).what
 
 
 @pytest.mark.parametrize("step", [step.name for step in saga.MIGRATION[1:-2]])
 async def test_every_step_that_failed_can_be_replayed_to_the_end(step: str) -> None:
     rig = Rig()
-    letter = read(await dead_after(rig, step), 0)
-    assert letter.handler == step
-    send(rig, letter, await case_of(rig, letter))
+    dead_letter = read(await dead_after(rig, step), 0)
+    assert dead_letter.handler == step
+    send(rig, dead_letter, await case_of(rig, dead_letter))
     await rig.run()
     assert "migration.completed" in rig.published()
 
@@ -241,31 +251,31 @@ WAKING = encode(TRIGGER)
 
 
 @pytest.mark.parametrize(
-    ("letter", "case", "waking", "why"),
+    ("dead_letter", "case", "waking", "why"),
     [
-        (a_letter("start"), STOPPED, WAKING, "only the letter of a rollback can be turned forward"),
+        (a_dead_letter("start"), STOPPED, WAKING, "only the letter of a rollback can be turned forward"),
         (
-            a_letter(),
+            a_dead_letter(),
             replace(STOPPED, as_left=False),
             WAKING,
             "something was undone, or the world could not be",
         ),
-        (a_letter(), replace(STOPPED, done=frozenset()), WAKING, "something was undone"),
-        (a_letter(), replace(STOPPED, migration=a_row("failing")), WAKING, "is being rolled back; wait"),
+        (a_dead_letter(), replace(STOPPED, done=frozenset()), WAKING, "something was undone"),
+        (a_dead_letter(), replace(STOPPED, migration=a_row("failing")), WAKING, "is being rolled back; wait"),
         (
-            a_letter(),
+            a_dead_letter(),
             replace(STOPPED, migration=a_row("completed")),
             WAKING,
             "is completed; discard the letter",
         ),
         (
-            a_letter(),
-            replace(STOPPED, migration=a_row(past_return=True)),
+            a_dead_letter(),
+            replace(STOPPED, migration=a_row(past_pivot=True)),
             WAKING,
             "past the point of no return",
         ),
         (
-            a_letter(),
+            a_dead_letter(),
             STOPPED,
             None,
             "the journal has no migration.restored any more, which would wake step start",
@@ -273,9 +283,9 @@ WAKING = encode(TRIGGER)
     ],
 )
 def test_only_an_untouched_refused_rollback_is_turned_forward(
-    letter: Letter, case: Case, waking: bytes | None, why: str
+    dead_letter: DeadLetter, case: Case, waking: bytes | None, why: str
 ) -> None:
-    planned = forward(letter, case, waking)
+    planned = forward(dead_letter, case, waking)
     assert planned.message is None
     assert planned.what.startswith("refused: ")
     assert why in planned.what
@@ -283,7 +293,7 @@ def test_only_an_untouched_refused_rollback_is_turned_forward(
 
 def test_a_refused_rollback_is_turned_forward_to_a_step_that_was_never_begun() -> None:
     """The event that wakes it was lost on its way."""
-    planned = forward(a_letter(), replace(STOPPED, begun=STOPPED.done | {"roll_back"}), WAKING)
+    planned = forward(a_dead_letter(), replace(STOPPED, started=STOPPED.done | {"roll_back"}), WAKING)
     assert planned.message
     assert planned.handler == "start"
 
@@ -299,10 +309,10 @@ async def test_a_rollback_that_would_lose_what_users_wrote_is_turned_forward() -
     rig.node.get(DEAD)  # as if the start had been interrupted, not refused
     delivery = rig.node.get(DEAD)
     assert delivery
-    letter = read(delivery, 0)
-    case = replace(await case_of(rig, letter), begun=BEGUN, undoing=True, as_left=True)
+    dead_letter = read(delivery, 0)
+    case = replace(await case_of(rig, dead_letter), started=BEGUN, undoing=True, as_left=True)
     (restored,) = rig.events("migration.restored")
-    planned = forward(letter, case, encode(restored))
+    planned = forward(dead_letter, case, encode(restored))
     assert planned.what.startswith("would run start again")
     assert planned.message
     for _ in range(2):

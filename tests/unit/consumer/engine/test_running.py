@@ -112,8 +112,8 @@ async def test_a_step_that_killed_its_consumer_too_often_is_not_run() -> None:
 
 @pytest.fixture
 def ports() -> Ports:
-    notes: Any = "the notes"
-    return Site(FakeClock()).ports(notes)
+    facts: Any = "the notes"
+    return Site(FakeClock()).ports(facts)
 
 
 async def test_every_call_of_a_port_is_preceded_by_a_check_and_told(ports: Ports) -> None:
@@ -156,5 +156,5 @@ def test_values_time_and_notes_are_not_guarded(ports: Ports) -> None:
         raise AssertionError
 
     same = guarded(ports, never, probe)
-    assert {"policy", "clock", "notes"} == UNGUARDED
-    assert (same.policy, same.clock, same.notes) == (ports.policy, ports.clock, ports.notes)
+    assert {"policy", "clock", "facts"} == UNGUARDED
+    assert (same.policy, same.clock, same.facts) == (ports.policy, ports.clock, ports.facts)

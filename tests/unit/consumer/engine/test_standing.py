@@ -128,6 +128,6 @@ def test_a_failure_that_an_operator_must_look_at_is_not_rolled_back() -> None:
 
 @pytest.mark.parametrize("state", ["failing", "failed", "started"])
 def test_past_the_point_of_no_return_nothing_is_rolled_back(state: str) -> None:
-    past = replace(MIGRATION, state=state, past_return=True)
+    past = replace(MIGRATION, state=state, past_pivot=True)
     assert answer("roll_back", past, None, None) == "stale"
     assert answer("roll_back", past, None, None, replay=REPLAY) == "stale"

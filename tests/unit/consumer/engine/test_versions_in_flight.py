@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rehome_events.envelope import CloudEvent
 
 STEPS = [step.name for step in saga.MIGRATION[:-1]]
-TOLD = [step.tells[0].TYPE for step in saga.MIGRATION[:-1]]
+TOLD = [step.emits[0].TYPE for step in saga.MIGRATION[:-1]]
 STOPPED = "migration.stopped"
 RELEASES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "present": nullcontext,
@@ -141,11 +141,13 @@ async def test_a_version_that_nobody_ever_knows_is_a_dead_letter_in_the_end(rig:
     await carry_on(rig, "after", until="back_up")
     await carry_on(rig, "present")
     assert rig.dead() == [("back_up", "gave_up_waiting")]
-    letter = rig.node.queues["migration.dead"].ready[0].message
-    assert letter.headers["mig-error"] == f"unknown version 2 of event type '{STOPPED}'"
-    assert letter.headers["mig-earlies"] == EARLY_LIMIT
-    (noted,) = rig.journal.letters.values()  # for the reconciler, which may not look into the dead letters
-    assert (noted.id, noted.handler, noted.reason) == (letter.message_id, "back_up", "gave_up_waiting")
+    dead_letter = rig.node.queues["migration.dead"].ready[0].message
+    assert dead_letter.headers["mig-error"] == f"unknown version 2 of event type '{STOPPED}'"
+    assert dead_letter.headers["mig-earlies"] == EARLY_LIMIT
+    (noted,) = (
+        rig.journal.dead_letters.values()
+    )  # for the reconciler, which may not look into the dead letters
+    assert (noted.id, noted.handler, noted.reason) == (dead_letter.message_id, "back_up", "gave_up_waiting")
 
 
 @pytest.mark.parametrize(

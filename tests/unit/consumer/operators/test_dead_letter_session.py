@@ -12,7 +12,7 @@ import pytest
 from rehome_consumer.commands import dead_letters
 from rehome_consumer.engine import headers
 from rehome_consumer.errors import NotFound
-from rehome_consumer.operators.dead_letter_session import Desk, gathered, matches, none_matches
+from rehome_consumer.operators.dead_letter_session import DeadLetterSession, gathered, matches, none_matches
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import DEAD
 from rehome_events.envelope import encode
@@ -47,16 +47,18 @@ def held(node: FakeBroker) -> list[FakeDelivery]:
     return found
 
 
-def desk_of(deliveries: list[Any]) -> Desk:
+def desk_of(deliveries: list[Any]) -> DeadLetterSession:
     nothing: Any = None
-    return Desk(gathered(deliveries), nothing, nothing, nothing, None, "")
+    return DeadLetterSession(gathered(deliveries), nothing, nothing, nothing, None, "")
 
 
-def chosen(desk: Desk, *options: str) -> list[str]:
+def chosen(dead_letter_session: DeadLetterSession, *options: str) -> list[str]:
     parser = argparse.ArgumentParser()
     dead_letters.filters(parser)
     args = parser.parse_args(options)
-    return [letter.id for letter, _ in desk.letters if matches(letter, args)]
+    return [
+        dead_letter.id for dead_letter, _ in dead_letter_session.dead_letters if matches(dead_letter, args)
+    ]
 
 
 async def test_copies_of_a_letter_are_one_and_leave_together() -> None:
@@ -65,8 +67,8 @@ async def test_copies_of_a_letter_are_one_and_leave_together() -> None:
     (first,) = held(node)
     node.publish(DEAD, "restore", first.message, mandatory=True)
     deliveries = [first, *held(node)]
-    ((letter, copies),) = desk_of(deliveries).letters
-    assert letter.id == name
+    ((dead_letter, copies),) = desk_of(deliveries).dead_letters
+    assert dead_letter.id == name
     await copies.ack()
     assert [one.acknowledged for one in deliveries] == [True, True]
 
@@ -75,19 +77,28 @@ async def test_letters_without_an_id_are_told_apart_by_their_place() -> None:
     node = FakeBroker()
     for _ in range(2):
         node.publish(DEAD, "accept", Message(b"{"), mandatory=True)
-    assert [letter.id for letter, _ in desk_of(held(node)).letters] == ["?0", "?1"]
+    assert [dead_letter.id for dead_letter, _ in desk_of(held(node)).dead_letters] == ["?0", "?1"]
 
 
 async def test_a_letter_is_named_by_its_id_or_by_how_that_begins_if_no_other_does() -> None:
     node = FakeBroker()
     names = [parked(node, INSTANCE, "restore", hours=1) for _ in range(2)]
-    desk = desk_of(held(node))
-    assert desk.find(names[0])[0].id == desk.find(names[0][:9])[0].id == names[0]
+    dead_letter_session = desk_of(held(node))
+    assert (
+        dead_letter_session.find(names[0])[0].id == dead_letter_session.find(names[0][:9])[0].id == names[0]
+    )
     short, unknown = "takes 6 characters or more", "no dead letter"
     for wanted, words in ((names[0][:5], short), ("", short), ("nosuchletter", unknown)):
         with pytest.raises(NotFound, match=words):
-            desk.find(wanted)
-    twins = Desk([*desk.letters, *desk.letters], desk.journal, desk.views, desk.broker, None, "")
+            dead_letter_session.find(wanted)
+    twins = DeadLetterSession(
+        [*dead_letter_session.dead_letters, *dead_letter_session.dead_letters],
+        dead_letter_session.journal,
+        dead_letter_session.views,
+        dead_letter_session.broker,
+        None,
+        "",
+    )
     with pytest.raises(NotFound, match="2 dead letters start with"):
         twins.find(names[0][:9])
 
@@ -96,14 +107,14 @@ async def test_letters_are_chosen_by_handler_type_instance_reason_and_age() -> N
     node = FakeBroker()
     old = parked(node, INSTANCE, "restore", hours=30)
     new = parked(node, OTHER, "prepare", hours=0.1, reason="crashed")
-    desk = desk_of(held(node))
-    assert chosen(desk) == [old, new]
-    assert chosen(desk, "--handler", "restore") == [old]
-    assert chosen(desk, "--instance", str(OTHER)) == [new]
-    assert chosen(desk, "--reason", "crashed") == [new]
-    assert chosen(desk, "--older-than", "24") == [old]
-    assert chosen(desk, "--type", "migration.failed") == [old, new]
-    assert chosen(desk, "--handler", "restore", "--instance", str(OTHER)) == []
+    dead_letter_session = desk_of(held(node))
+    assert chosen(dead_letter_session) == [old, new]
+    assert chosen(dead_letter_session, "--handler", "restore") == [old]
+    assert chosen(dead_letter_session, "--instance", str(OTHER)) == [new]
+    assert chosen(dead_letter_session, "--reason", "crashed") == [new]
+    assert chosen(dead_letter_session, "--older-than", "24") == [old]
+    assert chosen(dead_letter_session, "--type", "migration.failed") == [old, new]
+    assert chosen(dead_letter_session, "--handler", "restore", "--instance", str(OTHER)) == []
 
 
 def test_where_nothing_matches_it_is_said_whether_there_are_letters_at_all() -> None:

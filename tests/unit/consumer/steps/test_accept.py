@@ -13,17 +13,17 @@ from rehome_consumer.model import NothingToDo
 from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
 from rehome_events.parts import Entitlements
 from tests.support.events import GRANTED
-from tests.support.steps import StepBench
+from tests.support.steps import StepRig
 
 SHARED = Entitlements(cpu_limit=3.0, memory_limit="6G", storage_limit="30G", db_type="shared")
 
 
-async def accepted(bench: StepBench, **fields: Any) -> Any:
+async def accepted(bench: StepRig, **fields: Any) -> Any:
     await bench.opened(**fields)
     return await bench.run("accept")
 
 
-async def rejection(bench: StepBench, **fields: Any) -> str:
+async def rejection(bench: StepRig, **fields: Any) -> str:
     answer = await accepted(bench, **fields)
     assert isinstance(answer, MigrationRejected)
     assert answer.message
@@ -31,67 +31,67 @@ async def rejection(bench: StepBench, **fields: Any) -> str:
 
 
 async def test_a_tenant_of_a_pool_whose_plan_grants_a_dedicated_database_is_moved() -> None:
-    bench = StepBench()
+    bench = StepRig()
     answer = await accepted(bench)
     assert isinstance(answer, MigrationRequested)
     assert (answer.source.name, answer.target_kind, answer.database) == (
         "postgres-pool-1", "dedicated", "acme",
     )  # fmt: skip
     assert answer.limits.cpu_limit == 4.0
-    notes = await bench.notes()
-    assert await notes.recall("source") == str(bench.site.pool.id)
-    assert await notes.recall("plan_tier") == "premium"
+    facts = await bench.facts()
+    assert await facts.recall("source") == str(bench.site.pool.id)
+    assert await facts.recall("plan_tier") == "premium"
 
 
 async def test_where_the_data_lives_decides_not_what_billing_wrote_into_the_record() -> None:
-    bench = StepBench(db_type="dedicated")
+    bench = StepRig(db_type="dedicated")
     assert isinstance(await accepted(bench), MigrationRequested)
 
 
 async def test_nothing_is_changed_before_the_checks() -> None:
-    bench = StepBench()
+    bench = StepRig()
     before = bench.site.snapshot(bench.instance)
     await accepted(bench)
     assert bench.site.snapshot(bench.instance) == before
 
 
 async def test_an_unknown_instance_is_turned_away() -> None:
-    bench = StepBench()
+    bench = StepRig()
     bench.site.platform.instances.clear()
     assert await rejection(bench) == "unknown_instance"
 
 
 async def test_somebody_else_s_instance_is_turned_away() -> None:
-    assert await rejection(StepBench(), customer_id=uuid4()) == "other_customer"
+    assert await rejection(StepRig(), customer_id=uuid4()) == "other_customer"
 
 
 async def test_a_terminated_instance_is_turned_away() -> None:
-    assert await rejection(StepBench(status="terminated")) == "terminated"
+    assert await rejection(StepRig(status="terminated")) == "terminated"
 
 
 async def test_an_instance_that_was_never_there_is_turned_away() -> None:
-    assert await rejection(StepBench(status="creating")) == "never_provisioned"
-    assert await rejection(StepBench(db_server_id=None, db_host=None)) == "never_provisioned"
+    assert await rejection(StepRig(status="creating")) == "never_provisioned"
+    assert await rejection(StepRig(db_server_id=None, db_host=None)) == "never_provisioned"
 
 
 async def test_a_plan_that_nobody_knows_is_turned_away() -> None:
-    assert await rejection(StepBench(), entitlements=None) == "unknown_plan"
+    assert await rejection(StepRig(), entitlements=None) == "unknown_plan"
 
 
 async def test_limits_that_the_record_cannot_hold_are_turned_away() -> None:
     huge = GRANTED.model_copy(update={"cpu_limit": 1000.0})
-    assert await rejection(StepBench(), entitlements=huge) == "limits"
-    assert await rejection(StepBench(), plan_tier="x" * 31) == "limits"
+    assert await rejection(StepRig(), entitlements=huge) == "limits"
+    assert await rejection(StepRig(), plan_tier="x" * 31) == "limits"
 
 
 @pytest.mark.parametrize("status", ["starting", "stopping", "restarting", "updating", "maintenance"])
 async def test_an_instance_that_somebody_works_on_is_waited_for(status: str) -> None:
     with pytest.raises(Conflict, match=status):
-        await accepted(StepBench(status=status))
+        await accepted(StepRig(status=status))
 
 
 async def test_what_the_event_leaves_open_comes_from_the_plan_in_force() -> None:
-    bench = StepBench()
+    bench = StepRig()
     bench.site.platform.plans = [
         {
             "plan_name": "premium-monthly",
@@ -108,10 +108,10 @@ async def test_what_the_event_leaves_open_comes_from_the_plan_in_force() -> None
 
 
 async def test_without_billing_s_database_the_event_must_say_the_kind_of_database() -> None:
-    bench = StepBench()
+    bench = StepRig()
     bench.site.platform.plans = None
     assert await rejection(bench, entitlements=Entitlements(cpu_limit=4.0)) == "unknown_plan"
-    bench = StepBench()
+    bench = StepRig()
     bench.site.platform.plans = None
     answer = await accepted(bench, entitlements=Entitlements(db_type="dedicated"))
     assert isinstance(answer, MigrationRequested)
@@ -119,7 +119,7 @@ async def test_without_billing_s_database_the_event_must_say_the_kind_of_databas
 
 
 async def test_a_plan_that_stays_shared_is_a_resize() -> None:
-    bench = StepBench()
+    bench = StepRig()
     answer = await accepted(bench, entitlements=SHARED, plan_tier="standard")
     assert isinstance(answer, InstanceResized)
     assert answer.before
@@ -132,7 +132,7 @@ async def test_a_plan_that_stays_shared_is_a_resize() -> None:
 
 
 async def test_a_resize_that_is_run_again_tells_the_same() -> None:
-    bench = StepBench()
+    bench = StepRig()
     await bench.opened(entitlements=SHARED)
     event = bench.event
     first = await bench.run("accept")
@@ -144,17 +144,17 @@ async def test_a_resize_that_is_run_again_tells_the_same() -> None:
 
 
 async def test_a_resize_that_needed_no_restart_says_so() -> None:
-    answer = await accepted(StepBench(replicas=0), entitlements=SHARED)
+    answer = await accepted(StepRig(replicas=0), entitlements=SHARED)
     assert isinstance(answer, InstanceResized)
     assert not answer.restarted
 
 
-async def moved() -> StepBench:
+async def moved() -> StepRig:
     """An instance on its dedicated server."""
-    bench = StepBench()
+    bench = StepRig()
     await bench.until("roll_back")
     row = await bench.journal.begin(bench.journal.migrations[bench.migration], "complete", replay=None)
-    await bench.journal.finish(row, state="completed", event=None, note=None, past_return=True)
+    await bench.journal.finish(row, state="completed", event=None, reason=None, past_pivot=True)
     return bench
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from rehome_consumer.adapters.odoo.conf_files import conf_path
-from rehome_consumer.adapters.postgres.ownership_tags import Label
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.errors import (
     NotFound,
@@ -19,7 +19,7 @@ from rehome_consumer.errors import (
     Unreachable,
     VerificationFailed,
 )
-from rehome_consumer.model import Mark
+from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps.support.common import scratch_name
 from rehome_events.migration import (
     MigrationBackedUp,
@@ -32,16 +32,16 @@ from tests.fakes.runtime import Behaviour
 from tests.fakes.site import ORDERS, PASSWORD
 from tests.fakes.world import FakeDatabase, FakeSession
 from tests.support.events import body_of, migration_of, upgrade
-from tests.support.steps import StepBench
+from tests.support.steps import StepRig
 
 
-async def before(step: str, **tenant: Any) -> StepBench:
-    bench = StepBench(**tenant)
+async def before(step: str, **tenant: Any) -> StepRig:
+    bench = StepRig(**tenant)
     await bench.until(step)
     return bench
 
 
-def conf_of(bench: StepBench) -> bytes:
+def conf_of(bench: StepRig) -> bytes:
     return bench.site.odoo_conf.files[
         conf_path(bench.site.odoo_conf.data_root, bench.site.instance(bench.instance))
     ]
@@ -100,8 +100,8 @@ async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() 
     for number in range(bench.site.policy.dumps_per_server):
         other = upgrade(UUID(int=number, version=4))
         row = await bench.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
-        notes = bench.journal.notes(await bench.journal.begin(row, "stop", replay=None))
-        assert await notes.take_turn(f"dump {bench.site.pool.id}", 99)
+        facts = bench.journal.facts(await bench.journal.begin(row, "stop", replay=None))
+        assert await facts.acquire_slot(f"dump {bench.site.pool.id}", 99)
     with pytest.raises(Queued, match="postgres-pool-1"):
         await bench.run("stop")
     assert bench.service.running
@@ -197,7 +197,7 @@ async def test_role_and_scratch_database_are_there_and_nobody_gets_in() -> None:
     assert isinstance(answer, MigrationProvisioned)
     assert (answer.role, answer.encoding, answer.collation) == ("odoo_acme", "UTF8", "C")
     scratch = bench.target.databases[answer.scratch_database]
-    assert scratch.label.mark == Mark(bench.migration, 1, "scratch")
+    assert scratch.label.tag == OwnershipTag(bench.migration, 1, "scratch")
     assert scratch.owner == "odoo_acme"
     assert not bench.target.roles["odoo_acme"].can_login
     assert bench.target.roles["odoo_acme"].password == PASSWORD
@@ -298,7 +298,7 @@ async def test_the_copy_is_verified_before_anybody_is_let_in() -> None:
     assert isinstance(answer, MigrationRestored)
     copy = bench.target.databases["acme"]
     assert copy.tables == bench.source.databases["acme"].tables
-    assert copy.label.mark == Mark(bench.migration, 1, "verified")
+    assert copy.label.tag == OwnershipTag(bench.migration, 1, "verified")
     assert answer.verified.rows == 2
     assert bench.site.writable(bench.instance) == [answer.target.name]
 
@@ -368,7 +368,7 @@ async def test_a_backup_that_was_altered_is_not_restored() -> None:
 @pytest.mark.parametrize("state", ["scratch", "verified"])
 async def test_a_database_of_another_migration_is_left_alone(state: Any) -> None:
     bench = await before("restore")
-    theirs = FakeDatabase("acme", "postgres", label=Label(Mark(bench.instance, 1, state)))
+    theirs = FakeDatabase("acme", "postgres", label=TagComment(OwnershipTag(bench.instance, 1, state)))
     bench.target.databases["acme"] = theirs
     with pytest.raises(NotOurs, match=str(bench.instance)):
         await bench.run("restore")
@@ -392,7 +392,7 @@ async def test_the_undo_of_a_restore_keeps_what_was_written_meanwhile() -> None:
 
 
 async def test_what_odoo_writes_by_itself_does_not_hold_a_rollback_up() -> None:
-    bench = StepBench()
+    bench = StepRig()
     bench.source.databases["acme"].tables["public.ir_cron"] = [(1, "nextcall")]
     await bench.until("start")
     bench.target.databases["acme"].tables["public.ir_cron"] = [(1, "later")]

@@ -11,16 +11,16 @@ from rehome_consumer.errors import Conflict, CrashLoop, NotFound, Refused, Trans
 from rehome_events.migration import MigrationCompleted, MigrationRolledBack, MigrationStarted
 from tests.fakes.runtime import Behaviour
 from tests.fakes.site import ORDERS
-from tests.support.steps import StepBench
+from tests.support.steps import StepRig
 
 
-async def before(step: str, **tenant: Any) -> StepBench:
-    bench = StepBench(**tenant)
+async def before(step: str, **tenant: Any) -> StepRig:
+    bench = StepRig(**tenant)
     await bench.until(step)
     return bench
 
 
-def host(bench: StepBench) -> str:
+def host(bench: StepRig) -> str:
     return f"postgres-dedicated-{bench.instance.hex[:8]}"
 
 
@@ -143,10 +143,10 @@ async def test_an_instance_that_has_not_connected_yet_is_waited_for() -> None:
 
 
 async def test_a_rollback_undoes_what_was_begun_last_first() -> None:
-    bench = StepBench()
+    bench = StepRig()
     as_before = bench.site.snapshot(bench.instance)
     await bench.until("start")
-    await bench.notes("start")
+    await bench.facts("start")
     answer = await bench.roll_back("start")
     assert isinstance(answer, MigrationRolledBack)
     assert answer.undone == (

@@ -20,14 +20,14 @@ class Work:
     """Blocks until it is let on, then asks whether it is still wanted before it changes anything."""
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.started = threading.Event()
         self.go_on = threading.Event()
         self.ended = threading.Event()
         self.changed = False
 
     def __call__(self, still_wanted: Callable[[], None]) -> str:
         try:
-            self.begun.set()
+            self.started.set()
             self.go_on.wait(10)
             still_wanted()
             self.changed = True
@@ -46,7 +46,7 @@ async def test_work_that_ends_in_time_gives_its_result() -> None:
 async def test_work_whose_step_is_cancelled_changes_nothing_any_more() -> None:
     work = Work()
     step = asyncio.create_task(in_thread(work, "working", 10))
-    await asyncio.to_thread(work.begun.wait, 10)
+    await asyncio.to_thread(work.started.wait, 10)
     step.cancel()
     with pytest.raises(asyncio.CancelledError):
         await step

@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from rehome_consumer.adapters.postgres.ownership_tags import Label, parse
-from rehome_consumer.model import Mark
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment, parse
+from rehome_consumer.model import OwnershipTag
 
-MARK = Mark(UUID("7d9f2a54-0b6c-4d7e-8f90-4a1bb2c3d4e5"), 2, "verified")
+MARK = OwnershipTag(UUID("7d9f2a54-0b6c-4d7e-8f90-4a1bb2c3d4e5"), 2, "verified")
 
 
 def test_a_label_is_read_as_it_was_written() -> None:
-    label = Label(MARK, connection_limit=20, restored=True)
+    label = TagComment(MARK, connection_limit=20, restored=True)
     assert parse(label.text()) == label
 
 
@@ -28,9 +28,9 @@ def test_a_label_is_read_as_it_was_written() -> None:
         "7",
         '{"rehome": null}',
         '{"rehome": {"migration": "no uuid", "attempt": 1, "state": "scratch"}}',
-        Label(MARK).text().replace("verified", "something else"),
-        Label(MARK).text().replace('"attempt": 2, ', ""),
-        Label(MARK).text()[:-1],
+        TagComment(MARK).text().replace("verified", "something else"),
+        TagComment(MARK).text().replace('"attempt": 2, ', ""),
+        TagComment(MARK).text()[:-1],
     ],
 )
 def test_anything_else_is_no_label(comment: str | None) -> None:

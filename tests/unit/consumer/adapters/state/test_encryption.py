@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rehome_consumer.adapters.state import encryption
-from rehome_consumer.adapters.state.encryption import Vault
+from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.errors import Refused, SettingsError
 
 KEY = "sixteen letters!"
@@ -28,23 +28,23 @@ def by_one_sha256(text: str, context: str, nonce: bytes | None = None) -> bytes:
 
 
 def test_what_was_locked_is_unlocked_with_the_same_key_and_context() -> None:
-    blob = Vault(KEY).lock("secret é", "migration 1")
-    assert Vault(KEY).unlock(blob, "migration 1") == "secret é"
+    blob = SecretCipher(KEY).lock("secret é", "migration 1")
+    assert SecretCipher(KEY).unlock(blob, "migration 1") == "secret é"
     assert b"secret" not in blob
 
 
 def test_what_the_release_before_locked_is_still_unlocked() -> None:
-    assert Vault(KEY).unlock(OF_THE_FIRST_VERSION, "migration 1") == "secret"
+    assert SecretCipher(KEY).unlock(OF_THE_FIRST_VERSION, "migration 1") == "secret"
 
 
 def test_even_where_its_nonce_looks_like_a_newer_version() -> None:
     blob = by_one_sha256("secret", "migration 1", encryption._VERSION + os.urandom(4))
-    assert Vault(KEY).unlock(blob, "migration 1") == "secret"
+    assert SecretCipher(KEY).unlock(blob, "migration 1") == "secret"
 
 
 def test_a_key_is_not_one_sha256_of_its_text() -> None:
     """Else 16 characters could be guessed a billion times a second."""
-    blob = Vault(KEY).lock("secret", "migration 1").removeprefix(encryption._VERSION)
+    blob = SecretCipher(KEY).lock("secret", "migration 1").removeprefix(encryption._VERSION)
     with pytest.raises(InvalidTag):
         AESGCM(hashlib.sha256(KEY.encode()).digest()).decrypt(blob[:12], blob[12:], b"migration 1")
 
@@ -56,12 +56,12 @@ def test_a_guess_takes_32_mebibytes() -> None:
 @pytest.mark.parametrize("blob", [b"", b"short", encryption._VERSION, encryption._VERSION + b"x", b"x" * 100])
 def test_what_is_no_secret_of_ours_is_refused(blob: bytes) -> None:
     with pytest.raises(Refused, match="is REHOME_SECRET_KEY the one it was stored with"):
-        Vault(KEY).unlock(blob, "migration 1")
+        SecretCipher(KEY).unlock(blob, "migration 1")
 
 
 @pytest.mark.parametrize(
     "blob",
-    [Vault(KEY).lock("secret", "migration 1"), by_one_sha256("secret", "migration 1")],
+    [SecretCipher(KEY).lock("secret", "migration 1"), by_one_sha256("secret", "migration 1")],
     ids=["by scrypt", "by one SHA-256"],
 )
 def test_another_key_another_context_and_an_altered_secret_are_refused(blob: bytes) -> None:
@@ -71,33 +71,33 @@ def test_another_key_another_context_and_an_altered_secret_are_refused(blob: byt
         (KEY, "migration 1", blob[:-1] + bytes([blob[-1] ^ 1])),
     ):
         with pytest.raises(Refused, match="a stored secret cannot be read"):
-            Vault(other).unlock(text, context)
+            SecretCipher(other).unlock(text, context)
 
 
 def test_subkeys_are_of_their_purpose_and_key() -> None:
     made = {
-        Vault(key).subkey(purpose)
+        SecretCipher(key).subkey(purpose)
         for key in (KEY, KEY + "x")
         for purpose in ("backups", "marks", "secrets at rest")
     }
     assert len(made) == 6
     assert all(len(one) == 32 for one in made)
-    assert Vault(KEY).subkey("backups") == Vault(KEY).subkey("backups")
+    assert SecretCipher(KEY).subkey("backups") == SecretCipher(KEY).subkey("backups")
 
 
 def test_subkeys_are_those_of_rfc_5869() -> None:
     """HKDF-Expand for one block: HMAC of the label and the number 1."""
     master = hashlib.scrypt(KEY.encode(), salt=encryption._SALT, n=2**15, r=8, p=1, maxmem=2**26, dklen=32)
-    assert Vault(KEY).subkey("backups") == hmac.digest(master, b"rehome: backups\x01", "sha256")
+    assert SecretCipher(KEY).subkey("backups") == hmac.digest(master, b"rehome: backups\x01", "sha256")
 
 
 def test_a_key_that_is_short_or_missing_is_told() -> None:
     with pytest.raises(SettingsError, match="has 15 characters; give it at least 16"):
-        Vault("x" * 15)
+        SecretCipher("x" * 15)
     for use in (
-        lambda: Vault(None).lock("a", "b"),
-        lambda: Vault(None).unlock(b"a", "b"),
-        lambda: Vault(None).subkey("a"),
+        lambda: SecretCipher(None).lock("a", "b"),
+        lambda: SecretCipher(None).unlock(b"a", "b"),
+        lambda: SecretCipher(None).subkey("a"),
     ):
         with pytest.raises(SettingsError, match="is needed for this"):
             use()

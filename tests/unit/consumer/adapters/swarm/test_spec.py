@@ -189,7 +189,7 @@ def test_forcing_counts_up_and_nothing_else() -> None:
 
 def test_a_definition_put_back_is_the_original_but_stopped_and_of_the_present_name() -> None:
     now = edit.with_env(full(Name="renamed"), {"A": "1"})
-    assert edit.put_back(now, json.loads(json.dumps(FULL))) == {
+    assert edit.restored(now, json.loads(json.dumps(FULL))) == {
         **edit.with_replicas(FULL, 0),
         "Name": "renamed",
     }

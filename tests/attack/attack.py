@@ -1,4 +1,4 @@
-"""One hostile tenant from its making to the verdict: each thing that it gained, or that was lost, is a sentence."""
+"""One hostile tenant, from its creation to the findings: each thing that it gained, or that was lost, is a sentence."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 COMPLETED: Final = "migration.completed"
 ROLLED_BACK: Final = "migration.rolled_back"
-JOURNAL: Final = "rights and things of rehome in instance"
-"""The consumer's own schema: the first one that is started makes it."""
+STATE_SCHEMA: Final = "rights and things of rehome in instance"
+"""The consumer's own schema: the first consumer that is started creates it."""
 END_SECONDS: Final = 180.0
 
 
@@ -36,7 +36,7 @@ class Attack:
     """Used in this order: `begin`, `ends`, and then `findings` must be empty.
 
     Attributes:
-        place: where.
+        place: the platform.
         outcome: the type of the event that ended the move.
     """
 
@@ -45,7 +45,7 @@ class Attack:
     _site: Site | None = None
     _canary: Canary | None = None
     _neighbour: Tenant | None = None
-    _kept: dict[str, dict[str, str]] = field(default_factory=dict)
+    _contents: dict[str, dict[str, str]] = field(default_factory=dict)
     _census: dict[str, Census] = field(default_factory=dict)
 
     @property
@@ -67,7 +67,7 @@ class Attack:
 
     @property
     def neighbour(self) -> Tenant:
-        """Another tenant of the pool, who has nothing to do with it."""
+        """Another tenant of the pool, which has nothing to do with the attack."""
         assert self._neighbour is not None
         return self._neighbour
 
@@ -77,7 +77,7 @@ class Attack:
         return self.place.local.pool
 
     async def make(self, *scripts: str) -> None:
-        """Make the tenant with these files of hostile objects, its instance, and its neighbour."""
+        """Create the tenant with these files of hostile objects, its instance, and its neighbour."""
         self._site = await self.place.make_site()
         self._canary = Canary(f"c{secrets.token_hex(6)}", self.tenant.role, self.place.marks)
         await self.as_tenant(*(self.canary.script(name) for name in ("canary", *scripts)))
@@ -86,13 +86,13 @@ class Attack:
         await self.remember()
 
     async def remember(self) -> None:
-        """From now on this is how things were before."""
+        """Record contents, roles and rights as they are before the move."""
         for tenant in (self.tenant, self.neighbour):
-            self._kept[tenant.database] = await contents(self.pool, tenant.database)
+            self._contents[tenant.database] = await contents(self.pool, tenant.database)
         self._census = {name: await census(cluster) for name, cluster in self._shared().items()}
 
     async def as_tenant(self, *statements: str) -> None:
-        """Let the tenant say this to its database on the pool."""
+        """Run these statements as the tenant, in its database on the pool."""
         async with self.pool.connect(
             self.tenant.database, user=self.tenant.role, password=self.tenant.password
         ) as connection:
@@ -102,7 +102,7 @@ class Attack:
     async def begin(
         self, *scripts: str, order: Order | None = None, fail: Sequence[str] = (), **settings: str
     ) -> None:
-        """Make everything that is not there, start a consumer under this order, and publish the upgrade."""
+        """Create what does not exist yet, start a consumer under this order, and publish the upgrade."""
         if self._site is None:
             await self.make(*scripts)
         self.place.orders.give(order, fail=fail)
@@ -110,7 +110,7 @@ class Attack:
         await self.place.billing.upgrade(self.site.id, PLAN)
 
     async def there(self) -> bool:
-        """Wait until the order was obeyed, or the move ended without; whether it was obeyed."""
+        """Wait until the order was obeyed, or the move ended; whether it was obeyed."""
         ended = (COMPLETED, ROLLED_BACK, "migration.rejected")
 
         async def either() -> bool:
@@ -124,7 +124,7 @@ class Attack:
         return self.place.subscriber.types(self.site.id)
 
     async def ends(self) -> str:
-        """Wait for the end of the move and for rest; the type of the last event."""
+        """Wait until the move ended and nothing runs any more; the type of the last event."""
         self.place.orders.release()
         try:
             last = await self.place.subscriber.wait_for(
@@ -137,7 +137,7 @@ class Attack:
         return last.type
 
     async def history(self) -> str:
-        """The last of what the journal tells an operator."""
+        """The latest entries of the journal's history."""
         async with self.place.platform() as platform:
             rows = await platform.fetch(
                 "SELECT what, detail FROM rehome.history h JOIN rehome.migrations m ON m.id = migration_id "
@@ -161,11 +161,11 @@ class Attack:
     def refusal(self) -> str:
         """What the `migration.failed` or `migration.rejected` of the move says."""
         events = (event for event in self.place.subscriber.events if event.subject == str(self.site.id))
-        told = [event.data for event in events if event.type in ("migration.failed", "migration.rejected")]
-        return f"{getattr(told[0], 'step', 'accept')}: {told[0].message}" if told else "nothing failed"
+        found = [event.data for event in events if event.type in ("migration.failed", "migration.rejected")]
+        return f"{getattr(found[0], 'step', 'accept')}: {found[0].message}" if found else "nothing failed"
 
     def reports(self, server: str = "") -> list[Report]:
-        """What the canary told on the servers whose name begins so."""
+        """What the canary reported on the servers whose names begin with this."""
         logs = self.place.logs()
         return [one for name in logs if name.startswith(server) for one in self.canary.reports(logs[name])]
 
@@ -173,8 +173,8 @@ class Attack:
         """Require that the tenant gained nothing, and that nothing was lost or left behind.
 
         Args:
-            own_data: also look at the tenant's own tables.
-            but: lines of the shared servers' census that hold one of these words are left out.
+            own_data: also compare the tenant's own tables.
+            but: lines of the shared servers' census that contain one of these words are left out.
         """
         found = await self.findings(own_data=own_data, but=but)
         assert not found, "\n".join(("", *found))
@@ -202,7 +202,8 @@ class Attack:
         for name, cluster in self._shared().items():
             now = await census(cluster)
             found += [
-                f"on {name}: {line}" for line in changes(self._census[name], now, but=(*own, *but, JOURNAL))
+                f"on {name}: {line}"
+                for line in changes(self._census[name], now, but=(*own, *but, STATE_SCHEMA))
             ]
         dedicated = await self.dedicated()
         if dedicated is not None:
@@ -221,7 +222,7 @@ class Attack:
         return found
 
     async def _changed_data(self, *, own_data: bool) -> list[str]:
-        """The neighbour has what it had, and the tenant too, where it lives now."""
+        """The neighbour has the data it had, and so has the tenant, on its present server."""
         found = []
         home = self.pool
         if self.outcome == COMPLETED:
@@ -233,14 +234,14 @@ class Attack:
                 await one.fetchval("SELECT 1")
             if tenant is self.tenant and not own_data:
                 continue
-            now, before = await contents(cluster, tenant.database), self._kept[tenant.database]
+            now, before = await contents(cluster, tenant.database), self._contents[tenant.database]
             different = sorted(name for name in before if before[name] != now.get(name))
             found += [f"data of {tenant.database} differ in {name!r}" for name in different]
         await self.place.local.wait_until_serving(self.site)
         return found
 
     async def dedicated(self) -> Cluster | None:
-        """The server that was made for the tenant, while it is there."""
+        """The server that was created for the tenant, while it exists."""
         row = await self.place.dedicated(self.site)
         return self.place.local.database_service.cluster(row["id"]) if row else None
 
@@ -251,11 +252,11 @@ class Attack:
         }
 
     async def close(self, more: Sequence[Site] = ()) -> None:
-        """Take the tenants away."""
+        """Remove the tenants."""
         self.place.orders.release()
         await self.place.stop_consumers()
         for site in (*more, *([self._site] if self._site else ())):
-            await _release_things(self.pool, site.tenant.role)
+            await _drop_owned(self.pool, site.tenant.role)
             await self.place.remove_site(site)
         if self._neighbour is not None:
             await drop_database(self.pool, self._neighbour.database)
@@ -265,8 +266,8 @@ class Attack:
             await asyncio.to_thread(mark.unlink)
 
 
-async def _release_things(pool: Cluster, role: str) -> None:
-    """What the role owns or was granted outside of its database goes, so that it can be dropped."""
+async def _drop_owned(pool: Cluster, role: str) -> None:
+    """Drop what the role owns or was granted outside of its database, so that it can be dropped."""
     async with pool.connect() as connection:
         if await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
             await connection.execute(f"DROP OWNED BY {quoted(role)}")

@@ -1,4 +1,4 @@
-"""The canary in a tenant's database: how it gets there, and what it has told in a server's log."""
+"""The canary in a tenant's database: how it gets there, and what it has reported in a server's log."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Canary:
     """One tenant's.
 
     Attributes:
-        token: tells its reports in a log.
+        token: identifies its reports in a log.
         tenant: the role whose rights it may have.
-        marks: directory where it leaves a mark when it may write a file or run a program.
+        marks: directory where it leaves a file when it may write a file or run a program.
     """
 
     token: str
@@ -40,7 +40,7 @@ class Canary:
         return text.replace("@MARK@", mark)
 
     def reports(self, log: Path) -> list[Report]:
-        """What it has told in this server's log."""
+        """What it has reported in this server's log."""
         return list(self._reports(log.read_text(errors="replace")))
 
     def _reports(self, text: str) -> Iterator[Report]:
@@ -48,13 +48,13 @@ class Canary:
             yield Report(**json.loads(match[1]))
 
     def left(self) -> list[str]:
-        """Names of the marks that it left."""
+        """Names of the files that it left."""
         return sorted(mark.name for mark in self.marks.iterdir() if mark.name.startswith(self.token))
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the canary saw: `site` holds the call, `powers` is what it could do beyond the tenant."""
+    """What the canary found: `site` is the object that called it, `powers` what it could do beyond the tenant."""
 
     site: str
     session: str

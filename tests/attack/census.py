@@ -1,6 +1,6 @@
-"""Who is on a server, and what they may do: a line each, to be compared before and after.
+"""Roles, memberships, settings, databases and rights of a server: one line each, to be compared before and after.
 
-Only the shared catalogues are read, in database postgres, where no tenant can have made anything.
+Only the shared catalogues are read, in database postgres, where no tenant can have created anything.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _SQL: Final = """
 
 
 async def census(cluster: Cluster) -> Census:
-    """As it is now."""
+    """The lines as they are now."""
     async with cluster.connect() as connection:
         return frozenset(row[0] for row in await connection.fetch(_SQL))
 
 
 def changes(before: Census, after: Census, *, but: tuple[str, ...] = ()) -> list[str]:
-    """What came and went; lines that hold one of these words are left out."""
-    told = [(f"gone: {line}") for line in before - after] + [f"new: {line}" for line in after - before]
-    return sorted(line for line in told if not any(word in line for word in but))
+    """Lines that are missing and new; those that contain one of these words are left out."""
+    found = [(f"missing: {line}") for line in before - after] + [f"new: {line}" for line in after - before]
+    return sorted(line for line in found if not any(word in line for word in but))

@@ -1,4 +1,4 @@
-"""One platform for each pair of versions; each test brings a hostile tenant and a consumer of its own."""
+"""One platform for each pair of versions; each test has a hostile tenant and a consumer of its own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,7 +23,7 @@ async def shared_place(request: pytest.FixtureRequest, scratch: Path) -> AsyncIt
 
 @pytest.fixture
 async def attack(shared_place: Place) -> AsyncIterator[Attack]:
-    """A hostile tenant, about to be made, on a platform at rest."""
+    """A hostile tenant, not created yet, on a platform where nothing runs."""
     shared_place.rest()
     shared_place.local.database_service.switches = Switches()
     shared_place.orders.give(None)
@@ -35,7 +35,7 @@ async def attack(shared_place: Place) -> AsyncIterator[Attack]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A mark `representative` names the pairs of versions that it is meant for."""
+    """A mark `representative` names the pairs of versions that it applies to."""
     for item in items:
         called = getattr(item, "callspec", None)
         pair_name = called.params.get("shared_place") if called else None

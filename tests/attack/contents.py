@@ -1,4 +1,4 @@
-"""What a tenant's tables hold, read by COPY: it plans nothing, so that our own looks run no code of the tenant."""
+"""What a tenant's tables hold, read by COPY: it plans nothing, so that these tests run no code of the tenant."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def _digest(
 
 
 async def _connect(cluster: Cluster, database: str) -> asyncpg.Connection[asyncpg.Record]:
-    """As the administrator, with nothing of the tenant's settings that matters."""
+    """As the administrator, without those settings of the tenant's that have an effect here."""
     return await asyncpg.connect(
         cluster.dsn(database),
         timeout=10,

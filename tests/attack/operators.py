@@ -1,4 +1,4 @@
-"""The operators' command line, whatever it exits with, and what it shows of control characters."""
+"""The operators' command line, with any exit code, and which control characters it prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Said:
+class Output:
     """What a command printed."""
 
     code: int
@@ -28,14 +28,14 @@ class Said:
     def raw(self) -> list[str]:
         """Characters that a terminal obeys instead of showing them, by name."""
         bad = {
-            dead_letter
-            for dead_letter in self.text
-            if dead_letter != "\n" and unicodedata.category(dead_letter) in ("Cc", "Cf")
+            character
+            for character in self.text
+            if character != "\n" and unicodedata.category(character) in ("Cc", "Cf")
         }
-        return sorted(f"U+{ord(dead_letter):04X}" for dead_letter in bad)
+        return sorted(f"U+{ord(character):04X}" for character in bad)
 
 
-async def rehome(place: Place, *words: object) -> Said:
+async def rehome(place: Place, *words: object) -> Output:
     """Run `rehome`; both of its outputs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -50,4 +50,4 @@ async def rehome(place: Place, *words: object) -> Said:
     )
     async with asyncio.timeout(LIMIT_SECONDS):
         out, _ = await process.communicate()
-    return Said(process.returncode or 0, out.decode(errors="backslashreplace"))
+    return Output(process.returncode or 0, out.decode(errors="backslashreplace"))

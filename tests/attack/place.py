@@ -1,4 +1,4 @@
-"""The platform on servers of chosen versions, whose autovacuum never rests and whose logs stay."""
+"""The platform on servers of chosen versions, whose autovacuum runs all the time and whose logs are kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.attack.versions import Pair
     from tests.chaos.arena import Arrivals
 
-HASTY: Final[Mapping[str, str]] = {
+BUSY_AUTOVACUUM: Final[Mapping[str, str]] = {
     "autovacuum_naptime": "1s",
     "autovacuum_analyze_threshold": "1",
     "autovacuum_analyze_scale_factor": "0",
@@ -29,25 +29,25 @@ HASTY: Final[Mapping[str, str]] = {
     "autovacuum_max_workers": "4",
 }
 """A tenant's index functions run all the time, whoever is connected."""
-KEPT: Final = "dedicated-logs"
+KEPT_LOGS: Final = "dedicated-logs"
 
 
 @dataclass
 class Place(Arena):
-    """The arena of the faults, and who the servers are.
+    """The arena of the fault tests, with servers of chosen versions.
 
     Attributes:
         pair: the versions.
-        marks: directory that every server's account may write to; nothing may be there in the end.
+        marks: directory that every server's account may write to; it must be empty in the end.
     """
 
     pair: Pair = field(kw_only=True)
     marks: Path = field(kw_only=True)
 
     def logs(self) -> dict[str, Path]:
-        """Every server's log; those of dedicated servers outlive them."""
+        """Every server's log; those of dedicated servers are kept after the servers."""
         local = self.local
-        kept = sorted((local.directory / KEPT).glob("*"))
+        kept = sorted((local.directory / KEPT_LOGS).glob("*"))
         return {
             "the pool": local.pool.log,
             "the state database's server": local.platform.cluster.log,
@@ -55,19 +55,19 @@ class Place(Arena):
         }
 
     def rest(self) -> None:
-        """What one test set does not hold for the next."""
+        """Settings of one test do not apply to the next."""
         self.settings.clear()
         self.settings["REHOME_PG_BIN"] = str(self.pair.clients)
 
 
 @asynccontextmanager
 async def place(directory: Path, pair: Pair) -> AsyncIterator[Place]:
-    """Start it; consumers and customers are brought by whoever needs them."""
-    marks, logs = _open_directory(directory / "marks"), _open_directory(directory / KEPT)
+    """Start it; tests add consumers and customers."""
+    marks, logs = _open_directory(directory / "marks"), _open_directory(directory / KEPT_LOGS)
 
     async def start_pool(where: Path) -> Cluster:
         cluster = await Cluster.create(
-            where, password=secrets.token_urlsafe(24), settings=HASTY, programs=pair.pool
+            where, password=secrets.token_urlsafe(24), settings=BUSY_AUTOVACUUM, programs=pair.pool
         )
         await cluster.start()
         return cluster
@@ -75,7 +75,7 @@ async def place(directory: Path, pair: Pair) -> AsyncIterator[Place]:
     async with local_platform(directory, [], start_pool=start_pool) as local:
         local.database_service.programs = pair.dedicated
         local.database_service.settings = {
-            **HASTY,
+            **BUSY_AUTOVACUUM,
             "logging_collector": "on",
             "log_directory": str(logs),
             "log_filename": "server-%Y.log",

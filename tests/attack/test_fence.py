@@ -1,4 +1,4 @@
-"""The fence, attacked from next door and from behind."""
+"""The fence, attacked from another database and from inside the fenced one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,8 +32,8 @@ OPEN = """
 
 
 @asynccontextmanager
-async def next_door(attack: Attack) -> AsyncIterator[str]:
-    """A database in which everybody may make functions, as public schemas let them before PostgreSQL 15."""
+async def neighbours_database(attack: Attack) -> AsyncIterator[str]:
+    """A database in which every role may create functions, as in schema public before PostgreSQL 15."""
     name = f"next_door_{attack.tenant.database}"
     async with attack.pool.connect() as pool:
         await pool.execute(f"CREATE DATABASE {name}")
@@ -47,16 +47,16 @@ async def next_door(attack: Attack) -> AsyncIterator[str]:
         await drop_database(attack.pool, name)
 
 
-async def lay_function(attack: Attack, database: str) -> None:
-    """As the tenant."""
+async def create_function(attack: Attack, database: str) -> None:
+    """Create the function as the tenant."""
     async with attack.pool.connect(
         database, user=attack.tenant.role, password=attack.tenant.password
     ) as connection:
         await connection.execute(OPEN)
 
 
-async def enters(attack: Attack) -> list[str]:
-    """Who of tenant and neighbour gets into the fenced database."""
+async def admitted(attack: Attack) -> list[str]:
+    """Which of tenant and neighbour can connect to the fenced database."""
     found = []
     for tenant in (attack.tenant, attack.neighbour):
         try:
@@ -74,13 +74,13 @@ async def test_a_function_of_the_tenants_role_in_another_database_opens_no_fence
     when: str, attack: Attack
 ) -> None:
     await attack.make()
-    async with next_door(attack) as database:
+    async with neighbours_database(attack) as database:
         if when == "before":
-            await lay_function(attack, database)
+            await create_function(attack, database)
         await attack.begin(order=hold("stop.claimed" if when == "after" else "back_up.claimed"))
         fenced = await attack.there()
-        if fenced and when == "after":  # what prepare has looked at is not what is there
-            await lay_function(attack, database)
+        if fenced and when == "after":  # after `prepare` has checked the role
+            await create_function(attack, database)
             attack.place.orders.give(hold("back_up.claimed"))
             fenced = await attack.there()
         if fenced:
@@ -89,9 +89,9 @@ async def test_a_function_of_the_tenants_role_in_another_database_opens_no_fence
                 database, user=neighbour.role, password=neighbour.password
             ) as accomplice:
                 await accomplice.execute("SELECT public.open_fence($1)", attack.tenant.database)
-            assert await enters(attack) == []
+            assert await admitted(attack) == []
         assert await attack.ends() in (COMPLETED, ROLLED_BACK)
-        await attack.holds(but=(database,))  # the function is still there, next door
+        await attack.holds(but=(database,))  # the function still exists in that database
 
 
 @pytest.mark.representative("15-15")
@@ -100,7 +100,7 @@ async def test_code_of_the_tenant_in_autovacuum_opens_no_fence(attack: Attack) -
     await attack.begin(order=hold("back_up.claimed"))
     assert await attack.there()
     await behind_the_fence(attack)
-    assert await enters(attack) == []
+    assert await admitted(attack) == []
     assert await attack.ends() in (COMPLETED, ROLLED_BACK)
     await attack.holds()
 
@@ -122,7 +122,7 @@ async def behind_the_fence(attack: Attack) -> None:
     """Return when the tenant's code has run in the fenced database, and done what it does there."""
 
     async def ticking() -> bool:
-        told = await asyncio.to_thread(attack.reports, "the pool")
-        return "done behind the fence" in {one.site for one in told}
+        reports = await asyncio.to_thread(attack.reports, "the pool")
+        return "done behind the fence" in {one.site for one in reports}
 
-    await wait_until(ticking, what="autovacuum to come round", limit=60, pause=0.2)
+    await wait_until(ticking, what="autovacuum to run", limit=60, pause=0.2)

@@ -1,4 +1,4 @@
-"""What pretends to be ours: session names, roles, backups, files."""
+"""Forgeries: session names, roles, backups and files that are not rehome's own."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ FORGERS = 4
 
 
 @pytest.mark.representative("15-15")
-async def test_sessions_of_a_neighbour_under_our_name_hold_up_no_move_and_are_not_ended(
+async def test_sessions_of_a_neighbour_under_rehomes_name_delay_no_move_and_are_not_ended(
     attack: Attack,
 ) -> None:
     await attack.begin(order=hold("stop.claimed"))
@@ -29,7 +29,7 @@ async def test_sessions_of_a_neighbour_under_our_name_hold_up_no_move_and_are_no
     neighbour, ended = attack.neighbour, []
 
     async def forge(number: int) -> None:
-        """Come back whenever the session is ended."""
+        """Reconnect whenever the session is ended."""
         while True:
             connection = await open_connection(
                 attack.pool.dsn(neighbour.database, user=neighbour.role, password=neighbour.password),
@@ -56,14 +56,13 @@ async def test_sessions_of_a_neighbour_under_our_name_hold_up_no_move_and_are_no
 
 @asynccontextmanager
 async def trying_known_password(attack: Attack) -> AsyncIterator[list[str]]:
-    """All through the block: whose login of our roles, on either server, has the password that is known."""
+    """During the block: short-lived roles, on either server, that admit a login with the known password."""
     entered: list[str] = []
 
     async def attempt(cluster: Cluster) -> None:
-        async with cluster.connect() as look:
-            names = [
-                row[0] for row in await look.fetch("SELECT rolname FROM pg_roles WHERE rolname ~ '^rehome_'")
-            ]
+        async with cluster.connect() as session:
+            rows = await session.fetch("SELECT rolname FROM pg_roles WHERE rolname ~ '^rehome_'")
+        names = [row["rolname"] for row in rows]
         for name in names:
             with contextlib.suppress(*REFUSED):
                 async with cluster.connect("postgres", user=name, password="known"):
@@ -94,8 +93,8 @@ async def test_a_short_lived_role_is_neither_taken_over_nor_kept_by_the_code_it_
         await attack.begin(JOBS=jobs)
         outcome = await attack.ends()
     assert any(one.session.startswith("rehome_") for one in attack.reports())
-    # A role can change its own password. While pg_restore runs, which logs in now and then, that opens the tenant's own
-    # new database to itself; it is noticed, everybody is put out, and nothing comes of the move.
+    # A role can change its own password. While pg_restore runs, which logs in repeatedly, this opens the tenant's own
+    # new database to the tenant; it is detected, all sessions are ended, and the move fails.
     assert not any("_restore" not in one for one in entered)
     assert outcome == ROLLED_BACK
     assert not entered or "tried to keep a way in" in attack.refusal()
@@ -105,7 +104,7 @@ async def test_a_short_lived_role_is_neither_taken_over_nor_kept_by_the_code_it_
 @pytest.mark.parametrize(
     "kind", [pytest.param("TABLE", marks=pytest.mark.representative("15-15")), "SEQUENCE"]
 )
-async def test_nothing_is_lost_that_hides_as_a_member_of_an_extension(kind: str, attack: Attack) -> None:
+async def test_nothing_is_lost_that_was_added_to_an_extension(kind: str, attack: Attack) -> None:
     await attack.make()
     await attack.as_tenant(
         "CREATE TABLE account_move (id integer PRIMARY KEY, name text)",
@@ -155,7 +154,7 @@ def forge_backup(sealed: Path) -> None:
 @pytest.mark.representative("15-15")
 async def test_an_odoo_conf_that_is_a_hard_link_is_refused(attack: Attack) -> None:
     await attack.make()
-    other = attack.site.directory / "somebody-elses.conf"
+    other = attack.site.directory / "other.conf"
     other.hardlink_to(attack.site.conf)
     before = other.read_bytes()
     await attack.begin()

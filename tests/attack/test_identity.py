@@ -1,4 +1,4 @@
-"""Whose role is fenced: the tenant writes odoo.conf, so its db_user proves nothing."""
+"""Which role is fenced: the tenant writes odoo.conf, so its db_user proves nothing."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from tests.chaos.moving import hold
 
 @asynccontextmanager
 async def another_role(attack: Attack, attributes: str = "", *grants: str) -> AsyncIterator[str]:
-    """A role of the platform's on the pool, for the length of the block."""
+    """Another role on the pool, for the length of the block."""
     name = f"other_{secrets.token_hex(4)}"
     async with attack.pool.connect() as pool:
         await pool.execute(f"CREATE ROLE {name} LOGIN {attributes} PASSWORD 'known'")
@@ -83,7 +83,7 @@ async def test_a_db_user_that_is_the_administrator_is_refused(attack: Attack) ->
         "GRANT {role} TO {neighbour}",
     ],
 )
-async def test_a_tenants_role_that_may_more_or_is_shared_is_refused(more: str, attack: Attack) -> None:
+async def test_a_tenants_role_that_has_more_rights_or_is_shared_is_refused(more: str, attack: Attack) -> None:
     await attack.make()
     async with attack.pool.connect() as pool:
         await pool.execute(more.format(role=attack.tenant.role, neighbour=attack.neighbour.role))
@@ -93,7 +93,9 @@ async def test_a_tenants_role_that_may_more_or_is_shared_is_refused(more: str, a
 
 
 @pytest.mark.representative("15-15")
-async def test_one_login_of_two_customers_is_refused_and_the_other_goes_on(attack: Attack) -> None:
+async def test_one_login_of_two_customers_is_refused_and_the_other_customer_keeps_working(
+    attack: Attack,
+) -> None:
     await attack.make()
     second = f"{attack.tenant.database}_second"
     async with attack.pool.connect() as pool:

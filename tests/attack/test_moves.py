@@ -1,4 +1,4 @@
-"""Whole moves of databases in which everything that can carry code carries a canary."""
+"""Complete moves of databases in which everything that can contain code contains a canary."""
 
 import pytest
 
@@ -16,10 +16,10 @@ SITES = {
     "shadows": set[str](),
     "names": {"index with an odd name"},
 }
-"""What must have run at all: a canary that was never asked proves nothing."""
+"""Sites that must have run: a canary that was never called proves nothing."""
 
 
-async def test_a_harmless_database_is_moved_and_this_programme_itself_runs_none_of_its_code(
+async def test_a_harmless_database_is_moved_and_these_tests_run_none_of_its_code(
     attack: Attack,
 ) -> None:
     await attack.begin()
@@ -42,12 +42,12 @@ async def test_code_in_a_database_that_is_moved_never_has_more_than_the_tenants_
 ) -> None:
     await attack.begin(objects)
     assert await attack.ends() == COMPLETED, attack.refusal()
-    told = {one.site for one in attack.reports()}
-    assert told >= SITES[objects], f"never ran: {SITES[objects] - told}"
+    reached = {one.site for one in attack.reports()}
+    assert reached >= SITES[objects], f"never ran: {SITES[objects] - reached}"
     await attack.holds()
 
 
-async def test_a_tenant_who_is_moved_beside_a_hostile_one_arrives(attack: Attack) -> None:
+async def test_a_tenant_that_is_moved_at_the_same_time_as_a_hostile_one_arrives(attack: Attack) -> None:
     await attack.make("planner", "writing")
     beside = await attack.place.make_site()
     try:

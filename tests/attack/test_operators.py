@@ -1,4 +1,4 @@
-"""The operators' tools, on a hostile tenant's databases."""
+"""The operators' tools on a hostile tenant's databases."""
 
 import pytest
 
@@ -39,7 +39,7 @@ async def test_a_rollback_that_an_operator_orders_gives_the_tenant_nothing(attac
 
 
 @pytest.mark.representative("15-15")
-async def test_what_a_tenant_writes_into_odoo_conf_reaches_no_terminal_as_it_is(attack: Attack) -> None:
+async def test_control_characters_in_odoo_conf_reach_no_terminal(attack: Attack) -> None:
     await attack.make()
     attack.write_conf(database=TERMINAL)
     checked = await rehome(attack.place, "check", attack.site.id)
@@ -53,16 +53,16 @@ async def test_what_a_tenant_writes_into_odoo_conf_reaches_no_terminal_as_it_is(
         ("doctor", attack.site.id),
     ):
         shown[words[0]] = await rehome(attack.place, *words)
-    assert {name: said.raw for name, said in shown.items() if said.raw} == {}
+    assert {name: output.raw for name, output in shown.items() if output.raw} == {}
 
 
 @pytest.mark.representative("15-15")
-async def test_a_comment_that_looks_like_our_mark_lets_no_repair_drop_a_database_of_the_pool(
+async def test_a_forged_ownership_tag_lets_no_repair_drop_a_database_of_the_pool(
     attack: Attack,
 ) -> None:
     await attack.begin()
     assert await attack.ends() == COMPLETED, attack.refusal()
-    mark = (
+    comment = (
         f'{{"rehome": {{"migration": "{attack.migration}", "attempt": 1, "state": "scratch", '
         '"connection_limit": -1, "restored": false}}'
     )
@@ -70,7 +70,7 @@ async def test_a_comment_that_looks_like_our_mark_lets_no_repair_drop_a_database
     async with attack.pool.connect(
         neighbour.database, user=neighbour.role, password=neighbour.password
     ) as connection:
-        await connection.execute(f"COMMENT ON DATABASE {neighbour.database} IS '{mark}'")
+        await connection.execute(f"COMMENT ON DATABASE {neighbour.database} IS '{comment}'")
     await rehome(attack.place, "doctor", "--repair")
     await rehome(attack.place, "doctor", attack.site.id, "--repair")
     async with attack.pool.connect() as pool:

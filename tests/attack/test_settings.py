@@ -1,4 +1,4 @@
-"""What a tenant has set for its database and its role, in our sessions and in its new home."""
+"""Settings of a tenant's database and role, in rehome's sessions and on the tenant's new server."""
 
 import pytest
 
@@ -15,7 +15,7 @@ SPELT = (
     "datestyle = 'sql, dmy'",
     'search_path = "$user", public',
 )
-"""As people spell them; the server keeps the text, and says it otherwise."""
+"""As people spell them; the server stores the text, and shows another one."""
 
 HOSTILE = {
     "another role": ("role = '{role}'",),
@@ -61,7 +61,7 @@ HOSTILE = {
 
 
 @pytest.mark.representative("15-15")
-async def test_settings_in_everyday_spellings_do_not_hinder_a_move_and_arrive(attack: Attack) -> None:
+async def test_settings_in_usual_spellings_do_not_prevent_a_move_and_arrive(attack: Attack) -> None:
     await attack.make()
     for setting in SPELT:
         await attack.as_tenant(f"ALTER DATABASE {attack.tenant.database} SET {setting}")
@@ -85,7 +85,7 @@ async def test_hostile_settings_give_the_tenant_nothing(kind: str, attack: Attac
     await attack.make("planner")
     settings = [setting.format(role=attack.tenant.role) for setting in HOSTILE[kind]]
     database = attack.tenant.database
-    await attack.as_tenant(  # all in one session: the next one has them
+    await attack.as_tenant(  # all in one session: they apply to the next one
         *(f"ALTER DATABASE {database} SET {setting}" for setting in settings),
         *(f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET {setting}" for setting in settings),
     )
@@ -96,7 +96,7 @@ async def test_hostile_settings_give_the_tenant_nothing(kind: str, attack: Attac
 
 
 async def shown(attack: Attack) -> dict[str, set[str]]:
-    """Setting -> what a new session shows of it, on the pool and on the dedicated server."""
+    """Setting -> its values in a new session, on the pool and on the dedicated server."""
     dedicated = await attack.dedicated()
     assert dedicated is not None
     found: dict[str, set[str]] = {setting.partition(" = ")[0]: set() for setting in SPELT}

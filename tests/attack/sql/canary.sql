@@ -1,13 +1,13 @@
 -- The canary: functions of the tenant that find out with whose rights they run, and try to use them.
--- Run by the tenant. @TOKEN@, @TENANT@ and @MARKS@ are SQL strings: what tells its reports in a server's log, the
--- tenant's role, and a directory that the server's account may write to. What it tries is rolled back, but for
--- programs and files, which leave a mark. A report goes into the server's log: that survives a rollback, and
--- READ ONLY does not stop it.
+-- Run by the tenant. @TOKEN@, @TENANT@ and @MARKS@ are SQL strings: what identifies its reports in a server's log, the
+-- tenant's role, and a directory that the server's account may write to. What it tries is rolled back, except programs
+-- and files, which leave a file there. A report goes into the server's log: it survives a rollback, and READ ONLY does
+-- not prevent it.
 
 CREATE SCHEMA canary;
 
--- What the present role may do beyond the tenant. A role whose name begins with rehome_ may pass by row security and
--- read the large objects of this database: that shows it nothing but what is the tenant's own.
+-- What the current role may do beyond the tenant. A role whose name begins with rehome_ may bypass row security and
+-- read the large objects of this database: that shows it only the tenant's own data.
 CREATE FUNCTION canary.powers() RETURNS text[] LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     me name := current_user;
@@ -44,14 +44,14 @@ BEGIN
             found := found || attempt[1];
             RAISE EXCEPTION USING ERRCODE = 'UZ001';
         EXCEPTION WHEN OTHERS THEN
-            NULL;  -- refused, as it must be; or done, noted and undone
+            NULL;  -- refused, as it must be; or done, recorded and undone
         END;
     END LOOP;
     RETURN found;
 END
 $$;
 
--- Look around, once for each kind of session, and tell. `site` says which object holds the call.
+-- Check, once for each kind of session, and report. `site` is the object that contains the call.
 CREATE FUNCTION canary.look(site text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     free name := current_user;
@@ -99,7 +99,7 @@ BEGIN
 END
 $$;
 
--- Said to be IMMUTABLE, so that the planner calls them with constants.
+-- Declared IMMUTABLE, so that the planner calls them with constants.
 CREATE FUNCTION canary.yes(site text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     PERFORM canary.look(site);

@@ -1,4 +1,4 @@
--- A short-lived role of ours that runs the tenant's code: it is kept, or made impossible to drop, by that code.
+-- The tenant's code, run by a short-lived role, tries to keep that role, or to make it impossible to drop.
 CREATE FUNCTION canary.keep(site text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ours name := session_user;

@@ -1,4 +1,4 @@
--- Names and comments that break out of whatever forgets to quote them, and that speak to a terminal.
+-- Names and comments that break out of anything that does not quote them, and that control a terminal.
 DO $do$
 DECLARE
     nasty text[] := ARRAY[

@@ -1,4 +1,4 @@
--- What opens a fence, for whoever owns the database. Each is tried alone.
+-- What would open a fence for the owner of the database. Each is tried on its own.
 CREATE OR REPLACE FUNCTION canary.at_tick() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     attempt text;

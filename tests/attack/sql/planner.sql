@@ -1,4 +1,4 @@
--- Everything that the planner or ANALYZE calls, or folds, while somebody only looks at a table.
+-- Everything that the planner or ANALYZE calls, or folds, while a table is only read.
 CREATE TABLE planned (id integer PRIMARY KEY, name text, amount numeric DEFAULT canary.same('default', 1.5));
 INSERT INTO planned SELECT i, 'name ' || i FROM generate_series(1, 40) AS i;
 CREATE INDEX ON planned (id) WHERE canary.yes('index predicate');

@@ -1,4 +1,4 @@
--- Casts, operators, and names of pg_catalog in public and in a schema that stands before it in the search path.
+-- Casts, operators, and names of pg_catalog in public and in a schema that comes before it in the search path.
 CREATE TYPE mood AS ENUM ('good', 'bad');
 CREATE TYPE pair AS (a integer, b integer);
 CREATE FUNCTION canary.mood_text(mood) RETURNS text LANGUAGE plpgsql IMMUTABLE AS

@@ -1,4 +1,4 @@
--- Traps behind the fence: a table is locked until somebody waits for it, and is another thing when he gets it.
+-- Traps behind the fence: a table is locked until a session waits for it, and is another object when that gets it.
 CREATE TABLE canary.bait_1 (id integer PRIMARY KEY, note text);
 CREATE TABLE canary.bait_2 (LIKE canary.bait_1 INCLUDING ALL);
 CREATE TABLE canary.bait_3 (LIKE canary.bait_1 INCLUDING ALL);
@@ -27,7 +27,7 @@ BEGIN
             PERFORM pg_sleep(0.005);
         END LOOP;
         IF bait IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'UZ001';  -- let go of the locks
+            RAISE EXCEPTION USING ERRCODE = 'UZ001';  -- releases the locks
         END IF;
         EXECUTE format('ALTER TABLE canary.%I RENAME TO %I', bait, replace(bait, 'bait', 'old'));
         IF right(bait, 1) IN ('1', '3', '5') THEN

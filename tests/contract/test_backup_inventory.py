@@ -1,4 +1,4 @@
-"""Port `Shelf`, held by the fake and by a directory alike."""
+"""Port `BackupInventory`, on the fake and on a directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {
     f".{MIGRATION}-2.partial": "half",
     f".{MIGRATION}-2-filestore.0123abcd.partial": "half",
 }
-NOT_OURS = ("notes.txt", f"{MIGRATION}", f"{MIGRATION}-x", "lost+found", f"{MIGRATION}-1.bak", "..")
+OTHERS = ("notes.txt", f"{MIGRATION}", f"{MIGRATION}-x", "lost+found", f"{MIGRATION}-1.bak", "..")
 
 
 @dataclass
@@ -53,8 +53,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     )
 
 
-async def test_what_has_a_name_of_ours_is_seen_and_nothing_else(place: Place) -> None:
-    for name in (*KINDS, *NOT_OURS[:-1]):
+async def test_entries_with_rehomes_names_are_found_and_no_others(place: Place) -> None:
+    for name in (*KINDS, *OTHERS[:-1]):
         place.put(name)
     found = await place.inventory.entries()
     assert {one.name: one.kind for one in found} == KINDS
@@ -62,7 +62,7 @@ async def test_what_has_a_name_of_ours_is_seen_and_nothing_else(place: Place) ->
     assert {one.attempt for one in found} == {1, 2}
 
 
-async def test_an_entry_is_removed_whole_and_a_second_time_nothing_happens(place: Place) -> None:
+async def test_an_entry_is_removed_completely_and_a_second_removal_does_nothing(place: Place) -> None:
     for name in KINDS:
         place.put(name)
     for number, name in enumerate(KINDS, 1):
@@ -72,11 +72,11 @@ async def test_an_entry_is_removed_whole_and_a_second_time_nothing_happens(place
     assert place.root is None or not any(place.root.iterdir())
 
 
-@pytest.mark.parametrize("name", NOT_OURS)
-async def test_a_name_that_is_not_ours_is_left_alone(name: str, place: Place) -> None:
+@pytest.mark.parametrize("name", OTHERS)
+async def test_an_entry_with_another_name_is_left_alone(name: str, place: Place) -> None:
     with pytest.raises(Refused):
         await place.inventory.remove(name)
 
 
-async def test_a_place_that_is_not_there_is_empty(tmp_path: Path) -> None:
+async def test_a_missing_place_is_empty(tmp_path: Path) -> None:
     assert await FileBackupInventory(tmp_path / "nowhere").entries() == []

@@ -1,4 +1,4 @@
-"""Port `Filestore`, held by the fake and by real files alike."""
+"""Port `Filestore`, on the fake and on real files."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_a_second_call_leaves_the_archive_as_it_is(storage: Storage) -> No
     assert storage.content(path) == CONTENT
 
 
-async def test_nothing_is_archived_where_it_is_not_asked_for(storage: Storage) -> None:
+async def test_nothing_is_archived_when_archiving_is_disabled(storage: Storage) -> None:
     storage.fill(CONTENT)
     assert await storage.disabled.archive(ACME, "backup-1") is None
     assert storage.archives() == []

@@ -1,4 +1,4 @@
-"""The administrator's password is proven by SCRAM-SHA-256, or not at all: against a false server, and real ones."""
+"""The administrator's password is proven by SCRAM-SHA-256, or not at all: with a false server, and real ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def request(code: int, more: bytes = b"") -> bytes:
 
 
 class FalseServer:
-    """Speaks as little of the protocol as it takes to be told a password, and keeps every byte that it gets."""
+    """Speaks as much of the protocol as it takes to be sent a password, and keeps every byte that it gets."""
 
     def __init__(self, answer: bytes, *, byte_by_byte: bool = False) -> None:
         self.answer, self.byte_by_byte = answer, byte_by_byte
@@ -85,17 +85,17 @@ def md5_of(password: str, user: str) -> bytes:
 @pytest.mark.parametrize("ssl", ["prefer", "disable"])
 @pytest.mark.parametrize("byte_by_byte", [False, True])
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (request(IS_CLEAR_TEXT), "it asked for the password in clear text; only SCRAM-SHA-256 is answered"),
         (request(IS_MD5, SALT), "it asked for the password as MD5; only SCRAM-SHA-256 is answered"),
-        (request(0), "it asked for no password, as anybody could who answers there"),
+        (request(0), "it asked for no password, as anyone who answers there could"),
         (request(7), "it asked for a login of kind 7"),
-        (request(12, b"v=abcd"), "out of turn"),
+        (request(12, b"v=abcd"), "out of order"),
         (request(10, b"SCRAM-SHA-256\0\0") + request(0), "it asked for no password"),
         (request(10, b"SCRAM-SHA-256\0\0") + request(IS_CLEAR_TEXT), "in clear text"),
-        (request(11, b"r=a,s=QQ==,i=4096"), "out of turn"),
-        (request(10, b"SCRAM-SHA-256\0\0") * 2, "out of turn"),
+        (request(11, b"r=a,s=QQ==,i=4096"), "out of order"),
+        (request(10, b"SCRAM-SHA-256\0\0") * 2, "out of order"),
         (
             request(10, b"SCRAM-SHA-256\0\0") + request(11, b"r=a,s=QQ==,i=4000000000"),
             "more than 1,000,000 rounds of hashing",
@@ -105,27 +105,27 @@ def md5_of(password: str, user: str) -> bytes:
 )
 async def test_a_false_server_learns_nothing_of_the_password(
     answer: bytes,
-    told: str,
+    message: str,
     byte_by_byte: bool,
     ssl: str,
 ) -> None:
     async with FalseServer(answer, byte_by_byte=byte_by_byte).listening() as server:
         with pytest.raises(NotScramError) as caught:
             await connect(**server.arguments(), ssl=ssl)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert server.got
         assert PASSWORD.encode() not in server.got
         assert md5_of(PASSWORD, "postgres") not in server.got
 
 
-async def test_the_false_server_would_learn_it_of_asyncpg_alone() -> None:
+async def test_asyncpg_without_this_module_sends_the_password() -> None:
     async with FalseServer(request(IS_CLEAR_TEXT)).listening() as server:
         connecting = asyncio.create_task(asyncpg.connect(**server.arguments()))
 
-        async def told() -> bool:
+        async def received() -> bool:
             return PASSWORD.encode() in server.got
 
-        await wait_until(told, what="the password in clear text", limit=10)
+        await wait_until(received, what="the password in clear text", limit=10)
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
 
@@ -178,17 +178,17 @@ async def test_a_real_server_that_asks_for_scram_is_answered(
 
 
 @pytest.mark.parametrize("ssl", ["disable", "prefer"])
-async def test_a_wrong_password_is_told_as_ever(cluster: Cluster, ssl: str) -> None:
+async def test_a_wrong_password_is_reported_as_by_asyncpg(cluster: Cluster, ssl: str) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         await connect(host=LOOPBACK, port=cluster.port, user=SUPERUSER, password="wrong", ssl=ssl)
 
 
 @pytest.mark.parametrize("ssl", ["disable", "prefer"])
 @pytest.mark.parametrize(
-    ("user", "told"), [("clear", "in clear text"), ("hashed", "as MD5"), ("open", "asked for no password")]
+    ("user", "message"), [("clear", "in clear text"), ("hashed", "as MD5"), ("open", "asked for no password")]
 )
 async def test_a_real_server_that_asks_in_another_way_is_refused(
-    cluster: Cluster, user: str, told: str, ssl: str
+    cluster: Cluster, user: str, message: str, ssl: str
 ) -> None:
     arguments: dict[str, Any] = {
         "ssl": ssl,
@@ -198,9 +198,9 @@ async def test_a_real_server_that_asks_in_another_way_is_refused(
         "password": PASSWORD,
         "database": "postgres",
     }
-    with pytest.raises(NotScramError, match=told):
+    with pytest.raises(NotScramError, match=message):
         await connect(**arguments)
-    with pytest.raises(Incompatible, match=f"looking: it.*{told}"), translated("looking"):
+    with pytest.raises(Incompatible, match=f"looking: it.*{message}"), translated("looking"):
         await connect(**arguments)
-    others = await asyncpg.connect(**arguments)  # everybody else's connections are as they were
+    others = await asyncpg.connect(**arguments)  # other connections are not changed
     await others.close()

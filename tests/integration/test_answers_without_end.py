@@ -1,4 +1,4 @@
-"""Nobody outside can fill our memory: what answers without end, or too much, is cut off, and told in a sentence."""
+"""Nobody outside can fill the memory: an answer without end, or a too large one, is cut off and reported."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def test_an_answer_of_the_engine_that_grows_by_unpacking_is_not_unpacked(t
             await made.tasks(SERVICE)
 
 
-async def test_an_error_of_the_engine_without_its_message_is_an_answer_that_is_none(tmp_path: Path) -> None:
+async def test_an_error_of_the_engine_without_a_message_is_refused_as_no_json(tmp_path: Path) -> None:
     async def nothing(writer: asyncio.StreamWriter) -> None:
         writer.write(b"{}")
 
@@ -171,7 +171,7 @@ async def test_an_error_of_the_engine_without_its_message_is_an_answer_that_is_n
             await made.tasks(SERVICE)
 
 
-async def test_a_log_without_end_hides_no_crash_and_says_so(tmp_path: Path) -> None:
+async def test_a_log_without_end_is_replaced_by_a_line_that_says_so(tmp_path: Path) -> None:
     async with engine(tmp_path, head(kind="application/vnd.docker.multiplexed-stream")) as made:
         (line,) = await made.last_lines(TASK, 10)
     assert (
@@ -193,20 +193,20 @@ async def test_lines_of_a_log_are_cut_in_number_and_length(tmp_path: Path) -> No
     assert {len(line) for line in lines} == {answers.LONGEST_LOG_LINE}
 
 
-async def test_an_event_without_end_ends_the_stream_and_waiting_goes_on_without_it(
+async def test_an_event_without_end_ends_the_stream_and_waiting_continues_without_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def events(writer: asyncio.StreamWriter) -> None:
         writer.write(b'{"Action": "start"}\n')
         await spaces(writer)
 
-    async def told() -> bool:
+    async def logged() -> bool:
         return "events_given_up" in caplog.text
 
     async with engine(tmp_path, head(), events) as made, made.following(SERVICE) as watch:
         assert isinstance(watch, Watch)
         await watch.pause(20)
-        await wait_until(told, what="the stream to be given up", limit=10)
+        await wait_until(logged, what="the stream to be given up", limit=10)
         async with asyncio.timeout(5):
             await watch.pause(0.05)
     assert (
@@ -216,10 +216,10 @@ async def test_an_event_without_end_ends_the_stream_and_waiting_goes_on_without_
 
 
 @pytest.mark.parametrize("status", [200, 404, 503])
-async def test_what_an_instance_says_beside_its_status_is_not_read(status: int) -> None:
+async def test_what_an_instance_answers_beside_its_status_is_not_read(status: int) -> None:
     async with serving(head(status), spaces) as (host, port), httpx.AsyncClient(trust_env=False) as http:
-        said = await http_status.failure(http, f"http://{host}:{port}/web/health")
-    assert said == (None if status == 200 else f"HTTP {status}")
+        failure = await http_status.failure(http, f"http://{host}:{port}/web/health")
+    assert failure == (None if status == 200 else f"HTTP {status}")
 
 
 async def test_headers_of_an_instance_without_end_are_given_up() -> None:
@@ -230,23 +230,23 @@ async def test_headers_of_an_instance_without_end_are_given_up() -> None:
 
     start = b"HTTP/1.1 200 OK\r\n"
     async with serving(start, headers) as (host, port), httpx.AsyncClient(trust_env=False) as http:
-        said = await http_status.failure(http, f"http://{host}:{port}/web/health")
-    assert said is not None
-    assert said.startswith("RemoteProtocolError")
+        failure = await http_status.failure(http, f"http://{host}:{port}/web/health")
+    assert failure is not None
+    assert failure.startswith("RemoteProtocolError")
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "message"),
     [
         (200, f": the answer to GET definitions has more than {management.LARGEST_ANSWER} bytes"),
         (500, " answered 500 to GET definitions: "),
     ],
 )
-async def test_an_answer_of_the_management_api_without_end_is_cut_off(status: int, told: str) -> None:
+async def test_an_answer_of_the_management_api_without_end_is_cut_off(status: int, message: str) -> None:
     async with serving(head(status), spaces) as (host, port), httpx.AsyncClient(trust_env=False) as http:
         with pytest.raises(Refused) as caught:
             await Management(f"http://{host}:{port}", http).definitions()
-    assert str(caught.value) == f"management API at http://{host}:{port}{told}"
+    assert str(caught.value) == f"management API at http://{host}:{port}{message}"
 
 
 async def test_an_answer_of_the_management_api_that_trickles_is_given_up() -> None:
@@ -271,7 +271,7 @@ async def test_what_rabbitmqctl_prints_without_end_is_cut_off(
 
 
 @pytest.mark.timeout(LIMIT_SECONDS)
-async def test_a_rabbitmqctl_that_goes_on_after_its_limit_of_time_is_ended(
+async def test_a_rabbitmqctl_that_exceeds_its_time_limit_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rabbitmqctl, "_SECONDS", 0.5)

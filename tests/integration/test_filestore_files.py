@@ -97,9 +97,7 @@ async def test_a_database_name_that_leads_elsewhere_is_refused(storage: Storage,
         await archive.archive(instance, "b1")
 
 
-async def test_a_filestore_that_is_missing_is_told_in_the_log(
-    storage: Storage, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_missing_filestore_is_logged(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
     (storage.filestore / "ab" / "file").unlink()
     (storage.filestore / "ab").rmdir()
     storage.filestore.rmdir()
@@ -109,14 +107,14 @@ async def test_a_filestore_that_is_missing_is_told_in_the_log(
     ]
 
 
-async def test_what_a_killed_run_left_is_swept(storage: Storage) -> None:
+async def test_what_a_killed_run_left_is_removed(storage: Storage) -> None:
     (storage.backups / ".b1-filestore.0123.partial").write_bytes(b"half")
     (storage.backups / ".b2-filestore.0123.partial").write_bytes(b"another backup's")
     await storage.archive()
     assert storage.names() == [".b2-filestore.0123.partial", "b1-filestore.tar"]
 
 
-async def test_a_full_disk_may_pass_and_leaves_nothing(
+async def test_a_full_disk_is_tried_again_and_nothing_is_left(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
@@ -128,33 +126,33 @@ async def test_a_full_disk_may_pass_and_leaves_nothing(
     assert storage.names() == []
 
 
-async def test_a_backup_place_that_is_not_there_may_come_back(storage: Storage) -> None:
+async def test_a_missing_backup_place_is_tried_again(storage: Storage) -> None:
     storage.backups.rmdir()
     with pytest.raises(Unreachable, match=r"No such file or directory: .*backups"):
         await storage.archive()
 
 
-async def test_a_run_whose_temporary_file_another_run_swept_gives_way(
+async def test_a_run_whose_temporary_file_another_run_removed_gives_up(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sweep(_: int) -> None:
+    def remove(_: int) -> None:
         for path in storage.backups.glob(".*.partial"):
             path.unlink()
 
-    monkeypatch.setattr(os, "fsync", sweep)
+    monkeypatch.setattr(os, "fsync", remove)
     with pytest.raises(Conflict, match="another run"):
         await storage.archive()
     assert storage.names() == []
 
 
-async def test_a_storage_that_hangs_is_not_waited_for_and_leaves_nothing_when_it_wakes(
+async def test_a_storage_that_hangs_is_given_up_and_nothing_is_left_when_it_answers(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    awake = threading.Event()
-    monkeypatch.setattr(os, "fsync", lambda _: awake.wait(10))
+    answering = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: answering.wait(10))
     with pytest.raises(TimedOut, match=r"archiving the filestore of acme .* 0\.2 s"):
         await storage.archive(limit=0.2)
-    awake.set()
+    answering.set()
 
     async def nothing_left() -> bool:
         return storage.names() == []
@@ -187,17 +185,17 @@ async def test_a_file_of_a_terabyte_that_is_all_holes_takes_no_room(storage: Sto
         assert tar.extractfile("acme/ab/file").read() == b"content"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("tells_of_holes", [True, False])
+@pytest.mark.parametrize("reports_holes", [True, False])
 @pytest.mark.parametrize("size", [0, 1, 511, 4096, 10_000_001, 33 * 2**20])
 async def test_a_file_with_holes_is_the_same_when_it_is_read(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, size: int, tells_of_holes: bool
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, size: int, reports_holes: bool
 ) -> None:
     """Also on a storage that shows holes as zeros, as NFS does before version 4.2."""
     file = storage.filestore / "holes"
     with_holes(file, size, every=3_333_333)
     file.write_bytes(file.read_bytes()[: size // 2] + b"tail" if size % 2 else file.read_bytes())
     os.truncate(file, size)
-    if not tells_of_holes:
+    if not reports_holes:
         monkeypatch.setattr(
             os, "lseek", lambda fd, at, how: at if how == os.SEEK_DATA else os.fstat(fd).st_size
         )
@@ -208,20 +206,20 @@ async def test_a_file_with_holes_is_the_same_when_it_is_read(
 
 
 async def test_a_reserve_stays_free_at_the_backup_place(storage: Storage) -> None:
-    told = r"backups has .* GB free, of which 1000000000\.0 GB stay for other moves\..*: acme"
-    with pytest.raises(Unreachable, match=told):
+    message = r"backups has .* GB free, of which 1000000000\.0 GB stay for other moves\..*: acme"
+    with pytest.raises(Unreachable, match=message):
         await storage.archive(reserve=10**18)
     assert storage.names() == []
 
 
-async def test_an_archive_that_would_use_the_reserve_up_ends_in_the_middle_and_leaves_nothing(
+async def test_an_archive_that_would_use_up_the_reserve_is_ended_and_nothing_is_left(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (storage.filestore / "zz").write_bytes(os.urandom(8 * 2**20))
     real = os.statvfs
 
     def filling(place: str) -> os.statvfs_result:
-        """As if nothing but what stands in the backup place were on a disk of 6 MiB and the reserve."""
+        """As on a disk of 6 MiB and the reserve, with nothing on it but what is in the backup place."""
         used = sum(path.stat().st_blocks * 512 for path in storage.backups.iterdir())
         there = list(real(place))
         there[1], there[4] = 1, 20 * 2**20 + 6 * 2**20 - used  # f_frsize, f_bavail
@@ -233,13 +231,13 @@ async def test_an_archive_that_would_use_the_reserve_up_ends_in_the_middle_and_l
     assert storage.names() == []
 
 
-@pytest.mark.parametrize(("gigabytes", "kept"), [(1000, 2**30), (10, 5 * 10**8)])
+@pytest.mark.parametrize(("gigabytes", "reserve"), [(1000, 2**30), (10, 5 * 10**8)])
 def test_the_reserve_is_a_gibibyte_or_a_twentieth(
-    monkeypatch: pytest.MonkeyPatch, gigabytes: int, kept: int
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, reserve: int
 ) -> None:
     blocks = gigabytes * 10**9
     monkeypatch.setattr(
-        os, "statvfs", lambda _: os.statvfs_result((1, 1, blocks, 0, kept + 100, 0, 0, 0, 0, 255))
+        os, "statvfs", lambda _: os.statvfs_result((1, 1, blocks, 0, reserve + 100, 0, 0, 0, 0, 255))
     )
     Room("/").require(100, "acme")
     with pytest.raises(OSError, match="stay for other moves"):

@@ -1,4 +1,4 @@
-"""Client programs run under a keeper: bounded, ended with everything they started, silent about data."""
+"""Client programs run under a reaper: with limits, ended with everything they started, errors without data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHELL = "/bin/sh"
 
 # A program with a worker: both write their pids, and wait.
 FAMILY = 'echo $$ > "$1/parent"; (echo $(exec sh -c \'echo $PPID\') > "$1/worker"; exec sleep 1000) & wait'
-DEAF_FAMILY = f"trap '' TERM; {FAMILY}; sleep 1000"
+STUBBORN_FAMILY = f"trap '' TERM; {FAMILY}; sleep 1000"
 
 
 def is_alive(pid: int) -> bool:
@@ -48,29 +48,29 @@ async def pids(directory: Path) -> list[int]:
     return [int(file.read_text()) for file in files]
 
 
-async def require_gone(family: list[int]) -> None:
-    async def gone() -> bool:
+async def require_ended(family: list[int]) -> None:
+    async def ended() -> bool:
         return not any(map(is_alive, family))
 
-    await wait_until(gone, what="the family to be gone", limit=20)
+    await wait_until(ended, what="the family to end", limit=20)
 
 
 async def test_a_programs_output_is_returned() -> None:
-    said = await subprocesses.run(
+    output = await subprocesses.run(
         [SHELL, "-c", "echo $GREETING"], env={"GREETING": "hello"}, limit=20, what="greeting"
     )
-    assert said == "hello\n"
+    assert output == "hello\n"
 
 
-async def test_a_program_sees_the_environment_it_is_given_and_nothing_of_ours(
+async def test_a_program_gets_only_the_environment_it_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("REHOME_SECRET_KEY", "ours")
-    said = await subprocesses.run(["/usr/bin/env"], env={"PGPASSWORD": "s"}, limit=20, what="looking")
-    assert {line.partition("=")[0] for line in said.splitlines()} == {"LC_ALL", "PATH", "PGPASSWORD"}
+    monkeypatch.setenv("REHOME_SECRET_KEY", "secret")
+    output = await subprocesses.run(["/usr/bin/env"], env={"PGPASSWORD": "s"}, limit=20, what="looking")
+    assert {line.partition("=")[0] for line in output.splitlines()} == {"LC_ALL", "PATH", "PGPASSWORD"}
 
 
-async def test_a_failure_tells_the_programs_own_words_and_no_row_of_the_tenants(tmp_path: Path) -> None:
+async def test_an_error_has_the_programs_own_lines_and_no_row_of_the_tenants(tmp_path: Path) -> None:
     program = tmp_path / "pg_restore"
     program.write_text(
         "#!/bin/sh\n"
@@ -83,24 +83,24 @@ async def test_a_failure_tells_the_programs_own_words_and_no_row_of_the_tenants(
     program.chmod(0o755)
     with pytest.raises(ChildFailed) as raised:
         await subprocesses.run([program], env={}, limit=20, what="restoring acme")
-    told = str(raised.value)
-    assert told.startswith("restoring acme: pg_restore ended with exit code 3: ")
-    assert 'COPY failed for table "t": ERROR:  invalid input: ...' in told
-    assert not any(data in told for data in ("4111", "anna", "secret"))
+    message = str(raised.value)
+    assert message.startswith("restoring acme: pg_restore ended with exit code 3: ")
+    assert 'COPY failed for table "t": ERROR:  invalid input: ...' in message
+    assert not any(data in message for data in ("4111", "anna", "secret"))
 
 
-async def test_a_program_that_says_nothing_by_name_is_quoted_as_it_is() -> None:
+async def test_errors_without_the_programs_name_are_quoted_as_they_are() -> None:
     with pytest.raises(ChildFailed, match="exit code 1: error while loading shared libraries"):
         await subprocesses.run(
             [SHELL, "-c", "echo error while loading shared libraries >&2; exit 1"], env={}, limit=20, what="x"
         )
 
 
-async def test_much_output_does_not_fill_our_memory() -> None:
-    said = await subprocesses.run(
+async def test_much_output_does_not_fill_the_memory() -> None:
+    output = await subprocesses.run(
         [SHELL, "-c", "head -c 8000000 /dev/zero; head -c 8000000 /dev/zero >&2"], env={}, limit=60, what="x"
     )
-    assert len(said) == 1024 * 1024
+    assert len(output) == 1024 * 1024
 
 
 async def test_a_missing_program_is_named() -> None:
@@ -111,10 +111,10 @@ async def test_a_missing_program_is_named() -> None:
 async def test_a_program_that_takes_too_long_is_ended_with_its_workers(tmp_path: Path) -> None:
     with pytest.raises(TimedOut, match="waiting: sh did not end within 2 s"):
         await subprocesses.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=2, what="waiting")
-    await require_gone(await pids(tmp_path))
+    await require_ended(await pids(tmp_path))
 
 
-@pytest.mark.parametrize("family", [FAMILY, DEAF_FAMILY], ids=["obedient", "deaf"])
+@pytest.mark.parametrize("family", [FAMILY, STUBBORN_FAMILY], ids=["obedient", "stubborn"])
 async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, family: str) -> None:
     running = asyncio.create_task(
         subprocesses.run([SHELL, "-c", family, "sh", tmp_path], env={}, limit=100, what="waiting")
@@ -123,29 +123,29 @@ async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, fam
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await require_gone(found)
+    await require_ended(found)
 
 
-# A process like ours, which somebody kills.
+# A process like the consumer, which is killed.
 PARENT = """
 import asyncio, sys
-from rehome_consumer.adapters import children
-asyncio.run(children.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], env={}, limit=100, what="x"))
+from rehome_consumer.adapters.common import subprocesses
+asyncio.run(subprocesses.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], env={}, limit=100, what="x"))
 """
 
 
-@pytest.mark.parametrize("family", [FAMILY, DEAF_FAMILY], ids=["obedient", "deaf"])
-async def test_when_we_are_killed_no_program_of_ours_goes_on(tmp_path: Path, family: str) -> None:
+@pytest.mark.parametrize("family", [FAMILY, STUBBORN_FAMILY], ids=["obedient", "stubborn"])
+async def test_when_the_consumer_is_killed_its_programs_end(tmp_path: Path, family: str) -> None:
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, family, str(tmp_path))
     try:
         found = await pids(tmp_path)
     finally:
         parent.kill()
         await parent.wait()
-    await require_gone(found)
+    await require_ended(found)
 
 
-async def test_when_the_keeper_is_killed_its_program_is_ended(tmp_path: Path) -> None:
+async def test_when_the_reaper_is_killed_its_program_is_ended(tmp_path: Path) -> None:
     running = asyncio.create_task(
         subprocesses.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=100, what="waiting")
     )
@@ -153,4 +153,4 @@ async def test_when_the_keeper_is_killed_its_program_is_ended(tmp_path: Path) ->
     os.kill(parent_of(found[0]), signal.SIGKILL)
     with pytest.raises(ChildFailed, match="-9"):
         await running
-    await require_gone(found)
+    await require_ended(found)

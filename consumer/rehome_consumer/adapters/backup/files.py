@@ -1,4 +1,4 @@
-"""The files of a backup: what JSON says of them, their digests, and how they get safely to disk."""
+"""The files of a backup: what JSON says of them, their digests, and how they are flushed to disk."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class TooLarge(ValueError):
-    """It has more bytes than are read."""
+    """The file has more bytes than are read."""
 
 
 MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading bad JSON may lead to."""
+"""What reading bad JSON may raise."""
 
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a manifest that is read back: some 300,000 files or tables."""
@@ -30,7 +30,7 @@ _CHUNK = 1024 * 1024
 
 
 def read(path: Path) -> bytes:
-    """A manifest, or what a dump says of itself. Raises TooLarge, OSError."""
+    """A manifest, or the description of a dump. Raises TooLarge, OSError."""
     with path.open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
@@ -38,8 +38,8 @@ def read(path: Path) -> bytes:
     return data
 
 
-def why(error: Exception) -> str:
-    """Why a file cannot be read, without what stands in it."""
+def describe_error(error: Exception) -> str:
+    """Why a file cannot be read, without its content."""
     return str(error) if isinstance(error, TooLarge) else type(error).__name__
 
 
@@ -54,26 +54,26 @@ def size(directory: Path) -> int:
     return total
 
 
-def require_sound(files: Mapping[str, Any]) -> None:
-    """Raise ValueError unless every name is that of a file below the backup, and every size is one."""
-    for name, told in files.items():
+def require_valid(files: Mapping[str, Any]) -> None:
+    """Raise ValueError unless every name is that of a file below the backup, and every size is a number of bytes."""
+    for name, entry in files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or path.as_posix() != name:
             raise ValueError("a file that is not in the backup")
-        if type(told["bytes"]) is not int or told["bytes"] < 0:
-            raise ValueError("a size that is none")
+        if type(entry["bytes"]) is not int or entry["bytes"] < 0:
+            raise ValueError("a size that is no number of bytes")
 
 
-def moment(text: str) -> datetime:
-    """An instant. Raises one of MALFORMED when it is none, or has no time zone."""
-    told = datetime.fromisoformat(text)
-    if told.tzinfo is None:
+def parse_time(text: str) -> datetime:
+    """A point in time. Raises one of MALFORMED when it is none, or has no time zone."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
         raise ValueError("a time without its zone")
-    return told
+    return time
 
 
-def require_whole(place: Path, sizes: Mapping[str, int]) -> None:
-    """Raise Conflict unless every file is as the dump left it: an older, lost run may have tidied up late."""
+def require_complete(place: Path, sizes: Mapping[str, int]) -> None:
+    """Raise Conflict unless every file is as the dump left it: an older, lost run may have removed some."""
     for name, expected in sizes.items():
         path = place / name
         if not path.is_file() or path.stat().st_size != expected:
@@ -81,7 +81,7 @@ def require_whole(place: Path, sizes: Mapping[str, int]) -> None:
 
 
 def digest(path: Path, still_wanted: Callable[[], None], *, flush: bool) -> dict[str, Any]:
-    """A file's size and SHA-256, after it is safe on disk if `flush`.
+    """A file's size and SHA-256; if `flush`, it is on disk then.
 
     Args:
         path: the file.
@@ -101,7 +101,7 @@ def digest(path: Path, still_wanted: Callable[[], None], *, flush: bool) -> dict
 
 
 def write(path: Path, value: Any) -> None:
-    """Write JSON, safe on disk when this returns."""
+    """Write JSON; it is on disk when this returns."""
     with path.open("w") as file:
         json.dump(value, file, indent=1, sort_keys=True)
         file.flush()
@@ -109,7 +109,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def flush_names(directory: Path) -> None:
-    """Make the names of a directory's files safe on disk."""
+    """Flush the names of a directory's files to disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

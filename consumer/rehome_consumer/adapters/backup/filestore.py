@@ -1,7 +1,7 @@
 """The filestore (attachments) as a tar beside the database's backup: `<backup root>/<backup id>-filestore.tar`.
 
-A move leaves the filestore where it is; the archive makes a backup complete. It stands beside the backup's
-directory, not in it, since that is sealed by a manifest by then.
+A move leaves the filestore where it is; the archive makes a backup complete. It is beside the backup's
+directory, not in it, since that is sealed by a manifest already.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _NICENESS: Final = 10
 class FilestoreArchive:
     """Port `Filestore`: one thread of low priority writes the tar; memory does not grow with the filestore.
 
-    The archive appears under its name when it is whole and on disk. Files that Odoo removes meanwhile are left
-    out, so an instance may run; links and other things that are no files or directories are left out too.
+    The archive gets its name when it is complete and on disk. Files that Odoo removes meanwhile are left out, so an
+    instance may run; so is everything that is neither a file nor a directory, such as links.
     A tenant cannot fill the backup place with it: holes stay holes, and a reserve stays free.
     """
 
@@ -54,7 +54,7 @@ class FilestoreArchive:
         Args:
             data_root: holds one directory per instance.
             backup_root: holds the backups.
-            enabled: whether archiving is asked for at all.
+            enabled: whether filestores are archived at all.
             limit: seconds that one archive may take.
             reserve: bytes that stay free at the backup place; by default as `Room` says.
         """
@@ -68,8 +68,8 @@ class FilestoreArchive:
         """A tar of the filestore; the one of an earlier call if it is there.
 
         Returns:
-            Its path. None when archiving is not asked for, or (and the log says so) there is no filestore, which
-            is so for an instance that never stored an attachment.
+            Its path. None when archiving is disabled, or when there is no filestore (which is logged): an instance
+            that never stored an attachment has none.
 
         Raises:
             Refused: the filestore's path leads out of the instance's directory.
@@ -98,7 +98,7 @@ class FilestoreArchive:
         if database in {"", ".", ".."} or "/" in database or not database.isprintable():
             raise Refused(f"{what}: {database!r} is no file name")
         parts = ("data", "filestore", database)
-        with _told(what), ExitStack() as stack:
+        with _translated(what), ExitStack() as stack:
             if target.exists():
                 return target
             try:
@@ -110,7 +110,7 @@ class FilestoreArchive:
         return target
 
     def _write(self, target: Path, directory: int, database: str, wanted: Callable[[], None]) -> None:
-        """Write under a temporary name, then rename; what a killed run left is swept first."""
+        """Write under a temporary name, then rename; what a killed run left is removed first."""
         for left in target.parent.glob(f".{target.stem}.*.partial"):
             left.unlink(missing_ok=True)
         partial = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial")
@@ -143,8 +143,8 @@ def _be_nice() -> None:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Translate the operating system's errors. All may pass: by then it is the operator's storage that fails."""
+def _translated(what: str) -> Iterator[None]:
+    """Translate the operating system's errors, all into Unreachable: here it is the operator's storage that fails."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Writing a directory as a tar file: nothing is kept in memory, holes stay holes, and the disk is not filled up."""
+"""Writing a directory as a tar file: memory does not grow, holes stay holes, and the disk is not filled up."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SHARE: Final = 20
 
 
 class Room:
-    """How much of a file system may be used up: other moves want to write there too."""
+    """How much of a file system may be used: other moves need to write there too."""
 
     def __init__(self, directory: str, reserve: int | None = None) -> None:
-        """Look after the file system of `directory`.
+        """Watch the file system of `directory`.
 
         Args:
             directory: anywhere in it.
@@ -49,19 +49,19 @@ class Room:
 
 
 def write_tar(tar: BinaryIO, directory: int, name: str, room: Room, wanted: Callable[[], None]) -> None:
-    """Everything below `directory`, as `name`. Not by `TarFile`, which keeps every entry in memory.
+    """Write everything below `directory`, as `name`. Not by `TarFile`, which keeps every entry in memory.
 
     Args:
-        tar: an empty file; what is a hole in a file below `directory` is one in it as well.
+        tar: an empty file; holes of files below `directory` are holes in it, too.
         directory: a file descriptor.
         name: what the directory is called in the archive.
-        room: what may be written.
+        room: how much may be written.
         wanted: called before every piece; raises to end the work.
 
     Raises:
         OSError: reading or writing failed, a file became shorter while it was read, or there is no room.
     """
-    for place, folders, files, here in os.fwalk(".", dir_fd=directory, onerror=_unless_gone):
+    for place, folders, files, here in os.fwalk(".", dir_fd=directory, onerror=_unless_missing):
         folders.sort()
         inside = name + place.removeprefix(".")
         _put(tar, _header(inside, os.fstat(here), tarfile.DIRTYPE, 0), inside, room, wanted)
@@ -85,7 +85,7 @@ def _write_file(tar: BinaryIO, file: int, name: str, room: Room, wanted: Callabl
         piece = os.pread(file, end - at, at)
         if len(piece) < end - at:
             raise _shorter(name)
-        if piece != _ZEROS[: len(piece)]:  # holes, too, where a storage does not tell of them
+        if piece != _ZEROS[: len(piece)]:  # also a hole, where a storage does not report holes
             tar.seek(start + at)
             _put(tar, piece, name, room, wanted)
     if os.fstat(file).st_size < size:
@@ -95,7 +95,7 @@ def _write_file(tar: BinaryIO, file: int, name: str, room: Room, wanted: Callabl
 
 
 def _pieces(file: int, size: int) -> Iterator[tuple[int, int]]:
-    """Beginnings and ends of what is no hole in the first `size` bytes, none longer than a chunk."""
+    """Start and end of what is no hole in the first `size` bytes, no piece longer than a chunk."""
     at = 0
     while at < size:
         try:
@@ -130,7 +130,7 @@ def _header(name: str, status: os.stat_result, kind: bytes, size: int) -> bytes:
 
 
 def _open_regular(name: str, directory: int) -> int | None:
-    """The file, opened; None when it is gone since it was listed, or is a link, a pipe or a socket."""
+    """The file, opened; None when it was removed since it was listed, or is a link, a pipe or a socket."""
     try:
         # Without O_NONBLOCK a named pipe would block for ever.
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -144,7 +144,7 @@ def _open_regular(name: str, directory: int) -> int | None:
     return None
 
 
-def _unless_gone(error: OSError) -> None:
-    """`os.fwalk` passes over directories that it cannot list; that is right only for those that are gone."""
+def _unless_missing(error: OSError) -> None:
+    """`os.fwalk` skips directories that it cannot list; that is right only for those that were removed."""
     if error.errno != errno.ENOENT:
         raise error

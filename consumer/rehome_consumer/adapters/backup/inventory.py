@@ -1,4 +1,4 @@
-"""The backup place as the reconciler and `rehome retire` see it: what stands there, and taking one thing away."""
+"""The backup place for the reconciler and `rehome retire`: what is in it, and how one entry is removed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _FORMS: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = (
 
 
 class FileBackupInventory:
-    """Port `Shelf` on a directory."""
+    """Port `BackupInventory` on a directory."""
 
     def __init__(self, root: Path) -> None:
-        """Look at the backup place `root`."""
+        """Use the backup place `root`."""
         self._root = root
 
     async def entries(self) -> list[Stored]:
-        """See `BackupInventory.entries`. A place that is not there (yet) is empty.
+        """See `BackupInventory.entries`. A place that does not exist (yet) is empty.
 
         Raises:
             Unreachable, TimedOut: the storage does not answer.
@@ -48,14 +48,14 @@ class FileBackupInventory:
             return await in_thread(lambda _: self._entries(), what, LIMIT)
 
     async def remove(self, name: str) -> None:
-        """See `BackupInventory.remove`; what is half removed is no backup from the first instant.
+        """See `BackupInventory.remove`; a backup that is removed only in part is none from the start.
 
         Raises:
-            Refused: the name is none of ours.
+            Refused: rehome gives no such names.
             Conflict: it could not be removed.
         """
         if read(name) is None:
-            raise Refused(f"{name!r} is no name of ours in the backup place: it is left alone")
+            raise Refused(f"{name!r} is no name that rehome gives in the backup place: it is left alone")
         with translated(what := f"removing {name} from the backup place"):
             await in_thread(lambda wanted: self._remove(name, wanted), what, LIMIT)
 
@@ -87,7 +87,7 @@ class FileBackupInventory:
 
 
 def read(name: str) -> tuple[Kind, UUID, int] | None:
-    """Kind, migration and attempt of an entry's name; None when it is none of ours."""
+    """Kind, migration and attempt of an entry's name; None when rehome gives no such names."""
     for kind, form in _FORMS:
         match = form.fullmatch(name)
         if match:

@@ -1,15 +1,15 @@
-"""The backup place: one directory per backup, invisible until it is sealed, checked against its manifest.
+"""The backup place: one directory per backup, hidden until it is sealed, checked against its manifest.
 
 ```
 <root>/<backup id>/dump/           pg_dump's directory format; `pg_restore -d DATABASE <root>/<id>/dump` reads it
 <root>/<backup id>/source.json     what the dump was taken of, and its files' sizes
 <root>/<backup id>/manifest.json   every file's size and SHA-256, row counts, versions, times
-<root>/.<backup id>.partial/       a whole dump that is not sealed yet
-<root>/.<backup id>.<run>.work/    a dump or restore under way; each run has its own, so that two cannot mix
+<root>/.<backup id>.partial/       a complete dump that is not sealed yet
+<root>/.<backup id>.<run>.work/    a running dump or restore; each run has its own, so that two cannot mix
 ```
 
-Functions here block: they are called in threads (`bounded_thread.in_thread`), and call `still_wanted`, which
-raises in a run that nobody waits for any more, before they change anything for good.
+Functions here block: they are called in threads (`bounded_thread.in_thread`). Before they change anything for good
+they call `still_wanted`, which raises in a run that nobody waits for any more.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class BackupPlace:
         return self.root / _checked(backup_id)
 
     def partial(self, backup_id: str) -> Path:
-        """Where a whole dump waits for its seal."""
+        """Where a complete dump waits to be sealed."""
         return self.root / f".{_checked(backup_id)}.partial"
 
     def begin(self, backup_id: str, still_wanted: StillWanted) -> Path:
         """A new, empty directory for one run of a dump or restore; what earlier runs left is removed."""
         self.require_writable()
         still_wanted()
-        for left in self._under_way(backup_id):
+        for left in self._running(backup_id):
             shutil.rmtree(left, ignore_errors=True)
         run = self.root / f".{_checked(backup_id)}.{secrets.token_hex(4)}.work"
         run.mkdir(mode=0o700)
@@ -80,18 +80,20 @@ class BackupPlace:
         """What the dump of a sealed backup was taken of.
 
         Raises:
-            NotFound: the backup is gone.
-            Refused: what it says of itself cannot be read.
+            NotFound: the backup is missing.
+            Refused: its description cannot be read.
         """
         try:
             return dict(json.loads(files.read(backup.place / SOURCE)))
         except FileNotFoundError:
-            raise NotFound(f"backup {backup.id} is gone from the backup place") from None
+            raise NotFound(f"backup {backup.id} is missing from the backup place") from None
         except files.MALFORMED as error:
-            raise Refused(f"backup {backup.id}: {SOURCE} cannot be read: {files.why(error)}") from None
+            raise Refused(
+                f"backup {backup.id}: {SOURCE} cannot be read: {files.describe_error(error)}"
+            ) from None
 
     def finish(self, run: Path, backup_id: str, source: Mapping[str, Any], still_wanted: StillWanted) -> None:
-        """The run's dump is whole; `source` says what of, and when."""
+        """The run's dump is complete; `source` says what of, and when."""
         sizes = {
             path.relative_to(run).as_posix(): path.stat().st_size for path in run.rglob("*") if path.is_file()
         }
@@ -118,17 +120,17 @@ class BackupPlace:
         versions: Mapping[str, str],
         still_wanted: StillWanted,
     ) -> Backup:
-        """Hash, flush to disk, write the manifest, rename. A sealed one is left as it is.
+        """Hash, flush to disk, write the manifest, rename. A sealed one stays as it is.
 
         Raises:
-            Conflict: there is no whole dump to seal.
+            Conflict: there is no complete dump to seal.
         """
         found = self.check(backup_id, still_wanted)
         if found is not None:
             return found
         place = self.partial(backup_id)
         source = self._source(backup_id)
-        files.require_whole(place, source["files"])
+        files.require_complete(place, source["files"])
         dumped = sorted(path for path in place.rglob("*") if path.is_file() and path.name != MANIFEST)
         manifest: dict[str, Any] = {
             "format": _FORMAT,
@@ -162,7 +164,9 @@ class BackupPlace:
             expected: dict[str, dict[str, Any]] = manifest["files"]
             described = self._described(backup_id, manifest, data)
         except (OSError, *files.MALFORMED) as error:
-            raise Refused(f"backup {backup_id}: {MANIFEST} cannot be read: {files.why(error)}") from None
+            raise Refused(
+                f"backup {backup_id}: {MANIFEST} cannot be read: {files.describe_error(error)}"
+            ) from None
         missing = [name for name in expected if not (place / name).is_file()]
         if missing:
             raise Refused(f"backup {backup_id}: file {ascii(missing[0])[:_SHOWN]} is missing")
@@ -173,45 +177,45 @@ class BackupPlace:
         return described
 
     def discard(self, backup_id: str, still_wanted: StillWanted) -> None:
-        """Remove the backup and whatever is half of it."""
+        """Remove the backup, sealed or not."""
         still_wanted()
         sealed, partial = self.sealed(backup_id), self.partial(backup_id)
-        if sealed.exists():  # from now on it is no backup, even if we do not get to the end
+        if sealed.exists():  # from now on it is no backup, even if removing it is cut off
             shutil.rmtree(partial, ignore_errors=True)
             sealed.rename(partial)
-        for left in (partial, *self._under_way(backup_id)):
+        for left in (partial, *self._running(backup_id)):
             shutil.rmtree(left, ignore_errors=True)
             if left.exists():
                 raise Conflict(f"backup {backup_id}: {left} could not be removed")
 
-    def _under_way(self, backup_id: str) -> list[Path]:
+    def _running(self, backup_id: str) -> list[Path]:
         return list(self.root.glob(f".{_checked(backup_id)}.*.work"))
 
     def _source(self, backup_id: str) -> dict[str, Any]:
-        """What the dump says of itself. Raises Conflict when there is none, or only a part of one."""
+        """The description of the dump. Raises Conflict when there is none, or it is incomplete."""
         try:
             source: dict[str, Any] = json.loads(files.read(self.partial(backup_id) / SOURCE))
-            files.require_sound({name: {"bytes": size} for name, size in source["files"].items()})
-            for instant in ("started_at", "ended_at"):
-                files.moment(source[instant])
+            files.require_valid({name: {"bytes": size} for name, size in source["files"].items()})
+            for time in ("started_at", "ended_at"):
+                files.parse_time(source[time])
         except FileNotFoundError:
-            raise Conflict(f"there is no whole dump of backup {backup_id} to seal: dump again") from None
+            raise Conflict(f"there is no complete dump of backup {backup_id} to seal: dump again") from None
         except files.MALFORMED as error:
-            said = files.why(error)
-            raise Conflict(f"backup {backup_id}: {SOURCE} cannot be read ({said}): dump again") from None
+            why = files.describe_error(error)
+            raise Conflict(f"backup {backup_id}: {SOURCE} cannot be read ({why}): dump again") from None
         return source
 
     def _described(self, backup_id: str, manifest: Mapping[str, Any], data: bytes) -> Backup:
-        """What a manifest says, whose file holds `data`; raises one of files.MALFORMED when it is none."""
-        files.require_sound(manifest["files"])
+        """What a manifest says, whose file holds `data`; raises one of files.MALFORMED when it is malformed."""
+        files.require_valid(manifest["files"])
         return Backup(
             id=backup_id,
             place=self.sealed(backup_id),
             bytes=sum(file["bytes"] for file in manifest["files"].values()),
             files=len(manifest["files"]),
             manifest_sha256=hashlib.sha256(data).hexdigest(),
-            started_at=files.moment(manifest["started_at"]),
-            ended_at=files.moment(manifest["ended_at"]),
+            started_at=files.parse_time(manifest["started_at"]),
+            ended_at=files.parse_time(manifest["ended_at"]),
         )
 
     def _digests(
@@ -227,7 +231,7 @@ class BackupPlace:
 
 
 def _checked(backup_id: str) -> str:
-    """The id, when it is fit for a file name.
+    """The id, if it can be a file name.
 
     Raises:
         Refused: it could lead out of the backup place.

@@ -1,4 +1,4 @@
-"""Blocking work in a thread that is not waited for longer than a limit, and that does no late harm."""
+"""Blocking work in a thread: nobody waits for it longer than a limit, and after that it changes nothing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ async def in_thread(
     """Run `work` in a thread and return what it returns.
 
     A thread cannot be ended from outside. So `work` gets a function to call before it changes anything for
-    good, which raises in a run that nobody waits for any more: one that was too slow, one whose step was
-    cancelled, and one that was frozen with its whole process for longer than the limit.
+    good. It raises in a run that nobody waits for any more: one that was too slow, one whose step was
+    cancelled, and one that was frozen with its process for longer than the limit.
 
     Args:
         work: called in the thread.

@@ -1,4 +1,4 @@
-"""PostgreSQL's, asyncpg's and the network's errors, translated into ours for whoever speaks to PostgreSQL.
+"""PostgreSQL's, asyncpg's and the network's errors, translated into `rehome_consumer.errors`.
 
 Only the server's first sentence is kept, without the value of a query argument. Its DETAIL can show a whole
 row (`Failing row contains (...)`), and rows of `db_servers` hold passwords; for the same reason the foreign
@@ -28,7 +28,7 @@ from rehome_consumer.network import tls
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Looked at from the top: the first class that fits decides. Source: PostgreSQL's appendix A, error codes.
+# In this order: the first class that fits decides. Source: PostgreSQL's appendix A, error codes.
 _MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
     (asyncpg.DeadlockDetectedError, Conflict),
     (asyncpg.SerializationError, Conflict),
@@ -63,7 +63,7 @@ _ARGUMENT = re.compile(r"(query argument \$\d+).*")
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Run the block; let errors of PostgreSQL, asyncpg, the network and time-outs out as ours.
+    """Run the block; translate errors of PostgreSQL, asyncpg and the network, and time-outs.
 
     Args:
         what: what is being done and to what, such as "reading instance 7d9f...": the error starts with it.
@@ -73,12 +73,12 @@ def translated(what: str) -> Iterator[None]:
     except RehomeError:
         raise
     except FOREIGN as error:
-        meaning = next(ours for foreign, ours in _MEANING if isinstance(error, foreign))
+        meaning = next(translation for foreign, translation in _MEANING if isinstance(error, foreign))
         raise meaning(f"{what}: {_sentence(error)}") from None
 
 
 def _sentence(error: BaseException) -> str:
-    """The first sentence of a foreign error, and the name of the constraint that said no."""
+    """The first sentence of a foreign error, and the name of the constraint that was violated."""
     first = str(error.args[0]).partition("\n")[0] if error.args else ""
     first = _ARGUMENT.sub(r"\1", first)
     if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""One piece of work on a pooled PostgreSQL connection, bounded as a whole."""
+"""One piece of work on a pooled PostgreSQL connection, with one time limit for all of it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def session(pool: Pool, what: str, limit: float) -> AsyncIterator[Connection]:
-    """A connection for the length of the block; errors come out as ours and start with `what`.
+    """A connection for the length of the block; errors are translated and start with `what`.
 
-    A server that hangs does not answer a ROLLBACK either, so a mere time-out around a transaction would
-    wait for ever on its way out. After `limit` seconds the connection is cut instead.
+    A server that hangs does not answer a ROLLBACK either, so a time-out around a transaction alone would
+    wait for ever for its end. After `limit` seconds the connection is cut instead.
 
     Args:
-        pool: where the connection comes from and goes back to.
+        pool: where the connection is taken from, and returned to.
         what: what is being done and to what, such as "reading instance 7d9f...".
         limit: seconds for getting a connection, and again for the work on it.
 

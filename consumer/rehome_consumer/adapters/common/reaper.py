@@ -1,9 +1,9 @@
-"""Runs one program and makes sure that it does not outlive us. Started by `children.run`, never imported.
+"""Runs one program that must not outlive the consumer. Started by `subprocesses.run`, never imported.
 
-    python -I -S keeper.py <our pid> <program> <argument>...
+    python -I -S reaper.py <the consumer's pid> <program> <argument>...
 
-pg_dump and pg_restore start workers of their own, which no death signal of the kernel reaches. So this
-process stands between: it dies with us (PR_SET_PDEATHSIG, prctl(2)), and takes the whole process group along.
+pg_dump and pg_restore start workers of their own, which get no signal when the consumer dies. So this process stands
+between: it gets one (PR_SET_PDEATHSIG, prctl(2)), and then ends its entire process group.
 Its standard streams and its exit code are the program's.
 """
 
@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-GRACE_SECONDS = 3.0  # for telling the server to cancel what it is doing
+GRACE_SECONDS = 3.0  # for asking the server to cancel what it is doing
 PAUSE_SECONDS = 0.05
 
 
@@ -28,7 +28,7 @@ def main() -> int:
     started: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, lambda *_: end_group(started))
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked to be told
+    if os.getppid() != parent:  # it died before the signal was asked for
         return 128 + signal.SIGTERM
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the password
     os.umask(0o077)
@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def end_group(started: list[Any]) -> None:
-    """Ask everyone in our process group to end, and soon afterwards make them, ourselves included."""
+    """Ask the process group to end, and kill it soon afterwards, this process included."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS

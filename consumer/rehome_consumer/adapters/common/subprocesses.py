@@ -1,4 +1,4 @@
-"""Client programs: run by argument list, bounded, killed with their workers, silent about data and secrets."""
+"""Client programs: run by argument list, with limits, killed with their workers; errors hold no data or secrets."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ KEPT_OUTPUT: Final = 1024 * 1024
 """Bytes that are kept of what a program prints."""
 
 KEPT_LINES: Final = 12
-"""Last lines that are kept of what it says on standard error."""
+"""Last lines that are kept of its standard error."""
 
 KEPT_LINE: Final = 400
 """Characters that are kept of one of these."""
 
-_KEEPER: Final = Path(__file__).with_name("reaper.py")
+_REAPER: Final = Path(__file__).with_name("reaper.py")
 _READ_BYTES = 64 * 1024
 _WATCH_SECONDS = 1.0
-_END_SECONDS = 10.0  # the keeper needs GRACE_SECONDS
+_END_SECONDS = 10.0  # the reaper needs GRACE_SECONDS
 
 
 async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
@@ -39,20 +39,20 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     this process dies, however it dies.
 
     Args:
-        command: program and arguments; no secrets, everybody sees them.
-        env: its whole environment; secrets go here.
+        command: program and arguments; no secrets, all users of the machine see them.
+        env: its complete environment; secrets go here.
         limit: seconds.
         what: what is being done, such as "dumping acme": errors start with it.
 
     Raises:
         Incompatible: there is no such program.
-        ChildFailed: it ended with an error; holds what it said, without data of the tenant.
+        ChildFailed: it ended with an error; holds what it printed, without data of the tenant.
         TimedOut: the limit passed.
     """
     program = Path(command[0])
     if not os.access(program, os.X_OK):
         raise Incompatible(f"{what}: there is no program {program}; set REHOME_PG_BIN")
-    reaper = [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid())]
+    reaper = [sys.executable, "-I", "-S", str(_REAPER), str(os.getpid())]
     process = await asyncio.create_subprocess_exec(
         *reaper,
         *(str(part) for part in command),
@@ -65,8 +65,8 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     watching = asyncio.create_task(_watch(process))
     try:
         async with asyncio.timeout(limit):
-            output, said, code = await asyncio.gather(
-                _output(process.stdout), _said(process.stderr, program.name), process.wait()
+            output, errors, code = await asyncio.gather(
+                _output(process.stdout), _errors(process.stderr, program.name), process.wait()
             )
     except TimeoutError:
         raise TimedOut(f"{what}: {program.name} did not end within {limit:g} s") from None
@@ -74,12 +74,14 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
         watching.cancel()
         await _end(process)
     if code != 0:
-        raise ChildFailed(f"{what}: {program.name} ended with exit code {code}: {said or 'it said nothing'}")
+        raise ChildFailed(
+            f"{what}: {program.name} ended with exit code {code}: {errors or 'it printed nothing'}"
+        )
     return output
 
 
 async def _watch(process: asyncio.subprocess.Process) -> None:
-    """End what a killed keeper leaves behind: it would hold the streams open, and us up."""
+    """End what a killed reaper leaves behind: it would hold the streams open, and `run` would wait for them."""
     while process.returncode is None:  # noqa: ASYNC110 - its event waits for the streams to be closed
         await asyncio.sleep(_WATCH_SECONDS)
     if process.returncode < 0:
@@ -87,7 +89,7 @@ async def _watch(process: asyncio.subprocess.Process) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Let the keeper end its process group; end the group ourselves if it does not, or is gone."""
+    """Let the reaper end its process group; end the group from here if it does not, or has died."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -104,18 +106,18 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 
 
 async def _output(stream: asyncio.StreamReader | None) -> str:
-    """What was printed; what exceeds the limit is read and forgotten."""
+    """What was printed; what exceeds the limit is read and thrown away."""
     kept = bytearray()
     while stream is not None and (chunk := await stream.read(_READ_BYTES)):
         kept += chunk[: KEPT_OUTPUT - len(kept)]
     return kept.decode(errors="replace")
 
 
-async def _said(stream: asyncio.StreamReader | None, program: str) -> str:
+async def _errors(stream: asyncio.StreamReader | None, program: str) -> str:
     """The last lines of standard error that are the program's own.
 
     The server's DETAIL and CONTEXT and the failed command follow on lines of their own, without the
-    program's name in front; they can show rows of the tenant's, so they are kept only by the server's log.
+    program's name in front; they can show the tenant's rows, so only the server's log has them.
     """
     own: deque[str] = deque(maxlen=KEPT_LINES)
     other: deque[str] = deque(maxlen=KEPT_LINES)

@@ -1,4 +1,4 @@
-"""The backup place: what counts as a backup, and what does not."""
+"""The backup place: what is a backup, and what is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "7d9f2a54-1"
 
 
 def wanted() -> None:
-    """Somebody waits for the result."""
+    """The result is still waited for."""
 
 
 def unwanted() -> None:
@@ -32,7 +32,7 @@ def place(tmp_path: Path) -> BackupPlace:
 
 
 def dumped(place: BackupPlace) -> Path:
-    """A whole dump that waits for its seal."""
+    """A complete dump that waits to be sealed."""
     run = place.begin(NAME, wanted)
     (run / DUMP).mkdir()
     (run / DUMP / "toc.dat").write_bytes(b"toc")
@@ -45,7 +45,7 @@ def visible(place: BackupPlace) -> list[str]:
     return sorted(path.name for path in place.root.iterdir())
 
 
-def test_the_manifest_says_what_a_person_needs_to_know(place: BackupPlace) -> None:
+def test_the_manifest_has_rows_versions_and_files(place: BackupPlace) -> None:
     dumped(place)
     backup = place.seal(NAME, {"public.b": 2, "public.a": 1}, {"server": "150018"}, wanted)
     manifest = json.loads((backup.place / MANIFEST).read_text())
@@ -57,14 +57,16 @@ def test_the_manifest_says_what_a_person_needs_to_know(place: BackupPlace) -> No
     assert visible(place) == [NAME]
 
 
-def test_only_our_own_account_can_read_backups(place: BackupPlace) -> None:
+def test_only_the_consumers_own_account_can_read_backups(place: BackupPlace) -> None:
     dumped(place)
     backup = place.seal(NAME, {}, {}, wanted)
     assert place.root.stat().st_mode & 0o77 == 0
     assert backup.place.stat().st_mode & 0o77 == 0
 
 
-def test_each_run_has_a_directory_of_its_own_and_an_earlier_ones_is_removed(place: BackupPlace) -> None:
+def test_each_run_has_a_directory_of_its_own_and_those_of_earlier_runs_are_removed(
+    place: BackupPlace,
+) -> None:
     first = place.begin(NAME, wanted)
     second = place.begin(NAME, wanted)
     assert first != second
@@ -119,7 +121,7 @@ def test_a_manifest_that_is_too_large_is_not_read(
         place.check(NAME, wanted)
 
 
-def test_what_a_dump_says_of_itself_is_not_read_when_it_is_too_large(
+def test_the_description_of_a_dump_is_not_read_when_it_is_too_large(
     place: BackupPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dumped(place)
@@ -152,7 +154,7 @@ def test_a_run_that_nobody_waits_for_changes_nothing(place: BackupPlace) -> None
         place.check(NAME, unwanted)
 
 
-def test_discarding_leaves_nothing_whatever_there_was(place: BackupPlace) -> None:
+def test_discarding_removes_sealed_and_unfinished_backups(place: BackupPlace) -> None:
     dumped(place)
     place.seal(NAME, {}, {}, wanted)
     place.begin(NAME, wanted)

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """Blocks until it is let on, then asks whether it is still wanted before it changes anything."""
+    """Blocks until it may continue, then asks whether it is still wanted before it changes anything."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
-        self.go_on = threading.Event()
+        self.may_continue = threading.Event()
         self.ended = threading.Event()
         self.changed = False
 
     def __call__(self, still_wanted: Callable[[], None]) -> str:
         try:
             self.started.set()
-            self.go_on.wait(10)
+            self.may_continue.wait(10)
             still_wanted()
             self.changed = True
             return "done"
@@ -36,9 +36,9 @@ class Work:
             self.ended.set()
 
 
-async def test_work_that_ends_in_time_gives_its_result() -> None:
+async def test_work_that_ends_in_time_returns_its_result() -> None:
     work = Work()
-    work.go_on.set()
+    work.may_continue.set()
     assert await in_thread(work, "working", 10) == "done"
     assert work.changed
 
@@ -50,7 +50,7 @@ async def test_work_whose_step_is_cancelled_changes_nothing_any_more() -> None:
     step.cancel()
     with pytest.raises(asyncio.CancelledError):
         await step
-    work.go_on.set()
+    work.may_continue.set()
     await asyncio.to_thread(work.ended.wait, 10)
     assert not work.changed
 
@@ -58,7 +58,7 @@ async def test_work_whose_step_is_cancelled_changes_nothing_any_more() -> None:
 async def test_work_that_was_frozen_with_its_process_changes_nothing_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A stopped process loses its claim; when it goes on, its threads may run before its event loop does."""
+    """A stopped process loses its claim; when it continues, its threads may run before its event loop does."""
 
     def frozen(still_wanted: Callable[[], None]) -> None:
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 11)

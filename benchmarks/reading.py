@@ -1,4 +1,4 @@
-"""What it costs to verify with a tenant's rights: the same readings by a short-lived role and a superuser, in turns."""
+"""What it costs to verify with a tenant's rights: the same readings by a short-lived role and a superuser, in turn."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ ROUNDS: Final = 5
 
 
 class _Superuser(Login):
-    """The administrator's own login, where a short-lived one is lent: for the comparison alone."""
+    """The administrator's own login instead of a short-lived one: for the comparison only."""
 
     async def close(self) -> None:
-        """It stays."""
+        """Nothing to forbid: it must keep its login."""
 
 
 @asynccontextmanager
-async def _unlent(
+async def _superuser_login(
     sessions: Sessions, server: Server, database: str, tenant: str, _purpose: str, **_limits: Any
 ) -> AsyncIterator[Login]:
     yield _Superuser(sessions, server, database, server.admin, tenant, "")
 
 
-async def _seconds(reading: Callable[[], Awaitable[object]]) -> float:
-    began = time.perf_counter()
-    await reading()
-    return time.perf_counter() - began
+async def _seconds(read: Callable[[], Awaitable[object]]) -> float:
+    started = time.perf_counter()
+    await read()
+    return time.perf_counter() - started
 
 
 async def measure(
     sessions: Sessions, server: Server, database: str, role: str, jobs: int, size: float
 ) -> Table:
-    """Row counts and fingerprints, each way in turns."""
+    """Row counts and fingerprints, with both logins in turn."""
     verifier = PostgresVerifier(sessions, jobs=jobs)
     readings: dict[str, Callable[[], Awaitable[object]]] = {
         "rows counted": lambda: verifier.row_counts(server, database, role),
@@ -55,11 +55,13 @@ async def measure(
         ("reading", "role, seconds (median)", "superuser", "ratio"),
     )
     for name, reading in readings.items():
-        ours: list[float] = []
-        theirs: list[float] = []
+        short_lived: list[float] = []
+        superuser: list[float] = []
         for _ in range(ROUNDS):
-            ours.append(await _seconds(reading))
-            with mock.patch.object(verification, "lent", _unlent):
-                theirs.append(await _seconds(reading))
-        table.rows.append((name, median(ours), median(theirs), median(ours) / median(theirs)))
+            short_lived.append(await _seconds(reading))
+            with mock.patch.object(verification, "short_lived_login", _superuser_login):
+                superuser.append(await _seconds(reading))
+        table.rows.append(
+            (name, median(short_lived), median(superuser), median(short_lived) / median(superuser))
+        )
     return table

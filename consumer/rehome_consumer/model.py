@@ -146,8 +146,6 @@ class ServerFacts:
 
     version: int
     extensions: frozenset[str]
-    wal_level: str
-    data_free_bytes: int | None = None
     extension_versions: frozenset[tuple[str, str]] = frozenset()
 
     @property

@@ -1,4 +1,4 @@
-"""The suites' servers in memory."""
+"""The contract suites' servers in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rehome_consumer.adapters.postgres.sessions import application_name
 from sandbox.postgres.tenants import Tenant
-from tests.contract.servers import PARTNERS, Change, Client, Told
+from tests.contract.servers import PARTNERS, Change, Client, ProgressRecorder
 from tests.fakes.copier import FakeCopier
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.verifier import FakeVerifier
@@ -109,7 +109,7 @@ class FakeStage:
 
         undisturbed, self.world.pause = self.world.pause, cut
         with contextlib.suppress(asyncio.CancelledError):
-            await self.copier.restore(self.dedicated, scratch, backup, role, Told())
+            await self.copier.restore(self.dedicated, scratch, backup, role, ProgressRecorder())
         self.world.pause = undisturbed
 
     async def prepare_transaction(self, tenant: Tenant) -> None:

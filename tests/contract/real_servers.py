@@ -1,4 +1,4 @@
-"""The suites' real servers: two PostgreSQL clusters of our own."""
+"""The contract suites' real servers: two PostgreSQL clusters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.kinds import Administrator
-from rehome_consumer.adapters.postgres.ownership_tags import comment_of, put_comment
+from rehome_consumer.adapters.postgres.ownership_tags import read_comment, write_comment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.model import Credentials, Secret, Server
@@ -25,7 +25,7 @@ from sandbox.postgres.databases import create_database, create_role, quoted
 from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.system.net import wait_until
-from tests.contract.servers import Change, Client, Told
+from tests.contract.servers import Change, Client, ProgressRecorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ class RealClient:
 
 @dataclass
 class RealStage:
-    """A pool and a dedicated server of our own."""
+    """A pool and a dedicated server."""
 
     pool_cluster: Cluster
     dedicated_cluster: Cluster
@@ -85,9 +85,9 @@ class RealStage:
     async def pretend_restored(self, server: Server, database: str) -> None:
         async with self.cluster(server).connect() as connection:
             session = Administrator(connection)
-            label = await comment_of(session, database, server.name)
-            assert label
-            await put_comment(session, database, replace(label, restored=True))
+            comment = await read_comment(session, database, server.name)
+            assert comment
+            await write_comment(session, database, replace(comment, restored=True))
 
     async def copy_of(self, tenant: Tenant) -> str:
         copy = f"{tenant.database}_copy"
@@ -118,13 +118,13 @@ class RealStage:
         ):
             await holding.execute("LOCK TABLE pg_catalog.pg_sequence IN SHARE MODE")  # none can be made
             restoring = asyncio.create_task(
-                self.copier.restore(self.dedicated, scratch, backup, role, Told())
+                self.copier.restore(self.dedicated, scratch, backup, role, ProgressRecorder())
             )
 
             async def waits() -> bool:
                 return bool(await watching.fetchval(RESTORER_WAITS))
 
-            await wait_until(waits, what="pg_restore to wait for our lock", limit=30)
+            await wait_until(waits, what="pg_restore to wait for the lock", limit=30)
             restoring.cancel()
             await asyncio.gather(restoring, return_exceptions=True)
 
@@ -200,7 +200,7 @@ _ROLES = "SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' AND rolna
 
 
 def server_of(cluster: Cluster, name: str, kind: Literal["shared", "dedicated"]) -> Server:
-    """What `db_servers` has of a cluster."""
+    """A cluster's row of `db_servers`."""
     return Server(
         id=uuid4(),
         name=name,

@@ -1,4 +1,4 @@
-"""Where the suites of `Databases`, `Copier` and `Verifier` play: what they need besides the ports themselves."""
+"""What the suites of `Databases`, `Copier` and `Verifier` need besides the ports themselves: servers and tenants."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Change:
 
 
 class Client(Protocol):
-    """Somebody connected, as an Odoo would be."""
+    """A connected client, as Odoo is one."""
 
     async def add_partner(self) -> None:
         """Write a row. Raises one of ENDED when the session was ended."""
@@ -46,7 +46,7 @@ class Client(Protocol):
 
 
 class Stage(Protocol):
-    """What the suites need besides the ports themselves."""
+    """A pool and a dedicated server, the ports on them, and what else the suites need."""
 
     databases: steps.Databases
     copier: steps.Copier
@@ -65,7 +65,7 @@ class Stage(Protocol):
         ...
 
     async def add_database(self, server: Server, name: str, owner: str) -> None:
-        """An empty database without a mark."""
+        """An empty database without an ownership tag."""
         ...
 
     async def pretend_restored(self, server: Server, database: str) -> None:
@@ -73,19 +73,19 @@ class Stage(Protocol):
         ...
 
     async def prepare_transaction(self, tenant: Tenant) -> None:
-        """Leave a transaction of the tenant's waiting for COMMIT PREPARED."""
+        """Leave a transaction of the tenant's that waits for COMMIT PREPARED."""
         ...
 
     def client(self, server: Server, login: Credentials, database: str) -> Any:
-        """An async context manager: a `Client` for its length. Raises one of REFUSED."""
+        """An async context manager that gives a `Client`. Raises one of REFUSED."""
         ...
 
     def stubborn_client(self, server: Server, login: Credentials, database: str) -> Any:
-        """The same, for one that does not end when asked to."""
+        """The same, for a client whose session does not end when it is terminated."""
         ...
 
     async def copy_of(self, tenant: Tenant) -> str:
-        """A true copy of the tenant's database beside it, made without any port; its name."""
+        """An exact copy of the tenant's database on the same server, made without any port; its name."""
         ...
 
     async def change(self, database: str, change: Change) -> None:
@@ -97,7 +97,7 @@ class Stage(Protocol):
         ...
 
     async def cut_off_restore(self, scratch: str, backup: Backup, role: str) -> None:
-        """Restore on the dedicated server, and cancel that half-way."""
+        """Restore on the dedicated server, and cancel it before it is done."""
         ...
 
     def left_over(self, server: Server, database: str, migration_id: UUID) -> Any:
@@ -105,7 +105,7 @@ class Stage(Protocol):
         ...
 
     def forged(self, server: Server, login: Credentials, database: str, migration_id: UUID) -> Any:
-        """The same as `client`, for one that calls its session as ours of this migration are called."""
+        """The same as `client`, with the session name of this migration."""
         ...
 
     async def partners(self, server: Server, database: str) -> int:
@@ -114,13 +114,13 @@ class Stage(Protocol):
 
 
 @dataclass
-class Told:
-    """Notes that hear the progress and remember nothing."""
+class ProgressRecorder:
+    """Port `Facts` that records the reported progress and remembers nothing."""
 
-    heard: list[tuple[int, int]] = field(default_factory=list)
+    reported: list[tuple[int, int]] = field(default_factory=list)
 
     async def progress(self, done: int, total: int) -> None:
-        self.heard.append((done, total))
+        self.reported.append((done, total))
 
     async def remember(self, name: str, value: Any) -> Any:
         return value
@@ -138,7 +138,7 @@ class Told:
         return True
 
     async def release_slot(self, resource: str) -> None:
-        """Nothing to give."""
+        """There are no slots."""
 
     async def started(self) -> frozenset[str]:
         return frozenset()
@@ -152,7 +152,7 @@ def login_of(tenant: Tenant) -> Credentials:
 
 
 def new_tag() -> OwnershipTag:
-    """A scratch mark of a new migration, which this task works for from now on."""
+    """A scratch tag of a new migration, which this task works for from now on."""
     migration = uuid4()
     current_migration.set(migration)
     return OwnershipTag(migration, 1, "scratch")
@@ -167,7 +167,7 @@ def new_login(name: str = 'acme\'s; "new" role') -> Credentials:
 
 
 async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, tag: OwnershipTag) -> str:
-    """Role and scratch database on the dedicated server, as after the step `provision`."""
+    """Role and scratch database on the dedicated server, as the step `provision` leaves them."""
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     name = f"{tenant.database}__rehome"
     await stage.databases.make_role(stage.dedicated, login, facts.grantees)

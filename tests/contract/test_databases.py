@@ -1,4 +1,4 @@
-"""Port `Databases`, held by the fake and by real servers alike."""
+"""Port `Databases`, on the fake and on real servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import claim_check
 from rehome_consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
 from rehome_consumer.model import Fence
@@ -33,7 +33,7 @@ SHORT = timedelta(seconds=0.3)
 # Facts
 
 
-async def test_a_server_tells_its_version_and_the_extensions_it_offers(stage: Stage) -> None:
+async def test_the_version_and_extensions_of_a_server_are_read(stage: Stage) -> None:
     facts = await stage.databases.server_facts(stage.pool)
     assert facts.major == 15
     assert "pg_trgm" in facts.extensions
@@ -46,7 +46,7 @@ async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage) -> Non
         await stage.databases.server_facts(nowhere)
 
 
-async def test_a_database_tells_what_its_copy_must_share(stage: Stage) -> None:
+async def test_what_a_copy_must_have_too_is_read(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     assert (facts.name, facts.owner) == (tenant.database, tenant.role)
@@ -66,7 +66,7 @@ async def test_a_missing_database_or_role_is_named(stage: Stage) -> None:
         await stage.databases.fence(stage.pool, "no_such", "postgres", LIMIT)
 
 
-async def test_a_role_tells_what_else_it_owns(stage: Stage) -> None:
+async def test_what_else_a_role_owns_is_read(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     await stage.add_database(stage.pool, "another", tenant.role)
     facts = await stage.databases.role_facts(stage.pool, tenant.role, tenant.database)
@@ -76,7 +76,7 @@ async def test_a_role_tells_what_else_it_owns(stage: Stage) -> None:
 # The fence
 
 
-async def test_connections_are_the_databases_and_the_roles_anywhere_each_once(stage: Stage) -> None:
+async def test_connections_to_the_database_and_of_the_role_are_counted_once_each(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     await stage.add_database(stage.pool, "elsewhere", tenant.role)
     async with (
@@ -88,7 +88,7 @@ async def test_connections_are_the_databases_and_the_roles_anywhere_each_once(st
         assert await stage.databases.connections(stage.pool, tenant.database, tenant.role) == 3
 
 
-async def test_a_fence_ends_who_is_inside_and_lets_only_the_administrator_in(stage: Stage) -> None:
+async def test_a_fence_ends_connections_and_admits_only_the_administrator(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     async with stage.client(stage.pool, login_of(tenant), tenant.database) as odoo:
         await odoo.add_partner()
@@ -103,7 +103,7 @@ async def test_a_fence_ends_who_is_inside_and_lets_only_the_administrator_in(sta
     assert await stage.partners(stage.pool, tenant.database) == 201
 
 
-async def test_a_fence_keeps_other_roles_out_of_the_database_and_leaves_them_the_others(stage: Stage) -> None:
+async def test_a_fence_closes_its_database_to_other_roles_and_no_other_database(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     neighbour = await stage.add_tenant()
     await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
@@ -114,7 +114,7 @@ async def test_a_fence_keeps_other_roles_out_of_the_database_and_leaves_them_the
         await odoo.add_partner()
 
 
-async def test_unfencing_puts_back_exactly_what_was_before_the_fence(stage: Stage) -> None:
+async def test_unfencing_restores_exactly_the_state_before_the_fence(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     usual = Fence(connection_limit=7, can_login=True)
     await stage.databases.unfence(stage.pool, tenant.database, tenant.role, usual)
@@ -125,7 +125,7 @@ async def test_unfencing_puts_back_exactly_what_was_before_the_fence(stage: Stag
         before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
     assert before == replace(usual, ended=1, inside=before.inside)
     assert [tenant.role in one for one in before.inside] == [True]
-    for _ in range(2):  # a second fence is no other
+    for _ in range(2):  # a second call changes nothing
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
     fenced = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
     assert (fenced.connection_limit, fenced.can_login, fenced.closed) == (0, False, True)
@@ -144,7 +144,7 @@ async def test_a_session_that_does_not_end_is_named(stage: Stage) -> None:
             await stage.databases.fence(stage.pool, tenant.database, tenant.role, SHORT)
 
 
-async def test_no_fence_stands_around_a_superuser(stage: Stage) -> None:
+async def test_a_superuser_cannot_be_fenced(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     await stage.add_role(stage.pool, "root", superuser=True)
     with pytest.raises(Incompatible, match="superuser"):
@@ -152,7 +152,7 @@ async def test_no_fence_stands_around_a_superuser(stage: Stage) -> None:
     assert (await stage.databases.fence_state(stage.pool, tenant.database, "root")).connection_limit == -1
 
 
-async def test_a_prepared_transaction_is_still_open(stage: Stage) -> None:
+async def test_a_prepared_transaction_prevents_the_fence(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     await stage.prepare_transaction(tenant)
     with pytest.raises(Incompatible, match="left open"):
@@ -186,7 +186,7 @@ async def test_an_existing_ordinary_role_gets_the_password_and_loses_its_login(s
         assert (facts.superuser, facts.can_login) == (False, False)
 
 
-async def test_a_superuser_is_nobodys_tenant(stage: Stage) -> None:
+async def test_a_superuser_is_refused_as_a_tenants_role(stage: Stage) -> None:
     await stage.add_role(stage.dedicated, "root", superuser=True)
     with pytest.raises(Incompatible, match="superuser"):
         await stage.databases.make_role(stage.dedicated, new_login("root"), ())
@@ -195,7 +195,7 @@ async def test_a_superuser_is_nobodys_tenant(stage: Stage) -> None:
     assert (await stage.databases.role_facts(stage.dedicated, "root", "none")).can_login
 
 
-async def test_a_role_that_owns_a_strange_database_is_left_alone(stage: Stage) -> None:
+async def test_a_role_that_owns_another_database_is_left_alone(stage: Stage) -> None:
     new_tag()
     await stage.add_role(stage.dedicated, "theirs")
     await stage.add_database(stage.dedicated, "precious", "theirs")
@@ -206,7 +206,7 @@ async def test_a_role_that_owns_a_strange_database_is_left_alone(stage: Stage) -
     assert (await stage.databases.role_facts(stage.dedicated, "theirs", "none")).can_login
 
 
-async def test_making_the_role_late_does_not_lock_a_served_tenant_out(stage: Stage) -> None:
+async def test_making_the_role_late_does_not_lock_out_a_tenant_that_was_moved(stage: Stage) -> None:
     tenant, login = await stage.add_tenant(), new_login()
     final = await a_promoted(stage, tenant, login, new_tag())
     await stage.databases.make_role(stage.dedicated, login, ())
@@ -229,7 +229,7 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
 
 
 @pytest.mark.parametrize("purpose", ["read", "dump", "restore"])
-async def test_a_short_lived_role_that_a_lost_run_left_goes_with_its_sessions(
+async def test_a_short_lived_role_that_a_lost_run_left_is_dropped_with_its_sessions(
     stage: Stage, purpose: str
 ) -> None:
     migration = new_tag().migration_id
@@ -241,7 +241,7 @@ async def test_a_short_lived_role_that_a_lost_run_left_goes_with_its_sessions(
         await stage.databases.role_facts(stage.pool, left.user, "none")
 
 
-async def test_a_session_that_only_calls_itself_ours_is_neither_ended_nor_overlooked(stage: Stage) -> None:
+async def test_a_session_that_only_has_rehomes_name_is_neither_ended_nor_left_out(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     migration = new_tag().migration_id
     async with stage.forged(stage.pool, login_of(tenant), tenant.database, migration) as forger:
@@ -269,7 +269,7 @@ async def test_only_sessions_of_the_migration_are_ended(stage: Stage) -> None:
 
 async def test_a_session_that_opens_after_the_claim_was_lost_does_nothing(stage: Stage) -> None:
     async def lost() -> None:
-        raise ClaimLost("somebody else took over")
+        raise ClaimLost("another consumer took over")
 
     login = new_login()
     unclaimed = claim_check.set(lost)

@@ -1,4 +1,4 @@
-"""Port `Databases` on the dedicated server: scratch databases, their promotion and their end."""
+"""Port `Databases` on the dedicated server: scratch databases, their promotion and removal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT = timedelta(seconds=0.3)
 # Scratch databases
 
 
-async def test_a_scratch_database_is_like_its_source_and_carries_the_mark(stage: Stage) -> None:
+async def test_a_scratch_database_is_like_its_source_and_has_the_ownership_tag(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     scratch = await a_scratch(stage, tenant, login, tag)
     like = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
@@ -86,7 +86,7 @@ async def test_a_locale_that_the_server_lacks_is_named(stage: Stage) -> None:
 # Promotion
 
 
-async def test_promoting_renames_marks_and_ends_whoever_was_on_the_scratch_database(stage: Stage) -> None:
+async def test_promoting_renames_tags_and_ends_sessions_on_the_scratch_database(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     scratch = await a_scratch(stage, tenant, login, tag)
     await stage.pretend_restored(stage.dedicated, scratch)
@@ -100,7 +100,7 @@ async def test_promoting_renames_marks_and_ends_whoever_was_on_the_scratch_datab
     assert (state.connection_limit, state.can_login) == (-1, True)
 
 
-async def test_promoting_again_only_lets_the_role_in(stage: Stage) -> None:
+async def test_promoting_again_only_allows_the_role_to_log_in(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     final = await a_promoted(stage, tenant, login, tag)
     await stage.databases.close_role(stage.dedicated, login.user)
@@ -109,13 +109,13 @@ async def test_promoting_again_only_lets_the_role_in(stage: Stage) -> None:
         pass
 
 
-async def test_a_database_that_was_never_filled_is_not_promoted(stage: Stage) -> None:
+async def test_a_database_that_was_never_restored_is_not_promoted(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     scratch = await a_scratch(stage, tenant, login, tag)
     with pytest.raises(Conflict, match="restore"):
         await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
     await stage.databases.drop(stage.dedicated, scratch, tag.migration_id)
-    with pytest.raises(Conflict, match="gone"):
+    with pytest.raises(Conflict, match="missing"):
         await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
 
 
@@ -128,7 +128,7 @@ async def test_a_final_name_that_is_taken_is_left_alone(stage: Stage) -> None:
         await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
 
 
-async def test_an_earlier_attempts_database_is_not_taken_for_this_ones(stage: Stage) -> None:
+async def test_an_earlier_attempts_database_is_not_promoted(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     final = await a_promoted(stage, tenant, login, tag)
     with pytest.raises(NotOurs, match="attempt 1"):
@@ -137,7 +137,7 @@ async def test_an_earlier_attempts_database_is_not_taken_for_this_ones(stage: St
         )
 
 
-# Leaving nothing
+# Removal
 
 
 async def test_dropping_removes_scratch_and_promoted_databases_once(stage: Stage) -> None:

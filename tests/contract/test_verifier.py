@@ -1,4 +1,4 @@
-"""Port `Verifier`, held by the fake and by real servers alike: no difference of the copy goes unnoticed."""
+"""Port `Verifier`, on the fake and on real servers: no difference of the copy goes unnoticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PARTNER = "public.res_partner"
 
-# What was changed in the copy, and what the difference must name.
+# What is changed in the copy, and what the difference must name.
 CHANGES: dict[str, tuple[Change, str]] = {
     "a row changed": (
         Change(
@@ -139,7 +139,7 @@ async def differences(stage: Stage, tenant: Tenant, copy: str) -> list[str]:
     return await compared(stage.verifier, source, (stage.pool, copy, tenant.role))
 
 
-async def test_a_true_copy_has_no_difference(stage: Stage) -> None:
+async def test_an_exact_copy_has_no_difference(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     copy = await stage.copy_of(tenant)
     assert await differences(stage, tenant, copy) == []
@@ -180,14 +180,14 @@ async def test_rows_are_counted_exactly(stage: Stage) -> None:
 async def test_what_is_spared_is_in_neither_look(stage: Stage, kind: str, name: str) -> None:
     tenant = await stage.add_tenant()
     place = stage.pool, tenant.database, tenant.role
-    whole = await stage.verifier.fingerprint(*place)
+    complete = await stage.verifier.fingerprint(*place)
 
     def spared(asked: str, which: str) -> bool:
         return (asked, which) == (kind, name)
 
     without = await stage.verifier.fingerprint(*place, spared)
     before, after = (
-        fingerprint.tables if kind == TABLES else fingerprint.sequences for fingerprint in (whole, without)
+        fingerprint.tables if kind == TABLES else fingerprint.sequences for fingerprint in (complete, without)
     )
     changed = [part for part in before if before[part] != after.get(part)]
     assert len(changed) == 1
@@ -207,8 +207,8 @@ async def _names(
 async def test_the_second_look_finds_what_is_in_the_parts_of_the_first(stage: Stage, kind: str) -> None:
     tenant = await stage.add_tenant()
     place = stage.pool, tenant.database, tenant.role
-    whole = await stage.verifier.fingerprint(*place)
-    parts = {TABLES: whole.tables, SEQUENCES: whole.sequences}.get(kind) or whole.objects[kind]
+    complete = await stage.verifier.fingerprint(*place)
+    parts = {TABLES: complete.tables, SEQUENCES: complete.sequences}.get(kind) or complete.objects[kind]
     found = await stage.verifier.some(*place, kind, [*parts, 255])
     assert {part: len(listed) for part, listed in found.items() if listed} == {
         part: counted.size for part, counted in parts.items()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
-from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut
 from rehome_consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
@@ -34,7 +34,6 @@ class FakeDatabases:
             return ServerFacts(
                 version=there.version,
                 extensions=frozenset(there.offers),
-                wal_level="replica",
                 extension_versions=frozenset(there.offers.items()),
             )
 
@@ -198,7 +197,7 @@ class FakeDatabases:
                 return
             label = _label(there, scratch, server)
             if label is None:
-                raise Conflict(f"database {scratch} on {server.name} is gone")
+                raise Conflict(f"database {scratch} on {server.name} is missing")
             _require_same(replace(label.tag, state="verified"), tag, scratch)
             if not label.restored:
                 raise Conflict(f"database {scratch} on {server.name} was not restored")

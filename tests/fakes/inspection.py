@@ -12,7 +12,7 @@ import orjson
 
 from rehome_consumer.adapters.backup.inventory import read
 from rehome_consumer.adapters.platform.rows import as_server
-from rehome_consumer.adapters.postgres.sessions import OURS
+from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.operators import (
     DatabaseState,
@@ -77,9 +77,9 @@ class FakeInspector:
             if server.kind != "shared" and (one.label or one.name.startswith(_MAKING))
         ]
         names = [
-            one.application.removeprefix(OURS)
+            one.application.removeprefix(APPLICATION_PREFIX)
             for one in there.sessions
-            if one.user == ADMIN and one.application.startswith(OURS)
+            if one.user == ADMIN and one.application.startswith(APPLICATION_PREFIX)
         ]
         roles = [_SHORT_LIVED.fullmatch(name) for name in there.roles]
         return Inventory(

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from rehome_consumer.adapters.postgres.sessions import MAINTENANCE, OURS, application_name
-from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX, MAINTENANCE, application_name
+from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import claim_check, current_migration
 from rehome_consumer.errors import NotFound, RehomeError, Unreachable
 from rehome_consumer.model import Credentials, Secret, Server
@@ -145,7 +145,7 @@ class FakeServer:
             session
             for session in self.sessions
             if (session.database.name == database or session.user == role)
-            and not (session.user == ADMIN and session.application.startswith(OURS))
+            and not (session.user == ADMIN and session.application.startswith(APPLICATION_PREFIX))
             and not SHORT_LIVED.fullmatch(session.user)
         ]
 

@@ -80,9 +80,9 @@ def contents(data: bytes) -> None:
         {int(one) for one in numbers.split(",") if re.fullmatch("[0-9]{1,9}", one)}
         for numbers in (tables, schemas)
     ]
-    extensions = restore_list.Extensions(oids[0], set(filter(None, sequences.split(","))))
-    divided = restore_list.divide(lines, extensions=extensions, made_schemas=oids[1])
-    parts = (divided.tenants, divided.extensions, divided.privileges)
+    extensions = restore_list.ExtensionData(oids[0], set(filter(None, sequences.split(","))))
+    divided = restore_list.divide(lines, extensions=extensions, existing_schemas=oids[1])
+    parts = (divided.tenant, divided.extensions, divided.privileges)
     for part in parts:
         remaining = iter(lines)
         assert all(line in remaining for line in part), "the order of the list is kept"

@@ -1,4 +1,4 @@
-"""Client programs of PostgreSQL: which are let near a tenant's data, and what they are told."""
+"""Client programs of PostgreSQL: which may be used, and what they get in their environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_patched_programs_are_used(tmp_path: Path) -> None:
     assert await client_programs.major_version(tmp_path) == 16
 
 
-async def test_programs_with_a_known_hole_are_not_used_though_others_beside_them_are_newer(
+async def test_programs_are_not_used_if_one_of_them_has_a_known_hole(
     tmp_path: Path,
 ) -> None:
     install(tmp_path, pg_restore="16.9")
@@ -40,14 +40,14 @@ async def test_programs_with_a_known_hole_are_not_used_though_others_beside_them
         await client_programs.major_version(tmp_path)
 
 
-async def test_programs_that_get_no_corrections_are_not_used(tmp_path: Path) -> None:
+async def test_programs_without_updates_are_not_used(tmp_path: Path) -> None:
     install(tmp_path, **dict.fromkeys(NAMES, "13.23"))
     with pytest.raises(Incompatible, match="13, which gets no corrections any more"):
         await client_programs.major_version(tmp_path)
 
 
-def test_programs_are_told_to_answer_scram_alone() -> None:
+def test_programs_answer_only_scram() -> None:
     login = Credentials("postgres", Secret("secret"))
     server = Server(uuid4(), "pool-1", "pool-1", 5432, "shared", "active", login)
-    told = client_programs.environment(Sessions(), server, login, server_major=16)
-    assert told["PGREQUIREAUTH"] == "scram-sha-256"
+    variables = client_programs.environment(Sessions(), server, login, server_major=16)
+    assert variables["PGREQUIREAUTH"] == "scram-sha-256"

@@ -1,4 +1,4 @@
-"""A name is a name and a text is a text to PostgreSQL and its client programs, whatever they hold."""
+"""Names and texts stay names and texts for PostgreSQL and its client programs, whatever they contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rehome_consumer.errors import Refused
 from rehome_consumer.model import Credentials, Secret
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import server_of
-from tests.contract.servers import Told, new_tag
+from tests.contract.servers import ProgressRecorder, new_tag
 from tests.fuzz.common import PROPERTIES
 from tests.support.comparing import compared
 
@@ -47,7 +47,7 @@ HOSTILE = [
 ]
 
 
-def asked(cluster: Cluster, work: Callable[[Session], Awaitable[Any]]) -> Any:
+def run(cluster: Cluster, work: Callable[[Session], Awaitable[Any]]) -> Any:
     """Do it on a session of its own."""
 
     async def do() -> Any:
@@ -68,7 +68,7 @@ def test_any_text_is_one_literal(pg: Cluster, conforming: str) -> None:
             )
             return await session.fetchval(f"SELECT {literal(text)}")
 
-        assert asked(pg, read) == text
+        assert run(pg, read) == text
 
     holds()
 
@@ -81,14 +81,14 @@ def test_any_name_is_one_identifier(pg: Cluster) -> None:
             rows = await session.fetch(f"SELECT 1 AS {quoted(name)}, 2 AS other")
             return list(rows[0].keys())
 
-        assert asked(pg, read) == [name, "other"]
+        assert run(pg, read) == [name, "other"]
 
     holds()
 
 
 @pytest.fixture
 async def tenant(pg: Cluster, hostile: str) -> AsyncIterator[Tenant]:
-    """A tenant whose database and role are called so."""
+    """A tenant whose database and role have such names."""
     made = Tenant(hostile)
     await create_tiny_tenant(pg, made)
     yield made
@@ -112,23 +112,23 @@ async def test_a_database_moves_under_any_name(
 
     facts = await databases.database_facts(pool, tenant.database, tenant.role)
     await databases.fence(pool, tenant.database, tenant.role, FENCING)
-    await copier.dump(pool, tenant.database, tenant.role, backup_id, Told())
+    await copier.dump(pool, tenant.database, tenant.role, backup_id, ProgressRecorder())
     backup = await copier.seal(backup_id, {}, {})
     await databases.make_role(dedicated, Credentials(tenant.role, Secret(nasty_password())), facts.grantees)
     await databases.make_scratch(dedicated, scratch, facts, tenant.role, tag)
-    await copier.restore(dedicated, scratch, backup, tenant.role, Told())
+    await copier.restore(dedicated, scratch, backup, tenant.role, ProgressRecorder())
 
     source, target = (pool, tenant.database, tenant.role), (dedicated, scratch, tenant.role)
     assert await compared(verifier, source, target) == []
     assert await _names(pg) == before[0]
     assert await _names(second_pg) - before[1] == {scratch, tenant.role}
-    assert _in(tmp_path) == [backup_id]
+    assert _names_in(tmp_path) == [backup_id]
     async with second_pg.connect() as session:
         await session.execute(f"DROP DATABASE {quoted(scratch)} WITH (FORCE)")
         await session.execute(f"DROP ROLE {quoted(tenant.role)}")
 
 
-def _in(directory: Path) -> list[str]:
+def _names_in(directory: Path) -> list[str]:
     return [place.name for place in directory.iterdir()]
 
 

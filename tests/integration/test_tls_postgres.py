@@ -1,4 +1,4 @@
-"""TLS to PostgreSQL: sessions, client programs and DSNs check whom they talk to, as libpq's sslmode says."""
+"""TLS to PostgreSQL: sessions, client programs and DSNs check the server, as libpq's sslmode says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.system.accounts import database_account, give
 from tests.contract.real_servers import server_of
-from tests.contract.servers import Told, new_tag
+from tests.contract.servers import ProgressRecorder, new_tag
 from tests.support.broker_users import rehome
 from tests.support.certificates import Authority
 
@@ -40,17 +40,17 @@ ENCRYPTED = AdministratorSql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend
 
 @pytest.fixture(scope="module")
 def authority(scratch: Path) -> Authority:
-    return Authority(scratch / "postgres_ours")
+    return Authority(scratch / "postgres_authority")
 
 
 @pytest.fixture(scope="module")
-def stranger(scratch: Path) -> Authority:
-    return Authority(scratch / "postgres_strangers")
+def other_authority(scratch: Path) -> Authority:
+    return Authority(scratch / "postgres_other_authority")
 
 
 @pytest.fixture(scope="module")
 async def cluster(scratch: Path, authority: Authority) -> AsyncIterator[Cluster]:
-    """A server that lets nobody in without TLS; its certificate is for 127.0.0.1 and not for localhost."""
+    """A server that admits no one without TLS; its certificate is for 127.0.0.1 and not for localhost."""
     certificate = authority.issue("postgres", "127.0.0.1")
     give(certificate.key_file, database_account())
     settings = {
@@ -85,15 +85,17 @@ async def test_a_session_is_encrypted(mode: SslMode, server: Server, authority: 
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
-async def test_a_server_that_a_stranger_vouches_for_is_not_talked_to(
-    mode: SslMode, server: Server, stranger: Authority
+async def test_a_server_with_a_certificate_of_another_authority_is_refused(
+    mode: SslMode, server: Server, other_authority: Authority
 ) -> None:
-    told = r"looking, server dedicated-1 at .*: its certificate is not vouched for by an authority we trust"
-    with pytest.raises(Unreachable, match=told):
-        await is_encrypted(sessions(mode, stranger), server)
+    message = (
+        r"looking, server dedicated-1 at .*: its certificate is not vouched for by an authority we trust"
+    )
+    with pytest.raises(Unreachable, match=message):
+        await is_encrypted(sessions(mode, other_authority), server)
 
 
-async def test_a_certificate_for_another_host_is_told_where_the_host_is_checked(
+async def test_a_certificate_for_another_host_is_reported_where_the_host_is_checked(
     server: Server, authority: Authority
 ) -> None:
     elsewhere = replace(server, host="localhost")
@@ -102,12 +104,12 @@ async def test_a_certificate_for_another_host_is_told_where_the_host_is_checked(
     assert await is_encrypted(sessions("verify-ca", authority), elsewhere)
 
 
-async def test_plain_text_is_refused_by_a_server_that_wants_tls(server: Server) -> None:
+async def test_plain_text_is_refused_by_a_server_that_requires_tls(server: Server) -> None:
     with pytest.raises(RehomeError, match="no encryption"):
         await is_encrypted(sessions("disable"), server)
 
 
-async def test_tls_is_not_given_up_where_a_server_speaks_plain_text(pg: Cluster) -> None:
+async def test_a_server_without_tls_is_refused_where_tls_is_required(pg: Cluster) -> None:
     plain = server_of(pg, "pool-1", "shared")
     with pytest.raises(
         Unreachable, match=r"looking, server pool-1 at .*: PostgreSQL server at .* rejected SSL"
@@ -124,12 +126,12 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     copier = PgCopier(BackupPlace(tmp_path / "backups"), sessions=through, jobs=2)
     tenant, role, copy, backup_id = Tenant("kept"), "acme", "kept__copy", f"{uuid4()}-1"
     await create_tiny_tenant(cluster, tenant)
-    await copier.dump(server, tenant.database, tenant.role, backup_id, Told())
+    await copier.dump(server, tenant.database, tenant.role, backup_id, ProgressRecorder())
     backup = await copier.seal(backup_id, {}, {})
     await databases.make_role(server, Credentials(role, Secret(nasty_password())), ())
     facts = await databases.database_facts(server, tenant.database, tenant.role)
     await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, tag)
-    await copier.restore(server, copy, backup, role, Told())
+    await copier.restore(server, copy, backup, role, ProgressRecorder())
     verifier = PostgresVerifier(sessions=through, jobs=2)
     before = await verifier.fingerprint(server, tenant.database, tenant.role)
     after = await verifier.fingerprint(server, copy, role)
@@ -140,16 +142,18 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     )
 
 
-async def test_client_programs_do_not_talk_to_a_stranger(
-    server: Server, stranger: Authority, tmp_path: Path
+async def test_client_programs_refuse_a_certificate_of_another_authority(
+    server: Server, other_authority: Authority, tmp_path: Path
 ) -> None:
-    copier = PgCopier(BackupPlace(tmp_path / "backups"), sessions=sessions("verify-full", stranger), jobs=1)
+    copier = PgCopier(
+        BackupPlace(tmp_path / "backups"), sessions=sessions("verify-full", other_authority), jobs=1
+    )
     with pytest.raises((ChildFailed, Unreachable), match="certificate"):
-        await copier.dump(server, "postgres", "nobody", f"{uuid4()}-1", Told())
+        await copier.dump(server, "postgres", "nobody", f"{uuid4()}-1", ProgressRecorder())
 
 
-async def test_a_dsn_says_its_own_mode_and_authority(
-    cluster: Cluster, authority: Authority, stranger: Authority
+async def test_a_dsn_has_its_own_mode_and_authority(
+    cluster: Cluster, authority: Authority, other_authority: Authority
 ) -> None:
     def dsn(trusted: Authority) -> str:
         return f"{cluster.dsn()}?sslmode=verify-full&sslrootcert={quote(str(trusted.ca_file))}"
@@ -157,16 +161,16 @@ async def test_a_dsn_says_its_own_mode_and_authority(
     async with asyncpg.create_pool(dsn(authority), min_size=1, max_size=1) as pool:
         await PostgresJournal(pool, SecretCipher(None)).make_schema()
     others = {"REHOME_STATE_DSN": dsn(authority), "REHOME_PLATFORM_DSN": dsn(authority)}
-    told = await rehome("status", settings=others)
-    assert told.code == 0, told
-    told = await rehome("status", settings={**others, "REHOME_STATE_DSN": dsn(stranger)})
-    assert told.code == 1
-    assert "certificate is not vouched for" in told.err
-    assert cluster.password not in told.err
+    done = await rehome("status", settings=others)
+    assert done.code == 0, done
+    done = await rehome("status", settings={**others, "REHOME_STATE_DSN": dsn(other_authority)})
+    assert done.code == 1
+    assert "certificate is not vouched for" in done.err
+    assert cluster.password not in done.err
 
 
-async def test_a_plain_dsn_is_refused_in_words(cluster: Cluster) -> None:
+async def test_a_dsn_without_tls_is_refused_with_a_message(cluster: Cluster) -> None:
     dsn = f"{cluster.dsn()}?sslmode=disable"
-    told = await rehome("status", settings={"REHOME_STATE_DSN": dsn, "REHOME_PLATFORM_DSN": dsn})
-    assert told.code == 1
-    assert "no encryption" in told.err
+    done = await rehome("status", settings={"REHOME_STATE_DSN": dsn, "REHOME_PLATFORM_DSN": dsn})
+    assert done.code == 1
+    assert "no encryption" in done.err

@@ -14,7 +14,7 @@ from rehome_consumer.model import Credentials, Secret
 from rehome_consumer.steps.provision import as_before
 from sandbox.postgres.databases import create_role, drop_database, quoted
 from sandbox.postgres.tenants import Tenant, nasty_password
-from tests.contract.servers import Told, new_tag, verified
+from tests.contract.servers import ProgressRecorder, new_tag, verified
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class Move:
         self._before: frozenset[str] = frozenset()
 
     async def begin(self) -> None:
-        """Note what others have left on the dedicated server, which all tests share."""
+        """Remember what other tests have left on the dedicated server, which they share."""
         self._before = await _left_over(self.stage.dedicated_cluster)
 
     async def left_over(self) -> frozenset[str]:
-        """Our short-lived roles and databases there, and the sessions that our programs have open."""
+        """Short-lived roles and unfinished databases there, and open sessions of rehome."""
         return await _left_over(self.stage.dedicated_cluster) - self._before
 
     async def fence_and_back_up(self) -> Backup:
@@ -51,7 +51,7 @@ class Move:
         name = f"{self.tag.migration_id}-1"
         self.before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-        await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, Told())
+        await stage.copier.dump(stage.pool, tenant.database, tenant.role, name, ProgressRecorder())
         return await stage.copier.seal(name, {}, {})
 
     async def provision(self) -> None:
@@ -63,7 +63,9 @@ class Move:
         await stage.databases.make_scratch(stage.dedicated, self.scratch, facts, self.login.user, self.tag)
 
     async def restore(self, backup: Backup) -> None:
-        await self.stage.copier.restore(self.stage.dedicated, self.scratch, backup, self.login.user, Told())
+        await self.stage.copier.restore(
+            self.stage.dedicated, self.scratch, backup, self.login.user, ProgressRecorder()
+        )
 
     async def promote(self) -> None:
         await self.stage.databases.promote(
@@ -85,7 +87,7 @@ class Move:
 
 
 async def add_variety(move: Move) -> str:
-    """Everything of `variety.sql` in the tenant's database; the name of another role that it mentions."""
+    """Create everything of `variety.sql` in the tenant's database; the name of another role that it mentions."""
     other = f"auditor_{secrets.token_hex(4)}"
     await create_role(move.stage.pool_cluster, other, nasty_password())
     script = VARIETY.replace("{tenant}", quoted(move.tenant.role)).replace("{other}", quoted(other))

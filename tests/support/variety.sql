@@ -4,7 +4,7 @@
 
 SET ROLE {tenant};
 
--- Children get their parent's columns first when they are made anew.
+-- Child tables get their parent's columns first when they are created again.
 CREATE TABLE animal (id integer, name text);
 CREATE TABLE dog (bark text) INHERITS (animal);
 ALTER TABLE animal ADD COLUMN legs integer DEFAULT 4;
@@ -15,10 +15,10 @@ CREATE UNLOGGED TABLE scratchpad (line text);
 INSERT INTO scratchpad VALUES ('not in the WAL');
 CREATE TABLE nothing ();
 INSERT INTO nothing DEFAULT VALUES;
-CREATE TABLE changed (a integer, gone text, b text);
+CREATE TABLE changed (a integer, dropped text, b text);
 ALTER TABLE changed ALTER b SET STORAGE EXTERNAL;
 INSERT INTO changed VALUES (1, 'x', 'y');
-ALTER TABLE changed DROP COLUMN gone;
+ALTER TABLE changed DROP COLUMN dropped;
 ALTER TABLE changed ADD COLUMN c text DEFAULT 'later';
 ALTER TABLE changed SET (toast.autovacuum_enabled = off), REPLICA IDENTITY FULL;
 
@@ -72,7 +72,7 @@ ALTER TABLE private ENABLE ROW LEVEL SECURITY;
 
 COMMENT ON FUNCTION add IS 'a sum';
 COMMENT ON CONSTRAINT later ON changed IS 'some day';
-COMMENT ON SCHEMA public IS 'theirs';
+COMMENT ON SCHEMA public IS 'the tenant''s';
 GRANT SELECT ON private TO {other} WITH GRANT OPTION;
 GRANT UPDATE (owner_name) ON private TO {other};
 GRANT USAGE ON SEQUENCE invoice_number TO {other};

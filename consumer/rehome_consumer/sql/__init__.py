@@ -1,6 +1,6 @@
-"""Named queries: every statement that is not composed from names stands in a `.sql` file beside this one.
+"""Named queries: every statement that is not composed from names is in a `.sql` file beside this one.
 
-A file is a list of blocks, each of a name, one line that says what it is for, and the statement:
+A file is a list of blocks, each with a name, one line that describes it, and the statement:
 
 ```sql
 -- name: instance_by_id
@@ -10,9 +10,9 @@ SELECT ... FROM instances WHERE id = $1;
 
 Comments above the first name belong to the file.
 
-What stands in `administrator/` is all that a superuser's session of ours may run: it reads catalogues and
-changes servers, roles and databases, every name of its own qualified. `Administrator` (adapters/postgres)
-takes nothing else, and a test reads these files.
+An administrator's session may run only what is in `administrator/`: it reads catalogues and changes servers, roles
+and databases, and every name in it is qualified. `Administrator` (adapters/postgres) accepts nothing else, and a test
+checks these files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLACE = re.compile(r"\{(?P<name>[a-z_]+)\}")
 
 
 class AdministratorSql(str):
-    """A statement that a superuser's session may run: from a file in `administrator/`, and from nowhere else."""
+    """A statement that an administrator's session may run: from a file in `administrator/`, and from nowhere else."""
 
     __slots__ = ()
 
@@ -50,7 +50,7 @@ def load(name: str) -> dict[str, str]:
     """The named queries of `consumer/rehome_consumer/sql/{name}.sql`: query name -> statement, without its description.
 
     Raises:
-        ValueError: the file is not in the form above (a programming error, so no RehomeError).
+        ValueError: the file does not have the form above (a programming error, so no RehomeError).
     """
     return parse((files(__name__) / f"{name}.sql").read_text(encoding="utf-8"), source=f"{name}.sql")
 
@@ -85,7 +85,7 @@ def ddl(statement: str, **parts: str) -> AdministratorSql:
 
     Args:
         statement: its name.
-        parts: for each {place} the SQL that goes there: from `names.quoted`, `names.literal`, or our own words.
+        parts: for each {place} the SQL that goes there: from `names.quoted`, `names.literal`, or fixed SQL.
 
     Raises:
         KeyError: there is no such statement, or a place has no part (programming errors).

@@ -1,9 +1,9 @@
--- The shape of a database, for comparing two of them. Each query is one kind of object and gives, for every
--- object that a user made (number 16384 and up, no extension's): a label, its name in parts, and what must be
--- the same. Kinds called *_definition hold text that PostgreSQL writes from its parse trees; major versions
--- may spell it differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and so is
--- pg_database_owner; the database's owner is not asked, since a fenced database belongs to the administrator. What
--- superusers are granted says nothing and is left out. Nothing here needs a superuser, and every name is qualified.
+-- The schema objects of a database, for comparing two databases. Each query is one kind of object and gives, for every
+-- object that a user made (oid 16384 and up, no extension's): a label, its name in parts, and what must be the same.
+-- Kinds called *_definition hold text that PostgreSQL writes from its parse trees; major versions may spell it
+-- differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and so is pg_database_owner;
+-- the database's owner is not read, since a fenced database belongs to the administrator. What superusers are granted has
+-- no effect and is left out. Nothing here needs a superuser, and every name is qualified.
 
 -- name: table
 -- Tables, views and composite types: what kind, how stored, how protected, whose child.
@@ -111,7 +111,7 @@ WHERE (i.indisvalid OR c.relkind = 'I') AND o.relkind IN ('r', 'p', 'm')
 
 -- name: constraint
 -- Constraints of tables and domains: kind, over which columns, to where, checked or not. NOT NULL is a column's;
--- of a foreign key on partitions only the parent counts, since the others' names are made anew.
+-- of a foreign key on partitions only the parent counts, since the others get new names.
 SELECT '' AS label,
        ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || o.contype::pg_catalog.text, 'validated=' || o.convalidated,
@@ -361,7 +361,7 @@ WHERE (o.oid >= 16384 OR o.label IN ('schema', 'large objects'))
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'));
 
 -- name: grant
--- What others than owner and tenant may do, but with the database itself, whose doors the fence closes;
+-- What others than owner and tenant may do, except with the database itself, which the fence closes;
 -- * with the right to pass it on.
 SELECT o.label, o.name || g.grantee AS name,
        pg_catalog.string_agg(g.privilege || CASE WHEN g.grantable THEN '*' ELSE '' END, ', ' ORDER BY g.privilege)
@@ -413,7 +413,7 @@ WHERE (o.oid >= 16384 OR o.label = 'schema')
 GROUP BY o.label, o.name, g.grantee;
 
 -- name: default_grant
--- Privileges that objects will be made with: by whom, where, of what kind, for whom.
+-- Privileges that objects will get when they are created: by whom, where, of what kind, for whom.
 SELECT '' AS label,
        ARRAY[CASE r.rolname WHEN pg_catalog.current_setting('rehome.tenant') THEN '<tenant>' ELSE r.rolname END,
              coalesce(n.nspname, ''), a.defaclobjtype::pg_catalog.text,
@@ -430,8 +430,8 @@ WHERE g.grantee <> a.defaclrole
 GROUP BY 2;
 
 -- name: setting
--- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET; what ALTER ROLE SET says of the tenant everywhere counts as
--- said of it in this database, unless that says otherwise.
+-- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET; ALTER ROLE SET for the tenant without a database counts as set in
+-- this database, unless that has another value.
 SELECT DISTINCT ON (name) '' AS label, name, value
 FROM (
     SELECT ARRAY[CASE WHEN s.setrole = 0 THEN 'all' WHEN t.is_tenant THEN '<tenant>'

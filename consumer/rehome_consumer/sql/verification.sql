@@ -1,10 +1,10 @@
--- What is counted and summed over in a database. Run inside it, with the settings of rehome_consumer.adapters.postgres.verification,
--- by a role that may read the tenant's tables. Every name is qualified.
+-- Row counts and checksums of a database. Run inside it, with the settings of
+-- rehome_consumer.adapters.postgres.verification, by a role that may read the tenant's tables. Every name is qualified.
 
 -- name: tables
 -- Every table with rows of its own, largest first: plain tables, partitions, and those of extensions' tables whose
 -- rows a dump holds (with the condition under which it does). Rows of materialized views are not the tenant's data:
--- a restore fills them afresh, while the source's may be stale.
+-- a restore fills them again, while the source's may be out of date.
 SELECT c.oid,
        ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted,
@@ -28,8 +28,8 @@ WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence <> 't'
 ORDER BY blocks DESC, c.oid;
 
 -- name: columns
--- Of some tables the columns, as they are summed up: in the order of their names, since a child table may get its
--- parent's first when it is made anew; of bytea the SHA-256, since text is twice as long.
+-- The columns of some tables, as they are read: in the order of their names, since a child table that is created again may
+-- get its parent's columns first; of bytea the SHA-256, since text is twice as long.
 SELECT a.attrelid AS relation,
        pg_catalog.string_agg(
            CASE WHEN a.atttypid = 'pg_catalog.bytea'::pg_catalog.regtype
@@ -41,7 +41,7 @@ WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdr
 GROUP BY a.attrelid;
 
 -- name: sequences
--- Some sequences and how they count, those after a number; in the order of their numbers.
+-- Sequences and how they count: the next $2 after the oid $1.
 SELECT c.oid,
        ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted,
@@ -66,7 +66,7 @@ WHERE c.oid >= 16384 AND c.relpersistence <> 't' AND c.oid > $1
 ORDER BY c.oid LIMIT $2;
 
 -- name: has_large_objects
--- Whether there are any large objects; everybody may ask.
+-- Whether there are any large objects; any role may ask.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata);
 
 -- name: database
@@ -80,9 +80,9 @@ SELECT pg_catalog.pg_encoding_to_char(d.encoding)::pg_catalog.text AS encoding,
 FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database();
 
 -- name: parts
--- A query of fingerprint.sql (its text stands for {kind}) as sums: its rows are sorted into parts by a hash of their
--- names; of each part how many there are, and SHA-256 over the sorted SHA-256 of names with values. Label, name and
--- value do not run into each other: no label has a brace, and the text of an array ends with its own.
+-- Digests of a query of fingerprint.sql (its text replaces {kind}): rows are sorted into parts by a hash of their names;
+-- of each part their number, and SHA-256 over the sorted SHA-256 of names with values. Label, name and value cannot
+-- be confused: no label has a brace, and the text of an array ends with one.
 SELECT one.part, pg_catalog.count(*) AS count,
        pg_catalog.sha256(pg_catalog.string_agg(one.digest, ''::pg_catalog.bytea ORDER BY one.digest)) AS digest
 FROM (
@@ -95,7 +95,7 @@ GROUP BY one.part;
 
 -- name: some
 -- The first rows of some of those parts, in the order of a hash of their names. Names and values are cut to what
--- people are shown of them, whatever their length; the digest is of the whole.
+-- people are shown; the digest is of the complete value.
 SELECT one.part, one.key, one.label, one.name, one.value, one.digest
 FROM (
     SELECT o.part, o.key, o.label,

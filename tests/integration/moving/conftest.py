@@ -26,7 +26,7 @@ def stage(pg: Cluster, second_pg: Cluster, tmp_path: Path) -> RealStage:
 
 @pytest.fixture
 async def move(stage: RealStage) -> AsyncIterator[Move]:
-    """A tiny tenant on the pool, and what is needed to move it; removed afterwards."""
+    """A tiny tenant on the pool, ready to be moved; removed afterwards."""
     tenant = Tenant(f"moved_{secrets.token_hex(4)}")
     await create_tiny_tenant(stage.pool_cluster, tenant)
     move = Move(stage, tenant)

@@ -1,4 +1,4 @@
-"""What is in a database arrives, whatever it is and however it is called."""
+"""Everything in a database arrives, whatever it is and whatever its name is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rehome_consumer.fingerprint import summary
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
-from tests.contract.servers import Told
+from tests.contract.servers import ProgressRecorder
 from tests.support.moves import Move, add_variety
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def test_odoos_own_database_arrives(
     await drop_database(second_pg, move.tenant.database)
 
 
-async def test_names_with_every_nasty_character_are_moved(stage: RealStage) -> None:
+async def test_names_with_special_characters_are_moved(stage: RealStage) -> None:
     tenant = Tenant(
         f"dbname='x' \"{secrets.token_hex(3)}\" = %s \\ é", role=f"r'o\"l=e é {secrets.token_hex(3)}"
     )
@@ -74,7 +74,7 @@ async def test_names_with_every_nasty_character_are_moved(stage: RealStage) -> N
 
 
 async def test_locale_provider_privileges_and_settings_of_the_database_arrive(move: Move) -> None:
-    """An ICU database that PUBLIC may not enter, whose role has settings everywhere."""
+    """An ICU database to which PUBLIC may not connect, and whose role has settings of all kinds."""
     stage, tenant = move.stage, move.tenant
     other = f"auditor_{secrets.token_hex(4)}"
     await create_role(stage.pool_cluster, other, nasty_password())
@@ -120,12 +120,12 @@ async def test_large_tables_are_read_in_pieces_with_the_same_result(
     move: Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, tenant = move.stage, move.tenant
-    whole = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
+    complete = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
     monkeypatch.setattr(checksums, "_SPLIT_BLOCKS", 1)
-    assert await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role) == whole
+    assert await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role) == complete
 
 
-async def test_zstd_is_left_where_the_programs_lack_it(move: Move, tmp_path: Path) -> None:
+async def test_a_dump_is_made_without_zstd_where_the_programs_lack_it(move: Move, tmp_path: Path) -> None:
     """Given client programs of version 16 that were built without zstd, the dump is made all the same."""
     real = "/usr/lib/postgresql/15/bin"
     for name in ("pg_dump", "pg_restore", "vacuumdb"):
@@ -141,5 +141,5 @@ async def test_zstd_is_left_where_the_programs_lack_it(move: Move, tmp_path: Pat
     stage = move.stage
     copier = PgCopier(BackupPlace(tmp_path / "backups"), tmp_path, jobs=1)
     assert await copier.client_version() == 16
-    await copier.dump(stage.pool, move.tenant.database, move.tenant.role, "b-1", Told())
+    await copier.dump(stage.pool, move.tenant.database, move.tenant.role, "b-1", ProgressRecorder())
     assert (await copier.seal("b-1", {}, {})).files > 1

@@ -1,4 +1,4 @@
-"""Whatever is changed in the copy of a real database is found, and named."""
+"""Every change in the copy of a real database is found, and named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sandbox.postgres.server import Cluster
 
 
-# What is done to the copy, and how the difference begins. All names are of schema public unless told.
+# What is done to the copy, and how the difference begins. All names are of schema public unless written.
 CHANGES = [
     # Values that are easily taken for the same
     ("UPDATE res_partner SET comment = '' WHERE id = 4", "table public.res_partner: as many rows"),
@@ -79,7 +79,7 @@ CHANGES = [
     ("ALTER TABLE sale_order ALTER partner_id SET STATISTICS 5", "column public.sale_order.partner_id: "),
     ("ALTER TABLE changed ALTER b SET STORAGE EXTENDED", "column public.changed.b: "),
     ("ALTER TABLE changed ALTER c DROP DEFAULT", "column public.changed.c: "),
-    # Tables as a whole
+    # Tables
     ("ALTER TABLE scratchpad SET LOGGED", "table public.scratchpad: kind=r persistence=u"),
     ("ALTER TABLE changed REPLICA IDENTITY DEFAULT", "table public.changed: "),
     ("ALTER TABLE res_partner RESET (fillfactor)", "table public.res_partner: "),
@@ -186,7 +186,7 @@ CHANGES = [
     ("DROP POLICY own ON private", "policy public.private.own: missing on the target"),
     ("ALTER POLICY own ON private TO {other}", "policy public.private.own: "),
     ("ALTER POLICY own ON private USING (true)", "policy definition public.private.own: "),
-    # Words
+    # Comments and settings
     ("COMMENT ON COLUMN res_partner.ref IS 'other'", "comment table column public.res_partner.ref: "),
     (
         "COMMENT ON FUNCTION add IS NULL",
@@ -204,7 +204,7 @@ CHANGES = [
 async def source(
     pg: Cluster, second_pg: Cluster, scratch: Path
 ) -> AsyncIterator[tuple[RealStage, Tenant, str]]:
-    """A tenant with everything, and the other role that it knows."""
+    """A tenant with objects of all kinds, and the other role that they mention."""
     stage = RealStage(pg, second_pg, scratch / "backups")
     tenant, other = Tenant(f"various_{secrets.token_hex(4)}"), f"auditor_{secrets.token_hex(4)}"
     await create_role(pg, other, nasty_password())
@@ -219,7 +219,7 @@ async def source(
 
 
 async def differences_after(source: tuple[RealStage, Tenant, str], statements: str) -> list[str]:
-    """Between a tenant and its copy, to which this was done."""
+    """Differences between a tenant and its copy, after these statements ran in the copy."""
     stage, tenant, other = source
     copy = await stage.copy_of(tenant)
     try:
@@ -248,11 +248,11 @@ async def test_a_difference_is_found_and_named(
     assert any(difference.startswith(expected) for difference in found), found
 
 
-async def test_what_the_server_notes_at_a_column_for_itself_is_no_difference(
+async def test_what_the_server_itself_stores_at_a_column_is_no_difference(
     source: tuple[RealStage, Tenant, str],
 ) -> None:
     """PostgreSQL 15.20 gives each column a number of its own, which no dump carries."""
-    noted, set_too = "'{pg_attver=4711}'", "'{pg_attver=1,n_distinct=7}'"
+    by_server, by_user_too = "'{pg_attver=4711}'", "'{pg_attver=1,n_distinct=7}'"
     update = "UPDATE pg_attribute SET attoptions = {} WHERE attrelid = 'dog'::regclass AND attname = 'bark'"
-    assert not any("bark" in one for one in await differences_after(source, update.format(noted)))
-    assert any("bark" in one for one in await differences_after(source, update.format(set_too)))
+    assert not any("bark" in one for one in await differences_after(source, update.format(by_server)))
+    assert any("bark" in one for one in await differences_after(source, update.format(by_user_too)))

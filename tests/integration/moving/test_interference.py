@@ -1,4 +1,4 @@
-"""Lost runs, stubborn clients: nobody spoils a move, and nothing of it is left."""
+"""Lost runs and persistent clients do not damage a move, and nothing of it is left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from rehome_consumer.adapters.postgres.short_lived import prefix
+from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import RehomeError
 from sandbox.postgres.databases import quoted
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_late_restore_cannot_write_into_what_was_promoted(move: Move) -> None:
-    """Given a restore of a lost run half-way, when another run promotes, then the lost one fails and adds nothing."""
+    """Given an unfinished restore of a lost run, when another run promotes, the lost one fails and adds nothing."""
     move.login = replace(move.login, user=move.tenant.role)
     backup = await move.fence_and_back_up()
     await move.provision()
@@ -35,7 +35,7 @@ async def test_a_late_restore_cannot_write_into_what_was_promoted(move: Move) ->
         async def waits() -> bool:
             return bool(await watching.fetchval(RESTORER_WAITS))
 
-        await wait_until(waits, what="pg_restore to wait for our lock", limit=30)
+        await wait_until(waits, what="pg_restore to wait for the lock", limit=30)
         await stage.pretend_restored(stage.dedicated, move.scratch)
         await move.promote()  # ends the session that holds the lock, too
         objects = await objects_in(cluster, move.tenant.database)
@@ -51,34 +51,34 @@ async def objects_in(cluster: Cluster, database: str) -> int:
         return int(await connection.fetchval("SELECT count(*) FROM pg_class"))
 
 
-async def test_a_fence_holds_while_clients_storm_the_door(move: Move) -> None:
+async def test_a_fence_holds_while_clients_connect_all_the_time(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
-    stormed = asyncio.Event()
+    connected = asyncio.Event()
 
-    async def storm() -> None:
+    async def connect() -> None:
         while True:
             try:
                 async with stage.client(stage.pool, login_of(tenant), tenant.database) as client:
-                    stormed.set()
+                    connected.set()
                     await client.add_partner()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await asyncio.sleep(0)
 
-    storms = [asyncio.create_task(storm()) for _ in range(4)]
+    clients = [asyncio.create_task(connect()) for _ in range(4)]
     try:
-        await asyncio.wait_for(stormed.wait(), 30)
+        await asyncio.wait_for(connected.wait(), 30)
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
         counted = await stage.partners(stage.pool, tenant.database)
         for _ in range(20):
             assert await stage.databases.connections(stage.pool, tenant.database, tenant.role) == 0
         assert await stage.partners(stage.pool, tenant.database) == counted
     finally:
-        for task in storms:
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*storms, return_exceptions=True)
+        await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def test_what_a_run_left_half_made_is_removed(move: Move) -> None:
+async def test_what_a_run_left_unfinished_is_removed(move: Move) -> None:
     making = f"rehome_making_{move.tag.migration_id.hex}"
     cluster = move.stage.dedicated_cluster
     for finish in (
@@ -91,8 +91,8 @@ async def test_what_a_run_left_half_made_is_removed(move: Move) -> None:
         assert not await move.left_over()
 
 
-async def test_a_run_that_died_while_the_server_made_its_database_is_taken_up(move: Move) -> None:
-    """Given the tenant's role and a database of it that has no mark yet, the next run makes both anew."""
+async def test_a_run_that_died_during_create_database_is_repeated(move: Move) -> None:
+    """Given the tenant's role and a database of it that has no ownership tag yet, the next run makes both again."""
     await move.provision()
     making = f"rehome_making_{move.tag.migration_id.hex}"
     cluster = move.stage.dedicated_cluster
@@ -106,8 +106,8 @@ async def test_a_run_that_died_while_the_server_made_its_database_is_taken_up(mo
     assert not await move.left_over()
 
 
-async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move) -> None:
-    """Given a run that died while the tenant's role had its old name, the next one restores all the same."""
+async def test_a_source_name_that_a_lost_run_left_does_not_prevent_the_next_restore(move: Move) -> None:
+    """Given a run that died while the tenant's role had its source name, the next one restores."""
     backup = await move.fence_and_back_up()
     await move.provision()
     cluster = move.stage.dedicated_cluster
@@ -123,7 +123,7 @@ async def test_a_lent_name_that_a_lost_run_left_is_returned_to_nobody(move: Move
     assert not await move.left_over()
 
 
-async def test_the_role_with_which_a_lost_run_restores_is_gone_once_the_database_is_promoted(
+async def test_the_role_with_which_a_lost_run_restores_is_dropped_by_the_promotion(
     move: Move,
 ) -> None:
     await move.provision()

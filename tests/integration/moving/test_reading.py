@@ -1,4 +1,4 @@
-"""Reading a database to compare it: little memory, and few rights, whatever a tenant has made."""
+"""Reading a database to compare it takes little memory and few rights, whatever a tenant has made."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ END $$;
 
 
 async def test_a_large_catalogue_needs_no_more_memory_than_a_small_one(move: Move) -> None:
-    """Its names and definitions alone are more than 30 MB; each look has to do with less than 8."""
+    """Its names and definitions alone are more than 30 MB; each look must use less than 8."""
     stage, tenant = move.stage, move.tenant
     place = stage.pool, tenant.database, tenant.role
     small = await stage.verifier.fingerprint(*place)
@@ -59,30 +59,30 @@ async def test_a_large_catalogue_needs_no_more_memory_than_a_small_one(move: Mov
     tracemalloc.start()
     try:
         large = await stage.verifier.fingerprint(*place)
-        taken = [tracemalloc.get_traced_memory()[1]]
+        peaks = [tracemalloc.get_traced_memory()[1]]
         for suspect in suspects(small, large):
             tracemalloc.reset_peak()
             await stage.verifier.some(*place, suspect.target_kind, suspect.parts)
-            taken.append(tracemalloc.get_traced_memory()[1])
+            peaks.append(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
-    assert len(taken) > 10
-    assert max(taken) < 8 * MEBIBYTE
+    assert len(peaks) > 10
+    assert max(peaks) < 8 * MEBIBYTE
 
 
-async def test_however_little_is_here_at_a_time_the_result_is_the_same(
+async def test_the_result_does_not_depend_on_how_much_is_read_at_a_time(
     move: Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_variety(move)
     place = move.stage.pool, move.tenant.database, move.tenant.role
-    whole = await move.stage.verifier.fingerprint(*place)
+    complete = await move.stage.verifier.fingerprint(*place)
     counts = await move.stage.verifier.row_counts(*place)
     monkeypatch.setattr(checksums, "_TABLES_AT_ONCE", 3)
     monkeypatch.setattr(checksums, "_COLUMNS_AT_ONCE", 5)
     monkeypatch.setattr(schema_objects, "_SEQUENCES_AT_ONCE", 2)
     for jobs in (1, 4):
         verifier = PostgresVerifier(jobs=jobs)
-        assert await verifier.fingerprint(*place) == whole
+        assert await verifier.fingerprint(*place) == complete
         assert await verifier.row_counts(*place) == counts
 
 
@@ -94,7 +94,7 @@ async def read_with(reader: TenantSession) -> dict[str, Mapping[int, Part]]:
     tables: dict[str, str] = {}
     found: dict[str, Mapping[int, Part]] = {}
     async with reader.transaction(isolation="repeatable_read", readonly=True):
-        await checksums.sum_up(
+        await checksums.read_tables(
             [reader], lambda name, rows, checksum: tables.update({name: f"{rows} {checksum}"}), checksums=True
         )
         found = {
@@ -114,8 +114,8 @@ async def read_with(reader: TenantSession) -> dict[str, Mapping[int, Part]]:
     }
 
 
-async def test_all_but_large_objects_is_read_by_an_ordinary_role_as_by_a_superuser(move: Move) -> None:
-    """It is a member of the tenant's role, and row security does not hold for it."""
+async def test_an_ordinary_role_reads_the_same_as_a_superuser_except_large_objects(move: Move) -> None:
+    """It is a member of the tenant's role, and bypasses row security."""
     stage, tenant = move.stage, move.tenant
     await add_variety(move)
     login = Credentials(f"reader_{secrets.token_hex(4)}", Secret(nasty_password()))
@@ -137,8 +137,10 @@ async def test_all_but_large_objects_is_read_by_an_ordinary_role_as_by_a_superus
         await connection.execute(f"DROP ROLE {login.user}")
 
 
-async def test_a_database_that_belongs_to_the_administrator_meanwhile_is_the_same(move: Move) -> None:
-    """As while it is fenced: what is the tenant's, is so by the role's name."""
+async def test_the_fingerprint_is_the_same_while_the_database_belongs_to_the_administrator(
+    move: Move,
+) -> None:
+    """As while it is fenced: the tenant's objects are known by the role's name."""
     stage, tenant = move.stage, move.tenant
     other = await add_variety(move)
     database, role = quoted(tenant.database), quoted(tenant.role)

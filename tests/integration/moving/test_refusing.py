@@ -46,7 +46,7 @@ async def test_a_dump_that_lost_a_file_is_not_restored_and_leaves_no_role(move: 
         ),
     ],
 )
-async def test_what_cannot_be_moved_is_told_before_anything_is_stopped(
+async def test_what_cannot_be_moved_is_reported_before_anything_is_stopped(
     move: Move, statement: str, named: str
 ) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
@@ -63,7 +63,7 @@ async def test_what_cannot_be_moved_is_told_before_anything_is_stopped(
                 await connection.execute("DROP SUBSCRIPTION s")
 
 
-async def test_an_extension_version_that_is_not_to_be_had_is_named(move: Move) -> None:
+async def test_an_extension_version_that_is_not_available_is_named(move: Move) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
         await connection.execute("UPDATE pg_extension SET extversion = '9.9' WHERE extname = 'pg_trgm'")
     backup = await move.fence_and_back_up()
@@ -72,7 +72,7 @@ async def test_an_extension_version_that_is_not_to_be_had_is_named(move: Move) -
         await move.restore(backup)
 
 
-async def test_a_setting_that_the_server_does_not_know_is_named(move: Move) -> None:
+async def test_a_setting_that_the_server_does_not_have_is_named(move: Move) -> None:
     stage = move.stage
     facts = await stage.databases.database_facts(stage.pool, move.tenant.database, move.tenant.role)
     await stage.databases.make_role(stage.dedicated, move.login, ())

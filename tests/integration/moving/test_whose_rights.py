@@ -1,4 +1,4 @@
-"""Short-lived roles, fences and administrators' sessions on real servers, with a tenant's code at hand."""
+"""Short-lived roles, fences and administrators' sessions on real servers, with code of the tenant's running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from rehome_consumer.adapters.postgres import extensions
 from rehome_consumer.adapters.postgres.sessions import Sessions
-from rehome_consumer.adapters.postgres.short_lived import lent, prefix
+from rehome_consumer.adapters.postgres.short_lived import short_lived_login
+from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.errors import Incompatible, NotOurs
 from rehome_consumer.model import Credentials
@@ -21,7 +22,7 @@ from rehome_consumer.sql import AdministratorSql
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
 from sandbox.postgres.tenants import nasty_password
 from sandbox.system.net import wait_until
-from tests.contract.servers import REFUSED, Told
+from tests.contract.servers import REFUSED, ProgressRecorder
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -43,13 +44,15 @@ EVERY_SETTING = AdministratorSql(
 
 def reading(move: Move) -> AbstractAsyncContextManager[Login]:
     tenant = move.tenant
-    return lent(SESSIONS, move.stage.pool, tenant.database, tenant.role, "read", jobs=2, limit=60.0)
+    return short_lived_login(
+        SESSIONS, move.stage.pool, tenant.database, tenant.role, "read", jobs=2, limit=60.0
+    )
 
 
 def opened(
     move: Move, login: Login, database: str | None = None
 ) -> AbstractAsyncContextManager[TenantSession]:
-    """A session in which code of the tenant's may run."""
+    """A session of the short-lived login, in which the tenant's code could run."""
     where = database or move.tenant.database
     return SESSIONS.tenant(move.stage.pool, where, login.credentials, what="trying")
 
@@ -70,7 +73,7 @@ async def roles(move: Move) -> list[str]:
 # Short-lived roles
 
 
-async def test_it_has_the_tenants_rights_and_no_other(move: Move) -> None:
+async def test_a_short_lived_role_has_the_tenants_rights_and_no_others(move: Move) -> None:
     async with reading(move) as login:
         assert await as_login(move, login, "SELECT count(*) FROM public.res_partner") == 200
         for forbidden in (
@@ -88,7 +91,7 @@ async def test_it_has_the_tenants_rights_and_no_other(move: Move) -> None:
     assert await roles(move) == []
 
 
-async def test_once_it_is_closed_nobody_comes_in_as_it_who_knows_its_password(move: Move) -> None:
+async def test_a_closed_login_admits_no_one_who_knows_its_password(move: Move) -> None:
     async with reading(move) as login:
         await login.close()
         with pytest.raises(REFUSED):
@@ -97,20 +100,20 @@ async def test_once_it_is_closed_nobody_comes_in_as_it_who_knows_its_password(mo
 
 
 @pytest.mark.parametrize(
-    "attempt",
+    "statement",
     ["ALTER ROLE {role} PASSWORD 'known'", "ALTER ROLE {role} SET work_mem = '1MB'"],
     ids=["a password", "a setting"],
 )
-async def test_code_that_changes_the_role_it_runs_as_is_told_and_the_role_is_gone(
-    move: Move, attempt: str
+async def test_code_that_changes_its_short_lived_role_is_reported_and_the_role_is_dropped(
+    move: Move, statement: str
 ) -> None:
     with pytest.raises(Incompatible, match="tried to keep a way in"):
         async with reading(move) as login, opened(move, login) as session:
-            await session.execute(attempt.format(role=quoted(login.name)))
+            await session.execute(statement.format(role=quoted(login.name)))
     assert await roles(move) == []
 
 
-async def test_a_session_that_somebody_else_opened_as_it_is_ended(move: Move) -> None:
+async def test_a_session_that_others_opened_with_the_short_lived_role_is_ended(move: Move) -> None:
     stolen: list[asyncpg.Connection[asyncpg.Record]] = []
 
     async def steal() -> None:
@@ -126,7 +129,7 @@ async def test_a_session_that_somebody_else_opened_as_it_is_ended(move: Move) ->
     stolen[0].terminate()
 
 
-async def test_what_was_made_or_granted_in_its_name_does_not_keep_it(move: Move) -> None:
+async def test_a_short_lived_role_is_dropped_whatever_it_created_or_was_granted(move: Move) -> None:
     """Tables, grants and default privileges, in the tenant's database and in another one."""
     other = f"next_door_{uuid4().hex[:8]}"
     await create_database(move.stage.pool_cluster, other)
@@ -150,27 +153,28 @@ async def test_what_was_made_or_granted_in_its_name_does_not_keep_it(move: Move)
     await drop_database(move.stage.pool_cluster, other)
 
 
-async def test_what_was_granted_to_it_on_the_database_itself_does_not_keep_it(move: Move) -> None:
+async def test_a_short_lived_role_is_dropped_whatever_it_was_granted_on_the_database(move: Move) -> None:
     async with reading(move) as login, opened(move, login) as session:
         database = quoted(move.tenant.database)
         await session.execute(f"GRANT CREATE, TEMPORARY ON DATABASE {database} TO {quoted(login.name)}")
     assert await roles(move) == []
 
 
-async def test_a_copy_that_code_in_a_restore_made_a_template_is_dropped_all_the_same(move: Move) -> None:
+async def test_a_copy_that_code_in_a_restore_made_a_template_is_dropped(move: Move) -> None:
     stage = move.stage
     await move.provision()
-    async with lent(
-        SESSIONS, stage.dedicated, move.scratch, move.login.user, "restore", jobs=2, limit=60.0
-    ) as login:
-        what = "trying"
-        async with SESSIONS.tenant(stage.dedicated, move.scratch, login.credentials, what=what) as session:
-            await session.execute(f"ALTER DATABASE {quoted(move.scratch)} IS_TEMPLATE true")
+    async with (
+        short_lived_login(
+            SESSIONS, stage.dedicated, move.scratch, move.login.user, "restore", jobs=2, limit=60.0
+        ) as login,
+        SESSIONS.tenant(stage.dedicated, move.scratch, login.credentials, what="trying") as session,
+    ):
+        await session.execute(f"ALTER DATABASE {quoted(move.scratch)} IS_TEMPLATE true")
     assert await stage.databases.drop(stage.dedicated, move.scratch, move.tag.migration_id)
     assert await stage.databases.ownership_tag(stage.dedicated, move.scratch) is None
 
 
-async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:
+async def test_a_fenced_database_admits_only_the_short_lived_role(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     friend = Credentials(f"friend_{uuid4().hex[:8]}", move.login.password)
     await create_role(stage.pool_cluster, friend.user, friend.password.reveal())
@@ -188,7 +192,7 @@ async def test_a_fenced_database_admits_it_and_nobody_else(move: Move) -> None:
     assert (state.closed, state.connection_limit) == (True, 0)
 
 
-async def test_a_role_that_is_dropped_late_does_not_close_what_was_unfenced(move: Move) -> None:
+async def test_a_role_that_is_dropped_late_does_not_close_an_unfenced_database(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
     await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
@@ -207,10 +211,12 @@ async def test_tables_that_hide_rows_from_their_owner_are_counted(move: Move) ->
         )
     counts = await stage.verifier.row_counts(stage.pool, tenant.database, tenant.role)
     assert counts["public.forced"] == 2
-    await stage.copier.dump(stage.pool, tenant.database, tenant.role, f"{uuid4()}-1", Told())
+    await stage.copier.dump(stage.pool, tenant.database, tenant.role, f"{uuid4()}-1", ProgressRecorder())
 
 
-async def test_what_the_tenant_takes_from_itself_opens_no_catalogue_of_passwords(move: Move) -> None:
+async def test_privileges_that_the_tenant_revokes_from_itself_open_no_catalogue_with_passwords(
+    move: Move,
+) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
         await connection.execute(f"SET ROLE {quoted(move.tenant.role)}")
         await connection.execute(
@@ -226,7 +232,7 @@ async def test_what_the_tenant_takes_from_itself_opens_no_catalogue_of_passwords
                 await as_login(move, login, statement)
 
 
-async def test_a_schema_that_only_the_databases_owner_may_use_is_read_while_it_is_fenced(move: Move) -> None:
+async def test_a_schema_that_only_the_databases_owner_may_use_is_read_behind_the_fence(move: Move) -> None:
     """As version 15 makes schema public, with USAGE revoked from PUBLIC; a table in it is the administrator's."""
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect(tenant.database) as connection:
@@ -261,7 +267,7 @@ async def test_a_schema_that_only_the_databases_owner_may_use_is_read_while_it_i
         ("SELECT lo_from_bytea(77, 'x')", "large object of role postgres, which the tenant may not read, 77"),
     ],
 )
-async def test_what_the_tenant_may_not_read_is_refused_with_what_to_do(
+async def test_what_the_tenant_may_not_read_is_refused_with_advice(
     move: Move, statement: str, named: str
 ) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
@@ -270,7 +276,7 @@ async def test_what_the_tenant_may_not_read_is_refused_with_what_to_do(
         await move.stage.databases.database_facts(move.stage.pool, move.tenant.database, move.tenant.role)
 
 
-async def test_a_server_that_keeps_such_roles_out_is_told_before_anything_is_stopped(move: Move) -> None:
+async def test_a_server_that_rejects_such_roles_is_reported_before_anything_is_stopped(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     usual = await asyncio.to_thread(hba(stage.pool_cluster).read_text)
     try:
@@ -289,7 +295,7 @@ def hba(cluster: Cluster) -> Path:
 
 
 async def admit(cluster: Cluster, lines: str) -> None:
-    """Let the server use other lines of pg_hba.conf."""
+    """Let the server use these lines as its pg_hba.conf."""
     await asyncio.to_thread(hba(cluster).write_text, lines)
     async with cluster.connect() as connection:
         before = await connection.fetchval("SELECT pg_conf_load_time()")
@@ -301,8 +307,8 @@ async def admit(cluster: Cluster, lines: str) -> None:
         await wait_until(reloaded, what="the server to read its settings", limit=10)
 
 
-async def test_a_database_that_admits_few_sessions_is_read_by_few(move: Move) -> None:
-    """Let in on the dedicated server and closed again: the limit of before holds there, and a rollback reads it."""
+async def test_a_database_that_admits_few_sessions_is_read_by_few_sessions(move: Move) -> None:
+    """On the dedicated server the original limit applies once it was promoted, and a rollback reads it."""
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect() as connection:
         await connection.execute(f"ALTER DATABASE {quoted(tenant.database)} CONNECTION LIMIT 1")
@@ -344,7 +350,7 @@ async def test_a_session_that_waits_for_a_long_restore_is_not_ended(move: Move) 
             await connection.execute("ALTER ROLE postgres RESET idle_session_timeout")
 
 
-async def test_a_database_with_more_settings_than_a_session_can_be_opened_without_is_told(move: Move) -> None:
+async def test_a_database_with_too_many_settings_to_override_is_reported(move: Move) -> None:
     settings = "; ".join(
         f"ALTER DATABASE {quoted(move.tenant.database)} SET my.setting_with_a_long_name_{number} = 'x'"
         for number in range(400)
@@ -358,8 +364,8 @@ async def test_a_database_with_more_settings_than_a_session_can_be_opened_withou
 # Fences
 
 
-async def test_the_fence_cannot_be_opened_from_next_door(move: Move) -> None:
-    """A function of the tenant's in a neighbour's database, which the neighbour calls."""
+async def test_a_fence_cannot_be_opened_from_another_database(move: Move) -> None:
+    """By a function of the tenant's in a neighbour's database, which the neighbour calls."""
     stage, tenant = move.stage, move.tenant
     other = f"next_door_{uuid4().hex[:8]}"
     await create_database(stage.pool_cluster, other)
@@ -368,15 +374,15 @@ async def test_the_fence_cannot_be_opened_from_next_door(move: Move) -> None:
         await neighbour.execute(
             f"CREATE FUNCTION open_up() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
             f"EXECUTE 'ALTER DATABASE {database} CONNECTION LIMIT -1'; END $$; "
-            f"CREATE FUNCTION let_in() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+            f"CREATE FUNCTION grant_connect() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
             f"EXECUTE 'GRANT CONNECT ON DATABASE {database} TO PUBLIC'; END $$; "
             f"ALTER FUNCTION open_up() OWNER TO {quoted(tenant.role)}; "
-            f"ALTER FUNCTION let_in() OWNER TO {quoted(tenant.role)}"
+            f"ALTER FUNCTION grant_connect() OWNER TO {quoted(tenant.role)}"
         )
         role = await stage.databases.role_facts(stage.pool, tenant.role, tenant.database)
         assert role.elsewhere == (f"owns something in database {other}",)
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-        for function in ("open_up", "let_in"):
+        for function in ("open_up", "grant_connect"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await neighbour.execute(f"SELECT {function}()")
     assert (await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)).closed
@@ -408,7 +414,7 @@ async def test_privileges_on_the_database_are_as_before_once_it_is_unfenced(move
     assert await stage.databases.fence_state(stage.pool, tenant.database, tenant.role) == before
 
 
-# What the copy gets
+# What arrives on the dedicated server
 
 
 async def test_settings_arrive_as_they_were_written(move: Move) -> None:
@@ -427,7 +433,7 @@ async def test_settings_arrive_as_they_were_written(move: Move) -> None:
     assert await move.differences() == []
 
 
-async def test_settings_that_change_what_a_dump_means_do_not_apply_while_it_is_restored(move: Move) -> None:
+async def test_settings_that_change_what_a_dump_means_do_not_apply_to_the_restore(move: Move) -> None:
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
         for statement in (
             f"ALTER DATABASE {quoted(move.tenant.database)} SET array_nulls = off",
@@ -444,8 +450,8 @@ async def test_settings_that_change_what_a_dump_means_do_not_apply_while_it_is_r
     assert await move.differences() == []
 
 
-async def test_a_role_may_connect_to_the_maintenance_database_by_name(move: Move) -> None:
-    """As where a pool has taken CONNECT there from PUBLIC: Odoo listens on it."""
+async def test_a_role_may_have_connect_on_the_maintenance_database(move: Move) -> None:
+    """As where a pool has revoked CONNECT there from PUBLIC: Odoo listens on it."""
     stage, tenant = move.stage, move.tenant
     for privilege, ties in (("CONNECT", ()), ("CREATE", ("has privileges on database postgres",))):
         async with stage.pool_cluster.connect() as connection:
@@ -456,7 +462,7 @@ async def test_a_role_may_connect_to_the_maintenance_database_by_name(move: Move
         await connection.execute(f"REVOKE ALL ON DATABASE postgres FROM {quoted(tenant.role)}")
 
 
-async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None:
+async def test_a_table_that_was_added_to_an_extension_is_refused(move: Move) -> None:
     stage, tenant = move.stage, move.tenant
     async with stage.pool_cluster.connect(tenant.database) as connection:
         await connection.execute("ALTER EXTENSION pg_trgm ADD TABLE res_partner")
@@ -471,21 +477,23 @@ async def test_a_table_that_hides_in_an_extension_is_refused(move: Move) -> None
         await move.restore(backup)
 
 
-async def test_built_in_types_may_have_another_spelling_on_another_version(move: Move) -> None:
+async def test_built_in_types_may_be_spelt_differently_by_another_version(move: Move) -> None:
     """PostgreSQL 16 identifies hstore's cast by pg_catalog.json, 18 by json."""
     cluster, database = move.stage.pool_cluster, move.tenant.database
     async with cluster.connect(database) as connection:
         await connection.execute("CREATE EXTENSION hstore SCHEMA public")
     async with SESSIONS.administrator(move.stage.pool, database, what="looking") as session:
-        told = next(
+        described = next(
             one for one in await extensions.describe(session, move.tenant.role) if one["name"] == "hstore"
         )
-        told["members"] = [[kind, name.replace("pg_catalog.json", "json")] for kind, name in told["members"]]
-        assert ["cast", "(public.hstore AS json)"] in told["members"]
-        assert await extensions.strays(session, [told], [extensions.Made("hstore", same=True)]) == []
+        described["members"] = [
+            [kind, name.replace("pg_catalog.json", "json")] for kind, name in described["members"]
+        ]
+        assert ["cast", "(public.hstore AS json)"] in described["members"]
+        assert await extensions.strays(session, [described], [extensions.Created("hstore", same=True)]) == []
 
 
-async def test_a_role_that_somebody_uses_on_the_dedicated_server_is_left_alone(move: Move) -> None:
+async def test_a_role_that_is_in_use_on_the_dedicated_server_is_left_alone(move: Move) -> None:
     stage = move.stage
     await create_role(stage.dedicated_cluster, move.login.user, nasty_password())
     other = f"theirs_{uuid4().hex[:8]}"

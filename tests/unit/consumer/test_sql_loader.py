@@ -7,12 +7,12 @@ from rehome_consumer.sql import parse
 TWO = """-- Header.
 
 -- name: first
--- Says one.
+-- Returns one.
 SELECT 1;
 
 -- name: second
--- Says two.
--- With a remark of its own.
+-- Returns two.
+-- With a comment of its own.
 SELECT
     2;
 """
@@ -21,7 +21,7 @@ SELECT
 def test_each_name_gives_its_statement_without_the_description() -> None:
     assert parse(TWO, source="x.sql") == {
         "first": "SELECT 1;",
-        "second": "-- With a remark of its own.\nSELECT\n    2;",
+        "second": "-- With a comment of its own.\nSELECT\n    2;",
     }
 
 

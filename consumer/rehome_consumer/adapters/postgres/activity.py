@@ -1,4 +1,4 @@
-"""Ending other people's sessions, and making sure that they are gone."""
+"""Ending sessions of others, and making sure that they have ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = 10  # sessions named in an error
 
 
 async def end_sessions(session: Administrator, query: str, *arguments: str, limit: float, what: str) -> int:
-    """End sessions until a look shows none; how many there were.
+    """End sessions until the query returns none; how many there were.
 
     Args:
         session: on the maintenance database.
@@ -31,41 +31,40 @@ async def end_sessions(session: Administrator, query: str, *arguments: str, limi
     Raises:
         TimedOut: some are still there; names them.
     """
-    seen: set[int] = set()
+    ended: set[int] = set()
     deadline = asyncio.get_running_loop().time() + limit
     while sessions := await session.fetch(_SQL[query], *arguments):
         pids = [session["pid"] for session in sessions]
-        seen.update(pids)
+        ended.update(pids)
         if asyncio.get_running_loop().time() > deadline:
-            raise TimedOut(f"{what}: still connected after {limit:g} s: {told(sessions)}")
+            raise TimedOut(f"{what}: still connected after {limit:g} s: {_described(sessions)}")
         await session.fetchval(_SQL["terminate"], pids)
         await asyncio.sleep(_PAUSE)
-    return len(seen)
+    return len(ended)
 
 
-async def wait_until_entered(session: Administrator, database: str, *, limit: float) -> None:
-    """Wait for who is half-way into a database now, until each is in `pg_stat_activity` or was refused.
+async def wait_for_opening_sessions(session: Administrator, database: str, *, limit: float) -> None:
+    """Wait until every session that is opening on a database now is in `pg_stat_activity`, or was refused.
 
-    Who comes later finds the doors as they are now.
+    Those that open later are checked against the privileges and limits as they are now.
 
     Raises:
-        TimedOut: some are still on their way.
+        TimedOut: some are still opening.
     """
     deadline = asyncio.get_running_loop().time() + limit
-    waiting = await _entering(session, database)
+    waiting = await _opening(session, database)
     while waiting:
         if asyncio.get_running_loop().time() > deadline:
             raise TimedOut(f"sessions have been opening on {database} for {limit:g} s: pid {sorted(waiting)}")
         await asyncio.sleep(_PAUSE)
-        waiting &= await _entering(session, database)
+        waiting &= await _opening(session, database)
 
 
-async def _entering(session: Administrator, database: str) -> set[int]:
-    return {row["pid"] for row in await session.fetch(_SQL["entering"], database)}
+async def _opening(session: Administrator, database: str) -> set[int]:
+    return {row["pid"] for row in await session.fetch(_SQL["opening_sessions"], database)}
 
 
-def told(sessions: list[asyncpg.Record]) -> str:
-    """Who they are, in words."""
+def _described(sessions: list[asyncpg.Record]) -> str:
     named = [
         f"pid {session['pid']} (user {session['user']}, application {session['application']!r}, "
         f"database {session['database']}, {session['state'] or 'no state'})"

@@ -1,8 +1,8 @@
 """Rows and checksums of all tables of a database, largest first, by several sessions at once.
 
-A table's checksum is the sum of a 64-bit hash of each row's text. Sums do not depend on the order of rows
-and, unlike exclusive or, do not lose rows that are there twice. Of tables and columns no more than some are
-here at a time, however many a tenant has made.
+A table's checksum is the sum of a 64-bit hash of each row's text. A sum does not depend on the order of rows
+and, unlike exclusive or, does not lose rows that are there twice. Only some tables and columns are in memory
+at a time, however many a tenant has made.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COLUMNS_AT_ONCE: Final = 4000
 
 @dataclass
 class _Table:
-    """A table of which some pieces are not summed up yet."""
+    """A table of which some pieces are not read yet."""
 
     name: str
     pieces: int = 0
@@ -46,27 +46,27 @@ class _Table:
 
 
 class _Piece(NamedTuple):
-    """A table, or a range of its blocks, and the statement that sums it up: `head` and `tail`."""
+    """A table, or a range of its blocks, and the statement that reads it: `head` and `tail`."""
 
     table: _Table
     head: str
     tail: str
 
 
-async def sum_up(
+async def read_tables(
     readers: Sequence[TenantSession],
-    tell: Callable[[str, int, str], None],
+    report: Callable[[str, int, str], None],
     *,
     checksums: bool,
     wanted: Callable[[str], bool] = lambda _name: True,
 ) -> None:
-    """Tell rows and checksum (hexadecimal) of each table, 'schema.table', as soon as it is read.
+    """Report rows and checksum (hexadecimal) of each table, 'schema.table', as soon as it is read.
 
     Args:
         readers: sessions in a transaction each, on one snapshot. Ordinary roles that may read the tables.
-        tell: takes name, rows, checksum.
-        checksums: without, only rows are counted.
-        wanted: says which tables are read.
+        report: is called with name, rows, checksum.
+        checksums: if false, only rows are counted.
+        wanted: decides which tables are read.
     """
     queue = _Queue(readers[0], checksums=checksums, wanted=wanted)
 
@@ -80,27 +80,27 @@ async def sum_up(
                 table.rows += row["rows"]
                 table.total += int(row["total"])
             if not table.pieces:
-                tell(table.name, table.rows, f"{table.total % 2**128:032x}")
+                report(table.name, table.rows, f"{table.total % 2**128:032x}")
 
-    await together([work(reader) for reader in readers])
+    await run_together([work(reader) for reader in readers])
 
 
-async def names(reader: TenantSession, take: Callable[[str], None]) -> None:
-    """Tell the name of every table that `sum_up` would read."""
+async def list_tables(reader: TenantSession, report: Callable[[str], None]) -> None:
+    """Report the name of every table that `read_tables` would read."""
     async for tables in _listed(reader, asyncio.Lock()):
         for table in tables:
-            take(spelt(table["name"]))
+            report(spelt(table["name"]))
 
 
 async def has_large_objects(reader: TenantSession) -> bool:
-    """Whether `large_objects` has anything to read."""
+    """Whether `large_objects` would find any."""
     return bool(await reader.fetchval(_SQL["has_large_objects"]))
 
 
 async def large_objects(session: Administrator) -> tuple[int, str] | None:
-    """How many large objects, and their checksum; None when there are none.
+    """Number of large objects, and their checksum; None when there are none.
 
-    Only catalogues are read, of which one is closed to all but superusers; nothing of a tenant's runs.
+    Only catalogues are read, one of which only superusers may read; nothing of a tenant's runs.
     """
     row = await session.fetchrow(_LARGE_OBJECTS["large_objects"])
     if row is None or not row["rows"]:
@@ -109,24 +109,24 @@ async def large_objects(session: Administrator) -> tuple[int, str] | None:
 
 
 class _Queue:
-    """What is to be read, largest first, of which only some is here; the first session lists it meanwhile."""
+    """Pieces to be read, largest first, only some in memory; the first session lists more of them meanwhile."""
 
     def __init__(self, lister: TenantSession, *, checksums: bool, wanted: Callable[[str], bool]) -> None:
         self._lister = lister
         self._busy = asyncio.Lock()  # a session does one thing at a time
-        self._turn = asyncio.Lock()
+        self._taking = asyncio.Lock()
         self._pages = _pages(lister, self._busy, wanted, columns=checksums)
         self._todo: deque[_Piece] = deque()
         self._checksums = checksums
         self._splits = lister.get_server_version().major >= _TID_RANGES_SINCE
 
     def using(self, reader: TenantSession) -> AbstractAsyncContextManager[object]:
-        """For the length of a statement."""
+        """The session for the length of a statement."""
         return self._busy if reader is self._lister else nullcontext()
 
     async def next(self) -> _Piece | None:
-        """The next one; None when all are taken."""
-        async with self._turn:
+        """The next piece; None when all are taken."""
+        async with self._taking:
             while not self._todo:
                 page = await anext(self._pages, None)
                 if page is None:
@@ -137,7 +137,7 @@ class _Queue:
 
 
 async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[list[asyncpg.Record]]:
-    """All tables, the largest first, some at a time, from a cursor: sizes may change between two queries."""
+    """All tables, largest first, some at a time, from a cursor: sizes may change between two queries."""
     async with busy:
         cursor = await reader.cursor(_SQL["tables"])
     while True:
@@ -151,7 +151,7 @@ async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[li
 async def _pages(
     reader: TenantSession, busy: asyncio.Lock, wanted: Callable[[str], bool], *, columns: bool
 ) -> AsyncIterator[list[tuple[asyncpg.Record, str]]]:
-    """Tables, with their columns if wanted; so many that their columns are not too many at a time."""
+    """Tables, with their columns if wanted; only as many at a time as have not too many columns together."""
     page: list[asyncpg.Record] = []
     width = 0
     async for tables in _listed(reader, busy):
@@ -179,7 +179,7 @@ async def _with_columns(
 
 
 def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: bool) -> Iterator[_Piece]:
-    """The table, or its ranges of blocks; all share the first part of the statement."""
+    """The table, or its ranges of blocks; all share the `head` of the statement."""
     table, blocks = _Table(spelt(found["name"])), found["blocks"]
     row = f'ROW({columns})::pg_catalog.text COLLATE pg_catalog."C"'
     total = f"pg_catalog.sum(pg_catalog.hashtextextended({row}, 0))" if checksums else "0"
@@ -187,10 +187,10 @@ def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: boo
         f"SELECT pg_catalog.count(*) AS rows, coalesce({total}, 0) AS total "  # noqa: S608 - names quoted by the server
         f"FROM ONLY {found['quoted']} AS t "
     )
-    whole = blocks <= _SPLIT_BLOCKS or not splits or not found["heap"] or found["condition"]
-    firsts = [0] if whole else range(0, blocks, _SPLIT_BLOCKS)
+    in_one_piece = blocks <= _SPLIT_BLOCKS or not splits or not found["heap"] or found["condition"]
+    firsts = [0] if in_one_piece else range(0, blocks, _SPLIT_BLOCKS)
     table.pieces = len(firsts)
-    if whole:
+    if in_one_piece:
         yield _Piece(table, head, found["condition"])
         return
     for first in firsts:
@@ -199,8 +199,8 @@ def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: boo
         yield _Piece(table, head, f"WHERE t.ctid >= '({first},0)'{end}")
 
 
-async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all, and return what each returns; the first error ends the others and is raised as it is."""
+async def run_together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all, and return what each returns; the first error cancels the others and is raised as it is."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,4 +1,4 @@
-"""PostgreSQL's client programs: where they are, which version, and how they are told where to connect."""
+"""PostgreSQL's client programs: where they are, which version, and how they learn where to connect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.postgres.releases import require_patched_programs
-from rehome_consumer.adapters.postgres.sessions import KEPT_ALIVE, application_name
+from rehome_consumer.adapters.postgres.sessions import KEEPALIVE_SETTINGS, application_name
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Incompatible
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rehome_consumer.model import Credentials, Server
 
 _INSTALLED: Final = Path("/usr/lib/postgresql")  # Debian's and the PostgreSQL project's packages
-_WRAPPER: Final = "pg_wrapper"  # Debian's choice of a version by cluster, which we do not want made for us
+_WRAPPER: Final = "pg_wrapper"  # Debian's, which chooses a version by cluster; rehome chooses itself
 _VERSION_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
@@ -47,14 +47,14 @@ async def major_version(where: Path) -> int:
     """Major version of the programs there.
 
     Raises:
-        Incompatible: they are missing, of different versions, or too old to be let near a tenant's data.
+        Incompatible: they are missing, of different versions, or older than the releases that close known holes.
     """
     versions = set()
     for name in ("pg_dump", "pg_restore", "vacuumdb"):
-        said = await subprocesses.run(
+        output = await subprocesses.run(
             [where / name, "--version"], env={}, limit=_VERSION_SECONDS, what="asking for the version"
         )
-        versions.add(require_patched_programs(said, str(where / name)))
+        versions.add(require_patched_programs(output, str(where / name)))
     if len(versions) != 1:
         raise Incompatible(f"the client programs in {where} are of different versions: {sorted(versions)}")
     return versions.pop()
@@ -68,18 +68,18 @@ def environment(
     server_major: int,
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The environment of a client program: where, as whom, under which name, with which settings.
+    """The environment of a client program: where it connects, as whom, under which name, with which settings.
 
     Args:
         sessions: knows where the server is reached.
         server: where.
-        login: as whom; its password stands in the environment, which only our own user and root can read.
+        login: as whom; its password is in the environment, which only this process's user and root can read.
         server_major: the server's major version.
         settings: for the session.
     """
     host, port = sessions.address(server)
     options = {
-        **KEPT_ALIVE,
+        **KEEPALIVE_SETTINGS,
         "statement_timeout": "0",
         "default_transaction_read_only": "off",
         **(settings or {}),
@@ -92,8 +92,8 @@ def environment(
         "PGPORT": str(port),
         "PGUSER": login.user,
         "PGPASSWORD": login.password.reveal(),
-        # Neither clear text nor MD5 for whoever answers there, as scram_only.py does for sessions of ours.
-        # Programs before version 16 do not know it, and pass over it.
+        # Neither clear text nor MD5 for whoever answers there, as scram_only.py does for rehome's own sessions.
+        # Programs before version 16 do not know it, and ignore it.
         "PGREQUIREAUTH": "scram-sha-256",
         "PGAPPNAME": application_name(current_migration.get()),
         "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
@@ -103,12 +103,12 @@ def environment(
 
 
 def _option(text: str) -> str:
-    """One word of PGOPTIONS, whatever is in it (source: libpq's `options`)."""
+    """One word of PGOPTIONS, whatever it contains (source: libpq's `options`)."""
     return re.sub(r"([\\\s])", r"\\\1", text)
 
 
 def database_option(name: str) -> str:
-    """`--dbname=` as a connection string, for any name: a bare one with `=` in it would be taken for one.
+    """`--dbname=` as a connection string, for any name: a bare name with `=` in it would be taken for one.
 
     A dead server is noticed within minutes, not hours.
     """

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.common.bounded_thread import in_thread
@@ -15,7 +15,7 @@ from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.postgres import client_programs, extensions
 from rehome_consumer.adapters.postgres.restoring import Restoring
 from rehome_consumer.adapters.postgres.sessions import Sessions
-from rehome_consumer.adapters.postgres.short_lived import lent
+from rehome_consumer.adapters.postgres.short_lived import short_lived_login
 from rehome_consumer.errors import ChildFailed, RehomeError
 from rehome_consumer.sql import administrator
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from rehome_consumer.adapters.postgres.backup_storage import BackupStorage
     from rehome_consumer.adapters.postgres.short_lived import Login
     from rehome_consumer.model import Backup, Server
     from rehome_consumer.ports.steps import Facts
@@ -36,81 +37,26 @@ _LOCK_WAIT: Final = "60s"
 _STORAGE_SECONDS: Final = 300.0  # for one small thing at the backup place
 
 
-class Place(Protocol):
-    """Where backups are kept: `rehome_consumer.adapters.backup.place.BackupPlace` says how.
-
-    Its methods block: they are called in threads, and ask `still_wanted` before they change anything for good.
-    """
-
-    def require_writable(self) -> int:
-        """Free bytes."""
-        ...
-
-    def sealed(self, backup_id: str) -> Path:
-        """Where a sealed backup is, or will be."""
-        ...
-
-    def begin(self, backup_id: str, still_wanted: Callable[[], None]) -> Path:
-        """A new, empty directory for one run of a dump or restore."""
-        ...
-
-    def dump_in(self, directory: Path) -> Path:
-        """Where the dump is in such a directory, or in a sealed backup."""
-        ...
-
-    def dumped_bytes(self, directory: Path) -> int:
-        """Bytes of the dump in such a directory so far."""
-        ...
-
-    def finish(
-        self, run: Path, backup_id: str, source: Mapping[str, Any], still_wanted: Callable[[], None]
-    ) -> None:
-        """The run's dump is complete."""
-        ...
-
-    def seal(
-        self,
-        backup_id: str,
-        rows: Mapping[str, int],
-        versions: Mapping[str, str],
-        still_wanted: Callable[[], None],
-    ) -> Backup:
-        """Hash, flush, write the manifest, rename."""
-        ...
-
-    def check(self, backup_id: str, still_wanted: Callable[[], None]) -> Backup | None:
-        """The sealed backup, checked; None when there is none."""
-        ...
-
-    def source_of(self, backup: Backup) -> dict[str, Any]:
-        """What the dump was taken of."""
-        ...
-
-    def discard(self, backup_id: str, still_wanted: Callable[[], None]) -> None:
-        """Remove the backup and whatever is half of it."""
-        ...
-
-
 class PgCopier:
     """Port `Copier` by pg_dump, pg_restore and vacuumdb; backups are directories in one place."""
 
     def __init__(
         self,
-        place: Place,
+        place: BackupStorage,
         pg_bin: Path | None = None,
         *,
         sessions: Sessions | None = None,
         jobs: int = 4,
         limit: float = 12 * 3600.0,
     ) -> None:
-        """Take the places and limits; nothing is opened yet.
+        """Take places and limits; nothing is opened yet.
 
         Args:
-            place: where backups are kept.
+            place: where backups are.
             pg_bin: directory of the client programs; by default PATH's, else the newest installed.
             sessions: how servers are reached; by default directly, with the default limits.
             jobs: parallel sessions of one dump or restore.
-            limit: seconds that one dump, one restore or one analyze may take.
+            limit: seconds that one dump, one restore or one ANALYZE may take.
         """
         self._place = place
         self._pg_bin = pg_bin
@@ -129,7 +75,7 @@ class PgCopier:
         )
 
     async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
-        """Dump under a temporary name, with the tenant's rights; a sealed backup of that id is left as it is.
+        """Dump under a temporary name, with the tenant's rights; a sealed backup of that id stays as it is.
 
         Raises:
             NotFound: there is no such database.
@@ -150,8 +96,8 @@ class PgCopier:
                 return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)
 
             async with (
-                _reporting(facts, written, total=source["data_bytes"]),
-                lent(
+                _reporting_progress(facts, written, total=source["data_bytes"]),
+                short_lived_login(
                     *(self._sessions, server, database, tenant, "dump"),
                     jobs=self._jobs + 1,
                     limit=self._limit,
@@ -171,7 +117,7 @@ class PgCopier:
                 )
 
     async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
-        """Hash, write the manifest, flush, rename. Raises Conflict when there is no whole dump."""
+        """Hash, write the manifest, flush, rename. Raises Conflict when there is no complete dump."""
         with translated(what := f"sealing backup {backup_id}"):
             return await in_thread(
                 lambda wanted: self._place.seal(backup_id, rows, versions, wanted), what, self._limit
@@ -183,7 +129,7 @@ class PgCopier:
             return await in_thread(lambda wanted: self._place.check(backup_id, wanted), what, self._limit)
 
     async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
-        """Restore into an empty scratch database; one that is restored already is left as it is.
+        """Restore into an empty scratch database; one that is restored already stays as it is.
 
         Raises:
             NotFound, NotOurs, Conflict, Incompatible, ChildFailed, TimedOut: as `Restoring.run` says.
@@ -209,17 +155,17 @@ class PgCopier:
                 async with self._sessions.administrator(server, what=what) as session:
                     return int(await session.fetchval(_SQL["size"], database) or 0)
 
-            async with _reporting(facts, grown, total=source["bytes"]):
+            async with _reporting_progress(facts, grown, total=source["bytes"]):
                 await restoring.run()
 
     async def discard(self, backup_id: str) -> None:
-        """Remove the backup and whatever is half of it."""
+        """Remove the backup, sealed or not."""
         with translated(what := f"removing backup {backup_id}"):
             await in_thread(lambda wanted: self._place.discard(backup_id, wanted), what, self._limit)
 
     @asynccontextmanager
     async def _work(self, backup_id: str, what: str) -> AsyncIterator[Path]:
-        """A directory of this run's own, gone afterwards unless it was renamed."""
+        """A directory of this run's own; removed afterwards unless it was renamed."""
         with translated(what):
             work = await in_thread(
                 lambda wanted: self._place.begin(backup_id, wanted), what, _STORAGE_SECONDS
@@ -267,13 +213,15 @@ class PgCopier:
 
 
 @asynccontextmanager
-async def _reporting(facts: Facts, look: Callable[[], Awaitable[int]], *, total: int) -> AsyncIterator[None]:
-    """Tell the progress once a second for the length of the block, and the whole of it at its good end."""
+async def _reporting_progress(
+    facts: Facts, look: Callable[[], Awaitable[int]], *, total: int
+) -> AsyncIterator[None]:
+    """Report the progress once a second during the block, and that all is done at its successful end."""
 
     async def report() -> None:
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
-            # A look that fails is the work's business, which meets the same trouble.
+            # When this fails, the work meets the same trouble, and reports it.
             with contextlib.suppress(RehomeError):
                 await facts.progress(min(await look(), total), total)
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.adapters.postgres import extensions, facts, fences, roles, short_lived, target
+from rehome_consumer.adapters.postgres import (
+    extensions,
+    facts,
+    fences,
+    roles,
+    short_lived,
+    short_lived_roles,
+    target,
+)
 from rehome_consumer.adapters.postgres.activity import end_sessions
-from rehome_consumer.adapters.postgres.ownership_tags import comment_of
+from rehome_consumer.adapters.postgres.ownership_tags import read_comment
 from rehome_consumer.adapters.postgres.sessions import Sessions, application_name
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ class PostgresDatabases:
         self._limit = session_limit
 
     async def server_facts(self, server: Server) -> ServerFacts:
-        """What the server is. Raises Incompatible when our login is not a superuser."""
+        """What the server is. Raises Incompatible when the login is not a superuser."""
         async with self._sessions.administrator(server, what=f"looking at {server.name}") as session:
             return await facts.of_server(session, server.name)
 
@@ -52,7 +60,7 @@ class PostgresDatabases:
             return await facts.size(session, database, server.name)
 
     async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
-        """What its copy must share. Raises NotFound, and Incompatible for what cannot be moved."""
+        """What its copy must have too. Raises NotFound, and Incompatible for what cannot be moved."""
         what = f"looking at database {database}"
         async with self._sessions.administrator(server, database, what=what) as session:
             return await facts.of_database(session, database, tenant, server.name)
@@ -69,52 +77,51 @@ class PostgresDatabases:
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
     ) -> None:
-        """Compare what belongs to extensions with what they bring. Raises Incompatible."""
+        """Compare what belongs to extensions with what CREATE EXTENSION makes. Raises Incompatible."""
         await extensions.require_genuine(self._sessions, source, database, tenant, target)
 
     async def connections(self, server: Server, database: str, role: str) -> int:
-        """Sessions on the database (ours excepted) and of the role anywhere. Raises NotFound."""
+        """Sessions on the database (rehome's excepted) and of the role anywhere. Raises NotFound."""
         return (await self.fence_state(server, database, role)).ended
 
     async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
-        """Close database and role, and end who is inside. Raises TimedOut, Incompatible, NotFound."""
+        """Close database and role, and end their sessions. Raises TimedOut, Incompatible, NotFound."""
         seconds = limit.total_seconds()
         async with self._sessions.administrator(server, what=f"fencing database {database}") as session:
-            await fences.put_up(session, database, role, server.name, limit=seconds)
+            await fences.fence(session, database, role, server.name, limit=seconds)
 
     async def fence_state(self, server: Server, database: str, role: str) -> Fence:
-        """How both are now. Raises NotFound."""
+        """The state of both. Raises NotFound."""
         async with self._sessions.administrator(
             server, what=f"looking at the fence of {database}"
         ) as session:
             return await fences.state(session, database, role, server.name)
 
     async def unfence(self, server: Server, database: str, role: str, before: Fence) -> None:
-        """Put back what `fence` changed."""
+        """Restore what `fence` changed."""
         async with self._sessions.administrator(server, what=f"unfencing database {database}") as session:
-            await fences.take_down(session, database, role, before)
+            await fences.unfence(session, database, role, before)
 
     async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
-        """The tenant's role, closed, and `others`. Raises Incompatible (a superuser) and NotOurs."""
+        """The tenant's role, without login, and `others`. Raises Incompatible (a superuser) and NotOurs."""
         async with self._sessions.administrator(server, what=f"making role {credentials.user}") as session:
             await roles.make(session, credentials, others, server.name)
 
     async def make_scratch(
         self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
     ) -> None:
-        """An empty, marked database like `like`. Raises NotOurs, and Incompatible for locale and settings."""
+        """An empty, tagged database like `like`. Raises NotOurs, and Incompatible for locale and settings."""
         await target.make(self._sessions, server, name, like, owner, tag)
 
     async def ownership_tag(self, server: Server, database: str) -> OwnershipTag | None:
-        """The database's mark. Raises NotOurs."""
-        async with self._sessions.administrator(
-            server, what=f"looking for the mark of {database}"
-        ) as session:
-            label = await comment_of(session, database, server.name)
-            return label.tag if label else None
+        """The database's ownership tag. Raises NotOurs."""
+        what = f"looking for the ownership tag of {database}"
+        async with self._sessions.administrator(server, what=what) as session:
+            comment = await read_comment(session, database, server.name)
+            return comment.tag if comment else None
 
     async def promote(self, server: Server, scratch: str, final: str, role: str, tag: OwnershipTag) -> None:
-        """Rename, mark verified, let the role in. Raises NotOurs, and Conflict when it must be restored again."""
+        """Rename, tag as verified, allow login. Raises NotOurs, and Conflict when it must be restored again."""
         async with self._sessions.administrator(server, what=f"promoting database {scratch}") as session:
             await target.promote(
                 self._sessions, server, session, scratch, final, role, tag, limit=self._limit
@@ -131,10 +138,10 @@ class PostgresDatabases:
             await roles.close(session, role, server.name, limit=self._limit)
 
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
-        """End what an earlier run left, its short-lived roles included. Raises TimedOut."""
-        names = application_name(migration_id), short_lived.prefix(migration_id)
+        """End what an earlier run left, and drop its short-lived roles. Raises TimedOut."""
+        names = application_name(migration_id), short_lived_roles.prefix(migration_id)
         what = f"ending earlier sessions of migration {migration_id} on {server.name}"
         async with self._sessions.administrator(server, what=what) as session:
             ended = await end_sessions(session, "sessions_of_migration", *names, limit=self._limit, what=what)
-            await short_lived.drop_all(self._sessions, server, session, migration_id)
+            await short_lived_roles.drop_all(self._sessions, server, session, migration_id)
         return ended

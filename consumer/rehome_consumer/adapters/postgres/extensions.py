@@ -1,8 +1,8 @@
-"""Extensions: made anew in a database that holds nothing else yet, and compared by what belongs to them.
+"""Extensions: created in a database that holds nothing else yet, and compared by what belongs to them.
 
-A dump leaves out whatever belongs to an extension, since CREATE EXTENSION brings it. But who owns an extension can say
-of any table that it belongs to it (ALTER EXTENSION ... ADD TABLE): such a table would be neither dumped nor compared,
-and lost. So what belongs to an extension on the source and not to the one that was just made is refused.
+A dump leaves out whatever belongs to an extension, since CREATE EXTENSION makes it again. But the owner of an
+extension can add any table to it (ALTER EXTENSION ... ADD TABLE): such a table would be neither dumped nor compared,
+and lost. So strays are refused: what belongs to an extension on the source, and not to the one just created.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 _SQL: Final = administrator("copy")
 _PROBE_SECONDS: Final = 600.0
 _STORED: Final = frozenset({"table", "sequence", "materialized view", "foreign table"})
-"""What holds rows. Another version of an extension may rightly lack a function, but not these."""
+"""What holds rows. Another version of an extension may lack a function, but not these."""
 _SHOWN: Final = 10
 _BUILT_IN: Final = re.compile(r"\bpg_catalog\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """An extension as it was made here: `same` tells whether in the source's version."""
+class Created:
+    """An extension that was created here: `same` says whether in the source's version."""
 
     name: str
     same: bool
@@ -66,21 +66,21 @@ async def create(
     where: str,
     *,
     source_major: int,
-) -> list[Made]:
-    """Make extensions as `describe` has them, in an empty database.
+) -> list[Created]:
+    """Create extensions as `describe` has them, in an empty database.
 
     Args:
         session: inside it.
-        wanted: extensions of the source, in the order in which it made them.
-        role: who gets schemas that extensions are put into, and extensions that the tenant made; None: nobody.
+        wanted: extensions of the source, in the order of their creation.
+        role: gets schemas that extensions are put into, and extensions that the tenant created; None: nobody.
         database: its name, for the log.
         where: the server's name, for errors.
-        source_major: the source's major version; a newer server may offer newer versions of extensions alone.
+        source_major: the source's major version; a newer server may offer only newer versions of extensions.
 
     Raises:
-        Incompatible: one cannot be had.
+        Incompatible: one is not available.
     """
-    made = []
+    created = []
     newer = session.major > source_major
     for extension in wanted:
         name, version = extension["name"], extension["version"]
@@ -94,11 +94,11 @@ async def create(
             )
         if version not in offered:
             log.warning("extension.newer database=%s extension=%s source=%s", database, name, version)
-        # Who made it may update or drop it: the tenant keeps what it could do.
+        # Who created it may update or drop it: the tenant keeps these rights.
         as_role = role if extension["by_owner"] and offered.get(version, False) else None
         await _create(session, extension, version if version in offered else None, role, as_role)
-        made.append(Made(name, same=version in offered))
-    return made
+        created.append(Created(name, same=version in offered))
+    return created
 
 
 async def _create(
@@ -117,17 +117,17 @@ async def _create(
                 owner = quoted(role) if role else "CURRENT_USER"
                 await session.execute(ddl("create_schema", schema=schema, role=owner))
         if as_role:
-            await session.execute(ddl("as_role", role=quoted(as_role)))
+            await session.execute(ddl("set_role", role=quoted(as_role)))
         await session.execute(
             ddl("create_extension", extension=quoted(extension["name"]), clauses=" ".join(clauses))
         )
 
 
 async def strays(
-    session: Administrator, wanted: Iterable[Mapping[str, Any]], made: Iterable[Made]
+    session: Administrator, wanted: Iterable[Mapping[str, Any]], created: Iterable[Created]
 ) -> list[str]:
-    """What belongs to an extension on the source and not to the one that was made here, in words."""
-    same = {one.name: one.same for one in made}
+    """What belongs to an extension on the source and not to the one created here, in words."""
+    same = {one.name: one.same for one in created}
     found = []
     for extension in wanted:
         name = extension["name"]
@@ -150,24 +150,24 @@ def _plain(identity: str) -> str:
     return _BUILT_IN.sub("", identity)
 
 
-def refuse(found: list[str], database: str) -> None:
+def refuse_strays(found: list[str], database: str) -> None:
     """Raise Incompatible, naming them, if there are any."""
     if not found:
         return
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     raise Incompatible(
-        f"database {database} says that extensions hold what they do not bring: {', '.join(found[:_SHOWN])}{more}. "
-        "No dump takes that along: ALTER EXTENSION ... DROP it and replay the upgrade"
+        f"in database {database} extensions hold what CREATE EXTENSION does not make: {', '.join(found[:_SHOWN])}"
+        f"{more}. No dump contains that: ALTER EXTENSION ... DROP it and replay the upgrade"
     )
 
 
 async def require_genuine(
     sessions: Sessions, source: Server, database: str, tenant: str, target: Server
 ) -> None:
-    """Make the source's extensions in a database of their own on the target, compare, and drop it.
+    """Create the source's extensions in a database of their own on the target, compare, and drop it.
 
     Raises:
-        Incompatible: an extension of the source holds what it does not bring, or cannot be had.
+        Incompatible: an extension of the source has strays, or is not available on the target.
     """
     what = f"comparing the extensions of {database}"
     async with sessions.administrator(source, database, what=what) as session:
@@ -181,7 +181,7 @@ async def require_genuine(
         await session.execute(ddl("create_database", database=quoted(probe), clauses="TEMPLATE template0"))
         try:
             async with sessions.administrator(target, probe, what=what, limit=_PROBE_SECONDS) as inside:
-                made = await create(inside, wanted, None, database, target.name, source_major=major)
-                refuse(await strays(inside, wanted, made), database)
+                created = await create(inside, wanted, None, database, target.name, source_major=major)
+                refuse_strays(await strays(inside, wanted, created), database)
         finally:
             await session.execute(ddl("drop_database", database=quoted(probe)))

@@ -1,4 +1,4 @@
-"""What servers and databases say of themselves."""
+"""What a move must know of servers and databases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def of_server(session: Administrator, where: str) -> ServerFacts:
     """Version, extensions and settings of a server.
 
     Raises:
-        Incompatible: it is too old or lacks its releases' fixes, or our login is not a superuser.
+        Incompatible: it is older than the releases that close known holes, or the login is not a superuser.
     """
     row = await session.fetchrow(_SQL["server"])
     if row is None or not row["superuser"]:
@@ -31,7 +31,6 @@ async def of_server(session: Administrator, where: str) -> ServerFacts:
     return ServerFacts(
         version=row["version"],
         extensions=frozenset(found["name"] for found in installable),
-        wal_level=row["wal_level"],
         extension_versions=frozenset((found["name"], found["version"]) for found in installable),
     )
 
@@ -45,7 +44,7 @@ async def size(session: Administrator, database: str, where: str) -> int:
 
 
 async def of_database(session: Administrator, database: str, tenant: str, where: str) -> DatabaseFacts:
-    """Everything about a database that its copy must share.
+    """Everything about a database that its copy must have too.
 
     Args:
         session: on that database.
@@ -55,7 +54,7 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
 
     Raises:
         NotFound: there is no such database.
-        Incompatible: it holds things that cannot go with it; names them.
+        Incompatible: it holds what cannot be moved; names it.
     """
     row = await session.fetchrow(_SQL["database"], database)
     if row is None:

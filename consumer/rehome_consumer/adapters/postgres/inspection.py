@@ -1,4 +1,4 @@
-"""PostgreSQL servers as the reconciler and `rehome retire` see them, with their few changes."""
+"""What the reconciler and `rehome retire` read from PostgreSQL servers, and the few changes that they make."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rehome_consumer.model import Server
 
 _SQL: Final = administrator("inspection")
+_DATABASES: Final = administrator("databases")
 _DROP_SECONDS: Final = 300.0  # a checkpoint goes before a database's files are removed
 
 
@@ -38,27 +39,16 @@ class PostgresInspector:
         async with self._sessions.administrator(
             server, what=f"looking at {database} on {server.name}"
         ) as session:
-            row = await session.fetchrow(_SQL["database_state"], database, role)
-        label = parse(row["comment"]) if row else None
-        return DatabaseState(
-            database=database,
-            role=role,
-            connection_limit=row["connection_limit"] if row else None,
-            can_login=row["can_login"] if row else None,
-            closed=bool(row and row["closed"]),
-            bytes=row["bytes"] if row else None,
-            sessions=row["sessions"] if row else 0,
-            tag=label.tag if label else None,
-        )
+            return await _database_state(session, database, role)
 
     async def inventory(self, server: Server) -> Inventory:
         """See `Inspector.inventory`."""
         async with self._sessions.administrator(
-            server, what=f"looking for what is ours on {server.name}"
+            server, what=f"looking for what rehome has on {server.name}"
         ) as session:
-            # On a pool no database is ever ours: what says so there is a tenant's own comment on its own.
-            marked = [] if server.kind == "shared" else await session.fetch(_SQL["databases"])
-            databases = [_marked(row) for row in marked]
+            # On a pool no database is rehome's: where a comment says so, a tenant wrote it on its own database.
+            tagged = [] if server.kind == "shared" else await session.fetch(_SQL["databases"])
+            databases = [_tagged(row) for row in tagged]
             sessions = await session.fetch(_SQL["sessions"])
             roles = await session.fetch(_SQL["roles"])
             slots = await session.fetch(_SQL["slots"])
@@ -79,39 +69,57 @@ class PostgresInspector:
             await session.fetch(_SQL["drop_slot"], name)
 
     async def drop_fenced(self, server: Server, database: str, role: str) -> bool:
-        """Drop a source database for good, if it is fenced and nobody is connected; False when it is gone.
+        """Drop a source database for good, if it is fenced and without connections; False when it is missing.
 
-        Nobody is thrown out: whoever comes in the last moment stops it.
+        No session is ended: one that is opened at the last moment prevents it.
 
         Raises:
-            Conflict: it is not fenced (any more), or somebody is connected.
+            Conflict: it is not fenced (any more), or has connections.
         """
         what = f"dropping database {database} on {server.name}"
         async with self._sessions.administrator(server, what=what, limit=_DROP_SECONDS) as session:
-            row = await session.fetchrow(_SQL["database_state"], database, role)
-            if row is None or row["connection_limit"] is None:
+            found = await _database_state(session, database, role)
+            if not found.exists:
                 return False
-            if not row["closed"] or row["can_login"] or row["sessions"]:
-                raise Conflict(f"{what}: it is not fenced, or somebody is connected")
+            if not found.closed or found.can_login or found.sessions:
+                raise Conflict(f"{what}: it is not fenced, or there are connections to it")
             try:
-                await session.execute(ddl("drop_empty_handed", database=quoted(database)))
+                await session.execute(ddl("drop_unused_database", database=quoted(database)))
             except asyncpg.ObjectInUseError:
-                raise Conflict(f"{what}: somebody is connected to it") from None
+                raise Conflict(f"{what}: there are connections to it") from None
         return True
 
     async def drop_unused_role(self, server: Server, role: str) -> str | None:
-        """Drop a role without login that nothing needs any more; else say why it was left.
+        """Drop a role without login that nothing needs any more.
 
         Returns:
-            None when it is gone.
+            None when it does not exist any more, else why it was left.
         """
         what = f"dropping role {role} on {server.name}"
         async with self._sessions.administrator(server, what=what) as session:
             row = await session.fetchrow(_SQL["owned"], role)
             if row is None:
                 return None
-            left = _needed(row)
-            return f"role {role} was left: {left}" if left else await _drop_role(session, role)
+            needed = _why_needed(row)
+            return f"role {role} was left: {needed}" if needed else await _drop_role(session, role)
+
+
+async def _database_state(session: Administrator, database: str, role: str) -> DatabaseState:
+    now = await session.fetchrow(_DATABASES["fence_state"], database, role)
+    sessions = await session.fetch(_DATABASES["tenants_sessions"], database, role)
+    details = await session.fetchrow(_SQL["size_and_comment"], database)
+    limit = now["connection_limit"] if now else None
+    comment = parse(details["comment"]) if details else None
+    return DatabaseState(
+        database=database,
+        role=role,
+        connection_limit=limit,
+        can_login=now["can_login"] if now else None,
+        closed=limit == 0 or bool(now and now["closed"]),
+        bytes=details["bytes"] if details else None,
+        sessions=len(sessions),
+        tag=comment.tag if comment else None,
+    )
 
 
 async def _drop_role(session: Administrator, role: str) -> str | None:
@@ -123,8 +131,7 @@ async def _drop_role(session: Administrator, role: str) -> str | None:
     return None
 
 
-def _needed(row: asyncpg.Record) -> str | None:
-    """Why a role is to stay."""
+def _why_needed(row: asyncpg.Record) -> str | None:
     if row["superuser"]:
         return "it is a superuser"
     if row["can_login"]:
@@ -136,11 +143,11 @@ def _needed(row: asyncpg.Record) -> str | None:
     return "other roles are members of it" if row["has_members"] else None
 
 
-def _marked(row: asyncpg.Record) -> TaggedDatabase | None:
+def _tagged(row: asyncpg.Record) -> TaggedDatabase | None:
     name = row["name"]
-    label = parse(row["comment"])
-    if label is not None:
-        return TaggedDatabase(name, tag=label.tag)
+    comment = parse(row["comment"])
+    if comment is not None:
+        return TaggedDatabase(name, tag=comment.tag)
     making = name.removeprefix(MAKING)
     return TaggedDatabase(name, maker=UUID(making)) if making != name else None
 

@@ -1,9 +1,9 @@
 """The two kinds of session, which cannot be mixed up: an administrator's, and one with a tenant's rights.
 
-An administrator's session is a superuser's. It sees catalogues and changes servers, roles and databases, and takes
-nothing but the statements of `sql/administrator`: none of them is planned or executed over anything that a
-tenant made. Whatever reads or writes what a tenant made does it in a tenant's session: a short-lived login with the
-tenant's rights (`short_lived`). See docs/decisions/0007.
+An administrator's session is a superuser's. It reads catalogues, changes servers, roles and databases, and accepts
+only the statements of `sql/administrator`: none of them is planned or executed over anything that a tenant made.
+Whatever a tenant made is read or written in a tenant's session: a short-lived login with the tenant's rights
+(`short_lived`). See docs/decisions/0007.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Administrator:
-    """A superuser's session, for the statements of `consumer/rehome_consumer/sql/administrator` alone."""
+    """A superuser's session, for the statements of `consumer/rehome_consumer/sql/administrator` only."""
 
     def __init__(self, connection: Raw) -> None:
-        """Take an open connection, which stays its opener's to close."""
+        """Take an open connection; who opened it closes it."""
         self._connection = connection
 
     async def fetch(self, statement: AdministratorSql, *arguments: Any) -> Records:
@@ -60,10 +60,10 @@ class Administrator:
 
 
 class TenantSession:
-    """A session of a short-lived login with a tenant's rights; nothing here can be given to `Administrator`."""
+    """A session of a short-lived login with a tenant's rights; its statements cannot be given to `Administrator`."""
 
     def __init__(self, connection: Raw) -> None:
-        """Take an open connection, which stays its opener's to close."""
+        """Take an open connection; who opened it closes it."""
         self._connection = connection
 
     async def fetch(self, query: str, *arguments: Any) -> Records:
@@ -96,11 +96,11 @@ class TenantSession:
 
 
 def _allowed(statement: AdministratorSql) -> str:
-    """The statement, if it is one of ours.
+    """The statement, if it comes from `sql/administrator`.
 
     Raises:
-        TypeError: it is not (a programming error).
+        TypeError: it does not (a programming error).
     """
     if not isinstance(statement, AdministratorSql):
-        raise TypeError("an administrator's session takes statements of sql/administrator alone")
+        raise TypeError("an administrator's session takes only statements of sql/administrator")
     return str(statement)

@@ -1,4 +1,4 @@
-"""Names and texts in SQL that must be composed: a parameter cannot stand where an identifier does."""
+"""Names and texts in composed SQL: a parameter cannot take the place of an identifier."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 
 
 def quoted(name: str) -> str:
-    """An SQL identifier, whatever the name holds."""
+    """An SQL identifier, whatever the name contains."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """An SQL string, whatever the text holds: for statements that take no parameters."""
+    """An SQL string, whatever the text contains: for statements that take no parameters."""
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def spelt(parts: Sequence[str]) -> str:
-    """A name in parts as one text, for people and as a key: no other name has the same.
+    """A name in parts as one text, for people and as a key: no other name gives the same text.
 
-    PostgreSQL's own quoting depends on each version's reserved words; this one does not. A single part is
-    taken as it is.
+    PostgreSQL's own quoting depends on each version's reserved words; this one does not. A single part stays
+    as it is.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,4 +1,4 @@
-"""Whose a database is: our mark, written into its comment as JSON. Every server keeps comments by itself."""
+"""Whose a database is: the ownership tag, as JSON in the database's comment."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 _SQL: Final = administrator("databases")
 _KEY: Final = "rehome"
 MAKING: Final = "rehome_making_"
-"""How the names of databases begin that are being made: they get their mark only after they are there."""
+"""How the names of databases begin while they are made: they get their tag only after CREATE DATABASE."""
 _UNLIMITED: Final = -1
 _MOST_CONNECTIONS: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class TagComment:
-    """A mark, and what the way from scratch to verified must not forget.
+    """What the comment holds: the ownership tag, and what is needed until the database is promoted.
 
     Attributes:
-        connection_limit: what the database gets once it is verified.
-        restored: a whole backup was restored into it. A database that an older, lost run made anew in the
-            last moment has the right mark and is empty; this tells it from the one that was verified.
+        connection_limit: what the database gets when it is promoted.
+        restored: a complete backup was restored into it. A database that an older, lost run created again in the
+            last moment has the right tag and is empty; this tells it from the one that was verified.
     """
 
     tag: OwnershipTag
@@ -40,7 +40,7 @@ class TagComment:
     restored: bool = False
 
     def text(self) -> str:
-        """As a comment."""
+        """The comment's text."""
         tag = self.tag
         return json.dumps(
             {
@@ -56,26 +56,26 @@ class TagComment:
 
 
 def making_name(migration_id: UUID) -> str:
-    """The name under which a database of this migration is made, and no other is."""
+    """The name under which this migration, and no other, makes a database."""
     return f"{MAKING}{migration_id.hex}"
 
 
-def parse(comment: str | None) -> TagComment | None:
-    """The label in a comment; None when there is none in it."""
+def parse(text: str | None) -> TagComment | None:
+    """What a comment says; None when there is no ownership tag in it."""
     try:
-        found = json.loads(comment or "")[_KEY]
+        found = json.loads(text or "")[_KEY]
         if found["state"] not in {"scratch", "verified"}:
             return None
         state = cast("Literal['scratch', 'verified']", found["state"])
         tag = OwnershipTag(UUID(found["migration"]), int(found["attempt"]), state)
-        label = TagComment(tag, int(found["connection_limit"]), bool(found["restored"]))
+        comment = TagComment(tag, int(found["connection_limit"]), bool(found["restored"]))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return label if _UNLIMITED <= label.connection_limit <= _MOST_CONNECTIONS else None
+    return comment if _UNLIMITED <= comment.connection_limit <= _MOST_CONNECTIONS else None
 
 
-async def comment_of(session: Administrator, database: str, where: str) -> TagComment | None:
-    """The database's label; None when there is no such database.
+async def read_comment(session: Administrator, database: str, where: str) -> TagComment | None:
+    """What the database's comment says; None when there is no such database.
 
     Args:
         session: any on its server.
@@ -83,17 +83,17 @@ async def comment_of(session: Administrator, database: str, where: str) -> TagCo
         where: the server's name, for the error.
 
     Raises:
-        NotOurs: it is there and carries none.
+        NotOurs: it exists and has no ownership tag.
     """
-    row = await session.fetchrow(_SQL["comment"], database)
+    row = await session.fetchrow(_SQL["database_comment"], database)
     if row is None:
         return None
-    label = parse(row["comment"])
-    if label is None:
-        raise NotOurs(f"database {database} on {where} carries no mark of ours: it is left alone")
-    return label
+    comment = parse(row["comment"])
+    if comment is None:
+        raise NotOurs(f"database {database} on {where} has no ownership tag of rehome: it is left alone")
+    return comment
 
 
-async def put_comment(session: Administrator, database: str, label: TagComment) -> None:
-    """Write the label into the database's comment."""
-    await session.execute(ddl("comment_database", database=quoted(database), text=literal(label.text())))
+async def write_comment(session: Administrator, database: str, comment: TagComment) -> None:
+    """Write the database's comment."""
+    await session.execute(ddl("comment_database", database=quoted(database), text=literal(comment.text())))

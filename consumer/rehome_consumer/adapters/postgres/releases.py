@@ -1,8 +1,8 @@
-"""Which releases of PostgreSQL may be used: those whose known holes that a tenant can reach from its data are closed.
+"""Which releases of PostgreSQL may be used: those without known holes that a tenant can use through its data.
 
-- CVE-2024-7348: whoever owns a table has pg_dump run SQL with the rights of its caller, a superuser.
-- CVE-2025-8714, CVE-2025-8715: whoever names or owns objects has a restore run commands on our machine, or SQL with
-  the rights of the restoring role.
+- CVE-2024-7348: the owner of a table can make pg_dump run SQL with the rights of its caller, a superuser.
+- CVE-2025-8714, CVE-2025-8715: who names or owns objects can make a restore run commands on the consumer's machine, or
+  SQL with the rights of the restoring role.
 
 The releases of August 2025 close all three, in programs and servers.
 """
@@ -15,7 +15,7 @@ from typing import Final
 from rehome_consumer.errors import Incompatible
 
 LEAST: Final = {14: 19, 15: 14, 16: 10, 17: 6, 18: 0}
-"""The least minor release of each major one. Newer majors had it from their first."""
+"""The oldest minor release of each major one that has the fixes. Newer majors have them from their first."""
 
 _OLDEST, _NEWEST = min(LEAST), max(LEAST)
 _HOLES: Final = "CVE-2024-7348, CVE-2025-8714 and CVE-2025-8715"
@@ -23,7 +23,7 @@ _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+)|(devel|alpha\d*|be
 
 
 def require_patched_server(version_num: int, where: str) -> None:
-    """Raise Incompatible where a server is older than the releases of August 2025.
+    """Raise Incompatible if a server is older than the releases of August 2025.
 
     Args:
         version_num: its setting `server_version_num`, such as 150018 for 15.18.
@@ -33,10 +33,10 @@ def require_patched_server(version_num: int, where: str) -> None:
 
 
 def require_patched_programs(version_text: str, where: str) -> int:
-    """The major version of a client program, if it is of August 2025 or newer.
+    """The major version of a client program, if its release is of August 2025 or newer.
 
     Args:
-        version_text: what `pg_dump --version` says, such as "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)".
+        version_text: what `pg_dump --version` prints, such as "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)".
         where: the program, as the error names it, such as its path.
 
     Raises:

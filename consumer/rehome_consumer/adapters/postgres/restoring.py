@@ -1,12 +1,12 @@
-"""Filling an empty scratch database from a sealed backup, as nobody but the tenant.
+"""Filling an empty scratch database from a sealed backup, with the tenant's rights only.
 
 1. The administrator creates the extensions, in the source's versions, and fills their own tables: nothing of the
-   tenant's is there yet.
+   tenant's exists yet.
 2. pg_restore runs as a short-lived role that may act as the tenant's and has no other right; so does ANALYZE, or the
    first users would wait on bad plans.
-3. That role is gone, and so is every session of it: the administrator adds privileges, which change rows of catalogues
+3. That role is dropped, with every session of it: the administrator adds privileges, which change rows of catalogues
    and run nothing.
-4. The database's label says that it is restored.
+4. The database's comment says that it is restored.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.postgres import extensions, restore_list, roles
 from rehome_consumer.adapters.postgres.client_programs import database_option, environment
-from rehome_consumer.adapters.postgres.ownership_tags import TagComment, comment_of, put_comment
-from rehome_consumer.adapters.postgres.short_lived import lent
+from rehome_consumer.adapters.postgres.ownership_tags import TagComment, read_comment, write_comment
+from rehome_consumer.adapters.postgres.short_lived import short_lived_login
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Conflict, NotFound, NotOurs
 from rehome_consumer.sql import administrator, ddl
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 _SQL: Final = administrator("copy")
 _CATALOGUE: Final = administrator("databases")
 
-# For the restoring sessions only. What is not flushed yet when such a transaction ends is flushed by the
-# label's, which comes last and waits for it; a crash before that leaves a database that is not restored.
-_FAST: Final = {
+# For the restoring sessions only. What is not flushed yet when such a transaction ends is flushed by the last
+# one, which writes the comment and waits for it; a crash before that leaves a database that is not restored.
+_SETTINGS: Final = {
     "synchronous_commit": "off",
     "maintenance_work_mem": "256MB",
-    # These change what a dump's text means; a database may have them otherwise, and pg_restore leaves them so.
+    # These change what a dump's text means; a database may have other values, and pg_restore does not set them.
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
@@ -72,88 +72,90 @@ class Restoring:
     limit: float
 
     async def run(self) -> None:
-        """Restore. A database that is restored already is left as it is.
+        """Restore. A database that is restored already stays as it is.
 
         Raises:
             NotFound: there is no such database.
             NotOurs: it is not this migration's scratch database.
-            Conflict: it is not empty: it must be made anew.
-            Incompatible: an extension cannot be had.
+            Conflict: it is not empty: it must be made again.
+            Incompatible: an extension is not available.
             ChildFailed, TimedOut: pg_restore or vacuumdb did not succeed.
         """
         what = f"restoring into {self.database} on {self.server.name}"
         async with self.sessions.administrator(
             self.server, self.database, what=what, limit=self.limit
         ) as session:
-            label = await self._label(session)
-            if label.restored:
+            comment = await self._comment(session)
+            if comment.restored:
                 return
             if not await session.fetchval(_SQL["empty"]):
-                raise Conflict(f"{what}: it is not empty; an earlier restore was cut off. Make it anew")
+                raise Conflict(f"{what}: it is not empty; an earlier restore was cut off. Make it again")
             source = self.source
-            contents = await self._contents(source)
+            lists = await self._lists(source)
             wanted = source["extensions"]
-            made = await extensions.create(
+            created = await extensions.create(
                 *(session, wanted, self.role, self.database, self.server.name),
                 source_major=source["version"] // 10000,
             )
-            extensions.refuse(await extensions.strays(session, wanted, made), source["database"])
-            await self._as_administrator(session, "rows", contents.extensions)
-            await self._fill(session, label.tag.migration_id, source, contents)
+            strays = await extensions.strays(session, wanted, created)
+            extensions.refuse_strays(strays, source["database"])
+            await self._as_administrator(session, "rows", lists.extensions)
+            await self._fill(session, comment.tag.migration_id, source, lists)
             tables = [row["name"] for row in await session.fetch(_CATALOGUE["catalogue_tables"])]
             await session.execute(ddl("analyze_catalogue", tables=", ".join(tables)))
-            await put_comment(session, self.database, replace(label, restored=True))
+            await write_comment(session, self.database, replace(comment, restored=True))
 
-    async def _label(self, session: Administrator) -> TagComment:
-        label = await comment_of(session, self.database, self.server.name)
-        if label is None:
+    async def _comment(self, session: Administrator) -> TagComment:
+        comment = await read_comment(session, self.database, self.server.name)
+        if comment is None:
             raise NotFound(f"there is no database {self.database} on {self.server.name}")
-        if label.tag.state != "scratch" or current_migration.get() not in (None, label.tag.migration_id):
+        tag = comment.tag
+        if tag.state != "scratch" or current_migration.get() not in (None, tag.migration_id):
             raise NotOurs(
-                f"database {self.database} on {self.server.name} is of migration {label.tag.migration_id} "
-                f"and {label.tag.state}: nothing is restored into it"
+                f"database {self.database} on {self.server.name} is of migration {tag.migration_id} "
+                f"and {tag.state}: nothing is restored into it"
             )
-        return label
+        return comment
 
     async def _fill(
         self,
         session: Administrator,
         migration_id: UUID,
         source: Mapping[str, Any],
-        contents: restore_list.Contents,
+        lists: restore_list.RestoreLists,
     ) -> None:
         """Run pg_restore and ANALYZE as the tenant; then add privileges as the administrator.
 
         Meanwhile the tenant's role has the name that it has on the source, since privileges and policies in
-        the dump are spelt with it.
+        the dump use it.
         """
-        name = await roles.lend_name(session, self.role, source["owner"], migration_id)
+        name = await roles.use_source_name(session, self.role, source["owner"], migration_id)
         try:
-            async with lent(
+            async with short_lived_login(
                 *(self.sessions, self.server, self.database, name, "restore"),
                 jobs=self.jobs + 1,
                 limit=2 * self.limit,
             ) as login:
                 await self._pg_restore(
-                    session, "tenant", contents.tenants, login.credentials, _FAST, f"--role={name}"
+                    session, "tenant", lists.tenant, login.credentials, _SETTINGS, f"--role={name}"
                 )
                 await self._analyze(session, login.credentials, name)
-            await self._as_administrator(session, "privileges", contents.privileges)
+            await self._as_administrator(session, "privileges", lists.privileges)
         finally:
-            await roles.return_name(session, self.role, name)
+            await roles.use_own_name(session, self.role, name)
 
     async def _as_administrator(self, session: Administrator, name: str, entries: tuple[str, ...]) -> None:
-        """Run pg_restore for what an ordinary role may not do; nothing of the tenant's applies or is run."""
+        """Run pg_restore for what an ordinary role may not do; nothing of the tenant's is applied or run."""
         if not entries:
             return
         what = f"restoring into {self.database} on {self.server.name}"
         settings = await self.sessions.overrides(self.server, self.database, what=what)
         login = self.server.admin
         await self._pg_restore(
-            session, name, entries, login, {**settings, "search_path": "pg_catalog", **_FAST}
+            session, name, entries, login, {**settings, "search_path": "pg_catalog", **_SETTINGS}
         )
 
-    async def _contents(self, source: Mapping[str, Any]) -> restore_list.Contents:
+    async def _lists(self, source: Mapping[str, Any]) -> restore_list.RestoreLists:
         listed = self.work / "all.list"
         await subprocesses.run(
             [self.programs / "pg_restore", "--list", f"--file={listed}", self.dump],
@@ -165,11 +167,11 @@ class Restoring:
         with listed.open(errors="surrogateescape") as lines:
             return restore_list.divide(
                 lines,
-                extensions=restore_list.Extensions(
+                extensions=restore_list.ExtensionData(
                     {table for extension in wanted for table in extension["tables"]},
                     {sequence for extension in wanted for sequence in extension["sequences"]},
                 ),
-                made_schemas={
+                existing_schemas={
                     source["public_schema"],
                     *(extension["schema_oid"] for extension in wanted if not extension["own_schema"]),
                 },
@@ -188,7 +190,7 @@ class Restoring:
             [
                 *(self.programs / "pg_restore", database_option(self.database), f"--jobs={self.jobs}"),
                 *("--no-owner", "--no-tablespaces", "--no-security-labels", "--exit-on-error", *options),
-                *(self._list(name, entries), self.dump),
+                *(self._use_list(name, entries), self.dump),
             ],
             env=self._environment(session, login, settings),
             limit=self.limit,
@@ -196,7 +198,7 @@ class Restoring:
         )
 
     async def _analyze(self, session: Administrator, login: Credentials, name: str) -> None:
-        """Statistics of what the tenant owns; of the rest the administrator sees to, or autovacuum."""
+        """Statistics of what the tenant owns; the administrator, or autovacuum, takes care of the rest."""
         await subprocesses.run(
             [
                 *(self.programs / "vacuumdb", "--analyze-only", f"--jobs={self.jobs}", "--quiet"),
@@ -213,7 +215,7 @@ class Restoring:
         major = session.major
         return environment(self.sessions, self.server, login, server_major=major, settings=settings)
 
-    def _list(self, name: str, entries: tuple[str, ...]) -> str:
+    def _use_list(self, name: str, entries: tuple[str, ...]) -> str:
         path = self.work / f"{name}.list"
         path.write_text("".join(entries), errors="surrogateescape")
         return f"--use-list={path}"

@@ -1,6 +1,7 @@
-"""The tenant's role on a server: what it is, and how it is made and closed on the dedicated one.
+"""The tenant's role on a server: what it may do, and how it is created and closed on the dedicated one.
 
-Nothing is done to a role that is a superuser, owns a database that is not ours, or is tied to anything else.
+Nothing is done to a role that is a superuser, owns a database without this migration's ownership tag, or is tied to
+anything else.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ async def facts(session: Administrator, role: str, database: str, where: str) ->
     row = await session.fetchrow(_SQL["role"], role)
     if row is None:
         raise NotFound(f"there is no role {role} on {where}")
-    owned = await session.fetch(_SQL["databases_of"], role)
+    owned = await session.fetch(_SQL["databases_owned_by"], role)
     ties = await session.fetch(_SQL["role_elsewhere"], role, [database])
     connected = await session.fetch(_SQL["role_connected_elsewhere"], role, [database])
     home = await session.fetchrow(_SQL["database"], database)
@@ -53,13 +54,13 @@ async def facts(session: Administrator, role: str, database: str, where: str) ->
 
 
 async def make(session: Administrator, credentials: Credentials, others: tuple[str, ...], where: str) -> None:
-    """Make or correct the tenant's role, without login, and `others`, without login, where missing.
+    """Create or correct the tenant's role, without login; create `others`, without login, where missing.
 
-    A role that has its verified database already is left as it is: a late run must not lock a tenant out.
+    A role that has its verified database already stays as it is: a late run must not lock a tenant out.
 
     Raises:
-        Incompatible: the role is there, and a superuser, or more than an ordinary login.
-        NotOurs: it is there, and owns a database that is not this migration's, or has something elsewhere.
+        Incompatible: the role exists, and is a superuser, or more than an ordinary login.
+        NotOurs: it exists, and owns a database that is not this migration's, or has something elsewhere.
     """
     name = credentials.user
     async with session.transaction():
@@ -67,17 +68,17 @@ async def make(session: Administrator, credentials: Credentials, others: tuple[s
         exists = await session.fetchrow(_SQL["role"], name)
         if exists and exists["superuser"]:
             raise Incompatible(f"role {name} on {where} is a superuser: a tenant gets an ordinary role")
-        owned = await _own(session, name, where)
-        if any(label and label.tag.state == "verified" for label in owned.values()):
+        owned = await _owned_databases(session, name, where)
+        if any(comment and comment.tag.state == "verified" for comment in owned.values()):
             return
-        await _require_nobody_elses(session, name, owned, where)
-        await session.fetchrow(_SQL["quiet"])
+        await _require_unused_elsewhere(session, name, owned, where)
+        await session.fetchrow(_SQL["keep_out_of_log"])
         secret = literal(verifier(credentials.password.reveal()))
-        made = "correct_tenant" if exists else "make_tenant"
-        await session.execute(ddl(made, role=quoted(name), verifier=secret))
+        statement = "alter_tenant_role" if exists else "create_tenant_role"
+        await session.execute(ddl(statement, role=quoted(name), verifier=secret))
         for other in others:
             if not await session.fetchrow(_SQL["role"], other):
-                await session.execute(ddl("make_other", role=quoted(other)))
+                await session.execute(ddl("create_other_role", role=quoted(other)))
 
 
 async def close(session: Administrator, role: str, where: str, *, limit: float) -> None:
@@ -94,16 +95,16 @@ async def close(session: Administrator, role: str, where: str, *, limit: float) 
             return
         if exists["superuser"]:
             raise NotOurs(f"role {role} on {where} is a superuser: it is left alone")
-        await _own(session, role, where)
-        await session.execute(ddl("refuse_login", role=quoted(role)))
+        await _owned_databases(session, role, where)
+        await session.execute(ddl("forbid_login", role=quoted(role)))
     what = f"closing role {role} on {where}"
     await end_sessions(session, "tenants_sessions", "", role, limit=limit, what=what)
 
 
-async def _require_nobody_elses(
+async def _require_unused_elsewhere(
     session: Administrator, role: str, owned: dict[str, TagComment | None], where: str
 ) -> None:
-    """A role that is there already is an ordinary login, and has nothing outside of the databases that are ours.
+    """A role that exists already must be an ordinary login, and have nothing outside of the databases `owned`.
 
     Raises:
         Incompatible: it may do more than log in, or is a member of another role, or another is of it.
@@ -113,7 +114,7 @@ async def _require_nobody_elses(
     if found is None:
         return
     more = [*found["attributes"], *(f"member of {one}" for one in found["member_of"])]
-    more += [f"lent to {one}" for one in found["members"]]
+    more += [f"granted to {one}" for one in found["members"]]
     if more:
         raise Incompatible(
             f"role {role} on {where} is there already and more than a tenant's login ({', '.join(more)}): give the "
@@ -122,54 +123,52 @@ async def _require_nobody_elses(
     ties = await session.fetch(_SQL["role_elsewhere"], role, list(owned))
     if ties:
         named = ", ".join(row["tie"] for row in ties)
-        raise NotOurs(
-            f"role {role} on {where} is somebody's already: it {named}. Give the tenant another role"
-        )
+        raise NotOurs(f"role {role} on {where} is in use already: it {named}. Give the tenant another role")
 
 
-async def _own(session: Administrator, role: str, where: str) -> dict[str, TagComment | None]:
-    """The labels of the databases that the role owns, all of the migration at work (of any, if none is), by name.
+async def _owned_databases(session: Administrator, role: str, where: str) -> dict[str, TagComment | None]:
+    """The databases that the role owns, with their comments; all of the current migration, or of any if there is none.
 
-    One that a run left half made has none yet; it is known by its name.
+    One that a run left unfinished has no comment yet; it is recognized by its name.
 
     Raises:
-        NotOurs: one carries no mark, or another migration's.
+        NotOurs: one has no ownership tag, or another migration's.
     """
-    labels: dict[str, TagComment | None] = {}
+    owned: dict[str, TagComment | None] = {}
     migration = current_migration.get()
     making = MAKING if migration is None else making_name(migration)
-    for row in await session.fetch(_SQL["databases_of"], role):
+    for row in await session.fetch(_SQL["databases_owned_by"], role):
         if row["name"].startswith(making):
-            labels[row["name"]] = None
+            owned[row["name"]] = None
             continue
-        label = parse(row["comment"])
-        if label is None or migration not in (None, label.tag.migration_id):
+        comment = parse(row["comment"])
+        if comment is None or migration not in (None, comment.tag.migration_id):
             raise NotOurs(
                 f"role {role} on {where} owns database {row['name']}, which is not this migration's: "
                 "the role is left alone"
             )
-        labels[row["name"]] = label
-    return labels
+        owned[row["name"]] = comment
+    return owned
 
 
-async def lend_name(session: Administrator, role: str, name: str, migration_id: UUID) -> str:
-    """Give the tenant's role the name it has on the source, until `return_name`; the name it has now.
+async def use_source_name(session: Administrator, role: str, name: str, migration_id: UUID) -> str:
+    """Give the tenant's role the name it has on the source, until `use_own_name`; returns the name it has now.
 
-    Where another role has that name already, the tenant's keeps its own. What a lost run left under that
-    name carries our mark, and is dropped.
+    Where another role has that name already, the tenant's keeps its own. A role that a lost run left under that
+    name has a comment that says so, and is dropped.
     """
-    await drop_lent(session, migration_id)
+    await drop_left_under_source_name(session, migration_id)
     if name == role or await session.fetchrow(_SQL["role"], name):
         return role
     async with session.transaction():
         await session.execute(ddl("rename_role", role=quoted(role), name=quoted(name)))
-        remark = literal(_lent(migration_id))
-        await session.execute(ddl("comment_role", role=quoted(name), text=remark))
+        comment = literal(_comment(migration_id))
+        await session.execute(ddl("comment_role", role=quoted(name), text=comment))
     return name
 
 
-async def return_name(session: Administrator, role: str, name: str) -> None:
-    """Undo `lend_name`, which returned `name`."""
+async def use_own_name(session: Administrator, role: str, name: str) -> None:
+    """Undo `use_source_name`, which returned `name`."""
     if name == role:
         return
     async with session.transaction():
@@ -177,11 +176,11 @@ async def return_name(session: Administrator, role: str, name: str) -> None:
         await session.execute(ddl("comment_role", role=quoted(role), text="NULL"))
 
 
-async def drop_lent(session: Administrator, migration_id: UUID) -> None:
-    """Drop a role that a lost run of this migration left under a lent name; its database is gone."""
-    for row in await session.fetch(_SQL["roles_commented"], _lent(migration_id)):
+async def drop_left_under_source_name(session: Administrator, migration_id: UUID) -> None:
+    """Drop a role that a lost run of this migration left under its source name; its database was dropped before."""
+    for row in await session.fetch(_SQL["roles_with_comment"], _comment(migration_id)):
         await session.execute(ddl("drop_role", role=quoted(row["name"])))
 
 
-def _lent(migration_id: UUID) -> str:
+def _comment(migration_id: UUID) -> str:
     return f"rehome: under this name while migration {migration_id} restores"

@@ -1,6 +1,6 @@
-"""Everything of a database but its rows, in a form that two servers can be compared by, and as small for any.
+"""Everything of a database but its rows, in a form by which two servers can be compared, and that stays small.
 
-The server sorts names into parts and sends a digest of each (`parts`); names come only when they are asked for,
+The server sorts names into parts and sends a digest of each (`parts`); names are sent only on request, and only
 some of them (`some`).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.postgres.checksums import together
+from rehome_consumer.adapters.postgres.checksums import run_together
 from rehome_consumer.adapters.postgres.names import spelt
 from rehome_consumer.fingerprint import HOLDERS, LISTED, OWNED, PARTS, SEQUENCES, TENANT, Fold, Shortlist
 from rehome_consumer.model import Named, Part
@@ -31,12 +31,12 @@ _EXTENSION: Final = "extension"
 
 
 def _queries() -> dict[str, str]:
-    """Kind -> its query. Those that are compared in two ways are there twice."""
+    """Kind -> its query. Kinds that are compared in two ways are in it twice."""
     queries = {name.replace("_", " "): statement.rstrip(";") for name, statement in _BY_NAME.items()}
     owner, grant = queries["owner"], queries["grant"]
-    queries[OWNED] = f"SELECT w.label, w.name, '{TENANT}' AS value FROM ({owner}) AS w"  # noqa: S608 - our own
+    queries[OWNED] = f"SELECT w.label, w.name, '{TENANT}' AS value FROM ({owner}) AS w"  # noqa: S608 - from sql/
     queries[HOLDERS] = (
-        f"SELECT w.label, w.name, '' AS value FROM ({grant}) AS w "  # noqa: S608 - our own
+        f"SELECT w.label, w.name, '' AS value FROM ({grant}) AS w "  # noqa: S608 - from sql/
         "WHERE w.label <> 'schema' OR w.name[1] <> 'public'"
     )
     del queries[_EXTENSION]  # there are few: `extensions`
@@ -46,11 +46,11 @@ def _queries() -> dict[str, str]:
 _KINDS: Final = _queries()
 
 KINDS: Final = tuple(_KINDS)
-"""What `objects` has the parts of."""
+"""Kinds whose parts `objects` reads."""
 
 
 async def objects(readers: Sequence[TenantSession]) -> dict[str, dict[int, Part]]:
-    """Of every kind the parts, by several sessions at once."""
+    """The parts of every kind, by several sessions at once."""
     todo, found = deque(KINDS), dict[str, dict[int, Part]]()
 
     async def work(reader: TenantSession) -> None:
@@ -58,12 +58,12 @@ async def objects(readers: Sequence[TenantSession]) -> dict[str, dict[int, Part]
             kind = todo.popleft()
             found[kind] = await parts(reader, kind)
 
-    await together([work(reader) for reader in readers])
+    await run_together([work(reader) for reader in readers])
     return found
 
 
 async def parts(reader: TenantSession, kind: str) -> dict[int, Part]:
-    """Of one kind the parts: how many things are in each, and their digest.
+    """The parts of one kind: how many objects are in each, and their digest.
 
     The session's setting `rehome.tenant` names the role that is written <tenant>.
     """
@@ -72,7 +72,7 @@ async def parts(reader: TenantSession, kind: str) -> dict[int, Part]:
 
 
 async def some(reader: TenantSession, kind: str, wanted: Sequence[int]) -> dict[int, list[Named]]:
-    """Of some parts the first things, with what must be the same, both cut to what people are shown."""
+    """The first objects of some parts, with what must be the same, both cut to what people are shown."""
     query = _SQL["some"].replace("{kind}", _KINDS[kind])
     found: dict[int, list[Named]] = {part: [] for part in wanted}
     for row in await reader.fetch(query, PARTS - 1, wanted, LISTED, _CUT):
@@ -82,7 +82,7 @@ async def some(reader: TenantSession, kind: str, wanted: Sequence[int]) -> dict[
 
 
 async def sequence_parts(reader: TenantSession, spared: Spared | None = None) -> dict[int, Part]:
-    """The parts of 'schema.sequence' -> where it stands and how it counts."""
+    """The parts of 'schema.sequence' -> its position and how it counts."""
     fold = Fold()
     async for name, state in _sequences(reader):
         if not (spared and spared(SEQUENCES, name)):
@@ -104,13 +104,13 @@ async def some_sequences(
 async def _sequences(reader: TenantSession) -> AsyncIterator[tuple[str, str]]:
     last = 0
     while page := await reader.fetch(_SQL["sequences"], last, _SEQUENCES_AT_ONCE):
-        looks = [
+        queries = [
             f"SELECT {place}, last_value, is_called FROM {row['quoted']}"  # noqa: S608 - quoted by the server
             for place, row in enumerate(page)
         ]
         positions = {
             place: f"last_value={value} is_called={str(called).lower()}"
-            for place, value, called in await reader.fetch(" UNION ALL ".join(looks))
+            for place, value, called in await reader.fetch(" UNION ALL ".join(queries))
         }
         for place, row in enumerate(page):
             yield spelt(row["name"]), f"{positions[place]} {row['definition']}"

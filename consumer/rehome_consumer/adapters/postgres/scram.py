@@ -1,4 +1,4 @@
-"""A password as PostgreSQL stores it, made on our side: the password itself never reaches the server's log."""
+"""A password as PostgreSQL stores it, made by the client: the password itself never reaches the server's log."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def verifier(password: str, salt: bytes | None = None, *, iterations: int = ITER
     """`SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` (RFC 5803), for `PASSWORD '...'`.
 
     Args:
-        password: in clear.
+        password: in clear text.
         salt: 16 bytes; random by default.
-        iterations: rounds of hashing, which make guesses dear, and every login too.
+        iterations: rounds of hashing, which make guesses expensive, and every login too.
     """
     salt = os.urandom(_SALT_BYTES) if salt is None else salt
     salted = hashlib.pbkdf2_hmac("sha256", _prepared(password).encode(), salt, iterations)
@@ -46,7 +46,7 @@ def verifier(password: str, salt: bytes | None = None, *, iterations: int = ITER
 
 
 def _prepared(password: str) -> str:
-    """SASLprep (RFC 4013). As in PostgreSQL, ASCII and what SASLprep forbids is used as it is."""
+    """SASLprep (RFC 4013). As in PostgreSQL, ASCII and what SASLprep forbids stays as it is."""
     if password.isascii():
         return password
     mapped = "".join(

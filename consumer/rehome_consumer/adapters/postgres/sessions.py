@@ -13,11 +13,11 @@ import asyncpg
 
 from rehome_consumer.adapters.common import scram_only
 from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.postgres import database_settings
 from rehome_consumer.adapters.postgres.kinds import Administrator, TenantSession
 from rehome_consumer.context import claim_check, current_migration
-from rehome_consumer.errors import Conflict, Incompatible, NotFound
+from rehome_consumer.errors import Incompatible, NotFound
 from rehome_consumer.network.tls import PostgresTls
-from rehome_consumer.sql import administrator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,34 +28,31 @@ if TYPE_CHECKING:
     Raw: TypeAlias = asyncpg.Connection[asyncpg.Record]
     Resolve: TypeAlias = Callable[[str, int], tuple[str, int]]
 
-_SQL: Final = administrator("databases")
-
 MAINTENANCE: Final = "postgres"
-"""The database for work on the server as a whole; every server has it (initdb makes it)."""
+"""The database for work on the server itself; every server has it (initdb makes it)."""
 
-OURS: Final = "rehome:"
-"""How the application names of our sessions and client programs begin."""
+APPLICATION_PREFIX: Final = "rehome:"
+"""How the application names of rehome's sessions and client programs begin."""
 
 PREFER_TLS: Final = PostgresTls()
-"""Encrypted where the server offers it, its certificate unchecked: what libpq does by default."""
+"""Encrypted where the server offers it, its certificate not checked: what libpq does by default."""
 
-KEPT_ALIVE: Final = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10"}
-"""Settings of every session of ours. The server notices a lost consumer within minutes, and Swarm's virtual
+KEEPALIVE_SETTINGS: Final = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10"}
+"""Settings of every session of rehome's. The server notices a lost consumer within minutes, and Swarm's virtual
 addresses, which forget a connection after 15 silent minutes, do not forget an idle one."""
 
 _transport: Final = attrgetter(
     "_transport"
-)  # asyncpg has no option for keep-alive, and no door to its socket
+)  # asyncpg has no option for keep-alive, and no access to its socket
 
-_IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 30, 10, 6  # the same from our side: a dead server is noticed
+_IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 30, 10, 6  # the same from the client: a dead server is noticed
 _CLOSE_SECONDS = 5.0
-_MOST_BYTES = 8000  # of settings; a server takes 10,000 for all that opens a session (source: pqcomm.h)
-_ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before we call it gone
+_ANSWER_SECONDS = 5.0  # what a server may take beyond its own time limit before it counts as unreachable
 
 
 def application_name(migration_id: UUID | None) -> str:
     """The name under which sessions for this migration appear in `pg_stat_activity`."""
-    return f"{OURS}{migration_id or '-'}"
+    return f"{APPLICATION_PREFIX}{migration_id or '-'}"
 
 
 def _as_it_is(host: str, port: int) -> tuple[str, int]:
@@ -77,9 +74,9 @@ class Sessions:
 
         Args:
             connect_limit: seconds for a connection, login included.
-            statement_limit: seconds for one statement, unless `administrator` or `tenant` is told otherwise.
-            resolve: where a server's (host, port) is reached from here; as it is by default.
-            tls: whether the way there is encrypted, and who vouches for the server.
+            statement_limit: seconds for one statement, unless `administrator` or `tenant` gets another limit.
+            resolve: where a server's (host, port) is reached from here; by default there.
+            tls: whether the connection is encrypted, and how the server's certificate is checked.
 
         Raises:
             SettingsError: the file of root certificates cannot be used.
@@ -106,15 +103,15 @@ class Sessions:
     ) -> AsyncIterator[Administrator]:
         """A session of the server's administrator for the length of the block.
 
-        On another database than the maintenance one, nothing that ALTER DATABASE SET says there applies to it.
-        Errors come out as ours and start with `what`.
+        On another database than the maintenance one, no setting of that database applies to it.
+        Errors are those of `rehome_consumer.errors` and start with `what`.
 
         Args:
             server: where; the administrator's login of `db_servers` is used.
             database: which database.
             what: what is being done and to what, such as "fencing acme on pool-1".
             limit: seconds for one statement; by default as the constructor says.
-            beside: a session on the maintenance database that is open anyway, to ask what must not apply.
+            beside: a session on the maintenance database that is open anyway, to read the database's settings.
 
         Raises:
             NotFound: there is no such database.
@@ -123,26 +120,19 @@ class Sessions:
             Incompatible: it has too many of them.
             Unreachable, TimedOut, Refused, Incompatible, Transient: as `translated` says.
         """
-        under: dict[str, str] = {}
+        overrides: dict[str, str] = {}
         if database != MAINTENANCE:
-            under = (
-                await _overrides(beside, database)
+            overrides = (
+                await database_settings.overrides(beside, database, what, server.name)
                 if beside is not None
                 else await self.overrides(server, database, what=what)
             )
-        if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in under.items()) > _MOST_BYTES:
-            raise Incompatible(
-                f"{what}: database {database} on {server.name} has {len(under)} settings of its own, more than "
-                "a session can be opened without: ALTER DATABASE ... RESET those that nobody needs, and replay the "
-                "upgrade"
-            )
         async with self._open(
-            server, database, server.admin, what=what, limit=limit, under=under
+            server, database, server.admin, what=what, limit=limit, overrides=overrides
         ) as connection:
             session = Administrator(connection)
-            if database != MAINTENANCE and (applied := await session.fetch(_SQL["settings_applied"])):
-                named = ", ".join(row["name"] for row in applied)
-                raise Conflict(f"the settings of database {database} changed at this moment ({named})")
+            if database != MAINTENANCE:
+                await database_settings.require_none_applied(session, database)
             yield session
 
     @asynccontextmanager
@@ -156,7 +146,7 @@ class Sessions:
         limit: float | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[TenantSession]:
-        """A session of a short-lived login (`short_lived.lent`); otherwise as `administrator`.
+        """A session of a short-lived login (`short_lived.short_lived_login`); otherwise as `administrator`.
 
         Args:
             server: where.
@@ -167,14 +157,14 @@ class Sessions:
             settings: of the session; they win over those of database and role.
         """
         async with self._open(
-            server, database, login, what=what, limit=limit, over=settings or {}
+            server, database, login, what=what, limit=limit, settings=settings or {}
         ) as connection:
             yield TenantSession(connection)
 
     async def overrides(self, server: Server, database: str, *, what: str) -> dict[str, str]:
-        """What to send at the start of an administrator's session so that no setting of the database applies."""
+        """As `database_settings.overrides`."""
         async with self.administrator(server, what=what) as session:
-            return await _overrides(session, database)
+            return await database_settings.overrides(session, database, what, server.name)
 
     @asynccontextmanager
     async def _open(
@@ -185,10 +175,10 @@ class Sessions:
         *,
         what: str,
         limit: float | None,
-        under: Mapping[str, str] = MappingProxyType({}),
-        over: Mapping[str, str] = MappingProxyType({}),
+        overrides: Mapping[str, str] = MappingProxyType({}),
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[Raw]:
-        """A connection; `under` are settings that ours win over, `over` win over ours."""
+        """A connection. Of the same setting `settings` win over the values here, and these over `overrides`."""
         seconds = self._statement_limit if limit is None else limit
         host, port = self.address(server)
         with translated(f"{what}, server {server.name} at {host}:{port}"):
@@ -203,18 +193,18 @@ class Sessions:
                     timeout=self._connect_limit,
                     command_timeout=seconds + _ANSWER_SECONDS,
                     server_settings={
-                        **under,
+                        **overrides,
                         "application_name": application_name(current_migration.get()),
                         "statement_timeout": f"{seconds * 1000:.0f}",
-                        **KEPT_ALIVE,
-                        # A frozen one's connections stay open; its locks must not stand in another's way.
+                        **KEEPALIVE_SETTINGS,
+                        # A frozen consumer's connections stay open; its locks must not block another one.
                         "idle_in_transaction_session_timeout": "30s",
-                        # A restore takes hours, and a session of ours waits for it.
+                        # A restore takes hours, and a session waits for it.
                         "idle_session_timeout": "0",
-                        # The names in our statements are built-in ones, whatever a tenant has called its own.
+                        # Names in statements mean built-in objects, whatever a tenant has called its own.
                         "search_path": "pg_catalog",
                         "default_transaction_read_only": "off",
-                        **over,
+                        **settings,
                     },
                 )
             except asyncpg.InvalidCatalogNameError:
@@ -223,7 +213,7 @@ class Sessions:
                 if login == server.admin or "pg_hba.conf" not in str(error):
                     raise
                 raise Incompatible(
-                    f"{what}: {server.name} at {host}:{port} keeps out a short-lived role with the tenant's rights "
+                    f"{what}: {server.name} at {host}:{port} rejects a short-lived role with the tenant's rights "
                     f"({error.args[0]}): let its pg_hba.conf admit members of the tenant's role from here (+NAME "
                     "instead of NAME, or all) and replay the upgrade"
                 ) from None
@@ -235,11 +225,6 @@ class Sessions:
             finally:
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await connection.close(timeout=_CLOSE_SECONDS)
-
-
-async def _overrides(session: Administrator, database: str) -> dict[str, str]:
-    found = await session.fetch(_SQL["settings_of_database"], database)
-    return {row["name"]: row["value"] for row in found}
 
 
 def _keep_alive(connection: Raw) -> None:

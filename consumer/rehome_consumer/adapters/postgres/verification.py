@@ -1,4 +1,4 @@
-"""Reading a whole database: every row once, in parallel, in one snapshot; only sums come to this process."""
+"""Reading an entire database: every row once, in parallel, in one snapshot; this process gets only checksums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres import checksums, schema_objects
 from rehome_consumer.adapters.postgres.sessions import Sessions
-from rehome_consumer.adapters.postgres.short_lived import lent
+from rehome_consumer.adapters.postgres.short_lived import short_lived_login
 from rehome_consumer.errors import TimedOut, Unreachable
 from rehome_consumer.fingerprint import SEQUENCES, TABLE_PARTS, TABLES, Fold, Shortlist
 from rehome_consumer.model import Fingerprint
@@ -32,9 +32,9 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "0",
     "lock_timeout": "0",
-    "max_parallel_workers_per_gather": "0",  # other tenants live on a pool; our own sessions are parallel
+    "max_parallel_workers_per_gather": "0",  # other tenants live on a pool; the verifier's sessions are parallel
     "jit": "off",
-    # Code in the database may put a view into a table's place while it is read.
+    # Code in the database may replace a table by a view while it is read.
     "restrict_nonsystem_relation_kind": "view, foreign-table",
 }
 
@@ -42,7 +42,7 @@ _TRANSACTION_TIMEOUT_SINCE: Final = 17  # older servers do not know it: it canno
 
 
 class PostgresVerifier:
-    """Port `Verifier`. Reads with the tenant's rights: its own code may run in such a session."""
+    """Port `Verifier`. Reads with the tenant's rights: the tenant's code may run in such a session."""
 
     def __init__(self, sessions: Sessions | None = None, *, jobs: int = 4, limit: float = 6 * 3600.0) -> None:
         """Use these sessions.
@@ -60,7 +60,7 @@ class PostgresVerifier:
         """Exact rows of every table, 'schema.table' -> count. Raises NotFound."""
         counts: dict[str, int] = {}
         async with self._readers(server, database, role) as readers:
-            await checksums.sum_up(
+            await checksums.read_tables(
                 readers, lambda name, rows, _: counts.__setitem__(name, rows), checksums=False
             )
         return dict(sorted(counts.items()))
@@ -68,7 +68,7 @@ class PostgresVerifier:
     async def fingerprint(
         self, server: Server, database: str, role: str, spared: Spared | None = None
     ) -> Fingerprint:
-        """Content and shape; `role` is written <tenant>. Raises NotFound."""
+        """Content and schema objects; `role` is written <tenant>. Raises NotFound."""
         tables, rows = Fold(TABLE_PARTS), 0
         large: tuple[int, str] | None = None
 
@@ -83,8 +83,8 @@ class PostgresVerifier:
 
         async with self._readers(server, database, role) as readers:
             also = [take_large_objects()] if await checksums.has_large_objects(readers[0]) else []
-            reading = checksums.sum_up(readers, take, checksums=True, wanted=_but(spared))
-            await checksums.together([reading, *also])
+            reading = checksums.read_tables(readers, take, checksums=True, wanted=_without(spared))
+            await checksums.run_together([reading, *also])
             return Fingerprint(
                 tables=tables.parts(),
                 rows=rows,
@@ -104,17 +104,17 @@ class PostgresVerifier:
         parts: Sequence[int],
         spared: Spared | None = None,
     ) -> Mapping[int, Sequence[Named]]:
-        """The second look; of tables it reads all rows again. Raises NotFound."""
+        """The second look; for tables it reads all rows again. Raises NotFound."""
         async with self._readers(server, database, role) as readers:
             if kind == SEQUENCES:
                 return await schema_objects.some_sequences(readers[0], parts, spared)
             if kind != TABLES:
                 return await schema_objects.some(readers[0], kind, parts)
-            first, wanted = Shortlist(parts, TABLE_PARTS), _but(spared)
-            await checksums.names(readers[0], lambda name: first.add(name) if wanted(name) else None)
+            first, wanted = Shortlist(parts, TABLE_PARTS), _without(spared)
+            await checksums.list_tables(readers[0], lambda name: first.add(name) if wanted(name) else None)
             chosen = {one.name for found in first.found.values() for one in found}
             read = Shortlist(parts, TABLE_PARTS)
-            await checksums.sum_up(
+            await checksums.read_tables(
                 readers,
                 lambda name, rows, checksum: read.add(name, f"{rows} {checksum}"),
                 checksums=True,
@@ -123,26 +123,26 @@ class PostgresVerifier:
             return read.found
 
     async def _large_objects(self, server: Server, database: str) -> tuple[int, str] | None:
-        """By the administrator, in a session of its own: their catalogue is closed to others."""
+        """Read by the administrator, in a session of its own: no one else may read their catalogue."""
         what = f"reading large objects of {database}"
         async with self._sessions.administrator(server, database, what=what, limit=self._limit) as session:
             return await checksums.large_objects(session)
 
     @asynccontextmanager
     async def _readers(self, server: Server, database: str, role: str) -> AsyncIterator[list[TenantSession]]:
-        """Sessions that all see the database as it was at one instant."""
+        """Sessions that all see the database as it was at one moment."""
         what = f"reading database {database}"
         settings = {**_SETTINGS, "rehome.tenant": role}
         try:
             async with (
                 asyncio.timeout(self._limit),
-                lent(
+                short_lived_login(
                     *(self._sessions, server, database, role, "read"), jobs=self._jobs, limit=self._limit
                 ) as login,
                 AsyncExitStack() as stack,
             ):
 
-                async def opened(snapshot: str | None) -> TenantSession:
+                async def open_reader(snapshot: str | None) -> TenantSession:
                     reader = await stack.enter_async_context(
                         self._sessions.tenant(
                             server,
@@ -162,25 +162,25 @@ class PostgresVerifier:
                         await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
                     return reader
 
-                async def opened_if_admitted(snapshot: str) -> TenantSession | None:
+                async def open_if_admitted(snapshot: str) -> TenantSession | None:
                     try:
-                        return await opened(snapshot)
-                    except Unreachable:
-                        return (
-                            None  # the database's limit, or the server's, admits no more: fewer read longer
-                        )
+                        return await open_reader(snapshot)
+                    except (
+                        Unreachable
+                    ):  # the database's limit, or the server's, admits no more: fewer read longer
+                        return None
 
-                first = await opened(None)
+                first = await open_reader(None)
                 snapshot = str(await first.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
-                others = await checksums.together(
-                    [opened_if_admitted(snapshot) for _ in range(1, self._jobs)]
+                others = await checksums.run_together(
+                    [open_if_admitted(snapshot) for _ in range(1, self._jobs)]
                 )
                 readers = [first, *(one for one in others if one is not None)]
-                await login.close()  # before anything of the tenant's is read, and may run
+                await login.close()  # before anything of the tenant's is read, which may run its code
                 yield readers
         except TimeoutError:
             raise TimedOut(f"{what} on {server.name}: not done in {self._limit:g} s") from None
 
 
-def _but(spared: Spared | None) -> Callable[[str], bool]:
+def _without(spared: Spared | None) -> Callable[[str], bool]:
     return lambda name: not (spared and spared(TABLES, name))

@@ -1,8 +1,8 @@
 -- What a copy needs to know of the database that is dumped, and of the one that is restored into. Run inside it.
 
 -- name: source
--- Version and size; `data_bytes` without indexes, which a dump does not hold. Schema public has an oid of its own where
--- somebody made it anew.
+-- Version and size; `data_bytes` without indexes, which a dump does not hold. Schema public has another oid where
+-- it was dropped and created again.
 SELECT (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_namespace WHERE nspname = 'public') AS public_schema,
        pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
@@ -12,8 +12,8 @@ SELECT (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_namespace WHERE nspname =
         FROM pg_catalog.pg_class WHERE relkind IN ('r', 'm')) AS data_bytes;
 
 -- name: source_extensions
--- Extensions in the order they were made: whether a schema came with them, whether the tenant's role ($1) made them, and
--- their tables whose rows a dump holds.
+-- Extensions in the order of their creation: whether their schema belongs to them, whether the tenant's role ($1) created
+-- them, and their tables whose rows a dump holds.
 SELECT e.extname::pg_catalog.text AS name,
        e.extversion AS version,
        n.nspname::pg_catalog.text AS schema,
@@ -30,7 +30,7 @@ FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e
 ORDER BY e.oid;
 
 -- name: extension_members
--- What belongs to extensions, as they are told from one another: extension, kind, identity. A dump leaves all of it out.
+-- What belongs to an extension ($1): extension, kind, identity. A dump leaves all of it out.
 SELECT e.extname::pg_catalog.text AS extension, i.type AS kind, i.identity AS identity
 FROM pg_catalog.pg_depend AS d
 JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid,
@@ -40,7 +40,7 @@ WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptyp
 ORDER BY 2, 3;
 
 -- name: empty
--- Whether the database is as CREATE DATABASE made it from template0: nothing has a number users' things get.
+-- Whether the database is as CREATE DATABASE made it from template0: nothing has an oid as users' objects get.
 SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 AND relpersistence <> 't')
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid >= 16384 AND typrelid = 0)
@@ -49,13 +49,13 @@ SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 AND relper
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata);
 
 -- name: extension_versions
--- Versions of an extension that can be installed, and whether an ordinary role may do so.
+-- Versions of an extension that can be created, and whether an ordinary role may do so.
 SELECT version, trusted FROM pg_catalog.pg_available_extension_versions WHERE name = $1;
 
 -- name: schema_exists
--- Whether there is a schema.
+-- Whether a schema exists.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1);
 
 -- name: size
--- Bytes of a database now, if it is there.
+-- Bytes of a database now, if it exists.
 SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = $1;

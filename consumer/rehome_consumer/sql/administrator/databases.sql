@@ -1,20 +1,22 @@
--- Servers, databases, roles and sessions, as the administrator sees them. PostgreSQL 14 and newer; columns
--- that only some versions have are read through to_jsonb, which gives NULL where they are missing.
+-- Servers, databases, roles and sessions, read by the administrator. PostgreSQL 14 and newer; columns that only some
+-- versions have are read through to_jsonb, which gives NULL where they are missing.
+--
+-- Short-lived roles are known by their names, '^rehome_[0-9a-f]{32}_[a-z]+$' (see `short_lived_roles.prefix`): no tenant
+-- can create a role. The names of rehome's own sessions begin with 'rehome:'.
 
 -- name: server
--- Version, readiness for logical replication, and whether our login may do what a move needs.
+-- Version, and whether this login is a superuser.
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
-       pg_catalog.current_setting('wal_level') AS wal_level,
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
 
 -- name: installable
--- Extensions that could be created, with each version that could be asked for.
+-- Extensions that can be created, with each available version.
 SELECT name::pg_catalog.text, version FROM pg_catalog.pg_available_extension_versions;
 
 -- name: settings_of_database
--- Names that ALTER DATABASE SET, or ALTER ROLE SET in a database for our own login, give a value to, with the value
--- that this session has instead: sent at the start of a session, it wins over the database's. One that pg_settings does
--- not show is an extension's that is not loaded, or role; seed, the last of them, means nothing to us.
+-- Settings that have a value by ALTER DATABASE SET, or by ALTER ROLE SET in a database for this login, with the value that
+-- this session has instead: sent at the start of a session, it wins over the database's. One that pg_settings does not
+-- show is `role`, `seed`, which has no effect here, or an extension's that is not loaded.
 SELECT named.name,
        CASE WHEN p.name IS NOT NULL THEN coalesce(p.reset_val, '') WHEN named.name = 'role' THEN 'none' ELSE '' END AS value
 FROM (SELECT DISTINCT pg_catalog.split_part(c.setting, '=', 1) AS name
@@ -28,7 +30,7 @@ LEFT JOIN pg_catalog.pg_settings AS p ON pg_catalog.lower(p.name) = pg_catalog.l
 WHERE p.name IS NOT NULL OR named.name = 'role' OR named.name LIKE '%.%';
 
 -- name: settings_applied
--- Settings of this session that the database it is in has given it.
+-- Settings of this session that come from its database.
 SELECT name FROM pg_catalog.pg_settings WHERE source IN ('database', 'database user') ORDER BY name;
 
 -- name: database
@@ -47,12 +49,12 @@ SELECT d.oid,
 FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
 
 -- name: is_template
--- Whether there is a database of that name that CREATE DATABASE may copy: nobody can drop such a one.
+-- Whether there is a database of that name that is a template: it cannot be dropped.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datistemplate);
 
 -- name: database_acl
--- Who may do what with a database, if that was ever said: grantee ('' for PUBLIC), privilege, grantable, grantor. Our
--- own short-lived roles are left out.
+-- Privileges on a database, if any were ever granted or revoked: grantee ('' for PUBLIC), privilege, grantable, grantor.
+-- Those of short-lived roles are left out.
 SELECT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text END AS grantee,
        a.privilege_type::pg_catalog.text AS privilege,
        a.is_grantable AS grantable,
@@ -64,8 +66,8 @@ WHERE d.oid = $1
 ORDER BY 1, 2;
 
 -- name: database_settings
--- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: role ('' for all) and 'name=value'. What ALTER ROLE SET
--- says of the tenant's role ($2) everywhere counts as said of it in this database, unless that says otherwise.
+-- ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: role ('' for all) and 'name=value'. ALTER ROLE SET for the
+-- tenant's role ($2) without a database counts as set in this database, unless that has another value.
 SELECT DISTINCT ON (role, pg_catalog.split_part(setting, '=', 1)) role, setting
 FROM (
     SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::pg_catalog.text END AS role,
@@ -77,7 +79,7 @@ FROM (
 ORDER BY role, pg_catalog.split_part(setting, '=', 1), setdatabase DESC;
 
 -- name: grantees
--- Roles that own, may do or are named by something in a database; the tenant's own ($2), built-in ones and our own
+-- Roles that own, have a privilege on, or are mentioned by something in a database; the tenant's ($2), built-in and
 -- short-lived ones excepted.
 SELECT DISTINCT r.rolname::pg_catalog.text AS name
 FROM (
@@ -98,8 +100,8 @@ ORDER BY 1;
 SELECT extname::pg_catalog.text AS name, extversion AS version FROM pg_catalog.pg_extension ORDER BY oid;
 
 -- name: immovable
--- What an ordinary role cannot own, what would act from its new place, and what the tenant's role ($1) may not read:
--- kind, name and remedy; run inside the database.
+-- What an ordinary role cannot own, what would have effects outside from the new server, and what the tenant's role ($1)
+-- may not read: kind, name and remedy; run inside the database.
 SELECT kind, name, remedy FROM (
     SELECT 'event trigger' AS kind, evtname::pg_catalog.text AS name, 'drop it' AS remedy,
            'pg_catalog.pg_event_trigger'::pg_catalog.regclass AS class, oid
@@ -189,9 +191,9 @@ WHERE NOT EXISTS (
 ORDER BY kind, name LIMIT 20;
 
 -- name: role
--- What a role may do, with what else than logging in it may, and how it is tied to other roles. Superusers and our own
--- short-lived roles may be members of anything. Since version 16 whoever makes a role without being a superuser is a
--- member that has none of its rights (neither INHERIT nor SET): that is none here.
+-- What a role may do besides logging in, and of which roles it is a member, and which are members of it. Superusers and
+-- short-lived roles are not counted as members. Neither is a member without any of the role's rights (neither INHERIT
+-- nor SET): since version 16 that is who created the role without being a superuser.
 SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
        pg_catalog.array_remove(ARRAY[
            CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
@@ -207,8 +209,8 @@ SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS c
 FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
 
 -- name: role_elsewhere
--- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie. That it may connect
--- to the maintenance database is none: Odoo listens there, and a pool may have closed it to PUBLIC.
+-- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie. Its privilege to
+-- connect to the maintenance database is left out: Odoo listens there, and a pool may have revoked it from PUBLIC.
 SELECT CASE
            WHEN s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
                THEN CASE s.deptype WHEN 'o' THEN 'owns' ELSE 'has privileges on' END || ' database '
@@ -217,7 +219,7 @@ SELECT CASE
                THEN CASE s.deptype WHEN 'o' THEN 'owns' WHEN 'r' THEN 'has policies for' ELSE 'has privileges on' END
                     || ' something in database ' || coalesce(d.datname::pg_catalog.text, s.dbid::pg_catalog.text)
            ELSE 'is named by ' || s.classid::pg_catalog.regclass::pg_catalog.text
-       END AS tie, pg_catalog.count(*) AS count
+       END AS tie
 FROM pg_catalog.pg_shdepend AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
 WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
@@ -233,42 +235,42 @@ WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
 GROUP BY 1 ORDER BY 1 LIMIT 20;
 
 -- name: role_connected_elsewhere
--- Databases, besides these and the maintenance database, that a role is connected to.
+-- Databases to which a role is connected, besides these ($2) and the maintenance database.
 SELECT DISTINCT datname::pg_catalog.text AS name FROM pg_catalog.pg_stat_activity
 WHERE usename = $1 AND datname IS NOT NULL AND datname <> 'postgres' AND datname <> ALL($2::pg_catalog.text[])
 ORDER BY 1 LIMIT 20;
 
--- name: roles_commented
--- Roles that carry a comment.
+-- name: roles_with_comment
+-- Roles with this comment.
 SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles
 WHERE pg_catalog.shobj_description(oid, 'pg_authid') = $1;
 
--- name: databases_of
+-- name: databases_owned_by
 -- Databases that a role owns, with their comments.
 SELECT d.datname::pg_catalog.text AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment
 FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
 WHERE r.rolname = $1 ORDER BY 1;
 
 -- name: lock_role
--- One change at a time to a role and its databases; ends with the transaction.
+-- Allow one change at a time to a role, or to a database; ends with the transaction.
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('rehome.role.' || $1::pg_catalog.text, 0));
 
--- name: quiet
--- Keep the next statements, which hold a password's verifier, out of the server's log; for one transaction.
+-- name: keep_out_of_log
+-- Do not log the next statements, which hold a password's verifier; for one transaction.
 SELECT pg_catalog.set_config('log_statement', 'none', true),
        pg_catalog.set_config('log_min_duration_statement', '-1', true),
        pg_catalog.set_config('log_min_error_statement', 'panic', true);
 
--- name: comment
+-- name: database_comment
 -- A database's comment; no row when there is no such database.
 SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database WHERE datname = $1;
 
 -- name: fence_state
--- How a database and a role are: connection limit, owner, may log in; and whether the database is closed to every
--- ordinary role but our short-lived ones. One row, NULL where something is not there.
+-- State of a database and a role: connection limit, owner, login; and whether the database is closed: no ordinary role may
+-- connect, short-lived ones excepted. One row, NULL where database or role do not exist.
 SELECT d.datconnlimit AS connection_limit,
        pg_catalog.pg_get_userbyid(d.datdba)::pg_catalog.text AS owner,
-       (d.datacl IS NOT NULL) AS acl_said,
+       (d.datacl IS NOT NULL) AS has_acl,
        d.oid AS oid,
        r.rolcanlogin AS can_login,
        r.rolsuper AS superuser,
@@ -284,7 +286,7 @@ LEFT JOIN pg_catalog.pg_database AS d ON d.datname = $1
 LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = $2;
 
 -- name: grantees_on_database
--- Who has a privilege on a database besides its owner, if that was ever said or by default: '' is PUBLIC.
+-- Who has a privilege on a database besides its owner, granted or by default: '' is PUBLIC.
 SELECT DISTINCT CASE a.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text END AS grantee
 FROM pg_catalog.pg_database AS d,
      pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) AS a
@@ -296,21 +298,20 @@ WHERE d.datname = $1 AND a.grantee <> d.datdba
 -- Which of these names are roles.
 SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles WHERE rolname = ANY($1::pg_catalog.text[]);
 
--- name: prepared
--- Transactions of a database that wait for COMMIT PREPARED: their rows are in no dump.
+-- name: prepared_transactions
+-- Transactions of a database that wait for COMMIT PREPARED: no dump contains their rows.
 SELECT gid, owner::pg_catalog.text FROM pg_catalog.pg_prepared_xacts WHERE database = $1 ORDER BY prepared LIMIT 10;
 
--- name: entering
--- Sessions that are just being opened on a database. They hold this lock from before they look at its
--- connection limit and privileges until after they appear in pg_stat_activity (source: InitPostgres, postinit.c).
+-- name: opening_sessions
+-- Sessions that are being opened on a database. They hold this lock from before they check its connection limit and
+-- privileges until after they appear in pg_stat_activity (source: InitPostgres, postinit.c).
 SELECT l.pid FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_database AS d ON d.oid = l.objid
 WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
   AND l.mode = 'RowExclusiveLock' AND d.datname = $1 AND l.pid <> pg_catalog.pg_backend_pid();
 
 -- name: tenants_sessions
--- Sessions on a database and of a role on any database (Odoo listens on database postgres), ours excepted: those of our
--- own login under our name, and of our short-lived roles, which nobody else can make. What a session calls itself
--- proves nothing by itself.
+-- Sessions on a database, and of a role on any database (Odoo listens on database postgres), rehome's excepted: those of
+-- this login under rehome's name, and of short-lived roles. The name alone proves nothing: any client can choose it.
 SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state,
        (backend_type <> 'client backend'
         OR coalesce((SELECT rolsuper FROM pg_catalog.pg_roles AS r WHERE r.oid = a.usesysid), false)) AS superuser
@@ -330,8 +331,8 @@ WHERE datname = $1 AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'a
 ORDER BY backend_start;
 
 -- name: sessions_of_migration
--- Sessions that work for a migration, but this one: of our own login under the migration's name ($1), and of its
--- short-lived roles, whose names begin so ($2).
+-- Sessions that work for a migration, this one excepted: of this login under the migration's name ($1), and of its
+-- short-lived roles, whose names begin with $2.
 SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state
 FROM pg_catalog.pg_stat_activity
 WHERE pid <> pg_catalog.pg_backend_pid()
@@ -347,30 +348,30 @@ FROM pg_catalog.pg_stat_activity WHERE usename = $1 ORDER BY backend_start;
 -- Ask sessions to end.
 SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.unnest($1::pg_catalog.int4[]) AS pid;
 
--- name: instant
--- So many seconds from now, as the server writes it.
+-- name: seconds_from_now
+-- The time $1 seconds from now, as the server writes it.
 SELECT (pg_catalog.now() + pg_catalog.make_interval(secs => $1::pg_catalog.float8))::pg_catalog.text;
 
--- name: short_lived
--- A short-lived role as it is: its verifier, and whether settings were given to it.
+-- name: short_lived_role
+-- A short-lived role: its verifier, and whether it has settings.
 SELECT a.rolpassword AS verifier,
        EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole = a.oid) AS has_settings
 FROM pg_catalog.pg_authid AS a WHERE a.rolname = $1;
 
 -- name: short_lived_names
--- Short-lived roles whose names begin so.
+-- Short-lived roles whose names begin with $1.
 SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles
 WHERE pg_catalog.starts_with(rolname::pg_catalog.text, $1::pg_catalog.text) AND rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$'
 ORDER BY 1;
 
--- name: lender_of
--- The role whose rights a short-lived one has.
+-- name: tenant_role_of
+-- The tenant's role, whose rights a short-lived role has.
 SELECT pg_catalog.pg_get_userbyid(m.roleid)::pg_catalog.text AS name FROM pg_catalog.pg_auth_members AS m
 WHERE m.member = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
   AND pg_catalog.pg_get_userbyid(m.roleid) !~ '^pg_'
 ORDER BY 1 LIMIT 1;
 
--- name: databases_with_things_of
+-- name: databases_with_objects_of
 -- Databases in which a role owns or was granted something.
 SELECT DISTINCT d.datname::pg_catalog.text AS name
 FROM pg_catalog.pg_shdepend AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.dbid
@@ -379,14 +380,14 @@ WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   AND d.datallowconn
 ORDER BY 1;
 
--- name: connectable_by
+-- name: short_lived_with_connect
 -- Short-lived roles that were granted CONNECT on a database.
 SELECT g.rolname::pg_catalog.text AS name
 FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
 JOIN pg_catalog.pg_roles AS g ON g.oid = a.grantee
 WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND g.rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$';
 
--- name: connectable_to
+-- name: databases_with_connect
 -- Databases on which a short-lived role was granted CONNECT.
 SELECT d.datname::pg_catalog.text AS database
 FROM pg_catalog.pg_database AS d, pg_catalog.aclexplode(d.datacl) AS a
@@ -395,8 +396,8 @@ ORDER BY 1;
 
 -- name: reading_needs
 -- What a reader with the rights of a tenant's role ($1) needs besides them; run inside the database. `bypass`: a table of
--- the tenant's hides rows from its own owner. `schemas`: what the tenant's role may use as the database's owner alone, and
--- so not while the database is fenced (public is pg_database_owner's since version 15).
+-- the tenant's hides rows from its own owner. `schemas`: those that the tenant's role may use only as the database's
+-- owner, and so not while the database is fenced (public is pg_database_owner's since version 15).
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
                WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND c.relforcerowsecurity
                  AND pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')) AS bypass,
@@ -405,6 +406,6 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c
                AND NOT pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE')) AS schemas;
 
 -- name: catalogue_tables
--- The system's own tables that every database has for itself.
+-- System tables that each database has for itself.
 SELECT 'pg_catalog.' || pg_catalog.quote_ident(relname::pg_catalog.text) AS name FROM pg_catalog.pg_class
 WHERE relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND relkind = 'r' AND NOT relisshared ORDER BY 1;

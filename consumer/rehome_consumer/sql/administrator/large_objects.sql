@@ -1,9 +1,9 @@
--- Large objects: their pages stand in a catalogue that only superusers may read, and that holds nothing of a tenant's that
+-- Large objects: their pages are in a catalogue that only superusers may read, and that holds nothing of a tenant's that
 -- could run.
 
 -- name: large_objects
--- Large objects: how many, and a sum over numbers, sizes and pages. A hole reads as zeros and is restored as
--- zeros, so zeros at the end of a page do not count.
+-- Number of large objects, and a sum over oids, sizes and pages. A hole is read as zeros and restored as zeros, so zeros
+-- at the end of a page do not count.
 SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata) AS rows,
        (SELECT coalesce(pg_catalog.sum(pg_catalog.hashtextextended(oid::pg_catalog.text, 0)), 0)
         FROM pg_catalog.pg_largeobject_metadata)

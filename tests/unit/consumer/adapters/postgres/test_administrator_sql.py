@@ -1,4 +1,4 @@
-"""What a superuser's session may run: nothing but the files that say so (see also `test_qualified_sql`)."""
+"""What an administrator's session may run: only the statements of certain files (see also `test_qualified_sql`)."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ STATEMENTS = {
 
 
 def bare(statement: str) -> str:
-    """Without remarks and strings."""
+    """Without comments and strings."""
     return re.sub(r"'(?:[^']|'')*'", "''", re.sub(r"--[^\n]*", "", statement))
 
 
-def test_statements_that_change_things_stand_in_one_file() -> None:
+def test_statements_that_change_anything_are_in_one_file() -> None:
     for name, statement in STATEMENTS.items():
         if not name.startswith("ddl."):
             assert bare(statement).lstrip().startswith("SELECT"), name
 
 
-async def test_an_administrators_session_takes_nothing_else() -> None:
+async def test_an_administrators_session_accepts_nothing_else() -> None:
     session = Administrator(None)  # type: ignore[arg-type] # it is refused before anything is sent
     for act in (session.fetch, session.fetchrow, session.fetchval, session.execute):
-        with pytest.raises(TypeError, match="statements of sql/administrator alone"):
+        with pytest.raises(TypeError, match="only statements of sql/administrator"):
             await act("SELECT count(*) FROM account_move")  # type: ignore[arg-type]
 
 
@@ -47,8 +47,8 @@ def test_the_places_of_a_statement_are_filled_and_nothing_else() -> None:
     }
 
 
-def test_nobody_else_makes_such_statements_or_opens_such_sessions() -> None:
-    """`AdministratorSql` is made by consumer.sql, `Administrator` by the module that opens sessions."""
+def test_no_other_module_makes_such_statements_or_sessions() -> None:
+    """`AdministratorSql` is made by rehome_consumer.sql, `Administrator` by the module that opens sessions."""
     makers = {"AdministratorSql": {"sql/__init__.py"}, "Administrator": {"adapters/postgres/sessions.py"}}
     found: dict[str, set[str]] = {name: set() for name in makers}
     for file in ROOT.rglob("*.py"):
@@ -58,11 +58,11 @@ def test_nobody_else_makes_such_statements_or_opens_such_sessions() -> None:
     assert found == makers
 
 
-def test_what_connects_to_pools_and_dedicated_servers_is_one_module() -> None:
+def test_only_one_module_connects_to_pools_and_dedicated_servers() -> None:
     """asyncpg.connect elsewhere would be a third kind of session."""
     callers = {
         file.relative_to(ROOT).as_posix()
         for file in ROOT.rglob("*.py")
         if re.search(r"asyncpg\.connect\(", file.read_text())
     }
-    assert callers == {"adapters/common/scram_only.py", "bootstrap.py"}  # the latter: to our own journal
+    assert callers == {"adapters/common/scram_only.py", "bootstrap.py"}  # the latter: to the journal

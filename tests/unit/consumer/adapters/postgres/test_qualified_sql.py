@@ -1,4 +1,4 @@
-"""What runs in a tenant's database, or as an administrator, names nothing that a tenant could have made."""
+"""What runs in a tenant's database, or as an administrator, uses no name that a tenant could have defined."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ SYNTAX = {
     ),
     *("ALL", "WHERE", "WHEN", "AND", "SELECT", "coalesce", "nullif", "FILTER"),
 }
-"""What stands before a parenthesis and is no function that could be another's."""
+"""What may precede a parenthesis and is no function that a tenant could define."""
 
 
 def without_texts(statement: str) -> str:
-    """The statement, its literals empty, but for names of relations and types."""
+    """The statement with empty literals, except for names of relations and types."""
     return re.sub(r"'[^']*'", lambda text: text[0] if text[0].startswith("'pg_catalog.") else "''", statement)
 
 
@@ -58,14 +58,14 @@ def test_every_function_type_and_relation_is_named_with_its_schema(name: str) ->
     assert re.findall(r"(?<![.\w])pg_(?!catalog\.)\w+", statement) == []
 
 
-def test_the_databases_owner_stands_for_nobody() -> None:
-    """While it is fenced, that is the administrator."""
+def test_readers_do_not_read_the_databases_owner() -> None:
+    """While the database is fenced, its owner is the administrator."""
     reading = {name for name in QUERIES if not name.startswith("administrator.")}
     assert {name for name in reading if "datdba" in QUERIES[name]} == set()
 
 
-def test_readers_read_nothing_that_is_closed_to_others() -> None:
+def test_readers_read_nothing_that_only_superusers_may_read() -> None:
     closed = re.compile(r"\b(pg_largeobject|pg_authid|pg_user_mapping|pg_statistic|pg_shadow)\b")
     reading = {name for name in QUERIES if not name.startswith("administrator.")}
     assert {name for name in reading if closed.search(QUERIES[name])} == set()
-    assert len(KINDS) == len(load("fingerprint")) + 1  # without extensions, with two in another form, too
+    assert len(KINDS) == len(load("fingerprint")) + 1  # without extensions, and two kinds twice

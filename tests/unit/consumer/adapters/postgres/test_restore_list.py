@@ -1,8 +1,8 @@
-"""Dividing a dump's table of contents."""
+"""Dividing the list of a dump's entries."""
 
 from __future__ import annotations
 
-from rehome_consumer.adapters.postgres.restore_list import Extensions, divide
+from rehome_consumer.adapters.postgres.restore_list import ExtensionData, divide
 
 LIST = """;
 ; Archive created at 2026-01-01
@@ -26,9 +26,9 @@ LIST = """;
 """.splitlines(keepends=True)
 
 
-def test_each_entry_is_restored_by_whom_it_belongs_to_or_not_at_all() -> None:
-    extensions = Extensions(tables={16900}, sequences={"gis spatial_seq"})
-    contents = divide(LIST, extensions=extensions, made_schemas={2200, 16500})
-    assert [line.split(";")[0] for line in contents.tenants] == ["8", "3501", "215", "3400", "3407"]
-    assert [line.split(";")[0] for line in contents.extensions] == ["3401", "3402"]
-    assert [line.split(";")[0] for line in contents.privileges] == ["3405", "3406"]
+def test_each_entry_is_restored_by_one_role_or_not_at_all() -> None:
+    extensions = ExtensionData(tables={16900}, sequences={"gis spatial_seq"})
+    lists = divide(LIST, extensions=extensions, existing_schemas={2200, 16500})
+    assert [line.split(";")[0] for line in lists.tenant] == ["8", "3501", "215", "3400", "3407"]
+    assert [line.split(";")[0] for line in lists.extensions] == ["3401", "3402"]
+    assert [line.split(";")[0] for line in lists.privileges] == ["3405", "3406"]

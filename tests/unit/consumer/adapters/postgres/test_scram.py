@@ -9,7 +9,7 @@ import pytest
 from rehome_consumer.adapters.postgres.scram import verifier
 
 
-def test_the_verifier_is_that_of_the_standards_example() -> None:
+def test_the_verifier_of_the_standards_example() -> None:
     """RFC 7677, section 3: user `user`, password `pencil`; the signature there follows from this server key."""
     salt = b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
     made = verifier("pencil", salt)
@@ -25,10 +25,10 @@ def test_the_verifier_is_that_of_the_standards_example() -> None:
         ("I\u00adX", "IX"),  # soft hyphen: mapped to nothing (RFC 4013, section 3)
         ("\u00aa", "a"),  # NFKC
         ("\u2168", "IX"),
-        ("a\u00a0b", "a b"),  # a space that is none of ASCII's
+        ("a\u00a0b", "a b"),  # a space outside of ASCII
     ],
 )
-def test_passwords_that_saslprep_makes_the_same_have_the_same_verifier(one: str, other: str) -> None:
+def test_passwords_that_saslprep_makes_equal_have_the_same_verifier(one: str, other: str) -> None:
     assert verifier(one, b"salt") == verifier(other, b"salt")
 
 

@@ -1,0 +1,39 @@
+"""Statements recognize short-lived roles and rehome's sessions by the names that the code gives them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from uuid import UUID
+
+import rehome_consumer.sql
+from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX, application_name
+from rehome_consumer.adapters.postgres.short_lived_roles import prefix
+
+MIGRATION = UUID("7d9f2a54-0b6c-4d7e-8f90-4a1bb2c3d4e5")
+FILES = (Path(rehome_consumer.sql.__file__).parent / "administrator").glob("*.sql")
+SQL = "".join(re.sub(r"--.*", "", file.read_text()) for file in FILES)
+
+
+def test_short_lived_roles_are_recognized_and_no_other_role() -> None:
+    patterns = set(re.findall(r"'(\^rehome_\[[^']*)'", SQL))
+    assert patterns
+    for pattern in patterns:
+        for purpose in ("read", "dump", "restore"):
+            assert re.search(pattern, f"{prefix(MIGRATION)}{purpose}")
+        for other in ("rehome", "rehome_read", f"x{prefix(MIGRATION)}read", f"{prefix(MIGRATION)}read2"):
+            assert not re.search(pattern, other)
+
+
+def test_the_migration_is_cut_out_of_a_short_lived_roles_name() -> None:
+    ((start, length),) = set(re.findall(r"name::pg_catalog\.text, (\d+), (\d+)\) (?:END )?AS migration", SQL))
+    assert prefix(MIGRATION)[int(start) - 1 :][: int(length)] == MIGRATION.hex
+
+
+def test_rehomes_sessions_are_recognized_and_their_migration_is_cut_out() -> None:
+    assert set(re.findall(r"LIKE '(rehome[^']*)'", SQL)) == {f"{APPLICATION_PREFIX}%"}
+    (pattern,) = re.findall(r"application_name ~ '([^']*)'", SQL)
+    assert re.search(pattern, application_name(MIGRATION))
+    assert not re.search(pattern, application_name(None))
+    (start,) = re.findall(r"substr\(application_name, (\d+)\)", SQL)
+    assert application_name(MIGRATION)[int(start) - 1 :] == str(MIGRATION)

@@ -42,7 +42,7 @@ async def main():
             await asyncio.sleep(0)
             pathlib.Path(sys.argv[1]).write_text(str(time.monotonic()))
 
-standstill.BEAT = 0.1
+freeze_watchdog.BEAT = 0.1
 asyncio.run(main())
 """
 """Acts all the time, so that a stop meets it between two acts."""

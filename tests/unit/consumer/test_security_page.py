@@ -83,3 +83,14 @@ def test_the_commands_are_those_of_the_command_line() -> None:
         program, *arguments = shlex.split(line.partition(" >")[0])
         assert program == "rehome"
         assert _parser().parse_args(arguments).work
+
+
+def test_the_table_of_threats_names_tests_that_exist() -> None:
+    attacks = Path(__file__).parents[2] / "attack"
+    rows = [line.rpartition("|")[0].rpartition("|")[2] for line in PAGE.splitlines() if "| `test_" in line]
+    assert len(rows) > 15
+    for proof in rows:
+        module, *tests = re.findall(r"`([^`]*)`", proof)
+        source = (attacks / f"{module}.py").read_text()
+        for test in tests:
+            assert all(part in source for part in re.split(r"\.\.\.|[\[\]]", test)), test

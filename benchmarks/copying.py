@@ -1,6 +1,6 @@
-"""One Odoo database from one server to another: today's way against ours, interleaved.
+"""One Odoo database from one server to another: the manual way against rehome, interleaved.
 
-Today's way is what the platform does by hand: a plain pg_dump into a file, then psql. Ours is what the steps
+The manual way is what the platform does today: a plain pg_dump into a file, then psql. Rehome's is what the steps
 `back_up` and `restore` do, in their order and with what they do at the same time, without and with the
 verification.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on"}
-"""The sandbox's servers need not survive a power cut; those that are measured are as in production."""
+"""The sandbox's servers need not survive a power cut; the measured ones are set as in production."""
 DEDICATED: Final = {**DURABLE, "wal_level": "replica"}
 LIMIT_SECONDS: Final = 1800.0
 JOBS: Final = 4
@@ -55,7 +55,7 @@ class Stage:
     tenant: Tenant
     place: Path
 
-    async def today(self) -> Stopwatch:
+    async def manually(self) -> Stopwatch:
         """Plain SQL through a file."""
         watch = Stopwatch()
         file = self.place / "dump.sql"
@@ -71,8 +71,8 @@ class Stage:
         file.unlink()
         return watch
 
-    async def ours(self, *, verify: bool) -> Stopwatch:
-        """As the steps do it, but for the journal and the broker."""
+    async def with_rehome(self, *, verify: bool) -> Stopwatch:
+        """As the steps do it, without the journal and the broker."""
         watch = Stopwatch()
         sessions, facts = Sessions(), MemoryFacts()
         copier = PgCopier(BackupPlace(self.place, threads=JOBS), programs(), sessions=sessions, jobs=JOBS)
@@ -93,7 +93,7 @@ class Stage:
             with watch.part("restore: backup checked"):
                 backup = await copier.backup(backup_id)
             if backup is None:
-                raise RuntimeError("the backup that was just sealed is not there")
+                raise RuntimeError("the backup that was just sealed is missing")
             with watch.part("restore: role and empty database"):
                 like = await databases.database_facts(source, name, role)
                 await databases.make_role(
@@ -113,7 +113,7 @@ class Stage:
                         Side(target, "scratch", role, await verifier.fingerprint(target, "scratch", role)),
                     )
                 if found:
-                    raise RuntimeError(f"the copy is not true: {found[0]}")
+                    raise RuntimeError(f"the copy differs: {found[0]}")
             await databases.promote(target, "scratch", name, role, replace(tag, state="verified"))
         for program, part in (
             ("pg_dump", "back_up: pg_dump"),
@@ -124,8 +124,8 @@ class Stage:
         await copier.discard(backup_id)
         return watch
 
-    async def tidied(self, way: Callable[[], Awaitable[Stopwatch]]) -> Stopwatch:
-        """Measure one way, from a clean target and with nothing left to write from before."""
+    async def measured(self, way: Callable[[], Awaitable[Stopwatch]]) -> Stopwatch:
+        """Measure one way, with a clean target and after a checkpoint."""
         for cluster in (self.pool, self.dedicated):
             async with cluster.connect() as connection:
                 await connection.execute("CHECKPOINT", timeout=LIMIT_SECONDS)
@@ -146,7 +146,7 @@ class Stage:
 
 
 async def measure(directory: Path, scale: float, repeats: int) -> list[Table]:
-    """Each way `repeats` times, in turns.
+    """Each way `repeats` times, in turn.
 
     Args:
         directory: for servers and dumps.
@@ -161,14 +161,14 @@ async def measure(directory: Path, scale: float, repeats: int) -> list[Table]:
         place = directory / "place"
         place.mkdir()
         try:
-            return await _periodic(pool, dedicated, tenant, place, scale, repeats)
+            return await _rounds(pool, dedicated, tenant, place, scale, repeats)
         finally:
             await dedicated.destroy()
     finally:
         await pool.destroy()
 
 
-async def _periodic(
+async def _rounds(
     pool: Cluster, dedicated: Cluster, tenant: Tenant, place: Path, scale: float, repeats: int
 ) -> list[Table]:
     if scale:
@@ -178,18 +178,18 @@ async def _periodic(
         size = int(await connection.fetchval("SELECT pg_database_size(current_database())")) / MEBIBYTE
     stage = Stage(pool, dedicated, tenant, place)
     ways: dict[str, Callable[[], Awaitable[Stopwatch]]] = {
-        "today: plain pg_dump, psql": stage.today,
-        "ours, not verified": lambda: stage.ours(verify=False),
-        "ours, verified": lambda: stage.ours(verify=True),
+        "manual: plain pg_dump, psql": stage.manually,
+        "rehome, not verified": lambda: stage.with_rehome(verify=False),
+        "rehome, verified": lambda: stage.with_rehome(verify=True),
     }
     runs: dict[str, list[Stopwatch]] = {name: [] for name in ways}
     for number in range(repeats):
         for name, way in ways.items():
-            runs[name].append(await stage.tidied(way))
+            runs[name].append(await stage.measured(way))
             say(f"copy, scale {scale:g}, round {number + 1}: {name}: {runs[name][-1].seconds['all']:.1f} s")
     source = _server("pool", "shared", pool)
     rights = await reading.measure(Sessions(), source, tenant.database, tenant.role, JOBS, size)
-    return [_compared(runs, size), _parts(runs["ours, verified"], size), rights]
+    return [_compared(runs, size), _parts(runs["rehome, verified"], size), rights]
 
 
 def _compared(runs: dict[str, list[Stopwatch]], size: float) -> Table:
@@ -203,11 +203,13 @@ def _compared(runs: dict[str, list[Stopwatch]], size: float) -> Table:
 
 
 def _parts(watches: list[Stopwatch], size: float) -> Table:
-    table = Table(f"Seconds per part, ours, verified, {size:.0f} MB", ("part", "seconds (median)", "of all"))
-    whole = median(watch.seconds["all"] for watch in watches)
+    table = Table(
+        f"Seconds per part, rehome, verified, {size:.0f} MB", ("part", "seconds (median)", "of all")
+    )
+    total = median(watch.seconds["all"] for watch in watches)
     for part in PARTS:
         seconds = median(watch.seconds[part] for watch in watches)
-        table.rows.append((part, seconds, f"{seconds / whole:.0%}"))
+        table.rows.append((part, seconds, f"{seconds / total:.0%}"))
     return table
 
 

@@ -1,13 +1,13 @@
 -- The tenant's code, run by a short-lived role, tries to keep that role, or to make it impossible to drop.
 CREATE FUNCTION canary.keep(site text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    ours name := session_user;
+    session_role name := session_user;
     was name := current_user;
     way text;
     attempt text;
 BEGIN
     PERFORM canary.look(site);
-    IF ours !~ '^rehome_' OR current_setting('canary.kept', true) = 'yes' THEN
+    IF session_role !~ '^rehome_' OR current_setting('canary.kept', true) = 'yes' THEN
         RETURN true;
     END IF;
     FOREACH way IN ARRAY ARRAY['SET ROLE NONE', 'SET SESSION AUTHORIZATION DEFAULT', format('SET ROLE %I', @TENANT@)]
@@ -27,7 +27,7 @@ BEGIN
             'SELECT lo_create(0)', 'SELECT set_config(''canary.kept'', ''yes'', false)'] LOOP
             BEGIN
                 EXECUTE way;
-                EXECUTE format(attempt, ours, @TENANT@, current_database());
+                EXECUTE format(attempt, session_role, @TENANT@, current_database());
             EXCEPTION WHEN OTHERS THEN
                 NULL;
             END;

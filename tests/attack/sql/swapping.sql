@@ -37,7 +37,7 @@ BEGIN
             EXECUTE format('CREATE TABLE canary.%I (LIKE canary.bait_6)', bait);
             EXECUTE format('CREATE INDEX ON canary.%I (id) WHERE canary.yes(''index of a swapped table'')', bait);
         END IF;
-        PERFORM canary.tell('trap sprung');
+        PERFORM canary.report('trap sprung');
     EXCEPTION WHEN OTHERS THEN
         NULL;
     END;

@@ -5,7 +5,7 @@ CREATE TABLE canary.tick_b (id integer PRIMARY KEY, n integer);
 INSERT INTO canary.tick_a SELECT i, i FROM generate_series(1, 20) AS i;
 INSERT INTO canary.tick_b SELECT i, i FROM generate_series(1, 20) AS i;
 
-CREATE FUNCTION canary.tell(site text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION canary.report(site text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE LOG 'CANARY % %', @TOKEN@, jsonb_build_object(
         'site', site, 'session', session_user, 'current', current_user, 'database', current_database(),
@@ -35,7 +35,7 @@ BEGIN
     IF (SELECT datconnlimit = 0 OR datdba <> @TENANT@::regrole FROM pg_database WHERE datname = current_database())
     THEN
         PERFORM canary.at_tick();
-        PERFORM canary.tell('done behind the fence');
+        PERFORM canary.report('done behind the fence');
     END IF;
 EXCEPTION WHEN OTHERS THEN
     NULL;

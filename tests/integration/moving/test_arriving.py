@@ -126,7 +126,7 @@ async def test_large_tables_are_read_in_pieces_with_the_same_result(
 
 
 async def test_a_dump_is_made_without_zstd_where_the_programs_lack_it(move: Move, tmp_path: Path) -> None:
-    """Given client programs of version 16 that were built without zstd, the dump is made all the same."""
+    """Given client programs of version 16 that were built without zstd, the dump is made without it."""
     real = "/usr/lib/postgresql/15/bin"
     for name in ("pg_dump", "pg_restore", "vacuumdb"):
         program = tmp_path / name

@@ -1,6 +1,6 @@
 """PostgreSQL's, asyncpg's and the network's errors, translated into `rehome_consumer.errors`.
 
-Only the server's first sentence is kept, without the value of a query argument. Its DETAIL can show a whole
+Only the server's first sentence is kept, without the value of a query argument. Its DETAIL can show an entire
 row (`Failing row contains (...)`), and rows of `db_servers` hold passwords; for the same reason the foreign
 error is not chained.
 """

@@ -30,7 +30,7 @@ _SQL: Final = load("verification")
 _LARGE_OBJECTS: Final = administrator("large_objects")
 
 _SPLIT_BLOCKS: Final = 32 * 1024  # 256 MB: larger tables are read by several sessions
-_TID_RANGES_SINCE: Final = 14  # older servers would read the whole table for each range
+_TID_RANGES_SINCE: Final = 14  # older servers would read the entire table for each range
 _TABLES_AT_ONCE: Final = 500
 _COLUMNS_AT_ONCE: Final = 4000
 

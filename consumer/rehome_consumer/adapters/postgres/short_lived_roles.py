@@ -117,7 +117,7 @@ async def drop(sessions: Sessions, server: Server, session: Administrator, name:
     """End the role's sessions, take away what it has, and drop it; nothing where it does not exist.
 
     Returns:
-        Whether it is gone. Code that runs as this role can grant it something by itself, which nobody can revoke
+        Whether it was dropped. Code that runs as this role can grant it something by itself, which nobody can revoke
         but with the database: then the role stays, without login, until that database is dropped.
     """
     if await session.fetchrow(_SQL["short_lived_role"], name) is None:

@@ -12,7 +12,7 @@ Definitions are stored in files and survive a restart; tasks are child processes
 | `PUT /services/{name}?version=N` (a complete definition) | 200 the service, 409 when N is stale, 404, 400 |
 | `DELETE /services/{name}` | 204 at once, its task may run on for its grace; 404 |
 
-An answer with status 400 or higher is plain text that says what is wrong; a stale version's is "update out of sequence".
+An answer with status 400 or more is plain text that says what is wrong; for a stale version "update out of sequence".
 """
 
 from __future__ import annotations

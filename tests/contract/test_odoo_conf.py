@@ -118,10 +118,10 @@ async def test_the_database_and_a_port_left_out_are_read_as_odoo_takes_them(stor
     [
         (b"", "no section"),
         (b"[option]\ndb_host = s3cret\n", "no section"),
-        (b"db_password = s3cret\n[options]\n", "line 1: something stands above"),
+        (b"db_password = s3cret\n[options]\n", "line 1: something appears above"),
         (b"\xef\xbb\xbf[options]\ndb_password = s3cret\n", "byte-order mark"),
-        (b"[options]\ndb_password = s3cret\ndb_password = s3cret\n", "db_password stands twice"),
-        (b"[options]\nx = 1\n[options]\ndb_password = s3cret\n", "stands twice"),
+        (b"[options]\ndb_password = s3cret\ndb_password = s3cret\n", "db_password appears twice"),
+        (b"[options]\nx = 1\n[options]\ndb_password = s3cret\n", "appears twice"),
         (b"[options]\ns3cret\n", "line 2"),
         (b"[options]\ndb_password = s3cret\xff\n", "not UTF-8"),
         (b"[options]\ndb_host = h\ndb_user = u\ndb_password = False\n", "db_password not set"),
@@ -251,5 +251,5 @@ async def test_an_attempt_tag_that_is_no_plain_word_is_a_programming_error(
     storage: Storage, tag: str
 ) -> None:
     storage.put(CONF)
-    with pytest.raises(ValueError, match="cannot stand in the name"):
+    with pytest.raises(ValueError, match="cannot be part of the name"):
         await storage.conf.back_up(ACME, tag)

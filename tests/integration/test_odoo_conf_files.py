@@ -104,7 +104,7 @@ async def test_a_directory_that_takes_no_file_is_found_out_before_anything_else(
 
 
 @pytest.mark.usefixtures("ordinary_user")
-async def test_an_owner_who_could_not_be_kept_is_found_out_before_anything_else(acme: Storage) -> None:
+async def test_an_owner_that_could_not_be_preserved_is_found_out_before_anything_else(acme: Storage) -> None:
     """A file that everybody may read, but that only its owner could own again."""
     status = os.stat_result((0o100644, 0, 0, 1, 4242, 4242, len(OLD), 0, 0, 0))
     with (
@@ -194,7 +194,7 @@ async def test_storage_that_is_not_mounted_may_come_back(tmp_path: Path) -> None
 def test_an_error_of_the_system_is_for_good_only_where_it_does_not_pass(
     acme: Storage, number: int, meaning: type[Exception]
 ) -> None:
-    with pytest.raises(meaning, match=r"odoo\.conf"), files.told(acme.path):
+    with pytest.raises(meaning, match=r"odoo\.conf"), files.translated(acme.path):
         raise OSError(number, os.strerror(number))
 
 
@@ -258,10 +258,10 @@ async def test_a_storage_that_hangs_is_not_waited_for_and_does_nothing_when_it_w
         await OdooConfFiles(acme.root, limit=0.2).rewrite(ACME, "new", 5432, LOGIN)
     awake.set()
 
-    async def given_up() -> bool:
+    async def gave_up() -> bool:
         return acme.names() == ["odoo.conf"]
 
-    await wait_until(given_up, what="the late run to give up", limit=5)
+    await wait_until(gave_up, what="the late run to give up", limit=5)
     assert acme.path.read_bytes() == OLD
 
 

@@ -25,10 +25,10 @@ _ATTEMPT_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class OdooConfFiles:
-    """Port `OdooConf` on a file system; safe against hostile names, links and half-done work.
+    """Port `OdooConf` on a file system; safe against hostile names, links and interrupted work.
 
-    The file is never missing, not for an instant: it is replaced by rename, and the temporary file is on disk
-    before. The backup is `odoo.conf.rehome-<attempt tag>` beside it.
+    The file is never missing, not for an instant: a temporary file is written to disk, then renamed over it.
+    The backup is `odoo.conf.rehome-<attempt tag>` beside it.
 
     Errors of every method, besides those it names: ConfUnusable (missing, unreadable, read-only, not in a form
     that Odoo reads, ...), Unreachable (the storage), TimedOut.
@@ -49,7 +49,7 @@ class OdooConfFiles:
         return await self._bounded(instance, "reading", lambda _: self._read(instance))
 
     async def check_writable(self, instance: Instance) -> None:
-        """Raise ConfUnusable unless the file can be edited and replaced, mode and owner kept. Really tries."""
+        """Raise ConfUnusable unless the file can be edited and replaced with its mode and owner; tries it for real."""
         await self._bounded(instance, "checking", lambda _: self._check(instance))
 
     async def back_up(self, instance: Instance, attempt_tag: str) -> Path:
@@ -65,7 +65,7 @@ class OdooConfFiles:
             The keys that changed; none on a second call.
 
         Raises:
-            ConfUnusable: a value cannot stand in odoo.conf, or the file cannot be edited safely.
+            ConfUnusable: a value cannot be written into odoo.conf, or the file cannot be edited safely.
             Conflict: another process changed the file at this moment.
         """
         login = (credentials.user, credentials.password.reveal())
@@ -88,7 +88,7 @@ class OdooConfFiles:
 
     async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         """Backups and temporary files beside the file (for operators' tools)."""
-        return await self._bounded(instance, "looking beside", lambda _: self._backups(instance))
+        return await self._bounded(instance, "listing the files beside", lambda _: self._backups(instance))
 
     def _read(self, instance: Instance) -> Conf:
         path = files.conf_path(self._root, instance)
@@ -170,7 +170,7 @@ def backup_path(path: Path, attempt_tag: str) -> Path:
         ValueError: a tag of other than letters, digits, dots, hyphens and underscores.
     """
     if not _ATTEMPT_TAG.fullmatch(attempt_tag):
-        raise ValueError(f"{attempt_tag!r} cannot stand in the name of a backup of odoo.conf")
+        raise ValueError(f"{attempt_tag!r} cannot be part of the name of a backup of odoo.conf")
     return path.with_name(f"odoo.conf.rehome-{attempt_tag}")
 
 

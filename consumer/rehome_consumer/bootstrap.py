@@ -1,4 +1,4 @@
-"""The only file that builds adapters and ties everything together."""
+"""The composition root: the only file that builds adapters and connects everything."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ ANSWER_SECONDS = 10.0  # of an instance that is asked whether it serves
 STATE_CONNECTIONS = 16
 PLATFORM_CONNECTIONS = 6
 KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-# A frozen consumer's connections stay open. Its transactions must not, or their locks would hold up the
-# others (and the platform) for as long; a confirm of the broker, waited for inside one, takes at most 15 s.
+# A frozen consumer's connections stay open. Its transactions must not: their locks would block the others (and
+# the platform) for as long. Inside a transaction a broker's confirm is waited for, 15 s at most.
 ABANDONED = {"idle_in_transaction_session_timeout": "30s"}
 
 
@@ -113,7 +113,7 @@ async def billing_pool(settings: Settings) -> AsyncIterator[Pool | None]:
 
 
 def amqp(settings: Settings, name: str) -> Any:
-    """An open connection to the broker; `name` is what it shows in its list."""
+    """An open connection to the broker, which shows it under `name`."""
     url = settings.amqp_url.get_secret_value()
     context = broker_context(
         url,
@@ -138,7 +138,7 @@ async def broker(settings: Settings, name: str) -> AsyncIterator[AmqpBroker]:
 
 
 def journal(state: Pool, settings: Settings) -> PostgresJournal:
-    """The journal. Without a key (the tools need none) secrets in it stay closed."""
+    """The journal. Without a key (the tools need none) it cannot decrypt secrets."""
     return PostgresJournal(state, SecretCipher(settings.key() if settings.has_key else None))
 
 
@@ -167,7 +167,7 @@ def sessions(settings: Settings) -> Sessions:
 
 @asynccontextmanager
 async def ports(settings: Settings, facts: Facts) -> AsyncIterator[Ports]:
-    """Every port on its real adapter; `notes` is bound anew by the engine for every run of a step."""
+    """Every port with its real adapter; the engine binds `facts` again for every run of a step."""
     clock = SystemClock()
     servers = sessions(settings)
     async with AsyncExitStack() as stack:
@@ -178,7 +178,7 @@ async def ports(settings: Settings, facts: Facts) -> AsyncIterator[Ports]:
                 base_url=settings.database_service_url,
                 timeout=httpx.Timeout(settings.provision_timeout, connect=CONNECT_SECONDS),
                 verify=ssl.create_default_context(),
-                trust_env=False,  # database-service is inside the platform: no proxy stands before it
+                trust_env=False,  # database-service is inside the platform: no proxy is in between
             )
         )
         yield Ports(
@@ -205,10 +205,10 @@ async def ports(settings: Settings, facts: Facts) -> AsyncIterator[Ports]:
 
 @asynccontextmanager
 async def runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runtime]:
-    """What runs the instances: Docker Swarm, or what REHOME_RUNTIME names.
+    """What runs the instances: Docker Swarm, or the runtime that REHOME_RUNTIME names.
 
     Raises:
-        SettingsError: there is nothing of that name.
+        SettingsError: there is no such module or function.
     """
     if settings.runtime != SWARM:
         async with _plugged_in(settings.runtime)(settings, clock) as other:
@@ -230,13 +230,13 @@ async def runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runti
 
 
 def _plugged_in(name: str) -> Callable[[Settings, SystemClock], AbstractAsyncContextManager[Runtime]]:
-    """The function `module:function`: given settings and clock, it opens a runtime for the length of a block."""
+    """The function `module:function`: given settings and clock, it returns a context manager with the runtime."""
     module, _, function = name.partition(":")
     try:
         found: Any = getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise SettingsError(f"REHOME_RUNTIME: {name} cannot be had: {error}") from None
-    return found  # type: ignore[no-any-return] # what it opens is asked for what the port names
+        raise SettingsError(f"REHOME_RUNTIME: {name} cannot be imported: {error}") from None
+    return found  # type: ignore[no-any-return] # an object of the operator's: its type is not known here
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,25 +261,25 @@ async def consumer(
 
     Args:
         settings: of this deployment.
-        wrap: changes the ports (for demonstrations of failures).
+        wrap: replaces ports (for demonstrations of failures).
         probe: called at every boundary of the engine (for crash tests).
 
     Raises:
-        RehomeError: a part of the world is not reachable, or a setting is wrong.
+        RehomeError: a server is not reachable, or a setting is wrong.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         state = await enter(state_pool(settings, STATE_CONNECTIONS))
-        kept = PostgresJournal(state, SecretCipher(settings.key()))
-        await kept.make_schema()
+        journal = PostgresJournal(state, SecretCipher(settings.key()))
+        await journal.make_schema()
         connection = await enter(amqp(settings, "rehome consumer"))
-        there = AmqpBroker(connection)
-        relay = Relay(kept, there, probe=probe)
-        await enter(kept.listening(relay.wake))
+        broker = AmqpBroker(connection)
+        relay = Relay(journal, broker, probe=probe)
+        await enter(journal.listening(relay.wake))
         engine = Engine(
-            journal=kept,
+            journal=journal,
             claims=claims(settings),
-            broker=there,
+            broker=broker,
             relay=relay,
             ports=wrap(await enter(ports(settings, MemoryFacts()))),
             longest_retry=settings.longest_retry,
@@ -287,10 +287,10 @@ async def consumer(
         )
         worker = Worker(
             engine=engine,
-            broker=there,
+            broker=broker,
             relay=relay,
-            journal=kept,
+            journal=journal,
             workers=settings.workers,
             grace=settings.grace,
         )
-        yield Consumer(worker, engine, relay, kept, connection)
+        yield Consumer(worker, engine, relay, journal, connection)

@@ -1,1 +1,1 @@
-"""An Odoo-like instance, its configuration and database, and customers who write."""
+"""An Odoo-like instance, its configuration and database, and clients that write to it."""

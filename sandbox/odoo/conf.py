@@ -25,7 +25,7 @@ class ConfError(Exception):
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """Where odoo.conf says that the database is."""
+    """The database options of odoo.conf."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""The instance's three connections, and the few statements of Odoo that a migration is judged by.
+"""The instance's three connections, and the few statements by which a migration is checked.
 
 The tables are Odoo 19's: `res_partner` (whose `autopost_bills` is NOT NULL and without a default),
 `res_users`, `ir_config_parameter`.
@@ -46,13 +46,13 @@ FACTS = """
 
 
 class DatabaseUnreachableError(Exception):
-    """The database did not let the instance in after a few tries."""
+    """The instance could not connect to its database in a few tries."""
 
 
 class OdooDatabase:
     """Two connections on the instance's database and one that listens on `postgres`.
 
-    Lost connections are made again: the pool's with the next request, the bus's every half second.
+    Lost connections are opened again: the pool's with the next request, the bus's every half second.
     """
 
     def __init__(self, options: DatabaseOptions, pool: Pool, bus: Connection) -> None:
@@ -65,11 +65,11 @@ class OdooDatabase:
         """Open all three connections.
 
         Raises:
-            DatabaseUnreachableError: none of the tries succeeded; the server's last message is kept.
+            DatabaseUnreachableError: none of the tries succeeded; has the server's last message.
         """
         failure: Exception | None = None
-        for attempt in range(CONNECT_TRIES):
-            if attempt:
+        for number in range(CONNECT_TRIES):
+            if number:
                 await asyncio.sleep(RETRY_SECONDS)
             try:
                 bus = await _connect(options, "postgres")
@@ -109,7 +109,7 @@ class OdooDatabase:
         return dict(row or {})
 
     async def close(self) -> None:
-        """Close all connections; never waits longer than the answer of a living server takes."""
+        """Close all connections; a server that does not answer is waited for a few seconds at most."""
         self._bus.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._bus
@@ -120,7 +120,7 @@ class OdooDatabase:
             self._pool.terminate()
 
     async def _keep_listening(self, bus: Connection | None) -> None:
-        """Stay on the bus; a lost connection is made again."""
+        """Listen on the bus; a lost connection is opened again."""
         try:
             while True:
                 try:

@@ -1,14 +1,14 @@
-"""An Odoo-like instance: all that a move of the database can notice of Odoo, without Odoo.
+"""An Odoo-like instance: what matters of Odoo when its database is moved, without Odoo.
 
     python -m sandbox.odoo.instance [--directory DIR]
 
-The instance directory stands where the hosted image mounts `/bitnami/odoo` (argument, else `INSTANCE_DIR`).
+The instance directory is what the hosted image mounts at `/bitnami/odoo` (argument, else `INSTANCE_DIR`).
 On a first boot `conf/odoo.conf` is written from `ODOO_DATABASE_*`; with `ODOO_SKIP_BOOTSTRAP=yes` that file
 is the only source and the environment's database settings are ignored, as measured on the hosted image.
-Three connections are kept: two on the instance's database, one on `postgres`, where Odoo's bus listens.
+Three connections stay open: two on the instance's database, one on `postgres`, where Odoo's bus listens.
 
 Served on `ODOO_HTTP_ADDRESS` (127.0.0.1), port `ODOO_HTTP_PORT` (two tasks may share it for a moment, as two
-containers share a service's name), every answer with the header `X-Boot-Id` of the process that gave it:
+containers share a service's name), every answer with the header `X-Boot-Id`, which identifies the process:
 `GET /web/health`, `GET /web/login`, `POST /partners` {name, token}, `GET /partners?prefix=`, `GET /facts`.
 
 Faults, by environment: `ODOO_FAULT_SLOW_START` (seconds), `ODOO_FAULT_NEVER_HEALTHY=1`,
@@ -44,7 +44,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment tells the instance; times in seconds."""
+    """The instance's settings from the environment; times in seconds."""
 
     directory: Path
     http_address: str
@@ -83,7 +83,7 @@ def _is_yes(value: str | None) -> bool:
 
 
 class OdooServer:
-    """The HTTP face of one instance process."""
+    """The HTTP interface of one instance process."""
 
     def __init__(self, database: OdooDatabase, *, never_healthy: bool) -> None:
         self._database = database
@@ -91,8 +91,8 @@ class OdooServer:
         self._boot_id = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     def application(self) -> web.Application:
-        """The routes, with the boot id on every answer and database errors told as status 500."""
-        application = web.Application(middlewares=[self._tell_database_errors])
+        """The routes, with the boot id on every answer and database errors as status 500."""
+        application = web.Application(middlewares=[self._report_database_errors])
         application.on_response_prepare.append(self._sign)
         application.router.add_get("/web/health", self.health)
         application.router.add_get("/web/login", self.login)
@@ -109,7 +109,7 @@ class OdooServer:
                     await self._database.ping()
                 return web.json_response({"status": "pass"})
         except DATABASE_ERRORS as error:
-            return web.json_response({"status": "fail", "error": _told(error)}, status=503)
+            return web.json_response({"status": "fail", "error": _describe_error(error)}, status=503)
         return web.json_response({"status": "fail", "error": "never healthy, on purpose"}, status=503)
 
     async def login(self, _request: web.Request) -> web.Response:
@@ -134,22 +134,22 @@ class OdooServer:
         return web.json_response({"count": count})
 
     async def facts(self, _request: web.Request) -> web.Response:
-        """What a migration must keep, and the server seen through the instance's own connection."""
+        """What a migration must not change, and the server as the instance's own connection reports it."""
         return web.json_response(await self._database.facts())
 
     async def _sign(self, _request: web.Request, response: web.StreamResponse) -> None:
         response.headers[BOOT_ID_HEADER] = self._boot_id
 
     @web.middleware
-    async def _tell_database_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _report_database_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             async with asyncio.timeout(ANSWER_LIMIT_SECONDS):
                 return await handler(request)
         except DATABASE_ERRORS as error:
-            return web.json_response({"error": _told(error)}, status=500)
+            return web.json_response({"error": _describe_error(error)}, status=500)
 
 
-def _told(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -158,7 +158,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         ConfError: odoo.conf is missing or unusable.
-        DatabaseUnreachableError: the database did not let us in after a few tries.
+        DatabaseUnreachableError: no connection to the database after a few tries.
     """
     loop = asyncio.get_running_loop()
     if settings.exit_after is not None:
@@ -172,11 +172,11 @@ async def serve(settings: Settings) -> None:
     database = await OdooDatabase.connect(read_conf(conf))
     server = OdooServer(database, never_healthy=settings.never_healthy)
     try:
-        face = server.application()
-        async with serving(face, settings.http_port, share_port=True, address=settings.http_address):
+        application = server.application()
+        async with serving(application, settings.http_port, share_port=True, address=settings.http_address):
             print(f"odoo: HTTP service running on port {settings.http_port}", flush=True)
             await (asyncio.Event().wait() if settings.ignore_sigterm else told_to_stop())
-            print("odoo: told to stop, finishing running requests", flush=True)
+            print("odoo: asked to stop, finishing running requests", flush=True)
     finally:
         await database.close()
 

@@ -1,4 +1,4 @@
-"""Customers who keep writing while their instance is moved, and remember every confirmed write."""
+"""Clients that write to an instance while it is moved, and record every confirmed write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONNECT_LIMIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class WriteCheck:
-    """What became of the acknowledged writes.
+    """Which acknowledged writes are in the database.
 
     Attributes:
         acknowledged: how many writes the instance had confirmed.
@@ -42,10 +42,10 @@ class WriteCheck:
 
 @dataclass
 class Writers:
-    """Clients that create partners, one after the other, until told to stop; used as ``async with``.
+    """Clients that create partners, one after the other, until stopped; used as ``async with``.
 
-    Downtime only costs them time: whatever goes wrong with a write, the next one is made with a new token.
-    A write that was not acknowledged may or may not be in the database, as in real life.
+    Downtime only costs them time: after a write that fails, the next one is made with a new token. A write
+    that was not acknowledged may or may not be in the database, as in real life.
 
     Attributes:
         url: the instance's base URL.
@@ -66,7 +66,7 @@ class Writers:
     boots: list[str] = field(default_factory=list)
     _times: list[float] = field(default_factory=list, repr=False)
     _running: list[asyncio.Task[None]] = field(default_factory=list, repr=False)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
+    _progress: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -78,7 +78,7 @@ class Writers:
         await self.stop()
 
     def start(self) -> None:
-        """Begin to write, in the background."""
+        """Start to write, in the background."""
         self._running = [asyncio.create_task(self._write_on(number)) for number in range(self.clients)]
 
     async def stop(self) -> None:
@@ -96,8 +96,8 @@ class Writers:
         """
         goal = len(self.acknowledged) + more
         try:
-            async with asyncio.timeout(limit), self._news:
-                await self._news.wait_for(lambda: len(self.acknowledged) >= goal)
+            async with asyncio.timeout(limit), self._progress:
+                await self._progress.wait_for(lambda: len(self.acknowledged) >= goal)
         except TimeoutError as error:
             missing = goal - len(self.acknowledged)
             raise TimeoutError(f"{self.url} did not confirm {missing} writes in {limit} s") from error
@@ -139,12 +139,12 @@ class Writers:
         self.acknowledged.append(token)
         if boot not in self.boots:
             self.boots.append(boot)
-        async with self._news:
-            self._news.notify_all()
+        async with self._progress:
+            self._progress.notify_all()
 
 
 async def verify_writes(dsn: str, tokens: Iterable[str]) -> WriteCheck:
-    """Check that each token stands in the database at `dsn` exactly once.
+    """Check that each token is in the database at `dsn` exactly once.
 
     Args:
         dsn: of the instance's database, with a login that may read `res_partner`.

@@ -1,1 +1,1 @@
-"""A process manager that stands where Docker Swarm stands in production, and the runtime that speaks to it."""
+"""A process manager in place of Docker Swarm, and the runtime with which the consumer uses it."""

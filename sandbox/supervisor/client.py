@@ -1,4 +1,4 @@
-"""The supervisor's services as they come over HTTP, and its errors in our words."""
+"""The supervisor's services as they come over HTTP, and its errors as `rehome_consumer.errors`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHOWN_TEXT = 300
 
 
 class ProcessTask(BaseModel):
-    """A task as the supervisor tells it; `error` is why it could not be started at all."""
+    """A task as the supervisor reports it; `error` is why it could not be started at all."""
 
     id: str
     pid: int | None
@@ -50,14 +50,14 @@ class ProcessTask(BaseModel):
 
 
 class _Limits(BaseModel):
-    """What a task is held to."""
+    """A task's limits."""
 
     cpu: Cores | None = None
     memory: Size | None = None
 
 
 class _Definition(BaseModel):
-    """What is read of a definition."""
+    """The fields of a definition that are read."""
 
     name: str
     replicas: Annotated[int, Field(ge=0, le=1000)]
@@ -67,19 +67,19 @@ class _Definition(BaseModel):
 
 
 def _as_it_came(spec: dict[str, Any]) -> dict[str, Any]:
-    """The whole definition, checked as far as it is read."""
+    """The complete definition, checked as far as it is read."""
     _Definition.model_validate(spec, strict=True)
     return spec
 
 
 class ProcessService(BaseModel):
-    """A service as the supervisor tells it.
+    """A service as the supervisor reports it.
 
     Attributes:
         version: what an update must name.
-        template_version: the version that last changed what a task is made of.
-        spec: the whole definition.
-        tasks: oldest first; ended ones are kept for a while.
+        template_version: the version that last changed what a task is made from.
+        spec: the complete definition.
+        tasks: oldest first; ended ones are listed for a while.
     """
 
     id: str
@@ -110,21 +110,21 @@ class ProcessService(BaseModel):
         return running[0] if running[0].template_version == self.template_version else None
 
     def unasked_ends(self, earlier: set[str]) -> tuple[ProcessTask, ...]:
-        """Tasks not among `earlier` that ended although nobody had asked them to."""
+        """Tasks not among `earlier` that ended although nobody stopped them."""
         return tuple(
             task
             for task in self.tasks
             if not task.running and task.desired == "running" and task.id not in earlier
         )
 
-    def told(self, earlier: set[str]) -> str:
+    def describe(self, earlier: set[str]) -> str:
         """What its tasks did: how many ended by themselves, the last one's exit code, and the last lines."""
         ended, running = self.unasked_ends(earlier), self.running()
         parts = [f"{len(running)} running"]
         if ended:
             parts.append(f"{len(ended)} ended by themselves, the last with exit code {ended[-1].exit_code}")
-        speaking = ended[-1:] or running[-1:]
-        lines = [line for task in speaking for line in task.log_tail[-_SHOWN_LINES:]]
+        shown = ended[-1:] or running[-1:]
+        lines = [line for task in shown for line in task.log_tail[-_SHOWN_LINES:]]
         return "; ".join([*parts, f"last lines: {' | '.join(lines) or '(none)'}"])
 
     def as_service(self) -> Service:
@@ -163,16 +163,16 @@ class Services:
         services: list[ProcessService] = _parsed(_SERVICES, answer)
         return services
 
-    async def update(self, seen: ProcessService, spec: dict[str, Any]) -> ProcessService | None:
-        """Replace the whole definition of the version that was seen; None if it is no longer that one.
+    async def update(self, service: ProcessService, spec: dict[str, Any]) -> ProcessService | None:
+        """Replace the complete definition of this version of the service; None if it is out of date.
 
         Raises:
-            Incompatible: the supervisor refuses the definition, with its words.
+            Incompatible: the supervisor refuses the definition; has its words.
         """
         answer = await self._send(
             "PUT",
-            f"/services/{quote(seen.name, safe='')}",
-            params={"version": str(seen.version)},
+            f"/services/{quote(service.name, safe='')}",
+            params={"version": str(service.version)},
             json=spec,
         )
         if answer.status_code in {httpx.codes.CONFLICT, httpx.codes.NOT_FOUND}:
@@ -191,11 +191,11 @@ class Services:
         return f"http://{self._http.base_url.host}:{port}"
 
     async def failure(self, service: ProcessService, paths: Iterable[str]) -> str | None:
-        """Ask the instance for each path; None when all answer 200, else what the first failing one said."""
+        """Ask the instance for each path; None when all answer 200, else what the first failing one answered."""
         for path in paths:
-            said = await http_status.failure(self._http, self.url(service) + path)
-            if said is not None:
-                return f"{path}: {said}"
+            failure = await http_status.failure(self._http, self.url(service) + path)
+            if failure is not None:
+                return f"{path}: {failure}"
         return None
 
     async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -206,7 +206,7 @@ class Services:
                 asyncio.timeout(limit),
                 self._http.stream(method, path, headers=http_body.UNCOMPRESSED, **arguments) as response,
             ):
-                answer = await _whole(response, what)
+                answer = await _complete(response, what)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise TimedOut(f"{what}: no answer in time ({type(error).__name__})") from None
         except httpx.HTTPError as error:
@@ -218,7 +218,7 @@ class Services:
         return answer
 
 
-async def _whole(response: httpx.Response, what: str) -> httpx.Response:
+async def _complete(response: httpx.Response, what: str) -> httpx.Response:
     """The answer with its body, which is read up to a limit."""
     body = await http_body.read(response, LARGEST_ANSWER)
     if len(body) > LARGEST_ANSWER:
@@ -235,10 +235,10 @@ def _service(answer: httpx.Response) -> ProcessService:
     return service
 
 
-def _parsed(form: TypeAdapter[Any], answer: httpx.Response) -> Any:
-    """The answer's body; only the names of wrong fields are told, since a definition holds passwords."""
+def _parsed(expected: TypeAdapter[Any], answer: httpx.Response) -> Any:
+    """The answer's body; an error names fields only, since a definition holds passwords."""
     try:
-        return form.validate_json(answer.content)
+        return expected.validate_json(answer.content)
     except ValidationError as error:
         fields = ", ".join(sorted({".".join(map(str, item["loc"])) or "body" for item in error.errors()}))
         raise Transient(

@@ -1,18 +1,18 @@
-"""A process manager on loopback HTTP: it stands where Docker Swarm stands in production.
+"""A process manager on loopback HTTP, in place of Docker Swarm.
 
     python -m sandbox.supervisor.manager --port PORT --directory DIR [--cpus N]
 
-Definitions are kept in files and survive a restart; tasks are child processes and never outlive it.
+Definitions are stored in files and survive a restart; tasks are child processes and never outlive it.
 
 | request | answer |
 |---|---|
 | `GET /services?label=k=v` (repeatable) | 200, a list of services with their tasks |
 | `GET /services/{name}` | 200 `{id, version, template_version, spec, tasks}`, 404 |
 | `POST /services` (a definition) | 201 the service, 409 when the name is taken, 400 |
-| `PUT /services/{name}?version=N` (a whole definition) | 200 the service, 409 when N is stale, 404, 400 |
+| `PUT /services/{name}?version=N` (a complete definition) | 200 the service, 409 when N is stale, 404, 400 |
 | `DELETE /services/{name}` | 204 at once, its task may run on for its grace; 404 |
 
-An answer from 400 on is plain text that says what is wrong; a stale version's is "update out of sequence".
+An answer with status 400 or more is plain text that says what is wrong; for a stale version "update out of sequence".
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from sandbox.supervisor.service import ManagedService
-from sandbox.supervisor.spec import Record, Shelf, Spec, StaleVersionError
+from sandbox.supervisor.spec import Record, ServiceFiles, Spec, StaleVersionError
 from sandbox.system.serving import serving, told_to_stop
 
-# More than any plan grants, so that a small machine can play a big node.
+# More than any plan grants, so that a small machine can act as a big node.
 DEFAULT_CPUS = 64.0
 
 
 class Supervisor:
-    """All services of one directory, and their HTTP face."""
+    """All services of one directory, and their HTTP interface."""
 
     def __init__(self, directory: Path, *, cpus: float = DEFAULT_CPUS) -> None:
-        self._shelf = Shelf(directory / "services")
+        self._files = ServiceFiles(directory / "services")
         self._logs = directory / "logs"
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._cpus = cpus
@@ -45,8 +45,8 @@ class Supervisor:
         self._removals: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Take up every kept service; those with a replica start."""
-        for record in self._shelf.load():
+        """Load every stored service; those with a replica start."""
+        for record in self._files.load():
             self._manage(record)
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class Supervisor:
         return application
 
     async def list(self, request: web.Request) -> web.Response:
-        """Services that carry all of the asked labels."""
+        """Services that carry all of the labels in the query."""
         labels = dict(label.partition("=")[::2] for label in request.query.getall("label", []))
         found = [service for service in self._services.values() if service.record.has_labels(labels)]
         return web.json_response([service.view() for service in found])
@@ -80,11 +80,11 @@ class Supervisor:
         if spec.name in self._services:
             raise web.HTTPConflict(text="name conflicts with an existing object")
         record = Record.new(spec)
-        self._shelf.keep(record)
+        self._files.save(record)
         return web.json_response(self._manage(record).view(), status=201)
 
     async def update(self, request: web.Request) -> web.Response:
-        """A whole new definition for the version that the caller has seen."""
+        """A complete new definition, for the version that the caller names."""
         service = self._find(request)
         spec = await _definition(request)
         version = request.query.get("version", "")
@@ -97,17 +97,17 @@ class Supervisor:
         return web.json_response(service.view())
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Forget the service; its task is stopped in the background."""
+        """Remove the service; its task is stopped in the background."""
         service = self._find(request)
         del self._services[service.record.spec.name]
-        self._shelf.forget(service.record)
+        self._files.remove(service.record)
         removal = asyncio.create_task(service.close())
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
         return web.Response(status=204)
 
     def _manage(self, record: Record) -> ManagedService:
-        service = ManagedService(record, self._shelf, logs=self._logs, cpus=self._cpus)
+        service = ManagedService(record, self._files, logs=self._logs, cpus=self._cpus)
         self._services[record.spec.name] = service
         return service
 
@@ -145,7 +145,7 @@ def main() -> int:
         prog="sandbox.supervisor.manager", description="A small process manager."
     )
     parser.add_argument("--port", type=int, required=True, help="TCP port on loopback")
-    parser.add_argument("--directory", type=Path, required=True, help="where definitions and logs are kept")
+    parser.add_argument("--directory", type=Path, required=True, help="where definitions and logs are stored")
     parser.add_argument(
         "--cpus", type=float, default=DEFAULT_CPUS, help="cores that this node claims to have"
     )

@@ -1,4 +1,4 @@
-"""A supervisor as a child process of ours, with what a platform needs of its HTTP interface."""
+"""A supervisor as a child process, with what a platform needs of its HTTP interface."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REQUEST_LIMIT_SECONDS = 10.0
 
 
 class SupervisorNode:
-    """A supervisor process; what it knows stays in its directory, so `start` after `stop` takes it up again.
+    """A supervisor process; its services are stored in its directory, so `start` after `stop` loads them again.
 
     Attributes:
         directory: definitions, logs of tasks, and `supervisor.log`.
@@ -65,7 +65,7 @@ class SupervisorNode:
             await self._child.kill()
 
     async def close(self) -> None:
-        """Stop it for good and give back its port."""
+        """Stop it and release its port."""
         await self.http.aclose()
         await self.stop()
         give_back_port(self.port)

@@ -1,8 +1,8 @@
 """Instances as plain processes under the sandbox's supervisor: the port `Runtime` over its HTTP interface.
 
 The supervisor keeps a definition per service, with a version that an update must name, and restarts a task
-that ended. It shows a task from the decision to start it until its process is gone: when no task runs, no
-process does.
+that ended. It lists a task from the decision to start it until its process has ended: when no task runs,
+no process does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rehome_events.parts import Limits
 
 RUNTIME: Final = "sandbox.supervisor.runtime:connected"
-"""What REHOME_RUNTIME says for it."""
+"""The value of REHOME_RUNTIME for it."""
 SUPERVISOR_URL: Final = "SANDBOX_SUPERVISOR_URL"
 REQUEST_SECONDS: Final = 30.0
 
@@ -62,8 +62,8 @@ class ProcessRuntime:
     """Port `Runtime` on the sandbox's supervisor.
 
     Errors of every method, besides those the port names: Unreachable and TimedOut (the supervisor does not
-    answer), Transient (it answers nonsense), Conflict (others change the service all the time, or undo what
-    we wait for).
+    answer), Transient (its answer is unusable), Conflict (others change the service all the time, or undo
+    what is waited for).
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class ProcessRuntime:
         stop_margin: timedelta = timedelta(seconds=15),
         pause: timedelta = timedelta(milliseconds=50),
     ) -> None:
-        """Speak to the supervisor at the base URL of `http`; opening and closing that is the caller's.
+        """Use the supervisor at the base URL of `http`, which the caller opens and closes.
 
         Args:
             http: with the supervisor's URL and a time-out for one request.
-            clock: for the moment an instance was found healthy.
+            clock: for the time at which an instance was found healthy.
             health_limit: how long an instance may take from its start until it serves.
             stop_margin: how long a stop may take beyond the service's own grace.
             pause: between two looks while waiting.
@@ -92,7 +92,7 @@ class ProcessRuntime:
 
     async def find(self, instance: Instance) -> Service:
         """The instance's service: by its name, else by the label with the instance's id."""
-        return (await self._look(instance)).as_service()
+        return (await self._find(instance)).as_service()
 
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until no task runs: the service's grace plus a margin at most."""
@@ -105,13 +105,13 @@ class ProcessRuntime:
 
     async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
         """Ask for `replicas` with `limits`, in one update, and wait until the instance serves."""
-        earlier = {task.id for task in (await self._look(instance)).tasks}
+        earlier = {task.id for task in (await self._find(instance)).tasks}
         await self._update(instance, lambda spec: {**_limited(spec, limits), "replicas": replicas})
         return await self._until_healthy(instance, earlier)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
         """Apply CPU and memory; a running task is replaced, and the instance serves again when this returns."""
-        before = await self._look(instance)
+        before = await self._find(instance)
         after = await self._update(instance, lambda spec: _limited(spec, limits))
         warnings = []
         if after.template_version != before.template_version and after.spec["replicas"]:
@@ -126,7 +126,7 @@ class ProcessRuntime:
         await self._update(instance, lambda _: {**spec, "replicas": 0})
         await self._until_stopped(instance)
 
-    async def _look(self, instance: Instance) -> ProcessService:
+    async def _find(self, instance: Instance) -> ProcessService:
         found = await self._services.by_name(instance.service)
         if found is not None:
             return found
@@ -143,9 +143,9 @@ class ProcessRuntime:
     async def _update(
         self, instance: Instance, change: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> ProcessService:
-        """Change the definition as it is now; somebody else's update in between is read and kept."""
+        """Change the present definition; an update by someone else in between is read and stays."""
         for _ in range(UPDATE_TRIES):
-            service = await self._look(instance)
+            service = await self._find(instance)
             spec = change(service.spec)
             if spec == service.spec:
                 return service
@@ -157,40 +157,38 @@ class ProcessRuntime:
     async def _until_stopped(self, instance: Instance) -> None:
         started = time.monotonic()
         while True:
-            service = await self._look(instance)
+            service = await self._find(instance)
             running = service.running()
             if service.spec["replicas"]:
-                raise Conflict(f"service {service.name} was scaled up by somebody else while it was stopped")
+                raise Conflict(f"service {service.name} was scaled up by someone else while it was stopped")
             if not running:
                 return
             waited = time.monotonic() - started
             if waited > service.stop_grace_seconds + self._stop_margin:
-                tasks = ", ".join(f"{task.id} (pid {task.pid})" for task in running)
+                names = ", ".join(f"{task.id} (pid {task.pid})" for task in running)
                 raise TimedOut(
-                    f"waited {waited:.1f} s for service {service.name} to stop; still run: {tasks}"
+                    f"waited {waited:.1f} s for service {service.name} to stop; still run: {names}"
                 )
             await asyncio.sleep(self._pause)
 
     async def _until_healthy(self, instance: Instance, earlier: set[str]) -> Healthy:
-        """Wait for answers in a row from one task, and look that it still runs afterwards.
+        """Wait for answers in a row from one task, and check that it still runs afterwards.
 
         Args:
-            instance: whose service.
-            earlier: tasks whose end says nothing about the present definition.
+            instance: whose service it is.
+            earlier: ids of tasks that do not belong to this start.
         """
         started = time.monotonic()
-        witness: str | None = None
+        answering: str | None = None
         answers = 0
         while True:
-            service = await self._look(instance)
+            service = await self._find(instance)
             if not service.spec["replicas"]:
-                raise Conflict(
-                    f"service {service.name} was scaled to 0 by somebody else while it was started"
-                )
-            _refuse_hopeless(service, earlier)
+                raise Conflict(f"service {service.name} was scaled to 0 by someone else while it was started")
+            _raise_if_permanent(service, earlier)
             task = service.sole_current_task()
-            if task is None or task.id != witness:
-                witness, answers = (task.id if task is not None else None), 0
+            if task is None or task.id != answering:
+                answering, answers = (task.id if task is not None else None), 0
             if task is not None and answers >= ANSWERS_IN_A_ROW:
                 return service.healthy(task, self._services.url(service), self._clock.now())
             failure = "no task" if task is None else await self._services.failure(service, HEALTH_PATHS)
@@ -198,7 +196,7 @@ class ProcessRuntime:
             if waited > self._health_limit:
                 raise TimedOut(
                     f"waited {waited:.1f} s for service {service.name} to serve "
-                    f"({failure or 'it just began to'}): {service.told(earlier)}"
+                    f"({failure or 'it has just started to'}): {service.describe(earlier)}"
                 )
             if failure is None:
                 answers += 1
@@ -221,11 +219,11 @@ def _limited(spec: dict[str, Any], limits: Limits | None) -> dict[str, Any]:
     }
 
 
-def _refuse_hopeless(service: ProcessService, earlier: set[str]) -> None:
-    """Raise what waiting longer cannot mend: a task the node cannot run, or one that ends again and again."""
+def _raise_if_permanent(service: ProcessService, earlier: set[str]) -> None:
+    """Raise what does not pass by waiting: a task the node cannot run, or one that ends again and again."""
     ended = service.unasked_ends(earlier)
     for task in ended:
         if task.error is not None:
             raise Incompatible(f"service {service.name} cannot run: {task.error}")
     if len(ended) >= CRASHES_IN_A_LOOP:
-        raise CrashLoop(f"service {service.name} starts and ends again: {service.told(earlier)}")
+        raise CrashLoop(f"service {service.name} starts and ends again: {service.describe(earlier)}")

@@ -1,4 +1,4 @@
-"""One service: brings what runs to what its definition says, again and again."""
+"""One service: starts and stops tasks until they match its definition, again and again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sandbox.supervisor.tasks import Task
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.supervisor.spec import Record, Shelf, Spec
+    from sandbox.supervisor.spec import Record, ServiceFiles, Spec
 
-ENDED_TASKS_KEPT = 10
+ENDED_TASKS_LISTED = 10
 
 
 class ManagedService:
@@ -22,12 +22,12 @@ class ManagedService:
 
     A changed template stops the running task first and then starts its successor; that counts the version up
     once more. A service that is scaled to 0 and back does not wait: the old task may still be ending while
-    the new one runs. A task that ends unasked is started again after the restart delay, for ever.
+    the new one runs. A task that ends unasked is started again after the restart delay, without limit.
     """
 
-    def __init__(self, record: Record, shelf: Shelf, *, logs: Path, cpus: float) -> None:
+    def __init__(self, record: Record, files: ServiceFiles, *, logs: Path, cpus: float) -> None:
         self.record = record
-        self._shelf = shelf
+        self._files = files
         self._logs = logs
         self._cpus = cpus
         self._tasks: list[Task] = []
@@ -38,9 +38,9 @@ class ManagedService:
         self._loop = asyncio.create_task(self._converge_forever())
 
     def update(self, spec: Spec, version: int) -> None:
-        """Take over a new definition; raises `StaleVersionError`."""
+        """Apply a new definition; raises `StaleVersionError`."""
         self.record.update(spec, version)
-        self._shelf.keep(self.record)
+        self._files.save(self.record)
         self._start_after = 0.0
         self._wake.set()
 
@@ -85,22 +85,22 @@ class ManagedService:
         return None
 
     async def _start_task(self) -> None:
-        self._forget_old_tasks()
+        self._remove_old_tasks()
         task = Task(self.record.spec, self.record.template_version, self._logs)
         self._tasks.append(task)
         await task.launch(cpus=self._cpus, ended=self._task_ended)
         if self._replacing:
             self._replacing = False
             self.record.version += 1
-            self._shelf.keep(self.record)
+            self._files.save(self.record)
 
     def _task_ended(self, task: Task) -> None:
         if not task.stopping:
             self._start_after = time.monotonic() + self.record.spec.restart_delay_seconds
         self._wake.set()
 
-    def _forget_old_tasks(self) -> None:
+    def _remove_old_tasks(self) -> None:
         ended = [task for task in self._tasks if not task.running]
-        for task in ended[: -ENDED_TASKS_KEPT + 1]:
+        for task in ended[: -ENDED_TASKS_LISTED + 1]:
             self._tasks.remove(task)
             task.log.unlink(missing_ok=True)

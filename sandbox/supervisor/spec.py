@@ -1,4 +1,4 @@
-"""What the supervisor keeps of a service: its definition, its version, and the file they survive in."""
+"""What the supervisor stores of a service: its definition and its version, in a file."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# The part of a definition that a running task is made of: a change of it replaces the task.
+# The part of a definition that a task is made from: a change of it replaces the task.
 _TEMPLATE = {"command", "env", "instance_dir", "limits", "force"}
 
 
@@ -20,7 +20,7 @@ class TaskLimits(BaseModel):
 
 
 class Spec(BaseModel):
-    """A service's whole definition. Fields that the supervisor does not know are kept as they are.
+    """A service's complete definition. Fields that the supervisor does not know stay as they are.
 
     As with Swarm, what an update leaves out falls back to its default: `replicas` to 1, which starts a
     stopped service.
@@ -32,7 +32,7 @@ class Spec(BaseModel):
     command: list[str] = Field(min_length=1)
     labels: dict[str, str] = {}
     env: dict[str, str] = {}
-    instance_dir: Path | None = Field(default=None, description="told to the task as INSTANCE_DIR")
+    instance_dir: Path | None = Field(default=None, description="given to the task as INSTANCE_DIR")
     limits: TaskLimits = TaskLimits()
     replicas: int = Field(default=1, ge=0, le=1)
     stop_grace_seconds: float = Field(default=10.0, ge=0, description="from SIGTERM to SIGKILL")
@@ -40,7 +40,7 @@ class Spec(BaseModel):
     force: int = Field(default=0, description="a changed number replaces the task, all else equal")
 
     def replaces(self, other: Self) -> bool:
-        """Whether a task made from `other` has to go."""
+        """Whether a task made from `other` must be replaced."""
         return self.model_dump(include=_TEMPLATE) != other.model_dump(include=_TEMPLATE)
 
 
@@ -53,7 +53,7 @@ class Record(BaseModel):
 
     Attributes:
         version: grows with every update, and once more when a task was replaced.
-        template_version: the version that last changed what a task is made of.
+        template_version: the version that last changed what a task is made from.
     """
 
     id: str
@@ -63,11 +63,11 @@ class Record(BaseModel):
 
     @classmethod
     def new(cls, spec: Spec) -> Self:
-        """A service that nobody has seen yet."""
+        """A new service."""
         return cls(id=uuid4().hex, spec=spec)
 
     def update(self, spec: Spec, version: int) -> None:
-        """Take over a new definition.
+        """Apply a new definition.
 
         Raises:
             StaleVersionError: `version` is not the current one; nothing was changed.
@@ -88,25 +88,25 @@ class Record(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Shelf:
-    """The directory that holds one file per service, readable by us alone: an environment has passwords."""
+class ServiceFiles:
+    """The directory with one file per service, readable by its owner alone: an environment has passwords."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
 
     def load(self) -> list[Record]:
-        """Every service that was kept."""
+        """Every stored service."""
         return [Record.model_validate_json(path.read_bytes()) for path in self._directory.glob("*.json")]
 
-    def keep(self, record: Record) -> None:
-        """Write the service's file, whole or not at all."""
+    def save(self, record: Record) -> None:
+        """Write the service's file, completely or not at all."""
         unfinished = self._directory / f"{record.id}.new"
         unfinished.touch(mode=0o600)
         unfinished.write_text(record.model_dump_json())
         unfinished.replace(self._path(record))
 
-    def forget(self, record: Record) -> None:
+    def remove(self, record: Record) -> None:
         """Remove the service's file."""
         self._path(record).unlink(missing_ok=True)
 

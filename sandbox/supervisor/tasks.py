@@ -1,4 +1,4 @@
-"""One task: a child process made from a service's definition, and what became of it."""
+"""One task: a child process made from a service's definition, and how it ended."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     from sandbox.supervisor.spec import Spec
 
-# What a task inherits of the supervisor's own environment; all else comes from its definition.
+# What a task inherits from the supervisor's own environment; all else comes from its definition.
 _INHERITED = ("PATH", "HOME", "LANG", "PYTHONPATH")
 _KILLED_BY_SIGNAL = 128
 
 
 class Task:
-    """A task of a service, from the decision to start it to long after its end.
+    """A task of a service, from the decision to start it until long after its end.
 
     Attributes:
         template_version: version of the definition that it was made from.
-        running: true from the first moment on, so that no process is ever missing among the tasks.
+        running: true from the first moment on, so that no process is ever missing in the list of tasks.
         stopping: whether it was asked to end.
-        replaced: whether it was asked to end to make room for its successor.
+        replaced: whether it was asked to end so that its successor can start.
         error: why it could not be started at all.
     """
 
@@ -49,7 +49,7 @@ class Task:
         self._background: list[asyncio.Task[None]] = []
 
     async def launch(self, *, cpus: float, ended: Callable[[Task], None]) -> None:
-        """Start its process; what the node cannot run at all has ended at once, with an `error`.
+        """Start its process; what the node cannot run at all ends at once, with an `error`.
 
         Args:
             cpus: cores of this node.
@@ -82,7 +82,7 @@ class Task:
             self._begin_to_end(self._child)
 
     async def ended(self) -> None:
-        """Return when its process is gone."""
+        """Return when its process has ended."""
         await asyncio.gather(*self._background)
 
     def view(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Task:
 
     async def _watch(self, child: Child, ended: Callable[[Task], None]) -> None:
         await child.process.wait()
-        # A container ends whole: what its main process left behind in its session goes too.
+        # A container ends completely: what its main process left behind in its session is killed, too.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         self._end(ended)

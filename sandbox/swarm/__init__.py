@@ -1,1 +1,1 @@
-"""A real Docker Swarm on one machine, private to the process that makes it."""
+"""The platform on a real Docker Swarm, on one machine: a private engine, or the one at DOCKER_HOST."""

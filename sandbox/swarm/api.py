@@ -1,4 +1,4 @@
-"""The engine's API over its socket, for what the sandbox itself makes: services, networks, images."""
+"""The engine's API over its socket, for what the sandbox itself creates: services, networks, images."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class EngineApi:
 
     Attributes:
         socket: where it listens.
-        host: the same as DOCKER_HOST is written.
-        http: for requests that `ask` has no words for.
+        host: the same in the form of DOCKER_HOST.
+        http: for requests that `ask` does not cover.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -48,7 +48,7 @@ class EngineApi:
         """A request to the engine's API; its JSON, or None for an empty answer or an `allowed` error.
 
         Raises:
-            RuntimeError: the engine refuses; holds its words.
+            RuntimeError: the engine refuses; has its words.
         """
         answer = await self.http.request(method, f"/{path}", json=body, params=params)
         if answer.status_code in allowed:
@@ -63,22 +63,22 @@ class EngineApi:
 
 
 class SandboxEngine(EngineApi, ABC):
-    """An engine on this machine that the sandbox plays on, with the platform's network and our images."""
+    """An engine on this machine that the sandbox uses, with the platform's network and the sandbox's images."""
 
     @property
     @abstractmethod
     def root(self) -> Path:
-        """The file system as the daemon sees it, which may be in namespaces of its own."""
+        """The daemon's file system; it may be in another mount namespace."""
 
     @property
     @abstractmethod
-    def way_in(self) -> Path:
-        """What a container mounts, under the same name, to reach the engine at `socket`."""
+    def socket_mount(self) -> Path:
+        """What a container mounts, at the same path, to reach the engine at `socket`."""
 
     @abstractmethod
     async def create(self) -> None:
-        """Make everything that services of the sandbox need."""
+        """Create everything that services of the sandbox need."""
 
     @abstractmethod
     async def destroy(self) -> None:
-        """Remove what was made: by `create`, and by whoever used the network."""
+        """Remove what `create` made, and every service on the network."""

@@ -2,7 +2,7 @@
 
     DATABASE_SERVICE_PLATFORM_DSN=... python -m sandbox.swarm.database_service PORT SOCKET DIRECTORY
 
-SOCKET is the engine's, DIRECTORY the place of the servers' data, under the same name here as on the node.
+SOCKET is the engine's, DIRECTORY holds the servers' data, at the same path here as on the node.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SwarmServer(Cluster):
-    """A server that is destroyed by removing its service; its data stays for whoever owns the directory."""
+    """A server that is destroyed by removing its service; its data stays in its directory."""
 
     engine: EngineApi
     service: str
@@ -39,7 +39,7 @@ class SwarmServer(Cluster):
 
 
 class SwarmDatabaseService(DatabaseService):
-    """The service with servers that are services."""
+    """database-service whose servers are services of the swarm."""
 
     def __init__(self, directory: Path, platform_dsn: str, engine: EngineApi) -> None:
         super().__init__(directory, platform_dsn)
@@ -48,14 +48,14 @@ class SwarmDatabaseService(DatabaseService):
     async def _make(self, asked: Request) -> tuple[UUID, Cluster]:
         password = secrets.token_urlsafe(24)
         row = (asked.name, asked.name, PORT, SUPERUSER, password, asked.customer_id, asked.instance_id)
-        place = self._directory / f"{asked.name}-{secrets.token_hex(4)}"
+        data = self._directory / f"{asked.name}-{secrets.token_hex(4)}"
         async with self._platform() as platform, contextlib.AsyncExitStack() as undo:
             server_id: UUID = await platform.fetchval(REGISTER, *row)
             undo.push_async_callback(platform.execute, UNREGISTER, server_id)
-            server = SwarmServer(place, PORT, password, host=asked.name)
+            server = SwarmServer(data, PORT, password, host=asked.name)
             server.engine, server.service = self._engine, asked.name
             undo.push_async_callback(server.destroy)
-            await start_server(self._engine, asked.name, place, password=password)
+            await start_server(self._engine, asked.name, data, password=password)
             await platform.execute(ACTIVATE, server_id, await major_version(server))
             undo.pop_all()
         self._clusters[server_id] = server
@@ -63,7 +63,7 @@ class SwarmDatabaseService(DatabaseService):
 
 
 async def run(port: int, socket: Path, directory: Path) -> None:
-    """Serve until SIGTERM; the servers stay."""
+    """Serve until SIGTERM; the servers it made stay."""
     service = SwarmDatabaseService(directory, os.environ["DATABASE_SERVICE_PLATFORM_DSN"], EngineApi(socket))
     async with serving(service.application(), port, address="0.0.0.0"):  # noqa: S104, the overlay network alone
         print(f"database-service: serving on port {port}", flush=True)

@@ -1,4 +1,4 @@
-"""Definitions of the platform's services, as its own services make them: Swarm `ServiceSpec`s, as JSON."""
+"""Definitions of the platform's services, like those of the real platform: Swarm `ServiceSpec`s, as JSON."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def definition(
     replicas: int = 1,
     image: str = IMAGE,
 ) -> dict[str, Any]:
-    """A service of one of our images.
+    """A service of one of the sandbox's images.
 
     Args:
         name: of the service, and in the network's DNS.
         network: id of the overlay network.
-        command: what runs; by default what the image says, the Odoo-like instance.
+        command: what runs; by default the image's own, the Odoo-like instance.
         env: its environment.
         mounts: see `bind`.
         labels: of the service.
@@ -83,7 +83,7 @@ def odoo(
     instance_id: UUID | None = None,
     host: str = "shop.example.com",
 ) -> dict[str, Any]:
-    """An instance's service, with all that the platform puts into one and an update may not lose."""
+    """An instance's service, with all that the platform puts into one and an update must not lose."""
     router = name.replace("_", "-")
     made = definition(
         name,

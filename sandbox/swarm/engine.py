@@ -1,9 +1,9 @@
-"""A Docker engine of our own, a swarm of one node, in namespaces of its own.
+"""A private Docker engine, a swarm of one node, in namespaces of its own.
 
-The daemon, its containers and their networks live in a process, a mount and a network namespace: bridges,
-packet filter rules and mounts of the machine stay as they are, and when the namespaces' first process ends
-(or we do), the kernel ends everything in them. It needs root and Debian's package `docker.io`
-(`scripts/setup-swarm`), whose system service stays off.
+The daemon, its containers and their networks are in a process, a mount and a network namespace: bridges, packet
+filter rules and mounts of the machine stay as they are, and when the namespaces' first process ends (or this
+one), the kernel ends everything in them. It needs root and Debian's package `docker.io` (`scripts/setup-swarm`),
+whose system service stays off.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "tini", "unshare", "ns
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_PREFIX = "rehome-swarm"
 
-# The first process of the namespaces: collects orphans, and takes everything with it when it ends.
+# The first process of the namespaces: it reaps orphans, and when it ends, everything in them ends.
 _INIT = "mount -t tmpfs tmpfs /run && ip link set lo up && exec tini -- sleep infinity"
 
 
 class EngineMissingError(Exception):
-    """This machine cannot run an engine of our own; the text says what is missing and what to do."""
+    """This machine cannot run a private engine; the text says what is missing and what to do."""
 
 
 class PrivateEngine(SandboxEngine):
-    """A daemon in its own namespaces, with a swarm, the platform's network and our image.
+    """A daemon in its own namespaces, with a swarm, the platform's network and the sandbox's images.
 
     Attributes:
         directory: the engine's data, its socket and its log.
@@ -54,8 +54,8 @@ class PrivateEngine(SandboxEngine):
         """Nothing is started yet.
 
         Args:
-            directory: the engine's place; made by `create`.
-            furnished: with network and images, or as a swarm is at first.
+            directory: for the engine; made by `create`.
+            furnished: with network and images, or empty.
         """
         super().__init__(directory / "docker.sock")
         self.directory = directory
@@ -70,11 +70,11 @@ class PrivateEngine(SandboxEngine):
 
         Raises:
             EngineMissingError: no root, or a program is missing.
-            ChildEndedError: the daemon ended; holds the end of its log.
+            ChildEndedError: the daemon ended; has the end of its log.
             TimeoutError: it did not answer within a minute.
         """
         require_programs()
-        remove_cgroups_of_the_dead()
+        remove_orphaned_cgroups()
         self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         unshare = ["unshare", "--mount", "--propagation=private", "--net", "--pid", "--mount-proc", "--fork"]
         self._namespaces = await Child.start(
@@ -91,7 +91,7 @@ class PrivateEngine(SandboxEngine):
         await self.make_swarm(LOOPBACK)
 
     async def make_swarm(self, address: str) -> None:
-        """Make a swarm whose manager is known to other nodes by this address, with network and images."""
+        """Make a swarm whose manager has this address for other nodes, with network and images."""
         await self.ask("POST", "swarm/init", {"ListenAddr": f"{address}:{PORT}", "AdvertiseAddr": address})
         if self._furnished:
             await self.ask(
@@ -100,7 +100,7 @@ class PrivateEngine(SandboxEngine):
             await import_images(self, self.directory)
 
     async def start(self) -> None:
-        """Start the daemon, as after `stop` or `kill`, and wait until it answers."""
+        """Start the daemon, also again after `stop` or `kill`, and wait until it answers."""
         self.directory.joinpath("dockerd.pid").unlink(missing_ok=True)
         inside = ["nsenter", f"--target={self.init}", "--mount", "--net", "--pid", "--"]
         options = [
@@ -126,19 +126,19 @@ class PrivateEngine(SandboxEngine):
         await wait_until(answers, what="dockerd to answer", limit=START_LIMIT_SECONDS)
 
     async def stop(self) -> None:
-        """Stop the daemon in order; it stops its containers first."""
+        """Stop the daemon (SIGTERM); it stops its containers first."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """Kill the daemon (SIGKILL); its containers run on until the next one cleans up."""
+        """Kill the daemon (SIGKILL); its containers run on until the next daemon removes them."""
         await self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop the daemon in its tracks: connections are taken, nothing is answered."""
+        """Freeze the daemon (SIGSTOP): connections are accepted, nothing is answered."""
         self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen daemon go on."""
+        """Let a frozen daemon continue."""
         self._send(signal.SIGCONT)
 
     async def destroy(self) -> None:
@@ -149,16 +149,16 @@ class PrivateEngine(SandboxEngine):
         if self._daemon is not None:
             await self._daemon.stop(limit=STOP_LIMIT_SECONDS)
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
-        await wait_until(self._cgroups_gone, what="the engine's control groups to empty", limit=10)
+        await wait_until(self._cgroups_removed, what="the engine's control groups to empty", limit=10)
 
     @property
     def root(self) -> Path:
-        """The file system as the daemon sees it, in its mount namespace."""
+        """The daemon's file system, in its mount namespace."""
         return Path(f"/proc/{self.init}/root")
 
     @property
-    def way_in(self) -> Path:
-        """The socket's directory: a daemon that was restarted makes a new socket."""
+    def socket_mount(self) -> Path:
+        """The socket's directory: a restarted daemon makes a new socket."""
         return self.socket.parent
 
     @property
@@ -173,7 +173,7 @@ class PrivateEngine(SandboxEngine):
         return processes_of(self._namespaces.pid)[0]
 
     async def _namespaces_ready(self) -> bool:
-        """Whether the first process is what `_INIT` ends in."""
+        """Whether the first process has become `tini`, the end of `_INIT`."""
         if self._namespaces is None:
             return False
         self._namespaces.require_alive()
@@ -188,13 +188,13 @@ class PrivateEngine(SandboxEngine):
             await asyncio.wait_for(self._daemon.process.wait(), STOP_LIMIT_SECONDS)
 
     def _send(self, number: signal.Signals) -> None:
-        """Send a signal to the daemon, which is nsenter's child."""
+        """Send a signal to the daemon, which is a child of nsenter."""
         daemon = self._daemon
         for pid in processes_of(daemon.pid) if daemon is not None and daemon.alive else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    async def _cgroups_gone(self) -> bool:
+    async def _cgroups_removed(self) -> bool:
         return _remove_cgroups(self._cgroup)
 
 
@@ -210,13 +210,13 @@ async def private_engine(directory: Path, *, furnished: bool = True) -> AsyncIte
 
 
 def require_programs() -> None:
-    """Make sure that an engine of our own can run here.
+    """Check that a private engine can run here.
 
     Raises:
         EngineMissingError: it cannot.
     """
     if os.geteuid() != 0:
-        raise EngineMissingError("a Docker engine of our own needs root: run this as root")
+        raise EngineMissingError("a private Docker engine needs root: run this as root")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
@@ -240,8 +240,8 @@ def _remove_cgroups(name: str) -> bool:
     return True
 
 
-def remove_cgroups_of_the_dead() -> None:
-    """Remove what engines left whose process was killed."""
+def remove_orphaned_cgroups() -> None:
+    """Remove the control groups of engines whose process was killed."""
     tops = {
         path.name for path in (*_CGROUPS.glob(f"{_CGROUP_PREFIX}-*"), *_CGROUPS.glob(f"*/{_CGROUP_PREFIX}-*"))
     }

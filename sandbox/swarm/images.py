@@ -1,7 +1,7 @@
 """The sandbox's two images, without a registry: a root copied from this machine, imported once.
 
-`rehome-sandbox:latest` stands for Bitnami's Odoo image, and runs PostgreSQL and database-service as well;
-`rehome-sandbox:consumer` is the same root with the settings of our Dockerfile's last stage, so that the consumer
+`rehome-sandbox:latest` replaces Bitnami's Odoo image, and runs PostgreSQL and database-service as well;
+`rehome-sandbox:consumer` is the same root with the settings of the Dockerfile's last stage, so that the consumer
 starts in the sandbox as in production: `rehome run`, with the Dockerfile's environment and health check.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DOCKERFILE = Path(__file__).parent.parent.parent / "Dockerfile"
 
-# What Bitnami's image has in its own settings: where it is mounted, and the port that it serves on.
+# As in Bitnami's image: where the instance's directory is mounted, and the port that it serves on.
 _INSTANCE_SETTINGS = [
     f"ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin PYTHONPATH={PROJECT}:{LIBRARIES} PYTHONDONTWRITEBYTECODE=1",
     "ENV INSTANCE_DIR=/bitnami/odoo ODOO_HTTP_ADDRESS=0.0.0.0 ODOO_HTTP_PORT=8069",
@@ -28,16 +28,16 @@ _INSTANCE_SETTINGS = [
     f"WORKDIR {PROJECT}",
 ]
 
-# Settings of an image, as against its files, which the root brings.
+# An image's settings; its files come from the root.
 _SETTING = re.compile(r"(ENV|USER|HEALTHCHECK|ENTRYPOINT|CMD) ")
 _STAGE = re.compile(r"FROM (?P<base>\S+) AS (?P<name>\S+)")
 
 
 async def import_images(engine: EngineApi, directory: Path) -> None:
-    """Make both images; `directory` holds the root, about 250 MB, meanwhile.
+    """Make both images; meanwhile `directory` holds the root, about 250 MB.
 
     Raises:
-        RuntimeError: the engine refuses; holds its words.
+        RuntimeError: the engine refuses; has its words.
     """
     archive = directory / "root.tar"
     try:

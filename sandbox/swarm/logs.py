@@ -1,4 +1,4 @@
-"""What a service writes, followed into a file."""
+"""A service's output, followed into a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEADER = 8  # bytes before each entry: stream, three zeros, length (source: eng
 
 
 async def follow(engine: EngineApi, service: str, log: Path) -> None:
-    """Append a service's output to a file as it comes, until cancelled or the service is gone."""
+    """Append a service's output to a file as it comes, until cancelled or the service is removed."""
     params = {"stdout": "1", "stderr": "1", "follow": "1"}
     with log.open("wb", buffering=0) as file:
         async with engine.http.stream(
@@ -25,13 +25,13 @@ async def follow(engine: EngineApi, service: str, log: Path) -> None:
 
 
 async def entries(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The entries of a log, without their headers; the pieces may be cut anywhere."""
-    held = bytearray()
+    """The entries of a log, without their headers; the pieces may be split anywhere."""
+    buffer = bytearray()
     async for piece in pieces:
-        held += piece
-        while len(held) >= _HEADER:
-            end = _HEADER + int.from_bytes(held[4:_HEADER], "big")
-            if len(held) < end:
+        buffer += piece
+        while len(buffer) >= _HEADER:
+            end = _HEADER + int.from_bytes(buffer[4:_HEADER], "big")
+            if len(buffer) < end:
                 break
-            yield bytes(held[_HEADER:end])
-            del held[:end]
+            yield bytes(buffer[_HEADER:end])
+            del buffer[:end]

@@ -1,37 +1,30 @@
-"""The whole platform on a swarm: pool, platform's databases, database-service, instances and consumer as services.
+"""The platform on a swarm: pool, platform's databases, database-service, instances and consumer as services.
 
-RabbitMQ alone stays a process of this machine; service `rabbitmq` is a hatch to it. Everything names everything
-else by service names, as in production; whoever looks on from outside goes through doors.
+RabbitMQ alone stays a process of this machine; service `rabbitmq` forwards to it. All parts use service names, as
+in production; programs outside of the swarm reach them through forwarded ports.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
-
-import httpx
 
 from sandbox.platform.local import RABBITMQ, Site, lay_out
 from sandbox.platform.tables import Platform, create_platform
 from sandbox.postgres.pool import add_odoo_tenant
 from sandbox.postgres.server import programs
 from sandbox.rabbitmq.node import BrokerNode
-from sandbox.swarm import definitions
-from sandbox.swarm.api import CONSUMER_IMAGE
-from sandbox.swarm.definitions import SECOND, bind, definition
-from sandbox.swarm.doors import Doors
+from sandbox.swarm import definitions, services
 from sandbox.swarm.engine import PrivateEngine
-from sandbox.swarm.hatch import hatch
-from sandbox.swarm.logs import follow
+from sandbox.swarm.forwards import Forwards
 from sandbox.swarm.postgres_server import PORT
 from sandbox.swarm.root import PYTHON
 from sandbox.swarm.servers import start_odoo_pool, start_server
-from sandbox.system.net import wait_until
+from sandbox.system.net import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -42,10 +35,6 @@ if TYPE_CHECKING:
     from sandbox.swarm.api import SandboxEngine
 
 POOL, PLATFORM = "postgres-pool-1", "postgres-platform"
-BROKER, DATABASE_SERVICE, CONSUMER = "rabbitmq", "database-service", "rehome"
-AMQP_PORT, DATABASE_SERVICE_PORT, CONSUMER_PORT = 5672, 8010, 8080
-READY_SECONDS = 120.0
-STOP_SECONDS = 60.0
 IMAGES_OWN = ("rehome_consumer", "run")
 
 _CAP_LIMITS = "UPDATE plan_entitlements SET cpu_limit = least(cpu_limit, $1)"
@@ -53,7 +42,7 @@ _CAP_LIMITS = "UPDATE plan_entitlements SET cpu_limit = least(cpu_limit, $1)"
 
 @dataclass
 class SwarmPlatform:
-    """Everything around the consumer; what `sandbox.platform.local.LocalPlatform` is with processes.
+    """Everything around the consumer, as `sandbox.platform.local.LocalPlatform` has it with processes.
 
     Attributes:
         directory: holds all files.
@@ -63,7 +52,7 @@ class SwarmPlatform:
 
     directory: Path
     engine: SandboxEngine
-    doors: Doors
+    forwards: Forwards
     network: str
     broker: BrokerNode
     pool: Cluster
@@ -84,21 +73,31 @@ class SwarmPlatform:
     @property
     def database_service_url(self) -> str:
         """database-service as seen from outside."""
-        host, port = self.doors.resolve(DATABASE_SERVICE, DATABASE_SERVICE_PORT)
+        host, port = self.forwards.resolve(services.DATABASE_SERVICE, services.DATABASE_SERVICE_PORT)
         return f"http://{host}:{port}"
 
     def resolve(self, host: str, port: int) -> tuple[str, int]:
-        """Where a service is for whoever is not on the overlay network."""
-        return self.doors.resolve(host, port)
+        """A service's address outside of the overlay network."""
+        return self.forwards.resolve(host, port)
+
+    def inside(self, url: str) -> str:
+        """A URL or DSN of this machine as services use it: with service names."""
+        places = {
+            self.platform.cluster.port: f"{PLATFORM}:{PORT}",
+            self.broker.port: f"{services.BROKER}:{services.AMQP_PORT}",
+        }
+        for port, place in places.items():
+            url = url.replace(f"{LOOPBACK}:{port}", place)
+        return url
 
     def settings(self, **more: str) -> dict[str, str]:
-        """Settings for the command line outside of the network, `more` on top (without the prefix REHOME_)."""
+        """Settings for the command line outside of the network, and `more` (without the prefix REHOME_)."""
         return self._settings(
             AMQP_URL=self.broker.url(),
             PLATFORM_DSN=self.platform.instance_dsn,
             BILLING_DSN=self.platform.billing_dsn,
             DATABASE_SERVICE_URL=self.database_service_url,
-            HOST_MAP="{}={}:{}".format(POOL, *self.doors.resolve(POOL, PORT)),
+            HOST_MAP="{}={}:{}".format(POOL, *self.forwards.resolve(POOL, PORT)),
             **more,
         )
 
@@ -106,7 +105,7 @@ class SwarmPlatform:
         """Make an instance for a tenant whose database is on the pool, and start it."""
         instance, customer = uuid4(), uuid4()
         service = f"odoo-{tenant.database}-{instance.hex[:8]}"
-        host, port = self.doors.resolve(service, definitions.ODOO_PORT)
+        host, port = self.forwards.resolve(service, definitions.ODOO_PORT)
         directory = self.data_root / f"odoo_data_{tenant.database}_{instance.hex[:8]}"
         site = Site(instance, customer, tenant, f"http://{host}:{port}", directory, service)
         await asyncio.to_thread(lay_out, site, POOL, PORT)
@@ -141,9 +140,9 @@ class SwarmPlatform:
         await self.engine.ask("POST", "services/create", made)
         return site
 
-    async def wait_until_serving(self, site: Site, *, limit: float = READY_SECONDS) -> None:
+    async def wait_until_serving(self, site: Site, *, limit: float = services.READY_SECONDS) -> None:
         """Return when the instance answers."""
-        await _wait_for(f"{site.url}/web/health", f"instance {site.tenant.database} to serve", limit)
+        await services.wait_for(f"{site.url}/web/health", f"instance {site.tenant.database} to serve", limit)
 
     @asynccontextmanager
     async def consumer(
@@ -157,52 +156,28 @@ class SwarmPlatform:
 
         Args:
             name: of the log.
-            module: what to run in place of the image's own `rehome run`: a module with its arguments.
-            settings: environment variables on top.
+            module: what to run instead of the image's own `rehome run`: a module with its arguments.
+            settings: additional environment variables.
         """
-        mounted = (self.data_root, self.backup_root, self.engine.way_in)
-        made = definition(
-            CONSUMER,
+        async with services.consumer(
+            self.engine,
             self.network,
-            image=CONSUMER_IMAGE,
+            self.forwards,
             command=() if module == IMAGES_OWN else [PYTHON, "-m", *module],
             env={**self._inside_settings(), **(settings or {})},
-            mounts=[bind(path, str(path)) for path in mounted],
-        )
-        container = made["TaskTemplate"]["ContainerSpec"]
-        container["User"] = "root"  # as the owner of the instances' directories
-        container["StopGracePeriod"] = int(STOP_SECONDS * SECOND)
-        await self.engine.ask("POST", "services/create", made)
-        following = asyncio.create_task(follow(self.engine, CONSUMER, self.directory / f"{name}.log"))
-        try:
-            host, port = self.doors.resolve(CONSUMER, CONSUMER_PORT)
-            await _wait_for(f"http://{host}:{port}/health", "the consumer to be ready", READY_SECONDS)
+            directories=(self.data_root, self.backup_root, self.engine.socket_mount),
+            log=self.directory / f"{name}.log",
+        ):
             yield
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            await self.engine.ask("DELETE", f"services/{CONSUMER}", allowed=(404,))
-            await wait_until(self._consumer_gone, what="the consumer to end", limit=STOP_SECONDS, pause=0.1)
-
-    async def _consumer_gone(self) -> bool:
-        wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.name={CONSUMER}"]})}
-        return not await self.engine.ask("GET", "containers/json", params=wanted)
 
     def _inside_settings(self) -> dict[str, str]:
         """The consumer's settings on the overlay network: services by their names."""
-        inside = {self.platform.cluster.port: f"{PLATFORM}:{PORT}", self.broker.port: f"{BROKER}:{AMQP_PORT}"}
-
-        def moved(url: str) -> str:
-            for port, there in inside.items():
-                url = url.replace(f"127.0.0.1:{port}", there)
-            return url
-
         return self._settings(
-            AMQP_URL=moved(self.broker.url()),
-            PLATFORM_DSN=moved(self.platform.instance_dsn),
-            BILLING_DSN=moved(self.platform.billing_dsn),
-            DATABASE_SERVICE_URL=f"http://{DATABASE_SERVICE}:{DATABASE_SERVICE_PORT}",
-            HTTP_PORT=str(CONSUMER_PORT),
+            AMQP_URL=self.inside(self.broker.url()),
+            PLATFORM_DSN=self.inside(self.platform.instance_dsn),
+            BILLING_DSN=self.inside(self.platform.billing_dsn),
+            DATABASE_SERVICE_URL=f"http://{services.DATABASE_SERVICE}:{services.DATABASE_SERVICE_PORT}",
+            HTTP_PORT=str(services.CONSUMER_PORT),
             HTTP_HOST="0.0.0.0",  # noqa: S104 - in a container; asked from outside of it
             PG_BIN=str(programs()),
         )
@@ -229,7 +204,7 @@ async def swarm_platform(
     Args:
         directory: an existing directory that other accounts may pass through.
         tenants: whose databases to make; `SwarmPlatform.add_site` makes their instances.
-        engine: one that was created, and that the caller destroys; by default a private one is made.
+        engine: one that the caller has created and destroys; by default a private one is made.
 
     Raises:
         EngineMissingError: no Docker engine can run here.
@@ -244,12 +219,14 @@ async def swarm_platform(
         broker = await BrokerNode.create(directory / "broker", definitions=definitions_file, conf=conf)
         stack.push_async_callback(broker.destroy)
         await asyncio.gather(broker.start(), *starting)
-        doors = Doors(engine)
-        stack.push_async_callback(doors.close)
+        forwards = Forwards(engine)
+        stack.push_async_callback(forwards.close)
         network = await engine.network()
         pool, cluster = await asyncio.gather(
             *(
-                start(engine, name, directory / name, password=secrets.token_urlsafe(24), reach=doors.resolve)
+                start(
+                    engine, name, directory / name, password=secrets.token_urlsafe(24), reach=forwards.resolve
+                )
                 for start, name in ((start_odoo_pool, POOL), (start_server, PLATFORM))
             )
         )
@@ -260,11 +237,19 @@ async def swarm_platform(
         pool_id = await platform.add_server(
             POOL, pool, host=POOL, port=PORT, max_instances=50, current_instances=len(tenants)
         )
-        made = SwarmPlatform(directory, engine, doors, network, broker, pool, pool_id, platform)
+        made = SwarmPlatform(directory, engine, forwards, network, broker, pool, pool_id, platform)
         made.data_root.mkdir()
         made.backup_root.mkdir()
-        await _open_hatch(stack, made)
-        await _start_database_service(made)
+        await stack.enter_async_context(
+            services.broker_gateway(engine, network, directory / "gateway", broker.port)
+        )
+        await services.start_database_service(
+            engine,
+            network,
+            directory / "dedicated",
+            platform_dsn=made.inside(cluster.dsn(platform.instance_database)),
+            url=made.database_service_url,
+        )
         yield made
 
 
@@ -272,47 +257,3 @@ async def _grant_no_more_than(platform: Platform, cpus: int) -> None:
     """A node takes no task whose limit is above its cores, and a plan's may be above this machine's."""
     async with platform.cluster.connect(platform.billing_database) as connection:
         await connection.execute(_CAP_LIMITS, cpus)
-
-
-async def _open_hatch(stack: AsyncExitStack, local: SwarmPlatform) -> None:
-    """Service `rabbitmq`: the way out to the node on this machine."""
-    place = local.directory / "hatch"
-    place.mkdir()
-    await stack.enter_async_context(hatch(place / "amqp.sock", local.broker.port))
-    command = [PYTHON, "-m", "sandbox.swarm.hatch", str(AMQP_PORT), "/hatch/amqp.sock"]
-    made = definition(BROKER, local.network, command=command, mounts=[bind(place, "/hatch")])
-    await local.engine.ask("POST", "services/create", made)
-
-
-async def _start_database_service(local: SwarmPlatform) -> None:
-    """The service that makes services; it gets the socket, and the place for its servers' data."""
-    place, way_in = local.directory / "dedicated", local.engine.way_in
-    place.mkdir(mode=0o711)
-    dsn = local.platform.cluster.dsn(local.platform.instance_database)
-    env = {
-        "DATABASE_SERVICE_PLATFORM_DSN": dsn.replace(
-            f"127.0.0.1:{local.platform.cluster.port}", f"{PLATFORM}:{PORT}"
-        )
-    }
-    arguments = [str(DATABASE_SERVICE_PORT), str(local.engine.socket), str(place)]
-    made = definition(
-        DATABASE_SERVICE,
-        local.network,
-        command=[PYTHON, "-m", "sandbox.swarm.database_service", *arguments],
-        env=env,
-        mounts=[bind(way_in, str(way_in)), bind(place, str(place))],
-    )
-    await local.engine.ask("POST", "services/create", made)
-    url = f"{local.database_service_url}/"
-    await _wait_for(url, "database-service to serve", READY_SECONDS, status=httpx.codes.NOT_FOUND)
-
-
-async def _wait_for(url: str, what: str, limit: float, *, status: int = httpx.codes.OK) -> None:
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
-
-        async def answers() -> bool:
-            with suppress(httpx.HTTPError):
-                return (await http.get(url)).status_code == status
-            return False
-
-        await wait_until(answers, what=what, limit=limit, pause=0.1)

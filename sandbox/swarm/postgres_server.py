@@ -3,7 +3,7 @@
     python -m sandbox.swarm.postgres_server DIRECTORY
 
 DIRECTORY holds the file `password` (the superuser's) and the server's data, which are made on the first start
-unless they were unpacked there. As in the official image everybody may log in with a password, from everywhere.
+unless they were unpacked there. As in the official image every role may log in with its password, from anywhere.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from sandbox.postgres.server import SUPERUSER, programs
 
-ACCOUNT = 999  # of user postgres in our image
+ACCOUNT = 999  # of user postgres in the image
 PORT = 5432
-SANDBOX_CONF = "sandbox.conf"  # unpacked data include it
+SANDBOX_CONF = "sandbox.conf"  # included by the configuration of unpacked data
 PASSWORD_FILE = "password"  # noqa: S105, a file's name
 
 _SETTINGS = {

@@ -1,8 +1,8 @@
-"""The root file system of the sandbox's images, copied from this machine: no registry is asked for anything.
+"""The root file system of the sandbox's images, copied from this machine: no registry is used.
 
 It holds Python with the consumer's libraries, this project, PostgreSQL's server and client programs, and the
-shared libraries of all of them, each under the path that it has here. That is enough for the Odoo-like
-instance, for a PostgreSQL server and for the consumer, so that one root serves them all.
+shared libraries of all of them, each at the path that it has here. One root is enough for the Odoo-like
+instance, for a PostgreSQL server and for the consumer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PACKAGES = {  # name in the image -> here
     "sandbox": _HERE / "sandbox",
     "rabbitmq": _HERE / "rabbitmq",
 }
-_DISTRIBUTIONS = ("rehome-consumer", "rehome-events")  # ours: their code is in _PACKAGES
+_DISTRIBUTIONS = ("rehome-consumer", "rehome-events")  # this project's: their code is in _PACKAGES
 _LDD_LIMIT_SECONDS = 60
 _LDD_FILES = 200  # by one call
 _LIBRARY = re.compile(r"(?:=>\s+|^\s+)(/\S+)", re.MULTILINE)
@@ -42,7 +42,7 @@ _LIBRARY = re.compile(r"(?:=>\s+|^\s+)(/\S+)", re.MULTILINE)
 # Where Debian has merged /bin and /lib into /usr, as every release since 12 has.
 _MERGED = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 
-# What no program of the sandbox loads; tests and headers of Python alone are half of it.
+# Not used by any program of the sandbox; tests and headers of Python alone are half of it.
 _UNUSED = frozenset(
     {"bitcode", "ensurepip", "idlelib", "lib2to3", "pgxs", "site-packages", "test", "tkinter"}
 )
@@ -122,13 +122,13 @@ def _project() -> Iterator[tuple[str, Path]]:
 
 
 def _python_libraries() -> Iterator[tuple[str, Path]]:
-    """Files of every distribution that the consumer needs, and of those that these need."""
-    wanted, seen = list(_DISTRIBUTIONS), set[str]()
+    """Files of every distribution that the consumer needs, directly or not."""
+    wanted, done = list(_DISTRIBUTIONS), set[str]()
     while wanted:
         name = wanted.pop()
-        if name in seen:
+        if name in done:
             continue
-        seen.add(name)
+        done.add(name)
         try:
             found = distribution(name)
         except PackageNotFoundError:
@@ -159,23 +159,23 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def libraries_of(files: Iterable[Path]) -> set[Path]:
-    """Shared libraries that programs and modules load, by the names that they load them by."""
+    """Shared libraries that programs and modules load, by the paths that they load."""
     loading = [path for path in files if path.is_file() and (".so" in path.name or os.access(path, os.X_OK))]
     loading += [path for _, path in _python_libraries() if ".so" in path.name]
-    told = ""
+    output = ""
     for start in range(0, len(loading), _LDD_FILES):
-        told += subprocess.run(
+        output += subprocess.run(
             ["ldd", *loading[start : start + _LDD_FILES]],
             capture_output=True,
             check=False,  # a script is no program that loads libraries: 1
             text=True,
             timeout=_LDD_LIMIT_SECONDS,
         ).stdout
-    return {Path(name) for name in _LIBRARY.findall(told)}
+    return {Path(name) for name in _LIBRARY.findall(output)}
 
 
 def _merged(name: str) -> str:
-    """The name without the links from `/lib` to `/usr/lib` and such, which a tar cannot pass through."""
+    """The name without links such as `/lib` to `/usr/lib`, which a path in a tar cannot contain."""
     first, _, rest = name.lstrip("/").partition("/")
     return f"{_MERGED.get(first, first)}/{rest}"
 

@@ -39,15 +39,15 @@ async def start_server(
     """Start a PostgreSQL server as service `name` and wait until it takes connections.
 
     Args:
-        engine: where it shall run.
+        engine: where it runs.
         name: of the service, and of the server in the overlay network.
         directory: for its data; made here.
         password: the superuser's.
-        reach: the address of a service for whoever calls this; inside the overlay network that is its name.
-        packed: data to begin with, see `Cluster.pack`; `password` is the one that it holds.
+        reach: a service's address for the caller; inside the overlay network that is its name.
+        packed: data to start with, see `Cluster.pack`; `password` is the one in it.
 
     Returns:
-        The server as the caller reaches it; to be started and stopped as a service.
+        The server at the address where the caller reaches it; it is started and stopped as a service.
     """
     await asyncio.to_thread(_lay_out, directory, password)
     if packed is not None:
@@ -74,7 +74,7 @@ async def start_server(
 async def start_odoo_pool(
     engine: EngineApi, name: str, directory: Path, *, password: str, reach: Reach
 ) -> Cluster:
-    """As `start_server`, and ready for `sandbox.postgres.pool.add_odoo_tenant`."""
+    """As `start_server`, with the data that `sandbox.postgres.pool.add_odoo_tenant` needs."""
     packed = await packed_server()
     server = await start_server(
         engine, name, directory, password=packed.password, reach=reach, packed=packed.archive

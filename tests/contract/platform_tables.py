@@ -36,7 +36,7 @@ class Tables(Protocol):
     async def add_plan(self, plan: str, since: str, **columns: Any) -> None: ...
 
     async def rows(self) -> Rows:
-        """Every row of `instances` and `db_servers`, whole."""
+        """Every row of `instances` and `db_servers`, with all columns."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Where the contract suite plays: the fake's memory, and a supervisor with real processes."""
+"""What the contract suite runs on: the fake, and a supervisor with real processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CPUS = 8
 MISSING_CONF = "odoo.conf is missing"
 
-# How a service's tasks behave: the fake's words and the tiny program's.
+# How a service's tasks behave: for the fake, and for the tiny program.
 BEHAVIOURS: dict[str, tuple[list[Behaviour], dict[str, str]]] = {
     "healthy": ([Behaviour()], {}),
     "deaf": ([Behaviour(deaf=True)], {"TINY_DEAF": "1"}),
@@ -55,15 +55,15 @@ class Stage(Protocol):
         ...
 
     async def add_unstoppable(self) -> Instance:
-        """A running instance that outlives every patience."""
+        """A running instance that does not end within any limit."""
         ...
 
     async def change(self, instance: Instance, **changes: Any) -> None:
-        """An update by somebody else."""
+        """An update by someone else."""
         ...
 
     def change_before_next_update(self, instance: Instance, **changes: Any) -> None:
-        """The same, between the next look at the service and the update made from it."""
+        """The same, after the next inspection of the service and before the update made from it."""
         ...
 
     async def exit_codes(self, instance: Instance) -> list[int | None]:
@@ -116,7 +116,7 @@ class FakeStage:
 
 
 class _Interrupted(httpx.AsyncHTTPTransport):
-    """Lets somebody else be faster: runs `first` once, before the next PUT goes out."""
+    """Runs `first` once before the next PUT is sent, so that an update by someone else comes before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class ProcessStage:
         )
 
     def impatient(self) -> None:
-        """From now on wait only a moment: for tests of what is told when a wait ends."""
+        """From now on wait only a moment: for tests of the error when a wait ends."""
         self.runtime = ProcessRuntime(
             self.http,
             WallClock(),
@@ -179,16 +179,18 @@ class ProcessStage:
         }
         await self.node.create(**definition, env=env)
         if behaviour == "unhealthy":
-            await wait_until(lambda: self._says(instance, SERVING), what="the instance to serve", limit=20)
+            await wait_until(
+                lambda: self._has_printed(instance, SERVING), what="the instance to serve", limit=20
+            )
             self.impatient()
         return instance
 
-    async def _says(self, instance: Instance, line: str) -> bool:
+    async def _has_printed(self, instance: Instance, line: str) -> bool:
         service = await self.node.show(instance.service)
         return any(line in task["log_tail"] for task in service["tasks"])
 
     async def add_unstoppable(self) -> Instance:
-        """The running task keeps the long grace it was made with; the service's is short by now."""
+        """The running task has the long grace it was made with; the service's is short by now."""
         instance = await self.add("healthy", env={"TINY_DEAF": "1"}, stop_grace_seconds=600)
         await self.runtime.start(instance, 1, None)
         await self.change(instance, stop_grace_seconds=0)

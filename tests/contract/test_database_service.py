@@ -124,14 +124,14 @@ async def test_an_answer_may_hold_port_and_login(world: World) -> None:
     assert answer.password.reveal() not in repr(answer)
 
 
-async def test_a_second_call_for_an_instance_fails_for_now(world: World) -> None:
+async def test_a_second_call_for_an_instance_is_a_passing_error(world: World) -> None:
     instance = uuid4()
     await provision(world, instance)
     with pytest.raises(Transient, match="HTTP 500"):
         await provision(world, instance)
 
 
-async def test_a_plan_without_a_dedicated_database_is_refused_in_the_services_words(world: World) -> None:
+async def test_a_plan_without_a_dedicated_database_is_refused_with_the_services_words(world: World) -> None:
     with pytest.raises(Refused, match="Plan 'basic' does not support dedicated database"):
         await provision(world, uuid4(), "basic")
 
@@ -144,7 +144,7 @@ async def test_a_failure_makes_nothing_and_may_pass(world: World) -> None:
     await provision(world, instance)
 
 
-async def test_an_answer_too_late_says_that_the_server_may_be_there_and_it_is(world: World) -> None:
+async def test_the_error_for_a_late_answer_says_that_the_server_may_exist_and_it_does(world: World) -> None:
     instance = uuid4()
     world.next_call("answers too late")
     with pytest.raises(TimedOut, match="may have made the server all the same"):
@@ -152,7 +152,7 @@ async def test_an_answer_too_late_says_that_the_server_may_be_there_and_it_is(wo
     assert (await server_of(world, instance)).dedicated_to_instance_id == instance
 
 
-async def test_garbage_says_that_the_server_may_be_there_and_it_is(world: World) -> None:
+async def test_the_error_for_garbage_says_that_the_server_may_exist_and_it_does(world: World) -> None:
     instance = uuid4()
     world.next_call("answers garbage")
     with pytest.raises(Transient, match=r"not JSON.*may have made the server all the same"):
@@ -160,7 +160,7 @@ async def test_garbage_says_that_the_server_may_be_there_and_it_is(world: World)
     assert (await server_of(world, instance)).dedicated_to_instance_id == instance
 
 
-async def test_a_server_given_back_is_gone_and_cannot_be_given_back_again(world: World) -> None:
+async def test_a_server_given_back_is_removed_and_cannot_be_given_back_again(world: World) -> None:
     answer = await provision(world, uuid4())
     assert await world.service.give_back(answer.db_server_id)
     assert await world.platform.server(answer.db_server_id) is None

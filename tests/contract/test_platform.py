@@ -24,7 +24,7 @@ async def test_a_limit_in_an_unknown_form_counts_as_not_set(tables: Tables) -> N
     assert (await instance_of(tables, identity)).limits == Limits()
 
 
-async def test_what_is_not_there_is_none(tables: Tables) -> None:
+async def test_an_unknown_instance_or_server_is_none(tables: Tables) -> None:
     assert await tables.platform.instance(uuid4()) is None
     assert await tables.platform.server(uuid4()) is None
     assert await tables.platform.dedicated_server(uuid4()) is None
@@ -36,7 +36,7 @@ async def test_a_server_is_read_with_its_administrator_who_is_not_shown(tables: 
     assert "s=;" not in repr(server)
 
 
-async def test_home_is_the_server_named_whatever_db_type_and_db_host_say(tables: Tables) -> None:
+async def test_home_is_the_server_in_db_server_id_whatever_db_type_and_db_host_say(tables: Tables) -> None:
     pool = await tables.add_server()
     elsewhere = await a_dedicated_server(tables, None)
     identity = await tables.add_instance(
@@ -47,7 +47,7 @@ async def test_home_is_the_server_named_whatever_db_type_and_db_host_say(tables:
     assert (home.id, home.kind) == (pool, "shared")
 
 
-async def test_home_without_a_server_named_is_the_one_at_host_and_port(tables: Tables) -> None:
+async def test_home_without_db_server_id_is_the_server_at_host_and_port(tables: Tables) -> None:
     host = unique("node")
     await tables.add_server(name=unique("one"), host=host, port=5432)
     second = await tables.add_server(name=unique("two"), host=host, port=5433)
@@ -101,7 +101,7 @@ async def test_a_plan_grants_what_its_newest_row_in_force_says(tables: Tables) -
     )
 
 
-async def test_a_plan_that_is_unknown_or_cannot_be_looked_up_grants_nothing_known(tables: Tables) -> None:
+async def test_a_plan_that_is_unknown_or_cannot_be_looked_up_has_no_entitlements(tables: Tables) -> None:
     assert await tables.platform.entitlements(unique("no-such-plan")) is None
     assert await tables.without_billing.entitlements("premium-monthly") is None
 

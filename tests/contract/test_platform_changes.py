@@ -1,4 +1,4 @@
-"""Port `Platform`, held by the fake and by the real tables alike: what it changes."""
+"""Port `Platform`, held by the fake and by the real tables alike: changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ async def point_record_to(tables: Tables, instance: UUID, target: UUID, limits: 
     )
 
 
-async def test_a_flip_changes_the_record_and_both_counts_and_nothing_else(tables: Tables) -> None:
+async def test_pointing_a_record_to_a_server_changes_it_and_both_counts_and_nothing_else(
+    tables: Tables,
+) -> None:
     instance, source, target = await a_move(tables)
     before = await tables.rows()
     await point_record_to(tables, instance, target)
@@ -51,7 +53,7 @@ async def test_a_flip_changes_the_record_and_both_counts_and_nothing_else(tables
     }
 
 
-async def test_a_second_flip_changes_nothing(tables: Tables) -> None:
+async def test_pointing_a_record_again_changes_nothing(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
     await point_record_to(tables, instance, target, Limits(cpu_limit=1.25))
     once = await tables.rows()
@@ -59,7 +61,7 @@ async def test_a_second_flip_changes_nothing(tables: Tables) -> None:
     assert await tables.rows() == once
 
 
-async def test_flips_at_the_same_moment_count_each_instance_once(tables: Tables) -> None:
+async def test_records_pointed_at_the_same_moment_count_each_instance_once(tables: Tables) -> None:
     pool = await tables.add_server(current_instances=3)
     instances = [await tables.add_instance(db_server_id=pool) for _ in range(3)]
     targets = [await a_dedicated_server(tables, instance) for instance in instances]
@@ -70,14 +72,14 @@ async def test_flips_at_the_same_moment_count_each_instance_once(tables: Tables)
     assert [rows[target]["current_instances"] for target in targets] == [1, 1, 1]
 
 
-async def test_a_flip_leaves_limits_that_the_plan_does_not_set(tables: Tables) -> None:
+async def test_pointing_a_record_leaves_limits_that_the_plan_does_not_set(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
     await point_record_to(tables, instance, target, Limits(memory_limit="6G"))
     limits = (await instance_of(tables, instance)).limits
     assert limits == Limits(cpu_limit=2.0, memory_limit="6G", storage_limit="20G")
 
 
-async def test_a_flip_counts_an_instance_without_db_server_id_out_of_the_pool_at_its_address(
+async def test_pointing_a_record_without_db_server_id_lowers_the_count_of_the_pool_at_its_address(
     tables: Tables,
 ) -> None:
     pool = await tables.add_server(current_instances=5)
@@ -89,13 +91,13 @@ async def test_a_flip_counts_an_instance_without_db_server_id_out_of_the_pool_at
     assert (await tables.rows())[pool]["current_instances"] == 5
 
 
-async def test_a_flip_never_counts_below_zero(tables: Tables) -> None:
+async def test_pointing_a_record_never_lowers_a_count_below_zero(tables: Tables) -> None:
     instance, source, target = await a_move(tables, current_instances=0)
     await point_record_to(tables, instance, target)
     assert (await tables.rows())[source]["current_instances"] == 0
 
 
-async def test_a_flip_to_a_full_server_is_refused_and_changes_nothing(tables: Tables) -> None:
+async def test_pointing_a_record_to_a_full_server_is_refused_and_changes_nothing(tables: Tables) -> None:
     instance, _, _ = await a_move(tables)
     full = await a_dedicated_server(tables, uuid4(), name=unique("full"), current_instances=1)
     before = await tables.rows()
@@ -104,7 +106,9 @@ async def test_a_flip_to_a_full_server_is_refused_and_changes_nothing(tables: Ta
     assert await tables.rows() == before
 
 
-async def test_a_flip_to_a_server_that_counts_its_instance_already_is_not_refused(tables: Tables) -> None:
+async def test_pointing_a_record_to_a_server_that_counts_its_instance_already_is_not_refused(
+    tables: Tables,
+) -> None:
     instance, source, _ = await a_move(tables)
     counted = await a_dedicated_server(tables, instance, current_instances=1)
     await point_record_to(tables, instance, counted)
@@ -112,14 +116,16 @@ async def test_a_flip_to_a_server_that_counts_its_instance_already_is_not_refuse
     assert (rows[counted]["current_instances"], rows[source]["current_instances"]) == (1, 2)
 
 
-async def test_a_flip_of_or_to_what_is_not_there_is_refused(tables: Tables) -> None:
+async def test_pointing_an_unknown_record_or_to_an_unknown_server_is_refused(tables: Tables) -> None:
     instance, _, target = await a_move(tables)
     with pytest.raises(NotFound, match="no instance"):
         await point_record_to(tables, uuid4(), target)
     server = await server_of(tables, target)
-    gone = Server(uuid4(), "gone", unique("gone"), server.port, "dedicated", "active", server.admin)
-    with pytest.raises(NotFound, match="gone"):
-        await tables.platform.point_record_to(instance, gone, db_user="u", plan_tier="premium", limits=LIMITS)
+    unknown = Server(uuid4(), "unknown", unique("unknown"), server.port, "dedicated", "active", server.admin)
+    with pytest.raises(NotFound, match="unknown"):
+        await tables.platform.point_record_to(
+            instance, unknown, db_user="u", plan_tier="premium", limits=LIMITS
+        )
 
 
 async def test_more_cores_than_the_column_holds_are_refused_and_change_nothing(tables: Tables) -> None:
@@ -130,7 +136,7 @@ async def test_more_cores_than_the_column_holds_are_refused_and_change_nothing(t
     assert await tables.rows() == before
 
 
-async def test_put_back_undoes_a_flip_and_may_be_repeated(tables: Tables) -> None:
+async def test_restoring_a_record_undoes_its_change_and_may_be_repeated(tables: Tables) -> None:
     instance, source, target = await a_move(tables)
     before = await tables.rows()
     record = json.loads(json.dumps(await tables.platform.record(instance)))
@@ -145,14 +151,16 @@ async def test_put_back_undoes_a_flip_and_may_be_repeated(tables: Tables) -> Non
     assert after == before
 
 
-async def test_put_back_of_what_was_never_flipped_changes_nothing(tables: Tables) -> None:
+async def test_restoring_a_record_that_was_never_changed_changes_nothing(tables: Tables) -> None:
     instance, _, _ = await a_move(tables)
     before = await tables.rows()
     await tables.platform.restore_record(instance, await tables.platform.record(instance))
     assert await tables.rows() == before
 
 
-async def test_put_back_to_a_pool_that_filled_up_meanwhile_succeeds_at_its_limit(tables: Tables) -> None:
+async def test_restoring_a_record_to_a_pool_that_filled_up_meanwhile_succeeds_at_its_limit(
+    tables: Tables,
+) -> None:
     instance, source, target = await a_move(tables, current_instances=2, max_instances=2)
     record = await tables.platform.record(instance)
     await point_record_to(tables, instance, target)

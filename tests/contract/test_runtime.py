@@ -59,7 +59,7 @@ CALLS: dict[str, Callable[[Runtime, Instance], Coroutine[Any, Any, Any]]] = {
     "configure": lambda runtime, instance: runtime.configure(instance, {"A": "1"}),
     "start": lambda runtime, instance: runtime.start(instance, 1, None),
     "resize": lambda runtime, instance: runtime.resize(instance, LIMITS),
-    "put back": lambda runtime, instance: runtime.restore_spec(instance, {"name": instance.service}),
+    "restore": lambda runtime, instance: runtime.restore_spec(instance, {"name": instance.service}),
 }
 
 
@@ -71,7 +71,7 @@ async def test_a_service_that_is_not_there_is_named(stage: Stage, call: str) -> 
     assert str(instance.id) in str(caught.value)
 
 
-async def test_a_stop_is_over_when_nothing_runs_and_a_second_one_changes_nothing(stage: Stage) -> None:
+async def test_a_stop_ends_when_nothing_runs_and_a_second_one_changes_nothing(stage: Stage) -> None:
     instance = await stage.add()
     await stage.runtime.stop(instance)
     stopped = await stage.runtime.find(instance)
@@ -136,7 +136,7 @@ async def test_an_instance_that_serves_already_is_not_restarted(stage: Stage) ->
     assert (await stage.runtime.start(instance, 1, LIMITS)).task == first.task
 
 
-async def test_a_start_that_was_cut_off_is_taken_up_again(stage: Stage) -> None:
+async def test_a_start_that_was_cut_off_is_completed_by_the_next(stage: Stage) -> None:
     instance = await stage.add(replicas=0)
     cut_off = asyncio.create_task(stage.runtime.start(instance, 1, LIMITS))
     await asyncio.sleep(0)
@@ -146,7 +146,7 @@ async def test_a_start_that_was_cut_off_is_taken_up_again(stage: Stage) -> None:
     assert [task.id for task in (await stage.runtime.find(instance)).running] == [healthy.task]
 
 
-async def test_a_crash_loop_is_told_with_exit_code_and_last_lines(stage: Stage) -> None:
+async def test_a_crash_loop_is_reported_with_exit_code_and_last_lines(stage: Stage) -> None:
     instance = await stage.add("crashing", replicas=0)
     with pytest.raises(CrashLoop) as caught:
         await stage.runtime.start(instance, 1, None)
@@ -181,32 +181,32 @@ async def test_an_instance_that_never_gets_healthy_times_out_saying_what_it_answ
         await stage.runtime.start(instance, 1, None)
 
 
-async def test_limits_above_the_nodes_are_refused_in_the_nodes_words(stage: Stage) -> None:
+async def test_limits_above_the_nodes_are_refused_with_the_nodes_words(stage: Stage) -> None:
     instance = await stage.add(replicas=0)
     with pytest.raises(Incompatible, match=f"there are only {stage.cpus} CPUs available"):
         await stage.runtime.start(instance, 1, Limits(cpu_limit=2.0 * stage.cpus))
 
 
-async def test_a_definition_put_back_is_exactly_what_it_was(stage: Stage) -> None:
+async def test_a_restored_definition_is_exactly_what_it_was(stage: Stage) -> None:
     instance = await stage.add(
         env={"ODOO_DATABASE_HOST": "pool"}, limits={"cpu": 0.5, "memory": "4G"}, force=3
     )
     before = await stage.runtime.find(instance)
-    kept = json.loads(json.dumps(before.spec))
+    original = json.loads(json.dumps(before.spec))
     await stage.runtime.stop(instance)
     await stage.runtime.configure(instance, {"ODOO_DATABASE_HOST": "dedicated", "NEW": "1"})
     await stage.runtime.start(instance, 1, LIMITS)
-    await stage.runtime.restore_spec(instance, kept)
+    await stage.runtime.restore_spec(instance, original)
     stopped = await stage.runtime.find(instance)
-    assert stopped.spec == {**kept, "replicas": 0}
+    assert stopped.spec == {**original, "replicas": 0}
     assert stopped.running == ()
-    await stage.runtime.restore_spec(instance, kept)
+    await stage.runtime.restore_spec(instance, original)
     assert await stage.runtime.find(instance) == stopped
     await stage.runtime.start(instance, before.replicas, None)
-    assert (await stage.runtime.find(instance)).spec == kept
+    assert (await stage.runtime.find(instance)).spec == original
 
 
-MEETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+EXPECTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "stop": ({"replicas": 1}, {"replicas": 0}),
     "configure": ({"replicas": 0}, {"A": "1"}),
     "start": ({"replicas": 0}, {"replicas": 1}),
@@ -214,16 +214,16 @@ MEETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("call", MEETS)
-async def test_somebody_elses_update_in_the_middle_is_kept(stage: Stage, call: str) -> None:
-    initially, ours = MEETS[call]
+@pytest.mark.parametrize("call", EXPECTED)
+async def test_an_update_by_someone_else_in_the_middle_stays(stage: Stage, call: str) -> None:
+    initially, expected = EXPECTED[call]
     instance = await stage.add(**initially)
     labels = {**(await stage.runtime.find(instance)).spec["labels"], "operator": "was here"}
     stage.change_before_next_update(instance, labels=labels)
     await CALLS[call](stage.runtime, instance)
     spec = (await stage.runtime.find(instance)).spec
     assert spec["labels"] == labels
-    assert ours.items() <= {"replicas": spec["replicas"], **spec["env"], **spec["limits"]}.items()
+    assert expected.items() <= {"replicas": spec["replicas"], **spec["env"], **spec["limits"]}.items()
 
 
 async def test_resizing_a_running_instance_leaves_it_serving_with_the_new_limits(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from rehome_consumer.adapters.common import http_status
 from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
-from rehome_consumer.adapters.swarm import answers
+from rehome_consumer.adapters.swarm import answers, resizing
 from rehome_consumer.adapters.swarm import spec as edit
 from rehome_consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
 from rehome_consumer.adapters.swarm.engine import Engine
@@ -96,7 +96,7 @@ def _look_at_process(services: Services, service: Any) -> None:
     assert isinstance(service.name, str)
     assert service.stop_grace_seconds >= 0
     service.as_service()
-    service.running(), service.sole_current_task(), service.unasked_ends(set()), service.told(set())
+    service.running(), service.sole_current_task(), service.unasked_ends(set()), service.describe(set())
     for task in service.tasks:
         service.healthy(task, services.url(service), datetime.now(UTC))
 
@@ -123,18 +123,18 @@ def docker(data: bytes) -> None:
             _look_at_definition(service.spec)
 
     refused(lambda: finished(ask()))
-    refused(lambda: finished(SwarmServices(engine).look(INSTANCE)))
+    refused(lambda: finished(SwarmServices(engine).find(INSTANCE)))
 
     async def ask_for_tasks() -> None:
         (service,) = await Engine(_Docker([SERVICE]), patience=0).services_labelled("a", "b")  # type: ignore[arg-type]
         diagnosis = Diagnosis(service.name, service.spec, (), room_limit=30.0)
         tasks = await engine.tasks(service)
         for task in tasks:
-            task.told(), ending(task), task.as_task(), task.wanted, task.serving, task.ended_unasked
+            task.describe(), ending(task), task.as_task(), task.wanted, task.serving, task.ended_unasked
             assert all(isinstance(address, str) for address in task.addresses)
         is_exhausted(service.spec, tasks)
-        diagnosis.look(tasks)
-        diagnosis.told()
+        diagnosis.observe(tasks)
+        diagnosis.describe()
         await SwarmServices(engine).running(service)
 
     refused(lambda: finished(ask_for_tasks()))
@@ -160,10 +160,10 @@ def _look_at_definition(spec: Any) -> None:
     assert edit.limits_of(edit.with_limits(spec, LIMITS)).memory_limit == "8G"
     edit.forced(spec)
     edit.restored(spec, spec)
-    resizing = edit.resizing(spec, LIMITS)
-    if edit.is_resizing(resizing):
-        edit.settled(resizing)
-        edit.unresized(resizing)
+    started = resizing.started(spec, LIMITS)
+    if resizing.is_started(started):
+        resizing.finished(started)
+        resizing.undone(started)
 
 
 def task_log(data: bytes) -> None:

@@ -17,8 +17,9 @@ from rehome_consumer.adapters.rabbitmq import management, rabbitmqctl
 from rehome_consumer.adapters.rabbitmq.management import Management
 from rehome_consumer.adapters.rabbitmq.rabbitmqctl import Rabbitmqctl
 from rehome_consumer.adapters.swarm import answers, connected
-from rehome_consumer.adapters.swarm.engine import Engine, Watch
+from rehome_consumer.adapters.swarm.engine import Engine
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
+from rehome_consumer.adapters.swarm.waiting import Watch
 from rehome_consumer.errors import Refused, TimedOut, Transient
 from sandbox.system.net import LOOPBACK, wait_until
 

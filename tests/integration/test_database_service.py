@@ -1,4 +1,4 @@
-"""The sandbox's database-service: the field's answers, real servers, and faults on demand."""
+"""The sandbox's database-service: answers as in production, real servers, and faults on demand."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,7 +64,7 @@ async def connects(row: asyncpg.Record, *, user: str | None = None, password: st
         await connection.close()
 
 
-async def test_a_dedicated_server_is_made_registered_and_told_as_the_field_does(caller: Caller) -> None:
+async def test_a_dedicated_server_is_made_registered_and_answered_as_in_production(caller: Caller) -> None:
     instance_id, customer_id = str(uuid4()), str(uuid4())
     answer = await caller.ask(instance_id=instance_id, customer_id=customer_id)
     assert answer.status_code == 200
@@ -86,7 +86,7 @@ async def test_a_dedicated_server_is_made_registered_and_told_as_the_field_does(
     assert await connects(row) == "postgres"
 
 
-async def test_port_and_a_working_login_are_told_where_the_field_has_them(caller: Caller) -> None:
+async def test_port_and_a_working_login_are_in_the_answer_where_switched_on(caller: Caller) -> None:
     caller.service.switches = Switches(give_port=True, give_login=True)
     body = (await caller.ask()).json()
     row = await caller.row(body["db_server_id"])
@@ -142,7 +142,7 @@ async def test_switched_to_fail_it_fails_so_often_without_doing_anything(caller:
     assert caller.service.calls == 3
 
 
-async def test_switched_to_hang_it_succeeds_and_the_caller_never_learns_of_it(caller: Caller) -> None:
+async def test_switched_to_hang_it_succeeds_without_an_answer(caller: Caller) -> None:
     caller.service.switches = Switches(hang_seconds=600)
     instance_id = str(uuid4())
     call = asyncio.create_task(caller.ask(instance_id=instance_id))

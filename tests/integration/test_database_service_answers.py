@@ -1,4 +1,4 @@
-"""Every odd answer an HTTP service can give, and what the adapter makes of it."""
+"""Every unusual answer of an HTTP service, and the adapter's error for it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def provision(service: HttpDatabaseService) -> Any:
         (json.dumps(GOOD | {"message": "x" * LARGEST_ANSWER}).encode(), f"more than {LARGEST_ANSWER} bytes"),
     ],
 )
-async def test_a_success_that_says_nothing_usable_may_have_made_the_server(
+async def test_a_success_with_an_unusable_answer_may_have_made_the_server(
     body: bytes | dict[str, Any], complaint: str
 ) -> None:
     async with answering(http(200, body)) as service:
@@ -124,7 +124,7 @@ async def test_an_answer_of_two_forms_is_understood_and_further_fields_are_ignor
             Refused,
             "body.x: required",
         ),
-        (422, {"detail": {"odd": SECRET}}, Refused, "HTTP 422, without words"),
+        (422, {"detail": {"odd": SECRET}}, Refused, "HTTP 422, without an explanation"),
         (401, {"detail": "who?"}, Refused, "check REHOME_DATABASE_SERVICE_URL"),
         (404, b"not found", NotFound, "check REHOME_DATABASE_SERVICE_URL"),
         (405, {}, NotFound, "check REHOME_DATABASE_SERVICE_URL"),
@@ -135,11 +135,11 @@ async def test_an_answer_of_two_forms_is_understood_and_further_fields_are_ignor
         (500, {"detail": f"duplicate key\nDETAIL: row ({SECRET})"}, Transient, "HTTP 500, duplicate key;"),
         (500, {"detail": f"no login: password={SECRET} u"}, Transient, "password=***"),
         (500, {"detail": f"postgresql://u:{SECRET}@host/x"}, Transient, "postgresql://u:***@host"),
-        (503, b"<html>" + SECRET.encode(), Transient, "HTTP 503, without words"),
-        (599, [], Transient, "HTTP 599, without words"),
+        (503, b"<html>" + SECRET.encode(), Transient, "HTTP 503, without an explanation"),
+        (599, [], Transient, "HTTP 599, without an explanation"),
     ],
 )
-async def test_a_refusal_keeps_the_services_words_and_no_secret(
+async def test_a_refusal_has_the_services_words_and_no_secret(
     status: int, body: bytes | dict[str, Any], meaning: type[RehomeError], complaint: str
 ) -> None:
     async with answering(http(status, body, "Location: http://127.0.0.1:1/")) as service:
@@ -173,7 +173,7 @@ async def test_a_service_that_is_not_there_is_unreachable_and_did_nothing() -> N
 
 
 @pytest.mark.parametrize("url", ["database-service:8000", "ftp://x", ""])
-async def test_a_url_that_is_none_is_refused_with_its_setting(url: str) -> None:
+async def test_an_invalid_url_is_refused_with_its_setting(url: str) -> None:
     async with client(url) as made:
         with pytest.raises(Refused, match="check REHOME_DATABASE_SERVICE_URL"):
             await provision(HttpDatabaseService(made))
@@ -195,7 +195,7 @@ async def test_a_service_that_never_answers_may_have_made_the_server() -> None:
             await provision(service)
 
 
-async def test_a_service_that_answers_drop_by_drop_is_not_waited_for_longer_than_the_limit() -> None:
+async def test_a_service_that_answers_byte_by_byte_is_not_waited_for_longer_than_the_limit() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         with suppress(ConnectionError):
@@ -209,7 +209,7 @@ async def test_a_service_that_answers_drop_by_drop_is_not_waited_for_longer_than
             await provision(service)
 
 
-async def test_an_answer_without_end_is_read_to_the_limit_alone() -> None:
+async def test_an_answer_without_end_is_read_only_up_to_the_limit() -> None:
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The Odoo-like instance on Odoo 19's real tables, and the customers who write to it."""
+"""The Odoo-like instance on Odoo 19's real tables, and the clients that write to it."""
 
 import asyncio
 import signal
@@ -33,7 +33,7 @@ async def test_it_serves_what_odoo_serves_and_keeps_three_connections(instance: 
     assert await instance.connections() == sorted(["postgres", *2 * [instance.tenant.database]])
 
 
-async def test_it_tells_the_facts_that_a_move_must_keep(instance: OdooInstance) -> None:
+async def test_it_reports_the_facts_that_a_move_must_not_change(instance: OdooInstance) -> None:
     await instance.start()
     facts = (await instance.http.get("/facts")).json()
     assert facts["users"] == 6
@@ -73,7 +73,7 @@ async def test_a_partner_without_name_or_token_is_a_bad_request(
     assert (await instance.http.post("/partners", json=body)).status_code == 400
 
 
-async def test_every_answer_names_the_process_that_gave_it(instance: OdooInstance) -> None:
+async def test_every_answer_identifies_the_process_that_gave_it(instance: OdooInstance) -> None:
     first = await instance.start()
     ids = {(await instance.http.get(path)).headers["X-Boot-Id"] for path in ("/web/health", "/nowhere")}
     await first.stop()
@@ -102,36 +102,36 @@ async def test_a_first_boot_writes_odoo_conf_from_the_environment(instance: Odoo
     assert "[options]" in instance.conf.read_text()
 
 
-async def test_without_odoo_conf_it_exits_with_255_and_says_so(instance: OdooInstance) -> None:
+async def test_without_odoo_conf_it_exits_with_255_and_prints_why(instance: OdooInstance) -> None:
     instance.conf.unlink()
-    code, said = await instance.ends()
+    code, output = await instance.ends()
     assert code == 255
-    assert f"cannot read {instance.conf}: No such file or directory" in said
+    assert f"cannot read {instance.conf}: No such file or directory" in output
 
 
 @pytest.mark.parametrize("text", ["db_host = h\n", "[options]\ndb_host = h\n", "[options]\nhunter2\n"])
-async def test_an_unusable_odoo_conf_ends_it_without_telling_its_lines(
+async def test_an_unusable_odoo_conf_ends_it_without_printing_its_lines(
     instance: OdooInstance, text: str
 ) -> None:
     instance.conf.write_text(text)
-    code, said = await instance.ends()
+    code, output = await instance.ends()
     assert code == 255
-    assert str(instance.conf) in said
-    assert "hunter2" not in said
+    assert str(instance.conf) in output
+    assert "hunter2" not in output
 
 
-async def test_without_its_database_it_exits_with_1_and_keeps_the_servers_words(
+async def test_without_its_database_it_exits_with_1_and_prints_the_servers_words(
     instance: OdooInstance,
 ) -> None:
     instance.write_conf(password="wrong password")
-    code, said = await instance.ends()
+    code, output = await instance.ends()
     assert code == 1
     assert (
         f"cannot connect to {instance.tenant.database} on {instance.pool.host}:{instance.pool.port} "
-        f"as {instance.tenant.role} after 3 tries" in said
+        f"as {instance.tenant.role} after 3 tries" in output
     )
-    assert f'password authentication failed for user "{instance.tenant.role}"' in said
-    assert "wrong password" not in said
+    assert f'password authentication failed for user "{instance.tenant.role}"' in output
+    assert "wrong password" not in output
 
 
 async def test_a_lost_database_is_unhealthy_and_comes_back_by_itself(instance: OdooInstance) -> None:
@@ -172,10 +172,10 @@ async def test_sigterm_lets_a_running_request_finish_and_closes_the_connections(
             await wait_until(lambda: _waits_for_lock(instance), what="the request to wait", limit=LIMIT)
             process.send(signal.SIGTERM)
 
-            async def told() -> bool:
+            async def noticed() -> bool:
                 return "finishing running requests" in process.tail()
 
-            await wait_until(told, what="the instance to notice SIGTERM", limit=LIMIT)
+            await wait_until(noticed, what="the instance to notice SIGTERM", limit=LIMIT)
         assert (await request).status_code == 201
     assert await asyncio.wait_for(process.process.wait(), LIMIT) == 0
     assert await instance.connections() == []
@@ -227,10 +227,10 @@ def ignores(number: signal.Signals, pid: int) -> bool:
 async def test_switched_to_start_slowly_it_connects_late(instance: OdooInstance) -> None:
     process = await instance.launch(ODOO_FAULT_SLOW_START="600")
 
-    async def told() -> bool:
+    async def printed() -> bool:
         return "starting slowly" in process.tail()
 
-    await wait_until(told, what="the instance to say that it starts slowly", limit=LIMIT)
+    await wait_until(printed, what="the instance to print that it starts slowly", limit=LIMIT)
     with pytest.raises(httpx.ConnectError):
         await instance.http.get("/web/health")
     assert process.alive

@@ -1,4 +1,4 @@
-"""What the platform's adapter says when PostgreSQL refuses, hangs or is gone."""
+"""The errors of the platform's adapter when PostgreSQL refuses, hangs or does not answer."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def test_a_connection_that_is_cut_is_unreachable_and_the_next_call_gets_a_
 ) -> None:
     adapter = PostgresPlatform(pool)
     instance = await platform.add_instance("acme")
-    async with pool.acquire() as mine:
-        pid = mine.get_server_pid()
+    async with pool.acquire() as own:
+        pid = own.get_server_pid()
     async with platform.cluster.connect(platform.instance_database) as other, other.transaction():
         await other.execute("SELECT FROM instances WHERE id = $1 FOR UPDATE", instance)
         cut = asyncio.create_task(adapter.set_status(instance, "error"))
@@ -72,8 +72,8 @@ async def test_a_server_that_hangs_in_the_middle_is_not_waited_for(
 ) -> None:
     """Its ROLLBACK would hang too, so the connection is cut."""
     instance = await platform.add_instance("acme")
-    async with pool.acquire() as mine:
-        pid = mine.get_server_pid()
+    async with pool.acquire() as own:
+        pid = own.get_server_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(TimedOut, match=r"writing the status.*0\.3 s"):
@@ -84,7 +84,7 @@ async def test_a_server_that_hangs_in_the_middle_is_not_waited_for(
     assert (await platform.fetch_instance(instance))["status"] == "stopped"
 
 
-async def test_a_row_that_somebody_else_holds_is_a_conflict(
+async def test_a_row_that_another_transaction_holds_is_a_conflict(
     platform: Platform, pool: asyncpg.Pool[Any]
 ) -> None:
     instance = await platform.add_instance("acme")
@@ -95,7 +95,7 @@ async def test_a_row_that_somebody_else_holds_is_a_conflict(
     assert (await platform.fetch_instance(instance))["status"] == "running"
 
 
-async def test_a_constraint_that_says_no_is_named_and_no_row_is_shown(
+async def test_a_violated_constraint_is_named_and_no_row_is_shown(
     platform: Platform, pool: asyncpg.Pool[Any]
 ) -> None:
     instance = await platform.add_instance("acme", admin_password="s3cret")

@@ -1,4 +1,4 @@
-"""Odoo-like instances and the supervisor's own troubles, through the port `Runtime`."""
+"""Odoo-like instances, and failures of the supervisor itself, through the port `Runtime`."""
 
 import asyncio
 import sys
@@ -102,22 +102,22 @@ async def test_a_database_that_refuses_the_instance_is_a_crash_loop_with_the_ser
     assert "wrong password" not in str(caught.value)
 
 
-async def test_somebody_who_starts_what_is_being_stopped_is_told_of(stage: ProcessStage) -> None:
+async def test_a_start_by_someone_else_in_the_middle_of_a_stop_is_a_conflict(stage: ProcessStage) -> None:
     instance = await stage.add("deaf", stop_grace_seconds=600)
     await stage.runtime.start(instance, 1, None)
     stopping = asyncio.create_task(stage.runtime.stop(instance))
     await wait_until(lambda: replicas_are(stage, instance, 0), what="the stop to begin", limit=LIMIT)
     await stage.change(instance, replicas=1)
-    with pytest.raises(Conflict, match=f"{instance.service} was scaled up by somebody else"):
+    with pytest.raises(Conflict, match=f"{instance.service} was scaled up by someone else"):
         await stopping
 
 
-async def test_somebody_who_stops_what_is_being_started_is_told_of(stage: ProcessStage) -> None:
+async def test_a_stop_by_someone_else_in_the_middle_of_a_start_is_a_conflict(stage: ProcessStage) -> None:
     instance = await stage.add("slow", replicas=0, env={"TINY_SLOW": "600"})
     starting = asyncio.create_task(stage.runtime.start(instance, 1, None))
     await wait_until(lambda: replicas_are(stage, instance, 1), what="the start to begin", limit=LIMIT)
     await stage.change(instance, replicas=0)
-    with pytest.raises(Conflict, match=f"{instance.service} was scaled to 0 by somebody else"):
+    with pytest.raises(Conflict, match=f"{instance.service} was scaled to 0 by someone else"):
         await starting
 
 
@@ -125,7 +125,7 @@ async def replicas_are(stage: ProcessStage, instance: Instance, count: int) -> b
     return (await stage.runtime.find(instance)).replicas == count
 
 
-async def test_two_services_with_one_instances_label_are_not_guessed_between(stage: ProcessStage) -> None:
+async def test_two_services_with_one_instances_label_are_refused_by_name(stage: ProcessStage) -> None:
     instance = await stage.add(name="odoo-one", replicas=0)
     await stage.node.create(
         name="odoo-two",
@@ -171,15 +171,15 @@ Answer = Callable[[web.Request], Coroutine[Any, Any, web.Response]]
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "told"),
+    ("answer", "error", "complaint"),
     [
         (broken, Transient, "HTTP 500 database is locked"),
         (garbage, Transient, "is wrong in: spec, tasks, template_version, version"),
         (silent, TimedOut, "no answer in time"),
     ],
 )
-async def test_a_supervisor_in_trouble_is_tried_again_later(
-    answer: Answer, error: type[Transient], told: str
+async def test_a_failing_supervisor_is_a_passing_error(
+    answer: Answer, error: type[Transient], complaint: str
 ) -> None:
     application = web.Application()
     application[END] = asyncio.Event()
@@ -191,6 +191,6 @@ async def test_a_supervisor_in_trouble_is_tried_again_later(
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=0.5) as http,
     ):
         runtime = ProcessRuntime(http, WallClock(), health_limit=timedelta(seconds=1))
-        with pytest.raises(error, match=told) as caught:
+        with pytest.raises(error, match=complaint) as caught:
             await runtime.find(new_instance())
     assert "hunter2" not in str(caught.value)

@@ -15,7 +15,7 @@ from sandbox.rabbitmq.files import GUEST, BrokerUser
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.net import accepts_connections, wait_until
 from sandbox.system.processes import ChildEndedError
-from tests.support.processes import command_line, gone, orphan_of
+from tests.support.processes import command_line, have_ended, orphan_of
 
 LIMIT = 20
 
@@ -157,7 +157,7 @@ async def test_a_node_and_its_port_mapper_end_when_their_starter_is_killed(scrat
         imports="from sandbox.rabbitmq.node import BrokerNode",
     )
 
-    await wait_until(gone(*pids), what="the node to end", limit=LIMIT)
+    await wait_until(have_ended(*pids), what="the node to end", limit=LIMIT)
 
 
 async def _publish(node: BrokerNode, key: str, user: str = "guest") -> None:

@@ -11,7 +11,7 @@ from sandbox.system.accounts import require_passage
 from sandbox.system.net import accepts_connections, free_port, give_back_port, wait_until
 from sandbox.system.processes import Child, ChildEndedError, CommandFailedError, run
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
-from tests.support.processes import gone, orphan_of
+from tests.support.processes import have_ended, orphan_of
 
 LIMIT = 20
 
@@ -61,7 +61,7 @@ async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         imports="from sandbox.system.processes import Child",
     )
 
-    await wait_until(gone(*pids), what="the child to end", limit=LIMIT)
+    await wait_until(have_ended(*pids), what="the child to end", limit=LIMIT)
 
 
 async def test_a_command_that_fails_is_told_with_what_it_said() -> None:

@@ -11,7 +11,7 @@ from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import nasty_password
 from sandbox.system.net import accepts_connections, wait_until
 from sandbox.system.processes import ChildEndedError
-from tests.support.processes import command_line, gone, orphan_of, owner
+from tests.support.processes import command_line, have_ended, orphan_of, owner
 
 LIMIT = 20
 
@@ -107,7 +107,7 @@ async def test_nothing_is_left_of_a_destroyed_server(server: Cluster) -> None:
     pid, directory = server.pid, server.directory
     await server.destroy()
 
-    assert await gone(pid)()
+    assert await have_ended(pid)()
     assert not directory.exists()
     assert not await accepts_connections(server.port)
 
@@ -123,7 +123,7 @@ async def test_it_ends_when_its_starter_is_killed(scratch: Path) -> None:
         imports="from sandbox.postgres.server import Cluster",
     )
 
-    await wait_until(gone(*pids), what="the server to end", limit=LIMIT)
+    await wait_until(have_ended(*pids), what="the server to end", limit=LIMIT)
 
 
 async def test_a_directory_that_holds_a_server_is_refused(pg: Cluster) -> None:

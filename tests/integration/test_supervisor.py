@@ -1,4 +1,4 @@
-"""The sandbox's process manager: what it promises to whoever updates a service, as Swarm would."""
+"""The sandbox's process manager behaves as Swarm does."""
 
 import os
 from collections.abc import AsyncIterator
@@ -35,14 +35,14 @@ class Node(SupervisorNode):
     async def tasks(self, state: str = "running") -> list[dict[str, Any]]:
         return [task for task in (await self.shop())["tasks"] if task["state"] == state]
 
-    async def wait_tasks(self, count: int, state: str = "running", said: str = "") -> list[dict[str, Any]]:
-        """Wait until at least so many tasks are in this state, each having said a line that holds `said`."""
+    async def wait_tasks(self, count: int, state: str = "running", printed: str = "") -> list[dict[str, Any]]:
+        """Wait until at least so many tasks are in this state, and each has printed a line with `printed`."""
 
         async def there() -> bool:
             tasks = await self.tasks(state)
-            return len(tasks) >= count and all(said in " ".join(task["log_tail"]) for task in tasks)
+            return len(tasks) >= count and all(printed in " ".join(task["log_tail"]) for task in tasks)
 
-        await wait_until(there, what=f"{count} tasks {state} that said {said!r}", limit=LIMIT)
+        await wait_until(there, what=f"{count} tasks {state} that printed {printed!r}", limit=LIMIT)
         return await self.tasks(state)
 
     async def wait_stopped(self) -> list[dict[str, Any]]:
@@ -69,22 +69,22 @@ def lives(pid: int) -> bool:
     return True
 
 
-async def wait_gone(pid: int) -> None:
-    async def gone() -> bool:
+async def wait_ended(pid: int) -> None:
+    async def ended() -> bool:
         return not lives(pid)
 
-    await wait_until(gone, what=f"process {pid} to end", limit=LIMIT)
+    await wait_until(ended, what=f"process {pid} to end", limit=LIMIT)
 
 
 async def test_a_created_service_runs_one_task_with_its_environment(node: Node, tmp_path: Path) -> None:
     command = ["sh", "-c", 'echo "$GREETING from $INSTANCE_DIR"; exec sleep 600']
     await node.run(command=command, env={"GREETING": "hello"}, instance_dir=str(tmp_path))
-    (task,) = await node.wait_tasks(1, said=f"hello from {tmp_path}")
+    (task,) = await node.wait_tasks(1, printed=f"hello from {tmp_path}")
     assert lives(task["pid"])
     assert task["exit_code"] is None
 
 
-async def test_unknown_fields_of_a_definition_are_kept(node: Node) -> None:
+async def test_unknown_fields_of_a_definition_stay(node: Node) -> None:
     labels = {"traefik.http.routers.shop.rule": "Host(`shop.example.com`)"}
     await node.run(labels=labels, networks=["saasodoo-network"], limits={"cpu": 1.5, "pids": 100})
     spec = (await node.shop())["spec"]
@@ -120,10 +120,10 @@ async def test_a_wrong_definition_is_refused_without_repeating_its_values(node: 
 
 
 async def test_an_update_with_a_stale_version_changes_nothing(node: Node) -> None:
-    seen = await node.run()
+    first = await node.run()
     await node.change("odoo-shop", labels={"by": "an operator"})
     answer = await node.http.put(
-        "/services/odoo-shop", params={"version": seen["version"]}, json=seen["spec"]
+        "/services/odoo-shop", params={"version": first["version"]}, json=first["spec"]
     )
     assert (answer.status_code, answer.text) == (409, "update out of sequence")
     assert (await node.shop())["spec"]["labels"] == {"by": "an operator"}
@@ -159,7 +159,7 @@ async def test_a_changed_template_replaces_the_task_and_counts_the_version_up_tw
 async def test_a_replacement_waits_for_the_old_task_to_end(node: Node, tmp_path: Path) -> None:
     release = tmp_path / "release"
     await node.run(command=SLOW_TO_STOP, env={"RELEASE": str(release)}, stop_grace_seconds=600)
-    (old,) = await node.wait_tasks(1, said="up")
+    (old,) = await node.wait_tasks(1, printed="up")
     changed = await node.change("odoo-shop", force=1)
     assert [(task["id"], task["desired"]) for task in changed["tasks"]] == [(old["id"], "running")]
     release.touch()
@@ -171,10 +171,10 @@ async def test_a_replacement_waits_for_the_old_task_to_end(node: Node, tmp_path:
 async def test_from_zero_to_one_does_not_wait_for_the_old_task(node: Node, tmp_path: Path) -> None:
     release = tmp_path / "release"
     await node.run(command=SLOW_TO_STOP, env={"RELEASE": str(release)}, stop_grace_seconds=600)
-    (old,) = await node.wait_tasks(1, said="up")
+    (old,) = await node.wait_tasks(1, printed="up")
     await node.change("odoo-shop", replicas=0)
     await node.change("odoo-shop", replicas=1)
-    both = await node.wait_tasks(2, said="up")
+    both = await node.wait_tasks(2, printed="up")
     assert [task["id"] == old["id"] for task in both] == [True, False]
     assert [task["desired"] for task in both] == ["shutdown", "running"]
     release.touch()
@@ -182,7 +182,7 @@ async def test_from_zero_to_one_does_not_wait_for_the_old_task(node: Node, tmp_p
 
 async def test_scaled_to_zero_the_task_gets_sigterm_and_is_not_started_again(node: Node) -> None:
     await node.run(command=["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"])
-    await node.wait_tasks(1, said="up")
+    await node.wait_tasks(1, printed="up")
     await node.change("odoo-shop", replicas=0)
     (ended,) = await node.wait_stopped()
     assert ended["exit_code"] == 7
@@ -190,7 +190,7 @@ async def test_scaled_to_zero_the_task_gets_sigterm_and_is_not_started_again(nod
 
 async def test_a_task_that_ignores_sigterm_is_killed_after_its_grace(node: Node) -> None:
     await node.run(command=DEAF, stop_grace_seconds=0.2)
-    await node.wait_tasks(1, said="deaf")
+    await node.wait_tasks(1, printed="deaf")
     await node.change("odoo-shop", replicas=0)
     (ended,) = await node.wait_stopped()
     assert ended["exit_code"] == 137
@@ -200,13 +200,13 @@ async def test_what_a_task_left_behind_ends_with_it(node: Node) -> None:
     await node.run(command=["sh", "-c", "sleep 600 & echo $!; wait"])
     (task,) = await node.wait_tasks(1)
 
-    async def told() -> bool:
+    async def printed() -> bool:
         return bool((await node.tasks())[0]["log_tail"])
 
-    await wait_until(told, what="the task to tell its child's pid", limit=LIMIT)
+    await wait_until(printed, what="the task to print its child's pid", limit=LIMIT)
     (task,) = await node.tasks()
     await node.change("odoo-shop", replicas=0)
-    await wait_gone(int(task["log_tail"][0]))
+    await wait_ended(int(task["log_tail"][0]))
 
 
 async def test_a_changed_environment_starts_nothing_at_zero_replicas(node: Node) -> None:
@@ -226,7 +226,7 @@ async def test_an_update_that_leaves_out_replicas_starts_a_stopped_service(node:
     await node.wait_tasks(1)
 
 
-async def test_a_task_that_exits_is_started_again_and_tells_its_exit_code_and_last_lines(node: Node) -> None:
+async def test_a_task_that_exits_is_started_again_and_shows_its_exit_code_and_last_lines(node: Node) -> None:
     await node.run(command=["sh", "-c", "seq 30; echo no odoo.conf; exit 255"])
     tasks = await node.wait_tasks(3, "exited")
     assert {task["exit_code"] for task in tasks} == {255}
@@ -254,20 +254,20 @@ async def test_an_unknown_program_ends_with_127(node: Node) -> None:
     assert task["exit_code"] == 127
 
 
-async def test_a_deleted_service_is_gone_at_once_and_its_task_soon(node: Node) -> None:
+async def test_a_deleted_service_is_removed_at_once_and_its_task_ends_soon(node: Node) -> None:
     await node.run()
     (task,) = await node.wait_tasks(1)
     assert (await node.http.delete("/services/odoo-shop")).status_code == 204
     assert (await node.http.get("/services/odoo-shop")).status_code == 404
-    await wait_gone(task["pid"])
+    await wait_ended(task["pid"])
 
 
 async def test_services_survive_a_killed_supervisor_and_tasks_do_not(node: Node) -> None:
     await node.run(env={"PASSWORD": "pässwörd"})
-    before = await node.change("odoo-shop", labels={"kept": "yes"})
+    before = await node.change("odoo-shop", labels={"still": "there"})
     (task,) = await node.wait_tasks(1)
     await node.kill()
-    await wait_gone(task["pid"])
+    await wait_ended(task["pid"])
     await node.start()
     after = await node.shop()
     assert {key: after[key] for key in after if key != "tasks"} == {

@@ -1,4 +1,4 @@
-"""Certificates made on the spot: an authority, and what it vouches for."""
+"""Certificates for tests: an authority, and certificates that it signs."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -22,10 +22,10 @@ class Certificate(NamedTuple):
 
 
 class Authority:
-    """Vouches for certificates; its own is in `ca_file`."""
+    """Signs certificates; its own is in `ca_file`."""
 
     def __init__(self, directory: Path) -> None:
-        """Make one in a directory of its own, which is made and names it."""
+        """Make one, in a new directory, whose name it bears."""
         directory.mkdir(mode=0o755)
         self._directory = directory
         self._name = _name(f"Test authority {directory.name}")

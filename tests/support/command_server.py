@@ -1,10 +1,10 @@
-"""The command line in processes that start at once: imported here once, and forked for each command.
+"""The command line in processes that start fast: imported here once, and forked for each command.
 
     python -m tests.support.command_server SOCKET
 
-A command is a process of its own, with arguments, environment, output and exit code of its own; what it is
-spared is the second that importing takes. It asks on the socket with one line of JSON (`Order`), and gets one
-back: the exit code, negative for a signal.
+A command is a process of its own, with its own arguments, environment, output and exit code; it only saves the
+second that importing takes. A request is one line of JSON (`Order`) on the socket, the answer one line: the exit
+code, negative for a signal.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Order(TypedDict):
 
 
 def serve(path: str) -> NoReturn:
-    """Answer orders, side by side, until killed."""
+    """Answer orders, in parallel, until killed."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(16)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever answers is collected by the kernel
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the processes that answer
     while True:
         connection, _ = listener.accept()
         if os.fork() == 0:
@@ -47,7 +47,7 @@ def serve(path: str) -> NoReturn:
 
 
 def _answer(connection: socket.socket) -> NoReturn:
-    """Run one order and tell its exit code."""
+    """Run one order and send its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     order: Order = json.loads(connection.makefile().readline())
     pid = os.fork()
@@ -59,7 +59,7 @@ def _answer(connection: socket.socket) -> NoReturn:
 
 
 def _run(order: Order) -> NoReturn:
-    """As `python -m consumer` would."""
+    """As `python -m rehome_consumer` would."""
     signal.alarm(LONGEST_SECONDS)
     for path, descriptor in ((order["out"], 1), (order["err"], 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)

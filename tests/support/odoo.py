@@ -61,7 +61,7 @@ class OdooInstance:
         return process
 
     async def ends(self, **environment: str) -> tuple[int, str]:
-        """Launch it, and return its exit code and what it said."""
+        """Launch it, and return its exit code and what it printed."""
         process = await self.launch(**environment)
         code = await asyncio.wait_for(process.process.wait(), LIMIT)
         return code, process.tail()

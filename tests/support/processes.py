@@ -1,4 +1,4 @@
-"""What the kernel tells of processes, and processes that lose their parent, for tests."""
+"""Facts about processes from the kernel, and processes that lose their parent, for tests."""
 
 import asyncio
 import sys
@@ -49,8 +49,8 @@ async def orphan_of(body: str, *, directory: Path, imports: str = "", limit: flo
     return [int(number) for number in line.split()]
 
 
-def gone(*pids: int) -> Callable[[], Awaitable[bool]]:
-    """A question for `wait_until`: whether all these processes have ended."""
+def have_ended(*pids: int) -> Callable[[], Awaitable[bool]]:
+    """A condition for `wait_until`: whether all these processes have ended."""
 
     async def ask() -> bool:
         return all(ended(pid) for pid in pids)

@@ -1,6 +1,6 @@
 """A tiny instance: answers GET on `ODOO_HTTP_PORT`, and behaves as its environment says.
 
-`TINY_STATUS` what it answers (200); `TINY_ANSWERS` exit 3 after so many answers; `TINY_DEAF=1` ignore
+`TINY_STATUS` the status that it answers (200); `TINY_ANSWERS` exit 3 after so many answers; `TINY_DEAF=1` ignore
 SIGTERM; `TINY_CRASHES` (exit 255 in the first so many starts, counted in the instance's directory);
 `TINY_SLOW` seconds before it listens; `TINY_ADDRESS` where it listens (127.0.0.1).
 """
@@ -19,7 +19,7 @@ answered = 0
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        global answered  # noqa: PLW0603, a handler is made anew for each request
+        global answered  # noqa: PLW0603, each request has a new handler
         answered += 1
         self.send_response(int(os.environ.get("TINY_STATUS", "200")))
         self.end_headers()

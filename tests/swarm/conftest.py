@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.postgres.tenants import nasty_password
-from sandbox.swarm.doors import Doors
 from sandbox.swarm.engine import private_engine
+from sandbox.swarm.forwards import Forwards
 from sandbox.swarm.servers import start_server
 from tests.swarm.shop import DEDICATED, POOL, Shop, fill
 from tests.swarm.stage import SwarmStage
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 async def engine(scratch: Path) -> AsyncIterator[PrivateEngine]:
-    """A Docker engine with a swarm of one node, which nobody else sees."""
+    """A private Docker engine with a swarm of one node."""
     async with private_engine(scratch / "engine") as engine:
         yield engine
 
 
 @pytest.fixture
 async def stage(engine: PrivateEngine, tmp_path: Path) -> AsyncIterator[SwarmStage]:
-    """Where services are added; whatever was added is gone after the test."""
+    """Where tests add services; these are removed after the test."""
     stage = await SwarmStage.open(engine, tmp_path)
     yield stage
     await stage.close()
@@ -39,18 +39,18 @@ async def stage(engine: PrivateEngine, tmp_path: Path) -> AsyncIterator[SwarmSta
 @pytest.fixture(scope="session")
 async def servers(engine: PrivateEngine, scratch: Path) -> AsyncIterator[dict[str, Cluster]]:
     """A pool and a dedicated server as services, each with the shop's database."""
-    doors = Doors(engine)
+    forwards = Forwards(engine)
     servers = {}
     try:
         for name in (POOL, DEDICATED):
             password = nasty_password()
             servers[name] = await start_server(
-                engine, name, scratch / name, password=password, reach=doors.resolve
+                engine, name, scratch / name, password=password, reach=forwards.resolve
             )
             await fill(servers[name], name)
         yield servers
     finally:
-        await doors.close()
+        await forwards.close()
 
 
 @pytest.fixture

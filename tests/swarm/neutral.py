@@ -1,4 +1,4 @@
-"""Swarm definitions in the words that the contract suite shares with the fake and the processes."""
+"""Swarm definitions in the form that the contract suite shares with the fake and the processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECOND = 1_000_000_000
 
 
 class NeutralRuntime:
-    """The port `Runtime` over another one; only definitions are translated, back and forth without loss."""
+    """The port `Runtime` over another one; only definitions are converted, in both directions without loss."""
 
     def __init__(self, runtime: Runtime, networks: Mapping[str, str]) -> None:
         self._runtime = runtime
@@ -42,17 +42,17 @@ class NeutralRuntime:
         return await self._runtime.resize(instance, limits)
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        words = {
+        shared = {
             name: spec[name] for name in ("labels", "env", "limits", "replicas", "force") if name in spec
         }
-        await self._runtime.restore_spec(instance, as_swarm(spec.get("rest", {}), words))
+        await self._runtime.restore_spec(instance, as_swarm(spec.get("rest", {}), shared))
 
 
 def as_neutral(spec: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str, Any]:
-    """The shared words, and under `rest` all that they do not say."""
+    """The shared fields, and everything else under `rest`."""
     rest = copy.deepcopy(dict(spec))
     template = rest["TaskTemplate"]
-    words = {
+    shared = {
         "labels": rest.pop("Labels"),
         "env": env_of(rest),
         "limits": _limits(template.get("Resources", {}).pop("Limits", {})),
@@ -61,37 +61,37 @@ def as_neutral(spec: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str
         "force": template.pop("ForceUpdate"),
     }
     del template["ContainerSpec"]["Env"]
-    return {**words, "rest": rest}
+    return {**shared, "rest": rest}
 
 
-def as_swarm(spec: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition with these shared words changed."""
+def as_swarm(spec: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition with these shared fields changed."""
     changed = copy.deepcopy(dict(spec))
-    for name, value in words.items():
+    for name, value in shared.items():
         _CHANGES[name](changed, value)
     return changed
 
 
-def _limits(held: Mapping[str, int]) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    if "NanoCPUs" in held:
-        said["cpu"] = held["NanoCPUs"] / SECOND
-    if "MemoryBytes" in held:
-        said["memory"] = size_text(held["MemoryBytes"])
-    if "Pids" in held:
-        said["pids"] = held["Pids"]
-    return said
+def _limits(limits: Mapping[str, int]) -> dict[str, Any]:
+    shared: dict[str, Any] = {}
+    if "NanoCPUs" in limits:
+        shared["cpu"] = limits["NanoCPUs"] / SECOND
+    if "MemoryBytes" in limits:
+        shared["memory"] = size_text(limits["MemoryBytes"])
+    if "Pids" in limits:
+        shared["pids"] = limits["Pids"]
+    return shared
 
 
 def _set_limits(spec: dict[str, Any], limits: Mapping[str, Any]) -> None:
-    held: dict[str, int] = {}
+    changed: dict[str, int] = {}
     if "cpu" in limits:
-        held["NanoCPUs"] = round(limits["cpu"] * SECOND)
+        changed["NanoCPUs"] = round(limits["cpu"] * SECOND)
     if "memory" in limits:
-        held["MemoryBytes"] = size_bytes(limits["memory"])
+        changed["MemoryBytes"] = size_bytes(limits["memory"])
     if "pids" in limits:
-        held["Pids"] = limits["pids"]
-    spec["TaskTemplate"].setdefault("Resources", {})["Limits"] = held
+        changed["Pids"] = limits["pids"]
+    spec["TaskTemplate"].setdefault("Resources", {})["Limits"] = changed
 
 
 def _set_env(spec: dict[str, Any], env: Mapping[str, str]) -> None:

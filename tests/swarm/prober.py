@@ -1,8 +1,8 @@
-"""A customer inside the overlay network: asks a service by its name, a new connection each time, and keeps count.
+"""A client inside the overlay network: sends requests to a service by its name, and records the answers.
 
     python prober.py HOST PORT DIRECTORY
 
-Writes `DIRECTORY/answers`, one line for each question: `ok`, or what went wrong.
+Writes `DIRECTORY/answers`, one line for each request: `ok`, or what failed. Every request has a new connection.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The proxy of docs/swarm.md: nginx with the configuration that is written there."""
+"""The proxy of docs/swarm.md: nginx with the configuration that is documented there."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def configuration() -> str:
 
 
 def rules() -> list[str]:
-    """What is let through: method and path, as patterns."""
+    """The requests that are allowed: method and path, as patterns."""
     return RULE.findall(configuration())
 
 
 @contextlib.asynccontextmanager
 async def proxy(directory: Path, socket: Path) -> AsyncIterator[str]:
-    """Run it before the engine at `socket`; gives its address as DOCKER_HOST is written."""
+    """Run it in front of the engine at `socket`; gives its address in the form of DOCKER_HOST."""
     port = free_port()
     conf = _lay_out(directory, socket, port)
     alone = f"daemon off; pid {directory}/pid; error_log stderr;"
@@ -52,17 +52,17 @@ async def proxy(directory: Path, socket: Path) -> AsyncIterator[str]:
 
 
 def _lay_out(directory: Path, socket: Path, port: int) -> Path:
-    """Write the configuration for this place; everything else in it stays as documented."""
+    """Write the configuration with these paths and this port; the rest stays as documented."""
     directory.mkdir()
     text = configuration()
-    here = {
+    replaced = {
         "unix:/var/run/docker.sock": f"unix:{socket}",
         "listen 2375;": f"listen {LOOPBACK}:{port};",
         "http {\n": f"http {{\n  access_log off;\n  client_body_temp_path {directory}/body;\n",
     }
-    for theirs, ours in here.items():
-        assert text.count(theirs) == 1, theirs
-        text = text.replace(theirs, ours)
+    for documented, actual in replaced.items():
+        assert text.count(documented) == 1, documented
+        text = text.replace(documented, actual)
     conf = directory / "nginx.conf"
     conf.write_text(text)
     return conf

@@ -1,4 +1,4 @@
-"""An Odoo-like instance as a service, with an odoo.conf and databases that tell which server they are on."""
+"""An Odoo-like instance as a service, with an odoo.conf, and databases that name the server they are on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROLE, PASSWORD, DATABASE = "shop", "s3cret%$'", "shop"
 POOL, DEDICATED = "postgres-pool-2", "postgres-dedicated-7d9f2a54"
 
-# Of Odoo's tables only what the instance's /facts reads; `database.uuid` names the server.
+# Only those of Odoo's tables that the instance's /facts reads; `database.uuid` names the server.
 _TABLES = """
     CREATE TABLE IF NOT EXISTS res_users (id int);
     CREATE TABLE IF NOT EXISTS res_partner (id int);
@@ -62,7 +62,7 @@ class Shop:
     async def open(
         cls, stage: SwarmStage, *, health_check: bool = False, env: dict[str, str] | None = None
     ) -> Shop:
-        """A new instance on the pool; nothing is waited for."""
+        """A new instance on the pool; returns without waiting for it."""
         instance = new_instance()
         shop = cls(stage, instance, stage.directory / instance.directory)
         shop.conf.parent.mkdir(parents=True)
@@ -87,8 +87,8 @@ class Shop:
         self.conf.write_text(_CONF.format(host, DATABASE, ROLE, PASSWORD))
 
     async def facts(self) -> dict[str, Any]:
-        """What the instance tells of itself."""
-        host, port = self.stage.doors.resolve(self.instance.service, 8069)
+        """The instance's answer to /facts."""
+        host, port = self.stage.forwards.resolve(self.instance.service, 8069)
         async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
-            told: dict[str, Any] = (await http.get(f"http://{host}:{port}/facts")).json()
-        return told
+            facts: dict[str, Any] = (await http.get(f"http://{host}:{port}/facts")).json()
+        return facts

@@ -1,4 +1,4 @@
-"""Where tests play on a real swarm: instances with their services, and others who change them."""
+"""What the tests on a real swarm use: instances with their services, and updates by others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 from rehome_consumer.adapters.swarm import SwarmRuntime
 from sandbox.swarm.api import NETWORK
 from sandbox.swarm.definitions import SECOND, bind, definition
-from sandbox.swarm.doors import Doors
+from sandbox.swarm.forwards import Forwards
 from sandbox.swarm.root import PYTHON
 from sandbox.system.net import wait_until
 from tests.contract.runtime_stages import BEHAVIOURS, WallClock, new_instance
@@ -36,12 +36,12 @@ PORT = 8069
 
 
 class Interrupted(aiodocker.Docker):
-    """Lets somebody else be faster: runs `first` once, before the next update goes out.
+    """Runs `first` once before the next update is sent, so that an update by someone else comes before it.
 
     Attributes:
-        updates: how many went out.
+        updates: how many were sent.
         refused: end of a path that is refused, as by a proxy.
-        asked: every method and path that went out.
+        asked: every method and path that was sent.
     """
 
     first: Callable[[], Awaitable[None]] | None = None
@@ -73,8 +73,8 @@ class SwarmStage:
     """Tiny programs, or whatever a test defines, as services of the private engine.
 
     Attributes:
-        runtime: the port, with definitions in the words that the contract suite shares (see `neutral`).
-        swarm: the same without translation.
+        runtime: the port, with definitions in the form of the contract suite (see `neutral`).
+        swarm: the same without conversion.
         docker: the runtime's own client.
     """
 
@@ -84,7 +84,7 @@ class SwarmStage:
         self.cpus = cpus
         self.docker = Interrupted(engine.host)
         self.http = httpx.AsyncClient(timeout=5, trust_env=False)
-        self.doors = Doors(engine)
+        self.forwards = Forwards(engine)
         self.directory = directory
         self.swarm = self._runtime()
         self._since = str(int(time.time()))
@@ -93,38 +93,38 @@ class SwarmStage:
 
     @classmethod
     async def open(cls, engine: PrivateEngine, directory: Path) -> Self:
-        told = await engine.ask("GET", "info")
-        return cls(engine, directory, await engine.network(), told["NCPU"])
+        info = await engine.ask("GET", "info")
+        return cls(engine, directory, await engine.network(), info["NCPU"])
 
     @property
     def runtime(self) -> NeutralRuntime:
         return NeutralRuntime(self.swarm, {self.network: NETWORK})
 
     async def reach_engine_at(self, host: str) -> None:
-        """From now on the runtime has another way to the engine."""
+        """From now on the runtime uses the engine at this address."""
         await self.docker.close()
         self.docker = Interrupted(host)
         self.swarm = self._runtime()
 
     def impatient(self, *, stop_margin: float = 0) -> None:
-        """From now on wait only a moment: for tests of what is told when a wait ends."""
+        """From now on wait only a moment: for tests of the error when a wait ends."""
         self.swarm = self._runtime(health_limit=0.5, stop_margin=stop_margin, patience=0.5)
 
     def talkative(self) -> SwarmRuntime:
-        """A runtime that says at every look that it goes on waiting."""
-        return self._runtime(say_every=0)
+        """A runtime that logs at every look that it goes on waiting."""
+        return self._runtime(log_every=0)
 
     def goes_by_events(self) -> SwarmRuntime:
-        """A runtime that looks again by itself only when a test would have failed."""
+        """A runtime whose interval between two looks is longer than a test may take."""
         return self._runtime(pause=10 * LIMIT)
 
-    def with_doors(self, doors: Doors) -> SwarmRuntime:
+    def with_forwards(self, forwards: Forwards) -> SwarmRuntime:
         """A runtime that reaches tasks of another node."""
-        return self._runtime(resolve=doors.resolve_addresses)
+        return self._runtime(resolve=forwards.resolve_addresses)
 
     def from_outside(self) -> SwarmRuntime:
-        """A runtime that reaches services by a map of their names, as one outside of the overlay network."""
-        return self._runtime(resolve=self.doors.resolve)
+        """A runtime that reaches services by a map of their names, as outside of the overlay network."""
+        return self._runtime(resolve=self.forwards.resolve)
 
     def _runtime(
         self,
@@ -133,7 +133,7 @@ class SwarmStage:
         health_limit: float = LIMIT,
         stop_margin: float = 30,
         patience: float = LIMIT,
-        say_every: float = LIMIT,
+        log_every: float = LIMIT,
         pause: float = 0.1,
     ) -> SwarmRuntime:
         return SwarmRuntime(
@@ -141,13 +141,13 @@ class SwarmStage:
             self.http,
             WallClock(),
             self.directory,
-            resolve=resolve or self.doors.resolve_addresses,
+            resolve=resolve or self.forwards.resolve_addresses,
             health_limit=timedelta(seconds=health_limit),
             stop_margin=timedelta(seconds=stop_margin),
             room_limit=timedelta(seconds=2),
             patience=timedelta(seconds=patience),
             pause=timedelta(seconds=pause),
-            say_every=timedelta(seconds=say_every),
+            log_every=timedelta(seconds=log_every),
         )
 
     async def add(self, behaviour: str = "healthy", **spec: Any) -> Instance:
@@ -171,12 +171,14 @@ class SwarmStage:
         changes = {**spec, "env": {**env, **spec.get("env", {})}}
         await self.create(as_swarm(made, changes))
         if behaviour == "unhealthy":
-            await wait_until(lambda: self._says(instance, tiny_instance.SERVING), what="serving", limit=LIMIT)
+            await wait_until(
+                lambda: self._has_printed(instance, tiny_instance.SERVING), what="serving", limit=LIMIT
+            )
             self.impatient()
         return instance
 
     async def add_unstoppable(self) -> Instance:
-        """It has a grace of ten minutes, of which the runtime waits none."""
+        """An instance with a stop grace of ten minutes, of which the runtime waits none."""
         instance = await self.add("healthy", env={"TINY_DEAF": "1"}, stop_grace_seconds=600)
         await self.swarm.start(instance, 1, None)
         self.impatient(stop_margin=-600)
@@ -189,23 +191,25 @@ class SwarmStage:
         return str(answer["ID"])
 
     async def inspect(self, instance: Instance) -> dict[str, Any]:
-        told: dict[str, Any] = await self.engine.ask("GET", f"services/{instance.service}")
-        return told
+        service: dict[str, Any] = await self.engine.ask("GET", f"services/{instance.service}")
+        return service
 
     async def spec(self, instance: Instance) -> dict[str, Any]:
-        """The service's whole definition as Swarm has it."""
-        told = await self.inspect(instance)
-        spec: dict[str, Any] = told["Spec"]
+        """The service's complete definition as Swarm has it."""
+        service = await self.inspect(instance)
+        spec: dict[str, Any] = service["Spec"]
         return spec
 
     async def change(self, instance: Instance, **changes: Any) -> None:
         await self.edit(instance, lambda spec: as_swarm(spec, changes))
 
     async def edit(self, instance: Instance, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """An update by somebody else."""
-        told = await self.inspect(instance)
-        version = {"version": str(told["Version"]["Index"])}
-        await self.engine.ask("POST", f"services/{told['ID']}/update", edit(told["Spec"]), params=version)
+        """An update by someone else."""
+        service = await self.inspect(instance)
+        version = {"version": str(service["Version"]["Index"])}
+        await self.engine.ask(
+            "POST", f"services/{service['ID']}/update", edit(service["Spec"]), params=version
+        )
 
     def change_before_next_update(self, instance: Instance, **changes: Any) -> None:
         self.docker.first = lambda: self.change(instance, **changes)
@@ -220,43 +224,43 @@ class SwarmStage:
         return [int(event["Actor"]["Attributes"]["exitCode"]) for event in events]
 
     async def tasks(self, instance: Instance) -> list[dict[str, Any]]:
-        """All tasks that the swarm remembers, oldest first."""
+        """All tasks that the swarm still lists, oldest first."""
         wanted = {"filters": json.dumps({"service": [instance.service]})}
-        told = await self.engine.ask("GET", "tasks", params=wanted)
-        return sorted(told, key=lambda task: str(task["CreatedAt"]))
+        tasks = await self.engine.ask("GET", "tasks", params=wanted)
+        return sorted(tasks, key=lambda task: str(task["CreatedAt"]))
 
     async def containers(self, instance: Instance) -> list[str]:
         """Ids of the service's containers that run."""
         wanted = {"label": [f"com.docker.swarm.service.name={instance.service}"]}
-        told = await self.engine.ask("GET", "containers/json", params={"filters": json.dumps(wanted)})
-        return [container["Id"] for container in told]
+        containers = await self.engine.ask("GET", "containers/json", params={"filters": json.dumps(wanted)})
+        return [container["Id"] for container in containers]
 
     async def log(self, instance: Instance) -> str:
-        """What the service's tasks wrote."""
+        """The output of the service's tasks."""
         answer = await self.engine.http.get(
             f"/services/{instance.service}/logs", params={"stdout": "1", "stderr": "1"}
         )
         return answer.text
 
     def background(self, work: Awaitable[None]) -> None:
-        """Have something done meanwhile; the stage closes when it is done."""
+        """Run this in the background; `close` waits for it."""
         self._background.append(asyncio.ensure_future(work))
 
     async def close(self) -> None:
         await asyncio.gather(*self._background)
         await self.docker.close()
-        await self.doors.close()
+        await self.forwards.close()
         await self.http.aclose()
         await self.remove_services()
 
     async def remove_services(self) -> None:
-        """Remove every service that was added, and kill what of it runs."""
+        """Remove every service that was added, and kill its containers."""
         for service in self._made:
             await self.engine.ask("DELETE", f"services/{service}", allowed=(404,))
             wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.id={service}"]})}
             for container in await self.engine.ask("GET", "containers/json", params=wanted):
-                with contextlib.suppress(RuntimeError):  # it was faster
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
                     await self.engine.ask("POST", f"containers/{container['Id']}/kill")
 
-    async def _says(self, instance: Instance, line: str) -> bool:
+    async def _has_printed(self, instance: Instance, line: str) -> bool:
         return line in await self.log(instance)

@@ -1,4 +1,4 @@
-"""What it takes to send an instance to another server, as measured on the hosted image."""
+"""What makes an instance use another server, as measured on the hosted image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_odoo_conf_and_environment_move_it_with_one_start(shop: Shop, stag
     assert stage.docker.updates == 1
 
 
-async def test_a_missing_odoo_conf_is_told_with_the_containers_own_words(
+async def test_a_missing_odoo_conf_is_reported_with_the_containers_own_words(
     shop: Shop, stage: SwarmStage
 ) -> None:
     await stage.swarm.stop(shop.instance)

@@ -1,4 +1,4 @@
-"""The contract suite of port `Runtime`, as the fake and the processes meet it, on a real swarm."""
+"""The contract suite of port `Runtime`, which the fake and the processes pass, too, on a real swarm."""
 
 from tests.contract import test_runtime as suite
 

@@ -1,4 +1,4 @@
-"""What an update leaves of a definition that holds everything Swarm knows."""
+"""What an update leaves of a definition with everything that Swarm knows."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ async def test_a_move_changes_limits_and_four_variables_of_a_definition(
     await stage.swarm.start(instance, 1, LIMITS)
     expected = edit.with_limits(edit.with_env(before, environment(DEDICATED)), LIMITS)
     assert await stage.spec(instance) == expected
-    held = expected["TaskTemplate"]["Resources"]["Limits"]
-    assert held == {"NanoCPUs": SECOND, "MemoryBytes": 1024 * MB, "Pids": 500}
+    limits = expected["TaskTemplate"]["Resources"]["Limits"]
+    assert limits == {"NanoCPUs": SECOND, "MemoryBytes": 1024 * MB, "Pids": 500}
     assert edit.env_of(expected) == {**edit.env_of(before), "ODOO_DATABASE_HOST": DEDICATED}
 
 
-async def test_a_definition_put_back_is_the_original_to_the_last_field(
+async def test_a_restored_definition_is_the_original_to_the_last_field(
     full_shop: Shop, stage: SwarmStage
 ) -> None:
     instance = full_shop.instance

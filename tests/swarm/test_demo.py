@@ -1,4 +1,4 @@
-"""The demo on an engine that others use, at DOCKER_HOST: the same show, and the engine is left as it was found."""
+"""The demo on an engine that others use, at DOCKER_HOST: it works the same, and leaves the engine as it was."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LIMIT_SECONDS = 900
-THEIR_IMAGE = "somebody-elses:1"
+FOREIGN_IMAGE = "foreign:1"
 SLEEP = Path("/usr/bin/sleep")
 
-# What an engine has, and of each thing what tells whether somebody touched it.
+# What an engine has, and of each thing the fields that show whether it was changed.
 LISTS = {
     "services": ("ID", "Version", "Spec"),
     "tasks": ("ID", "DesiredState"),
@@ -44,21 +44,21 @@ pytestmark = pytest.mark.timeout(1200)
 
 @pytest.fixture(scope="module")
 async def foreign(scratch: Path) -> AsyncIterator[PrivateEngine]:
-    """An engine that somebody else uses: with a network, an image, a running service, a secret, a config."""
+    """An engine that others use: with a network, an image, a running service, a secret, a config."""
     async with private_engine(scratch / "foreign", furnished=False) as engine:
         network = await engine.ask("POST", "networks/create", {"Name": "theirs", "Driver": "overlay"})
         await engine.http.post(
             "/images/create",
-            params={"fromSrc": "-", "repo": "somebody-elses", "tag": "1"},
+            params={"fromSrc": "-", "repo": "foreign", "tag": "1"},
             content=await asyncio.to_thread(tiny_root),
         )
         command = [str(SLEEP), "3600"]
-        theirs = definition("theirs", network["Id"], command=command, image=THEIR_IMAGE)
-        await engine.ask("POST", "services/create", theirs)
+        service = definition("theirs", network["Id"], command=command, image=FOREIGN_IMAGE)
+        await engine.ask("POST", "services/create", service)
         content = {"Name": "theirs", "Data": base64.b64encode(b"theirs").decode()}
         await engine.ask("POST", "secrets/create", content)
         await engine.ask("POST", "configs/create", content)
-        await wait_until(lambda: runs(engine), what="somebody else's service", limit=60)
+        await wait_until(lambda: runs(engine), what="the foreign service", limit=60)
         yield engine
 
 
@@ -78,13 +78,13 @@ def tiny_root() -> bytes:
 async def snapshot(engine: PrivateEngine) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for what, keys in LISTS.items():
-        told = await engine.ask("GET", what)
-        found[what] = sorted(({key: one[key] for key in keys} for one in told), key=json.dumps)
+        listed = await engine.ask("GET", what)
+        found[what] = sorted(({key: one[key] for key in keys} for one in listed), key=json.dumps)
     found["volumes"] = (await engine.ask("GET", "volumes"))["Volumes"] or []
     return found
 
 
-async def test_the_demo_on_somebody_elses_engine_holds_all_it_checks_and_leaves_the_engine_as_it_was(
+async def test_the_demo_on_a_foreign_engine_passes_all_its_checks_and_leaves_the_engine_as_it_was(
     foreign: PrivateEngine,
 ) -> None:
     before = await snapshot(foreign)
@@ -97,31 +97,31 @@ async def test_the_demo_on_somebody_elses_engine_holds_all_it_checks_and_leaves_
         env={**os.environ, "DOCKER_HOST": foreign.host},
     )
     try:
-        said, told = await asyncio.wait_for(demo.communicate(), LIMIT_SECONDS)
+        out, err = await asyncio.wait_for(demo.communicate(), LIMIT_SECONDS)
     finally:
         if demo.returncode is None:
-            demo.terminate()  # it takes back what it made, as after Ctrl-C
+            demo.terminate()  # it removes what it made, as after Ctrl-C
             await demo.wait()
-    assert said, told.decode()
-    assert f"on the engine at DOCKER_HOST={foreign.host}" in told.decode()
-    story = json.loads(said)
+    assert out, err.decode()
+    assert f"on the engine at DOCKER_HOST={foreign.host}" in err.decode()
+    story = json.loads(out)
     assert [check for check in story["checks"] if not check["holds"]] == []
     assert (story["outcome"], story["ok"], demo.returncode) == ("moved", True, 0)
     assert await snapshot(foreign) == before
 
 
-async def test_an_engine_that_has_what_the_demo_would_make_is_not_used_and_not_changed(
+async def test_an_engine_that_has_what_the_demo_would_make_is_neither_used_nor_changed(
     foreign: PrivateEngine, scratch: Path
 ) -> None:
     network = await foreign.ask("POST", "networks/create", {"Name": NETWORK, "Driver": "overlay"})
     repo, _, tag = IMAGE.partition(":")
-    await foreign.ask("POST", f"images/{THEIR_IMAGE}/tag", params={"repo": repo, "tag": tag})
+    await foreign.ask("POST", f"images/{FOREIGN_IMAGE}/tag", params={"repo": repo, "tag": tag})
     try:
         before = await snapshot(foreign)
-        engine, told = await borrowed(foreign.host, scratch)
+        engine, message = await borrowed(foreign.host, scratch)
         assert engine is None
-        assert told.endswith(
-            f"is not used, but one of our own: it has these already: network {NETWORK}, image {IMAGE}"
+        assert message.endswith(
+            f"is not used, but a private one: it has these already: network {NETWORK}, image {IMAGE}"
         )
         assert await snapshot(foreign) == before
     finally:
@@ -129,7 +129,7 @@ async def test_an_engine_that_has_what_the_demo_would_make_is_not_used_and_not_c
         await foreign.ask("DELETE", f"images/{IMAGE}")
 
 
-async def test_an_engine_that_is_borrowed_and_given_back_is_as_it_was(
+async def test_an_engine_that_was_borrowed_and_given_back_is_as_it_was(
     foreign: PrivateEngine, scratch: Path
 ) -> None:
     before = await snapshot(foreign)
@@ -147,14 +147,14 @@ async def test_an_engine_that_is_borrowed_and_given_back_is_as_it_was(
         ("unix:///nowhere/docker.sock", "No such file or directory"),
     ],
 )
-async def test_an_engine_that_is_not_there_is_told_and_does_without(
+async def test_an_engine_that_does_not_exist_is_reported_and_replaced(
     host: str, why: str, tmp_path: Path
 ) -> None:
-    engine, told = await borrowed(host, tmp_path)
+    engine, message = await borrowed(host, tmp_path)
     assert engine is None
-    assert told.startswith(f"the engine at DOCKER_HOST={host} is not used, but one of our own: ")
-    assert why in told
+    assert message.startswith(f"the engine at DOCKER_HOST={host} is not used, but a private one: ")
+    assert why in message
 
 
-async def test_without_docker_host_nothing_is_told(tmp_path: Path) -> None:
+async def test_without_docker_host_there_is_no_message(tmp_path: Path) -> None:
     assert await borrowed(None, tmp_path) == (None, "")

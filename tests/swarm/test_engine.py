@@ -1,4 +1,4 @@
-"""The private engine disturbs nobody, and leaves nothing behind."""
+"""The private engine changes nothing on the machine, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.swarm.api import CONSUMER_IMAGE
-from sandbox.swarm.engine import remove_cgroups_of_the_dead
+from sandbox.swarm.engine import remove_orphaned_cgroups
 from sandbox.system.net import wait_until
-from tests.support.processes import gone, orphan_of
+from tests.support.processes import have_ended, orphan_of
 
 if TYPE_CHECKING:
     from sandbox.swarm.engine import PrivateEngine
@@ -33,14 +33,14 @@ async def test_when_its_process_is_killed_the_kernel_ends_the_engine_and_its_con
         directory=scratch / "orphan",
         imports="from sandbox.swarm.definitions import definition\nfrom sandbox.swarm.engine import PrivateEngine",
     )
-    # When the first process of a process namespace is gone, so is everything in it.
-    await wait_until(gone(init), what="the engine's namespaces to end", limit=LIMIT)
+    # When the first process of a process namespace has ended, so has everything in it.
+    await wait_until(have_ended(init), what="the engine's namespaces to end", limit=LIMIT)
     assert cgroups_of(process) != []
-    await asyncio.to_thread(remove_cgroups_of_the_dead)
+    await asyncio.to_thread(remove_orphaned_cgroups)
     assert cgroups_of(process) == []
 
 
-async def test_the_consumers_image_has_the_settings_of_our_dockerfile(engine: PrivateEngine) -> None:
+async def test_the_consumers_image_has_the_settings_of_the_dockerfile(engine: PrivateEngine) -> None:
     config = (await engine.ask("GET", f"images/{CONSUMER_IMAGE}/json"))["Config"]
     assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("rehome", ["rehome"], ["run"])
     assert "/health" in config["Healthcheck"]["Test"][-1]

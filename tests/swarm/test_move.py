@@ -1,4 +1,4 @@
-"""Whole events on a swarm: the consumer, the servers and the instances are services, and name each other so."""
+"""Events from start to end on a swarm: consumer, servers and instances are services with service names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 @pytest.fixture(scope="module")
 async def platform(engine: PrivateEngine, scratch: Path) -> AsyncIterator[SwarmPlatform]:
-    """The platform with a consumer; what of it are services ends with the engine."""
+    """The platform with a consumer; its services end with the engine."""
     directory = scratch / "platform"
     directory.mkdir(mode=0o711)
     async with swarm_platform(directory, [SHOP, CAFE], engine=engine) as platform, platform.consumer():
@@ -54,16 +54,16 @@ async def serving(platform: SwarmPlatform, tenant: Tenant, **columns: object) ->
 
 
 async def service_of(platform: SwarmPlatform, site: Site) -> dict[str, Any]:
-    told: dict[str, Any] = await platform.engine.ask("GET", f"services/{site.service}")
-    return told
+    service: dict[str, Any] = await platform.engine.ask("GET", f"services/{site.service}")
+    return service
 
 
-async def test_an_odoo_conf_that_somebody_deletes_is_told_and_rolled_back_and_the_next_upgrade_completes(
+async def test_a_move_whose_odoo_conf_is_deleted_fails_and_is_rolled_back_and_the_next_upgrade_completes(
     platform: SwarmPlatform, billing: Billing, subscriber: Subscriber
 ) -> None:
     site = await serving(platform, SHOP)
     before, spec = await observe(platform, site), (await service_of(platform, site))["Spec"]
-    # Given somebody who deletes odoo.conf while the instance is down
+    # Given an odoo.conf that is deleted while the instance is down
     await billing.upgrade(site.id, PLAN)
     await subscriber.wait_for("migration.conf_rewritten", instance_id=site.id, limit=LIMIT)
     site.conf.unlink()
@@ -98,12 +98,12 @@ async def test_an_upgrade_on_the_pool_resizes_the_running_service_and_moves_noth
     site = await serving(platform, CAFE, plan_tier="basic", cpu_limit=1, memory_limit="2G")
     await billing.upgrade(site.id, "standard-monthly")
     event = await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
-    held = (await service_of(platform, site))["Spec"]["TaskTemplate"]["Resources"]["Limits"]
+    limits = (await service_of(platform, site))["Spec"]["TaskTemplate"]["Resources"]["Limits"]
     cpu = event.data.limits.cpu_limit
-    assert (held["NanoCPUs"], held["MemoryBytes"]) == (round(cpu * 1e9), 4 * 1024**3)
+    assert (limits["NanoCPUs"], limits["MemoryBytes"]) == (round(cpu * 1e9), 4 * 1024**3)
     row = await platform.platform.fetch_instance(site.id)
     assert (float(row["cpu_limit"]), row["memory_limit"], row["storage_limit"]) == (cpu, "4G", "20G")
-    # The storage limit cannot be enforced here, and that is told, not hidden.
+    # The storage limit cannot be enforced here, and a warning says so.
     (warning,) = event.data.warnings
     assert warning.startswith(f"the storage limit 20G is not enforced on {site.directory}: ")
     assert subscriber.types(site.id) == ["instance.resized"]

@@ -1,4 +1,4 @@
-"""Instances on another node than the manager's, which the manager's own list of containers does not tell of."""
+"""Instances on another node than the manager's, whose list of containers does not have them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rehome_consumer.errors import CrashLoop
-from sandbox.swarm.doors import Doors
 from sandbox.swarm.engine import PORT, PrivateEngine
+from sandbox.swarm.forwards import Forwards
 from sandbox.swarm.images import import_images
 from sandbox.system.net import wait_until
 from sandbox.system.processes import run
@@ -70,14 +70,14 @@ async def far(nodes: tuple[PrivateEngine, PrivateEngine], tmp_path: Path) -> Asy
 
 
 @pytest.fixture
-async def doors(nodes: tuple[PrivateEngine, PrivateEngine]) -> AsyncIterator[Doors]:
-    doors = Doors(nodes[1])
-    yield doors
-    await doors.close()
+async def forwards(nodes: tuple[PrivateEngine, PrivateEngine]) -> AsyncIterator[Forwards]:
+    forwards = Forwards(nodes[1])
+    yield forwards
+    await forwards.close()
 
 
 async def on_worker(stage: SwarmStage, behaviour: str = "healthy", **spec: Any) -> Instance:
-    """An instance that is stopped, and runs on the worker when it runs."""
+    """A stopped instance that will run on the worker."""
     instance = await stage.add(behaviour, replicas=0, **spec)
 
     def placed(now: dict[str, Any]) -> dict[str, Any]:
@@ -89,17 +89,17 @@ async def on_worker(stage: SwarmStage, behaviour: str = "healthy", **spec: Any) 
 
 
 async def containers(engine: PrivateEngine, instance: Instance) -> list[str]:
-    told = await engine.ask("GET", "containers/json")
+    found = await engine.ask("GET", "containers/json")
     name = "com.docker.swarm.service.name"
-    return [one["Id"] for one in told if one["Labels"].get(name) == instance.service]
+    return [one["Id"] for one in found if one["Labels"].get(name) == instance.service]
 
 
 async def test_a_stop_waits_for_a_container_on_another_node(
-    far: SwarmStage, doors: Doors, nodes: tuple[PrivateEngine, PrivateEngine]
+    far: SwarmStage, forwards: Forwards, nodes: tuple[PrivateEngine, PrivateEngine]
 ) -> None:
     manager, worker = nodes
     instance = await on_worker(far, env={"TINY_DEAF": "1"}, stop_grace_seconds=3)
-    healthy = await far.with_doors(doors).start(instance, 1, None)
+    healthy = await far.with_forwards(forwards).start(instance, 1, None)
     assert (await containers(manager, instance), len(await containers(worker, instance))) == ([], 1)
     assert [task.id for task in (await far.swarm.find(instance)).running] == [healthy.task]
     stopping = asyncio.create_task(far.swarm.stop(instance))
@@ -115,9 +115,11 @@ async def test_a_stop_waits_for_a_container_on_another_node(
     assert await containers(worker, instance) == []
 
 
-async def test_a_crash_on_another_node_is_told_with_its_last_lines(far: SwarmStage, doors: Doors) -> None:
+async def test_a_crash_on_another_node_is_reported_with_its_last_lines(
+    far: SwarmStage, forwards: Forwards
+) -> None:
     instance = await on_worker(far, "crashing")
     with pytest.raises(CrashLoop) as caught:
-        await far.with_doors(doors).start(instance, 1, None)
+        await far.with_forwards(forwards).start(instance, 1, None)
     assert "exit code 255" in str(caught.value)
     assert MISSING_CONF in str(caught.value)

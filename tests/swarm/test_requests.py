@@ -1,4 +1,4 @@
-"""The runtime asks the engine for what docs/swarm.md lists, and for nothing else: through the proxy written there."""
+"""The runtime sends only the requests that docs/swarm.md lists: through the proxy documented there."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def guarded(stage: SwarmStage, engine: PrivateEngine) -> AsyncIterator[str]:
-    """The address of a proxy, which is the runtime's only way to the engine from now on."""
+    """The address of a proxy, through which alone the runtime reaches the engine from now on."""
     async with proxy(stage.directory / "proxy", engine.socket) as host:
         await stage.reach_engine_at(host)
         yield host
 
 
-async def test_the_documented_proxy_lets_all_requests_through_and_has_no_rule_too_many(
+async def test_the_documented_proxy_allows_all_requests_and_has_no_rule_too_many(
     stage: SwarmStage, guarded: str
 ) -> None:
     instance = await stage.add("crashing once", limits={"cpu": 0.5})
-    kept = (await stage.swarm.find(instance)).spec
+    original = (await stage.swarm.find(instance)).spec
     await stage.swarm.start(instance, 1, None)
     await stage.swarm.resize(instance, Limits(cpu_limit=1.0))
     await stage.swarm.stop(instance)
     await stage.swarm.configure(instance, {"TINY_CRASHES": "1000"})
     with pytest.raises(CrashLoop, match="last lines: odoo"):
         await stage.swarm.start(instance, 1, None)
-    await stage.swarm.restore_spec(instance, kept)
+    await stage.swarm.restore_spec(instance, original)
     with pytest.raises(NotFound):
         await stage.swarm.find(new_instance())
     asked = stage.docker.asked

@@ -1,4 +1,4 @@
-"""New limits for a running instance: it goes on serving, and its definition keeps everything else."""
+"""New limits for a running instance: it goes on serving, and nothing else in its definition changes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rehome_consumer.adapters.swarm import resizing
 from rehome_consumer.adapters.swarm import spec as edit
 from rehome_consumer.errors import CrashLoop, Incompatible
 from rehome_events.parts import Limits
@@ -26,30 +27,30 @@ LIMITS = Limits(cpu_limit=1.0, memory_limit="1G")
 
 
 class Customer:
-    """Asks an instance all the time, from inside the overlay network."""
+    """Sends requests to an instance all the time, from inside the overlay network."""
 
     def __init__(self, stage: SwarmStage, shop: Shop) -> None:
         self._stage = stage
         self._shop = shop
         self._directory = stage.directory / "customer"
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         self._directory.mkdir()
         program = Path(prober.__file__)
         command = [PYTHON, "-S", f"/program/{program.name}", self._shop.instance.service, "8069", "/answers"]
         mounts = [bind(program.parent, "/program", read_only=True), bind(self._directory, "/answers")]
         name = f"customer-of-{self._shop.instance.service}"
         await self._stage.create(definition(name, self._stage.network, command=command, mounts=mounts))
-        await self.asks(5)
+        await self.wait_for_answers(5)
 
-    async def asks(self, more: int) -> None:
-        """Wait until so many more questions were answered, in whatever way."""
+    async def wait_for_answers(self, more: int) -> None:
+        """Wait until so many more requests were answered, with whatever result."""
         before = len(self.answers())
 
         async def asked() -> bool:
             return len(self.answers()) >= before + more
 
-        await wait_until(asked, what="a customer's questions", limit=LIMIT)
+        await wait_until(asked, what="a customer's requests", limit=LIMIT)
 
     def answers(self) -> list[str]:
         file = self._directory / "answers"
@@ -58,7 +59,7 @@ class Customer:
 
 @pytest.fixture
 async def checked_shop(stage: SwarmStage, servers: dict[str, Cluster]) -> Shop:
-    """An instance that Swarm itself asks whether it serves."""
+    """An instance with a health check in its definition."""
     shop = await Shop.open(stage, health_check=True)
     await stage.swarm.start(shop.instance, 1, None)
     return shop
@@ -69,16 +70,16 @@ async def test_an_instance_with_a_health_check_serves_every_request_while_it_is_
 ) -> None:
     before = await stage.spec(checked_shop.instance)
     customer = Customer(stage, checked_shop)
-    await customer.begin()
+    await customer.start()
     assert await stage.swarm.resize(checked_shop.instance, LIMITS) == ()
-    await customer.asks(10)
+    await customer.wait_for_answers(10)
     assert set(customer.answers()) == {"ok"}
     assert await stage.spec(checked_shop.instance) == edit.with_limits(before, LIMITS)
     (task,) = (await stage.swarm.find(checked_shop.instance)).running
     (container,) = await stage.containers(checked_shop.instance)
-    told = await stage.engine.ask("GET", f"containers/{container}/json")
-    assert told["Config"]["Labels"]["com.docker.swarm.task.id"] == task.id
-    assert (told["HostConfig"]["NanoCpus"], told["HostConfig"]["Memory"]) == (1_000_000_000, 1024**3)
+    details = await stage.engine.ask("GET", f"containers/{container}/json")
+    assert details["Config"]["Labels"]["com.docker.swarm.task.id"] == task.id
+    assert (details["HostConfig"]["NanoCpus"], details["HostConfig"]["Memory"]) == (1_000_000_000, 1024**3)
 
 
 async def test_limits_that_the_node_does_not_have_leave_the_instance_as_it_was(
@@ -93,7 +94,7 @@ async def test_limits_that_the_node_does_not_have_leave_the_instance_as_it_was(
     assert await stage.containers(checked_shop.instance) == running
 
 
-async def test_an_instance_that_cannot_live_with_its_new_limits_keeps_its_old_ones(
+async def test_an_instance_that_cannot_run_with_its_new_limits_keeps_its_old_ones(
     checked_shop: Shop, stage: SwarmStage
 ) -> None:
     before, running = await stage.spec(checked_shop.instance), await stage.containers(checked_shop.instance)
@@ -107,19 +108,19 @@ async def test_a_resize_that_was_cut_off_is_finished_by_the_next(
     checked_shop: Shop, stage: SwarmStage
 ) -> None:
     before = await stage.spec(checked_shop.instance)
-    resizing = asyncio.create_task(stage.swarm.resize(checked_shop.instance, LIMITS))
+    resize = asyncio.create_task(stage.swarm.resize(checked_shop.instance, LIMITS))
 
     async def started() -> bool:
-        return edit.is_resizing(await stage.spec(checked_shop.instance))
+        return resizing.is_started(await stage.spec(checked_shop.instance))
 
     await wait_until(started, what="the update", limit=LIMIT)
-    resizing.cancel()
-    await asyncio.gather(resizing, return_exceptions=True)
+    resize.cancel()
+    await asyncio.gather(resize, return_exceptions=True)
     assert await stage.swarm.resize(checked_shop.instance, LIMITS) == ()
     assert await stage.spec(checked_shop.instance) == edit.with_limits(before, LIMITS)
 
 
-async def test_an_instance_that_holds_a_port_of_its_node_is_restarted_and_that_is_said(
+async def test_an_instance_that_occupies_a_port_of_its_node_is_restarted_with_a_warning(
     stage: SwarmStage,
 ) -> None:
     instance = await stage.add()

@@ -1,4 +1,4 @@
-"""The daemon goes and comes back in the middle of what we do."""
+"""The daemon stops, and starts again, in the middle of the runtime's work."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.timeout(300)
 async def engine(scratch: Path) -> AsyncIterator[PrivateEngine]:
     """An engine for this module alone.
 
-    A daemon that is killed may leave the network's VXLAN interface behind, where no later one finds it: from
-    then on no task of the network starts ("error creating vxlan interface: file exists").
+    A killed daemon may leave the network's VXLAN interface behind, which a later one does not find: from then on
+    no task of the network starts ("error creating vxlan interface: file exists").
     """
     async with private_engine(scratch / "engine-that-ends") as engine:
         yield engine
@@ -42,7 +42,9 @@ ENDS: dict[str, Callable[[PrivateEngine], Awaitable[None]]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_a_stop_outlives_its_daemon(stage: SwarmStage, engine: PrivateEngine, end: str) -> None:
+async def test_a_stop_survives_the_end_of_its_daemon(
+    stage: SwarmStage, engine: PrivateEngine, end: str
+) -> None:
     instance = await stage.add(env={"TINY_DEAF": "1"}, stop_grace_seconds=5)
     await stage.swarm.start(instance, 1, None)
     stopping = asyncio.create_task(stage.swarm.stop(instance))
@@ -60,7 +62,9 @@ async def test_a_stop_outlives_its_daemon(stage: SwarmStage, engine: PrivateEngi
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_a_start_outlives_its_daemon(stage: SwarmStage, engine: PrivateEngine, end: str) -> None:
+async def test_a_start_survives_the_end_of_its_daemon(
+    stage: SwarmStage, engine: PrivateEngine, end: str
+) -> None:
     instance = await stage.add("slow", replicas=0, env={"TINY_SLOW": "2"})
     starting = asyncio.create_task(stage.swarm.start(instance, 1, None))
     await wait_until(lambda: _runs(stage, instance), what="a running task", limit=LIMIT)
@@ -71,16 +75,16 @@ async def test_a_start_outlives_its_daemon(stage: SwarmStage, engine: PrivateEng
     assert len(await stage.containers(instance)) == 1
 
 
-async def test_an_update_that_meets_no_daemon_is_made_when_it_is_back(
+async def test_an_update_without_a_daemon_is_made_when_it_is_back(
     stage: SwarmStage, engine: PrivateEngine
 ) -> None:
     instance = await stage.add(replicas=0)
 
-    async def gone_for_a_moment() -> None:
+    async def away_for_a_moment() -> None:
         await engine.kill()
         stage.background(engine.start())
 
-    stage.docker.first = gone_for_a_moment
+    stage.docker.first = away_for_a_moment
     await stage.swarm.configure(instance, {"ODOO_DATABASE_HOST": "dedicated"})
     assert (await stage.swarm.find(instance)).env["ODOO_DATABASE_HOST"] == "dedicated"
 
@@ -106,7 +110,7 @@ async def test_a_daemon_that_is_frozen_is_named_when_a_request_has_taken_too_lon
     async with connected(engine.host) as docker:
         engine.freeze()
         try:
-            with pytest.raises(Unreachable, match=r"no answer in 1 s \(asked again for 1 s\)"):
+            with pytest.raises(Unreachable, match=r"no answer in 1 s \(repeated for 1 s\)"):
                 await Engine(docker, patience=0.5).service(instance.service)
         finally:
             engine.thaw()

@@ -1,4 +1,4 @@
-"""A start on a real swarm: what is told when it cannot succeed, and who may be in the way."""
+"""A start on a real swarm: the error when it cannot succeed, and changes by others meanwhile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECOND = 1_000_000_000
 
 @pytest.fixture
 async def other_image(engine: PrivateEngine) -> AsyncIterator[str]:
-    """Another name of our image; whoever removes it leaves the image itself."""
+    """Another name of the sandbox's image; removing it leaves the image itself."""
     await engine.ask("POST", f"images/{IMAGE}/tag", params={"repo": "shop-image", "tag": "19"})
     yield "shop-image:19"
     await engine.ask("DELETE", "images/shop-image:19", allowed=(404,))
@@ -44,7 +44,7 @@ def container(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str,
     return edit
 
 
-async def test_an_image_that_went_between_stop_and_start_is_named(
+async def test_an_image_that_was_removed_between_stop_and_start_is_named(
     stage: SwarmStage, engine: PrivateEngine, other_image: str
 ) -> None:
     instance = await stage.add()
@@ -58,14 +58,14 @@ async def test_an_image_that_went_between_stop_and_start_is_named(
         await stage.swarm.start(instance, 1, None)
 
 
-async def test_a_directory_that_is_gone_is_named(stage: SwarmStage) -> None:
+async def test_a_missing_directory_is_named(stage: SwarmStage) -> None:
     instance = await stage.add(replicas=0)
     (stage.directory / instance.directory).rename(stage.directory / "elsewhere")
     with pytest.raises(Incompatible, match=r"bind source path does not exist: .*odoo_data_shop"):
         await stage.swarm.start(instance, 1, None)
 
 
-async def test_no_room_on_any_node_is_told_in_swarms_words(stage: SwarmStage) -> None:
+async def test_a_lack_of_room_on_every_node_is_reported_in_swarms_words(stage: SwarmStage) -> None:
     instance = await stage.add(replicas=0)
 
     def greedy(spec: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ async def test_no_room_on_any_node_is_told_in_swarms_words(stage: SwarmStage) ->
         await stage.swarm.start(instance, 1, None)
 
 
-async def test_a_command_that_the_image_lacks_is_told(stage: SwarmStage) -> None:
+async def test_a_command_that_the_image_lacks_is_reported(stage: SwarmStage) -> None:
     instance = await stage.add(replicas=0)
     await stage.edit(instance, container(lambda part: part.update(Command=["/nowhere/odoo"])))
     with pytest.raises((CrashLoop, Incompatible), match="/nowhere/odoo"):
@@ -100,7 +100,7 @@ def _never_restarted(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "TaskTemplate": {**spec["TaskTemplate"], "RestartPolicy": {"Condition": "none"}}}
 
 
-async def begin_slow_start(stage: SwarmStage) -> tuple[Instance, asyncio.Task[object]]:
+async def a_slow_start(stage: SwarmStage) -> tuple[Instance, asyncio.Task[object]]:
     """An instance that never serves, with a start of it that is waiting for its task."""
     instance = await stage.add(replicas=0, env={"TINY_SLOW": "3600"})
     starting: asyncio.Task[object] = asyncio.create_task(stage.swarm.start(instance, 1, None))
@@ -112,7 +112,7 @@ async def begin_slow_start(stage: SwarmStage) -> tuple[Instance, asyncio.Task[ob
     return instance, starting
 
 
-async def test_a_label_that_somebody_adds_in_the_middle_of_a_start_stays(stage: SwarmStage) -> None:
+async def test_a_label_that_someone_adds_in_the_middle_of_a_start_stays(stage: SwarmStage) -> None:
     instance = await stage.add("slow", replicas=0)
     starting = asyncio.create_task(stage.swarm.start(instance, 1, None))
 
@@ -127,23 +127,23 @@ async def test_a_label_that_somebody_adds_in_the_middle_of_a_start_stays(stage: 
     assert healthy.service_id == (await stage.inspect(instance))["ID"]
 
 
-async def test_a_definition_that_somebody_changes_in_the_middle_of_a_start_is_a_conflict(
+async def test_a_definition_that_someone_changes_in_the_middle_of_a_start_is_a_conflict(
     stage: SwarmStage,
 ) -> None:
-    instance, starting = await begin_slow_start(stage)
+    instance, starting = await a_slow_start(stage)
     await stage.edit(instance, container(lambda part: part["Env"].remove("TINY_SLOW=3600")))
-    with pytest.raises(Conflict, match="was redefined by somebody else while it was started"):
+    with pytest.raises(Conflict, match="was redefined by someone else while it was started"):
         await starting
     healthy = await stage.swarm.start(instance, 1, None)
     assert healthy.task in [task.id for task in (await stage.swarm.find(instance)).running]
 
 
-async def test_a_service_that_somebody_stops_in_the_middle_of_a_start_is_a_conflict(
+async def test_a_service_that_someone_stops_in_the_middle_of_a_start_is_a_conflict(
     stage: SwarmStage,
 ) -> None:
-    instance, starting = await begin_slow_start(stage)
+    instance, starting = await a_slow_start(stage)
     await stage.change(instance, replicas=0)
-    with pytest.raises(Conflict, match="was scaled to 0 by somebody else"):
+    with pytest.raises(Conflict, match="was scaled to 0 by someone else"):
         await starting
 
 
@@ -151,27 +151,27 @@ async def test_crashes_that_a_service_has_survived_are_no_crash_loop(stage: Swar
     instance = await stage.add(env={"TINY_CRASHES": "3"})
 
     async def serves() -> bool:
-        told = await stage.tasks(instance)
-        return len(told) == 4 and told[-1]["Status"]["State"] == "running"
+        tasks = await stage.tasks(instance)
+        return len(tasks) == 4 and tasks[-1]["Status"]["State"] == "running"
 
     await wait_until(serves, what="the fourth task", limit=LIMIT)
     healthy = await stage.swarm.start(instance, 1, None)
     assert healthy.task == (await stage.tasks(instance))[-1]["ID"]
 
 
-async def test_a_slow_start_is_waited_for_and_that_is_said(
+async def test_a_slow_start_is_waited_for_and_that_is_logged(
     stage: SwarmStage, caplog: pytest.LogCaptureFixture
 ) -> None:
     instance = await stage.add("slow", replicas=0)
     healthy = await stage.talkative().start(instance, 1, None)
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("swarm.waiting")]
+    logged = [record.getMessage() for record in caplog.records if record.name.endswith("swarm.waiting")]
     assert any(
         line.startswith(f"wait.goes_on service={instance.service} for=serve ") and healthy.task in line
-        for line in said
-    ), said
+        for line in logged
+    ), logged
 
 
-async def test_the_answer_counts_only_when_no_task_of_before_runs_beside(stage: SwarmStage) -> None:
+async def test_an_answer_counts_only_when_no_earlier_task_still_runs(stage: SwarmStage) -> None:
     instance = await stage.add(stop_grace_seconds=3, env={"TINY_DEAF": "1"})
     before = await stage.swarm.start(instance, 1, None)
     await stage.change(instance, replicas=0)
@@ -188,7 +188,7 @@ async def test_a_service_is_found_by_the_naming_rule_when_the_recorded_name_is_o
     assert (await stage.swarm.find(renamed)).name == instance.service
 
 
-async def test_a_service_that_carries_another_instances_label_is_not_taken_for_ours(
+async def test_a_service_that_carries_another_instances_label_is_not_used(
     stage: SwarmStage,
 ) -> None:
     instance = await stage.add(replicas=0)

@@ -1,4 +1,4 @@
-"""A stop on a real swarm is over when no container of the service is left, whatever else happens."""
+"""A stop on a real swarm ends when no container of the service is left, whatever else happens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVICE_LABEL = "com.docker.swarm.service.id"
 
 
 async def stray_container(engine: PrivateEngine, service: str) -> str:
-    """A running container of a service that no task tells of; returns its id."""
+    """A running container of a service without a task; returns its id."""
     body: dict[str, Any] = {
         "Image": IMAGE,
         "Cmd": ["sleep", "600"],
@@ -69,7 +69,7 @@ async def test_no_container_is_left_when_a_stop_is_over(stage: SwarmStage) -> No
     assert await stage.containers(instance) == []
 
 
-async def test_a_service_that_somebody_scales_up_in_the_middle_of_a_stop_is_a_conflict(
+async def test_a_service_that_someone_scales_up_in_the_middle_of_a_stop_is_a_conflict(
     stage: SwarmStage,
 ) -> None:
     instance = await stage.add(env={"TINY_DEAF": "1"})
@@ -77,11 +77,11 @@ async def test_a_service_that_somebody_scales_up_in_the_middle_of_a_stop_is_a_co
     stopping = asyncio.create_task(stage.swarm.stop(instance))
     await wait_until(lambda: _scaled_to_0(stage, instance), what="no replica to be asked for", limit=LIMIT)
     await stage.change(instance, replicas=1)
-    with pytest.raises(Conflict, match="was scaled up by somebody else"):
+    with pytest.raises(Conflict, match="was scaled up by someone else"):
         await stopping
 
 
-async def test_a_stop_goes_by_events(stage: SwarmStage) -> None:
+async def test_a_stop_reacts_to_events(stage: SwarmStage) -> None:
     instance = await stage.add()
     await stage.swarm.start(instance, 1, None)
     async with asyncio.timeout(LIMIT):
@@ -89,7 +89,7 @@ async def test_a_stop_goes_by_events(stage: SwarmStage) -> None:
     assert await stage.containers(instance) == []
 
 
-async def test_a_stop_goes_by_looking_again_when_events_are_not_to_be_had(stage: SwarmStage) -> None:
+async def test_a_stop_looks_again_at_intervals_when_there_are_no_events(stage: SwarmStage) -> None:
     instance = await stage.add()
     await stage.swarm.start(instance, 1, None)
     stage.docker.refused = "events"

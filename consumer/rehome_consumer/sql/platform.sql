@@ -1,4 +1,4 @@
--- The platform's own tables. We read and update rows; we add no row, no column and no table.
+-- The platform's own tables. rehome reads and updates rows; it adds no row, no column and no table.
 
 -- name: instance
 -- The instance, as far as a migration needs it.
@@ -57,11 +57,11 @@ LIMIT 1;
 SELECT set_config('lock_timeout', $1, true);
 
 -- name: lock_instance
--- Nobody else changes the instance's row until this transaction ends.
+-- Lock the instance's row until this transaction ends.
 SELECT id FROM instances WHERE id = $1 FOR UPDATE;
 
 -- name: lock_servers
--- Nobody else changes these servers' rows until this transaction ends; always in the same order.
+-- Lock these servers' rows until this transaction ends; always in the same order.
 SELECT id, name, current_instances, max_instances, dedicated_to_instance_id
 FROM db_servers
 WHERE id = ANY ($1::uuid[])
@@ -94,7 +94,7 @@ FROM jsonb_to_record($2::text::jsonb) AS new (
 WHERE id = $1;
 
 -- name: count_out
--- One instance less on a server that counts any.
+-- One instance less on a server whose count is above 0.
 UPDATE db_servers
 SET current_instances = current_instances - 1, updated_at = now()
 WHERE id = $1 AND current_instances > 0;

@@ -135,7 +135,7 @@ async def test_a_runtime_that_is_not_there_is_told_by_its_setting(
     environment: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     environment.setenv("REHOME_RUNTIME", name)
-    with pytest.raises(SettingsError, match=f"^REHOME_RUNTIME: {name} cannot be had: .*{said}"):
+    with pytest.raises(SettingsError, match=f"^REHOME_RUNTIME: {name} cannot be imported: .*{said}"):
         async with bootstrap.runtime(read_settings(), bootstrap.SystemClock()):
             pass
 

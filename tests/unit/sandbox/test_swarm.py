@@ -28,7 +28,7 @@ def test_the_consumers_image_takes_the_settings_of_the_last_stage_and_its_base()
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 1000])
-async def test_a_log_is_put_together_however_its_pieces_are_cut(size: int) -> None:
+async def test_a_log_is_put_together_however_its_pieces_are_split(size: int) -> None:
     raw = b"".join(b"\1\0\0\0" + len(entry).to_bytes(4, "big") + entry for entry in ENTRIES)
 
     async def pieces() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Bodies that come over HTTP, read up to a limit: whoever answers, our memory stays ours."""
+"""Bodies of HTTP answers, read up to a limit, so that no server can fill the memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     import httpx
 
 UNCOMPRESSED: Final = {"Accept-Encoding": "identity"}
-"""Headers of a request: what is not compressed cannot grow in our memory."""
+"""Headers of a request: an uncompressed body cannot grow when it is read."""
 
 
 async def read(response: httpx.Response, limit: int) -> bytes:
-    """The body of a streamed answer as it came. One that has more than `limit` bytes is cut off behind them."""
+    """The body of a streamed answer as it came. One that has more than `limit` bytes is cut off after them."""
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece

@@ -1,4 +1,4 @@
-"""The status of an answer over HTTP and nothing else of it: what an instance says is its tenant's business."""
+"""The status of an HTTP answer and nothing else of it: a tenant controls what its instance answers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SHOWN: Final = 300
 async def failure(http: httpx.AsyncClient, url: str) -> str | None:
     """None when a GET answers 200, else what came instead.
 
-    The body is not read, and the whole of it is bounded by the client's read time-out: an answer without end,
-    or one that trickles, holds nobody up.
+    The body is not read, and the client's read time-out bounds the request as a whole: an answer that is
+    endless or slow does not delay the caller longer.
     """
     limit = http.timeout.read or _SECONDS
     try:
-        # A connection of its own each time: a kept one would go on to a task that is ending.
+        # A new connection each time: one that is kept open would lead to a task that is ending.
         async with asyncio.timeout(limit), http.stream("GET", url, headers={"Connection": "close"}) as answer:
             status = answer.status_code
     except TimeoutError:

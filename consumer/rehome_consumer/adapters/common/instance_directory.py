@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def instance_directory(data_root: Path, instance: Instance, refusal: type[Refused]) -> Path:
-    """Where it is by the platform's naming rule.
+    """Its path by the platform's naming rule.
 
     Raises:
         refusal: the instance's name, which comes from a database row, is no file name.
@@ -36,18 +36,18 @@ def open_below(
 
     The instance's directory itself may be a symbolic link to another place below the data root (operators
     move directories), but not to another instance's. Below it the tenant can write, so there no link is
-    followed, and nobody can swap a directory for a link between our look and our use.
+    followed, and no directory can be replaced by a link between check and use.
 
     Args:
         data_root: holds the instances' directories.
-        instance: whose.
+        instance: whose directory.
         parts: names of the directories to go down.
         refusal: the error for a place that must not be used.
 
     Raises:
-        OSError: a directory is not there, or is a link, or is closed to us.
+        OSError: a directory is missing, is a link, or may not be opened.
         refusal: the instance's directory leads elsewhere.
-        Unreachable: the data root is not there: the storage is not mounted.
+        Unreachable: the data root is missing: the storage is not mounted.
     """
     path = instance_directory(data_root, instance, refusal)
     if not data_root.is_dir():

@@ -1,4 +1,4 @@
-"""Replacing odoo.conf and keeping copies beside it, by the rules of a careful file system citizen."""
+"""odoo.conf as a file: read, replaced by rename, backed up beside it; no link is followed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _ADVICE: Final = {
     errno.ENXIO: "it is not a regular file",
     errno.EMLINK: "it has too many links",
 }
-"""Errors that trying again does not change, and what to say. All others may pass."""
+"""Errors that another try does not change, and what to say. All others may pass."""
 
 _LINKED: Final = (
-    "it has another name elsewhere (a hard link), and is not used since a tenant can make one to a file of others: "
+    "it has another name elsewhere (a hard link), and is not used since a tenant can make one to another's file: "
     "find the names with `find -samefile`, then put a copy in its place (cp, then mv)"
 )
 
@@ -61,7 +61,7 @@ def conf_path(data_root: Path, instance: Instance) -> Path:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """Translate the operating system's errors about `path`."""
     try:
         yield
@@ -80,7 +80,7 @@ def open_directory(data_root: Path, instance: Instance) -> Iterator[int]:
         Unreachable: the storage is not mounted.
     """
     with ExitStack() as stack:
-        with told(conf_path(data_root, instance).parent):
+        with translated(conf_path(data_root, instance).parent):
             directory = stack.enter_context(open_below(data_root, instance, ("conf",), ConfUnusable))
         yield directory
 
@@ -91,7 +91,7 @@ def read(directory: int, path: Path) -> Content:
     Raises:
         ConfUnusable: not there, not readable, no regular file, one with several names, too large.
     """
-    with told(path):
+    with translated(path):
         # Without O_NONBLOCK a named pipe in the file's place would block for ever.
         file = os.open(
             path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
@@ -110,7 +110,7 @@ def read(directory: int, path: Path) -> Content:
 
 def require_replaceable(directory: int, path: Path) -> None:
     """Raise ConfUnusable where the file itself forbids it though its directory does not: immutable, or linked."""
-    with told(path):
+    with translated(path):
         _require_one_name(directory, path)
     try:
         # Neither changes nor truncates. What mode bits say of the file does not matter to a rename.
@@ -124,16 +124,16 @@ def require_replaceable(directory: int, path: Path) -> None:
 
 @contextmanager
 def temporary(directory: int, path: Path, content: Content) -> Iterator[str]:
-    """A new file beside `path` with this content, mode and owner, safe on disk; gone after the block.
+    """A new file beside `path` with this content, mode and owner, safe on disk; removed after the block.
 
     Raises:
-        ConfUnusable: the directory takes no file, or the owner cannot be kept.
+        ConfUnusable: the directory takes no file, or the owner cannot be preserved.
     """
     name = f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
-    with told(path.parent):
+    with translated(path.parent):
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        with told(path), os.fdopen(file, "wb") as stream:
+        with translated(path), os.fdopen(file, "wb") as stream:
             stream.write(content.data)
             stream.flush()
             _keep_owner(file, content.status, path)
@@ -155,17 +155,17 @@ def replace(directory: int, path: Path, content: Content, still_wanted: Callable
         still_wanted: called at the last moment; raises to keep the old file.
 
     Raises:
-        Conflict: somebody else, who holds the claim by now, removed our temporary file.
+        Conflict: another consumer, which holds the claim by now, removed the temporary file.
         ConfUnusable: the file cannot be replaced, or has a second name.
     """
     with temporary(directory, path, content) as name:
         still_wanted()
-        with told(path):
+        with translated(path):
             _require_one_name(directory, path)
             try:
                 os.rename(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
             except FileNotFoundError:
-                raise Conflict(f"{path}: somebody else is changing it at this moment") from None
+                raise Conflict(f"{path}: another process is changing it at this moment") from None
             os.fsync(directory)
 
 
@@ -176,8 +176,8 @@ def _require_one_name(directory: int, path: Path) -> None:
 
 
 def add(directory: int, path: Path, content: Content) -> None:
-    """Make `path.name` with `content`, whole from its first instant; leave one that is there as it is."""
-    with temporary(directory, path, content) as name, told(path):
+    """Create `path.name` with `content`, complete from its first instant; an existing one stays as it is."""
+    with temporary(directory, path, content) as name, translated(path):
         with suppress(FileExistsError):
             os.link(name, path.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         os.fsync(directory)
@@ -185,13 +185,13 @@ def add(directory: int, path: Path, content: Content) -> None:
 
 def remove(directory: int, path: Path) -> None:
     """Remove `path.name` if it is there."""
-    with told(path), suppress(FileNotFoundError):
+    with translated(path), suppress(FileNotFoundError):
         os.unlink(path.name, dir_fd=directory)
 
 
 def exists(directory: int, path: Path) -> bool:
     """Whether there is anything of this name, a dangling symbolic link included."""
-    with told(path):
+    with translated(path):
         try:
             os.stat(path.name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -200,17 +200,17 @@ def exists(directory: int, path: Path) -> bool:
 
 
 def sweep(directory: int, path: Path) -> None:
-    """Remove temporary files beside `path` that a killed run left; a run that still lives fails for it."""
-    with told(path.parent):
+    """Remove temporary files beside `path` that a killed run left; a run that is still alive fails then."""
+    with translated(path.parent):
         for name in os.listdir(directory):
             if name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1]):
                 remove(directory, path.with_name(name))
 
 
-def ours(directory: int, path: Path) -> list[tuple[str, datetime]]:
-    """Names of temporary files and kept copies beside `path`, and when each was changed last."""
+def own_files(directory: int, path: Path) -> list[tuple[str, datetime]]:
+    """Names of temporary files and backups beside `path`, and when each was changed last."""
     found = []
-    with told(path.parent):
+    with translated(path.parent):
         for name in sorted(os.listdir(directory)):
             if name.startswith((_TEMPORARY[0], f"{path.name}.rehome-")):
                 with suppress(FileNotFoundError):

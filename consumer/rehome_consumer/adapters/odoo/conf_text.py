@@ -1,7 +1,7 @@
-"""odoo.conf as text: read as Odoo reads it, edited without touching a byte that is not ours.
+"""odoo.conf as text: read as Odoo reads it, edited without touching any other byte.
 
 Odoo reads it with `RawConfigParser`. Writing through that parser would drop comments and lower-case the keys,
-so the lines are found by a scanner of our own; afterwards both texts are parsed as Odoo would, and nothing
+so the lines are found by a scanner written here; afterwards both texts are parsed as Odoo would, and nothing
 but the four options may differ.
 """
 
@@ -29,7 +29,7 @@ KEYS: Final = ("db_host", "db_port", "db_user", "db_password")
 """The options that a migration changes."""
 
 UNSET: Final = frozenset({"", "False", "false", "None"})
-"""Texts that Odoo takes for no value (it writes `db_host = False` itself)."""
+"""Texts that Odoo reads as no value (it writes `db_host = False` itself)."""
 
 _NOT_A_TEXT: Final = UNSET | {"True", "true"}
 
@@ -38,14 +38,14 @@ _LINE = re.compile(r"(?P<content>[^\r\n]*)(?P<end>\r\n|\r|\n|\Z)")
 
 
 def read_options(data: bytes, name: str) -> dict[str, str]:
-    """What stands in `[options]`: lower-case key -> value, as Odoo sees it.
+    """The options in `[options]`: lower-case key -> value, as Odoo sees it.
 
     Args:
         data: the file's bytes.
         name: the file's name, which errors start with.
 
     Raises:
-        ConfUnusable: Odoo cannot read it either, or one of our four options goes over several lines.
+        ConfUnusable: Odoo cannot read it either, or one of the four options goes over several lines.
     """
     text = _decode(data, name)
     sections = _parse(text, name)
@@ -91,12 +91,12 @@ def _parse(text: str, name: str) -> dict[str, dict[str, str]]:
     try:
         parser.read_file(io.StringIO(text, newline=None))
     except DuplicateSectionError as error:
-        reason = f"line {error.lineno}: section [{error.section}] stands twice"
+        reason = f"line {error.lineno}: section [{error.section}] appears twice"
     except DuplicateOptionError as error:
-        reason = f"line {error.lineno}: option {error.option} stands twice in [{error.section}]"
+        reason = f"line {error.lineno}: option {error.option} appears twice in [{error.section}]"
     except MissingSectionHeaderError as error:
-        tag = "the byte-order mark before it" if text.startswith("\ufeff") else "something"
-        reason = f"line {error.lineno}: {tag} stands above the first section"
+        what = "the byte-order mark before it" if text.startswith("\ufeff") else "something"
+        reason = f"line {error.lineno}: {what} appears above the first section"
     except ParsingError as error:
         lines = ", ".join(str(number) for number, _ in error.errors)
         reason = f"line {lines}: neither a section, an option, nor a comment"
@@ -116,7 +116,7 @@ class _Found:
     Attributes:
         values: key -> start and end of its value.
         end: where a further option may be inserted, its line break before it.
-        indent: what stands before the last option, or header, of the section.
+        indent: what is before the last option, or header, of the section.
         line_break: how the section's lines end.
     """
 
@@ -127,7 +127,7 @@ class _Found:
 
 
 def _scan(text: str, name: str) -> _Found:
-    """Find our options' values and the section's end, line by line, by the rules of `RawConfigParser`.
+    """Find the four options' values and the section's end, line by line, by the rules of `RawConfigParser`.
 
     The text is one that the parser has read, so a line is blank, a comment, the continuation of a value
     (indented deeper than its option), a section's header or an option.

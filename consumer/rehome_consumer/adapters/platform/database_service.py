@@ -1,4 +1,4 @@
-"""database-service over HTTP: asks for dedicated PostgreSQL servers, and gives them back where it can."""
+"""database-service over HTTP: asks for dedicated PostgreSQL servers, and gives them back where that is possible."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
 
 
 class _Answer(BaseModel):
-    """What a success must say. Both forms are in the field: with and without port and login."""
+    """What a success must contain. Both forms are in use: with and without port and login."""
 
     status: str = "provisioned"
     db_server_id: UUID
@@ -46,8 +46,8 @@ class _Answer(BaseModel):
 class HttpDatabaseService:
     """Port `DatabaseService`.
 
-    It does not retry: a call that seems to have failed may have made a server, and a second one answers 500
-    then. Whoever tries again looks in `db_servers` first.
+    It does not retry: a call that seems to have failed may have made a server, and then a second one answers
+    500. The caller looks in `db_servers` before it tries again.
     """
 
     def __init__(self, client: httpx.AsyncClient, *, limit: float | None = None) -> None:
@@ -55,7 +55,7 @@ class HttpDatabaseService:
 
         Args:
             client: its base URL is the service's.
-            limit: seconds to wait for a whole answer, by default the client's read time-out; making a server
+            limit: seconds to wait for a complete answer, by default the client's read time-out; making a server
                 takes two to three minutes.
         """
         self._client = client
@@ -66,7 +66,7 @@ class HttpDatabaseService:
 
         Raises:
             Refused: 400, 422, another 4xx or a redirect, with the service's words.
-            Transient: 5xx, or a success that says nothing usable.
+            Transient: 5xx, or a success with an unusable answer.
             Unreachable: no connection, or it broke.
             TimedOut: no answer within the limit, which does not mean that it failed.
         """
@@ -135,7 +135,7 @@ def _provisioned(what: str, answer: bytes) -> Provisioned:
     if len(answer) > LARGEST_ANSWER:
         raise Transient(f"{what}: the answer has more than {LARGEST_ANSWER} bytes; {_MAY_HAVE_DONE_IT}")
     try:
-        told = _Answer.model_validate(orjson.loads(answer))
+        parsed = _Answer.model_validate(orjson.loads(answer))
     except orjson.JSONDecodeError:
         raise Transient(f"{what}: the answer is not JSON; {_MAY_HAVE_DONE_IT}") from None
     except ValidationError as error:
@@ -143,22 +143,22 @@ def _provisioned(what: str, answer: bytes) -> Provisioned:
             f"{'.'.join(map(str, problem['loc'])) or 'answer'} ({problem['type']})"
             for problem in error.errors(include_input=False, include_url=False, include_context=False)
         )
-        raise Transient(f"{what}: the answer is not as agreed: {wrong}; {_MAY_HAVE_DONE_IT}") from None
-    if told.status != "provisioned":
+        raise Transient(f"{what}: the answer is not as documented: {wrong}; {_MAY_HAVE_DONE_IT}") from None
+    if parsed.status != "provisioned":
         raise Transient(f"{what}: it is not provisioned yet; {_MAY_HAVE_DONE_IT}")
-    password = Secret(told.db_password.get_secret_value()) if told.db_password else None
-    return Provisioned(told.db_server_id, told.db_host, told.db_port, told.db_user, password)
+    password = Secret(parsed.db_password.get_secret_value()) if parsed.db_password else None
+    return Provisioned(parsed.db_server_id, parsed.db_host, parsed.db_port, parsed.db_user, password)
 
 
 def _refusal(what: str, status: int, answer: bytes) -> Refused | Transient:
-    said = f"{what}: HTTP {status}, {_words(answer)}"
+    message = f"{what}: HTTP {status}, {_words(answer)}"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _MAY_PASS:
-        return Transient(f"{said}; {_MAY_HAVE_DONE_IT}")
+        return Transient(f"{message}; {_MAY_HAVE_DONE_IT}")
     if status in _CANNOT:
-        return NotFound(f"{said}; {_SETTING}")
+        return NotFound(f"{message}; {_SETTING}")
     if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
-        return Refused(said)
-    return Refused(f"{said}; {_SETTING}")
+        return Refused(message)
+    return Refused(f"{message}; {_SETTING}")
 
 
 def _words(answer: bytes) -> str:
@@ -166,17 +166,17 @@ def _words(answer: bytes) -> str:
     try:
         body = orjson.loads(answer)
     except orjson.JSONDecodeError:
-        return "without words"
+        return "without an explanation"
     detail: Any = body.get("detail") if isinstance(body, dict) else None
-    if isinstance(detail, list):  # FastAPI's form; its `input` repeats what was sent and is left out
+    if isinstance(detail, list):  # FastAPI's form; its `input` repeats the request and is left out
         detail = "; ".join(
             f"{_place(problem.get('loc'))}: {problem.get('msg', '')}"
             for problem in detail
             if isinstance(problem, dict)
         )
     if not isinstance(detail, str) or not detail.strip():
-        return "without words"
-    # PostgreSQL's DETAIL, on the second line, can show a whole row of db_servers.
+        return "without an explanation"
+    # PostgreSQL's DETAIL, on the second line, can show a complete row of db_servers.
     first = detail.strip().splitlines()[0][:300]
     return _WITHOUT_SECRETS.validate_python(first)
 

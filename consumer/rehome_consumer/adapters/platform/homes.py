@@ -1,4 +1,4 @@
-"""Which server an instance lives on, and the two servers' counts when that changes."""
+"""Which server an instance's data is on, and the two servers' counts when that changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def count(
 ) -> None:
     """Move one instance from the count of its old home to that of its new one, if they differ.
 
-    A home that is unknown or ambiguous counts nothing.
+    For a home that is unknown or ambiguous no count changes.
 
     Args:
         connection: in a transaction that holds the instance's row.
@@ -70,7 +70,7 @@ def _check_room(rows: Sequence[asyncpg.Record], server: Server, instance_id: UUI
         raise NotFound(f"server {server.name} ({server.id}) is not in the platform's table db_servers")
     if row["current_instances"] < row["max_instances"]:
         return
-    # A server made for this very instance may count it from the beginning.
+    # A server made for this instance may count it from the beginning.
     if row["dedicated_to_instance_id"] != instance_id:
         raise Incompatible(
             f"server {row['name']} is full: {row['current_instances']} of {row['max_instances']} instances"

@@ -1,4 +1,4 @@
-"""The platform's tables over asyncpg. Every change is one transaction that holds the rows it decides by."""
+"""The platform's tables over asyncpg. Every change is one transaction that locks the rows it depends on."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 class PostgresPlatform:
     """Port `Platform` on the databases `instance` and, for plans, `billing`.
 
-    Rows are locked in one order, the instance before its servers and servers by id, so that our own
-    transactions cannot deadlock; a deadlock with somebody else's is a `Conflict` and passes.
+    Rows are locked in one order, the instance before its servers and servers by id, so that two of these
+    transactions cannot deadlock; a deadlock with another program's is a `Conflict` and passes.
 
     Errors of every method, besides those it names: Unreachable, TimedOut and Conflict (a row lock that was
-    not to be had), Refused (a constraint of theirs, by name), Incompatible (a table or right is missing).
+    not granted in time), Refused (a constraint of the platform, by name), Incompatible (a table or right is missing).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PostgresPlatform:
             instances: of the database with `instances` and `db_servers`.
             billing: of the database with `plan_entitlements`, if there is one to ask.
             limit: seconds that one call may wait for a connection, and again for its answers.
-            lock_limit: seconds to wait for a row that somebody else is changing.
+            lock_limit: seconds to wait for a row that another transaction is changing.
         """
         self._instances = instances
         self._billing = billing
@@ -83,7 +83,7 @@ class PostgresPlatform:
             names = ", ".join(row["name"] for row in rows)
             raise Incompatible(
                 f"instance {instance.id} has no db_server_id, and at its db_host {instance.db_host} "
-                f"(db_port {instance.db_port}) stand several servers: {names}. "
+                f"(db_port {instance.db_port}) are several servers: {names}. "
                 "Write the right one into instances.db_server_id"
             )
         return as_server(rows[0]) if rows else None
@@ -102,7 +102,7 @@ class PostgresPlatform:
         return as_server(row) if row else None
 
     async def servers(self) -> list[Server]:
-        """Every shared and every dedicated server that is not being taken away (for operators' tools)."""
+        """Every shared and every dedicated server that is not being removed (for operators' tools)."""
         async with self._session(self._instances, "reading db_servers") as connection:
             return [as_server(row) for row in await connection.fetch(SQL["servers"])]
 
@@ -130,7 +130,7 @@ class PostgresPlatform:
     async def point_record_to(
         self, instance_id: UUID, target: Server, *, db_user: str, plan_tier: str, limits: Limits
     ) -> None:
-        """Point the record to `target` and count the instance there and no longer where it was.
+        """Point the record to `target`, and count the instance there instead of on its old server.
 
         Raises:
             NotFound: no such instance or server.
@@ -148,15 +148,15 @@ class PostgresPlatform:
         await self._change(instance_id, changes | limit_columns(limits), what, room_on=target)
 
     async def restore_record(self, instance_id: UUID, record: Mapping[str, Any]) -> None:
-        """The columns as `record` has them; the instance counts again where it did before.
+        """Write the columns as `record` has them, and count the instance on its old server again.
 
-        Going back must not fail for a number: if the pool took another tenant into the place that became
-        free, its count stays at `max_instances`.
+        A rollback must not fail because of a count: if the pool has taken another tenant meanwhile, its count
+        stays at `max_instances`.
 
         Raises:
             NotFound: no such instance.
         """
-        await self._change(instance_id, record, f"putting back the record of instance {instance_id}")
+        await self._change(instance_id, record, f"restoring the record of instance {instance_id}")
 
     async def set_limits(self, instance_id: UUID, limits: Limits, *, plan_tier: str) -> None:
         """Write the limits that are set, and the plan's tier.
@@ -173,7 +173,7 @@ class PostgresPlatform:
 
         Raises:
             NotFound: no such instance.
-            Refused: not a status of the platform's.
+            Refused: it is no status that the platform knows.
         """
         changes = {"status": known_status(status), "error_message": error_message}
         await self._change(instance_id, changes, f"writing the status of instance {instance_id}")
@@ -193,7 +193,7 @@ class PostgresPlatform:
     async def _change(
         self, instance_id: UUID, changes: Mapping[str, Any], what: str, *, room_on: Server | None = None
     ) -> None:
-        """Write what is new of these columns, and count the instance where it lives with them."""
+        """Write these columns where they differ, and count the instance on the server that they name."""
         async with self._session(self._instances, what) as connection, connection.transaction():
             await connection.execute(SQL["bound_locks"], str(int(self._lock_limit * 1000)))
             await connection.execute(SQL["lock_instance"], instance_id)

@@ -1,4 +1,4 @@
-"""Rows of the platform's tables, read into our values and back."""
+"""Rows of the platform's tables, converted to `model` and back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATUSES: Final = frozenset(
         "paused",
     }
 )
-"""The platform's words for `instances.status`; the column itself takes any."""
+"""The platform's values of `instances.status`; the column itself takes any."""
 
 
 def as_instance(row: Row) -> Instance:
@@ -65,7 +65,7 @@ def as_entitlements(row: Row, plan: str) -> Entitlements:
     """A row of `plan_entitlements`.
 
     Raises:
-        Incompatible: it grants something that is no limit; it would be applied, so it is not guessed at.
+        Incompatible: it grants something that is no limit; nothing is guessed, since it would be applied.
     """
     try:
         return Entitlements.model_validate(

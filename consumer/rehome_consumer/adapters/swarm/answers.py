@@ -1,4 +1,4 @@
-"""How much is read of what the engine answers: whoever stands at its address, our memory stays ours."""
+"""Limits of size for the engine's answers, so that no server at its address can fill the memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST_LOG: Final = 1024 * 1024
 """Bytes of the last lines of a task's log."""
 
 LONGEST_LOG_LINE: Final = 400
-"""Characters that are kept of a line of a log."""
+"""Characters that are read of a line of a log."""
 
 LONGEST_EVENT: Final = 64 * 1024
 """Bytes of one event; a container's has about a thousand."""
@@ -31,7 +31,7 @@ class BoundedAnswer(aiohttp.ClientResponse):
     """An answer of which `read`, and so all that `aiodocker` reads, takes no more than `LARGEST_ANSWER`."""
 
     async def read(self) -> bytes:
-        """The whole body. Raises Transient when it is larger."""
+        """The complete body. Raises Transient when it is larger."""
         if self._body is None:
             self._body = await read_up_to(self, LARGEST_ANSWER)
         return self._body
@@ -54,7 +54,7 @@ async def read_up_to(answer: aiohttp.ClientResponse, limit: int) -> bytes:
         raise
     if len(body) > limit:
         answer.close()
-        raise Transient(f"{_asked(answer)}: the answer has more than {limit} bytes")
+        raise Transient(f"{_request(answer)}: the answer has more than {limit} bytes")
     return bytes(body)
 
 
@@ -71,7 +71,7 @@ async def events(stream: aiohttp.ClientResponse) -> AsyncIterator[None]:
         if end:
             yield
         if length > LONGEST_EVENT:
-            raise Transient(f"{_asked(stream)}: an event has more than {LONGEST_EVENT} bytes")
+            raise Transient(f"{_request(stream)}: an event has more than {LONGEST_EVENT} bytes")
 
 
 def log_text(raw: bytes) -> str:
@@ -84,5 +84,5 @@ def log_text(raw: bytes) -> str:
     return b"".join(pieces).decode(errors="replace")
 
 
-def _asked(answer: aiohttp.ClientResponse) -> str:
+def _request(answer: aiohttp.ClientResponse) -> str:
     return f"Docker engine, {answer.method} {answer.url.path}"

@@ -1,4 +1,4 @@
-"""Why an instance does not come up: what waiting longer can mend, and what it cannot."""
+"""Why an instance does not start: which causes pass by waiting, and which do not."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.swarm.tasks import SwarmTask
 
 CRASHES_IN_A_LOOP = 3
-LOOKS_THAT_CONVINCE = 2  # between a task's end and its successor there is a moment without any
+LOOKS_UNTIL_GIVEN_UP = 2  # between a task's end and its successor no task is listed for a moment
 
 _NO_ROOM = "no suitable node"
 
-# Source: rejections of the engine as measured. Trying the same task again changes nothing, except
-# that a registry may have been out of reach for the image: that one must be said twice.
-_HOPELESS = {
+# Source: rejections of the engine as measured. Another task meets the same, except that a registry may have
+# been unreachable when the image was asked for: that one must occur twice.
+_PERMANENT = {
     "Range of CPUs": 1,
     "memory limit": 1,
     "memory reservation": 1,
@@ -28,23 +28,23 @@ _HOPELESS = {
     "invalid mount config": 1,
     "No such image": 2,
 }
-_NEVER_RAN = 128  # the engine's own code for a container that it could not start; its error tells why
+_NEVER_RAN = 128  # the engine's own code for a container that it could not start; its error says why
 _ENDED = "task: non-zero exit"
 _EXIT_CODES = {
     127: "its command is not in the image",
-    137: "killed: out of memory, or deaf to SIGTERM",
+    137: "killed: out of memory, or it ignored SIGTERM",
     255: "Odoo's image ends so when odoo.conf is missing or unusable",
 }
 
 
 class Diagnosis:
-    """What has become of the tasks of one start, gathered over many looks: the engine forgets old tasks.
+    """What happened to the tasks of one start, collected over many looks: the engine forgets old tasks.
 
     Args:
         service: its name, for errors.
         spec: the definition that is being started.
-        earlier: tasks whose end says nothing about this start.
-        room_limit: seconds that Swarm may look for a node with room.
+        earlier: ids of tasks that do not belong to this start.
+        room_limit: seconds that Swarm may search for a node with room.
     """
 
     def __init__(
@@ -59,50 +59,50 @@ class Diagnosis:
         self._latest: tuple[SwarmTask, ...] = ()
         self._given_up = 0
 
-    def look(self, tasks: Collection[SwarmTask]) -> None:
-        """Take note of the tasks there are now.
+    def observe(self, tasks: Collection[SwarmTask]) -> None:
+        """Record the present tasks.
 
         Raises:
-            Incompatible: no node takes such a task, or none has room.
+            Incompatible: no node accepts such a task, or none has room.
         """
-        ours = tuple(task for task in tasks if task.id not in self._earlier and task.made_from(self._spec))
-        self._latest = ours
-        self._ends.update({task.id: task for task in ours if task.ended_unasked})
-        for words, times in _HOPELESS.items():
-            said = [task for task in self._ends.values() if words in task.error]
-            if len(said) >= times:
-                raise Incompatible(f"service {self._service} cannot run: {said[-1].error}")
-        self._given_up = self._given_up + 1 if is_exhausted(self._spec, ours) else 0
-        self._look_for_room(ours, stopping=any(not task.over and not task.wanted for task in tasks))
+        current = tuple(task for task in tasks if task.id not in self._earlier and task.made_from(self._spec))
+        self._latest = current
+        self._ends.update({task.id: task for task in current if task.ended_unasked})
+        for words, times in _PERMANENT.items():
+            rejected = [task for task in self._ends.values() if words in task.error]
+            if len(rejected) >= times:
+                raise Incompatible(f"service {self._service} cannot run: {rejected[-1].error}")
+        self._given_up = self._given_up + 1 if is_exhausted(self._spec, current) else 0
+        self._check_room(current, stopping=any(not task.over and not task.wanted for task in tasks))
 
     @property
     def crash(self) -> SwarmTask | None:
         """The last task that ended, once so many have that this is a loop, or Swarm starts no other."""
         ends = sorted(self._ends.values(), key=lambda task: task.created)
-        if len(ends) >= CRASHES_IN_A_LOOP or (ends and self._given_up >= LOOKS_THAT_CONVINCE):
+        if len(ends) >= CRASHES_IN_A_LOOP or (ends and self._given_up >= LOOKS_UNTIL_GIVEN_UP):
             return ends[-1]
         return None
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What the tasks did so far."""
-        live = [task.told() for task in self._latest if not task.over]
+        live = [task.describe() for task in self._latest if not task.over]
         parts = [f"tasks: {', '.join(live) or 'none runs'}"]
         if self._ends:
             last = max(self._ends.values(), key=lambda task: task.created)
             parts.append(f"{len(self._ends)} ended by themselves, the last one: {ending(last)}")
         return "; ".join(parts)
 
-    def _look_for_room(self, tasks: Collection[SwarmTask], *, stopping: bool) -> None:
-        """Room that a task of before still takes will be there once it has stopped."""
-        homeless = [task for task in tasks if task.state == "pending" and _NO_ROOM in task.error]
-        if stopping or not homeless:
+    def _check_room(self, tasks: Collection[SwarmTask], *, stopping: bool) -> None:
+        """Raise when no node has room; a task that is still stopping may hold the room needed."""
+        unplaced = [task for task in tasks if task.state == "pending" and _NO_ROOM in task.error]
+        if stopping or not unplaced:
             self._no_room_since = None
             return
         now = time.monotonic()
         self._no_room_since = self._no_room_since or now
         if now - self._no_room_since >= self._room_limit:
             raise Incompatible(
-                f"service {self._service} cannot run: {homeless[-1].error}, for {self._room_limit:.0f} s by now"
+                f"service {self._service} cannot run: {unplaced[-1].error}, for {self._room_limit:.0f} s"
             )
 
 
@@ -118,9 +118,9 @@ def ending(task: SwarmTask) -> str:
 
 def is_exhausted(spec: Mapping[str, Any], tasks: Collection[SwarmTask]) -> bool:
     """Whether Swarm has given up: no task is left and its restart policy allows no other."""
-    return bool(tasks) and not any(task.wanted for task in tasks) and not _restarts_for_ever(spec)
+    return bool(tasks) and not any(task.wanted for task in tasks) and not _restarts_without_limit(spec)
 
 
-def _restarts_for_ever(spec: Mapping[str, Any]) -> bool:
+def _restarts_without_limit(spec: Mapping[str, Any]) -> bool:
     policy = spec["TaskTemplate"].get("RestartPolicy") or {}
     return policy.get("Condition", "any") == "any" and not policy.get("MaxAttempts")

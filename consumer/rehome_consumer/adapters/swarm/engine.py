@@ -1,7 +1,7 @@
-"""The Docker Engine's API, as far as the runtime needs it; the only file that speaks to the engine.
+"""The Docker Engine's API, as far as the runtime needs it; the only file that sends requests to the engine.
 
 `aiodocker`'s own update changes nothing but the image, so updates go through its raw request
-(source: aiodocker 0.27, `DockerServices.update`). The contract suite on a real engine guards that.
+(source: aiodocker 0.27, `DockerServices.update`). The contract suite on a real engine checks that.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import aiodocker
 import aiohttp
 import orjson
 
-from rehome_consumer.adapters.swarm import answers, shape
+from rehome_consumer.adapters.swarm import answers, json_types
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
+from rehome_consumer.adapters.swarm.waiting import Watch
 from rehome_consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _STALE = "update out of sequence"
 _SHOWN_TEXT = 300
 _WAKING = ["start", "die", "destroy", "health_status"]
 
-# Status 500 and 503 say these while a manager starts or elects a leader: it passes.
+# Words of status 500 and 503 while a manager starts or elects a leader: it passes.
 _STARTING = ("not a swarm manager", "does not have a leader", "Unavailable", "DeadlineExceeded", "deadline")
 
 
@@ -48,7 +49,7 @@ async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
     """A client for the engine at `host` (as DOCKER_HOST is written).
 
     Every request is limited to 30 seconds, and every answer to `answers.LARGEST_ANSWER` bytes.
-    Nothing is sent yet: an engine that does not answer is told by the first question.
+    Nothing is sent yet: the first request finds out whether the engine answers.
 
     Raises:
         SettingsError: `host` is not of that form.
@@ -58,12 +59,12 @@ async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
         docker = aiodocker.Docker(url=host or DEFAULT_HOST, timeout=limit)
     except ValueError as error:
         raise SettingsError(f"DOCKER_HOST: {host}: {error}") from None
-    docker.session.detach()  # it would read any answer whole
+    docker.session.detach()  # it would read an answer of any size
     docker.session = aiohttp.ClientSession(
         connector=docker.connector,
         timeout=limit,
         response_class=answers.BoundedAnswer,
-        # What is not compressed cannot grow in our memory.
+        # An uncompressed answer cannot grow when it is read.
         headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
     )
@@ -76,7 +77,7 @@ async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
 class Engine:
     """Services, tasks and containers of one engine, which must be a manager of the swarm.
 
-    An engine that does not answer is asked again until `patience` is over: a daemon's restart takes
+    A request that gets no answer is sent again until `patience` is over: a daemon's restart takes
     seconds. Errors of every method: Unreachable (it did not answer all that time), Incompatible (it or a
     proxy before it refuses the request), Transient (it failed).
     """
@@ -88,27 +89,27 @@ class Engine:
     async def service(self, name: str) -> SwarmService | None:
         """The service of this name or id, or None."""
         if not _NAME.fullmatch(name):
-            return None  # no service can have it, and it would be a path of its own in a request
+            return None  # no service can have it, and in a request it would be another path
         try:
-            told = await self._ask("GET", f"services/{name}")
+            answer = await self._ask("GET", f"services/{name}")
         except NotFound:
             return None
-        found = SwarmService.read(told)
-        return found if name in (found.name, found.id) else None  # the engine takes an id's beginning, too
+        found = SwarmService.read(answer)
+        return found if name in (found.name, found.id) else None  # the engine also accepts the start of an id
 
     async def services_labelled(self, label: str, value: str) -> list[SwarmService]:
         """The services that carry this label with this value."""
-        told = await self._ask("GET", "services", {"filters": _filters(label=[f"{label}={value}"])})
-        return [SwarmService.read(service) for service in shape.checked(shape.LIST, told)]
+        answer = await self._ask("GET", "services", {"filters": _filters(label=[f"{label}={value}"])})
+        return [SwarmService.read(service) for service in json_types.checked(json_types.LIST, answer)]
 
     async def update(self, service: SwarmService, spec: Mapping[str, Any]) -> bool:
-        """Replace the whole definition of the version that was inspected; False if it is no longer that one.
+        """Replace the complete definition of the version that was inspected; False if that is out of date.
 
-        An answer that was lost on the way makes the retry stale, too: whoever gets False looks again.
-        The service is named, not its id, so that a proxy can tell instances from other services.
+        A lost answer makes the retry out of date, too: after False the caller inspects the service again.
+        The request has the service's name, not its id, so that a proxy can recognise an instance.
 
         Raises:
-            NotFound: the service is gone.
+            NotFound: the service was removed.
         """
         try:
             await self._ask(
@@ -124,9 +125,9 @@ class Engine:
         return True
 
     async def tasks(self, service: SwarmService) -> tuple[SwarmTask, ...]:
-        """All tasks of the service that the swarm remembers, on every node, oldest first."""
-        told = await self._ask("GET", "tasks", {"filters": _filters(service=[service.id])})
-        tasks = map(SwarmTask.read, shape.checked(shape.LIST, told))
+        """All tasks of the service that the swarm still lists, on every node, oldest first."""
+        answer = await self._ask("GET", "tasks", {"filters": _filters(service=[service.id])})
+        tasks = map(SwarmTask.read, json_types.checked(json_types.LIST, answer))
         return tuple(sorted(tasks, key=lambda task: task.created))
 
     async def containers(self, service: SwarmService) -> tuple[str, ...]:
@@ -134,13 +135,13 @@ class Engine:
         wanted = _filters(
             label=[f"{_SERVICE_LABEL}={service.id}"], status=["running", "paused", "restarting"]
         )
-        told = await self._ask("GET", "containers/json", {"filters": wanted})
-        return tuple(container["Id"] for container in shape.checked(shape.CONTAINERS, told))
+        answer = await self._ask("GET", "containers/json", {"filters": wanted})
+        return tuple(container["Id"] for container in json_types.checked(json_types.CONTAINERS, answer))
 
     async def last_lines(self, task: SwarmTask, count: int) -> tuple[str, ...]:
         """The last lines that a task wrote, cut off where they are long.
 
-        None where its log is not kept or its node does not answer; where they are too large, one that says so.
+        Empty where there is no log or its node does not answer; one line that says so where they are too large.
         """
         params = {"stdout": "1", "stderr": "1", "tail": str(count)}
         try:
@@ -162,7 +163,7 @@ class Engine:
     async def following(self, service: SwarmService) -> AsyncIterator[Watch]:
         """Listen to what happens to the service's containers, for the length of an `async with` block.
 
-        Events are hints that something has changed, never proof: they are of one node, and get lost.
+        An event is a hint that something has changed, never proof: events are of one node, and get lost.
         """
         watch = Watch()
         since = f"{time.time():.0f}"
@@ -174,12 +175,12 @@ class Engine:
             await asyncio.gather(listener, return_exceptions=True)
 
     async def _listen(self, service: SwarmService, since: str, watch: Watch) -> None:
-        """Ring for every event; when the stream breaks, whoever waits goes on by asking every now and then."""
+        """Ring for every event; when the stream breaks, the waits still look at their interval."""
         wanted = _filters(type=["container"], event=_WAKING, label=[f"{_SERVICE_LABEL}={service.id}"])
         forever = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
         with contextlib.suppress(aiodocker.DockerError, aiohttp.ClientError, TimeoutError):
             async with (
-                self._docker._query(  # noqa: SLF001, its public events share one filter for ever
+                self._docker._query(  # noqa: SLF001, its public method shares one filter among all callers
                     "events", params={"filters": wanted, "since": since}, timeout=forever
                 ) as stream,
                 stream,
@@ -200,13 +201,13 @@ class Engine:
             except Unreachable as error:
                 waited = time.monotonic() - started
                 if waited > self._patience:
-                    raise Unreachable(f"{error} (asked again for {waited:.0f} s)") from None
+                    raise Unreachable(f"{error} (repeated for {waited:.0f} s)") from None
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _ask_once(self, method: str, path: str, params: dict[str, Any], body: bytes | None) -> Any:
         what = f"Docker engine, {method} /{path.partition('?')[0]}"
         try:
-            return await self._docker._query_json(  # noqa: SLF001, the only request that sends a whole definition
+            return await self._docker._query_json(  # noqa: SLF001, the only request that sends a complete definition
                 path, method=method, params=params, data=body
             )
         except aiodocker.DockerError as error:
@@ -216,45 +217,29 @@ class Engine:
         except aiohttp.ClientError as error:
             raise Unreachable(f"{what}: {type(error).__name__} {error}".strip()) from None
         except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise Transient(f"{what}: an answer that is no JSON ({type(error).__name__})") from None
-
-
-class Watch:
-    """A bell that rings when something happened to a service's containers."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Something happened."""
-        self._rung.set()
-
-    async def pause(self, seconds: float) -> None:
-        """Wait for the bell, but not longer than so many seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
-        self._rung.clear()
+            raise Transient(f"{what}: the answer is no JSON ({type(error).__name__})") from None
 
 
 def _translated(what: str, error: aiodocker.DockerError) -> Exception:
-    """The engine's error in our words; its own are kept."""
-    said = f"{what}: {str(error.message)[:_SHOWN_TEXT].strip()}"
-    if error.status == _UNREACHABLE or any(words in said for words in _STARTING):
-        return Unreachable(said)
+    """The engine's error as one of `rehome_consumer.errors`, with its own words."""
+    message = f"{what}: {str(error.message)[:_SHOWN_TEXT].strip()}"
+    if error.status == _UNREACHABLE or any(words in message for words in _STARTING):
+        return Unreachable(message)
     match error.status:
         case 404:
-            return NotFound(said)
+            return NotFound(message)
         case 400:
-            return Incompatible(said)
+            return Incompatible(message)
         case 401 | 403 | 405:
-            return Incompatible(f"{said} (HTTP {error.status}: what may be asked is listed in docs/swarm.md)")
+            return Incompatible(
+                f"{message} (HTTP {error.status}: the requests that must be allowed are listed in docs/swarm.md)"
+            )
         case 408 | 504:
-            return TimedOut(said)
+            return TimedOut(message)
         case 502 | 503:
-            return Unreachable(said)
+            return Unreachable(message)
         case _:
-            return Transient(f"{said} (HTTP {error.status})")
+            return Transient(f"{message} (HTTP {error.status})")
 
 
 def _filters(**wanted: list[str]) -> str:

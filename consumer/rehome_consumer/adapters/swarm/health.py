@@ -1,4 +1,4 @@
-"""Asks an instance whether it serves, at the address of one task."""
+"""Asks an instance over HTTP whether it serves, at the address of one task."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ LOGIN = "/web/login"  # older versions of Odoo have no /web/health
 
 
 class HealthCheck:
-    """One question over HTTP.
+    """One request over HTTP.
 
-    On the overlay network a task is asked at its own address, so that the answer is surely its own.
-    Outside of it the service's name is mapped to an address; then the answer may be any task's, and it is
-    the caller's to make sure that there is only one.
+    On the overlay network it goes to the task's own address, so that the answer is that task's. Outside of it
+    the service's name is mapped to an address; then the answer may be any task's, and the caller makes sure
+    that only one runs.
     """
 
     def __init__(self, http: httpx.AsyncClient, resolve: Resolve, port: int) -> None:
-        """Ask through `http`, which brings the time-out.
+        """Send requests with `http`, which has the time-out.
 
         Args:
             http: shared client.
             resolve: (name, port) to an address that this process reaches.
-            port: of services whose labels name none.
+            port: of services whose labels give none.
         """
         self._http = http
         self._resolve = resolve
         self._port = port
 
     def url(self, service: SwarmService) -> str:
-        """Where the instance is inside the overlay network, by the service's name."""
+        """The instance's URL inside the overlay network, with the service's name."""
         return f"http://{service.name}:{http_port(service.spec, self._port)}"
 
     async def failure(self, service: SwarmService, task: SwarmTask) -> str | None:
-        """None when the task serves, else what it said."""
+        """None when the task serves, else what it answered."""
         failure = None
         for host, port in self._addresses(service, task):
             failure = await self._failure_at(f"http://{host}:{port}")
@@ -58,8 +58,8 @@ class HealthCheck:
         return [self._resolve(address, named[1]) for address in task.addresses]
 
     async def _failure_at(self, base: str) -> str | None:
-        said = await http_status.failure(self._http, f"{base}{HEALTH}")
+        failure = await http_status.failure(self._http, f"{base}{HEALTH}")
         path = HEALTH
-        if said == f"HTTP {httpx.codes.NOT_FOUND.value}":
-            said, path = await http_status.failure(self._http, f"{base}{LOGIN}"), LOGIN
-        return said and f"{path}: {said}"
+        if failure == f"HTTP {httpx.codes.NOT_FOUND.value}":
+            failure, path = await http_status.failure(self._http, f"{base}{LOGIN}"), LOGIN
+        return failure and f"{path}: {failure}"

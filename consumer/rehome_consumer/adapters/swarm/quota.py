@@ -19,14 +19,14 @@ STORAGE_SECONDS = 30.0
 
 _REASONS = {
     errno.EOPNOTSUPP: "the file system is not CephFS",
-    errno.ENOENT: "there is no such directory here",
+    errno.ENOENT: "there is no such directory on this node",
     errno.EPERM: "the storage does not allow it; the client needs the capability 'p'",
     errno.EACCES: "the storage does not allow it; the client needs the capability 'p'",
 }
 
 
-async def hold_to(directory: Path, size: int, limit: str) -> str | None:
-    """Let the directory hold at most `size` bytes; returns a warning where that cannot be done.
+async def enforce(directory: Path, size: int, limit: str) -> str | None:
+    """Limit the directory to `size` bytes; returns a warning where that cannot be done.
 
     Args:
         directory: of the instance.

@@ -1,4 +1,4 @@
-"""An instance's service in the swarm: found, changed in whole-definition updates, and what of it runs."""
+"""An instance's service in the swarm: how it is found and updated, and what of it runs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PAUSE_SECONDS: Final = 0.05
 
 
 class Services:
-    """Looks and updates; waiting for what an update does is the runtime's."""
+    """Finds and updates services; the runtime waits for what an update does."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def look(self, instance: Instance) -> SwarmService:
+    async def find(self, instance: Instance) -> SwarmService:
         """The service as it is now.
 
         Raises:
-            NotFound: there is none, or the one of that name says that it is another instance's.
+            NotFound: there is none, or the one of that name has another instance's label.
         """
         rule = f"odoo-{instance.database_name}-{instance.hex8}"
         names = dict.fromkeys([instance.service, rule])
@@ -42,14 +42,14 @@ class Services:
             owner = (service.spec.get("Labels") or {}).get(INSTANCE_LABEL, str(instance.id))
             if owner != str(instance.id):
                 raise NotFound(
-                    f"service {name} carries the label {INSTANCE_LABEL}={owner}: it is not that of "
+                    f"service {name} carries the label {INSTANCE_LABEL}={owner}: it does not belong to "
                     f"instance {instance.id}"
                 )
             return service
         labelled = await self._engine.services_labelled(INSTANCE_LABEL, str(instance.id))
         if len(labelled) > 1:
-            told = ", ".join(service.name for service in labelled)
-            raise Incompatible(f"several services carry the label {INSTANCE_LABEL}={instance.id}: {told}")
+            several = ", ".join(service.name for service in labelled)
+            raise Incompatible(f"several services carry the label {INSTANCE_LABEL}={instance.id}: {several}")
         if not labelled:
             raise NotFound(
                 f"no service is named {' or '.join(names)}, "
@@ -58,23 +58,23 @@ class Services:
         return labelled[0]
 
     async def update(self, instance: Instance, change: Callable[[Mapping[str, Any]], Spec]) -> bool:
-        """Change the definition as it is now; somebody else's update in between is read and kept.
+        """Change the present definition; an update by someone else in between is read and stays.
 
         Returns:
             Whether there was anything to change.
         """
-        for attempt in range(UPDATE_TRIES):
-            service = await self.look(instance)
+        for number in range(UPDATE_TRIES):
+            service = await self.find(instance)
             changed = change(service.spec)
             if changed == service.spec:
-                return attempt > 0
+                return number > 0
             if await self._engine.update(service, changed):
                 return True
-            await asyncio.sleep(PAUSE_SECONDS * attempt)
+            await asyncio.sleep(PAUSE_SECONDS * number)
         raise Conflict(f"service {service.name} was changed by others during {UPDATE_TRIES} updates in a row")
 
     async def running(self, service: SwarmService) -> tuple[Task, ...]:
-        """Tasks that are not over, on any node, and containers on this node that no task tells of."""
+        """Tasks that are not over, on any node, and containers on this node that belong to no task."""
         tasks = [task for task in await self._engine.tasks(service) if not task.over]
         known = {task.container for task in tasks}
         stray = [name for name in await self._engine.containers(service) if name not in known]

@@ -1,11 +1,11 @@
-"""Services and tasks as the engine tells them, and what their states mean. Nothing here asks anybody."""
+"""Services and tasks as the engine reports them, and what their states mean. Nothing here sends a request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from rehome_consumer.adapters.swarm import shape
+from rehome_consumer.adapters.swarm import json_types
 from rehome_consumer.model import Task
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _OVER = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orph
 _UNASKED = frozenset({"complete", "failed", "rejected"})
 _WANTED = frozenset({"ready", "running"})
 
-# What a task is made of: when one of these differs, the task is of an older definition.
+# The parts of a task: when one of these differs, the task was made from another definition.
 _MADE_OF = ("ContainerSpec", "Resources", "ForceUpdate")
 
 
@@ -29,10 +29,10 @@ class SwarmService:
     spec: Mapping[str, Any]
 
     @classmethod
-    def read(cls, told: Any) -> Self:
+    def read(cls, answer: Any) -> Self:
         """From the engine's JSON. Raises Transient when it is no service."""
-        shape.checked(shape.SERVICE, told)
-        return cls(told["ID"], told["Version"]["Index"], told["Spec"])
+        json_types.checked(json_types.SERVICE, answer)
+        return cls(answer["ID"], answer["Version"]["Index"], answer["Spec"])
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class SwarmTask:
     """A task of a service, on any node.
 
     Attributes:
-        state: how far it has come; `desired`: how far it shall come.
+        state: how far it has come; `desired`: how far it is to come.
         error: why it could not run, or why it is not placed yet.
         exit_code: of its container; it means something only once the task is over.
         addresses: in the overlay networks, without the one for published ports.
@@ -63,24 +63,24 @@ class SwarmTask:
     addresses: tuple[str, ...]
 
     @classmethod
-    def read(cls, told: Any) -> Self:
+    def read(cls, answer: Any) -> Self:
         """From the engine's JSON. Raises Transient when it is no task."""
-        shape.checked(shape.TASK, told)
-        status = told.get("Status", {})
+        json_types.checked(json_types.TASK, answer)
+        status = answer.get("Status", {})
         container = status.get("ContainerStatus") or {}
         return cls(
-            id=told["ID"],
+            id=answer["ID"],
             state=status.get("State", "new"),
-            desired=told.get("DesiredState", ""),
+            desired=answer.get("DesiredState", ""),
             error=status.get("Err", ""),
             exit_code=container.get("ExitCode"),
-            node=told.get("NodeID", ""),
+            node=answer.get("NodeID", ""),
             container=container.get("ContainerID", ""),
-            created=told.get("CreatedAt", ""),
-            spec=told.get("Spec", {}),
+            created=answer.get("CreatedAt", ""),
+            spec=answer.get("Spec", {}),
             addresses=tuple(
                 address.partition("/")[0]
-                for attachment in told.get("NetworksAttachments") or ()
+                for attachment in answer.get("NetworksAttachments") or ()
                 if not attachment.get("Network", {}).get("Spec", {}).get("Ingress")
                 for address in attachment.get("Addresses") or ()
             ),
@@ -98,16 +98,16 @@ class SwarmTask:
 
     @property
     def serving(self) -> bool:
-        """Whether its container was started and shall go on."""
+        """Whether its container was started and is to go on."""
         return self.state == "running" and self.desired == "running"
 
     @property
     def ended_unasked(self) -> bool:
-        """Whether it ended, or could not begin, without anybody's asking."""
+        """Whether it ended, or could not start, although nobody stopped it."""
         return self.state in _UNASKED
 
     def made_from(self, spec: Mapping[str, Any]) -> bool:
-        """Whether it is of this definition of the service."""
+        """Whether it was made from this definition of the service."""
         template = spec["TaskTemplate"]
         return all(self.spec.get(part) == template.get(part) for part in _MADE_OF)
 
@@ -115,7 +115,7 @@ class SwarmTask:
         """The task as steps see it."""
         return Task(self.id, running=not self.over, exit_code=self.exit_code if self.over else None)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What it is doing, for errors."""
         where = f" on node {self.node}" if self.node else ""
         return f"{self.id} ({self.state}{where}{f', {self.error}' if self.error else ''})"

@@ -1,4 +1,4 @@
-"""The editor of odoo.conf against Odoo's own parser, on files that nobody would think of."""
+"""The editor of odoo.conf against Odoo's own parser, on files made up at random."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_edit_changes_the_four_options_alone_or_is_refused(text: str) -> None
     try:
         after = edited(text)
     except ConfUnusable:
-        # The one reason there may be: a value of ours goes over several lines, or one added would.
+        # The only allowed reason: the value of one of the four options goes over several lines, or would.
         options = before["options"]
         assert any("\n" in options.get(key, "\n") for key in KEYS)
         return
@@ -83,18 +83,18 @@ def test_an_edit_changes_the_four_options_alone_or_is_refused(text: str) -> None
 
 
 def assert_lines_stay(old: list[str], new: list[str]) -> None:
-    """`new` is `old` with values of ours replaced and one run of options of ours inserted."""
+    """`new` is `old` with new values, and one block of new options inserted."""
     added = len(new) - len(old)
     for place in range(0, len(old), 2):
-        kept = new[: place + 1] + new[place + 1 + added :]
-        differing = [(a, b) for a, b in zip(old, kept, strict=True) if a != b]
+        rest = new[: place + 1] + new[place + 1 + added :]
+        differing = [(a, b) for a, b in zip(old, rest, strict=True) if a != b]
         inserted = new[place + 2 : place + 1 + added : 2]
-        if all(is_ours(b) for _, b in differing) and all(is_ours(line) for line in inserted):
+        if all(is_new(b) for _, b in differing) and all(is_new(line) for line in inserted):
             return
     raise AssertionError(f"lines differ: {old} {new}")
 
 
-def is_ours(line: str) -> bool:
+def is_new(line: str) -> bool:
     key, _, value = re.sub(r"\s*[=:]\s*", "=", line.strip(), count=1).partition("=")
     return VALUES.get(key.lower()) == value
 

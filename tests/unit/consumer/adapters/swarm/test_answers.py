@@ -1,4 +1,4 @@
-"""What the engine, an instance and the storage answer, in our words."""
+"""Answers of the engine, of an instance and of the storage, and the errors made of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TASK = SwarmTask.read(
         (500, "something else", Transient),
     ],
 )
-def test_an_error_of_the_engine_is_told_in_our_kinds_with_its_words(
+def test_an_error_of_the_engine_becomes_one_of_the_consumers_with_its_words(
     status: int, message: str, kind: type[Exception]
 ) -> None:
     error = _translated("Docker engine, GET /services/x", aiodocker.DockerError(status, message))
@@ -56,7 +56,7 @@ def test_an_error_of_the_engine_is_told_in_our_kinds_with_its_words(
     assert str(error).startswith(f"Docker engine, GET /services/x: {message}")
 
 
-async def test_an_address_that_docker_would_not_take_is_a_wrong_setting() -> None:
+async def test_an_address_that_docker_would_not_accept_is_a_wrong_setting() -> None:
     with pytest.raises(SettingsError, match="DOCKER_HOST: nonsense"):
         async with connected("nonsense"):
             pass
@@ -91,7 +91,7 @@ async def test_a_task_is_asked_at_its_own_addresses_until_one_answers() -> None:
     assert asked == ["http://10.0.5.9:8069/web/health", "http://10.0.1.2:8069/web/health"]
 
 
-async def test_a_name_that_is_mapped_is_asked_where_the_map_says() -> None:
+async def test_a_mapped_name_is_asked_at_the_address_in_the_map() -> None:
     asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -110,18 +110,18 @@ async def test_an_odoo_without_a_health_page_is_asked_for_its_login_page() -> No
     assert failure == "/web/login: HTTP 303"
 
 
-async def test_a_health_page_that_says_no_is_not_overruled_by_the_login_page() -> None:
+async def test_a_failing_health_page_is_not_overruled_by_the_login_page() -> None:
     pages = {"/web/health": 503, "/web/login": 200}
     failure = await check(lambda request: httpx.Response(pages[request.url.path])).failure(SERVICE, TASK)
     assert failure == "/web/health: HTTP 503"
 
 
 def test_a_storage_limit_without_cephfs_or_directory_is_a_warning(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    assert asyncio.run(quota.hold_to(gone, 1, "1G")) == (
-        f"the storage limit 1G is not enforced on {gone}: there is no such directory here"
+    missing = tmp_path / "missing"
+    assert asyncio.run(quota.enforce(missing, 1, "1G")) == (
+        f"the storage limit 1G is not enforced on {missing}: there is no such directory on this node"
     )
-    warning = asyncio.run(quota.hold_to(tmp_path, 1, "1G"))
+    warning = asyncio.run(quota.enforce(tmp_path, 1, "1G"))
     assert warning is not None
     assert warning.startswith(f"the storage limit 1G is not enforced on {tmp_path}: ")
 
@@ -131,7 +131,7 @@ async def test_a_storage_limit_is_cephs_quota_on_the_instances_directory(
 ) -> None:
     given: list[object] = []
     monkeypatch.setattr("os.setxattr", lambda *arguments: given.extend(arguments))
-    assert await quota.hold_to(tmp_path, 50 * 1024**3, "50G") is None
+    assert await quota.enforce(tmp_path, 50 * 1024**3, "50G") is None
     assert given == [tmp_path, "ceph.quota.max_bytes", b"53687091200"]
 
 
@@ -142,5 +142,5 @@ async def test_a_storage_that_does_not_answer_is_not_waited_for_any_longer(
     monkeypatch.setattr("os.setxattr", lambda *_: hung.wait(60))
     monkeypatch.setattr(quota, "STORAGE_SECONDS", 0.05)
     with pytest.raises(TimedOut, match=rf"setting ceph\.quota\.max_bytes of {tmp_path}"):
-        await quota.hold_to(tmp_path, 1, "1G")
+        await quota.enforce(tmp_path, 1, "1G")
     hung.set()

@@ -1,4 +1,4 @@
-"""Editing Swarm's definitions: everything is kept but what was asked for."""
+"""Edits of Swarm's definitions: only what was asked for changes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from rehome_consumer.adapters.swarm import resizing
 from rehome_consumer.adapters.swarm import spec as edit
 from rehome_consumer.errors import Incompatible
 from rehome_events.parts import Limits
 
 GB = 1024**3
 
-# As the engine tells a service with all that the platform uses, and fields that no release of ours knows.
+# A service as the engine reports it, with all that the platform uses, and with unknown fields.
 FULL: dict[str, Any] = {
     "Name": "odoo-shop-7d9f2a54",
     "Labels": {"saasodoo.instance.id": "7d9f2a54-0000-4000-8000-000000000000", "traefik.enable": "true"},
@@ -78,7 +79,7 @@ def test_replicas_are_set_and_nothing_else() -> None:
 def test_an_edit_leaves_the_definition_that_was_given_as_it_is() -> None:
     given = full()
     edit.with_env(given, {"A": "1"})
-    edit.resizing(given, Limits(cpu_limit=4.0))
+    resizing.started(given, Limits(cpu_limit=4.0))
     edit.with_replicas(given, 0)
     edit.forced(given)
     assert given == FULL
@@ -116,7 +117,7 @@ def test_the_bootstrap_is_always_skipped() -> None:
         assert changed == path_set(FULL, ["A=1", "ODOO_SKIP_BOOTSTRAP=yes"], *ENV)
 
 
-def test_a_variable_that_stands_there_twice_is_set_once() -> None:
+def test_a_variable_that_occurs_twice_is_set_once() -> None:
     twice = path_set(FULL, ["A=1", "B=2", "A=3", "ODOO_SKIP_BOOTSTRAP=yes"], *ENV)
     assert edit.env_of(twice)["A"] == "3"
     assert edit.with_env(twice, {"A": "4"}) == path_set(FULL, ["A=4", "B=2", "ODOO_SKIP_BOOTSTRAP=yes"], *ENV)
@@ -169,7 +170,7 @@ def test_amounts_are_powers_of_1024(text: str, size: int) -> None:
     assert edit.size_bytes(text) == size
 
 
-def test_an_amount_is_told_in_the_largest_whole_unit() -> None:
+def test_an_amount_is_written_in_the_largest_unit_without_a_fraction() -> None:
     assert [edit.size_text(size) for size in (2 * GB, 3 * GB // 2, 1000)] == ["2G", "1536M", "1000"]
 
 
@@ -187,7 +188,7 @@ def test_forcing_counts_up_and_nothing_else() -> None:
     assert edit.forced(FULL) == path_set(FULL, 4, "TaskTemplate", "ForceUpdate")
 
 
-def test_a_definition_put_back_is_the_original_but_stopped_and_of_the_present_name() -> None:
+def test_a_restored_definition_is_the_original_but_stopped_and_with_the_present_name() -> None:
     now = edit.with_env(full(Name="renamed"), {"A": "1"})
     assert edit.restored(now, json.loads(json.dumps(FULL))) == {
         **edit.with_replicas(FULL, 0),
@@ -196,48 +197,48 @@ def test_a_definition_put_back_is_the_original_but_stopped_and_of_the_present_na
 
 
 def test_a_resize_starts_the_new_task_first_whatever_the_services_own_order_is() -> None:
-    changed = edit.resizing(FULL, Limits(cpu_limit=4.0))
+    changed = resizing.started(FULL, Limits(cpu_limit=4.0))
     assert changed["UpdateConfig"] == {
         "Parallelism": 2,
         "Delay": 7,
         "Order": "start-first",
         "FailureAction": "pause",
     }
-    assert edit.is_resizing(changed)
+    assert resizing.is_started(changed)
     assert edit.limits_of(changed).cpu_limit == 4.0
 
 
 def test_a_resize_of_a_service_with_a_port_of_its_node_stops_the_old_task_first() -> None:
     ports = full(EndpointSpec={"Ports": [{"TargetPort": 8069, "PublishedPort": 80, "PublishMode": "host"}]})
-    assert edit.resizing(ports, Limits(cpu_limit=4.0))["UpdateConfig"]["Order"] == "stop-first"
+    assert resizing.started(ports, Limits(cpu_limit=4.0))["UpdateConfig"]["Order"] == "stop-first"
 
 
-def test_a_settled_resize_differs_from_before_in_the_limits_only() -> None:
+def test_a_finished_resize_differs_from_before_in_the_limits_only() -> None:
     limits = Limits(cpu_limit=4.0, memory_limit="8G")
-    assert edit.settled(edit.resizing(FULL, limits)) == edit.with_limits(FULL, limits)
+    assert resizing.finished(resizing.started(FULL, limits)) == edit.with_limits(FULL, limits)
 
 
 def test_a_failed_resize_leaves_nothing_behind() -> None:
-    assert edit.unresized(edit.resizing(FULL, Limits(cpu_limit=4.0))) == FULL
+    assert resizing.undone(resizing.started(FULL, Limits(cpu_limit=4.0))) == FULL
 
 
 def test_a_service_without_update_order_or_resources_has_none_after_a_resize_either() -> None:
     bare = full()
     del bare["UpdateConfig"], bare["TaskTemplate"]["Resources"], bare["Labels"]
-    resized = edit.resizing(bare, Limits(cpu_limit=4.0))
-    assert edit.unresized(resized) == {**bare, "Labels": {}}
-    assert "UpdateConfig" not in edit.settled(resized)
+    resized = resizing.started(bare, Limits(cpu_limit=4.0))
+    assert resizing.undone(resized) == {**bare, "Labels": {}}
+    assert "UpdateConfig" not in resizing.finished(resized)
 
 
-def test_a_second_resize_before_the_first_was_settled_keeps_what_was_before_both() -> None:
-    twice = edit.resizing(edit.resizing(FULL, Limits(cpu_limit=4.0)), Limits(cpu_limit=8.0))
+def test_a_second_resize_before_the_first_was_finished_saves_what_was_before_both() -> None:
+    twice = resizing.started(resizing.started(FULL, Limits(cpu_limit=4.0)), Limits(cpu_limit=8.0))
     assert edit.limits_of(twice).cpu_limit == 8.0
-    assert edit.unresized(twice) == FULL
+    assert resizing.undone(twice) == FULL
 
 
 def test_a_resize_that_changes_nothing_leaves_no_trace() -> None:
-    assert edit.resizing(FULL, Limits(cpu_limit=2.0, memory_limit="4096M")) == FULL
-    assert edit.settled(FULL) == FULL
+    assert resizing.started(FULL, Limits(cpu_limit=2.0, memory_limit="4096M")) == FULL
+    assert resizing.finished(FULL) == FULL
 
 
 def test_a_health_check_counts_unless_it_is_none() -> None:
@@ -275,7 +276,7 @@ def test_the_outer_address_is_what_traefik_routes(labels: dict[str, str], url: s
     assert edit.external_url(full(Labels={**TRAEFIK, **labels})) == url
 
 
-def test_the_port_is_what_traefik_is_told_or_the_default() -> None:
+def test_the_port_is_the_one_in_traefiks_label_or_the_default() -> None:
     assert edit.http_port(full(Labels=TRAEFIK), 8069) == 8070
     assert edit.http_port(full(Labels={}), 8069) == 8069
 

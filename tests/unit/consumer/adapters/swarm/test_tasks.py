@@ -1,4 +1,4 @@
-"""What the states of Swarm's tasks mean: over or not, a crash or a slow start, hopeless or not."""
+"""What the states of Swarm's tasks mean: over or not, a crash or a slow start, permanent or passing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def task(
     exit_code: int | None = None,
     **template: Any,
 ) -> SwarmTask:
-    """A task as the engine tells it; its own template lacks `Runtime`."""
+    """A task as the engine reports it; its own template lacks `Runtime`."""
     own = {name: value for name, value in {**TEMPLATE, **template}.items() if name != "Runtime"}
     status: dict[str, Any] = {"State": state, "Err": error}
     if exit_code is not None:
@@ -81,47 +81,47 @@ def test_addresses_are_those_of_overlay_networks_without_the_one_for_published_p
 
 
 def test_one_crash_or_two_are_no_loop() -> None:
-    looking = diagnosis()
-    looking.look([crashed("t1"), crashed("t2"), task("t3", "starting")])
-    assert looking.crash is None
+    found = diagnosis()
+    found.observe([crashed("t1"), crashed("t2"), task("t3", "starting")])
+    assert found.crash is None
 
 
 def test_three_crashes_are_a_loop_even_when_the_engine_has_forgotten_the_first() -> None:
-    looking = diagnosis()
-    looking.look([crashed("t1"), task("t2")])
-    looking.look([crashed("t2"), task("t3")])
-    looking.look([crashed("t3", 3), task("t4", "ready", "ready")])
-    assert looking.crash is not None
-    assert (looking.crash.id, looking.crash.exit_code) == ("t3", 3)
+    found = diagnosis()
+    found.observe([crashed("t1"), task("t2")])
+    found.observe([crashed("t2"), task("t3")])
+    found.observe([crashed("t3", 3), task("t4", "ready", "ready")])
+    assert found.crash is not None
+    assert (found.crash.id, found.crash.exit_code) == ("t3", 3)
 
 
-def test_tasks_of_before_and_of_another_definition_do_not_count() -> None:
-    looking = diagnosis("t1", "t2")
-    looking.look(
+def test_earlier_tasks_and_those_of_another_definition_do_not_count() -> None:
+    found = diagnosis("t1", "t2")
+    found.observe(
         [crashed("t1"), crashed("t2"), crashed("t3"), *(crashed(f"o{n}", ForceUpdate=7) for n in range(5))]
     )
-    assert looking.crash is None
+    assert found.crash is None
 
 
-def test_a_task_that_was_told_to_stop_is_no_crash() -> None:
-    looking = diagnosis()
-    looking.look([task(f"t{n}", "shutdown", "shutdown", exit_code=137) for n in range(5)])
-    assert looking.crash is None
+def test_a_task_that_was_asked_to_stop_is_no_crash() -> None:
+    found = diagnosis()
+    found.observe([task(f"t{n}", "shutdown", "shutdown", exit_code=137) for n in range(5)])
+    assert found.crash is None
 
 
-def test_a_service_that_is_never_restarted_is_given_up_after_one_end() -> None:
-    looking = diagnosis(Condition="none")
+def test_a_service_that_swarm_never_restarts_is_given_up_after_one_end() -> None:
+    found = diagnosis(Condition="none")
     for _ in range(2):
-        looking.look([crashed("t1")])
-    assert looking.crash is not None
+        found.observe([crashed("t1")])
+    assert found.crash is not None
 
 
-def test_the_moment_between_an_end_and_its_successor_is_no_giving_up() -> None:
-    looking = diagnosis(Condition="on-failure", MaxAttempts=1)
-    looking.look([crashed("t1")])
-    looking.look([crashed("t1"), task("t2", "pending")])
-    looking.look([crashed("t1"), crashed("t2")])
-    assert looking.crash is None
+def test_the_moment_between_an_end_and_its_successor_does_not_count_as_given_up() -> None:
+    found = diagnosis(Condition="on-failure", MaxAttempts=1)
+    found.observe([crashed("t1")])
+    found.observe([crashed("t1"), task("t2", "pending")])
+    found.observe([crashed("t1"), crashed("t2")])
+    assert found.crash is None
 
 
 @pytest.mark.parametrize(
@@ -132,30 +132,30 @@ def test_the_moment_between_an_end_and_its_successor_is_no_giving_up() -> None:
         "Minimum memory limit allowed is 6MB",
     ],
 )
-def test_what_the_node_will_never_take_is_told_at_once(error: str) -> None:
+def test_what_the_node_will_never_accept_is_reported_at_once(error: str) -> None:
     with pytest.raises(Incompatible, match="service odoo-shop cannot run") as caught:
-        diagnosis().look([task("t1", "rejected", "shutdown", error)])
+        diagnosis().observe([task("t1", "rejected", "shutdown", error)])
     assert error in str(caught.value)
 
 
-def test_a_missing_image_is_told_when_it_is_missed_twice() -> None:
-    looking = diagnosis()
+def test_a_missing_image_is_reported_when_it_was_missing_twice() -> None:
+    found = diagnosis()
     missing = [task(f"t{n}", "rejected", "shutdown", "No such image: odoo:19") for n in range(2)]
-    looking.look(missing[:1])
+    found.observe(missing[:1])
     with pytest.raises(Incompatible, match="No such image: odoo:19"):
-        looking.look(missing)
+        found.observe(missing)
 
 
-def test_no_room_is_told_when_it_has_lasted() -> None:
-    homeless = task("t1", "pending", "running", NO_ROOM)
-    diagnosis().look([homeless])
+def test_a_lack_of_room_is_reported_when_it_has_lasted() -> None:
+    unplaced = task("t1", "pending", "running", NO_ROOM)
+    diagnosis().observe([unplaced])
     with pytest.raises(Incompatible, match="no suitable node"):
-        diagnosis(room_limit=0).look([homeless])
+        diagnosis(room_limit=0).observe([unplaced])
 
 
 def test_room_that_a_stopping_task_still_takes_is_waited_for() -> None:
-    homeless = task("t2", "pending", "running", NO_ROOM)
-    diagnosis(room_limit=0).look([task("t1", "running", "shutdown"), homeless])
+    unplaced = task("t2", "pending", "running", NO_ROOM)
+    diagnosis(room_limit=0).observe([task("t1", "running", "shutdown"), unplaced])
 
 
 def test_a_service_is_exhausted_when_nothing_is_left_and_nothing_will_come() -> None:
@@ -166,7 +166,7 @@ def test_a_service_is_exhausted_when_nothing_is_left_and_nothing_will_come() -> 
     assert not is_exhausted(SPEC, [crashed("t1")])
 
 
-def test_an_ending_is_told_with_its_usual_meaning() -> None:
+def test_an_ending_is_reported_with_its_usual_meaning() -> None:
     assert "odoo.conf" in ending(crashed("t1", 255))
     assert ending(crashed("t1", 1)) == "exit code 1"
     assert ending(task("t1", "rejected", error="No such image: x")) == "No such image: x"
@@ -175,7 +175,7 @@ def test_an_ending_is_told_with_its_usual_meaning() -> None:
     assert ending(crashed("t1", 128)) == "exit code 128"
 
 
-def test_what_tasks_did_is_told_for_a_time_out() -> None:
-    looking = diagnosis()
-    looking.look([crashed("t1", 1), task("t2", "preparing")])
-    assert looking.told() == "tasks: t2 (preparing); 1 ended by themselves, the last one: exit code 1"
+def test_a_time_out_says_what_the_tasks_did() -> None:
+    found = diagnosis()
+    found.observe([crashed("t1", 1), task("t2", "preparing")])
+    assert found.describe() == "tasks: t2 (preparing); 1 ended by themselves, the last one: exit code 1"

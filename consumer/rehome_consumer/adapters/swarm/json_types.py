@@ -1,6 +1,6 @@
-"""What the engine's answers must look like, as far as we read them; checked once, where they come in.
+"""The JSON of the engine's answers, as far as it is read; checked once, where it comes in.
 
-Source: the engine's API, version 1.41. Everything else in an answer is kept as it is.
+Source: the engine's API, version 1.41. Everything else in an answer stays as it is.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class _Running(_Part):
 
 
 class BeforeResize(_Part):
-    """What a resize keeps in a label: what was in the definition's places before."""
+    """What a resize saves in a label: these parts of the definition as they were before."""
 
     UpdateConfig: dict[str, Any] | None
     Resources: dict[str, Any] | None
@@ -143,17 +143,17 @@ CONTAINERS: Final = TypeAdapter(list[_Running])
 LIST: Final = TypeAdapter(list[Any])
 
 
-def checked(form: TypeAdapter[Any], told: Any) -> Any:
-    """The answer as it came.
+def checked(expected: TypeAdapter[Any], answer: Any) -> Any:
+    """The answer, unchanged.
 
     Raises:
-        Transient: it is not of this form; only names of fields are told, since a definition holds passwords.
+        Transient: it is not of this type; the error names fields only, since a definition holds passwords.
     """
     try:
-        form.validate_python(told)
+        expected.validate_python(answer)
     except ValidationError as error:
         wrong = sorted({".".join(map(str, item["loc"]))[:_PATH_SHOWN] or "body" for item in error.errors()})
         raise Transient(
             f"the Docker engine's answer is not as its API says, in: {', '.join(wrong[:_FIELDS_SHOWN])}"
         ) from None
-    return told
+    return answer

@@ -1,8 +1,8 @@
-"""Doors into an engine's overlay network: ports on our loopback that lead to its containers.
+"""Forwarding into an engine's overlay network: ports on this machine's loopback that lead to its containers.
 
-The containers are in network namespaces of their own, where no route leads. But a socket belongs to the
-namespace in which it was made, whoever uses it later: a door makes its socket inside the container's
-namespace and hands the bytes through. That stands where a proxy or a published port stands in production.
+The containers are in other network namespaces, to which there is no route. But a socket belongs to the
+namespace in which it was made, whoever uses it later: each forwarded connection gets a socket made in the
+container's namespace. This replaces the proxy, or the published port, of a real platform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from sandbox.swarm.hatch import Through
+from sandbox.swarm.gateway import Forwarder
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 
 if TYPE_CHECKING:
@@ -30,27 +30,27 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class _Door:
+class _Forward:
     port: int
     server: asyncio.Task[asyncio.Server]
 
 
-class Doors:
-    """Opens a door for whatever is asked for; `resolve` has the form that the consumer's adapters take."""
+class Forwards:
+    """Opens a port for each address asked for; `resolve` has the type that the consumer's adapters take."""
 
     def __init__(self, engine: SandboxEngine) -> None:
         self._engine = engine
-        self._doors: dict[tuple[str, int], _Door] = {}
-        self._through: list[Through] = []
+        self._forwards: dict[tuple[str, int], _Forward] = {}
+        self._forwarders: list[Forwarder] = []
 
     def resolve(self, host: str, port: int) -> tuple[str, int]:
-        """An address on our loopback that leads to this service or container."""
-        if (host, port) not in self._doors:
-            self._doors[host, port] = self._open(host, port)
-        return LOOPBACK, self._doors[host, port].port
+        """An address on loopback that leads to this service or container."""
+        if (host, port) not in self._forwards:
+            self._forwards[host, port] = self._open(host, port)
+        return LOOPBACK, self._forwards[host, port].port
 
     def resolve_addresses(self, host: str, port: int) -> tuple[str, int]:
-        """As `resolve`, but names stay as they are: who asks for containers' addresses sees each by itself."""
+        """As `resolve`, but only for addresses of containers; names stay as they are."""
         try:
             ip_address(host)
         except ValueError:
@@ -58,20 +58,19 @@ class Doors:
         return self.resolve(host, port)
 
     async def close(self) -> None:
-        """Close all doors and whatever goes through them."""
-        for door in self._doors.values():
-            (await door.server).close()
-            give_back_port(door.port)
-        for through in self._through:
-            await through.close()
+        """Close all ports and connections."""
+        for forward in self._forwards.values():
+            (await forward.server).close()
+            give_back_port(forward.port)
+        for forwarder in self._forwarders:
+            await forwarder.close()
 
-    def _open(self, host: str, port: int) -> _Door:
-        ours = free_port()
-        listening = socket.create_server((LOOPBACK, ours))
-
-        through = Through(lambda: self._connect(host, port))
-        self._through.append(through)
-        return _Door(ours, asyncio.ensure_future(asyncio.start_server(through.visit, sock=listening)))
+    def _open(self, host: str, port: int) -> _Forward:
+        local = free_port()
+        listening = socket.create_server((LOOPBACK, local))
+        forwarder = Forwarder(lambda: self._connect(host, port))
+        self._forwarders.append(forwarder)
+        return _Forward(local, asyncio.ensure_future(asyncio.start_server(forwarder.serve, sock=listening)))
 
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address, namespace = await self._container(host)
@@ -92,11 +91,11 @@ class Doors:
         by_name = json.dumps({"label": [f"{_SERVICE_NAME}={host}"]})
         asked = {} if host[0].isdigit() else {"filters": by_name}
         found = await self._engine.ask("GET", "containers/json", params=asked)
-        for container in sorted(found, key=lambda told: told["Created"], reverse=True):
+        for container in sorted(found, key=lambda one: one["Created"], reverse=True):
             addresses = _addresses(container)
             if addresses and (asked or host in addresses):
-                told = await self._engine.ask("GET", f"containers/{container['Id']}/json")
-                namespace = self._engine.root / told["NetworkSettings"]["SandboxKey"].lstrip("/")
+                details = await self._engine.ask("GET", f"containers/{container['Id']}/json")
+                namespace = self._engine.root / details["NetworkSettings"]["SandboxKey"].lstrip("/")
                 return (addresses[0] if asked else host), namespace
         raise LookupError(f"no container of {host} runs")
 
@@ -111,20 +110,20 @@ def _addresses(container: dict[str, Any]) -> list[str]:
 
 
 def _socket_in(namespace: Path) -> socket.socket:
-    """A TCP socket of another network namespace; the thread is back in ours when this returns."""
-    ours = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    """A TCP socket of another network namespace; the thread is back in its own when this returns."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        theirs = os.open(namespace, os.O_RDONLY)
+        other = os.open(namespace, os.O_RDONLY)
         try:
-            _enter(theirs)
+            _enter(other)
             try:
                 made = socket.socket()
             finally:
-                _enter(ours)
+                _enter(own)
         finally:
-            os.close(theirs)
+            os.close(other)
     finally:
-        os.close(ours)
+        os.close(own)
     made.setblocking(False)
     return made
 

@@ -247,18 +247,6 @@ class Fence:
     inside: tuple[str, ...] = ()
 
 
-def fence_of(kept: Mapping[str, Any]) -> Fence:
-    """A fence from its JSON; what an earlier release did not note is left out."""
-    grants = kept.get("grants")
-    return Fence(
-        **{
-            **kept,
-            "grants": None if grants is None else tuple(Grant(**one) for one in grants),
-            "inside": tuple(kept.get("inside", ())),
-        }
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class OwnershipTag:
     """Whose a database on a dedicated server is; kept as the database's comment.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer import saga
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import standing
+from rehome_consumer.facts import SOURCE
 from rehome_consumer.steps import back_up, prepare, restore, roll_back, start
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.common import instance_of, server_noted
+from rehome_consumer.steps.support.common import instance_of, server_of
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
@@ -137,7 +138,7 @@ def the_source_is_dropped_at_the_end() -> None:
     async def run(event: Event, ports: Ports) -> Any:
         told = await whole(event, ports)
         instance = await instance_of(event, ports)
-        source = await server_noted(ports, "source")
+        source = await server_of(ports, SOURCE)
         ports.databases._port.world.at(source).databases.pop(instance.database, None)  # type: ignore[attr-defined]
         return told
 

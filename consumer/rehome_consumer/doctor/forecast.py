@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rehome_consumer import saga
 from rehome_consumer.doctor.snapshot import backup_name, tag
+from rehome_consumer.facts import FENCE, REPLICAS, SERVER_REQUESTED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -241,11 +242,11 @@ def _backup_away(snapshot: InstanceSnapshot) -> str:
 
 
 def _source_back(snapshot: InstanceSnapshot) -> str:
-    if "fence" not in snapshot.facts:
+    if FENCE not in snapshot.facts:
         return "nothing: the source was not fenced"
     database_state = snapshot.source_state
     database = database_state.database if database_state else UNKNOWN
-    replicas = snapshot.facts.get("replicas") or 0
+    replicas = snapshot.facts.get(REPLICAS) or 0
     start = (
         f"start service {_service(snapshot)} with {replicas} replica(s)" if replicas else "leave it stopped"
     )
@@ -254,7 +255,7 @@ def _source_back(snapshot: InstanceSnapshot) -> str:
 
 
 def _server_back(snapshot: InstanceSnapshot) -> str:
-    if not snapshot.facts.get("provisioning"):
+    if not snapshot.facts.get(SERVER_REQUESTED):
         return f"nothing: {_name(snapshot.target)} was there before" if snapshot.target else "nothing"
     if snapshot.target is None:
         return "look for the dedicated server that was asked for, and give it back to database-service"

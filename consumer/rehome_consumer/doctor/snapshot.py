@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from rehome_consumer.facts import RecordedFacts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -41,7 +43,7 @@ class InstanceSnapshot:
     """One instance and its last migration that moved (or moves) something.
 
     Attributes:
-        facts: what the migration's present attempt noted; secrets are None.
+        facts: what the migration's present attempt remembers.
         home: the server that the record names.
         source, target: the migration's servers; without one, `source` is the home.
         source_side, target_side: the tenant's database and role there.
@@ -53,7 +55,7 @@ class InstanceSnapshot:
 
     id: UUID
     migration: MigrationView | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: RecordedFacts = field(default_factory=RecordedFacts)
     instance: Instance | None = None
     home: Server | None = None
     source: Server | None = None

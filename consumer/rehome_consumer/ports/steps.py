@@ -8,7 +8,7 @@ same place. Every wait inside has a limit; its error says what it waited for. Er
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from rehome_consumer.facts import Fact
     from rehome_consumer.model import (
         Backup,
         Conf,
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
         Policy,
         Provisioned,
         RoleFacts,
-        Secret,
         Server,
         ServerFacts,
         Service,
         Spared,
     )
     from rehome_events.parts import Entitlements, Limits
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -48,30 +50,21 @@ class Clock(Protocol):
 
 
 class Facts(Protocol):
-    """What this attempt of this migration must not forget; bound to it by the engine, kept in the journal."""
+    """What this attempt of this migration remembers; bound to it by the engine, stored in the journal."""
 
-    async def remember(self, name: str, value: Any) -> Any:
-        """Keep `value` (JSON) under `name` unless something is kept already; return what is kept.
+    async def remember(self, fact: Fact[T], value: T) -> T:
+        """Store the fact unless it is stored already; return the stored value: the first one counts.
 
-        So the first look counts: a step that remembers the replicas, stops the service and dies is
-        told the same replicas when it runs again.
+        A secret is encrypted.
         """
         ...
 
-    async def recall(self, name: str) -> Any:
-        """What is kept under `name`, or None."""
-        ...
-
-    async def remember_secret(self, name: str, value: Secret) -> Secret:
-        """As `remember`, encrypted at rest."""
-        ...
-
-    async def recall_secret(self, name: str) -> Secret | None:
-        """As `recall`, for what `remember_secret` kept."""
+    async def recall(self, fact: Fact[T]) -> T | None:
+        """The stored value, or None."""
         ...
 
     async def acquire_slot(self, resource: str, places: int) -> bool:
-        """One of `places` turns at a resource, such as the dumps of one server, for this migration.
+        """One of `places` slots at a resource, such as the dumps of one server, for this migration.
 
         Counted over all consumers; having it already is True. It ends with `release_slot`, or with the migration;
         while the migration waits for an operator, others do not wait for it.
@@ -79,15 +72,15 @@ class Facts(Protocol):
         ...
 
     async def release_slot(self, resource: str) -> None:
-        """Let the next one have the turn; nothing if this migration has none."""
+        """Let the next migration have the slot; nothing if this one has none."""
         ...
 
     async def progress(self, done: int, total: int) -> None:
-        """Tell how far a long step is, in bytes (or whatever unit both share). Never fails the step."""
+        """Record how far a long step is, in bytes (or whatever unit both share). Never fails the step."""
         ...
 
     async def started(self) -> frozenset[str]:
-        """Names of the steps of this attempt that were begun, finished or not."""
+        """Names of the steps of this attempt that were started, finished or not."""
         ...
 
     async def seconds_per_step(self) -> Mapping[str, float]:

@@ -10,15 +10,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Conflict
+from rehome_consumer.facts import LIMITS, PLAN_TIER, SOURCE
 from rehome_consumer.model import LARGEST_CPU, LONGEST_LIMIT, LONGEST_TIER, NothingToDo
 from rehome_consumer.steps.support import resize
-from rehome_consumer.steps.support.common import Event, noted_limits
 from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
 from rehome_events.parts import Entitlements, Limits
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.support.common import Event
 
 BUSY = frozenset({"starting", "stopping", "restarting", "updating", "maintenance"})
 """Statuses in which somebody else is at work on the instance: wait for them."""
@@ -44,9 +45,9 @@ async def run(
             "the upgrade waits for them (set the status to running or stopped if nobody is)"
         )
     limits = Limits(**granted.model_dump(exclude={"db_type"}))
-    await ports.facts.remember("source", str(home.id))
-    await ports.facts.remember("limits", noted_limits(limits))
-    await ports.facts.remember("plan_tier", upgrade.plan_tier)
+    await ports.facts.remember(SOURCE, home.id)
+    await ports.facts.remember(LIMITS, limits)
+    await ports.facts.remember(PLAN_TIER, upgrade.plan_tier)
     if home.kind == "shared" and granted.db_type == "dedicated":
         return await _requested(event, ports, instance, home, limits)
     if home.kind == "dedicated" and await resize.is_applied(ports, instance, limits, upgrade.plan_tier):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rehome_consumer.facts import BACKUP_BYTES, BACKUP_MANIFEST_SHA256, SOURCE
 from rehome_consumer.steps.support.common import (
     Event,
     backup_id,
     dump_slot,
     migration_of,
     require_fence,
-    server_noted,
+    server_of,
     tenant,
     wanted_instance,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 async def run(event: Event, ports: Ports) -> MigrationBackedUp:
     """Dump and count at the same time (the source stands still), then seal with a manifest."""
     instance = await wanted_instance(event, ports)
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     await require_fence(ports, instance, source)
     name = backup_id(event)
     backup = await ports.copier.backup(name)
@@ -33,8 +34,8 @@ async def run(event: Event, ports: Ports) -> MigrationBackedUp:
         await ports.databases.end_sessions(source, migration_of(event)[0])
         role = (await tenant(ports, instance)).user
         backup = await _back_up(ports, source, instance.database, role, name)
-    await ports.facts.remember("backup_bytes", backup.bytes)
-    await ports.facts.remember("backup_manifest", backup.manifest_sha256)
+    await ports.facts.remember(BACKUP_BYTES, backup.bytes)
+    await ports.facts.remember(BACKUP_MANIFEST_SHA256, backup.manifest_sha256)
     await ports.facts.release_slot(dump_slot(source))
     return MigrationBackedUp(
         instance_id=instance.id,

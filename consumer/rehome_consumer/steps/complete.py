@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Conflict, Transient
+from rehome_consumer.facts import (
+    BACKUP_BYTES,
+    CONNECTIONS_CHECKED,
+    HEALTHY_AT,
+    PLAN_TIER,
+    REPLICAS,
+    SOURCE,
+    SOURCE_RETAINED_UNTIL,
+    STOPPED_AT,
+    TARGET,
+    VERIFIED,
+)
 from rehome_consumer.steps.support.common import (
     TERMINATED,
     Event,
     backup_id,
     instance_of,
     new_tenant,
-    server_noted,
+    recorded,
+    server_of,
     tag_of,
     tenant,
 )
@@ -26,12 +38,12 @@ if TYPE_CHECKING:
 async def run(event: Event, ports: Ports) -> MigrationCompleted:
     """Count connections on both sides, tidy up, close the record, tell the summary."""
     instance = await instance_of(event, ports)
-    source = await server_noted(ports, "source")
-    target = await server_noted(ports, "target")
-    replicas = int(await ports.facts.recall("replicas") or 0)
-    if not await ports.facts.recall("connections_checked"):
+    source = await server_of(ports, SOURCE)
+    target = await server_of(ports, TARGET)
+    replicas = await ports.facts.recall(REPLICAS) or 0
+    if not await ports.facts.recall(CONNECTIONS_CHECKED):
         await _check_connections(ports, instance, source, target)
-        await ports.facts.remember("connections_checked", value=True)
+        await ports.facts.remember(CONNECTIONS_CHECKED, value=True)
     await ports.filestore.archive(instance, backup_id(event))
     if not replicas:  # the customer had it stopped before the move; it was up only to prove the new database
         await ports.runtime.stop(instance)
@@ -39,24 +51,22 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
     if instance.status != TERMINATED:  # the customer may have left since it was started
         await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
     size = await ports.databases.database_size(target, instance.database)
-    stopped_at = datetime.fromisoformat(await ports.facts.recall("stopped_at"))
-    healthy_at = datetime.fromisoformat(await ports.facts.recall("healthy_at"))
-    retained = await ports.facts.remember(
-        "source_retained_until", (ports.clock.now() + ports.policy.retention).isoformat()
-    )
+    stopped_at = await recorded(ports, STOPPED_AT)
+    healthy_at = await recorded(ports, HEALTHY_AT)
+    retained = await ports.facts.remember(SOURCE_RETAINED_UNTIL, ports.clock.now() + ports.policy.retention)
     return MigrationCompleted(
         instance_id=instance.id,
         customer_id=instance.customer_id,
-        plan_tier=str(await ports.facts.recall("plan_tier")),
+        plan_tier=await recorded(ports, PLAN_TIER),
         source=source.ref,
         target=target.ref,
         strategy="cold",
         downtime_seconds=(healthy_at - stopped_at).total_seconds(),
         seconds=dict(await ports.facts.seconds_per_step()),
         database_bytes=size,
-        backup_bytes=int(await ports.facts.recall("backup_bytes") or 0),
-        verification_digest=(await ports.facts.recall("verified"))["digest"],
-        source_retained_until=datetime.fromisoformat(retained),
+        backup_bytes=await ports.facts.recall(BACKUP_BYTES) or 0,
+        verification_digest=(await recorded(ports, VERIFIED)).digest,
+        source_retained_until=retained,
     )
 
 

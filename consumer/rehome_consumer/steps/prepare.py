@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import ConfUnusable, Incompatible, NotFound, Refused, Transient
-from rehome_consumer.steps.support.common import Event, new_tenant, server_noted, tenant, wanted_instance
+from rehome_consumer.facts import (
+    NEW_PASSWORD,
+    NEW_USER,
+    PLAN_TIER,
+    SERVER_PROVISIONED,
+    SERVER_REQUESTED,
+    SERVER_RETURN_REQUESTED,
+    SOURCE,
+    TARGET,
+)
+from rehome_consumer.steps.support.common import Event, new_tenant, server_of, tenant, wanted_instance
 from rehome_consumer.steps.support.identity import require_free, require_tenant
 from rehome_events.migration import MigrationPrepared
 
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
 async def run(event: Event, ports: Ports) -> MigrationPrepared:
     """Check, find or provision the server, check again with it. Changes nothing of the tenant's."""
     instance = await wanted_instance(event, ports)
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     database = await check_source(ports, instance, source)
     await ports.runtime.find(instance)
     await check_conf(ports, instance, source)
@@ -30,21 +40,21 @@ async def run(event: Event, ports: Ports) -> MigrationPrepared:
         instance_id=instance.id,
         source=source.ref,
         target=target.ref,
-        provisioned_now=bool(await ports.facts.recall("provisioned_now")),
+        provisioned_now=await ports.facts.recall(SERVER_PROVISIONED) is True,
         checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
     )
 
 
 async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """Give the dedicated server back if this migration asked for it; name it if that cannot be done."""
-    if not await ports.facts.recall("provisioning"):
+    if not await ports.facts.recall(SERVER_REQUESTED):
         return ()
     server = await ports.platform.dedicated_server(event.data.instance_id)
     if server is None:
-        if await ports.facts.recall("giving_back"):
+        if await ports.facts.recall(SERVER_RETURN_REQUESTED):
             return ()  # an earlier run of this rollback did it
         return ("a dedicated server was asked for and is not in `db_servers`: look whether it comes up late",)
-    await ports.facts.remember("giving_back", value=True)
+    await ports.facts.remember(SERVER_RETURN_REQUESTED, value=True)
     try:
         given_back = await ports.database_service.give_back(server.id)
     except (Transient, Refused) as error:
@@ -93,20 +103,20 @@ async def _dedicated_server(event: Event, ports: Ports, instance: Instance) -> S
     """
     server = await ports.platform.dedicated_server(instance.id)
     if server is None:
-        await ports.facts.remember("provisioning", value=True)
-        tier = str(await ports.facts.recall("plan_tier") or event.data.plan_tier)
+        await ports.facts.remember(SERVER_REQUESTED, value=True)
+        tier = await ports.facts.recall(PLAN_TIER) or event.data.plan_tier
         answer = await ports.database_service.provision(instance.id, instance.customer_id, tier)
         if answer.user is not None:
-            await ports.facts.remember("new_user", answer.user)
+            await ports.facts.remember(NEW_USER, answer.user)
         if answer.password is not None:
-            await ports.facts.remember_secret("new_password", answer.password)
-        await ports.facts.remember("provisioned_now", value=True)
+            await ports.facts.remember(NEW_PASSWORD, answer.password)
+        await ports.facts.remember(SERVER_PROVISIONED, value=True)
         server = await ports.platform.server(answer.db_server_id)
     if server is None or server.status != "active":
         raise Transient(
             f"the dedicated server of instance {instance.id} is not active in `db_servers` yet; waiting for it"
         )
-    await ports.facts.remember("target", str(server.id))
+    await ports.facts.remember(TARGET, server.id)
     return server
 
 

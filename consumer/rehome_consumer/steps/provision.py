@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound, NotOurs, TimedOut, Unreachable
+from rehome_consumer.facts import FENCE, SOURCE, TARGET
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps.support.common import (
     Event,
     instance_of,
     migration_of,
     new_tenant,
-    recall_fence,
     scratch_name,
-    server_noted,
+    server_of,
     tenant,
     wanted_instance,
 )
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def run(event: Event, ports: Ports) -> MigrationProvisioned:
     """Role and scratch database; an instance restarted by somebody else finds nothing to connect to."""
     instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
+    target = await server_of(ports, TARGET)
     facts = await make(event, ports, instance, target)
     return MigrationProvisioned(
         instance_id=instance.id,
@@ -44,7 +44,7 @@ async def run(event: Event, ports: Ports) -> MigrationProvisioned:
 async def make(event: Event, ports: Ports, instance: Instance, target: Server) -> DatabaseFacts:
     """Make the role and an empty scratch database; a half filled one of this migration is replaced."""
     migration, attempt = migration_of(event)
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     credentials = await new_tenant(ports, instance)
     facts = await unfenced_facts(ports, instance, source)
     await ports.databases.end_sessions(target, migration)
@@ -63,7 +63,8 @@ async def unfenced_facts(ports: Ports, instance: Instance, source: Server) -> Da
     """The source's facts as they were before the fence, whose doors are not the copy's."""
     user = (await tenant(ports, instance)).user
     facts = await ports.databases.database_facts(source, instance.database, user)
-    return as_before(await recall_fence(ports.facts), facts, user)
+    before = await ports.facts.recall(FENCE)
+    return as_before(before, facts, user)
 
 
 def as_before(before: Fence | None, facts: DatabaseFacts, user: str) -> DatabaseFacts:
@@ -88,7 +89,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """Nothing of the tenant stays on the dedicated server: no login, no database of this migration."""
     instance = await instance_of(event, ports)
     try:
-        target = await server_noted(ports, "target")
+        target = await server_of(ports, TARGET)
     except NotFound:
         return ()
     migration, _ = migration_of(event)

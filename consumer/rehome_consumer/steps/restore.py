@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound, NotOurs, Refused, VerificationFailed
+from rehome_consumer.facts import BACKUP_MANIFEST_SHA256, SOURCE, TARGET, VERIFIED
 from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps import provision
@@ -15,21 +16,22 @@ from rehome_consumer.steps.support.common import (
     backup_id,
     migration_of,
     new_tenant,
+    recorded,
     require_fence,
     scratch_name,
-    server_noted,
+    server_of,
     tenant,
     wanted_instance,
 )
 from rehome_consumer.steps.support.comparing import Side, differences
 from rehome_events.migration import MigrationRestored
-from rehome_events.parts import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rehome_consumer.model import DatabaseFacts, Instance, Server
     from rehome_consumer.ports.steps import Ports
+    from rehome_events.parts import Verified
 
 SHOWN = 10
 """Differences named in the error; the rest is counted."""
@@ -38,10 +40,10 @@ SHOWN = 10
 async def run(event: Event, ports: Ports) -> MigrationRestored:
     """Restore into the scratch database, compare with the fenced source, rename, let the role in."""
     instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
+    target = await server_of(ports, TARGET)
     if not await _is_promoted(event, ports, instance, target):
         verified = await _restore_verified(event, ports, instance, target)
-        await ports.facts.remember("verified", verified.model_dump(mode="json"))
+        await ports.facts.remember(VERIFIED, verified)
     await open_access.run(event, ports, instance, target)
     size = await ports.databases.database_size(target, instance.database)
     return MigrationRestored(
@@ -49,7 +51,7 @@ async def run(event: Event, ports: Ports) -> MigrationRestored:
         target=target.ref,
         database=instance.database,
         database_bytes=size,
-        verified=Verified(**await ports.facts.recall("verified")),
+        verified=await recorded(ports, VERIFIED),
     )
 
 
@@ -72,11 +74,11 @@ async def _is_promoted(event: Event, ports: Ports, instance: Instance, target: S
 
 async def _restore_verified(event: Event, ports: Ports, instance: Instance, target: Server) -> Verified:
     """Restore afresh and compare; the source is read while the target is written."""
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     backup = await ports.copier.backup(backup_id(event))
     if backup is None:
         raise NotFound(f"backup {backup_id(event)} is gone from the backup place")
-    sealed = await ports.facts.recall("backup_manifest")
+    sealed = await ports.facts.recall(BACKUP_MANIFEST_SHA256)
     if sealed is not None and backup.manifest_sha256 != sealed:
         raise Refused(
             f"backup {backup.id}: its manifest is not the one that was sealed (SHA-256 {backup.manifest_sha256}, the "

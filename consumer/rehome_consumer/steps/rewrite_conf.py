@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound
+from rehome_consumer.facts import CONF_KEYS_CHANGED, SPEC, TARGET
 from rehome_consumer.steps.support.common import (
     Event,
     environment,
     instance_of,
     new_tenant,
-    recall_spec,
-    server_noted,
+    server_of,
     tag_of,
     tenant,
     wanted_instance,
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
     """Keep the old file, replace the four values, set the four variables; starts nothing."""
     instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
+    target = await server_of(ports, TARGET)
     await tenant(ports, instance)  # today's login is noted before the file that holds it changes
     credentials = await new_tenant(ports, instance)
     backup = await ports.odoo_conf.back_up(instance, tag_of(event))
     changed = await ports.odoo_conf.rewrite(instance, target.host, target.port, credentials)
-    noted = await ports.facts.remember("conf_changed", list(changed))
+    noted = await ports.facts.remember(CONF_KEYS_CHANGED, changed)
     await ports.runtime.configure(instance, environment(target.host, target.port, credentials))
     conf = await ports.odoo_conf.read(instance)
     return MigrationConfRewritten(
-        instance_id=instance.id, path=str(conf.path), kept_copy=str(backup), changed=tuple(noted)
+        instance_id=instance.id, path=str(conf.path), kept_copy=str(backup), changed=noted
     )
 
 
@@ -47,7 +47,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     instance = await instance_of(event, ports)
     if await ports.odoo_conf.restore_file(instance, tag_of(event)):
         await ports.odoo_conf.remove_backup(instance, tag_of(event))
-    spec = await recall_spec(ports.facts)
+    spec = await ports.facts.recall(SPEC)
     if spec is not None:
         try:
             await ports.runtime.restore_spec(instance, spec)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from rehome_consumer.steps.support.common import Event, instance_of, server_noted
+from rehome_consumer.facts import RESTARTED_AT, SOURCE, STOPPED_AT
+from rehome_consumer.steps.support.common import Event, instance_of, server_of
 from rehome_events.migration import MigrationRolledBack
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Event, Ports], Awa
             instance_id=instance.id,
             failed_step=event.data.step,
             reason=event.data.message,
-            source=(await server_noted(ports, "source")).ref,
+            source=(await server_of(ports, SOURCE)).ref,
             downtime_seconds=await _downtime(ports),
             undone=tuple(undone),
             leftovers=tuple(leftovers),
@@ -53,8 +53,8 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Event, Ports], Awa
 
 async def _downtime(ports: Ports) -> float | None:
     """Seconds from the stop to the first healthy answer on the pool again; None if it was never stopped."""
-    stopped = await ports.facts.recall("stopped_at")
-    up = await ports.facts.recall("up_again_at")
+    stopped = await ports.facts.recall(STOPPED_AT)
+    up = await ports.facts.recall(RESTARTED_AT)
     if stopped is None or up is None:
         return None
-    return (datetime.fromisoformat(up) - datetime.fromisoformat(stopped)).total_seconds()
+    return (up - stopped).total_seconds()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rehome_consumer.facts import HEALTHY_AT, LIMITS, PLAN_TIER, PLATFORM_RECORD, REPLICAS, SOURCE, TARGET
 from rehome_consumer.steps.support import open_access
 from rehome_consumer.steps.support.common import (
     TERMINATED,
@@ -14,8 +15,9 @@ from rehome_consumer.steps.support.common import (
     instance_of,
     migration_of,
     new_tenant,
+    recorded,
     require_fence,
-    server_noted,
+    server_of,
     wanted_instance,
 )
 from rehome_events.migration import MigrationStarted
@@ -28,19 +30,19 @@ if TYPE_CHECKING:
 async def run(event: Event, ports: Ports) -> MigrationStarted:
     """Flip the record, then start with the new limits (one update, one start) and wait until it serves."""
     instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
-    await require_fence(ports, instance, await server_noted(ports, "source"))
+    target = await server_of(ports, TARGET)
+    await require_fence(ports, instance, await server_of(ports, SOURCE))
     await ports.databases.end_sessions(target, migration_of(event)[0])
     await open_access.run(event, ports, instance, target)  # a rollback that was given up has closed its role
-    limits = Limits(**(await ports.facts.recall("limits") or {}))
+    limits = await ports.facts.recall(LIMITS) or Limits()
     await ports.platform.point_record_to(
         instance.id,
         target,
         db_user=(await new_tenant(ports, instance)).user,
-        plan_tier=str(await ports.facts.recall("plan_tier")),
+        plan_tier=await recorded(ports, PLAN_TIER),
         limits=limits,
     )
-    replicas = int(await ports.facts.recall("replicas") or 0)
+    replicas = await ports.facts.recall(REPLICAS) or 0
     healthy = await ports.runtime.start(instance, max(replicas, 1), limits)
     await ports.platform.set_service(
         instance.id,
@@ -48,7 +50,7 @@ async def run(event: Event, ports: Ports) -> MigrationStarted:
         internal_url=healthy.internal_url,
         external_url=healthy.external_url,
     )
-    healthy_at = await ports.facts.remember("healthy_at", healthy.at.isoformat())
+    healthy_at = await ports.facts.remember(HEALTHY_AT, healthy.at)
     return MigrationStarted(
         instance_id=instance.id, target=target.ref, url=healthy.url, healthy_at=healthy_at, limits=limits
     )
@@ -62,7 +64,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """
     instance = await instance_of(event, ports)
     await open_access.undo(event, ports)
-    record = await ports.facts.recall("record")
+    record = await ports.facts.recall(PLATFORM_RECORD)
     if record is not None:
         status = TERMINATED if instance.status == TERMINATED else "maintenance"
         await ports.platform.restore_record(instance.id, {**record, "status": status})

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Queued
+from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SOURCE, SPEC, STOPPED_AT
 from rehome_consumer.steps.support.common import (
     TERMINATED,
     Event,
     dump_slot,
     instance_of,
     migration_of,
-    recall_fence,
-    remember_fence,
-    remember_spec,
-    server_noted,
+    server_of,
     tenant,
     wanted_instance,
 )
@@ -33,20 +30,20 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
         Queued: enough other instances are down for a dump of this server; this one serves meanwhile.
     """
     instance = await wanted_instance(event, ports)
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     if not await ports.facts.acquire_slot(dump_slot(source), ports.policy.dumps_per_server):
         raise Queued(
             f"{ports.policy.dumps_per_server} dumps of {source.name} are under way; waiting for a turn"
         )
     role = (await tenant(ports, instance)).user
     service = await ports.runtime.find(instance)
-    replicas = await ports.facts.remember("replicas", service.replicas)
-    await remember_spec(ports.facts, service.spec)
-    await ports.facts.remember("record", await ports.platform.record(instance.id))
-    before = await remember_fence(
-        ports.facts, await ports.databases.fence_state(source, instance.database, role)
+    replicas = await ports.facts.remember(REPLICAS, service.replicas)
+    await ports.facts.remember(SPEC, service.spec)
+    await ports.facts.remember(PLATFORM_RECORD, await ports.platform.record(instance.id))
+    before = await ports.facts.remember(
+        FENCE, await ports.databases.fence_state(source, instance.database, role)
     )
-    stopped_at = await ports.facts.remember("stopped_at", ports.clock.now().isoformat())
+    stopped_at = await ports.facts.remember(STOPPED_AT, ports.clock.now())
     await ports.platform.set_status(instance.id, "maintenance")
     await ports.runtime.stop(instance)
     await ports.databases.end_sessions(source, migration_of(event)[0])
@@ -59,7 +56,7 @@ async def run(event: Event, ports: Ports) -> MigrationStopped:
     return MigrationStopped(
         instance_id=instance.id,
         replicas=replicas,
-        stopped_at=datetime.fromisoformat(stopped_at),
+        stopped_at=stopped_at,
         fenced_at=ports.clock.now(),
         connections_ended=before.ended,
     )
@@ -70,21 +67,21 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
 
     Runs last of all undos but prepare's: by now nothing of the tenant is writable on the dedicated server.
     """
-    before = await recall_fence(ports.facts)
+    before = await ports.facts.recall(FENCE)
     if before is None:
         return ()
     instance = await instance_of(event, ports)
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     role = (await tenant(ports, instance)).user
     await ports.databases.end_sessions(source, migration_of(event)[0])  # a lost run of `run` may be at it
     await ports.databases.unfence(source, instance.database, role, before)
-    record = await ports.facts.recall("record")
-    replicas = int(await ports.facts.recall("replicas") or 0)
+    record = await ports.facts.recall(PLATFORM_RECORD)
+    replicas = await ports.facts.recall(REPLICAS) or 0
     if instance.status == TERMINATED:  # the customer has left: nobody starts it again
         replicas, record = 0, {**record, "status": TERMINATED} if record else None
     if replicas:
         healthy = await ports.runtime.start(instance, replicas, None)
-        await ports.facts.remember("up_again_at", healthy.at.isoformat())
+        await ports.facts.remember(RESTARTED_AT, healthy.at)
     if record:
         await ports.platform.restore_record(instance.id, record)
     return ()

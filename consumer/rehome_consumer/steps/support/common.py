@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import UUID
-
-import orjson
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rehome_consumer.errors import NotFound, Refused, RehomeError
-from rehome_consumer.model import Credentials, Secret, fence_of
+from rehome_consumer.facts import NEW_PASSWORD, NEW_USER, TENANT_PASSWORD, TENANT_USER
+from rehome_consumer.model import Credentials
 from rehome_events.envelope import CloudEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from uuid import UUID
 
-    from rehome_consumer.model import Fence, Instance, Server
-    from rehome_consumer.ports.steps import Facts, Ports
-    from rehome_events.parts import Limits
+    from rehome_consumer.facts import Fact
+    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.ports.steps import Ports
+
+T = TypeVar("T")
 
 Event: TypeAlias = CloudEvent[Any]
 """What wakes a step: any event, with the migration and attempt filled in by the engine."""
@@ -83,17 +82,17 @@ async def wanted_instance(event: Event, ports: Ports) -> Instance:
     return instance
 
 
-async def server_noted(ports: Ports, note: str) -> Server:
-    """The server whose id is kept under `note` (`source` or `target`).
+async def server_of(ports: Ports, fact: Fact[UUID]) -> Server:
+    """The server with the id that `SOURCE` or `TARGET` has.
 
     Raises:
-        NotFound: nothing is noted, or the server is gone from the platform's table.
+        NotFound: none was recorded, or the server is no longer in the platform's table.
     """
-    kept = await ports.facts.recall(note)
-    server = await ports.platform.server(UUID(kept)) if kept else None
+    server_id = await ports.facts.recall(fact)
+    server = await ports.platform.server(server_id) if server_id else None
     if server is None:
         raise NotFound(
-            f"the {note} server {kept or '(none was noted)'} is not in the platform's table `db_servers`"
+            f"the {fact.name} server {server_id or '(none was recorded)'} is not in the platform's table `db_servers`"
         )
     return server
 
@@ -103,21 +102,21 @@ async def tenant(ports: Ports, instance: Instance) -> Credentials:
 
     Later steps rewrite odoo.conf, so only the first reading counts.
     """
-    password = await ports.facts.recall_secret("tenant_password")
-    user = await ports.facts.recall("tenant_user")
+    password = await ports.facts.recall(TENANT_PASSWORD)
+    user = await ports.facts.recall(TENANT_USER)
     if password is not None and user is not None:
-        return Credentials(str(user), password)
+        return Credentials(user, password)
     conf = await ports.odoo_conf.read(instance)
-    kept = await ports.facts.remember_secret("tenant_password", conf.credentials.password)
-    return Credentials(str(await ports.facts.remember("tenant_user", conf.credentials.user)), kept)
+    password = await ports.facts.remember(TENANT_PASSWORD, conf.credentials.password)
+    return Credentials(await ports.facts.remember(TENANT_USER, conf.credentials.user), password)
 
 
 async def new_tenant(ports: Ports, instance: Instance) -> Credentials:
     """The role and password on the dedicated server: database-service's if it gave any, else today's."""
-    user = await ports.facts.recall("new_user")
-    password = await ports.facts.recall_secret("new_password")
+    user = await ports.facts.recall(NEW_USER)
+    password = await ports.facts.recall(NEW_PASSWORD)
     today = await tenant(ports, instance)
-    return Credentials(str(user or today.user), password or today.password)
+    return Credentials(user or today.user, password or today.password)
 
 
 def dump_slot(source: Server) -> str:
@@ -135,17 +134,6 @@ def environment(host: str, port: int, credentials: Credentials) -> dict[str, str
     }
 
 
-async def remember_fence(facts: Facts, fence: Fence) -> Fence:
-    """Keep how things were before the fence; the first look counts."""
-    return fence_of(await facts.remember("fence", asdict(fence)))
-
-
-async def recall_fence(facts: Facts) -> Fence | None:
-    """How things were before the fence, if it was ever begun."""
-    kept = await facts.recall("fence")
-    return fence_of(kept) if kept else None
-
-
 async def require_fence(ports: Ports, instance: Instance, source: Server) -> None:
     """Go on only while nobody but the administrator reaches the source.
 
@@ -161,17 +149,13 @@ async def require_fence(ports: Ports, instance: Instance, source: Server) -> Non
         )
 
 
-async def remember_spec(facts: Facts, spec: Mapping[str, Any]) -> None:
-    """Keep the service's definition as it was; encrypted, since its environment holds a password."""
-    await facts.remember_secret("spec", Secret(orjson.dumps(spec).decode()))
+async def recorded(ports: Ports, fact: Fact[T]) -> T:
+    """A fact that an earlier step has recorded.
 
-
-async def recall_spec(facts: Facts) -> dict[str, Any] | None:
-    """The service's definition as it was, if it was ever kept."""
-    kept = await facts.recall_secret("spec")
-    return orjson.loads(kept.reveal()) if kept else None
-
-
-def noted_limits(limits: Limits) -> Mapping[str, Any]:
-    """Limits as JSON for a note."""
-    return limits.model_dump(mode="json")
+    Raises:
+        RehomeError: it has not.
+    """
+    value = await ports.facts.recall(fact)
+    if value is None:
+        raise RehomeError(f"the journal does not have the fact {fact.name}, which an earlier step records")
+    return value

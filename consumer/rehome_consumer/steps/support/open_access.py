@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import NotFound, Refused
+from rehome_consumer.facts import ACCESS_OPENED, ACCESS_REVOKED, SOURCE, TARGET
 from rehome_consumer.fingerprint import TABLES
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps.support.common import (
@@ -17,7 +18,7 @@ from rehome_consumer.steps.support.common import (
     migration_of,
     new_tenant,
     scratch_name,
-    server_noted,
+    server_of,
     tenant,
 )
 from rehome_consumer.steps.support.comparing import Side, differences
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.steps import Ports
 
-NOTE: Final = "letting_in"
-UNWRITTEN: Final = "nothing_written"
 BOOKKEEPING: Final = frozenset({"ir_cron", "ir_cron_progress", "ir_cron_trigger", "bus_bus", "mail_presence"})
 """Tables that Odoo writes by itself as soon as it runs: when a job ran, who is on line."""
 SIGNALING: Final = ("base_registry_signaling", "base_cache_signaling")
@@ -40,12 +39,12 @@ async def run(event: Event, ports: Ports, instance: Instance, target: Server) ->
     Raises:
         Refused: a rollback has looked whether anything was written. Whoever came in now would write unseen.
     """
-    if await ports.facts.recall(UNWRITTEN):
+    if await ports.facts.recall(ACCESS_REVOKED):
         raise Refused(
             f"a rollback has closed {instance.database} on {target.name} and found nothing written there: "
             "only back from here; replay the dead letter of step roll_back"
         )
-    await ports.facts.remember(NOTE, value=True)
+    await ports.facts.remember(ACCESS_OPENED, value=True)
     await ports.databases.promote(
         target,
         scratch_name(event, instance.database),
@@ -61,23 +60,23 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     Raises:
         Refused: something was. Going back would lose it, so a person decides.
     """
-    if not await ports.facts.recall(NOTE) or await ports.facts.recall(UNWRITTEN):
+    if not await ports.facts.recall(ACCESS_OPENED) or await ports.facts.recall(ACCESS_REVOKED):
         return ()  # nobody was let in, or an earlier run has closed the door for good (see `run`)
     instance = await instance_of(event, ports)
-    target = await server_noted(ports, "target")
+    target = await server_of(ports, TARGET)
     with suppress(NotFound):  # a service that is gone serves nobody
         await ports.runtime.stop(instance)
     await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
     tag = await ports.databases.ownership_tag(target, instance.database)
     if tag is not None and tag.migration_id == migration_of(event)[0]:
         await _nothing_written(ports, instance, target)
-    await ports.facts.remember(UNWRITTEN, value=True)
+    await ports.facts.remember(ACCESS_REVOKED, value=True)
     return ()
 
 
 async def _nothing_written(ports: Ports, instance: Instance, target: Server) -> None:
     """Compare the new database with the source: they were equal when the role was let in."""
-    source = await server_noted(ports, "source")
+    source = await server_of(ports, SOURCE)
     new_role, old_role = (await new_tenant(ports, instance)).user, (await tenant(ports, instance)).user
     after = await ports.verifier.fingerprint(target, instance.database, new_role, _by_itself)
     before = await ports.verifier.fingerprint(source, instance.database, old_role, _by_itself)

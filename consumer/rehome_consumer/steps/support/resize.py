@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.steps.support.common import Event, noted_limits
+from rehome_consumer.facts import LIMITS_BEFORE_RESIZE, TASKS_BEFORE_RESIZE
 from rehome_events.migration import InstanceResized
-from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Instance
     from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.support.common import Event
+    from rehome_events.parts import Limits
 
 
 async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) -> InstanceResized:
     """Apply the limits to the running service, then write them into the record."""
     service = await ports.runtime.find(instance)
     held = service.limits.model_copy(update={"storage_limit": instance.limits.storage_limit})
-    before = await ports.facts.remember("before_resize", noted_limits(held))
-    tasks = await ports.facts.remember("tasks_before_resize", [task.id for task in service.running])
+    before = await ports.facts.remember(LIMITS_BEFORE_RESIZE, held)
+    tasks = await ports.facts.remember(TASKS_BEFORE_RESIZE, tuple(task.id for task in service.running))
     warnings = await ports.runtime.resize(instance, limits)
     after = await ports.runtime.find(instance)
     await ports.platform.set_limits(instance.id, limits, plan_tier=event.data.plan_tier)
@@ -28,7 +29,7 @@ async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) ->
         to_plan=event.data.to_plan,
         plan_tier=event.data.plan_tier,
         limits=limits,
-        before=Limits(**before),
+        before=before,
         restarted=set(tasks) != {task.id for task in after.running},
         warnings=warnings,
     )

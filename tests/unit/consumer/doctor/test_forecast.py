@@ -9,15 +9,16 @@ import pytest
 from rehome_consumer import saga
 from rehome_consumer.doctor.forecast import in_detail, is_as_left, replaying, undoing
 from rehome_consumer.doctor.snapshot import Trouble, tag
+from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.ports.operators import ConfBackup, Stored, TaggedDatabase
-from tests.support.snapshots import DEDICATED, MIGRATION, NOW, a_state, conf_of, on_pool
+from tests.support.snapshots import DEDICATED, FENCED_BEFORE, MIGRATION, NOW, a_state, conf_of, on_pool
 
 TAG = f"{MIGRATION.hex[:12]}-1"
 SCRATCH = TaggedDatabase("acme__rehome", tag=OwnershipTag(MIGRATION, 1, "scratch"))
 IN_MID_MOVE = on_pool(
     "failed",
-    facts={"fence": {"connection_limit": -1, "can_login": True}, "replicas": 2, "provisioning": True},
+    facts=RecordedFacts({**FENCED_BEFORE.values, "replicas": 2, "server_requested": True}),
     target=DEDICATED,
     source_state=a_state(is_open=False),
     target_state=a_state(is_open=False),
@@ -67,7 +68,7 @@ def test_of_a_rollback_only_what_was_begun_is_told() -> None:
 
 
 def test_what_there_is_nothing_to_undo_of_is_told_as_nothing() -> None:
-    undo = dict(undoing(on_pool("requested", facts={}), None))
+    undo = dict(undoing(on_pool("requested", facts=RecordedFacts()), None))
     assert undo["stop"] == "nothing: the source was not fenced"
     assert undo["prepare"] == "nothing"
     assert undo["back_up"] == "nothing: there is no backup"

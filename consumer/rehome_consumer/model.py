@@ -21,6 +21,9 @@ LONGEST_LIMIT: Final = 10
 LONGEST_TIER: Final = 30
 """Characters of `memory_limit` and `storage_limit varchar(10)`, and of `plan_tier varchar(30)`."""
 
+TERMINATED: Final = "terminated"
+"""The status by which the platform says that the customer has left."""
+
 
 class Secret:
     """A password. Shows itself only when asked with `reveal()`; its repr and str are stars."""

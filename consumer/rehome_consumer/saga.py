@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rehome_consumer.steps import (
     accept,
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rehome_consumer.model import NothingToDo
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.move import Move
     from rehome_consumer.steps.roll_back import Undo
-    from rehome_events.envelope import CloudEvent, EventData
+    from rehome_events.envelope import EventData
 
-    Run = Callable[[CloudEvent[Any], Ports], Awaitable[EventData | NothingToDo]]
+    Run = Callable[[Move], Awaitable[EventData | NothingToDo]]
 
 TIERS: Final[dict[str, timedelta]] = {
     "1s": timedelta(seconds=1),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer.facts import RecordedFacts
+from rehome_consumer.move import attempt_tag, backup_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,10 +119,10 @@ class Snapshot:
 
 
 def tag(migration: MigrationView) -> str:
-    """The short name of a migration's present attempt in file names, as `steps.common.tag_of` gives it."""
-    return f"{migration.id.hex[:12]}-{migration.attempt}"
+    """The short name of a migration's present attempt in file names."""
+    return attempt_tag(migration.id, migration.attempt)
 
 
 def backup_name(migration: MigrationView) -> str:
-    """The name of its backup, as `steps.common.backup_id` gives it."""
-    return f"{migration.id}-{migration.attempt}"
+    """The name of the present attempt's backup."""
+    return backup_id(migration.id, migration.attempt)

@@ -7,65 +7,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.facts import HEALTHY_AT, LIMITS, PLAN_TIER, PLATFORM_RECORD, REPLICAS, SOURCE, TARGET
+from rehome_consumer.facts import HEALTHY_AT, LIMITS, PLAN_TIER, PLATFORM_RECORD, REPLICAS
+from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.common import (
-    TERMINATED,
-    Event,
-    instance_of,
-    migration_of,
-    new_tenant,
-    recorded,
-    require_fence,
-    server_of,
-    wanted_instance,
-)
+from rehome_consumer.steps.support.fences import require_fence
 from rehome_events.migration import MigrationStarted
 from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.move import Move
 
 
-async def run(event: Event, ports: Ports) -> MigrationStarted:
-    """Flip the record, then start with the new limits (one update, one start) and wait until it serves."""
-    instance = await wanted_instance(event, ports)
-    target = await server_of(ports, TARGET)
-    await require_fence(ports, instance, await server_of(ports, SOURCE))
-    await ports.databases.end_sessions(target, migration_of(event)[0])
-    await open_access.run(event, ports, instance, target)  # a rollback that was given up has closed its role
-    limits = await ports.facts.recall(LIMITS) or Limits()
-    await ports.platform.point_record_to(
+async def run(move: Move) -> MigrationStarted:
+    """Point the record to the new server, start with the new limits (one update), wait until it serves."""
+    instance = await move.active_instance()
+    target = await move.target()
+    await require_fence(move)
+    await move.databases.end_sessions(target, move.migration_id)
+    await open_access.run(move)  # a rollback that was given up has closed its role
+    limits = await move.facts.recall(LIMITS) or Limits()
+    await move.platform.point_record_to(
         instance.id,
         target,
-        db_user=(await new_tenant(ports, instance)).user,
-        plan_tier=await recorded(ports, PLAN_TIER),
+        db_user=(await move.new_tenant()).user,
+        plan_tier=await move.recorded(PLAN_TIER),
         limits=limits,
     )
-    replicas = await ports.facts.recall(REPLICAS) or 0
-    healthy = await ports.runtime.start(instance, max(replicas, 1), limits)
-    await ports.platform.set_service(
+    replicas = await move.facts.recall(REPLICAS) or 0
+    healthy = await move.runtime.start(instance, max(replicas, 1), limits)
+    await move.platform.set_service(
         instance.id,
         service_id=healthy.service_id,
         internal_url=healthy.internal_url,
         external_url=healthy.external_url,
     )
-    healthy_at = await ports.facts.remember(HEALTHY_AT, healthy.at)
+    healthy_at = await move.facts.remember(HEALTHY_AT, healthy.at)
     return MigrationStarted(
         instance_id=instance.id, target=target.ref, url=healthy.url, healthy_at=healthy_at, limits=limits
     )
 
 
-async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
-    """Stop the instance, make sure that nothing was written to the new database, put the record back.
+async def undo(move: Move) -> tuple[str, ...]:
+    """Stop the instance, make sure that nothing was written to the new database, restore the record.
 
     Raises:
         Refused: users have written to the new database. Going back would lose that, so a person decides.
     """
-    instance = await instance_of(event, ports)
-    await open_access.undo(event, ports)
-    record = await ports.facts.recall(PLATFORM_RECORD)
+    await open_access.undo(move)
+    record = await move.facts.recall(PLATFORM_RECORD)
     if record is not None:
+        instance = await move.instance_now()  # the customer may have left while the databases were compared
         status = TERMINATED if instance.status == TERMINATED else "maintenance"
-        await ports.platform.restore_record(instance.id, {**record, "status": status})
+        await move.platform.restore_record(instance.id, {**record, "status": status})
     return ()

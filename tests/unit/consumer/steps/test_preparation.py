@@ -260,7 +260,7 @@ async def test_a_server_that_was_asked_for_and_is_not_seen_is_named(bench: StepR
     with pytest.raises(Transient):
         await bench.run("prepare")
     (leftover,) = await bench.undo("prepare")
-    assert "look whether it comes up late" in leftover
+    assert "check whether it appears later" in leftover
 
 
 async def test_where_nothing_was_asked_for_the_undo_does_nothing(bench: StepRig) -> None:

@@ -19,6 +19,7 @@ from rehome_events.parts import Entitlements, Limits
 if TYPE_CHECKING:
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 BUSY = frozenset({"starting", "stopping", "restarting", "updating", "maintenance"})
 """Statuses in which another process is at work on the instance: the upgrade waits."""
@@ -52,6 +53,14 @@ async def run(move: Move) -> MigrationRequested | InstanceResized | MigrationRej
             f"the database is on the dedicated server {home.name} already, and the limits are applied"
         )
     return await resize.run(move, instance, limits)
+
+
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (
+        f"would decide about the upgrade again; the data is on {now.home or 'no known server'} now",
+        now.source_line(),
+    )
 
 
 async def _home_and_grant(move: Move, instance: Instance) -> tuple[Server, Entitlements] | MigrationRejected:

@@ -13,6 +13,7 @@ from rehome_events.migration import MigrationBackedUp
 if TYPE_CHECKING:
     from rehome_consumer.model import Backup
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
 async def run(move: Move) -> MigrationBackedUp:
@@ -40,10 +41,27 @@ async def run(move: Move) -> MigrationBackedUp:
     )
 
 
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    if now.sealed:
+        what = f"would check backup {now.backup}, which is sealed, and use it"
+    else:
+        half = "; a half one is thrown away" if now.half else ""
+        what = f"would dump the source into backup {now.backup}{half}"
+    return (what, now.source_line())
+
+
 async def undo(move: Move) -> tuple[str, ...]:
     """The source is complete, so the backup of it is removed."""
     await move.copier.discard(move.backup_id)
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if not now.stored:
+        return "nothing: there is no backup"
+    return f"remove {', '.join(now.stored)} from the backup place"
 
 
 async def _back_up(move: Move) -> Backup:

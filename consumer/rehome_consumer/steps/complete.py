@@ -16,10 +16,12 @@ from rehome_consumer.facts import (
     VERIFIED,
 )
 from rehome_consumer.model import TERMINATED
+from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_events.migration import MigrationCompleted
 
 if TYPE_CHECKING:
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
 async def run(move: Move) -> MigrationCompleted:
@@ -54,6 +56,15 @@ async def run(move: Move) -> MigrationCompleted:
         backup_bytes=await move.facts.recall(BACKUP_BYTES) or 0,
         verification_digest=(await move.recorded(VERIFIED)).digest,
         source_retained_until=retained,
+    )
+
+
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    sessions = now.target_database.sessions if now.target_database else UNKNOWN
+    return (
+        f"would count connections ({sessions} on {now.target_name} now), and write the final status",
+        now.source_line(),
     )
 
 

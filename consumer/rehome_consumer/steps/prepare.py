@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rehome_consumer.model import DatabaseFacts, Instance, Server, ServerFacts
     from rehome_consumer.move import Move
     from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.support.situation import Situation
 
 
 async def run(move: Move) -> MigrationPrepared:
@@ -45,6 +46,12 @@ async def run(move: Move) -> MigrationPrepared:
     )
 
 
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    target = now.target or "a dedicated server, requested from database-service"
+    return (f"would run every check again, for {target}", now.source_line())
+
+
 async def undo(move: Move) -> tuple[str, ...]:
     """Give the dedicated server back if this migration asked for it; name it if that cannot be done."""
     if not await move.facts.recall(SERVER_REQUESTED):
@@ -62,6 +69,15 @@ async def undo(move: Move) -> tuple[str, ...]:
     except (Transient, Refused) as error:
         return (f"dedicated server {server.name} ({server.id}) could not be given back: {error}",)
     return () if given_back else (f"dedicated server {server.name} ({server.id}): give it back by hand",)
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if not now.facts.get(SERVER_REQUESTED):
+        return f"nothing: {now.target} was there before" if now.target else "nothing"
+    if now.target is None:
+        return "look for the dedicated server that was requested, and give it back to database-service"
+    return f"give dedicated server {now.target} back to database-service"
 
 
 async def _dedicated_server(move: Move) -> Server:

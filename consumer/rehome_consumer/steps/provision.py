@@ -13,6 +13,7 @@ from rehome_events.migration import MigrationProvisioned
 if TYPE_CHECKING:
     from rehome_consumer.model import DatabaseFacts, Fence
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
 async def run(move: Move) -> MigrationProvisioned:
@@ -29,6 +30,11 @@ async def run(move: Move) -> MigrationProvisioned:
         collation=facts.collation,
         ctype=facts.ctype,
     )
+
+
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (f"would make role and scratch database on {now.target_name}", now.target_line())
 
 
 async def undo(move: Move) -> tuple[str, ...]:
@@ -49,6 +55,15 @@ async def undo(move: Move) -> tuple[str, ...]:
         # The customer does not wait for a dead server: odoo.conf and record point to the pool again.
         return (f"what is left of {instance.database} on {target.name} could not be removed: {error}",)
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if now.target is None:
+        return "nothing: there is no dedicated server"
+    names = ", ".join(one.name for one in now.own_databases)
+    dropped = f"drop {names}" if names else "drop no database (there is none of this migration's)"
+    return f"close role {now.target_role} on {now.target}; {dropped}"
 
 
 async def make(move: Move) -> DatabaseFacts:

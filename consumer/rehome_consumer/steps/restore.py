@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.model import DatabaseFacts
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
     from rehome_events.parts import Verified
 
 SHOWN = 10
@@ -43,10 +44,25 @@ async def run(move: Move) -> MigrationRestored:
     )
 
 
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (
+        f"would restore the backup on {now.target_name}, compare it with the source, and let the role log in",
+        f"backup {now.backup}: {'sealed' if now.sealed else 'not there'}",
+        now.source_line(),
+        now.target_line(),
+    )
+
+
 async def undo(move: Move) -> tuple[str, ...]:
     """Nobody uses the copy any more, and nothing was written to it (else refused: a person decides)."""
     await open_access.undo(move)
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    return f"close role {now.target_role} on {now.target_name}; nothing written there is discarded"
 
 
 async def _is_promoted(move: Move) -> bool:

@@ -15,6 +15,7 @@ from rehome_events.migration import MigrationConfRewritten
 if TYPE_CHECKING:
     from rehome_consumer.model import Credentials, Server
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 ODOO_DATABASE: Final = "ODOO_DATABASE_"
 """Prefix of the four variables that name the database in the service's environment."""
@@ -36,6 +37,11 @@ async def run(move: Move) -> MigrationConfRewritten:
     )
 
 
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (f"would point odoo.conf to {now.target_name}", now.conf_line())
+
+
 async def undo(move: Move) -> tuple[str, ...]:
     """The file byte for byte and the service's definition as they were before."""
     instance = await move.instance()
@@ -48,6 +54,16 @@ async def undo(move: Move) -> tuple[str, ...]:
         except NotFound as error:
             return (f"the service's definition could not be restored: {error}",)
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    path = now.conf or "odoo.conf"
+    if now.conf_backup is None:
+        file = f"leave {path} as it is (there is no backup of it)"
+    else:
+        file = f"restore {path} from {now.conf_backup}"
+    return f"{file}; restore the service's definition, stopped"
 
 
 def _environment(target: Server, credentials: Credentials) -> dict[str, str]:

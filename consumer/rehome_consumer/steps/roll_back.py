@@ -11,6 +11,11 @@ from rehome_events.migration import MigrationRolledBack
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from rehome_consumer.steps.support.situation import Situation
+
+    Describe = Callable[[Situation], tuple[str, ...]]
+    DescribeUndo = Callable[[Situation], str]
+
 
 class Undo(Protocol):
     """Undoes what a step changed; safe when it changed nothing. Returns what it had to leave behind."""
@@ -48,6 +53,23 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Move], Awaitable[M
         )
 
     return run
+
+
+def describing(descriptions: tuple[tuple[str, DescribeUndo], ...]) -> Describe:
+    """The description of the same rollback.
+
+    Args:
+        descriptions: (step's name, the description of its undo), last step first.
+    """
+
+    def describe(now: Situation) -> tuple[str, ...]:
+        return tuple(
+            f"would undo {name}: {describe_undo(now)}"
+            for name, describe_undo in descriptions
+            if now.started is None or name in now.started
+        )
+
+    return describe
 
 
 async def _downtime(move: Move) -> float | None:

@@ -16,6 +16,7 @@ from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
 async def run(move: Move) -> MigrationStarted:
@@ -47,6 +48,16 @@ async def run(move: Move) -> MigrationStarted:
     )
 
 
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (
+        f"would point the record to {now.target_name} and start service {now.service}",
+        now.conf_line(),
+        now.source_line(),
+        now.target_line(),
+    )
+
+
 async def undo(move: Move) -> tuple[str, ...]:
     """Stop the instance, make sure that nothing was written to the new database, restore the record.
 
@@ -60,3 +71,11 @@ async def undo(move: Move) -> tuple[str, ...]:
         status = TERMINATED if instance.status == TERMINATED else "maintenance"
         await move.platform.restore_record(instance.id, {**record, "status": status})
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    return (
+        f"stop service {now.service}; go no further if someone wrote to the new database; "
+        f"point the record back to {now.source_name}"
+    )

@@ -8,11 +8,13 @@ from rehome_consumer.errors import Queued
 from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SPEC, STOPPED_AT
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support.identity import require_alone
+from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_consumer.steps.support.slots import dump_slot
 from rehome_events.migration import MigrationStopped
 
 if TYPE_CHECKING:
     from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
 async def run(move: Move) -> MigrationStopped:
@@ -52,6 +54,11 @@ async def run(move: Move) -> MigrationStopped:
     )
 
 
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (f"would stop service {now.service} and fence the source", now.source_line())
+
+
 async def undo(move: Move) -> tuple[str, ...]:
     """Unfence the source and start the instance on it again, as many replicas as before.
 
@@ -75,3 +82,15 @@ async def undo(move: Move) -> tuple[str, ...]:
     if record:
         await move.platform.restore_record(instance.id, record)
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if FENCE not in now.facts:
+        return "nothing: the source was not fenced"
+    name, role = (
+        (now.source_database.name, now.source_database.role) if now.source_database else (UNKNOWN, UNKNOWN)
+    )
+    replicas = now.facts.get(REPLICAS) or 0
+    start = f"start service {now.service} with {replicas} replica(s)" if replicas else "leave it stopped"
+    return f"let {role} connect to {name} on {now.source_name} again; {start}"

@@ -144,14 +144,11 @@ class ServerFacts:
 
     Attributes:
         version: as 150018.
-        extensions: those it could install; `extension_versions` has each with every version to be had.
+        extensions: those it could install.
     """
 
     version: int
     extensions: frozenset[str]
-    wal_level: str
-    data_free_bytes: int | None = None
-    extension_versions: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def major(self) -> int:
@@ -195,11 +192,10 @@ class RoleFacts:
     """What a role may do, and how it is tied to anything but the database asked about.
 
     Attributes:
-        other_databases: those that it owns.
         attributes: what it may do besides logging in: SUPERUSER, CREATEROLE, CREATEDB, REPLICATION, BYPASSRLS.
         member_of: roles whose rights it has.
         members: ordinary roles that have its rights, our short-lived ones excepted.
-        elsewhere: what it owns or may do in other databases, in words.
+        elsewhere: other databases that it owns, and what it owns or may do in them, in words.
         connected_to: other databases (the maintenance database excepted) with a session of it.
         owner: who owns the database asked about ('' when there is none), and whether that is an administrator.
     """
@@ -207,7 +203,6 @@ class RoleFacts:
     name: str
     superuser: bool
     can_login: bool
-    other_databases: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     member_of: tuple[str, ...] = ()
     members: tuple[str, ...] = ()

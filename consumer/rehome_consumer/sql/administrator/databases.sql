@@ -2,14 +2,13 @@
 -- that only some versions have are read through to_jsonb, which gives NULL where they are missing.
 
 -- name: server
--- Version, readiness for logical replication, and whether our login may do what a move needs.
+-- Version, and whether the login may do what a move needs.
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
-       pg_catalog.current_setting('wal_level') AS wal_level,
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
 
 -- name: installable
--- Extensions that could be created, with each version that could be asked for.
-SELECT name::pg_catalog.text, version FROM pg_catalog.pg_available_extension_versions;
+-- Extensions that could be created.
+SELECT DISTINCT name::pg_catalog.text FROM pg_catalog.pg_available_extension_versions;
 
 -- name: settings_of_database
 -- Names that ALTER DATABASE SET, or ALTER ROLE SET in a database for our own login, give a value to, with the value

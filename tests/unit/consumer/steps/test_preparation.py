@@ -116,7 +116,7 @@ async def test_a_superuser_cannot_be_fenced(bench: StepRig) -> None:
 
 async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(bench: StepRig) -> None:
     bench.source.databases["other"] = FakeDatabase("other", "odoo_acme")
-    await refused(bench, Incompatible, "also owns other")
+    await refused(bench, Incompatible, "it owns database other, so fencing")
 
 
 async def test_the_role_of_odoo_conf_is_compared_with_the_record(bench: StepRig) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from rehome_consumer.move import Move
     from rehome_events.envelope import CloudEvent, EventData
 
 LIMIT_SECONDS: Final = 300.0
@@ -168,8 +169,8 @@ def _idle(step: saga.Step) -> saga.Step:
     model = step.emits[0]
     example = golden(model.TYPE, model.VERSION, "valid")["full"]["data"]
 
-    async def run(event: CloudEvent[Any], _: Ports) -> EventData:
-        return model.model_validate({**example, "instance_id": event.data.instance_id})
+    async def run(move: Move) -> EventData:
+        return model.model_validate({**example, "instance_id": move.data.instance_id})
 
     return dataclasses.replace(step, run=run)
 

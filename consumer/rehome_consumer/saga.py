@@ -1,14 +1,15 @@
 """MIGRATION: every step of a move, in order, in one table. Read this first.
 
-`plan.upgraded` enters at the top; each step is woken by the event in its second column and tells one of
-those in its fourth. Queues, bindings, retries, rollback order and the crash matrix are derived from it.
+`plan.upgraded` enters at the top; each step is woken by the event in its second column and emits one of
+those in its fourth. Queues, bindings, retries, rollback order, the crash matrix, and what operators are shown of a
+replay or a rollback are derived from it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rehome_consumer.steps import (
     accept,
@@ -43,11 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rehome_consumer.model import NothingToDo
-    from rehome_consumer.ports.steps import Ports
-    from rehome_consumer.steps.roll_back import Undo
-    from rehome_events.envelope import CloudEvent, EventData
+    from rehome_consumer.move import Move
+    from rehome_consumer.steps.roll_back import Describe, DescribeUndo, Undo
+    from rehome_events.envelope import EventData
 
-    Run = Callable[[CloudEvent[Any], Ports], Awaitable[EventData | NothingToDo]]
+    Run = Callable[[Move], Awaitable[EventData | NothingToDo]]
 
 TIERS: Final[dict[str, timedelta]] = {
     "1s": timedelta(seconds=1),
@@ -59,25 +60,27 @@ TIERS: Final[dict[str, timedelta]] = {
 """The delays there are; each is one queue on the broker, shared by all steps."""
 
 WHILE_UP: Final = ("1s", "10s", "1m", "5m", "30m", "30m")
-"""Delays while the instance serves: patience costs nobody anything."""
+"""Delays while the instance serves: waiting costs nobody anything."""
 WHILE_DOWN: Final = ("1s", "10s", "10s", "1m")
 """Delays while the instance is down: the customer waits, so roll back soon."""
 ONLY_FORWARD: Final = ("1s", "1s", "10s", "10s", "1m", "1m", "5m", "5m", "30m")
-"""Delays where giving up leaves a person to wake."""
+"""Delays where giving up means that an operator has to act."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One handler: a queue, what wakes it, what it does, what it tells, and how it is tried again.
+    """One handler: a queue, what wakes it, what it does, what it emits, and how it is tried again.
 
     Attributes:
         name: the handler; its queue is `migration.h.<name>`.
         on: the event that wakes it.
         run: the work.
-        tells: the events it may tell (or `NothingToDo`).
+        emits: the events it may emit (if it is not `NothingToDo`).
         retries: delays before the second, third, ... try.
         limit: the longest one try may take.
-        undo: puts back what it changed.
+        describe: what running it again would do, for operators; one line per thing.
+        undo: undoes what it changed.
+        describe_undo: what that would do, for operators.
         if_it_fails: `roll_back` the migration, or leave it to an `operator`.
         pivot: when it is done, the point of no return is passed: only forward from here.
     """
@@ -88,9 +91,16 @@ class Step:
     emits: tuple[type[EventData], ...]
     retries: tuple[str, ...]
     limit: timedelta
+    describe: Describe
     undo: Undo | None = None
+    describe_undo: DescribeUndo | None = None
     if_it_fails: Literal["roll_back", "operator"] = "roll_back"
     pivot: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for an undo that operators could not be shown."""
+        if (self.undo is None) != (self.describe_undo is None):
+            raise TypeError(f"step {self.name}: undo and describe_undo belong together")
 
 
 _MINUTES = timedelta(minutes=1)
@@ -98,36 +108,43 @@ _HOURS = timedelta(hours=1)
 
 # fmt: off
 _FORWARD: Final = (
-    Step("accept", PlanUpgraded, accept.run,
-         (MigrationRequested, InstanceResized, MigrationRejected), WHILE_UP, 5 * _MINUTES, if_it_fails="operator"),
-    Step("prepare", MigrationRequested, prepare.run, (MigrationPrepared,), WHILE_UP, 20 * _MINUTES, prepare.undo),
-    Step("stop", MigrationPrepared, stop.run, (MigrationStopped,), WHILE_DOWN, 15 * _MINUTES, stop.undo),
-    Step("back_up", MigrationStopped, back_up.run, (MigrationBackedUp,), WHILE_DOWN, 12 * _HOURS, back_up.undo),
-    Step("provision", MigrationBackedUp, provision.run,
-         (MigrationProvisioned,), WHILE_DOWN, 5 * _MINUTES, provision.undo),
-    Step("rewrite_conf", MigrationProvisioned, rewrite_conf.run,
-         (MigrationConfRewritten,), WHILE_DOWN, 5 * _MINUTES, rewrite_conf.undo),
-    Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,), WHILE_DOWN, 24 * _HOURS, restore.undo),
-    Step("start", MigrationRestored, start.run,
-         (MigrationStarted,), WHILE_DOWN, 20 * _MINUTES, start.undo, pivot=True),
-    Step("complete", MigrationStarted, complete.run,
-         (MigrationCompleted,), ONLY_FORWARD, 2 * _HOURS, if_it_fails="operator"),
+    Step("accept", PlanUpgraded, accept.run, (MigrationRequested, InstanceResized, MigrationRejected),
+         WHILE_UP, 5 * _MINUTES, accept.describe, if_it_fails="operator"),
+    Step("prepare", MigrationRequested, prepare.run, (MigrationPrepared,),
+         WHILE_UP, 20 * _MINUTES, prepare.describe, prepare.undo, prepare.describe_undo),
+    Step("stop", MigrationPrepared, stop.run, (MigrationStopped,),
+         WHILE_DOWN, 15 * _MINUTES, stop.describe, stop.undo, stop.describe_undo),
+    Step("back_up", MigrationStopped, back_up.run, (MigrationBackedUp,),
+         WHILE_DOWN, 12 * _HOURS, back_up.describe, back_up.undo, back_up.describe_undo),
+    Step("provision", MigrationBackedUp, provision.run, (MigrationProvisioned,),
+         WHILE_DOWN, 5 * _MINUTES, provision.describe, provision.undo, provision.describe_undo),
+    Step("rewrite_conf", MigrationProvisioned, rewrite_conf.run, (MigrationConfRewritten,),
+         WHILE_DOWN, 5 * _MINUTES, rewrite_conf.describe, rewrite_conf.undo, rewrite_conf.describe_undo),
+    Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,),
+         WHILE_DOWN, 24 * _HOURS, restore.describe, restore.undo, restore.describe_undo),
+    Step("start", MigrationRestored, start.run, (MigrationStarted,),
+         WHILE_DOWN, 20 * _MINUTES, start.describe, start.undo, start.describe_undo, pivot=True),
+    Step("complete", MigrationStarted, complete.run, (MigrationCompleted,),
+         ONLY_FORWARD, 2 * _HOURS, complete.describe, if_it_fails="operator"),
 )
+_BACKWARD: Final = tuple(reversed(_FORWARD))
 
 MIGRATION: Final = (
     *_FORWARD,
     Step("roll_back", MigrationFailed,
-         roll_back.undoing(tuple((step.name, step.undo) for step in reversed(_FORWARD) if step.undo)),
-         (MigrationRolledBack,), ONLY_FORWARD, 2 * _HOURS, if_it_fails="operator"),
+         roll_back.undoing(tuple((step.name, step.undo) for step in _BACKWARD if step.undo)), (MigrationRolledBack,),
+         ONLY_FORWARD, 2 * _HOURS,
+         roll_back.describing(tuple((step.name, step.describe_undo) for step in _BACKWARD if step.describe_undo)),
+         if_it_fails="operator"),
 )
 # fmt: on
 
 ROLL_BACK: Final = MIGRATION[-1]
 
 STATES: Final[dict[str, str]] = {
-    told.TYPE: told.TYPE.rpartition(".")[2] for step in MIGRATION for told in step.emits
+    event.TYPE: event.TYPE.rpartition(".")[2] for step in MIGRATION for event in step.emits
 }
-"""Event type -> state of the migration once it is told: `migration.stopped` -> `stopped`."""
+"""Event type -> state of the migration once it is emitted: `migration.stopped` -> `stopped`."""
 
 
 def before(step: Step) -> Step | None:

@@ -17,7 +17,7 @@ async def test_an_upgrade_waits_for_somebody_else_who_maintains_the_instance(mov
     await move.begin(publish=False)
     await set_status(move, "maintenance")
     await move.publish()
-    await move.waited("somebody else is at work on it")
+    await move.waited("another process is at work on it")
     await set_status(move, "running")
     await move.ends("migration.completed")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 import asyncpg
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from rehome_consumer.facts import Fact
     from rehome_consumer.model import Backup
     from rehome_consumer.ports import steps
     from sandbox.postgres.tenants import Tenant
     from tests.fakes.world import FakeDatabase
+
+T = TypeVar("T")
 
 REFUSED = (LoginRefusedError, asyncpg.PostgresError)
 ENDED = (SessionEndedError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
@@ -122,16 +125,10 @@ class ProgressRecorder:
     async def progress(self, done: int, total: int) -> None:
         self.reported.append((done, total))
 
-    async def remember(self, name: str, value: Any) -> Any:
+    async def remember(self, fact: Fact[T], value: T) -> T:
         return value
 
-    async def recall(self, name: str) -> Any:
-        return None
-
-    async def remember_secret(self, name: str, value: Secret) -> Secret:
-        return value
-
-    async def recall_secret(self, name: str) -> Secret | None:
+    async def recall(self, fact: Fact[T]) -> T | None:
         return None
 
     async def acquire_slot(self, resource: str, places: int) -> bool:

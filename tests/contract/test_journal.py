@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from rehome_consumer.errors import ClaimLost
-from rehome_consumer.model import Secret
+from rehome_consumer.facts import SOURCE
 from rehome_consumer.ports.engine import AnotherOpen, encode_for_outbox
 from rehome_events.envelope import CONTENT_TYPE, decode
 from tests.contract.journals import postgres_journal, state_database
@@ -308,52 +308,14 @@ async def test_a_replay_that_begins_a_step_for_the_first_time_is_known(journal: 
     assert (row.runs, row.replays) == (1, (replay,))
 
 
-async def test_of_a_fact_the_first_look_counts(journal: Journal) -> None:
-    migration = await opened(journal)
-    facts = journal.facts(await started(journal, migration))
-    assert await facts.recall("replicas") is None
-    assert await facts.remember("replicas", 2) == 2
-    assert await facts.remember("replicas", 0) == 2
-    later = journal.facts(await started(journal, migration, "stop"))
-    assert await later.recall("replicas") == 2
-
-
-@pytest.mark.parametrize(
-    "value", [True, 0, "ein Kuß 🐘 \"'%\\", ["a", None], {"cpu_limit": 4.0, "deep": {"er": []}}], ids=str
-)
-async def test_a_fact_comes_back_as_it_was(journal: Journal, value: Any) -> None:
-    facts = journal.facts(await started(journal, await opened(journal)))
-    assert await facts.remember("fact", value) == value
-    assert await facts.recall("fact") == value
-
-
-async def test_of_a_secret_the_first_look_counts(journal: Journal) -> None:
-    facts = journal.facts(await started(journal, await opened(journal)))
-    assert await facts.recall_secret("password") is None
-    assert await facts.remember_secret("password", Secret("s3cr€t %'")) == Secret("s3cr€t %'")
-    assert await facts.remember_secret("password", Secret("other")) == Secret("s3cr€t %'")
-    assert await facts.recall_secret("password") == Secret("s3cr€t %'")
-
-
-async def test_an_old_token_writes_no_fact(journal: Journal) -> None:
-    migration = await opened(journal)
-    old = journal.facts(await started(journal, migration))
-    new = journal.facts(await started(journal, migration))
-    with pytest.raises(ClaimLost):
-        await old.remember("replicas", 0)
-    with pytest.raises(ClaimLost):
-        await old.remember_secret("password", Secret("x"))
-    assert await new.recall("replicas") is None
-
-
 async def test_the_next_attempt_begins_without_the_facts_and_steps_of_the_last(journal: Journal) -> None:
     event = upgrade(uuid4())
     migration = await opened(journal, event)
-    await journal.facts(await started(journal, migration, "accept")).remember("source", "a")
+    await journal.facts(await started(journal, migration, "accept")).remember(SOURCE, uuid4())
     await rolled_back(journal, migration)
     again = await opened(journal, replay_of(event))
     facts = journal.facts(await started(journal, again, "accept"))
-    assert await facts.recall("source") is None
+    assert await facts.recall(SOURCE) is None
     assert await facts.started() == {"accept"}
 
 

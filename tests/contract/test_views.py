@@ -13,6 +13,7 @@ import pytest
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.views import JournalViews
 from rehome_consumer.errors import NotFound
+from rehome_consumer.facts import NEW_PASSWORD, REPLICAS, RecordedFacts
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import encode_for_outbox
 from rehome_consumer.ports.operators import Unsent
@@ -196,9 +197,9 @@ async def test_a_dead_letter_that_the_engine_noted_is_shown_until_its_step_is_be
 async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: Stand) -> None:
     migration = await stand.opened()
     facts = stand.journal.facts(await stand.journal.begin(migration, "accept", replay=None))
-    await facts.remember("replicas", 2)
-    await facts.remember_secret("new_password", Secret("hidden"))
-    assert await stand.views.facts(migration.id, 1) == {"replicas": 2, "new_password": None}
+    await facts.remember(REPLICAS, 2)
+    await facts.remember(NEW_PASSWORD, Secret("hidden"))
+    assert await stand.views.facts(migration.id, 1) == RecordedFacts({"replicas": 2, "new_password": None})
 
 
 async def test_who_holds_a_claim_is_seen(stand: Stand) -> None:

@@ -34,7 +34,6 @@ class FakeDatabases:
             return ServerFacts(
                 version=there.version,
                 extensions=frozenset(there.offers),
-                extension_versions=frozenset(there.offers.items()),
             )
 
     async def database_size(self, server: Server, database: str) -> int:
@@ -66,17 +65,16 @@ class FakeDatabases:
     async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
         async with self.world.visit(server, "databases.role_facts") as visit:
             there, found = visit.there, _role(visit.there, role, server)
-            owned = [one.name for one in there.databases.values() if one.owner == role]
+            owned = {one.name for one in there.databases.values() if one.owner == role} - {database}
             home = there.databases.get(database)
             return RoleFacts(
                 role,
                 found.superuser,
                 found.can_login,
-                tuple(sorted({*owned} - {database})),
                 attributes=(*(("SUPERUSER",) if found.superuser else ()), *found.attributes),
                 member_of=found.member_of,
                 members=found.members,
-                elsewhere=found.elsewhere,
+                elsewhere=(*(f"owns database {one}" for one in sorted(owned)), *found.elsewhere),
                 owner=home.owner if home else "",
                 owner_is_superuser=bool(home and there.roles[home.owner].superuser),
             )

@@ -14,6 +14,7 @@ from rehome_consumer.adapters.backup.inventory import read
 from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX
 from rehome_consumer.errors import Refused
+from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.ports.operators import (
     DatabaseState,
     DeadLetterRecord,
@@ -184,12 +185,14 @@ class FakeViews:
             if row.migration_id == migration_id
         ]
 
-    async def facts(self, migration_id: UUID, attempt: int) -> dict[str, Any]:
-        return {
-            key[2]: orjson.loads(value) if isinstance(value, bytes) else None
-            for key, value in self.journal.stored_facts.items()
-            if key[:2] == (migration_id, attempt)
-        }
+    async def facts(self, migration_id: UUID, attempt: int) -> RecordedFacts:
+        return RecordedFacts(
+            {
+                key[2]: orjson.loads(value) if isinstance(value, bytes) else None
+                for key, value in self.journal.stored_facts.items()
+                if key[:2] == (migration_id, attempt)
+            }
+        )
 
     async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:
         return {one: Holder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
+    from rehome_consumer.facts import Fact
     from rehome_consumer.ports.steps import Clock
     from rehome_events.envelope import CloudEvent
 
+T = TypeVar("T")
 Key = tuple[UUID, int, str]
 
 
@@ -313,28 +315,22 @@ class FakeJournal:
 
 
 class FakeFacts:
-    """Port `Notes`."""
+    """Port `Facts`."""
 
     def __init__(self, journal: FakeJournal, row: StepRow) -> None:
         self._journal = journal
         self._row = row
         self.progressed: list[tuple[int, int]] = []
 
-    async def remember(self, name: str, value: Any) -> Any:
-        return orjson.loads(self._keep(name, orjson.dumps(value)))
+    async def remember(self, fact: Fact[T], value: T) -> T:
+        encoded = fact.encode(value)
+        return _decoded(
+            fact, self._keep(fact.name, Secret(encoded) if fact.secret else orjson.dumps(encoded))
+        )
 
-    async def recall(self, name: str) -> Any:
-        kept = self._journal.stored_facts.get(self._fact(name))
-        return orjson.loads(kept) if isinstance(kept, bytes) else None
-
-    async def remember_secret(self, name: str, value: Secret) -> Secret:
-        kept = self._keep(name, value)
-        assert isinstance(kept, Secret)
-        return kept
-
-    async def recall_secret(self, name: str) -> Secret | None:
-        kept = self._journal.stored_facts.get(self._fact(name))
-        return kept if isinstance(kept, Secret) else None
+    async def recall(self, fact: Fact[T]) -> T | None:
+        stored = self._journal.stored_facts.get(self._fact(fact.name))
+        return None if stored is None else _decoded(fact, stored)
 
     async def acquire_slot(self, resource: str, places: int) -> bool:
         self._require_newest()
@@ -384,6 +380,10 @@ class FakeFacts:
     def _keep(self, name: str, value: Any) -> Any:
         self._require_newest()
         return self._journal.stored_facts.setdefault(self._fact(name), value)
+
+
+def _decoded(fact: Fact[T], stored: bytes | Secret) -> T:
+    return fact.decode(stored.reveal() if isinstance(stored, Secret) else orjson.loads(stored))
 
 
 def _key(row: StepRow) -> Key:

@@ -16,6 +16,7 @@ from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
+from rehome_consumer.facts import NEW_PASSWORD, TENANT_PASSWORD
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import encode_for_outbox
 from sandbox.postgres.server import Cluster
@@ -86,17 +87,17 @@ async def test_tables_of_a_newer_release_are_refused_and_left_alone(dsn: str) ->
 async def test_secrets_are_unreadable_in_the_database_and_bound_to_their_place(dsn: str) -> None:
     async with postgres_journal(dsn) as journal, asyncpg.create_pool(dsn, min_size=0) as pool:
         facts = journal.facts(await journal.begin(await opened(journal), "prepare", replay=None))
-        await facts.remember_secret("password", Secret("s3cret-of-acme"))
-        await facts.remember_secret("spec", Secret("another"))
+        await facts.remember(TENANT_PASSWORD, Secret("s3cret-of-acme"))
+        await facts.remember(NEW_PASSWORD, Secret("another"))
         rows = await pool.fetch("SELECT name, secret, value FROM rehome.facts")
         assert b"s3cret-of-acme" not in b"".join(row["secret"] for row in rows)
         assert all(row["value"] is None for row in rows)
         await pool.execute(
-            "UPDATE rehome.facts f SET secret = (SELECT secret FROM rehome.facts WHERE name = 'password') "
-            "WHERE name = 'spec'"
+            "UPDATE rehome.facts f SET secret = (SELECT secret FROM rehome.facts WHERE name = 'tenant_password') "
+            "WHERE name = 'new_password'"
         )
         with pytest.raises(Refused, match="REHOME_SECRET_KEY"):
-            await facts.recall_secret("spec")
+            await facts.recall(NEW_PASSWORD)
 
 
 async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> None:

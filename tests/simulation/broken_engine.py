@@ -16,8 +16,8 @@ from rehome_consumer.engine.outcome import Defer, Fail, Retry
 from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.engine.standing import GO, Standing
 from rehome_consumer.errors import RehomeError
+from rehome_consumer.move import Move
 from rehome_consumer.process import logs
-from rehome_consumer.steps import stop
 from rehome_events.envelope import event_id
 from tests.fakes.claims import FakeClaims
 from tests.fakes.site import PASSWORD
@@ -203,14 +203,14 @@ def a_secret_is_told() -> None:
 
 
 def a_secret_is_logged() -> None:
-    async def tenant(ports: Any, instance: Any) -> Any:
-        credentials = await whole(ports, instance)
+    async def tenant(move: Move) -> Any:
+        credentials = await whole(move)
         logging.getLogger("rehome_consumer.steps").debug(
             "tenant.read password is %s", credentials.password.reveal()
         )
         return credentials
 
-    whole = replace(stop, "tenant", tenant)
+    whole = replace(Move, "tenant", tenant)
 
 
 def errors_are_told_with_their_secrets() -> None:

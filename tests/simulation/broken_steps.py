@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer import saga
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import standing
+from rehome_consumer.move import Move
 from rehome_consumer.steps import back_up, prepare, restore, roll_back, start
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.common import instance_of, server_noted
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from rehome_consumer.ports.steps import Ports
-    from rehome_consumer.steps.support.common import Event
 
-
-async def no_leftovers(_event: Event, _ports: Ports) -> tuple[str, ...]:
+async def no_leftovers(_move: Move) -> tuple[str, ...]:
     """An undo that does nothing."""
     return ()
 
@@ -69,23 +66,23 @@ def the_copy_is_not_verified() -> None:
 
 
 def the_role_is_let_in_before_the_verification() -> None:
-    async def restored(event: Event, ports: Ports, instance: Any, target: Any) -> Any:
+    async def restored(move: Move) -> Any:
         class Verifier:
-            some = staticmethod(ports.verifier.some)
+            some = staticmethod(move.verifier.some)
 
             async def fingerprint(self, server: Any, database: str, role: str) -> Any:
-                if server == target:
-                    await open_access.run(event, ports, instance, target)
-                    database = instance.database
-                return await ports.verifier.fingerprint(server, database, role)
+                if server == await move.target():
+                    await open_access.run(move)
+                    database = (await move.instance()).database
+                return await move.verifier.fingerprint(server, database, role)
 
-        return await whole(event, _with(ports, verifier=Verifier()), instance, target)
+        return await whole(_with(move, verifier=Verifier()))
 
     whole = replace(restore, "_restore_verified", restored)
 
 
-def _with(ports: Ports, **instead: Any) -> Any:
-    return dataclasses.replace(ports, **instead)
+def _with(move: Move, **instead: Any) -> Move:
+    return Move(move.event, dataclasses.replace(move.ports, **instead))
 
 
 def the_rollback_runs_past_the_point_of_no_return() -> None:
@@ -93,7 +90,7 @@ def the_rollback_runs_past_the_point_of_no_return() -> None:
 
 
 def the_rollback_does_not_look_whether_users_have_written() -> None:
-    replace(open_access, "_nothing_written", nothing)
+    replace(open_access, "_require_nothing_written", nothing)
     replace(standing, "_rollback", lambda *_arguments, **_named: standing.GO)
 
 
@@ -134,12 +131,11 @@ def the_rollback_leaves_the_target_open() -> None:
 
 
 def the_source_is_dropped_at_the_end() -> None:
-    async def run(event: Event, ports: Ports) -> Any:
-        told = await whole(event, ports)
-        instance = await instance_of(event, ports)
-        source = await server_noted(ports, "source")
-        ports.databases._port.world.at(source).databases.pop(instance.database, None)  # type: ignore[attr-defined]
-        return told
+    async def run(move: Move) -> Any:
+        completed = await whole(move)
+        instance, source = await move.instance(), await move.source()
+        move.databases._port.world.at(source).databases.pop(instance.database, None)  # type: ignore[attr-defined]
+        return completed
 
     whole: Callable[..., Any] = _step("complete", run)
 
@@ -160,24 +156,25 @@ def the_environment_is_not_kept_in_step() -> None:
 
 
 def an_instance_that_was_stopped_is_left_running() -> None:
-    async def run(event: Event, ports: Ports) -> Any:
+    async def run(move: Move) -> Any:
         runtime = type("Runtime", (), {"stop": nothing})()
-        return await whole(event, _with(ports, runtime=runtime))
+        return await whole(_with(move, runtime=runtime))
 
     whole: Callable[..., Any] = _step("complete", run)
 
 
 def the_server_is_asked_for_without_a_look() -> None:
-    async def ours(event: Event, ports: Ports, instance: Any) -> Any:
+    async def dedicated(move: Move) -> Any:
         class Platform:
-            server = staticmethod(ports.platform.server)
+            instance = staticmethod(move.platform.instance)
+            server = staticmethod(move.platform.server)
 
             async def dedicated_server(self, _instance_id: UUID) -> None:
                 """There is none, whatever the table says."""
 
-        return await whole(event, _with(ports, platform=Platform()), instance)
+        return await whole(_with(move, platform=Platform()))
 
-    whole = replace(prepare, "_dedicated_server", ours)
+    whole = replace(prepare, "_dedicated_server", dedicated)
 
 
 def the_doctor_wakes_nobody() -> None:

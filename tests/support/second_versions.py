@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.move import Move
     from rehome_consumer.saga import Step
     from rehome_events.catalog import EventType
-    from rehome_events.envelope import CloudEvent
 
 
 class MigrationPreparedLater(MigrationPrepared):
@@ -204,7 +203,7 @@ def _next(step: Step) -> Step:
         return step
     convert, model = STEPS[step.name]
 
-    async def run(event: CloudEvent[Any], ports: Ports) -> EventData:
-        return convert(await step.run(event, ports))
+    async def run(move: Move) -> EventData:
+        return convert(await step.run(move))
 
     return dataclasses.replace(step, run=run, emits=(model,))

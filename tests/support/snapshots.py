@@ -10,6 +10,7 @@ from uuid import UUID
 
 from rehome_consumer import saga
 from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Snapshot
+from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.model import Conf, Credentials, Instance, Secret, Server, Service, Task
 from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationView, QueueLook
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
@@ -26,6 +27,7 @@ DEDICATED = Server(
     UUID(int=2, version=4), "postgres-dedicated-1", "dedicated-1", 5432, "dedicated", "active", ADMIN,
     dedicated_to_instance_id=INSTANCE,
 )  # fmt: skip
+FENCED_BEFORE = RecordedFacts({"fence": {"connection_limit": -1, "can_login": True}})
 CONF = Path("/srv/odoo_data_acme/conf/odoo.conf")
 QUEUES = {queue_of(step.name): QueueLook(ready=0, readers=1) for step in saga.MIGRATION} | {
     DEAD: QueueLook(ready=0, readers=0)
@@ -108,7 +110,7 @@ def on_pool(state: str | None = None, **changes: Any) -> InstanceSnapshot:
     snapshot = InstanceSnapshot(
         INSTANCE,
         migration=view,
-        facts={"fence": {"connection_limit": -1, "can_login": True}} if view else {},
+        facts=FENCED_BEFORE if view else RecordedFacts(),
         instance=an_instance(),
         home=POOL,
         source=POOL,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehome_consumer import saga
 from rehome_consumer.model import NothingToDo
+from rehome_consumer.move import Move
 from rehome_events.migration import MigrationFailed
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
@@ -15,14 +16,13 @@ from tests.support.events import body_of, migration_of, told, upgrade
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from rehome_consumer.ports.steps import Ports
     from rehome_events.data import EventData
     from rehome_events.envelope import CloudEvent
     from tests.fakes.journal import FakeFacts
 
 
 class StepRig:
-    """A tenant whose upgrade was published, and the notes of its migration."""
+    """A tenant whose upgrade was published, and the facts of its migration."""
 
     def __init__(self, **tenant: Any) -> None:
         self.clock = FakeClock()
@@ -39,19 +39,19 @@ class StepRig:
         self.event = event.model_copy(update={"migrationid": row.id, "attempt": 1})
 
     async def facts(self, step: str = "accept") -> FakeFacts:
-        """The notes, of a run of this step."""
+        """The facts, as a run of this step has them."""
         row = await self.journal.begin(self.journal.migrations[self.migration], step, replay=None)
         return self.journal.facts(row)
 
-    async def ports(self, step: str = "accept") -> Ports:
-        """What the step may touch."""
-        return self.site.ports(await self.facts(step))
+    async def move(self, step: str, event: CloudEvent[Any] | None = None) -> Move:
+        """What the step is given."""
+        return Move(event or self.event, self.site.ports(await self.facts(step)))
 
     async def run(self, step: str) -> EventData | NothingToDo:
-        """Run one step on the event that wakes it; what it tells wakes the next."""
+        """Run one step on the event that wakes it; the event it emits wakes the next."""
         found = saga.named(step)
         assert found
-        result = await found.run(self.event, await self.ports(step))
+        result = await found.run(await self.move(step))
         if not isinstance(result, NothingToDo):
             self.event = told(result, self.migration)
         return result
@@ -69,7 +69,7 @@ class StepRig:
         found = saga.named(step)
         assert found
         assert found.undo
-        return await found.undo(self.failure(step), await self.ports("roll_back"))
+        return await found.undo(await self.move("roll_back", self.failure(step)))
 
     def failure(self, step: str) -> CloudEvent[Any]:
         """The `migration.failed` of a step."""
@@ -80,7 +80,7 @@ class StepRig:
 
     async def roll_back(self, step: str) -> Any:
         """Run the step `roll_back` after a failure of `step`."""
-        return await saga.ROLL_BACK.run(self.failure(step), await self.ports("roll_back"))
+        return await saga.ROLL_BACK.run(await self.move("roll_back", self.failure(step)))
 
     @property
     def record(self) -> dict[str, Any]:

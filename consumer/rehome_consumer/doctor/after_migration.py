@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rehome_consumer.doctor.finding import Action, about
 from rehome_consumer.doctor.snapshot import tag
+from rehome_consumer.facts import FENCE, SOURCE_RETAINED_UNTIL, SOURCE_RETIRED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from rehome_consumer.doctor.finding import Finding, Kind
     from rehome_consumer.doctor.snapshot import InstanceSnapshot
@@ -66,8 +67,8 @@ def _at_source(snapshot: InstanceSnapshot) -> bool:
 
 def _was_open(snapshot: InstanceSnapshot) -> bool:
     """Whether tenants could enter before the fence; without a fence of ours nobody knows."""
-    before = snapshot.facts.get("fence") or {}
-    return bool(before.get("can_login")) and before.get("connection_limit") != 0
+    before = snapshot.facts.get(FENCE)
+    return before is not None and before.can_login and before.connection_limit != 0
 
 
 def _leftovers(snapshot: InstanceSnapshot) -> Iterator[Finding]:
@@ -99,8 +100,8 @@ def _is_of(view: MigrationView, file: ConfBackup) -> bool:
 
 def _due(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
     """The retention of a source is over."""
-    until = _moment(snapshot.facts.get("source_retained_until"))
-    if until is None or until > now or "source_retired_at" in snapshot.facts or snapshot.source is None:
+    until = snapshot.facts.get(SOURCE_RETAINED_UNTIL)
+    if until is None or until > now or SOURCE_RETIRED_AT in snapshot.facts or snapshot.source is None:
         return
     database = snapshot.source_state.database if snapshot.source_state else "database"
     yield about(
@@ -111,10 +112,6 @@ def _due(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
         f"rehome retire {snapshot.id}",
         since=until,
     )
-
-
-def _moment(text: object) -> datetime | None:
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 def _repairable(finding: Finding, repair: str, action: Action) -> Finding:

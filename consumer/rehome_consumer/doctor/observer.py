@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from uuid import UUID
 
 from rehome_consumer import saga
 from rehome_consumer.doctor.snapshot import GONE, InstanceSnapshot, ServerSnapshot, Snapshot, Trouble
 from rehome_consumer.errors import RehomeError
+from rehome_consumer.facts import NEW_USER, SOURCE, TARGET, TENANT_USER, RecordedFacts
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from uuid import UUID
 
+    from rehome_consumer.facts import Fact
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.operators import (
         BackupInventory,
@@ -144,7 +146,7 @@ class Observer:
         inventories: Mapping[UUID, Inventory],
     ) -> InstanceSnapshot:
         tried = _Tried()
-        facts = await self.views.facts(migration.id, migration.attempt) if migration else {}
+        facts = await self.views.facts(migration.id, migration.attempt) if migration else RecordedFacts()
         instance = await tried("the record", self.records.instance(instance_id))
         snapshot = InstanceSnapshot(
             instance_id,
@@ -167,8 +169,8 @@ class Observer:
     ) -> InstanceSnapshot:
         """What belongs to an instance: servers, files, service."""
         home = await tried("the home server", self.records.home(instance))
-        source = await self._noted(tried, snapshot, "source") or home
-        target = await self._noted(tried, snapshot, "target")
+        source = await self._server_of(tried, snapshot, SOURCE) or home
+        target = await self._server_of(tried, snapshot, TARGET)
         target = target or await tried("the dedicated server", self.records.dedicated_server(instance.id))
         if source and target and source.id == target.id:
             target = None
@@ -177,8 +179,8 @@ class Observer:
             conf = await tried("odoo.conf", self.conf.read(instance))
             files = await tried("the directory of odoo.conf", self.conf.conf_backups(instance))
             service = await tried("the service", self.runtime.find(instance))
-        role = snapshot.facts.get("tenant_user") or instance.db_user or (conf and conf.credentials.user) or ""
-        new_role = snapshot.facts.get("new_user") or role
+        role = snapshot.facts.get(TENANT_USER) or instance.db_user or (conf and conf.credentials.user) or ""
+        new_role = snapshot.facts.get(NEW_USER) or role
         return replace(
             snapshot,
             home=home,
@@ -192,9 +194,9 @@ class Observer:
             service=service,
         )
 
-    async def _noted(self, tried: _Tried, snapshot: InstanceSnapshot, fact: str) -> Server | None:
-        noted = snapshot.facts.get(fact)
-        return await tried(f"the {fact} server", self.records.server(UUID(noted))) if noted else None
+    async def _server_of(self, tried: _Tried, snapshot: InstanceSnapshot, fact: Fact[UUID]) -> Server | None:
+        server_id = snapshot.facts.get(fact)
+        return await tried(f"the {fact.name} server", self.records.server(server_id)) if server_id else None
 
     async def _side(
         self, tried: _Tried, server: Server | None, instance: Instance, role: str

@@ -15,7 +15,7 @@ from rehome_consumer.context import current_migration
 from rehome_consumer.doctor import instances
 from rehome_consumer.engine.replay import REPLAYS, again
 from rehome_consumer.errors import Conflict, NotFound
-from rehome_consumer.model import fence_of
+from rehome_consumer.facts import FENCE
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER
 from rehome_events.envelope import decode, event_id
@@ -119,8 +119,8 @@ class Repairs:
             await self.observer.conf.remove_backup(snapshot.instance, action.thing)
         elif action.server and action.repair_kind == "close_role":
             await self.databases.close_role(action.server, action.thing)
-        elif action.server and snapshot.source_state:
-            database_state, before = snapshot.source_state, fence_of(snapshot.facts["fence"])
+        elif action.server and snapshot.source_state and (before := snapshot.facts.get(FENCE)):
+            database_state = snapshot.source_state
             await self.databases.unfence(action.server, database_state.database, database_state.role, before)
 
     async def _wake(self, action: Action, row: MigrationRow) -> None:

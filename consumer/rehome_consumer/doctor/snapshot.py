@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from rehome_consumer.facts import RecordedFacts
+from rehome_consumer.move import attempt_tag, backup_id
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -41,7 +44,7 @@ class InstanceSnapshot:
     """One instance and its last migration that moved (or moves) something.
 
     Attributes:
-        facts: what the migration's present attempt noted; secrets are None.
+        facts: what the migration's present attempt remembers.
         home: the server that the record names.
         source, target: the migration's servers; without one, `source` is the home.
         source_side, target_side: the tenant's database and role there.
@@ -53,7 +56,7 @@ class InstanceSnapshot:
 
     id: UUID
     migration: MigrationView | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: RecordedFacts = field(default_factory=RecordedFacts)
     instance: Instance | None = None
     home: Server | None = None
     source: Server | None = None
@@ -116,10 +119,10 @@ class Snapshot:
 
 
 def tag(migration: MigrationView) -> str:
-    """The short name of a migration's present attempt in file names, as `steps.common.tag_of` gives it."""
-    return f"{migration.id.hex[:12]}-{migration.attempt}"
+    """The short name of a migration's present attempt in file names."""
+    return attempt_tag(migration.id, migration.attempt)
 
 
 def backup_name(migration: MigrationView) -> str:
-    """The name of its backup, as `steps.common.backup_id` gives it."""
-    return f"{migration.id}-{migration.attempt}"
+    """The name of the present attempt's backup."""
+    return backup_id(migration.id, migration.attempt)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer.context import claim_check, current_migration
 from rehome_consumer.errors import ClaimLost, Refused, TimedOut
+from rehome_consumer.move import Move
 
 if TYPE_CHECKING:
     from rehome_consumer.model import NothingToDo
@@ -35,9 +36,10 @@ async def run_step(
             f"the consumer died in step {step.name} time and again ({row.deaths} of {row.runs} runs ended without "
             "a word): look at its log and at the memory it has"
         )
+    move = Move(event, ports)
     outside = current_migration.set(row.migration_id)
     unclaimed = claim_check.set(claim.check)
-    running = asyncio.ensure_future(step.run(event, ports))
+    running = asyncio.ensure_future(step.run(move))
     claim_check.reset(unclaimed)
     current_migration.reset(outside)
     losing = asyncio.ensure_future(claim.lost())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rehome_consumer import saga
 from rehome_consumer.doctor import forecast
 from rehome_consumer.errors import NotFound, Refused, RehomeError
+from rehome_consumer.facts import SOURCE_RETAINED_UNTIL, SOURCE_RETIRED_AT
 from rehome_consumer.operators.tools import WORLD, operator_tools
 from rehome_consumer.settings import read_settings
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.adapters.state.views import JournalViews
     from rehome_consumer.doctor.snapshot import InstanceSnapshot
+    from rehome_consumer.facts import RecordedFacts
     from rehome_consumer.ports.engine import MigrationRow
     from rehome_consumer.ports.operators import Holder, MigrationView
     from rehome_consumer.settings import Settings
@@ -69,12 +71,14 @@ async def read_order(
     return Order(row, view, started, not accepted, holder, undo if accepted else []), blind
 
 
-def _check(migration: MigrationRow, facts: dict[str, Any]) -> None:
+def _check(migration: MigrationRow, facts: RecordedFacts) -> None:
     """Raise Refused where there is no way back, and say what there is instead."""
     if migration.state == "completed":
-        kept = facts.get("source_retained_until")
+        until = facts.get(SOURCE_RETAINED_UNTIL)
         old = (
-            "is gone" if "source_retired_at" in facts else f"is kept, fenced, until {kept or 'nobody knows'}"
+            "was dropped"
+            if SOURCE_RETIRED_AT in facts
+            else f"is kept, fenced, until {until.isoformat() if until else 'an unknown date'}"
         )
         raise Refused(
             f"migration {migration.id} is over: completed. The instance serves from its dedicated server, and users "

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from rehome_consumer.facts import RecordedFacts
     from rehome_consumer.model import Conf, Instance, OwnershipTag, Server, Service
 
 
@@ -253,8 +254,8 @@ class Views(Protocol):
         """Every step of every attempt, in the order they were begun."""
         ...
 
-    async def facts(self, migration_id: UUID, attempt: int) -> dict[str, Any]:
-        """What an attempt noted; secrets are None."""
+    async def facts(self, migration_id: UUID, attempt: int) -> RecordedFacts:
+        """The facts of an attempt."""
         ...
 
     async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:

@@ -124,3 +124,13 @@ ALTER TABLE rehome.waiting RENAME COLUMN seen_at TO updated_at;
 ALTER TABLE rehome.turns RENAME TO slots;
 ALTER TABLE rehome.slots RENAME COLUMN taken_at TO acquired_at;
 ALTER TABLE rehome.letters RENAME TO dead_letters;
+-- Facts by the names that rehome_consumer/facts.py gives them.
+UPDATE rehome.facts AS f SET name = renamed.now
+FROM (VALUES ('record', 'platform_record'), ('up_again_at', 'restarted_at'),
+             ('provisioning', 'server_requested'), ('provisioned_now', 'server_provisioned'),
+             ('giving_back', 'server_return_requested'),
+             ('letting_in', 'access_opened'), ('nothing_written', 'access_revoked'),
+             ('before_resize', 'limits_before_resize'),
+             ('backup_manifest', 'backup_manifest_sha256'), ('conf_changed', 'conf_keys_changed')
+     ) AS renamed (before, now)
+WHERE f.name = renamed.before;

@@ -5,37 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from rehome_consumer.steps.support.common import (
-    Event,
-    backup_id,
-    dump_slot,
-    migration_of,
-    require_fence,
-    server_noted,
-    tenant,
-    wanted_instance,
-)
+from rehome_consumer.facts import BACKUP_BYTES, BACKUP_MANIFEST_SHA256
+from rehome_consumer.steps.support.fences import require_fence
+from rehome_consumer.steps.support.slots import dump_slot
 from rehome_events.migration import MigrationBackedUp
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Backup, Server
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.model import Backup
+    from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
-async def run(event: Event, ports: Ports) -> MigrationBackedUp:
-    """Dump and count at the same time (the source stands still), then seal with a manifest."""
-    instance = await wanted_instance(event, ports)
-    source = await server_noted(ports, "source")
-    await require_fence(ports, instance, source)
-    name = backup_id(event)
-    backup = await ports.copier.backup(name)
+async def run(move: Move) -> MigrationBackedUp:
+    """Dump and count rows at the same time (nothing changes the source), then seal with a manifest."""
+    instance = await move.active_instance()
+    source = await move.source()
+    await require_fence(move)
+    backup = await move.copier.backup(move.backup_id)
     if backup is None:
-        await ports.databases.end_sessions(source, migration_of(event)[0])
-        role = (await tenant(ports, instance)).user
-        backup = await _back_up(ports, source, instance.database, role, name)
-    await ports.facts.remember("backup_bytes", backup.bytes)
-    await ports.facts.remember("backup_manifest", backup.manifest_sha256)
-    await ports.facts.release_slot(dump_slot(source))
+        await move.databases.end_sessions(source, move.migration_id)
+        backup = await _back_up(move)
+    await move.facts.remember(BACKUP_BYTES, backup.bytes)
+    await move.facts.remember(BACKUP_MANIFEST_SHA256, backup.manifest_sha256)
+    await move.facts.release_slot(dump_slot(source))
     return MigrationBackedUp(
         instance_id=instance.id,
         backup_id=backup.id,
@@ -49,16 +41,35 @@ async def run(event: Event, ports: Ports) -> MigrationBackedUp:
     )
 
 
-async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
-    """The source is whole, so the backup of it is not needed."""
-    await ports.copier.discard(backup_id(event))
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    if now.sealed:
+        what = f"would check backup {now.backup}, which is sealed, and use it"
+    else:
+        half = "; a half one is thrown away" if now.half else ""
+        what = f"would dump the source into backup {now.backup}{half}"
+    return (what, now.source_line())
+
+
+async def undo(move: Move) -> tuple[str, ...]:
+    """The source is complete, so the backup of it is removed."""
+    await move.copier.discard(move.backup_id)
     return ()
 
 
-async def _back_up(ports: Ports, source: Server, database: str, role: str, name: str) -> Backup:
-    facts = await ports.databases.server_facts(source)
-    versions = {"server": str(facts.version), "client": str(await ports.copier.client_version())}
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if not now.stored:
+        return "nothing: there is no backup"
+    return f"remove {', '.join(now.stored)} from the backup place"
+
+
+async def _back_up(move: Move) -> Backup:
+    source, database = await move.source(), (await move.instance()).database
+    role = (await move.tenant()).user
+    facts = await move.databases.server_facts(source)
+    versions = {"server": str(facts.version), "client": str(await move.copier.client_version())}
     async with asyncio.TaskGroup() as together:
-        together.create_task(ports.copier.dump(source, database, role, name, ports.facts))
-        counting = together.create_task(ports.verifier.row_counts(source, database, role))
-    return await ports.copier.seal(name, counting.result(), versions)
+        together.create_task(move.copier.dump(source, database, role, move.backup_id, move.facts))
+        counting = together.create_task(move.verifier.row_counts(source, database, role))
+    return await move.copier.seal(move.backup_id, counting.result(), versions)

@@ -2,79 +2,89 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Conflict, Transient
-from rehome_consumer.steps.support.common import (
-    TERMINATED,
-    Event,
-    backup_id,
-    instance_of,
-    new_tenant,
-    server_noted,
-    tag_of,
-    tenant,
+from rehome_consumer.facts import (
+    BACKUP_BYTES,
+    CONNECTIONS_CHECKED,
+    HEALTHY_AT,
+    PLAN_TIER,
+    REPLICAS,
+    SOURCE_RETAINED_UNTIL,
+    STOPPED_AT,
+    VERIFIED,
 )
+from rehome_consumer.model import TERMINATED
+from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_events.migration import MigrationCompleted
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Instance, Server
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
-async def run(event: Event, ports: Ports) -> MigrationCompleted:
-    """Count connections on both sides, tidy up, close the record, tell the summary."""
-    instance = await instance_of(event, ports)
-    source = await server_noted(ports, "source")
-    target = await server_noted(ports, "target")
-    replicas = int(await ports.facts.recall("replicas") or 0)
-    if not await ports.facts.recall("connections_checked"):
-        await _check_connections(ports, instance, source, target)
-        await ports.facts.remember("connections_checked", value=True)
-    await ports.filestore.archive(instance, backup_id(event))
+async def run(move: Move) -> MigrationCompleted:
+    """Count connections to both servers, clean up, write the final status, sum up."""
+    instance = await move.instance()
+    source = await move.source()
+    target = await move.target()
+    replicas = await move.facts.recall(REPLICAS) or 0
+    if not await move.facts.recall(CONNECTIONS_CHECKED):
+        await _check_connections(move)
+        await move.facts.remember(CONNECTIONS_CHECKED, value=True)
+    await move.filestore.archive(instance, move.backup_id)
     if not replicas:  # the customer had it stopped before the move; it was up only to prove the new database
-        await ports.runtime.stop(instance)
-    await ports.odoo_conf.remove_backup(instance, tag_of(event))
-    if instance.status != TERMINATED:  # the customer may have left since it was started
-        await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
-    size = await ports.databases.database_size(target, instance.database)
-    stopped_at = datetime.fromisoformat(await ports.facts.recall("stopped_at"))
-    healthy_at = datetime.fromisoformat(await ports.facts.recall("healthy_at"))
-    retained = await ports.facts.remember(
-        "source_retained_until", (ports.clock.now() + ports.policy.retention).isoformat()
-    )
+        await move.runtime.stop(instance)
+    await move.odoo_conf.remove_backup(instance, move.tag)
+    if (await move.instance_now()).status != TERMINATED:  # the customer may have left meanwhile
+        await move.platform.set_status(instance.id, "running" if replicas else "stopped")
+    size = await move.databases.database_size(target, instance.database)
+    stopped_at = await move.recorded(STOPPED_AT)
+    healthy_at = await move.recorded(HEALTHY_AT)
+    retained = await move.facts.remember(SOURCE_RETAINED_UNTIL, move.clock.now() + move.policy.retention)
     return MigrationCompleted(
         instance_id=instance.id,
         customer_id=instance.customer_id,
-        plan_tier=str(await ports.facts.recall("plan_tier")),
+        plan_tier=await move.recorded(PLAN_TIER),
         source=source.ref,
         target=target.ref,
         strategy="cold",
         downtime_seconds=(healthy_at - stopped_at).total_seconds(),
-        seconds=dict(await ports.facts.seconds_per_step()),
+        seconds=dict(await move.facts.seconds_per_step()),
         database_bytes=size,
-        backup_bytes=int(await ports.facts.recall("backup_bytes") or 0),
-        verification_digest=(await ports.facts.recall("verified"))["digest"],
-        source_retained_until=datetime.fromisoformat(retained),
+        backup_bytes=await move.facts.recall(BACKUP_BYTES) or 0,
+        verification_digest=(await move.recorded(VERIFIED)).digest,
+        source_retained_until=retained,
     )
 
 
-async def _check_connections(ports: Ports, instance: Instance, source: Server, target: Server) -> None:
-    """None on the source, at least one on the dedicated server.
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    sessions = now.target_database.sessions if now.target_database else UNKNOWN
+    return (
+        f"would count connections ({sessions} on {now.target_name} now), and write the final status",
+        now.source_line(),
+    )
+
+
+async def _check_connections(move: Move) -> None:
+    """None to the source, at least one to the dedicated server.
 
     Raises:
-        Conflict: somebody reaches the old database past the fence.
+        Conflict: someone passed the fence of the old database.
         Transient: the instance has not connected to the new one yet.
     """
-    old_role = (await tenant(ports, instance)).user
-    on_source = await ports.databases.connections(source, instance.database, old_role)
+    instance, source, target = await move.instance(), await move.source(), await move.target()
+    old_role = (await move.tenant()).user
+    on_source = await move.databases.connections(source, instance.database, old_role)
     if on_source:
         raise Conflict(
-            f"{on_source} connection(s) to {instance.database} on {source.name}, which is fenced: who is it?"
+            f"{on_source} connection(s) to {instance.database} on {source.name}, which is fenced: "
+            "see pg_stat_activity there for whose"
         )
-    new_role = (await new_tenant(ports, instance)).user
-    if not await ports.databases.connections(target, instance.database, new_role):
+    new_role = (await move.new_tenant()).user
+    if not await move.databases.connections(target, instance.database, new_role):
         raise Transient(
             f"the instance answers, but has no connection to {instance.database} on {target.name} yet"
         )

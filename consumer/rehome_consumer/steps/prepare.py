@@ -5,57 +5,114 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import ConfUnusable, Incompatible, NotFound, Refused, Transient
-from rehome_consumer.steps.support.common import Event, new_tenant, server_noted, tenant, wanted_instance
+from rehome_consumer.facts import (
+    NEW_PASSWORD,
+    NEW_USER,
+    PLAN_TIER,
+    SERVER_PROVISIONED,
+    SERVER_REQUESTED,
+    SERVER_RETURN_REQUESTED,
+    TARGET,
+)
+from rehome_consumer.move import new_tenant_of, tenant_of
 from rehome_consumer.steps.support.identity import require_free, require_tenant
 from rehome_events.migration import MigrationPrepared
 
 if TYPE_CHECKING:
     from rehome_consumer.model import DatabaseFacts, Instance, Server, ServerFacts
+    from rehome_consumer.move import Move
     from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.support.situation import Situation
 
 
-async def run(event: Event, ports: Ports) -> MigrationPrepared:
+async def run(move: Move) -> MigrationPrepared:
     """Check, find or provision the server, check again with it. Changes nothing of the tenant's."""
-    instance = await wanted_instance(event, ports)
-    source = await server_noted(ports, "source")
-    database = await check_source(ports, instance, source)
-    await ports.runtime.find(instance)
-    await check_conf(ports, instance, source)
-    await check_room(ports, database)
-    target = await _dedicated_server(event, ports, instance)
-    await check_pair(ports, source, target, database)
-    await check_target_role(ports, instance, target)
-    await check_extensions(ports, instance, source, target)
+    instance = await move.active_instance()
+    source = await move.source()
+    database = await check_source(move.ports, instance, source)
+    await move.runtime.find(instance)
+    await check_conf(move.ports, instance, source)
+    await check_room(move.ports, database)
+    target = await _dedicated_server(move)
+    await check_pair(move.ports, source, target, database)
+    await check_target_role(move.ports, instance, target)
+    await check_extensions(move.ports, instance, source, target)
     return MigrationPrepared(
         instance_id=instance.id,
         source=source.ref,
         target=target.ref,
-        provisioned_now=bool(await ports.facts.recall("provisioned_now")),
+        provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,
         checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
     )
 
 
-async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    target = now.target or "a dedicated server, requested from database-service"
+    return (f"would run every check again, for {target}", now.source_line())
+
+
+async def undo(move: Move) -> tuple[str, ...]:
     """Give the dedicated server back if this migration asked for it; name it if that cannot be done."""
-    if not await ports.facts.recall("provisioning"):
+    if not await move.facts.recall(SERVER_REQUESTED):
         return ()
-    server = await ports.platform.dedicated_server(event.data.instance_id)
+    server = await move.platform.dedicated_server(move.data.instance_id)
     if server is None:
-        if await ports.facts.recall("giving_back"):
-            return ()  # an earlier run of this rollback did it
-        return ("a dedicated server was asked for and is not in `db_servers`: look whether it comes up late",)
-    await ports.facts.remember("giving_back", value=True)
+        if await move.facts.recall(SERVER_RETURN_REQUESTED):
+            return ()  # an earlier run of this rollback gave it back
+        return (
+            "a dedicated server was requested and is not in `db_servers`: check whether it appears later",
+        )
+    await move.facts.remember(SERVER_RETURN_REQUESTED, value=True)
     try:
-        given_back = await ports.database_service.give_back(server.id)
+        given_back = await move.database_service.give_back(server.id)
     except (Transient, Refused) as error:
         return (f"dedicated server {server.name} ({server.id}) could not be given back: {error}",)
     return () if given_back else (f"dedicated server {server.name} ({server.id}): give it back by hand",)
 
 
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if not now.facts.get(SERVER_REQUESTED):
+        return f"nothing: {now.target} was there before" if now.target else "nothing"
+    if now.target is None:
+        return "look for the dedicated server that was requested, and give it back to database-service"
+    return f"give dedicated server {now.target} back to database-service"
+
+
+async def _dedicated_server(move: Move) -> Server:
+    """The server made for this instance; requested if there is none.
+
+    A time-out or an error of database-service does not mean that it made none: the next try looks first
+    (source: its second call for one instance violates a unique name and answers 500).
+    """
+    instance = await move.instance()
+    server = await move.platform.dedicated_server(instance.id)
+    if server is None:
+        await move.facts.remember(SERVER_REQUESTED, value=True)
+        tier = await move.facts.recall(PLAN_TIER) or move.data.plan_tier
+        answer = await move.database_service.provision(instance.id, instance.customer_id, tier)
+        if answer.user is not None:
+            await move.facts.remember(NEW_USER, answer.user)
+        if answer.password is not None:
+            await move.facts.remember(NEW_PASSWORD, answer.password)
+        await move.facts.remember(SERVER_PROVISIONED, value=True)
+        server = await move.platform.server(answer.db_server_id)
+    if server is None or server.status != "active":
+        raise Transient(
+            f"the dedicated server of instance {instance.id} is not active in `db_servers` yet; waiting for it"
+        )
+    await move.facts.remember(TARGET, server.id)
+    return server
+
+
+# The checks take ports instead of a move, since `rehome check` runs them without a migration.
+
+
 async def check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
     """The source answers, and its role can be fenced without touching another tenant."""
     await ports.databases.database_size(source, instance.database)
-    user = (await tenant(ports, instance)).user
+    user = (await tenant_of(ports, instance)).user
     role = await ports.databases.role_facts(source, user, instance.database)
     require_tenant(instance, role, source)
     await ports.databases.require_admitted(source, instance.database, user)
@@ -63,7 +120,7 @@ async def check_source(ports: Ports, instance: Instance, source: Server) -> Data
 
 
 async def check_conf(ports: Ports, instance: Instance, source: Server) -> None:
-    """odoo.conf can be replaced, and names the database that we are about to move."""
+    """odoo.conf can be replaced, and names the database that is about to be moved."""
     await ports.odoo_conf.check_writable(instance)
     conf = await ports.odoo_conf.read(instance)
     if conf.database not in (None, "", "False", instance.database):
@@ -85,34 +142,9 @@ async def check_room(ports: Ports, database: DatabaseFacts) -> None:
         )
 
 
-async def _dedicated_server(event: Event, ports: Ports, instance: Instance) -> Server:
-    """The server made for this instance; asks for one if there is none.
-
-    A time-out or an error of database-service does not mean that it made none: the next try looks first
-    (source: its second call for one instance violates a unique name and answers 500).
-    """
-    server = await ports.platform.dedicated_server(instance.id)
-    if server is None:
-        await ports.facts.remember("provisioning", value=True)
-        tier = str(await ports.facts.recall("plan_tier") or event.data.plan_tier)
-        answer = await ports.database_service.provision(instance.id, instance.customer_id, tier)
-        if answer.user is not None:
-            await ports.facts.remember("new_user", answer.user)
-        if answer.password is not None:
-            await ports.facts.remember_secret("new_password", answer.password)
-        await ports.facts.remember("provisioned_now", value=True)
-        server = await ports.platform.server(answer.db_server_id)
-    if server is None or server.status != "active":
-        raise Transient(
-            f"the dedicated server of instance {instance.id} is not active in `db_servers` yet; waiting for it"
-        )
-    await ports.facts.remember("target", str(server.id))
-    return server
-
-
 async def check_target_role(ports: Ports, instance: Instance, target: Server) -> None:
     """The role that the tenant gets on the dedicated server is not there, or nothing but a login."""
-    user = (await new_tenant(ports, instance)).user
+    user = (await new_tenant_of(ports, instance)).user
     try:
         role = await ports.databases.role_facts(target, user, instance.database)
     except NotFound:
@@ -121,8 +153,8 @@ async def check_target_role(ports: Ports, instance: Instance, target: Server) ->
 
 
 async def check_extensions(ports: Ports, instance: Instance, source: Server, target: Server) -> None:
-    """Nothing hides in an extension, where no dump would take it along."""
-    user = (await tenant(ports, instance)).user
+    """No extension hides anything that a dump would leave behind."""
+    user = (await tenant_of(ports, instance)).user
     await ports.databases.require_genuine_extensions(source, instance.database, user, target)
 
 

@@ -6,68 +6,92 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound, NotOurs, TimedOut, Unreachable
+from rehome_consumer.facts import FENCE
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.steps.support.common import (
-    Event,
-    instance_of,
-    migration_of,
-    new_tenant,
-    recall_fence,
-    scratch_name,
-    server_noted,
-    tenant,
-    wanted_instance,
-)
 from rehome_events.migration import MigrationProvisioned
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import DatabaseFacts, Fence, Instance, Server
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.model import DatabaseFacts, Fence
+    from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
 
 
-async def run(event: Event, ports: Ports) -> MigrationProvisioned:
-    """Role and scratch database; an instance restarted by somebody else finds nothing to connect to."""
-    instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
-    facts = await make(event, ports, instance, target)
+async def run(move: Move) -> MigrationProvisioned:
+    """Role and scratch database; an instance that someone restarts by hand finds nothing to connect to."""
+    instance = await move.active_instance()
+    target = await move.target()
+    facts = await make(move)
     return MigrationProvisioned(
         instance_id=instance.id,
         target=target.ref,
-        scratch_database=scratch_name(event, instance.database),
-        role=(await new_tenant(ports, instance)).user,
+        scratch_database=await move.scratch_name(),
+        role=(await move.new_tenant()).user,
         encoding=facts.encoding,
         collation=facts.collation,
         ctype=facts.ctype,
     )
 
 
-async def make(event: Event, ports: Ports, instance: Instance, target: Server) -> DatabaseFacts:
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (f"would make role and scratch database on {now.target_name}", now.target_line())
+
+
+async def undo(move: Move) -> tuple[str, ...]:
+    """Nothing of the tenant stays on the dedicated server: no login, no database of this migration."""
+    instance = await move.instance()
+    try:
+        target = await move.target()
+    except NotFound:
+        return ()
+    try:
+        await move.databases.close_role(target, (await move.new_tenant()).user)
+        await move.databases.end_sessions(target, move.migration_id)
+        for name in (await move.scratch_name(), instance.database):
+            await move.databases.drop(target, name, move.migration_id)
+    except NotOurs as error:
+        return (f"left alone on {target.name}: {error}",)
+    except (Unreachable, TimedOut) as error:
+        # The customer does not wait for a dead server: odoo.conf and record point to the pool again.
+        return (f"what is left of {instance.database} on {target.name} could not be removed: {error}",)
+    return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    if now.target is None:
+        return "nothing: there is no dedicated server"
+    names = ", ".join(one.name for one in now.own_databases)
+    dropped = f"drop {names}" if names else "drop no database (there is none of this migration's)"
+    return f"close role {now.target_role} on {now.target}; {dropped}"
+
+
+async def make(move: Move) -> DatabaseFacts:
     """Make the role and an empty scratch database; a half filled one of this migration is replaced."""
-    migration, attempt = migration_of(event)
-    source = await server_noted(ports, "source")
-    credentials = await new_tenant(ports, instance)
-    facts = await unfenced_facts(ports, instance, source)
-    await ports.databases.end_sessions(target, migration)
-    await ports.databases.make_role(target, credentials, facts.grantees)
-    await ports.databases.make_scratch(
+    target, credentials = await move.target(), await move.new_tenant()
+    facts = await unfenced_facts(move)
+    await move.databases.end_sessions(target, move.migration_id)
+    await move.databases.make_role(target, credentials, facts.grantees)
+    await move.databases.make_scratch(
         target,
-        scratch_name(event, instance.database),
+        await move.scratch_name(),
         facts,
         credentials.user,
-        OwnershipTag(migration, attempt, "scratch"),
+        OwnershipTag(move.migration_id, move.attempt, "scratch"),
     )
     return facts
 
 
-async def unfenced_facts(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
-    """The source's facts as they were before the fence, whose doors are not the copy's."""
-    user = (await tenant(ports, instance)).user
-    facts = await ports.databases.database_facts(source, instance.database, user)
-    return as_before(await recall_fence(ports.facts), facts, user)
+async def unfenced_facts(move: Move) -> DatabaseFacts:
+    """The source's facts as they were before the fence: the copy is not fenced."""
+    instance, source, user = await move.instance(), await move.source(), (await move.tenant()).user
+    facts = await move.databases.database_facts(source, instance.database, user)
+    before = await move.facts.recall(FENCE)
+    return as_before(before, facts, user)
 
 
 def as_before(before: Fence | None, facts: DatabaseFacts, user: str) -> DatabaseFacts:
-    """A fenced database's facts with the doors of before; everything that was its owner's is the tenant's."""
+    """A fenced database's facts with the privileges of before; what its owner had is the tenant's."""
     if before is None or not before.owner:
         return replace(facts, owner=user)
     owners = {before.owner, user}
@@ -82,24 +106,3 @@ def as_before(before: Fence | None, facts: DatabaseFacts, user: str) -> Database
             for one in before.grants or ()
         ),
     )
-
-
-async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
-    """Nothing of the tenant stays on the dedicated server: no login, no database of this migration."""
-    instance = await instance_of(event, ports)
-    try:
-        target = await server_noted(ports, "target")
-    except NotFound:
-        return ()
-    migration, _ = migration_of(event)
-    try:
-        await ports.databases.close_role(target, (await new_tenant(ports, instance)).user)
-        await ports.databases.end_sessions(target, migration)
-        for name in (scratch_name(event, instance.database), instance.database):
-            await ports.databases.drop(target, name, migration)
-    except NotOurs as error:
-        return (f"left alone on {target.name}: {error}",)
-    except (Unreachable, TimedOut) as error:
-        # The customer does not wait for a dead server: odoo.conf and record point to the pool again.
-        return (f"what is left of {instance.database} on {target.name} could not be removed: {error}",)
-    return ()

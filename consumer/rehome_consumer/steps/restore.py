@@ -6,63 +6,70 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import NotFound, NotOurs, Refused, VerificationFailed
+from rehome_consumer.facts import BACKUP_MANIFEST_SHA256, VERIFIED
 from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.common import (
-    Event,
-    backup_id,
-    migration_of,
-    new_tenant,
-    require_fence,
-    scratch_name,
-    server_noted,
-    tenant,
-    wanted_instance,
-)
 from rehome_consumer.steps.support.comparing import Side, differences
+from rehome_consumer.steps.support.fences import require_fence
 from rehome_events.migration import MigrationRestored
-from rehome_events.parts import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rehome_consumer.model import DatabaseFacts, Instance, Server
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.model import DatabaseFacts
+    from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
+    from rehome_events.parts import Verified
 
 SHOWN = 10
 """Differences named in the error; the rest is counted."""
 
 
-async def run(event: Event, ports: Ports) -> MigrationRestored:
-    """Restore into the scratch database, compare with the fenced source, rename, let the role in."""
-    instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
-    if not await _is_promoted(event, ports, instance, target):
-        verified = await _restore_verified(event, ports, instance, target)
-        await ports.facts.remember("verified", verified.model_dump(mode="json"))
-    await open_access.run(event, ports, instance, target)
-    size = await ports.databases.database_size(target, instance.database)
+async def run(move: Move) -> MigrationRestored:
+    """Restore into the scratch database, compare with the fenced source, rename, allow the role to log in."""
+    instance = await move.active_instance()
+    target = await move.target()
+    if not await _is_promoted(move):
+        await move.facts.remember(VERIFIED, await _restore_verified(move))
+    await open_access.run(move)
+    size = await move.databases.database_size(target, instance.database)
     return MigrationRestored(
         instance_id=instance.id,
         target=target.ref,
         database=instance.database,
         database_bytes=size,
-        verified=Verified(**await ports.facts.recall("verified")),
+        verified=await move.recorded(VERIFIED),
     )
 
 
-async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (
+        f"would restore the backup on {now.target_name}, compare it with the source, and let the role log in",
+        f"backup {now.backup}: {'sealed' if now.sealed else 'not there'}",
+        now.source_line(),
+        now.target_line(),
+    )
+
+
+async def undo(move: Move) -> tuple[str, ...]:
     """Nobody uses the copy any more, and nothing was written to it (else refused: a person decides)."""
-    return await open_access.undo(event, ports)
+    await open_access.undo(move)
+    return ()
 
 
-async def _is_promoted(event: Event, ports: Ports, instance: Instance, target: Server) -> bool:
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    return f"close role {now.target_role} on {now.target_name}; nothing written there is discarded"
+
+
+async def _is_promoted(move: Move) -> bool:
     """Whether an earlier run got as far as the rename; a foreign database of that name is refused."""
-    migration, attempt = migration_of(event)
-    tag = await ports.databases.ownership_tag(target, instance.database)
-    if tag is not None and tag != OwnershipTag(migration, attempt, "verified"):
+    instance, target = await move.instance(), await move.target()
+    tag = await move.databases.ownership_tag(target, instance.database)
+    if tag is not None and tag != OwnershipTag(move.migration_id, move.attempt, "verified"):
         raise NotOurs(
             f"database {instance.database} on {target.name} belongs to migration {tag.migration_id} "
             f"attempt {tag.attempt}: look at it, then drop or rename it and replay"
@@ -70,33 +77,33 @@ async def _is_promoted(event: Event, ports: Ports, instance: Instance, target: S
     return tag is not None
 
 
-async def _restore_verified(event: Event, ports: Ports, instance: Instance, target: Server) -> Verified:
-    """Restore afresh and compare; the source is read while the target is written."""
-    source = await server_noted(ports, "source")
-    backup = await ports.copier.backup(backup_id(event))
+async def _restore_verified(move: Move) -> Verified:
+    """Restore from the start and compare; the source is read while the target is written."""
+    instance, source, target = await move.instance(), await move.source(), await move.target()
+    backup = await move.copier.backup(move.backup_id)
     if backup is None:
-        raise NotFound(f"backup {backup_id(event)} is gone from the backup place")
-    sealed = await ports.facts.recall("backup_manifest")
+        raise NotFound(f"backup {move.backup_id} is no longer at the backup place")
+    sealed = await move.facts.recall(BACKUP_MANIFEST_SHA256)
     if sealed is not None and backup.manifest_sha256 != sealed:
         raise Refused(
             f"backup {backup.id}: its manifest is not the one that was sealed (SHA-256 {backup.manifest_sha256}, the "
-            f"journal says {sealed}): somebody altered the backup place. Nothing is restored from it"
+            f"journal says {sealed}): someone altered the backup place. Nothing is restored from it"
         )
-    await require_fence(ports, instance, source)
-    like = await provision.make(event, ports, instance, target)
-    scratch = scratch_name(event, instance.database)
-    old_role = (await tenant(ports, instance)).user
-    new_role = (await new_tenant(ports, instance)).user
+    await require_fence(move)
+    like = await provision.make(move)
+    scratch = await move.scratch_name()
+    old_role = (await move.tenant()).user
+    new_role = (await move.new_tenant()).user
     async with asyncio.TaskGroup() as together:
-        together.create_task(ports.copier.restore(target, scratch, backup, new_role, ports.facts))
-        reading = together.create_task(ports.verifier.fingerprint(source, instance.database, old_role))
-    before, after = reading.result(), await ports.verifier.fingerprint(target, scratch, new_role)
+        together.create_task(move.copier.restore(target, scratch, backup, new_role, move.facts))
+        reading = together.create_task(move.verifier.fingerprint(source, instance.database, old_role))
+    before, after = reading.result(), await move.verifier.fingerprint(target, scratch, new_role)
     found = await differences(
-        ports.verifier,
+        move.verifier,
         Side(source, instance.database, old_role, before),
         Side(target, scratch, new_role, after),
     )
-    made = await ports.databases.database_facts(target, scratch, new_role)
+    made = await move.databases.database_facts(target, scratch, new_role)
     found += _privileges(like, made)
     if found:
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

@@ -6,51 +6,71 @@ misled (source: measured on a live instance).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import NotFound
-from rehome_consumer.steps.support.common import (
-    Event,
-    environment,
-    instance_of,
-    new_tenant,
-    recall_spec,
-    server_noted,
-    tag_of,
-    tenant,
-    wanted_instance,
-)
+from rehome_consumer.facts import CONF_KEYS_CHANGED, SPEC
 from rehome_events.migration import MigrationConfRewritten
 
 if TYPE_CHECKING:
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.model import Credentials, Server
+    from rehome_consumer.move import Move
+    from rehome_consumer.steps.support.situation import Situation
+
+ODOO_DATABASE: Final = "ODOO_DATABASE_"
+"""Prefix of the four variables that name the database in the service's environment."""
 
 
-async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
-    """Keep the old file, replace the four values, set the four variables; starts nothing."""
-    instance = await wanted_instance(event, ports)
-    target = await server_noted(ports, "target")
-    await tenant(ports, instance)  # today's login is noted before the file that holds it changes
-    credentials = await new_tenant(ports, instance)
-    backup = await ports.odoo_conf.back_up(instance, tag_of(event))
-    changed = await ports.odoo_conf.rewrite(instance, target.host, target.port, credentials)
-    noted = await ports.facts.remember("conf_changed", list(changed))
-    await ports.runtime.configure(instance, environment(target.host, target.port, credentials))
-    conf = await ports.odoo_conf.read(instance)
+async def run(move: Move) -> MigrationConfRewritten:
+    """Back up the file, replace the four values, set the four variables; starts nothing."""
+    instance = await move.active_instance()
+    target = await move.target()
+    await move.tenant()  # today's login is recorded before the file that holds it changes
+    credentials = await move.new_tenant()
+    backup = await move.odoo_conf.back_up(instance, move.tag)
+    changed = await move.odoo_conf.rewrite(instance, target.host, target.port, credentials)
+    changed = await move.facts.remember(CONF_KEYS_CHANGED, changed)
+    await move.runtime.configure(instance, _environment(target, credentials))
+    conf = await move.odoo_conf.read(instance)
     return MigrationConfRewritten(
-        instance_id=instance.id, path=str(conf.path), kept_copy=str(backup), changed=tuple(noted)
+        instance_id=instance.id, path=str(conf.path), kept_copy=str(backup), changed=changed
     )
 
 
-async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
+def describe(now: Situation) -> tuple[str, ...]:
+    """What running it again would do."""
+    return (f"would point odoo.conf to {now.target_name}", now.conf_line())
+
+
+async def undo(move: Move) -> tuple[str, ...]:
     """The file byte for byte and the service's definition as they were before."""
-    instance = await instance_of(event, ports)
-    if await ports.odoo_conf.restore_file(instance, tag_of(event)):
-        await ports.odoo_conf.remove_backup(instance, tag_of(event))
-    spec = await recall_spec(ports.facts)
+    instance = await move.instance()
+    if await move.odoo_conf.restore_file(instance, move.tag):
+        await move.odoo_conf.remove_backup(instance, move.tag)
+    spec = await move.facts.recall(SPEC)
     if spec is not None:
         try:
-            await ports.runtime.restore_spec(instance, spec)
+            await move.runtime.restore_spec(instance, spec)
         except NotFound as error:
-            return (f"the service's definition could not be put back: {error}",)
+            return (f"the service's definition could not be restored: {error}",)
     return ()
+
+
+def describe_undo(now: Situation) -> str:
+    """What undoing it would do."""
+    path = now.conf or "odoo.conf"
+    if now.conf_backup is None:
+        file = f"leave {path} as it is (there is no backup of it)"
+    else:
+        file = f"restore {path} from {now.conf_backup}"
+    return f"{file}; restore the service's definition, stopped"
+
+
+def _environment(target: Server, credentials: Credentials) -> dict[str, str]:
+    """The four variables for the service."""
+    return {
+        f"{ODOO_DATABASE}HOST": target.host,
+        f"{ODOO_DATABASE}PORT_NUMBER": str(target.port),
+        f"{ODOO_DATABASE}USER": credentials.user,
+        f"{ODOO_DATABASE}PASSWORD": credentials.password.reveal(),
+    }

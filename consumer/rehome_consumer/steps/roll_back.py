@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from rehome_consumer.steps.support.common import Event, instance_of, server_noted
+from rehome_consumer.facts import RESTARTED_AT, STOPPED_AT
+from rehome_consumer.move import Move
 from rehome_events.migration import MigrationRolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.steps.support.situation import Situation
+
+    Describe = Callable[[Situation], tuple[str, ...]]
+    DescribeUndo = Callable[[Situation], str]
 
 
 class Undo(Protocol):
-    """Puts back what a step changed; safe when it changed nothing. Returns what it had to leave behind."""
+    """Undoes what a step changed; safe when it changed nothing. Returns what it had to leave behind."""
 
-    async def __call__(self, event: Event, ports: Ports) -> tuple[str, ...]:
-        """Undo on behalf of the `migration.failed` in `event`."""
+    async def __call__(self, move: Move) -> tuple[str, ...]:
+        """Undo on behalf of the `migration.failed` that woke the rollback."""
         ...
 
 
-def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Event, Ports], Awaitable[MigrationRolledBack]]:
-    """A step that runs these undos, in the order given, for every step that was begun.
+def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Move], Awaitable[MigrationRolledBack]]:
+    """A step that runs these undos, in the order given, for every step that was started.
 
     Args:
         undos: (step's name, its undo), last step first.
     """
 
-    async def run(event: Event, ports: Ports) -> MigrationRolledBack:
-        started = await ports.facts.started()
+    async def run(move: Move) -> MigrationRolledBack:
+        started = await move.facts.started()
         undone: list[str] = []
         leftovers: list[str] = []
         for name, undo in undos:
             if name in started:
-                leftovers += await undo(event, ports)
+                # Each looks for itself: an undo may take long, and the customer may leave meanwhile.
+                leftovers += await undo(Move(move.event, move.ports))
                 undone.append(name)
-        instance = await instance_of(event, ports)
+        instance = await move.instance()
         return MigrationRolledBack(
             instance_id=instance.id,
-            failed_step=event.data.step,
-            reason=event.data.message,
-            source=(await server_noted(ports, "source")).ref,
-            downtime_seconds=await _downtime(ports),
+            failed_step=move.data.step,
+            reason=move.data.message,
+            source=(await move.source()).ref,
+            downtime_seconds=await _downtime(move),
             undone=tuple(undone),
             leftovers=tuple(leftovers),
         )
@@ -51,10 +55,27 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Event, Ports], Awa
     return run
 
 
-async def _downtime(ports: Ports) -> float | None:
+def describing(descriptions: tuple[tuple[str, DescribeUndo], ...]) -> Describe:
+    """The description of the same rollback.
+
+    Args:
+        descriptions: (step's name, the description of its undo), last step first.
+    """
+
+    def describe(now: Situation) -> tuple[str, ...]:
+        return tuple(
+            f"would undo {name}: {describe_undo(now)}"
+            for name, describe_undo in descriptions
+            if now.started is None or name in now.started
+        )
+
+    return describe
+
+
+async def _downtime(move: Move) -> float | None:
     """Seconds from the stop to the first healthy answer on the pool again; None if it was never stopped."""
-    stopped = await ports.facts.recall("stopped_at")
-    up = await ports.facts.recall("up_again_at")
-    if stopped is None or up is None:
+    stopped_at = await move.facts.recall(STOPPED_AT)
+    restarted_at = await move.facts.recall(RESTARTED_AT)
+    if stopped_at is None or restarted_at is None:
         return None
-    return (datetime.fromisoformat(up) - datetime.fromisoformat(stopped)).total_seconds()
+    return (restarted_at - stopped_at).total_seconds()

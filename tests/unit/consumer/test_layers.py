@@ -10,21 +10,24 @@ ROOT = Path(__file__).parents[3]
 
 CONTRACT = "rehome_events"
 C = "rehome_consumer"
-VALUES = {f"{C}.errors", f"{C}.model", f"{C}.ports.steps", CONTRACT}
+VALUES = {f"{C}.errors", f"{C}.facts", f"{C}.model", f"{C}.ports.steps", CONTRACT}
 ALLOWED = {
     CONTRACT: set[str](),
     f"{C}.errors": set[str](),
     f"{C}.context": set[str](),
     f"{C}.model": {CONTRACT},
-    f"{C}.ports.steps": {f"{C}.model", CONTRACT},
+    f"{C}.facts": {f"{C}.model", CONTRACT},
+    f"{C}.ports.steps": {f"{C}.facts", f"{C}.model", CONTRACT},
     f"{C}.ports.engine": {f"{C}.errors", f"{C}.ports.steps", CONTRACT},
-    f"{C}.ports.operators": {f"{C}.errors", f"{C}.model", f"{C}.ports.engine", f"{C}.ports.steps", CONTRACT},
+    f"{C}.ports.operators": VALUES | {f"{C}.ports.engine"},
     f"{C}.fingerprint": {f"{C}.model", CONTRACT},
-    f"{C}.steps": VALUES | {f"{C}.fingerprint"},
-    f"{C}.saga": {f"{C}.model", f"{C}.ports.steps", f"{C}.steps", CONTRACT},
+    f"{C}.move": VALUES,
+    f"{C}.steps": VALUES | {f"{C}.fingerprint", f"{C}.move"},
+    f"{C}.saga": {f"{C}.model", f"{C}.move", f"{C}.steps", CONTRACT},
     f"{C}.rabbitmq.topology": {f"{C}.saga", CONTRACT},
     f"{C}.rabbitmq.permissions": {f"{C}.rabbitmq.topology", CONTRACT},
-    f"{C}.engine": VALUES | {f"{C}.context", f"{C}.ports.engine", f"{C}.saga", f"{C}.rabbitmq.topology"},
+    f"{C}.engine": VALUES
+    | {f"{C}.context", f"{C}.move", f"{C}.ports.engine", f"{C}.saga", f"{C}.rabbitmq.topology"},
     f"{C}.process.worker": {
         f"{C}.engine",
         f"{C}.errors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,7 @@ def names(step: Step) -> str:
     return step.name
 
 
-def test_each_step_is_woken_by_what_the_step_before_it_tells() -> None:
+def test_each_step_is_woken_by_an_event_of_the_step_before_it() -> None:
     for earlier, later in itertools.pairwise(FORWARD):
         assert later.on in earlier.emits
         assert before(later) is earlier
@@ -79,7 +80,16 @@ def test_a_step_is_found_by_its_name() -> None:
 
 
 def test_steps_are_named_after_the_modules_that_hold_them() -> None:
-    assert [step.run.__module__ for step in FORWARD] == [
-        f"rehome_consumer.steps.{step.name}" for step in FORWARD
-    ]
-    assert saga.ROLL_BACK.run.__module__ == "rehome_consumer.steps.roll_back"
+    for step in MIGRATION:
+        parts = [step.run, step.describe, *([step.undo, step.describe_undo] if step.undo else [])]
+        assert {part.__module__ for part in parts} == {f"rehome_consumer.steps.{step.name}"}
+
+
+def test_a_step_without_a_description_is_no_step() -> None:
+    fields = {"name": "new", "on": MigrationFailed, "run": None, "emits": (), "retries": (), "limit": None}
+    with pytest.raises(TypeError, match="describe"):
+        saga.Step(**fields)  # type: ignore[arg-type] # that is what is tested
+    with pytest.raises(TypeError, match="step stop: undo and describe_undo belong together"):
+        replace(saga.MIGRATION[2], describe_undo=None)
+    with pytest.raises(TypeError, match="step accept: undo and describe_undo belong together"):
+        replace(saga.MIGRATION[0], undo=saga.MIGRATION[2].undo)

@@ -34,7 +34,6 @@ async def facts(session: Administrator, role: str, database: str, where: str) ->
     row = await session.fetchrow(_SQL["role"], role)
     if row is None:
         raise NotFound(f"there is no role {role} on {where}")
-    owned = await session.fetch(_SQL["databases_owned_by"], role)
     ties = await session.fetch(_SQL["role_elsewhere"], role, [database])
     connected = await session.fetch(_SQL["role_connected_elsewhere"], role, [database])
     home = await session.fetchrow(_SQL["database"], database)
@@ -42,7 +41,6 @@ async def facts(session: Administrator, role: str, database: str, where: str) ->
         name=row["name"],
         superuser=row["superuser"],
         can_login=row["can_login"],
-        other_databases=tuple(found["name"] for found in owned if found["name"] != database),
         attributes=tuple(row["attributes"]),
         member_of=tuple(row["member_of"]),
         members=tuple(row["members"]),

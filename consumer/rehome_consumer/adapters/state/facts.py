@@ -1,16 +1,15 @@
-"""What one attempt of one migration must not forget, in the journal's table `facts`."""
+"""What one attempt of one migration remembers, in the journal's table `facts`."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.errors import ClaimLost, RehomeError
-from rehome_consumer.model import Secret
 from rehome_consumer.sql import load
 
 if TYPE_CHECKING:
@@ -19,7 +18,10 @@ if TYPE_CHECKING:
     import asyncpg
 
     from rehome_consumer.adapters.state.encryption import SecretCipher
+    from rehome_consumer.facts import Fact
     from rehome_consumer.ports.engine import StepRow
+
+T = TypeVar("T")
 
 SQL = load("journal")
 WHAT = "state database"
@@ -28,36 +30,30 @@ log = logging.getLogger(__name__)
 
 
 class PostgresFacts:
-    """Notes port, bound to one run of one step: writing with an old token raises ClaimLost."""
+    """Port `Facts`, bound to one run of one step: writing with an old token raises ClaimLost."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], cipher: SecretCipher, row: StepRow) -> None:
-        """State database, vault for secrets, and whose notes these are."""
+        """State database, cipher for secrets, and the step's row in the journal."""
         self._pool = pool
         self._cipher = cipher
         self._row = row
         self._key = (row.migration_id, row.attempt)
 
-    async def remember(self, name: str, value: Any) -> Any:
+    async def remember(self, fact: Fact[T], value: T) -> T:
         """See `Facts.remember`."""
-        kept = await self._keep(name, orjson.dumps(value).decode(), None)
-        return orjson.loads(kept["value"])
+        encoded = fact.encode(value)
+        plain = None if fact.secret else orjson.dumps(encoded).decode()
+        secret = self._cipher.lock(encoded, self._context(fact)) if fact.secret else None
+        async with self._held() as db:
+            await db.execute(SQL["remember"], *self._key, fact.name, plain, secret)
+            row = await db.fetchrow(SQL["recall"], *self._key, fact.name)
+        return self._decoded(fact, row)
 
-    async def recall(self, name: str) -> Any:
+    async def recall(self, fact: Fact[T]) -> T | None:
         """See `Facts.recall`."""
-        kept = await self._fetch(name)
-        return None if kept is None or kept["value"] is None else orjson.loads(kept["value"])
-
-    async def remember_secret(self, name: str, value: Secret) -> Secret:
-        """See `Facts.remember_secret`."""
-        kept = await self._keep(name, None, self._cipher.lock(value.reveal(), self._context(name)))
-        return Secret(self._cipher.unlock(kept["secret"], self._context(name)))
-
-    async def recall_secret(self, name: str) -> Secret | None:
-        """See `Facts.recall_secret`."""
-        kept = await self._fetch(name)
-        if kept is None or kept["secret"] is None:
-            return None
-        return Secret(self._cipher.unlock(kept["secret"], self._context(name)))
+        async with session(self._pool, WHAT, LIMIT) as db:
+            row = await db.fetchrow(SQL["recall"], *self._key, fact.name)
+        return None if row is None else self._decoded(fact, row)
 
     async def acquire_slot(self, resource: str, places: int) -> bool:
         """See `Facts.acquire_slot`."""
@@ -92,14 +88,14 @@ class PostgresFacts:
             rows = await db.fetch(SQL["seconds_per_step"], *self._key)
         return {row["step"]: round(row["seconds"], 3) for row in rows}
 
-    def _context(self, name: str) -> str:
-        """What a secret belongs to: copied to another row it cannot be read."""
-        return f"{self._row.migration_id}/{self._row.attempt}/{name}"
+    def _decoded(self, fact: Fact[T], row: asyncpg.Record) -> T:
+        if fact.secret:
+            return fact.decode(self._cipher.unlock(row["secret"], self._context(fact)))
+        return fact.decode(orjson.loads(row["value"]))
 
-    async def _keep(self, name: str, value: str | None, secret: bytes | None) -> Any:
-        async with self._held() as db:
-            await db.execute(SQL["remember"], *self._key, name, value, secret)
-            return await db.fetchrow(SQL["recall"], *self._key, name)
+    def _context(self, fact: Fact[Any]) -> str:
+        """What a secret belongs to: copied to another row it cannot be read."""
+        return f"{self._row.migration_id}/{self._row.attempt}/{fact.name}"
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[Any]:
@@ -109,37 +105,25 @@ class PostgresFacts:
                 raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
             yield db
 
-    async def _fetch(self, name: str) -> Any:
-        async with session(self._pool, WHAT, LIMIT) as db:
-            return await db.fetchrow(SQL["recall"], *self._key, name)
-
 
 class MemoryFacts:
-    """Notes that are forgotten: for looking at what would happen, where nothing is done."""
+    """Facts that are stored nowhere: for looking at what would happen, where nothing is done."""
 
     def __init__(self) -> None:
-        """Nothing is kept yet."""
-        self._kept: dict[str, Any] = {}
+        """No fact yet."""
+        self._values: dict[str, Any] = {}
 
-    async def remember(self, name: str, value: Any) -> Any:
+    async def remember(self, fact: Fact[T], value: T) -> T:
         """See `Facts.remember`."""
-        return self._kept.setdefault(name, value)
+        first: T = self._values.setdefault(fact.name, value)
+        return first
 
-    async def recall(self, name: str) -> Any:
+    async def recall(self, fact: Fact[T]) -> T | None:
         """See `Facts.recall`."""
-        return self._kept.get(name)
-
-    async def remember_secret(self, name: str, value: Secret) -> Secret:
-        """See `Facts.remember_secret`."""
-        kept: Secret = self._kept.setdefault(f"secret {name}", value)
-        return kept
-
-    async def recall_secret(self, name: str) -> Secret | None:
-        """See `Facts.recall_secret`."""
-        return self._kept.get(f"secret {name}")
+        return self._values.get(fact.name)
 
     async def acquire_slot(self, resource: str, places: int) -> bool:  # noqa: ARG002 - the port's signature
-        """Always: nobody else takes one at notes that only look."""
+        """Always: who only looks takes no slot from others."""
         return True
 
     async def release_slot(self, resource: str) -> None:

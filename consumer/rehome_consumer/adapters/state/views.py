@@ -12,6 +12,7 @@ import orjson
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.errors import NotFound, TimedOut
+from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.ports.operators import (
     Completed,
     DeadLetterRecord,
@@ -84,10 +85,12 @@ class JournalViews:
         """Lines of histories numbered higher than `seq`; of one instance or migration, if given."""
         return [dict(row) for row in await self._fetch("lines_after", seq, wanted)]
 
-    async def facts(self, migration_id: UUID, attempt: int) -> dict[str, Any]:
+    async def facts(self, migration_id: UUID, attempt: int) -> RecordedFacts:
         """See `Views.facts`."""
         rows = await self._fetch("facts", migration_id, attempt)
-        return {row["name"]: orjson.loads(row["value"]) if row["value"] else None for row in rows}
+        return RecordedFacts(
+            {row["name"]: orjson.loads(row["value"]) if row["value"] else None for row in rows}
+        )
 
     async def newer(self, migration_id: UUID) -> tuple[UUID, str] | None:
         """Id and state of the last migration of the same instance that was opened later."""

@@ -67,15 +67,11 @@ def require_alone(database: str, role: RoleFacts, server: Server) -> None:
             f"{whose} is lent to {', '.join(role.members)}, who would pass the fence: REVOKE it from them and replay "
             "the upgrade"
         )
-    if role.other_databases:
-        raise Incompatible(
-            f"{whose} also owns {', '.join(role.other_databases)}: fencing it would stop that tenant too. "
-            "Give this instance a role of its own and replay the upgrade"
-        )
     if role.elsewhere:
         raise Incompatible(
-            f"{whose} is not {database}'s alone: it {', '.join(role.elsewhere)}. Give this instance a role of its own, "
-            "or take that away (there: DROP OWNED BY, or REVOKE), and replay the upgrade"
+            f"{whose} is not {database}'s alone: it {', '.join(role.elsewhere)}, so fencing it could stop another "
+            "tenant too. Give this instance a role of its own, or take that away (there: DROP OWNED BY, or REVOKE), "
+            "and replay the upgrade"
         )
     if role.connected_to:
         raise Incompatible(

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.steps.support.common import Event, noted_limits
+from rehome_consumer.facts import LIMITS_BEFORE_RESIZE, TASKS_BEFORE_RESIZE
 from rehome_events.migration import InstanceResized
-from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Instance
-    from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.move import Move
+    from rehome_events.parts import Limits
 
 
-async def run(event: Event, ports: Ports, instance: Instance, limits: Limits) -> InstanceResized:
-    """Apply the limits to the running service, then write them into the record."""
-    service = await ports.runtime.find(instance)
+async def run(move: Move, instance: Instance, limits: Limits) -> InstanceResized:
+    """Apply the limits to the running service, then write them into the platform's record."""
+    service = await move.runtime.find(instance)
     held = service.limits.model_copy(update={"storage_limit": instance.limits.storage_limit})
-    before = await ports.facts.remember("before_resize", noted_limits(held))
-    tasks = await ports.facts.remember("tasks_before_resize", [task.id for task in service.running])
-    warnings = await ports.runtime.resize(instance, limits)
-    after = await ports.runtime.find(instance)
-    await ports.platform.set_limits(instance.id, limits, plan_tier=event.data.plan_tier)
+    before = await move.facts.remember(LIMITS_BEFORE_RESIZE, held)
+    tasks = await move.facts.remember(TASKS_BEFORE_RESIZE, tuple(task.id for task in service.running))
+    warnings = await move.runtime.resize(instance, limits)
+    after = await move.runtime.find(instance)
+    await move.platform.set_limits(instance.id, limits, plan_tier=move.data.plan_tier)
     return InstanceResized(
         instance_id=instance.id,
         customer_id=instance.customer_id,
-        to_plan=event.data.to_plan,
-        plan_tier=event.data.plan_tier,
+        to_plan=move.data.to_plan,
+        plan_tier=move.data.plan_tier,
         limits=limits,
-        before=Limits(**before),
+        before=before,
         restarted=set(tasks) != {task.id for task in after.running},
         warnings=warnings,
     )
 
 
-async def is_applied(ports: Ports, instance: Instance, limits: Limits, plan_tier: str) -> bool:
+async def is_applied(move: Move, instance: Instance, limits: Limits) -> bool:
     """Whether record and service have these limits already (what the plan leaves open counts as applied)."""
-    service = await ports.runtime.find(instance)
+    service = await move.runtime.find(instance)
     wanted = limits.model_dump(exclude_none=True)
     record = instance.limits.model_dump()
     held = {**wanted, **service.limits.model_dump(exclude_none=True)}
     return (
-        instance.plan_tier == plan_tier
+        instance.plan_tier == move.data.plan_tier
         and all(record[name] == value for name, value in wanted.items())
         and all(held[name] == value for name, value in wanted.items() if name != "storage_limit")
     )

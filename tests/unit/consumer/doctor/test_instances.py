@@ -9,6 +9,7 @@ import pytest
 
 from rehome_consumer.doctor.instances import findings
 from rehome_consumer.doctor.snapshot import Trouble
+from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.ports.operators import ConfBackup, Holder
 from tests.support.snapshots import (
     DEDICATED,
@@ -71,7 +72,7 @@ SPOILT: dict[str, list[InstanceSnapshot]] = {
     "still_fenced": [on_pool("rolled_back", source_state=FENCED)],
     "temporary_file": [on_pool(files=(HALF_A_FILE,))],
     "conf_backup": [moved(files=(OLD_COPY,)), on_pool(files=(OLD_COPY,))],
-    "source_due": [moved(facts={"source_retained_until": ago(minutes=1).isoformat()})],
+    "source_due": [moved(facts=RecordedFacts({"source_retained_until": ago(minutes=1).isoformat()}))],
 }
 FINE: dict[str, InstanceSnapshot] = {
     "a source that is open before the stop": on_pool("prepared"),
@@ -90,12 +91,14 @@ FINE: dict[str, InstanceSnapshot] = {
     "a copy that a move under way needs": on_pool(
         "conf_rewritten", source_state=FENCED, files=(replace(OLD_COPY),)
     ),
-    "a source that is kept": moved(facts={"source_retained_until": NOW.isoformat().replace("2026", "2027")}),
+    "a source that is kept": moved(
+        facts=RecordedFacts({"source_retained_until": NOW.isoformat().replace("2026", "2027")})
+    ),
     "a source that is gone": moved(
-        facts={"source_retained_until": ago(days=1).isoformat(), "source_retired_at": "x"},
+        facts=RecordedFacts({"source_retained_until": ago(days=1).isoformat(), "source_retired_at": "x"}),
         source_state=replace(FENCED, connection_limit=None),
     ),
-    "a fence that was there before": on_pool("rolled_back", source_state=FENCED, facts={}),
+    "a fence that was there before": on_pool("rolled_back", source_state=FENCED, facts=RecordedFacts()),
     "an instance that is in neither table": on_pool(instance=None),
 }
 

@@ -34,19 +34,21 @@ def a_step(run: Any, **fields: Any) -> Step:
 
 
 async def run(step: Step, claim: FakeClaim | None = None, row: StepRow = ROW) -> Any:
-    ports: Any = None
-    return await run_step(step, upgrade(INSTANCE), ports, row, claim or FakeClaim(INSTANCE))
+    event = upgrade(INSTANCE).model_copy(update={"migrationid": row.migration_id, "attempt": row.attempt})
+    facts: Any = None
+    ports = Site(FakeClock()).ports(facts)
+    return await run_step(step, event, ports, row, claim or FakeClaim(INSTANCE))
 
 
 async def test_what_the_step_tells_is_returned() -> None:
-    async def work(_event: object, _ports: object) -> NothingToDo:
+    async def work(_move: object) -> NothingToDo:
         return NothingToDo("why")
 
     assert await run(a_step(work)) == NothingToDo("why")
 
 
 async def test_what_the_step_raises_is_raised() -> None:
-    async def work(_event: object, _ports: object) -> None:
+    async def work(_move: object) -> None:
         raise Refused("no")
 
     with pytest.raises(Refused, match="no"):
@@ -56,7 +58,7 @@ async def test_what_the_step_raises_is_raised() -> None:
 async def test_a_step_that_exceeds_its_limit_is_stopped() -> None:
     ended = []
 
-    async def work(_event: object, _ports: object) -> None:
+    async def work(_move: object) -> None:
         try:
             await asyncio.Event().wait()
         finally:
@@ -70,7 +72,7 @@ async def test_a_step_that_exceeds_its_limit_is_stopped() -> None:
 async def test_a_step_has_ended_before_its_lost_claim_is_told() -> None:
     claim, ended = FakeClaim(INSTANCE), []
 
-    async def work(_event: object, _ports: object) -> None:
+    async def work(_move: object) -> None:
         claim.gone.set()
         try:
             await asyncio.Event().wait()
@@ -87,7 +89,7 @@ async def test_a_step_has_ended_before_its_lost_claim_is_told() -> None:
 async def test_a_step_is_stopped_with_its_consumer() -> None:
     ended, started = [], asyncio.Event()
 
-    async def work(_event: object, _ports: object) -> None:
+    async def work(_move: object) -> None:
         started.set()
         try:
             await asyncio.Event().wait()
@@ -103,7 +105,7 @@ async def test_a_step_is_stopped_with_its_consumer() -> None:
 
 
 async def test_a_step_that_killed_its_consumer_too_often_is_not_run() -> None:
-    async def work(_event: object, _ports: object) -> None:
+    async def work(_move: object) -> None:
         raise AssertionError
 
     with pytest.raises(Refused, match="died in step accept time and again"):

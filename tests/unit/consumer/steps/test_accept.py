@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from rehome_consumer.errors import Conflict
+from rehome_consumer.facts import PLAN_TIER, SOURCE
 from rehome_consumer.model import NothingToDo
 from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
 from rehome_events.parts import Entitlements
@@ -39,8 +40,8 @@ async def test_a_tenant_of_a_pool_whose_plan_grants_a_dedicated_database_is_move
     )  # fmt: skip
     assert answer.limits.cpu_limit == 4.0
     facts = await bench.facts()
-    assert await facts.recall("source") == str(bench.site.pool.id)
-    assert await facts.recall("plan_tier") == "premium"
+    assert await facts.recall(SOURCE) == bench.site.pool.id
+    assert await facts.recall(PLAN_TIER) == "premium"
 
 
 async def test_where_the_data_lives_decides_not_what_billing_wrote_into_the_record() -> None:

@@ -130,7 +130,7 @@ async def test_somebody_on_the_fenced_source_is_asked_for() -> None:
     bench = await before("complete")
     source = bench.source.databases["acme"]
     bench.site.world.enter(bench.source, "odoo_acme", source)
-    with pytest.raises(Conflict, match="who is it"):
+    with pytest.raises(Conflict, match="see pg_stat_activity"):
         await bench.run("complete")
 
 

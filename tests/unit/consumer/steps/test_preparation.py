@@ -9,7 +9,10 @@ import pytest
 
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.errors import ConfUnusable, Incompatible, NotFound, RehomeError, Transient
+from rehome_consumer.facts import NEW_PASSWORD, NEW_USER
 from rehome_events.migration import MigrationPrepared
+from tests.fakes.claims import FakeClaims
+from tests.fakes.inspection import FakeViews
 from tests.fakes.world import FakeDatabase, FakeRole
 from tests.support.steps import StepRig
 
@@ -85,11 +88,13 @@ async def test_a_login_of_the_service_s_own_is_kept_as_a_secret(bench: StepRig) 
     bench.site.database_service.gives_login = True
     await bench.run("prepare")
     facts = await bench.facts()
-    assert await facts.recall("new_user") == f"odoo_{bench.instance.hex[:8]}"
-    kept = await facts.recall_secret("new_password")
+    assert await facts.recall(NEW_USER) == f"odoo_{bench.instance.hex[:8]}"
+    kept = await facts.recall(NEW_PASSWORD)
     assert kept
     assert kept.reveal() == f"made-for-{bench.instance.hex[:8]}"
-    assert await facts.recall("new_password") is None
+    recorded = await FakeViews(bench.journal, FakeClaims()).facts(bench.migration, 1)
+    assert NEW_PASSWORD in recorded
+    assert recorded.get(NEW_PASSWORD) is None
 
 
 async def test_a_server_that_is_not_active_yet_is_waited_for(bench: StepRig) -> None:
@@ -111,7 +116,7 @@ async def test_a_superuser_cannot_be_fenced(bench: StepRig) -> None:
 
 async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(bench: StepRig) -> None:
     bench.source.databases["other"] = FakeDatabase("other", "odoo_acme")
-    await refused(bench, Incompatible, "also owns other")
+    await refused(bench, Incompatible, "it owns database other, so fencing")
 
 
 async def test_the_role_of_odoo_conf_is_compared_with_the_record(bench: StepRig) -> None:
@@ -255,7 +260,7 @@ async def test_a_server_that_was_asked_for_and_is_not_seen_is_named(bench: StepR
     with pytest.raises(Transient):
         await bench.run("prepare")
     (leftover,) = await bench.undo("prepare")
-    assert "look whether it comes up late" in leftover
+    assert "check whether it appears later" in leftover
 
 
 async def test_where_nothing_was_asked_for_the_undo_does_nothing(bench: StepRig) -> None:

@@ -1,0 +1,53 @@
+"""The values that steps, ports and adapters share, by topic. Frozen; they only hold what was read."""
+
+from rehome_consumer.model.credentials import Credentials, Secret
+from rehome_consumer.model.databases import (
+    Backup,
+    DatabaseFacts,
+    Fence,
+    Grant,
+    OwnershipTag,
+    RoleFacts,
+    ServerFacts,
+)
+from rehome_consumer.model.fingerprint import Fingerprint, Named, Part, Spared
+from rehome_consumer.model.platform import (
+    LARGEST_CPU,
+    LONGEST_LIMIT,
+    LONGEST_TIER,
+    TERMINATED,
+    Instance,
+    Provisioned,
+    Server,
+)
+from rehome_consumer.model.policy import NothingToDo, Policy
+from rehome_consumer.model.runtime import Conf, Healthy, Service, Task
+
+__all__ = [
+    "LARGEST_CPU",
+    "LONGEST_LIMIT",
+    "LONGEST_TIER",
+    "TERMINATED",
+    "Backup",
+    "Conf",
+    "Credentials",
+    "DatabaseFacts",
+    "Fence",
+    "Fingerprint",
+    "Grant",
+    "Healthy",
+    "Instance",
+    "Named",
+    "NothingToDo",
+    "OwnershipTag",
+    "Part",
+    "Policy",
+    "Provisioned",
+    "RoleFacts",
+    "Secret",
+    "Server",
+    "ServerFacts",
+    "Service",
+    "Spared",
+    "Task",
+]

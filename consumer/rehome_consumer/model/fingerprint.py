@@ -1,0 +1,63 @@
+"""What two databases are compared by; `rehome_consumer.fingerprint` compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Spared: TypeAlias = "Callable[[str, str], bool]"
+"""Whether something is left out of a fingerprint; asked with `fingerprint.TABLES` or `SEQUENCES`, and its name."""
+
+
+class Part(NamedTuple):
+    """Things of one kind whose names have the same hash part: how many, and a digest of names and values.
+
+    The digest does not depend on their order.
+    """
+
+    size: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A database's content and schema objects, in a form by which two servers can be compared.
+
+    Its size does not depend on the database's: names are sorted into a fixed number of parts by a hash, and what
+    differs within a part is named by a second look (`Verifier.some`).
+
+    Attributes:
+        tables: of the tables' rows and checksums, part -> how many and digest.
+        rows: of all tables.
+        large_objects: how many, and their checksum; None when there are none.
+        sequences: of last_value, is_called, increment, ...
+        objects: kind ('index', 'constraint', 'function', 'trigger', 'view', 'owner', 'column', ...) -> parts.
+        extensions: name -> version.
+        database: 'encoding', 'collation', 'ctype', 'provider', 'locale' -> value.
+    """
+
+    tables: Mapping[int, Part]
+    rows: int
+    large_objects: tuple[int, str] | None
+    sequences: Mapping[int, Part]
+    objects: Mapping[str, Mapping[int, Part]]
+    extensions: Mapping[str, str]
+    database: Mapping[str, str]
+
+
+class Named(NamedTuple):
+    """One thing of a part, as the second look shows it.
+
+    Attributes:
+        key: decides the order within a part, the same on every server.
+        name: cut to what operators are shown, as `value` is.
+        digest: of the complete value; equal for equal ones.
+    """
+
+    key: bytes
+    name: str
+    value: str
+    digest: bytes

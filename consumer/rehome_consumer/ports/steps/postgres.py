@@ -1,0 +1,203 @@
+"""PostgreSQL servers: databases and roles, backups, verification."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    from rehome_consumer.model import (
+        Backup,
+        Credentials,
+        DatabaseFacts,
+        Fence,
+        Fingerprint,
+        Named,
+        OwnershipTag,
+        RoleFacts,
+        Server,
+        ServerFacts,
+        Spared,
+    )
+    from rehome_consumer.ports.steps.facts import Facts
+
+
+class Databases(Protocol):
+    """Roles, databases and fences on one PostgreSQL server, as its administrator."""
+
+    async def server_facts(self, server: Server) -> ServerFacts:
+        """Ask the server for its version, what it could install and how it is set."""
+        ...
+
+    async def database_size(self, server: Server, database: str) -> int:
+        """Bytes. Raises NotFound."""
+        ...
+
+    async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
+        """Everything about a database that its copy must share; `tenant` is the tenant's role there.
+
+        Raises:
+            NotFound: there is no such database.
+            Incompatible: it holds what that role cannot take along; names it, and says what to do.
+        """
+        ...
+
+    async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
+        """What the role may do, and how it is tied to anything but `database`. Raises NotFound."""
+        ...
+
+    async def require_admitted(self, server: Server, database: str, role: str) -> None:
+        """Log in once as a short-lived role with the rights of the tenant's role, as later steps do.
+
+        Raises:
+            Incompatible: the server does not let it in; says what to do.
+        """
+        ...
+
+    async def require_genuine_extensions(
+        self, source: Server, database: str, tenant: str, target: Server
+    ) -> None:
+        """Make the source's extensions in a short-lived, empty database on the target, and compare.
+
+        Raises:
+            Incompatible: one holds what it does not bring (no dump would include that), or cannot be installed.
+        """
+        ...
+
+    async def connections(self, server: Server, database: str, role: str) -> int:
+        """Sessions on the database (rehome's excepted) plus sessions of the role on any database, each once."""
+        ...
+
+    async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
+        """Only the administrator may connect: no login for the role, and the database becomes the administrator's.
+
+        Ends the connections there are, and returns only when `pg_stat_activity` shows none.
+        Raises TimedOut naming who is still connected.
+        """
+        ...
+
+    async def fence_state(self, server: Server, database: str, role: str) -> Fence:
+        """How both are now (`ended` counts the connections there are): to be remembered before `fence`."""
+        ...
+
+    async def unfence(self, server: Server, database: str, role: str, before: Fence) -> None:
+        """Restore what `fence` changed, as it was before."""
+        ...
+
+    async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
+        """Make (or correct) the tenant's ordinary role, not allowed to log in yet, and `others` without login.
+
+        Raises:
+            Incompatible: it is there, and more than an ordinary login.
+            NotOurs: it is there, and belongs to something else.
+        """
+        ...
+
+    async def make_scratch(
+        self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
+    ) -> None:
+        """An empty database under a scratch name, with `tag`, and encoding, collation, settings and grants of `like`.
+
+        One of the same name with the same migration's tag is dropped first, and its sessions are ended.
+        Raises NotOurs if the name is taken by anything else, Incompatible if the locale is not there.
+        """
+        ...
+
+    async def ownership_tag(self, server: Server, database: str) -> OwnershipTag | None:
+        """The database's tag; None when there is no such database. Raises NotOurs when it carries none."""
+        ...
+
+    async def promote(self, server: Server, scratch: str, final: str, role: str, tag: OwnershipTag) -> None:
+        """Rename the verified scratch database to its final name, tag it as verified, allow the role to log in.
+
+        Ends other sessions on it first. Done already (final carries the tag): only allows the role to log in.
+        """
+        ...
+
+    async def drop(self, server: Server, database: str, migration_id: UUID) -> bool:
+        """Drop a database that carries this migration's tag. False when it is not there; NotOurs otherwise."""
+        ...
+
+    async def close_role(self, server: Server, role: str) -> None:
+        """No login for the role and no session of it, if it exists."""
+        ...
+
+    async def end_sessions(self, server: Server, migration_id: UUID) -> int:
+        """End what an earlier run for this migration left behind: its sessions and its short-lived roles.
+
+        Returns how many sessions there were.
+        """
+        ...
+
+
+class Copier(Protocol):
+    """Backups: dump, seal, check, restore. Data flows through subprocesses, never through this one's memory."""
+
+    async def client_version(self) -> int:
+        """Major version of the PostgreSQL client programs in use. Raises Incompatible when there are none."""
+        ...
+
+    async def free_bytes(self) -> int:
+        """Room at the backup place. Raises Incompatible when it cannot be written to."""
+        ...
+
+    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
+        """Dump in directory format, in parallel, under a temporary name; an incomplete earlier one is removed.
+
+        Done with the rights of the tenant's role, by a short-lived login.
+        """
+        ...
+
+    async def seal(self, backup_id: str, rows: Mapping[str, int], versions: Mapping[str, str]) -> Backup:
+        """Hash every file, write the manifest (sizes, SHA-256, versions, row counts, times), fsync, rename."""
+        ...
+
+    async def backup(self, backup_id: str) -> Backup | None:
+        """The sealed backup, its files checked against the manifest; None when there is none.
+
+        Raises Refused naming the file when one is missing or altered.
+        """
+        ...
+
+    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
+        """Restore into `database` (empty, with this migration's tag), everything owned by `role`; then ANALYZE."""
+        ...
+
+    async def discard(self, backup_id: str) -> None:
+        """Remove the backup, complete or not."""
+        ...
+
+
+class Verifier(Protocol):
+    """Reads a complete database, with the rights of the tenant's role. Changes nothing."""
+
+    async def row_counts(self, server: Server, database: str, role: str) -> dict[str, int]:
+        """Exact rows of every table, 'schema.table' -> count."""
+        ...
+
+    async def fingerprint(
+        self, server: Server, database: str, role: str, spared: Spared | None = None
+    ) -> Fingerprint:
+        """Content and schema objects, without what is `spared`.
+
+        The tenant's role is written as `<tenant>`, so that two roles can be compared.
+        """
+        ...
+
+    async def some(
+        self,
+        server: Server,
+        database: str,
+        role: str,
+        kind: str,
+        parts: Sequence[int],
+        spared: Spared | None = None,
+    ) -> Mapping[int, Sequence[Named]]:
+        """The second look: of each of these parts of a kind the first `fingerprint.LISTED`, in the order of keys.
+
+        The kind is one of a fingerprint's objects, or `fingerprint.TABLES` or `SEQUENCES`.
+        """
+        ...

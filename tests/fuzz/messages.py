@@ -110,10 +110,10 @@ def check_properties(found: Basic.Properties) -> None:
     dead_letter = replay.read(delivery, 1)
     assert dead_letter.trouble
     plan = replay.plan(dead_letter, replay.Case())
-    laters = headers.count(delivery, headers.LATERS) + 1
+    laters = headers.count(delivery, headers.DEFERRALS) + 1
     copies = [
         headers.retry_message(delivery, "accept", 1, "é" * 2 * TEXT),
-        headers.deferral_message(delivery, "accept", headers.LATERS, laters, "why"),
+        headers.deferral_message(delivery, "accept", headers.DEFERRALS, laters, "why"),
         headers.dead_letter(delivery, "accept", "undecodable", "\U0001f600" * 2 * TEXT, NOW),
         *([plan.message] if plan.message else []),
     ]
@@ -139,7 +139,7 @@ def envelope_seeds() -> Iterator[bytes]:
 def properties_seeds() -> Iterable[bytes]:
     kinds: dict[str, Any] = {
         "text": "é", "number": 2**40, "half": 0.5, "yes": True, "none": None, "at": NOW, "list": [1, ["x"]],
-        "table": {"a": {"b": bytearray(b"c")}}, headers.LATERS: 7, "x-death": [{"count": 1}],
+        "table": {"a": {"b": bytearray(b"c")}}, headers.DEFERRALS: 7, "x-death": [{"count": 1}],
     }  # fmt: skip
     for given in ({}, kinds):
         made = Basic.Properties(

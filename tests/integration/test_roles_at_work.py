@@ -81,7 +81,7 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
             async with aclosing(broker.consume(queue_of(step.name))) as deliveries:
                 await post.retry(step, await anext(deliveries), "1s", 1, "try again")
                 again: AmqpDelivery = await anext(deliveries)
-                assert headers.count(again, headers.ATTEMPT) == 1
+                assert headers.count(again, headers.TRIES) == 1
                 await post.bury(step, again, "failed", "for good")
                 await again.ack()
                 at_desk[step.name].set()

@@ -138,7 +138,7 @@ class Engine:
                 await self._over(step, delivery, migration, row, where.answer, where.why)
             else:
                 bound = event.model_copy(update={"migrationid": migration.id, "attempt": attempt})
-                alone = is_suspect(row) and headers.count(delivery, headers.LATERS) < ASKED
+                alone = is_suspect(row) and headers.count(delivery, headers.DEFERRALS) < ASKED
                 async with self._run_gate.alone() if alone else self._run_gate.beside() as now:
                     if now:
                         await self._try(step, delivery, bound, migration, claim)
@@ -199,7 +199,7 @@ class Engine:
         """One try: begin, run, and what follows from its end."""
         await claim.check()
         row = await self._journal.begin(migration, step.name, replay=replay_of(event))
-        await self._probe(f"{step.name}.begun")
+        await self._probe(f"{step.name}.started")
         log.info("step.started step=%s migration=%s try=%d", step.name, migration.id, row.tries + 1)
         try:
             ports = dataclasses.replace(self._guarded(step, claim), facts=self._journal.facts(row))
@@ -282,7 +282,7 @@ class Engine:
         # A rollback that fails has been announced as a failure before: same migration, attempt and type.
         announced = None if step is saga.ROLL_BACK else self._told(failure, event, row)
         await self._journal.fail(row, state=state, error=why, event=announced)
-        await self._probe(f"{step.name}.verdict_committed")
+        await self._probe(f"{step.name}.failure_committed")
         await self._bury(step, delivery, "failed", why, row)
 
     async def _over(
@@ -309,7 +309,7 @@ class Engine:
         await self._post.bury(step, delivery, reason, error)
         if row is not None:
             await self._journal.dead_letter_sent(row)
-            await self._probe(f"{step.name}.buried")
+            await self._probe(f"{step.name}.dead_letter_recorded")
             await self._publish(row.migration_id)
         await delivery.ack()
 

@@ -29,7 +29,7 @@ EARLY_LIMIT: Final = 50
 
 def later_in(delivery: Delivery) -> timedelta:
     """How long `Post.later` puts this delivery off."""
-    return saga.TIERS[patience(headers.count(delivery, headers.LATERS) + 1)]
+    return saga.TIERS[patience(headers.count(delivery, headers.DEFERRALS) + 1)]
 
 
 class Republisher:
@@ -50,26 +50,26 @@ class Republisher:
 
     async def later(self, step: Step, delivery: Delivery, why: str) -> None:
         """Through a delay queue; not a try."""
-        times = headers.count(delivery, headers.LATERS) + 1
-        message = headers.deferral_message(delivery, step.name, headers.LATERS, times, why)
+        times = headers.count(delivery, headers.DEFERRALS) + 1
+        message = headers.deferral_message(delivery, step.name, headers.DEFERRALS, times, why)
         await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
-        await self._probe(f"{step.name}.later_published")
+        await self._probe(f"{step.name}.deferral_published")
         await delivery.ack()
 
     def gives_up(self, delivery: Delivery) -> bool:
         """Whether `early` makes a dead letter of this delivery, its patience being over."""
-        return headers.count(delivery, headers.EARLIES) >= EARLY_LIMIT
+        return headers.count(delivery, headers.EARLY_RETURNS) >= EARLY_LIMIT
 
     async def early(self, step: Step, delivery: Delivery, why: str) -> None:
         """As `later`, but only so many times."""
-        times = headers.count(delivery, headers.EARLIES) + 1
+        times = headers.count(delivery, headers.EARLY_RETURNS) + 1
         if self.gives_up(delivery):
             await self.bury(step, delivery, headers.GAVE_UP, why)
             await delivery.ack()
             return
-        message = headers.deferral_message(delivery, step.name, headers.EARLIES, times, why)
+        message = headers.deferral_message(delivery, step.name, headers.EARLY_RETURNS, times, why)
         await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
-        await self._probe(f"{step.name}.early_published")
+        await self._probe(f"{step.name}.early_return_published")
         await delivery.ack()
 
     async def bury(self, step: Step, delivery: Delivery, reason: str, error: str) -> None:

@@ -105,7 +105,7 @@ async def test_a_letter_tells_who_gave_up_why_when_and_after_how_many_tries() ->
 )
 def test_whatever_is_in_a_letter_it_can_be_read(body: bytes) -> None:
     rig = Rig()
-    given = {headers.FAILED_AT: "yesterday", headers.ATTEMPT: "x"}
+    given = {headers.FAILED_AT: "yesterday", headers.TRIES: "x"}
     rig.node.publish(DEAD, "", Message(body, headers=given), mandatory=True)
     delivery = rig.node.get(DEAD)
     assert delivery

@@ -175,6 +175,11 @@ class StepRow:
     dead_lettered: bool = False
     error: str | None = None
 
+    @property
+    def done(self) -> bool:
+        """Whether it is done."""
+        return self.state == "done"
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:

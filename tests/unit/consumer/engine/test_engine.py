@@ -10,7 +10,7 @@ import pytest
 
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.republish import EARLY_LIMIT
+from rehome_consumer.engine.outcome import EARLY_LIMIT
 from rehome_consumer.errors import Refused, Transient, Unreachable
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of

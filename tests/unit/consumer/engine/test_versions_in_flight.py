@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from rehome_consumer import saga
-from rehome_consumer.engine.republish import EARLY_LIMIT
+from rehome_consumer.engine.outcome import EARLY_LIMIT
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import queue_of

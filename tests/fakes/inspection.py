@@ -14,6 +14,7 @@ from rehome_consumer.adapters.backup.inventory import read
 from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.sessions import OURS
 from rehome_consumer.errors import Refused
+from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
     DatabaseState,
     DeadLetterRecord,
@@ -167,7 +168,7 @@ class FakeViews:
     async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
         found: dict[UUID, MigrationView] = {}
         for one in await self.migrations(instance_id, len(self.journal.migrations)):
-            if one.state not in ("rejected", "resized", "nothing_to_do"):
+            if one.state not in UNMOVED:
                 found.setdefault(one.instance_id, one)
         return list(found.values())
 

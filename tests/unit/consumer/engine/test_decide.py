@@ -20,7 +20,7 @@ from tests.support.events import AT, upgrade
 if TYPE_CHECKING:
     from rehome_consumer.engine.outcome import Outcome
 
-MIGRATION = MigrationRow(uuid4(), uuid4(), 1, "prepared", False, b"", None, AT, AT, 7)
+MIGRATION = MigrationRow(uuid4(), uuid4(), 1, "prepared", False, None, AT, AT, None, trigger=b"", token=7)
 EVENT = upgrade(MIGRATION.instance_id)
 REPLAY = uuid4()
 FORWARD = [step.name for step in saga.MIGRATION[:-1]]

@@ -13,7 +13,7 @@ from rehome_consumer import saga
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.replay import Case, DeadLetter, forward, plan, read
 from rehome_consumer.errors import Refused
-from rehome_consumer.ports.engine import Message, MigrationRow
+from rehome_consumer.ports.engine import ENDED, Message, MigrationRow
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, encode
 from tests.support.events import failed, told
@@ -29,8 +29,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def a_row(state: str = "failed", **columns: Any) -> MigrationRow:
-    over = NOW if state in ("completed", "rolled_back", "rejected") else None
-    row = MigrationRow(MIGRATION, INSTANCE, 1, state, False, encode(TRIGGER), None, NOW, NOW, 0, over)
+    over = NOW if state in ENDED else None
+    trigger = encode(TRIGGER)
+    row = MigrationRow(MIGRATION, INSTANCE, 1, state, False, None, NOW, NOW, over, trigger=trigger, token=0)
     return replace(row, **columns)
 
 

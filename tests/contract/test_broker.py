@@ -13,7 +13,7 @@ import pytest
 
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.headers import ATTEMPT, LATERS
+from rehome_consumer.engine.headers import DEFERRALS, TRIES
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER, queue_of, retry_exchange
@@ -121,7 +121,7 @@ async def test_an_event_reaches_the_handler_that_it_wakes(rig: Rig) -> None:
         content_type="application/cloudevents+json; charset=utf-8",
         app_id="migrations",
         timestamp=datetime(2026, 1, 1, 2, 0, tzinfo=UTC),
-        headers={"mig-attempt": 2, "mig-error": "ein Kuß"},
+        headers={"rehome-tries": 2, "rehome-error": "ein Kuß"},
     )
     async with reading(rig.broker) as reader:
         await rig.broker.publish("migration", EVENT, message, mandatory=True)
@@ -200,29 +200,29 @@ async def test_an_acknowledgement_after_the_channel_is_gone_is_no_error(rig: Rig
 
 
 async def test_a_retry_comes_to_its_handler_after_the_delay_as_it_was(rig: Rig) -> None:
-    sent = a_message(headers={ATTEMPT: 3, LATERS: 1})
+    sent = a_message(headers={TRIES: 3, DEFERRALS: 1})
     async with reading(rig.broker) as reader:
         await rig.broker.publish(retry_exchange("1s"), STEP, sent, mandatory=True)
         delivery = await reader.next()
         assert (delivery.exchange, delivery.routing_key) == (HANDLER, STEP)
         assert delivery.message.body == sent.body
         assert delivery.message.message_id == sent.message_id
-        assert delivery.message.headers[ATTEMPT] == 3
+        assert delivery.message.headers[TRIES] == 3
         assert "x-death" in delivery.message.headers
         await delivery.ack()
 
 
 async def test_headers_that_the_broker_wrote_are_not_sent_on(rig: Rig) -> None:
-    sent = a_message(headers={"x-death": "forged", "x-delivery-count": 4, "mig-laters": 1})
+    sent = a_message(headers={"x-death": "forged", "x-delivery-count": 4, "rehome-deferrals": 1})
     async with reading(rig.broker) as reader:
         await rig.broker.publish("migration", EVENT, sent, mandatory=True)
         delivery = await reader.next()
-        assert delivery.message.headers == {"mig-laters": 1}
+        assert delivery.message.headers == {"rehome-deferrals": 1}
         await delivery.ack()
 
 
 async def test_a_dead_letter_waits_with_its_reason(rig: Rig) -> None:
-    sent = a_message(headers={"mig-reason": "failed", "mig-handler": STEP})
+    sent = a_message(headers={"rehome-reason": "failed", "rehome-handler": STEP})
     await rig.broker.publish(DEAD, STEP, sent, mandatory=True)
     async with reading(rig.broker, DEAD) as reader:
         delivery = await reader.next()

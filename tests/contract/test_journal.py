@@ -11,7 +11,7 @@ import pytest
 
 from rehome_consumer.errors import ClaimLost
 from rehome_consumer.facts import SOURCE
-from rehome_consumer.ports.engine import AnotherOpen, encode_for_outbox
+from rehome_consumer.ports.engine import ENDED, AnotherOpen, encode_for_outbox
 from rehome_events.envelope import CONTENT_TYPE, decode
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
@@ -221,6 +221,14 @@ async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -
     assert (out.message.message_id, out.message.type) == (str(event.id), event.type)
     assert (out.message.correlation_id, out.message.app_id) == (str(migration.id), "migrations")
     assert (out.message.content_type, out.message.timestamp) == (CONTENT_TYPE, AT)
+
+
+@pytest.mark.parametrize("state", [*sorted(ENDED), "prepared", "started", "failing", "failed"])
+async def test_a_migration_has_an_end_in_the_states_that_end_it(journal: Journal, state: str) -> None:
+    migration = await opened(journal)
+    await finish(journal, await started(journal, migration), state)
+    row = await row_of(journal, migration.id)
+    assert (row.ended, row.ended_at is not None) == (state in ENDED, state in ENDED)
 
 
 async def test_an_old_token_ends_nothing(journal: Journal) -> None:

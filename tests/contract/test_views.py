@@ -15,7 +15,7 @@ from rehome_consumer.adapters.state.views import JournalViews
 from rehome_consumer.errors import NotFound
 from rehome_consumer.facts import NEW_PASSWORD, REPLICAS, RecordedFacts
 from rehome_consumer.model import Secret
-from rehome_consumer.ports.engine import encode_for_outbox
+from rehome_consumer.ports.engine import UNMOVED, encode_for_outbox
 from rehome_consumer.ports.operators import Unsent
 from rehome_events.envelope import event_id
 from tests.contract.journals import postgres_journal, state_database
@@ -87,13 +87,14 @@ async def test_a_migration_is_shown_with_the_step_it_is_at(stand: Stand) -> None
     assert [one["state"] for one in await stand.views.steps(migration.id)] == ["waiting"]
 
 
-async def test_those_that_are_over_can_be_left_out_and_rejected_ones_moved_nothing(stand: Stand) -> None:
+@pytest.mark.parametrize("state", sorted(UNMOVED))
+async def test_those_that_are_over_can_be_left_out_and_some_moved_nothing(stand: Stand, state: str) -> None:
     migration = await stand.opened()
     assert [one.id for one in await stand.views.newest_moves(migration.instance_id)] == [migration.id]
     row = await stand.journal.begin(migration, "accept", replay=None)
     event = told(rejected(migration.instance_id), migration.id)
     await stand.journal.finish(
-        row, state="rejected", event=encode_for_outbox(event), reason="terminated", past_pivot=False
+        row, state=state, event=encode_for_outbox(event), reason="terminated", past_pivot=False
     )
     assert await stand.views.migrations(migration.id, ended=False) == []
     assert [one.ended for one in await stand.views.migrations(migration.id)] == [True]

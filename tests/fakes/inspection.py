@@ -15,6 +15,7 @@ from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX
 from rehome_consumer.errors import Refused
 from rehome_consumer.facts import RecordedFacts
+from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
     DatabaseState,
     DeadLetterRecord,
@@ -168,7 +169,7 @@ class FakeViews:
     async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
         found: dict[UUID, MigrationView] = {}
         for one in await self.migrations(instance_id, len(self.journal.migrations)):
-            if one.state not in ("rejected", "resized", "nothing_to_do"):
+            if one.state not in UNMOVED:
                 found.setdefault(one.instance_id, one)
         return list(found.values())
 

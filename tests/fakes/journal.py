@@ -98,7 +98,7 @@ class FakeJournal:
             self._require_free(instance_id)
             now = self.clock.now()
             self.migrations[migration_id] = MigrationRow(
-                migration_id, instance_id, 1, "open", False, body, None, now, now, 0
+                migration_id, instance_id, 1, "open", False, None, now, now, None, trigger=body, token=0
             )
             self._opened_by[migration_id] = replay
             self.history.append((migration_id, 1, "opened"))

@@ -18,7 +18,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "envelope": Parser(
         messages.envelope, messages.envelope_seeds, (b"specversion", b"ce-data", b"data_base64")
     ),
-    "properties": Parser(messages.properties, messages.properties_seeds, (b"mig-attempt", b"ce-specversion")),
+    "properties": Parser(
+        messages.properties, messages.properties_seeds, (b"rehome-tries", b"ce-specversion")
+    ),
     "odoo_conf": Parser(files.odoo_conf, files.odoo_conf_seeds, (b"[options]", b"db_password", b"[DEFAULT]")),
     "manifest": Parser(
         files.manifest, files.manifest_seeds, (b'"files"', b'"../', b'"sha256"', b"dump/toc.dat")

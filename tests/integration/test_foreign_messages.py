@@ -75,7 +75,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "headers nested deep": {"headers": {"deep": nested(200)}},
     "headers nested deeper than can be read": {"headers": {"deep": nested(3000)}},
     "headers that fill the frame": {"headers": {f"h{number}": "x" * 1000 for number in range(120)}},
-    "our counters at their end": {"headers": {headers.LATERS: 2**63 - 1, headers.ATTEMPT: 2**63 - 1}},
+    "our counters at their end": {"headers": {headers.DEFERRALS: 2**63 - 1, headers.TRIES: 2**63 - 1}},
 }
 
 
@@ -124,7 +124,7 @@ async def test_it_is_read_over_a_connection_that_lives_on_and_can_be_sent_on(
         copies = (
             headers.retry_message(delivery, "restore", 3, "é" * 3000),
             headers.deferral_message(
-                delivery, "restore", headers.LATERS, headers.count(delivery, headers.LATERS) + 1, "x"
+                delivery, "restore", headers.DEFERRALS, headers.count(delivery, headers.DEFERRALS) + 1, "x"
             ),
             headers.dead_letter(delivery, "restore", "undecodable", "\U0001f600" * 3000, NOW),
         )

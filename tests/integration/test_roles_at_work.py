@@ -14,7 +14,9 @@ from rehome_consumer import saga
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery, connected
 from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.engine import headers
+from rehome_consumer.engine.inbound import read
 from rehome_consumer.engine.outbox_relay import nothing
+from rehome_consumer.engine.outcome import DeadLetter, Retry
 from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of, retry_exchange
@@ -77,12 +79,14 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
         async with broker_as(node, publisher_of(step)) as publisher:
             await publisher.publish(lookup(step.on.TYPE).exchange, step.on.TYPE, event, mandatory=True)
         async with broker_as(node, "migrator") as broker:
-            post = Republisher(broker, FakeClock(), nothing)
+            republisher = Republisher(broker, FakeClock(), nothing)
             async with aclosing(broker.consume(queue_of(step.name))) as deliveries:
-                await post.retry(step, await anext(deliveries), "1s", 1, "try again")
+                first = read(step, await anext(deliveries))
+                await republisher.retry(first, Retry("1s", 1, "try again"))
+                await first.delivery.ack()
                 again: AmqpDelivery = await anext(deliveries)
-                assert headers.count(again, headers.ATTEMPT) == 1
-                await post.bury(step, again, "failed", "for good")
+                assert headers.count(again, headers.TRIES) == 1
+                await republisher.dead_letter(read(step, again), DeadLetter("failed", "for good"))
                 await again.ack()
                 at_desk[step.name].set()
                 await replayed[step.name].wait()
@@ -162,7 +166,10 @@ async def test_the_operators_command_replays_with_the_operators_rights(node: Bro
         aclosing(broker.consume(queue_of("accept"))) as arriving,
     ):
         first = await anext(arriving)
-        await Republisher(broker, FakeClock(), nothing).bury(saga.MIGRATION[0], first, "failed", "for good")
+        given_up = read(saga.MIGRATION[0], first)
+        await Republisher(broker, FakeClock(), nothing).dead_letter(
+            given_up, DeadLetter("failed", "for good")
+        )
         await first.ack()
         async with state_database(pg) as dsn, postgres_journal(dsn):
             settings = {"REHOME_AMQP_URL": node.url("operator"), "REHOME_PLATFORM_DSN": dsn}

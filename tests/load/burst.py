@@ -163,7 +163,10 @@ class Burst:
             queue = await (await connection.channel()).get_queue(DEAD)
             while (dead_letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
                 found.append(
-                    (str(dead_letter.headers.get("mig-handler")), str(dead_letter.headers.get("mig-reason")))
+                    (
+                        str(dead_letter.headers.get("rehome-handler")),
+                        str(dead_letter.headers.get("rehome-reason")),
+                    )
                 )
         return sorted(found)
 

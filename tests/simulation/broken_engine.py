@@ -7,14 +7,15 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid5
 
-from rehome_consumer.engine import engine
-from rehome_consumer.engine import outcome as verdicts
+from rehome_consumer.engine import decide as decisions
+from rehome_consumer.engine import engine, outcome, settle, tries
 from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.guard import guarded
+from rehome_consumer.engine.headers import FAILED
 from rehome_consumer.engine.outbox_relay import Relay
-from rehome_consumer.engine.outcome import Defer, Fail, Retry
+from rehome_consumer.engine.outcome import Ack, DeadLetter, Defer, Outcome, Retry
 from rehome_consumer.engine.republish import Republisher
-from rehome_consumer.engine.standing import GO, Standing
+from rehome_consumer.engine.tries import Tries
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.move import Move
 from rehome_consumer.process import logs
@@ -46,7 +47,7 @@ def the_claim_is_skipped() -> None:
 
 
 def the_claim_is_not_checked_before_side_effects() -> None:
-    replace(engine, "guarded", lambda ports, _check, probe: guarded(ports, nothing, probe))
+    replace(tries, "guarded", lambda ports, _check, probe: guarded(ports, nothing, probe))
 
 
 def a_lost_claim_does_not_end_the_step() -> None:
@@ -63,23 +64,23 @@ def a_lost_claim_does_not_end_the_step() -> None:
         return await whole(step, event, ports, row, Blind())
 
     the_claim_is_not_checked_before_side_effects()
-    whole = replace(engine, "run_step", run_step)
+    whole = replace(tries, "run_step", run_step)
 
 
 def a_lost_claim_counts_as_a_failure() -> None:
-    _verdict(Defer, lambda found: Fail(found.why, "ClaimLost"))
+    _a_run_fails_for_good(Defer)
 
 
 def a_transient_error_is_final() -> None:
-    _verdict(Retry, lambda found: Fail(found.why, "Transient"))
+    _a_run_fails_for_good(Retry)
 
 
-def _verdict(kind: type[Any], instead: Callable[[Any], Any]) -> None:
-    def verdict(*arguments: Any, **named: Any) -> Any:
-        found = whole(*arguments, **named)
-        return instead(found) if isinstance(found, kind) else found
+def _a_run_fails_for_good(instead_of: type[Any]) -> None:
+    def after_run(error: Any, row: Any, *rest: Any, **named: Any) -> Any:
+        found = whole(error, row, *rest, **named)
+        return DeadLetter(FAILED, found.why, row) if isinstance(found, instead_of) else found
 
-    whole = replace(engine, "verdict", verdict)
+    whole = replace(tries, "after_run", after_run)
 
 
 def a_delivery_is_acknowledged_before_the_commit() -> None:
@@ -102,80 +103,85 @@ def a_delivery_that_cannot_be_handled_is_dropped() -> None:
 
 def a_retry_is_acknowledged_before_its_copy_is_confirmed() -> None:
     _acknowledged_first("retry")
-    _acknowledged_first("later")
+    _acknowledged_first("defer")
 
 
 def a_dead_letter_is_acknowledged_before_it_is_confirmed() -> None:
-    _acknowledged_first("bury")
+    _acknowledged_first("dead_letter")
 
 
 def _acknowledged_first(name: str) -> None:
-    async def method(post: Republisher, step: Any, delivery: Any, *rest: Any) -> None:
-        await delivery.ack()
-        await whole(post, step, delivery, *rest)
+    async def method(republisher: Republisher, inbound: Any, outcome: Any) -> None:
+        await inbound.delivery.ack()
+        await whole(republisher, inbound, outcome)
 
     whole = replace(Republisher, name, method)
 
 
 def the_journal_is_not_looked_into() -> None:
-    replace(engine, "standing", lambda *_arguments, **_named: GO)
+    _runs_all_the_same(lambda _found: True)
 
 
 def an_event_that_comes_too_early_is_handled() -> None:
-    _goes("early")
+    _runs_all_the_same(lambda found: isinstance(found, Defer) or _is(found, "gave_up_waiting"))
 
 
 def a_stale_event_is_handled() -> None:
-    _goes("stale")
+    _runs_all_the_same(lambda found: _is(found, "stale"))
 
 
 def a_step_that_is_done_runs_again() -> None:
-    _goes("done")
+    _runs_all_the_same(lambda found: _is(found, "done"))
 
 
 def a_step_that_failed_runs_again() -> None:
-    _goes("failed")
+    _runs_all_the_same(lambda found: _is(found, "failed"))
 
 
-def _goes(answer: str) -> None:
-    def standing(*arguments: Any, **named: Any) -> Standing:
-        found: Standing = whole(*arguments, **named)
-        return GO if found.answer == answer else found
-
-    whole = replace(engine, "standing", standing)
+def _is(found: Outcome, why: str) -> bool:
+    return why in (getattr(found, "found", None), getattr(found, "reason", None))
 
 
-def a_verdict_is_not_committed() -> None:
-    async def failed(
-        engine: Engine, step: Any, delivery: Any, _event: Any, _row: Any, why: str, _kind: str
-    ) -> None:
-        await engine._bury(step, delivery, "failed", why)
+def _runs_all_the_same(if_it: Callable[[Outcome], bool]) -> None:
+    def decide(inbound: Any, event: Any, rows: Any) -> Outcome:
+        found: Outcome = whole(inbound, event, rows)
+        return decisions.run(inbound, event, rows) if rows and if_it(found) else found
 
-    replace(Engine, "_failed", failed)
+    whole = replace(engine, "decide", decide)
+
+
+def a_failure_is_not_committed() -> None:
+    def after_run(*arguments: Any, **named: Any) -> Any:
+        found = whole(*arguments, **named)
+        return DeadLetter(FAILED, found.error) if isinstance(found, DeadLetter) else found
+
+    whole = replace(tries, "after_run", after_run)
+    replace(Tries, "_commit_failure", nothing)
 
 
 def a_failure_writes_no_dead_letter() -> None:
-    replace(Republisher, "bury", nothing)
+    replace(Republisher, "dead_letter", nothing)
 
 
 def a_dead_letter_that_a_crash_held_back_is_forgotten() -> None:
-    async def over(engine: Engine, _step: Any, delivery: Any, migration: Any, *_rest: Any) -> None:
-        await engine._publish(migration.id)
-        await delivery.ack()
+    def decide(inbound: Any, event: Any, rows: Any) -> Outcome:
+        found: Outcome = whole(inbound, event, rows)
+        return Ack(rows.migration.id, "failed") if _is(found, FAILED) else found
 
-    replace(Engine, "_over", over)
+    whole = replace(engine, "decide", decide)
 
 
 def a_repeated_event_gets_a_new_id() -> None:
-    def told(engine: Engine, data: Any, event: Any, row: Any) -> Any:
+    def outbox_event(runs: Tries, this: Any, data: Any) -> Any:
+        number = this.row.runs
         replace(
-            engine,
+            tries,
             "event_id",
-            lambda *of: event_id(*of) if row.runs == 1 else uuid5(event_id(*of), str(row.runs)),
+            lambda *of: event_id(*of) if number == 1 else uuid5(event_id(*of), str(number)),
         )
-        return whole(engine, data, event, row)
+        return whole(runs, this, data)
 
-    whole = replace(Engine, "_told", told)
+    whole = replace(Tries, "_outbox_event", outbox_event)
 
 
 def an_event_is_marked_sent_before_its_confirm() -> None:
@@ -196,10 +202,10 @@ def the_outbox_is_not_swept() -> None:
 
 
 def a_secret_is_told() -> None:
-    def told(error: BaseException) -> str:
+    def describe_error(error: BaseException) -> str:
         return f"{whole(error)} for login {PASSWORD}"
 
-    whole = replace(verdicts, "told", told)
+    whole = replace(outcome, "describe_error", describe_error)
 
 
 def a_secret_is_logged() -> None:
@@ -214,8 +220,8 @@ def a_secret_is_logged() -> None:
 
 
 def errors_are_told_with_their_secrets() -> None:
-    replace(engine, "told", str)
-    replace(verdicts, "told", str)
+    for module in (engine, outcome, settle):
+        replace(module, "describe_error", str)
 
 
 def log_lines_are_not_masked() -> None:
@@ -237,7 +243,7 @@ BROKEN: Final = (
     a_stale_event_is_handled,
     a_step_that_is_done_runs_again,
     a_step_that_failed_runs_again,
-    a_verdict_is_not_committed,
+    a_failure_is_not_committed,
     a_failure_writes_no_dead_letter,
     a_dead_letter_that_a_crash_held_back_is_forgotten,
     a_repeated_event_gets_a_new_id,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import saga
 from rehome_consumer.doctor.repair import Repairs
-from rehome_consumer.engine import standing
+from rehome_consumer.engine import decide
 from rehome_consumer.move import Move
 from rehome_consumer.steps import back_up, prepare, restore, roll_back, start
 from rehome_consumer.steps.support import open_access
@@ -85,13 +85,20 @@ def _with(move: Move, **instead: Any) -> Move:
     return Move(move.event, dataclasses.replace(move.ports, **instead))
 
 
+def _every_rollback_runs() -> None:
+    def refusal(inbound: Any, migration: Any) -> str:
+        return "" if inbound.step is saga.ROLL_BACK else str(whole(inbound, migration))
+
+    whole = replace(decide, "_refusal", refusal)
+
+
 def the_rollback_runs_past_the_point_of_no_return() -> None:
-    replace(standing, "_rollback", lambda *_arguments, **_named: standing.GO)
+    _every_rollback_runs()
 
 
 def the_rollback_does_not_look_whether_users_have_written() -> None:
     replace(open_access, "_require_nothing_written", nothing)
-    replace(standing, "_rollback", lambda *_arguments, **_named: standing.GO)
+    _every_rollback_runs()
 
 
 def the_rollback_leaves_the_record() -> None:

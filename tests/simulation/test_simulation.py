@@ -15,7 +15,7 @@ from tests.simulation.mutants import MUTANTS, hunt
 QUICK = (
     "the journal is not looked into",
     "a delivery is acknowledged before the commit",
-    "a verdict is not committed",
+    "a failure is not committed",
     "a repeated event gets a new id",
     "a secret is told",
     "the record is not flipped",

@@ -166,7 +166,7 @@ class Rig:
     def dead(self) -> list[tuple[str, str]]:
         """Dead letters as (handler, reason)."""
         return [
-            (stored.routing_key, str(stored.message.headers.get("mig-reason")))
+            (stored.routing_key, str(stored.message.headers.get("rehome-reason")))
             for stored in self.node.queues[DEAD].ready
         ]
 

@@ -12,16 +12,21 @@ if TYPE_CHECKING:
 
     from rehome_consumer.ports.engine import Delivery, Message
 
-ATTEMPT = "mig-attempt"
-LATERS = "mig-laters"
-EARLIES = "mig-earlies"
-EXCHANGE = "mig-original-exchange"
-ROUTING_KEY = "mig-original-routing-key"
-HANDLER = "mig-handler"
-ERROR = "mig-error"
-REASON = "mig-reason"
-FAILED_AT = "mig-failed-at"
+PREFIX = "rehome-"
+"""Of all headers that the engine writes; a broker's begin with `x-`."""
+TRIES = "rehome-tries"
+DEFERRALS = "rehome-deferrals"
+EARLY_RETURNS = "rehome-early-returns"
+EXCHANGE = "rehome-original-exchange"
+ROUTING_KEY = "rehome-original-routing-key"
+HANDLER = "rehome-handler"
+ERROR = "rehome-error"
+REASON = "rehome-reason"
+FAILED_AT = "rehome-failed-at"
 
+UNDECODABLE = "undecodable"
+UNKNOWN_MIGRATION = "unknown_migration"
+FAILED = "failed"
 GAVE_UP = "gave_up_waiting"
 CRASHED = "crashed"
 """Reason of a letter that the broker parked itself, after too many redeliveries."""
@@ -31,11 +36,11 @@ ERROR_LENGTH = 2000
 
 def retry_message(delivery: Delivery, handler: str, tries: int, error: str) -> Message:
     """For a delay queue, after try number `tries`."""
-    return _copy(delivery, handler, {ATTEMPT: tries, ERROR: error[:ERROR_LENGTH]})
+    return _copy(delivery, handler, {TRIES: tries, ERROR: error[:ERROR_LENGTH]})
 
 
 def deferral_message(delivery: Delivery, handler: str, counter: str, times: int, why: str) -> Message:
-    """For a delay queue, not counted as a try; `times` is how often it came back so (LATERS or EARLIES)."""
+    """For a delay queue, not counted as a try; `times` is how often it came back so (DEFERRALS or EARLY_RETURNS)."""
     return _copy(delivery, handler, {counter: times, ERROR: why[:ERROR_LENGTH]})
 
 
@@ -45,7 +50,7 @@ def dead_letter(delivery: Delivery, handler: str, reason: str, error: str, at: d
 
 
 def count(delivery: Delivery, counter: str) -> int:
-    """How often this delivery came back without being tried (LATERS or EARLIES)."""
+    """How often this delivery came back without being tried (DEFERRALS or EARLY_RETURNS)."""
     value = delivery.message.headers.get(counter, 0)
     return max(value, 0) if isinstance(value, int) else 0
 

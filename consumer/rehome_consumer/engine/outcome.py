@@ -1,80 +1,140 @@
-"""What follows from an error. Pure: an error and the tries so far in, a verdict out."""
+"""The outcomes that a delivery can have, and which of them follows from an error. Pure."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
+from rehome_consumer import saga
+from rehome_consumer.engine.headers import FAILED, GAVE_UP
 from rehome_consumer.errors import ClaimLost, Queued, Refused, RehomeError, Transient
 from rehome_consumer.ports.engine import AnotherOpen
 from rehome_events.data import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
+
+    from rehome_consumer.ports.engine import MigrationRow, StepRow
+    from rehome_events.envelope import CloudEvent
 
 UNKNOWN_TRIES: Final = 3
 """Errors outside our tree count as transient, this many times."""
 PATIENCE: Final = ("1s", "1s", "10s", "10s", "1m")
 """Delays of what is not counted as a try (claim held by another, too early); the last one repeats."""
+EARLY_LIMIT: Final = 50
+"""Returns of a delivery that comes too early, or meets a defect of ours, before it is a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run the step.
+
+    Attributes:
+        event: the event, with its migration and attempt.
+        migration: the row as it was looked at.
+        alone: no other run of this consumer beside it.
+    """
+
+    event: CloudEvent[Any]
+    migration: MigrationRow
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after the tier's delay."""
+    """Try the step again after the tier's delay; `tries` is how often it was tried."""
 
     tier: str
+    tries: int
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Come back; not counted as a try."""
+    """Come back; not counted as a try.
+
+    Attributes:
+        early: it is too early, or met a defect: it comes back so only EARLY_LIMIT times.
+        behind: another delivery or migration holds its instance.
+    """
 
     why: str
+    early: bool = False
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
-    """It has failed for good."""
+class DeadLetter:
+    """Give it up; `failed` is the run whose failure it is, if it is one."""
 
-    why: str
+    reason: str
     error: str
+    failed: StepRow | None = None
 
 
-Verdict: TypeAlias = Retry | Defer | Fail
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Nothing is left to do but to publish what was committed.
+
+    Attributes:
+        migration_id: whose events may wait to be published; None: nobody's.
+        found: what the journal said of its step: `done` or `failed` before; `stale`: it is over or superseded;
+            None: it has just been done.
+    """
+
+    migration_id: UUID | None
+    found: Literal["done", "failed", "stale"] | None = None
+    why: str = ""
+
+
+Settled: TypeAlias = Retry | Defer | DeadLetter | Ack
+"""What a delivery can end in."""
+Outcome: TypeAlias = Run | Settled
 
 _MASKED: Final[TypeAdapter[str]] = TypeAdapter(Message)
 
 
-def verdict(
-    error: BaseException, tries: int, retries: Sequence[str], *, longest: str | None = None
-) -> Verdict:
-    """Decide.
+def after_run(
+    error: BaseException, row: StepRow, retries: Sequence[str], *, longest: str | None = None
+) -> Retry | Defer | DeadLetter:
+    """What follows from the error of a run.
 
     Args:
-        error: what ended the try; of a group, its gravest member counts.
-        tries: how many there were, this one included.
+        error: what ended the run; of a group, its gravest member counts.
+        row: its step's, as the run was started.
         retries: the tier before the second, third, ... try.
         longest: a tier that replaces longer ones (for a sandbox in a hurry); None: none does.
     """
-    cause = gravest(error)
-    why = told(cause)
-    if isinstance(cause, ClaimLost | AnotherOpen | Queued | asyncio.CancelledError):
-        return Defer(why)
-    if isinstance(cause, Refused):
-        return Fail(why, type(cause).__name__)
+    cause, tries = gravest(error), row.tries + 1
     allowed = len(retries) if isinstance(cause, Transient) else min(len(retries), UNKNOWN_TRIES - 1)
-    if tries > allowed:
-        return Fail(why, type(cause).__name__)
-    tier = retries[tries - 1]
-    return Retry(longest if longest and _seconds(tier) > _seconds(longest) else tier, why)
+    outcome: Retry | Defer | DeadLetter
+    if isinstance(cause, ClaimLost | AnotherOpen | Queued | asyncio.CancelledError):
+        outcome = Defer(describe_error(cause))
+    elif isinstance(cause, Refused) or tries > allowed:
+        outcome = DeadLetter(FAILED, describe_error(cause), row)
+    else:
+        outcome = Retry(_at_most(longest, retries[tries - 1]), tries, describe_error(cause))
+    return outcome
+
+
+def after_trouble(error: Exception, early_returns: int) -> Defer | DeadLetter:
+    """What follows where a delivery could not be decided on, or its outcome not be carried out."""
+    why = describe_error(error)
+    known = Defer(why, behind=isinstance(error, AnotherOpen))
+    return known if isinstance(error, RehomeError) else come_back(early_returns, why)
+
+
+def come_back(early_returns: int, why: str) -> Defer | DeadLetter:
+    """Come back once more, or after so many returns be given up."""
+    return Defer(why, early=True) if early_returns < EARLY_LIMIT else DeadLetter(GAVE_UP, why)
 
 
 def patience(times: int) -> str:
-    """The delay before an uncounted return number `times` (from 1)."""
+    """The tier before an uncounted return number `times` (from 1)."""
     return PATIENCE[min(times, len(PATIENCE)) - 1]
 
 
@@ -82,25 +142,24 @@ def gravest(error: BaseException) -> BaseException:
     """The member of an exception group that decides: lost claim, then refused, then unknown, then transient."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    members = [gravest(member) for member in error.exceptions]
-    return min(members, key=_gravity)
+    return min((gravest(member) for member in error.exceptions), key=_gravity)
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error in one line that every store takes, secrets masked. Foreign ones come with their class."""
     text = " ".join(str(error).replace("\x00", " ").split()).encode(errors="replace").decode()
     text = _MASKED.validate_python(text)
-    if isinstance(error, RehomeError):
-        return text or type(error).__name__
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name = type(error).__name__
+    parts = [text] if isinstance(error, RehomeError) and text else [name, text]
+    return ": ".join(part for part in parts if part)
 
 
 def _gravity(error: BaseException) -> int:
-    for index, kind in enumerate((ClaimLost, Refused)):
-        if isinstance(error, kind):
-            return index
-    return 3 if isinstance(error, Transient) else 2
+    """The lower the graver."""
+    transient = isinstance(error, Transient)
+    return (isinstance(error, ClaimLost), isinstance(error, Refused), not transient, transient).index(True)
 
 
-def _seconds(tier: str) -> int:
-    return int(tier[:-1]) * {"s": 1, "m": 60, "h": 3600}[tier[-1]]
+def _at_most(longest: str | None, tier: str) -> str:
+    """The tier, or the longest one that is wanted."""
+    return longest if longest is not None and saga.TIERS[tier] > saga.TIERS[longest] else tier

@@ -113,8 +113,7 @@ def read(delivery: Delivery, place: int) -> DeadLetter:
             or ("the consumer died on it, time and again" if reason == headers.CRASHED else "")
         ),
         failed_at=_since(carried),
-        tries=_number(carried.get(headers.ATTEMPT))
-        + (reason == FAILED),  # it was written before the last try
+        tries=_number(carried.get(headers.TRIES)) + (reason == FAILED),  # it was written before the last try
         event=event,
         trouble=trouble,
         instance=event.subject if event else _subject(message.body),
@@ -247,7 +246,7 @@ def _replay_id(dead_letter: DeadLetter) -> UUID:
 
 def _stripped(message: Message) -> Message:
     """The same message without what engine and broker wrote into its headers."""
-    kept = {k: v for k, v in message.headers.items() if not k.startswith(("mig-", "x-"))}
+    kept = {k: v for k, v in message.headers.items() if not k.startswith((headers.PREFIX, "x-"))}
     return Message(
         body=message.body,
         message_id=message.message_id,

@@ -1,12 +1,12 @@
-"""Where a delivery goes that is not done: a delay queue or the dead letters, each awaited to its confirm.
+"""Copies of a delivery, for a delay queue or the dead letters, each awaited to its confirm.
 
-Dying between the confirm and the acknowledgement gives a duplicate, never a loss.
+The engine acknowledges afterwards: dying in between gives a duplicate, never a loss.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
@@ -17,19 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from rehome_consumer.ports.engine import Broker, Delivery
+    from rehome_consumer.engine.inbound import Inbound
+    from rehome_consumer.engine.outcome import DeadLetter, Defer, Retry
+    from rehome_consumer.ports.engine import Broker, Message
     from rehome_consumer.ports.steps import Clock
-    from rehome_consumer.saga import Step
 
 log = logging.getLogger(__name__)
 
-EARLY_LIMIT: Final = 50
-"""Returns of a delivery that comes too early, or meets a defect of ours, before it is a dead letter."""
 
-
-def later_in(delivery: Delivery) -> timedelta:
-    """How long `Post.later` puts this delivery off."""
-    return saga.TIERS[patience(headers.count(delivery, headers.LATERS) + 1)]
+def deferral_delay(inbound: Inbound) -> timedelta:
+    """How long a deferral of this delivery takes."""
+    return saga.TIERS[patience(inbound.deferrals + 1)]
 
 
 class Republisher:
@@ -41,40 +39,34 @@ class Republisher:
         self._clock = clock
         self._probe = probe
 
-    async def retry(self, step: Step, delivery: Delivery, tier: str, tries: int, why: str) -> None:
-        """Through a delay queue, after try number `tries`."""
-        message = headers.retry_message(delivery, step.name, tries, why)
-        await self._broker.publish(retry_exchange(tier), step.name, message, mandatory=True)
-        await self._probe(f"{step.name}.retry_published")
-        await delivery.ack()
+    async def retry(self, inbound: Inbound, outcome: Retry) -> None:
+        """Through the delay queue of a tier, after a try."""
+        message = headers.retry_message(inbound.delivery, inbound.step.name, outcome.tries, outcome.why)
+        await self._send(inbound, retry_exchange(outcome.tier), message, "retry_published")
 
-    async def later(self, step: Step, delivery: Delivery, why: str) -> None:
+    async def defer(self, inbound: Inbound, outcome: Defer) -> None:
         """Through a delay queue; not a try."""
-        times = headers.count(delivery, headers.LATERS) + 1
-        message = headers.deferral_message(delivery, step.name, headers.LATERS, times, why)
-        await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
-        await self._probe(f"{step.name}.later_published")
-        await delivery.ack()
+        if outcome.early:
+            counter, times, boundary = (
+                headers.EARLY_RETURNS,
+                inbound.early_returns + 1,
+                "early_return_published",
+            )
+        else:
+            counter, times, boundary = headers.DEFERRALS, inbound.deferrals + 1, "deferral_published"
+        message = headers.deferral_message(inbound.delivery, inbound.step.name, counter, times, outcome.why)
+        await self._send(inbound, retry_exchange(patience(times)), message, boundary)
 
-    def gives_up(self, delivery: Delivery) -> bool:
-        """Whether `early` makes a dead letter of this delivery, its patience being over."""
-        return headers.count(delivery, headers.EARLIES) >= EARLY_LIMIT
+    async def dead_letter(self, inbound: Inbound, outcome: DeadLetter) -> None:
+        """To the dead letters."""
+        log.error(
+            "delivery.dead step=%s reason=%s error=%s", inbound.step.name, outcome.reason, outcome.error
+        )
+        message = headers.dead_letter(
+            inbound.delivery, inbound.step.name, outcome.reason, outcome.error, self._clock.now()
+        )
+        await self._send(inbound, DEAD, message, "dead_letter_published")
 
-    async def early(self, step: Step, delivery: Delivery, why: str) -> None:
-        """As `later`, but only so many times."""
-        times = headers.count(delivery, headers.EARLIES) + 1
-        if self.gives_up(delivery):
-            await self.bury(step, delivery, headers.GAVE_UP, why)
-            await delivery.ack()
-            return
-        message = headers.deferral_message(delivery, step.name, headers.EARLIES, times, why)
-        await self._broker.publish(retry_exchange(patience(times)), step.name, message, mandatory=True)
-        await self._probe(f"{step.name}.early_published")
-        await delivery.ack()
-
-    async def bury(self, step: Step, delivery: Delivery, reason: str, error: str) -> None:
-        """To the dead letters. The caller acknowledges."""
-        log.error("delivery.dead step=%s reason=%s error=%s", step.name, reason, error)
-        dead_letter = headers.dead_letter(delivery, step.name, reason, error, self._clock.now())
-        await self._broker.publish(DEAD, step.name, dead_letter, mandatory=True)
-        await self._probe(f"{step.name}.dead_letter_published")
+    async def _send(self, inbound: Inbound, exchange: str, message: Message, boundary: str) -> None:
+        await self._broker.publish(exchange, inbound.step.name, message, mandatory=True)
+        await self._probe(f"{inbound.step.name}.{boundary}")

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Facts
     from rehome_events.envelope import CloudEvent
 
-ENDED = frozenset({"completed", "rolled_back", "rejected", "resized", "nothing_to_do"})
-"""States in which a migration is over; all others hold the instance."""
+UNMOVED = frozenset({"rejected", "resized", "nothing_to_do"})
+"""States in which a migration is over and has moved nothing."""
+ENDED = UNMOVED | {"completed", "rolled_back"}
+"""States in which a migration is over; all others hold the instance. The journal sets `ended_at` in these alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +121,15 @@ class Claims(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MigrationRow:
-    """The journal's row of one migration (also of an upgrade that turned out to need no move).
+class Migration:
+    """What everybody is shown of a migration (also of an upgrade that turned out to need no move).
 
     Attributes:
         attempt: 1, or more after a replay of a migration that was rolled back.
         state: `open`, the last event's name (`prepared`, `stopped`, ...), `failing` (a rollback is under
             way), `failed` (waits for an operator), or one of ENDED.
         past_pivot: the instance has answered on its new database; only forward from here.
-        trigger: the `plan.upgraded` that opened it, as it came.
-        token: fencing token; grows with every change, so that a look at the row can be known to be old.
+        reason: why it is in this state, if there is more to say.
     """
 
     id: UUID
@@ -136,17 +137,28 @@ class MigrationRow:
     attempt: int
     state: str
     past_pivot: bool
-    trigger: bytes
     reason: str | None
     created_at: datetime
     updated_at: datetime
-    token: int
-    ended_at: datetime | None = None
+    ended_at: datetime | None
 
     @property
     def ended(self) -> bool:
         """Whether it is over."""
         return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRow(Migration):
+    """The journal's row of one migration, as the engine uses it.
+
+    Attributes:
+        trigger: the `plan.upgraded` that opened it, as it came.
+        token: fencing token; grows with every change, so that a look at the row can be known to be old.
+    """
+
+    trigger: bytes
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,11 @@ class StepRow:
     replays: tuple[UUID, ...] = ()
     dead_lettered: bool = False
     error: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is done."""
+        return self.state == "done"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from rehome_consumer.ports.engine import Migration
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from uuid import UUID
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class MigrationView:
+class MigrationView(Migration):
     """One migration and the step it is at (or was last).
 
     Attributes:
@@ -29,16 +30,7 @@ class MigrationView:
         behind: of an upgrade that waits (state `waiting`), the migration for whose end it does.
     """
 
-    id: UUID
-    instance_id: UUID
-    attempt: int
-    state: str
-    past_pivot: bool
     to_plan: str
-    reason: str | None
-    created_at: datetime
-    updated_at: datetime
-    ended_at: datetime | None
     step: str | None = None
     step_state: str | None = None
     tries: int | None = None
@@ -49,11 +41,6 @@ class MigrationView:
     progress_done: int | None = None
     progress_total: int | None = None
     behind: UUID | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over."""
-        return self.ended_at is not None
 
 
 def waiting_view(*, behind: UUID, behind_state: str, behind_over: bool, **columns: Any) -> MigrationView:
@@ -360,12 +347,4 @@ class QueueLooks(Protocol):
 
     async def queues(self, names: Collection[str]) -> Mapping[str, QueueLook]:
         """How each of these is; those that are not there are left out. Needs no permission."""
-        ...
-
-
-class Alone(Protocol):
-    """Turns among tools."""
-
-    def alone(self, what: str) -> AbstractAsyncContextManager[None]:
-        """While the block lasts no other tool does `what`. Raises TimedOut when another one does."""
         ...

@@ -38,10 +38,10 @@ WHERE m.ended_at IS NULL ORDER BY l.at;
 DELETE FROM rehome.dead_letters WHERE message_id = $1 AND step = $2;
 
 -- name: newest_moves
--- Of each instance, or of the one given, its last migration that moved something or may still do so. Of all
--- instances only those that were over in the last month at most.
+-- Of each instance, or of the one given, its last migration that moved something or may still do so: not in a
+-- state of the second argument. Of all instances only those that were over in the last month at most.
 SELECT DISTINCT ON (instance_id) id FROM rehome.migrations
-WHERE state NOT IN ('rejected', 'resized', 'nothing_to_do')
+WHERE state <> ALL($2)
   AND (instance_id = $1 OR $1 IS NULL AND (ended_at IS NULL OR ended_at > now() - interval '31 days'))
 ORDER BY instance_id, ended_at IS NULL DESC, created_at DESC;
 

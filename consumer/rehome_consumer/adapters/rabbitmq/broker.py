@@ -44,7 +44,7 @@ SUSPICIONS: Final = 2
 """Looks in a row that must tell that a reader was forgotten: a message may just be on its way."""
 BROKER_HEADERS: Final = ("x-",)
 """Prefix of headers that the broker writes; they are not copied into a republish."""
-OUR_HEADERS: Final = "mig-"
+OUR_HEADERS: Final = "rehome-"
 """Prefix of headers that the engine writes (`rehome_consumer.engine.headers`)."""
 
 

@@ -13,6 +13,7 @@ from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.errors import NotFound, TimedOut
 from rehome_consumer.facts import RecordedFacts
+from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
     Completed,
     DeadLetterRecord,
@@ -33,7 +34,7 @@ LIMIT: Final = 30.0  # seconds for one question
 
 
 class JournalViews:
-    """Ports `Views` and `Alone` on the state database."""
+    """Port `Views` on the state database, and what only the commands do there."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Pool of the state database."""
@@ -67,7 +68,9 @@ class JournalViews:
 
     async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
         """See `Views.newest_moves`."""
-        return await self.those([row["id"] for row in await self._fetch("newest_moves", instance_id)])
+        return await self.those(
+            [row["id"] for row in await self._fetch("newest_moves", instance_id, list(UNMOVED))]
+        )
 
     async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
         """See `Views.steps`."""
@@ -178,7 +181,11 @@ class JournalViews:
 
     @asynccontextmanager
     async def alone(self, what: str, within: float = LIMIT) -> AsyncIterator[None]:
-        """See `Alone.alone`; waits `within` seconds for another tool to end."""
+        """While the block lasts no other tool does `what`; waits `within` seconds for one that does.
+
+        Raises:
+            TimedOut: it did not end.
+        """
         with translated(WHAT):
             connection = await self._pool.acquire(timeout=LIMIT)
         try:

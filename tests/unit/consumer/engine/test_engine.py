@@ -10,7 +10,7 @@ import pytest
 
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.republish import EARLY_LIMIT
+from rehome_consumer.engine.outcome import EARLY_LIMIT
 from rehome_consumer.errors import Refused, Transient, Unreachable
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of
@@ -118,7 +118,7 @@ async def test_an_event_that_comes_too_early_comes_back_later(rig: Rig) -> None:
     rig.journal.steps.pop((rig.row(event).id, 1, "prepare"))
     await rig.engine.handle(*found)
     (waiting,) = in_queue(rig, "migration.retry.1s")
-    assert waiting.headers[headers.EARLIES] == 1
+    assert waiting.headers[headers.EARLY_RETURNS] == 1
     assert "what comes before stop" in waiting.headers[headers.ERROR]
 
 
@@ -128,7 +128,7 @@ async def test_an_event_that_stays_too_early_is_a_dead_letter_in_the_end(rig: Ri
     rig.journal.steps.pop((rig.row(event).id, 1, "prepare"))
     await rig.run()
     assert rig.dead() == [("stop", "gave_up_waiting")]
-    assert rig.node.queues["migration.dead"].ready[0].message.headers[headers.EARLIES] == EARLY_LIMIT
+    assert rig.node.queues["migration.dead"].ready[0].message.headers[headers.EARLY_RETURNS] == EARLY_LIMIT
 
 
 async def test_an_event_of_an_unknown_migration_is_a_dead_letter(rig: Rig) -> None:
@@ -189,7 +189,7 @@ async def test_a_delivery_whose_instance_is_being_handled_comes_back_and_is_no_t
     async with rig.claims.claim(rig.instance(event)):
         await rig.handle_next("accept")
     (waiting,) = in_queue(rig, "migration.retry.1s")
-    assert waiting.headers[headers.LATERS] == 1
+    assert waiting.headers[headers.DEFERRALS] == 1
     assert rig.journal.migrations == {}
     await rig.run()
     assert rig.row(event).state == "completed"
@@ -239,7 +239,7 @@ async def test_a_note_that_cannot_be_kept_holds_no_upgrade_up(
     monkeypatch.setattr(rig.journal, "put_off", unreachable)
     await rig.handle_next("accept")
     (waiting,) = in_queue(rig, "migration.retry.1s")
-    assert (waiting.message_id, waiting.headers[headers.LATERS]) == (str(second.id), 1)
+    assert (waiting.message_id, waiting.headers[headers.DEFERRALS]) == (str(second.id), 1)
 
 
 async def test_a_step_that_waits_for_another_delivery_is_no_upgrade_that_waits(rig: Rig) -> None:
@@ -269,7 +269,7 @@ async def test_a_claim_lost_in_mid_step_stops_the_step_and_nothing_is_committed(
     assert rig.row(event).state == "stopped"
     row = rig.journal.steps[rig.row(event).id, 1, "back_up"]
     assert (row.state, row.tries, row.deaths) == ("waiting", 0, 0)
-    assert in_queue(rig, "migration.retry.1s")[0].headers[headers.LATERS] == 1
+    assert in_queue(rig, "migration.retry.1s")[0].headers[headers.DEFERRALS] == 1
     await rig.run()
     assert rig.row(event).state == "completed"
 
@@ -407,7 +407,7 @@ async def test_a_defect_of_the_engine_itself_is_put_off_and_dead_in_the_end(rig:
 
     rig.journal.open = broken  # type: ignore[method-assign,assignment]
     await rig.handle_next("accept")
-    assert in_queue(rig, "migration.retry.1s")[0].headers[headers.EARLIES] == 1
+    assert in_queue(rig, "migration.retry.1s")[0].headers[headers.EARLY_RETURNS] == 1
     await rig.run()
     assert rig.dead() == [("accept", "gave_up_waiting")]
 

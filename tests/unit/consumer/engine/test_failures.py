@@ -59,7 +59,7 @@ async def test_what_fails_in_passing_is_tried_again_after_growing_delays(rig: Ri
     for number, tier in enumerate(("1s", "10s", "1m"), 1):
         await rig.handle_next("prepare")
         (stored,) = rig.node.queues[f"migration.retry.{tier}"].ready
-        assert stored.message.headers[headers.ATTEMPT] == number
+        assert stored.message.headers[headers.TRIES] == number
         assert stored.message.headers[headers.ERROR] == "no answer"
         rig.node.pass_delays()
     await rig.run()
@@ -353,7 +353,7 @@ async def test_a_forward_step_that_waits_does_not_run_into_a_rollback_that_faile
 async def test_a_dead_letter_that_a_crash_prevented_is_made_up_for(rig: Rig) -> None:
     event = rig.upgraded()
     rig.fail(f"restore.{FIRST_CALL}", Refused("no"))
-    rig.fail("restore.verdict_committed", CrashError())
+    rig.fail("restore.failure_committed", CrashError())
     await rig.run(until="restore")
     found = rig.next_delivery("restore")
     assert found
@@ -370,7 +370,7 @@ async def test_a_dead_letter_that_a_crash_prevented_is_made_up_for(rig: Rig) -> 
 async def test_a_failure_is_told_though_the_dead_letters_are_out_of_reach_for_a_while(rig: Rig) -> None:
     event = rig.upgraded()
     rig.fail(f"restore.{FIRST_CALL}", Refused("no"))
-    rig.at["restore.verdict_committed"] = [lambda: setattr(rig.node, "refusing", Unreachable("no broker"))]
+    rig.at["restore.failure_committed"] = [lambda: setattr(rig.node, "refusing", Unreachable("no broker"))]
     await rig.run(until="restore")
     await rig.handle_next("restore")
     rig.node.refusing = None
@@ -400,9 +400,9 @@ async def test_a_run_that_consumers_died_in_waits_for_the_others_to_end_and_come
     await rig.run(until="restore")
     for _ in range(2):
         await rig.handle_next("restore")
-    async with rig.engine._run_gate.beside():
+    async with rig.engine._tries.gate.beside():
         await rig.handle_next("restore")
-    assert rig.seen[-1] == "restore.later_published"
+    assert rig.seen[-2:] == ["restore.deferral_published", "restore.acked"]
     row = rig.journal.steps[migration_of(event), 1, "restore"]
     assert (row.state, row.deaths) == ("running", 1)  # not begun a third time
     await rig.run()
@@ -416,9 +416,9 @@ async def test_a_run_that_is_never_alone_goes_on_in_company_in_the_end(
     event = rig.upgraded()
     rig.fail("restore.copier.restore.before", CrashError(), times=2)
     await rig.run(until="restore")
-    async with rig.engine._run_gate.beside():
+    async with rig.engine._tries.gate.beside():
         await rig.run()
-    assert rig.seen.count("restore.later_published") == ASKED
+    assert rig.seen.count("restore.deferral_published") == ASKED
     assert rig.row(event).state == "completed"
 
 
@@ -531,7 +531,7 @@ async def rollback_boundaries(failing: str) -> list[str]:
     rig.upgraded()
     rig.fail(f"{failing}.{FIRST_CALL}", Refused("no"))
     await rig.run()
-    first = rig.seen.index(f"{failing}.verdict_committed")
+    first = rig.seen.index(f"{failing}.failure_committed")
     return list(dict.fromkeys(rig.seen[first:]))
 
 

@@ -13,7 +13,7 @@ from rehome_consumer import saga
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.replay import Case, DeadLetter, forward, plan, read
 from rehome_consumer.errors import Refused
-from rehome_consumer.ports.engine import Message, MigrationRow
+from rehome_consumer.ports.engine import ENDED, Message, MigrationRow
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, encode
 from tests.support.events import failed, told
@@ -29,8 +29,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def a_row(state: str = "failed", **columns: Any) -> MigrationRow:
-    over = NOW if state in ("completed", "rolled_back", "rejected") else None
-    row = MigrationRow(MIGRATION, INSTANCE, 1, state, False, encode(TRIGGER), None, NOW, NOW, 0, over)
+    over = NOW if state in ENDED else None
+    trigger = encode(TRIGGER)
+    row = MigrationRow(MIGRATION, INSTANCE, 1, state, False, None, NOW, NOW, over, trigger=trigger, token=0)
     return replace(row, **columns)
 
 
@@ -105,7 +106,7 @@ async def test_a_letter_tells_who_gave_up_why_when_and_after_how_many_tries() ->
 )
 def test_whatever_is_in_a_letter_it_can_be_read(body: bytes) -> None:
     rig = Rig()
-    given = {headers.FAILED_AT: "yesterday", headers.ATTEMPT: "x"}
+    given = {headers.FAILED_AT: "yesterday", headers.TRIES: "x"}
     rig.node.publish(DEAD, "", Message(body, headers=given), mandatory=True)
     delivery = rig.node.get(DEAD)
     assert delivery

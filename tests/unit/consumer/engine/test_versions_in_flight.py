@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from rehome_consumer import saga
-from rehome_consumer.engine.republish import EARLY_LIMIT
+from rehome_consumer.engine.outcome import EARLY_LIMIT
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import queue_of
@@ -142,8 +142,8 @@ async def test_a_version_that_nobody_ever_knows_is_a_dead_letter_in_the_end(rig:
     await carry_on(rig, "present")
     assert rig.dead() == [("back_up", "gave_up_waiting")]
     dead_letter = rig.node.queues["migration.dead"].ready[0].message
-    assert dead_letter.headers["mig-error"] == f"unknown version 2 of event type '{STOPPED}'"
-    assert dead_letter.headers["mig-earlies"] == EARLY_LIMIT
+    assert dead_letter.headers["rehome-error"] == f"unknown version 2 of event type '{STOPPED}'"
+    assert dead_letter.headers["rehome-early-returns"] == EARLY_LIMIT
     (noted,) = (
         rig.journal.dead_letters.values()
     )  # for the reconciler, which may not look into the dead letters

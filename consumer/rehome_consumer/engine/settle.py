@@ -1,0 +1,120 @@
+"""The end of a delivery: its outcome is carried out, then it is acknowledged, here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from rehome_consumer.engine import headers
+from rehome_consumer.engine.outcome import EARLY_LIMIT, Ack, DeadLetter, Defer, Retry, describe_error
+from rehome_consumer.engine.republish import deferral_delay
+from rehome_consumer.errors import RehomeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from uuid import UUID
+
+    from rehome_consumer.engine.inbound import Inbound
+    from rehome_consumer.engine.outbox_relay import Relay
+    from rehome_consumer.engine.outcome import Settled
+    from rehome_consumer.engine.republish import Republisher
+    from rehome_consumer.ports.engine import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Settler:
+    """Carries outcomes out."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        republisher: Republisher,
+        relay: Relay,
+        probe: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Take the parts; `probe` is called at every boundary (for crash tests)."""
+        self._journal = journal
+        self._republisher = republisher
+        self._relay = relay
+        self._probe = probe
+
+    async def settle(self, inbound: Inbound, outcome: Settled) -> None:
+        """Carry an outcome out, then acknowledge: nothing else does."""
+        match outcome:
+            case Ack():
+                await self._conclude(inbound, outcome)
+            case Retry():
+                await self._republisher.retry(inbound, outcome)
+            case Defer():
+                await self._defer(inbound, outcome)
+            case DeadLetter():
+                await self._give_up(inbound, outcome)
+        await inbound.delivery.ack()
+        await self._probe(f"{inbound.step.name}.acked")
+
+    async def _conclude(self, inbound: Inbound, outcome: Ack) -> None:
+        """Make sure that what was committed is published."""
+        if outcome.found is not None:
+            log.info(
+                "delivery.%s step=%s migration=%s why=%s",
+                outcome.found, inbound.step.name, inbound.migration_id, outcome.why,
+            )  # fmt: skip
+        if outcome.migration_id is not None:
+            await self._publish(outcome.migration_id)
+            await self._probe(f"{inbound.step.name}.sent")
+
+    async def _defer(self, inbound: Inbound, outcome: Defer) -> None:
+        """It comes back. An upgrade that waits for another migration is recorded, for operators to see."""
+        if outcome.behind and inbound.opens and inbound.event and inbound.migration_id is not None:
+            waiting = self._journal.put_off(inbound.migration_id, inbound.event, deferral_delay(inbound))
+            await _recorded(inbound, waiting)
+        await self._republisher.defer(inbound, outcome)
+
+    async def _give_up(self, inbound: Inbound, outcome: DeadLetter) -> None:
+        """To the dead letters, confirmed; then `migration.failed` if one was committed."""
+        if outcome.reason == headers.GAVE_UP:
+            await self._record_dead_letter(inbound, headers.GAVE_UP)
+        await self._republisher.dead_letter(inbound, outcome)
+        if outcome.failed is not None:
+            await self._journal.dead_letter_sent(outcome.failed)
+            await self._probe(f"{inbound.step.name}.dead_letter_recorded")
+            await self._publish(outcome.failed.migration_id)
+
+    @asynccontextmanager
+    async def recorded_if_last(self, inbound: Inbound) -> AsyncIterator[None]:
+        """Record the broker's last delivery while it is in hand: if we die of it, nobody could any more."""
+        if inbound.is_last:
+            await self._record_dead_letter(inbound, headers.CRASHED)
+        yield
+        if inbound.is_last and inbound.migration_id is not None and inbound.early_returns < EARLY_LIMIT:
+            with suppress(RehomeError):  # starting the step ends the record, too
+                await self._journal.not_dead_lettered(
+                    inbound.migration_id, inbound.attempt, inbound.step.name
+                )
+
+    async def _record_dead_letter(self, inbound: Inbound, reason: str) -> None:
+        """For whoever looks for stuck migrations, and may not look into the dead letters."""
+        if inbound.migration_id is not None:
+            record = self._journal.dead_lettered(
+                inbound.migration_id, inbound.attempt, inbound.step.name, inbound.message_id, reason
+            )
+            await _recorded(inbound, record)
+
+    async def _publish(self, migration_id: UUID) -> None:
+        """Send what is committed. If the broker does not take it now, the relay will: it is not lost."""
+        try:
+            await self._relay.send(migration_id)
+        except RehomeError as error:
+            log.warning("publish.left_to_relay migration=%s error=%s", migration_id, error)
+            self._relay.wake()
+
+
+async def _recorded(inbound: Inbound, recording: Awaitable[None]) -> None:
+    """Record what only operators miss where it cannot be recorded: the delivery goes its way all the same."""
+    try:
+        await recording
+    except RehomeError as error:
+        log.warning("delivery.not_recorded instance=%s error=%s", inbound.instance, describe_error(error))

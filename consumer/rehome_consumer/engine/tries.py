@@ -1,0 +1,185 @@
+"""One try of a step: started in the journal, run, and what came of it committed, before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rehome_consumer import saga
+from rehome_consumer.engine.exclusive_runs import RunGate
+from rehome_consumer.engine.guard import guarded
+from rehome_consumer.engine.outcome import Ack, DeadLetter, Defer, Retry, after_run, gravest
+from rehome_consumer.engine.republish import deferral_delay
+from rehome_consumer.engine.running import run_step
+from rehome_consumer.errors import RehomeError
+from rehome_consumer.model import NothingToDo
+from rehome_consumer.ports.engine import encode_for_outbox
+from rehome_events.envelope import event_id, new_event
+from rehome_events.migration import MigrationFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rehome_consumer.engine.inbound import Inbound
+    from rehome_consumer.engine.outcome import Run, Settled
+    from rehome_consumer.engine.settle import Settler
+    from rehome_consumer.ports.engine import Claim, Journal, OutboxEvent, StepRow
+    from rehome_consumer.ports.steps import Ports
+    from rehome_events.envelope import CloudEvent, EventData
+
+log = logging.getLogger(__name__)
+
+MESSAGE_LENGTH: Final = 1000
+NOT_ALONE: Final = Defer("consumers died of it: it waits to run alone")
+SHUT_DOWN: Final = Defer("the consumer was shut down in mid step; another one goes on")
+HAND_OVER: Final = 5.0
+"""Seconds for sending a delivery on when the consumer is shut down in the middle of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A run that the journal has as running; `event` has its migration and attempt."""
+
+    inbound: Inbound
+    event: CloudEvent[Any]
+    row: StepRow
+
+
+class Tries:
+    """Runs steps, and settles their deliveries."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        settler: Settler,
+        ports: Ports,
+        longest_retry: str | None,
+        probe: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Take the parts; see `Engine`."""
+        self._journal = journal
+        self._settler = settler
+        self._ports = ports
+        self._longest = longest_retry
+        self._probe = probe
+        self.gate = RunGate()
+
+    async def run(self, inbound: Inbound, run: Run, claim: Claim) -> None:
+        """Run the step once it may, and settle the delivery."""
+        entering = self.gate.alone() if run.alone else self.gate.beside()
+        async with entering as may_run:
+            outcome = await self._try(inbound, run, claim) if may_run else NOT_ALONE
+            await self._settler.settle(inbound, outcome)
+
+    async def _try(self, inbound: Inbound, run: Run, claim: Claim) -> Settled:
+        """Start, run, commit; what follows is the outcome."""
+        await claim.check()
+        row = await self._journal.begin(run.migration, inbound.step.name, replay=inbound.replay)
+        this = Try(inbound, run.event, row)
+        await self._reach(this, "started")
+        log.info("step.started step=%s migration=%s try=%d", row.step, row.migration_id, row.tries + 1)
+        outcome: Settled = Ack(row.migration_id)
+        try:
+            result = await run_step(inbound.step, run.event, self._ports_of(this, claim), row, claim)
+            # Still in the try: a result that makes no valid event is a failure of the step.
+            emits = None if isinstance(result, NothingToDo) else self._outbox_event(this, result)
+        except asyncio.CancelledError:
+            await self._hand_over(this)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a step dies of has an outcome
+            outcome = after_run(error, row, inbound.step.retries, longest=self._longest)
+            await self._commit_error(this, error, outcome)
+        else:
+            await self._reach(this, "ran")
+            await self._commit_result(this, result, emits)
+        return outcome
+
+    def _ports_of(self, this: Try, claim: Claim) -> Ports:
+        """The ports of one run: they check its claim, and keep its facts."""
+        ports = guarded(self._ports, claim.check, lambda at: self._reach(this, at))
+        return dataclasses.replace(ports, facts=self._journal.facts(this.row))
+
+    async def _commit_result(
+        self, this: Try, result: EventData | NothingToDo, emits: OutboxEvent | None
+    ) -> None:
+        """Step result, state and outbox row: one transaction."""
+        row, past_pivot = this.row, this.inbound.step.pivot
+        reason: str | None
+        if isinstance(result, NothingToDo):
+            state, reason = "nothing_to_do", result.reason
+        else:
+            state, reason = saga.STATES[result.TYPE], getattr(result, "message", None)
+        await self._journal.finish(row, state=state, event=emits, reason=reason, past_pivot=past_pivot)
+        await self._reach(this, "committed")
+        because = f" reason={reason!r}" if reason else ""
+        log.info("step.finished step=%s migration=%s state=%s%s", row.step, row.migration_id, state, because)
+
+    async def _commit_error(self, this: Try, error: Exception, outcome: Settled) -> None:
+        """What follows from an error, so that no crash can lose it."""
+        row = this.row
+        match outcome:
+            case Defer(why):
+                log.warning("step.interrupted step=%s migration=%s why=%s", row.step, row.migration_id, why)
+                await self._journal.interrupted(row, why, deferral_delay(this.inbound))
+            case Retry(tier, tries, why):
+                log.warning(
+                    "step.retry step=%s migration=%s try=%d in=%s error=%s",
+                    row.step, row.migration_id, tries, tier, why,
+                )  # fmt: skip
+                await self._journal.wait(row, why, saga.TIERS[tier])
+                await self._reach(this, "wait_committed")
+            case DeadLetter(_, why):
+                log.error(
+                    "step.failed step=%s migration=%s try=%d error=%s",
+                    row.step, row.migration_id, row.tries + 1, why,
+                    exc_info=None if isinstance(error, RehomeError) else error,
+                )  # fmt: skip
+                await self._commit_failure(this, type(gravest(error)).__name__, why)
+
+    async def _commit_failure(self, this: Try, kind: str, why: str) -> None:
+        step = this.inbound.step
+        failure = MigrationFailed(
+            instance_id=this.event.data.instance_id,
+            step=step.name,
+            error=kind,
+            message=why[:MESSAGE_LENGTH],
+            attempts=this.row.tries + 1,
+            next=step.if_it_fails,
+        )
+        # A rollback that fails has been announced as a failure before: same migration, attempt and type.
+        announced = None if step is saga.ROLL_BACK else self._outbox_event(this, failure)
+        state = "failing" if step.if_it_fails == "roll_back" else "failed"
+        await self._journal.fail(this.row, state=state, error=why, event=announced)
+        await self._reach(this, "failure_committed")
+
+    async def _hand_over(self, this: Try) -> None:
+        """Shut down in mid step: send the delivery on, so that the broker does not count it as poison."""
+        row = this.row
+        try:
+            async with asyncio.timeout(HAND_OVER):
+                await self._journal.interrupted(row, SHUT_DOWN.why, deferral_delay(this.inbound))
+                await self._settler.settle(this.inbound, SHUT_DOWN)
+        except (RehomeError, TimeoutError) as error:
+            log.warning("step.cut_off step=%s migration=%s error=%s", row.step, row.migration_id, error)
+
+    def _outbox_event(self, this: Try, data: EventData) -> OutboxEvent:
+        """The event with these data, encoded as it will be sent; its id is the same in every run of an attempt."""
+        row, cause = this.row, this.event
+        emits = new_event(
+            data,
+            subject=cause.subject,
+            id=event_id(row.migration_id, row.attempt, data.TYPE),
+            time=self._ports.clock.now(),
+            migrationid=row.migration_id,
+            attempt=row.attempt,
+            causationid=cause.id,
+            traceparent=cause.traceparent,
+        )
+        return encode_for_outbox(emits)
+
+    async def _reach(self, this: Try, boundary: str) -> None:
+        await self._probe(f"{this.row.step}.{boundary}")

@@ -22,7 +22,7 @@ from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.model import Credentials, OwnershipTag, Secret, Server
-from rehome_consumer.steps.support.comparing import Side, differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences
 from sandbox.postgres.databases import create_database, create_role, drop_database
 from sandbox.postgres.pool import start_odoo_pool
 from sandbox.postgres.server import SUPERUSER, Cluster, programs
@@ -109,8 +109,10 @@ class Stage:
                 with watch.part("restore: target read"):
                     found = await differences(
                         verifier,
-                        Side(source, name, role, before),
-                        Side(target, "scratch", role, await verifier.fingerprint(target, "scratch", role)),
+                        Fingerprinted(source, name, role, before),
+                        Fingerprinted(
+                            target, "scratch", role, await verifier.fingerprint(target, "scratch", role)
+                        ),
                     )
                 if found:
                     raise RuntimeError(f"the copy differs: {found[0]}")

@@ -1,4 +1,4 @@
-"""What a step's work carries along without handing it from call to call: its migration, and its claim."""
+"""What a running step carries along without passing it from call to call: its migration, and its claim."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ current_migration: ContextVar[UUID | None] = ContextVar("current_migration", def
 claim_check: ContextVar[Check | None] = ContextVar("claim_check", default=None)
 """Raises ClaimLost unless the step's claim is held; set by the engine before each step.
 
-Asked when a session is open and nothing was done in it. Who takes over ends the sessions of the migration
-before it acts, so a session either was asked after that, and does nothing, or is ended.
+Called when a session is open and nothing was done in it. A consumer that takes over ends the sessions of the
+migration before it acts. So a session was either checked after that, and does nothing, or is ended.
 """
 
 inner_probe: ContextVar[Probe | None] = ContextVar("inner_probe", default=None)
-"""Told of the moments within a port's call that a crash test must be able to hit; set around each call."""
+"""Called at the moments within a port's call that a crash test must be able to hit; set around each call."""
 
 
 async def reached(moment: str) -> None:
-    """Tell that work has come this far, such as `role_made`: a crash here leaves something that others must find."""
+    """Report that work has come this far, such as `role_made`: a crash here leaves something that others must find."""
     if (probe := inner_probe.get()) is not None:
         await probe(moment)

@@ -5,22 +5,22 @@ RehomeError
 ├── Transient                 try again later, with growing delays
 │   ├── Unreachable           a server, a service or the broker does not answer
 │   ├── TimedOut              a bounded wait ended; the message says what it waited for
-│   ├── Conflict              somebody else changed the same thing in between
+│   ├── Conflict              another process changed the same thing in between
 │   └── ChildFailed           a client program ended with an error; carries its last lines
-├── Refused                   the world says no for good: trying again changes nothing
+├── Refused                   no for good: trying again changes nothing
 │   ├── NotFound              the instance, service, server, file or database is not there
 │   ├── Incompatible          versions, extensions, roles or room do not allow the move
 │   ├── ConfUnusable          odoo.conf cannot be used as it is
 │   ├── CrashLoop             the instance starts and ends again; carries its exit code and last lines
 │   ├── VerificationFailed    the copy differs from its source; carries the differences
-│   └── NotOurs               a thing carries another migration's mark: it is left alone
-├── Queued                    too many others are at it: comes back, and it is not counted as a try
+│   └── NotOurs               a database or role belongs to another migration: it is left alone
+├── Queued                    no slot is free: comes back, and it is not counted as a try
 ├── ClaimLost                 another consumer may be at work: stop at once, touch nothing more
 └── SettingsError             a setting is missing or wrong; names it
 ```
 
 Foreign errors (asyncpg, httpx, aio-pika, aiodocker, the operating system, exit codes) are translated
-into this tree at the edge of the adapter that met them; the foreign message is kept, secrets are not.
+into this tree at the edge of the adapter that met them; the foreign message stays, without secrets.
 Anything else that escapes a step counts as transient, for a few tries.
 """
 
@@ -44,7 +44,7 @@ class TimedOut(Transient):
 
 
 class Conflict(Transient):
-    """Somebody else changed the same thing between our look and our write."""
+    """Another process changed the same thing between the look and the write."""
 
 
 class ChildFailed(Transient):
@@ -52,7 +52,7 @@ class ChildFailed(Transient):
 
 
 class Refused(RehomeError):
-    """The world says no for good: the step fails now, without further tries."""
+    """No for good: the step fails now, without further tries."""
 
 
 class NotFound(Refused):
@@ -76,15 +76,15 @@ class VerificationFailed(Refused):
 
 
 class NotOurs(Refused):
-    """A database or role carries another migration's mark, or none: it is left alone."""
+    """A database or role carries another migration's ownership tag, or none: it is left alone."""
 
 
 class Queued(RehomeError):
-    """Too many others are at it now: it comes back later, not counted as a try."""
+    """No slot is free now: it comes back later, not counted as a try."""
 
 
 class ClaimLost(RehomeError):
-    """The claim on this instance is gone: another consumer may be at work already."""
+    """The claim on this instance is lost: another consumer may be at work already."""
 
 
 class SettingsError(RehomeError):

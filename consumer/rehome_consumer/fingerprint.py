@@ -1,8 +1,8 @@
-"""Comparing two databases by their fingerprints. Pure: no world, no clock.
+"""Comparing two databases by their fingerprints. Pure: no input or output, no clock.
 
 A fingerprint is small, however much a tenant has made: it holds digests of parts, not names. So a comparison
-takes two looks: `told` and `suspects` say from the fingerprints what differs, and `named` says what that is
-called, from a bounded list of what is in the parts that differ (`Verifier.some`).
+takes two looks: `direct_differences` and `suspects` say from the fingerprints what differs, and `named_differences`
+says what that is called, from a bounded list of what is in the parts that differ (`Verifier.some`).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ LARGE_OBJECTS: Final = "large objects"
 
 TABLES: Final = "table content"
 SEQUENCES: Final = "sequence"
-"""Kinds of what is no object of a fingerprint, for the second look."""
+"""Kinds that are no object of a fingerprint, for the second look."""
 
 OWNED: Final = "owner, were all the tenant's"
 """Kind: what is owned, as on the target, where everything becomes the tenant's."""
 HOLDERS: Final = "grant, whatever it allows"
-"""Kind: who holds any privilege on what; schema public excepted, from which PostgreSQL 15 took CREATE."""
+"""Kind: who holds any privilege on what; without schema public, from which PostgreSQL 15 took CREATE."""
 
 PARTS: Final = 256
 TABLE_PARTS: Final = 4096  # the second look reads the tables of a part once more: there should be few in one
 LISTED: Final = 200
 """Names that the second look takes from a part, at most."""
 NAMED: Final = 1600
-"""Names of one kind that it takes, at most, but for those of one part."""
+"""Names of one kind that it takes, at most; those of one part always."""
 READ_AGAIN: Final = 100
 """The same for tables, which it reads once more."""
 
@@ -51,13 +51,13 @@ _DIGESTS: Final = 2**256
 
 
 class Suspect(NamedTuple):
-    """A kind that is not the same on both sides.
+    """A kind that is not the same in both databases.
 
     Attributes:
-        label: how people call it.
-        source_kind, target_kind: what a second look takes on each side.
-        parts: those that differ and are looked at again.
-        more: how many differ besides.
+        label: its name for operators.
+        source_kind, target_kind: what a second look takes from each database.
+        parts: those that differ and are read again.
+        more: how many others differ.
     """
 
     label: str
@@ -68,33 +68,33 @@ class Suspect(NamedTuple):
 
 
 class Fold:
-    """Things as they come, in whatever order, becoming parts."""
+    """Turns things, in whatever order they come, into parts."""
 
     def __init__(self, parts: int = PARTS) -> None:
         self._parts = parts
-        self._sums: dict[int, tuple[int, int]] = {}
+        self._totals: dict[int, tuple[int, int]] = {}
 
     def add(self, name: str, value: str) -> None:
         """One more thing."""
         part = part_of(name, self._parts)
-        count, total = self._sums.get(part, (0, 0))
+        count, total = self._totals.get(part, (0, 0))
         one = int.from_bytes(hashlib.sha256(_hashed(name) + _hashed(value)).digest(), "big")
-        self._sums[part] = (count + 1, (total + one) % _DIGESTS)
+        self._totals[part] = (count + 1, (total + one) % _DIGESTS)
 
     def parts(self) -> dict[int, Part]:
-        """What came so far."""
-        return {part: Part(count, total.to_bytes(32, "big")) for part, (count, total) in self._sums.items()}
+        """The parts of all things so far."""
+        return {part: Part(count, total.to_bytes(32, "big")) for part, (count, total) in self._totals.items()}
 
 
 class Shortlist:
-    """The first things of some parts, from things as they come."""
+    """The first things of some parts, in whatever order they come."""
 
     def __init__(self, wanted: Iterable[int], parts: int = PARTS) -> None:
         self.found: dict[int, list[Named]] = {part: [] for part in wanted}
         self._parts = parts
 
     def add(self, name: str, value: str = "") -> None:
-        """One more thing; forgotten again if it is not among the first."""
+        """One more thing; dropped if it is not among the first."""
         found = self.found.get(part_of(name, self._parts))
         if found is not None:
             insort(found, Named(_hashed(name), name, _short(value), _hashed(value)))
@@ -102,11 +102,11 @@ class Shortlist:
 
 
 def part_of(name: str, parts: int = PARTS) -> int:
-    """Where a name falls, where we sort it ourselves."""
+    """The part of a name, where PostgreSQL does not sort it."""
     return int.from_bytes(_hashed(name)[-4:], "big") % parts
 
 
-def told(source: Fingerprint, target: Fingerprint) -> list[str]:
+def direct_differences(source: Fingerprint, target: Fingerprint) -> list[str]:
     """What is not the same and needs no second look, each in a sentence that names it."""
     return [
         *_database(source, target),
@@ -116,10 +116,10 @@ def told(source: Fingerprint, target: Fingerprint) -> list[str]:
 
 
 def suspects(source: Fingerprint, target: Fingerprint) -> list[Suspect]:
-    """What else is not the same; with `told` empty and this empty, the copy is true.
+    """What else is not the same; when `direct_differences` is empty and this too, the copy is exact.
 
     Content first. Between two major versions of PostgreSQL the texts that it writes from parse trees are left
-    out (they may be spelt otherwise), privileges are compared by who holds any (new versions have new ones),
+    out (their spelling may change), privileges are compared by who holds any (new versions have new ones),
     and an extension may be newer on the target.
     """
     same_major = source.database.get(_MAJOR) == target.database.get(_MAJOR)
@@ -132,20 +132,20 @@ def suspects(source: Fingerprint, target: Fingerprint) -> list[Suspect]:
             continue
         here = there = kind
         if kind == "owner":
-            here = OWNED  # everything becomes the tenant's, also what somebody else owned on the pool
+            here = OWNED  # everything becomes the tenant's, also what another role owned on the pool
         elif kind == "grant" and not same_major:
             here = there = HOLDERS
-        sides = source.objects.get(here, {}), target.objects.get(there, {})
-        found.append(_suspect(kind, (here, there), *sides))
+        parts = source.objects.get(here, {}), target.objects.get(there, {})
+        found.append(_suspect(kind, (here, there), *parts))
     return [suspect for suspect in found if suspect.parts]
 
 
-def named(
+def named_differences(
     suspect: Suspect, source: Mapping[int, Sequence[Named]], target: Mapping[int, Sequence[Named]]
 ) -> list[str]:
-    """What differs, each in a sentence that names it, from what `Verifier.some` found on both sides.
+    """What differs, each in a sentence that names it, from what `Verifier.some` found in both databases.
 
-    Never empty: a second look that does not find what the first one saw is no proof that nothing is there.
+    Never empty: a second look that does not find the difference again is no proof that there is none.
     """
     found: list[tuple[str, str]] = []
     unnamed: list[str] = []
@@ -159,28 +159,28 @@ def named(
             f"{suspect.label}: something differs that is not among the first {LISTED} names of part {part}"
             if LISTED in {len(here), len(there)}
             else f"{suspect.label}: differed when all was read, and no longer when it was read again for the "
-            "names: something changes a database that nobody should write to"
+            "names: something writes to a database that must not change"
         )
     if suspect.more:
         unnamed.append(f"{suspect.label}: more differ, in {suspect.more} parts of all names")
     return [*(sentence for _, sentence in sorted(found)), *dict.fromkeys(unnamed)]
 
 
-def counted(suspect: Suspect) -> str:
-    """The sentence for a kind that is not looked at again, since enough is named."""
+def counted_difference(suspect: Suspect) -> str:
+    """The sentence for a kind that is not read again, since enough is named."""
     return f"{suspect.label}: {len(suspect.parts) + suspect.more} parts of all names differ"
 
 
 def digest(fingerprint: Fingerprint) -> str:
     """SHA-256, hexadecimal, over rows and checksums of all tables; equal for equal contents."""
-    whole = hashlib.sha256(repr(fingerprint.large_objects).encode())
+    hashed = hashlib.sha256(repr(fingerprint.large_objects).encode())
     for number, part in sorted(fingerprint.tables.items()):
-        whole.update(f"{number} {part.size} ".encode() + part.digest)
-    return whole.hexdigest()
+        hashed.update(f"{number} {part.size} ".encode() + part.digest)
+    return hashed.hexdigest()
 
 
 def summary(fingerprint: Fingerprint) -> Verified:
-    """What `migration.restored` tells of a fingerprint that both sides share."""
+    """What `migration.restored` says of a fingerprint that both databases have."""
     return Verified(
         tables=_count(fingerprint.tables),
         rows=fingerprint.rows,
@@ -203,16 +203,12 @@ def _count(parts: Mapping[int, Part]) -> int:
 def _suspect(
     label: str, kinds: tuple[str, str], source: Mapping[int, Part], target: Mapping[int, Part]
 ) -> Suspect:
-    """What differs between the two, as much of it as can be looked at again."""
+    """What differs between the two, as much of it as can be read again."""
     unlike = sorted(part for part in {*source, *target} if source.get(part) != target.get(part))
     room = READ_AGAIN if TABLES in kinds else NAMED
     parts: list[int] = []
     for part in unlike:
-        room -= max(
-            min(database_state[part].size, LISTED)
-            for database_state in (source, target)
-            if part in database_state
-        )
+        room -= max(min(parts_of[part].size, LISTED) for parts_of in (source, target) if part in parts_of)
         if parts and room < 0:
             break
         parts.append(part)
@@ -227,10 +223,7 @@ def _database(source: Fingerprint, target: Fingerprint) -> Iterator[str]:
 
 
 def _large_objects(source: tuple[int, str] | None, target: tuple[int, str] | None) -> Iterator[str]:
-    here, there = (
-        f"{database_state[0]} {database_state[1]}" if database_state else None
-        for database_state in (source, target)
-    )
+    here, there = (f"{found[0]} {found[1]}" if found else None for found in (source, target))
     if here != there:
         yield _content(LARGE_OBJECTS, here, there)
 
@@ -252,10 +245,9 @@ def _compared(
     suspect: Suspect, source: Sequence[Named], target: Sequence[Named]
 ) -> Iterator[tuple[str, str]]:
     """Name and sentence of what differs, up to where one of the lists was cut off."""
-    ends = [database_state[-1].key for database_state in (source, target) if len(database_state) >= LISTED]
+    ends = [listed[-1].key for listed in (source, target) if len(listed) >= LISTED]
     here, there = (
-        {one.key: one for one in database_state if not ends or one.key <= min(ends)}
-        for database_state in (source, target)
+        {one.key: one for one in listed if not ends or one.key <= min(ends)} for listed in (source, target)
     )
     for key in {*here, *there}:
         one, other = here.get(key), there.get(key)

@@ -59,7 +59,7 @@ class Failing:
 
 
 def failing(step: str) -> Callable[[Ports], Ports]:
-    """A change of the ports that lets `step` fail for good."""
+    """A change of the ports that makes `step` fail for good."""
     name, method = ALL[step]
 
     def wrap(ports: Ports) -> Ports:

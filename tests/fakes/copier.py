@@ -56,7 +56,7 @@ class FakeCopier:
         self.world.backups.pop(backup_id, None)
         await self.free_bytes()
         async with (
-            self.world.lent(server, "copier.dump", tenant, "dump") as user,
+            self.world.short_lived_role(server, "copier.dump", tenant, "dump") as user,
             self.world.visit(server, "copier.dump", database, user) as visit,
         ):
             content = copied(visit.session.database)
@@ -71,7 +71,7 @@ class FakeCopier:
         await self.world.pause("copier.seal")
         found = self.world.backups.get(backup_id)
         if found is None:
-            raise Conflict(f"there is no whole dump of backup {backup_id} to seal")
+            raise Conflict(f"there is no complete dump of backup {backup_id} to seal")
         if found.sealed is None:
             manifest = repr((sorted(rows.items()), sorted(versions.items()), found.content.tables))
             found.sealed = Backup(
@@ -97,14 +97,16 @@ class FakeCopier:
 
     async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
         if backup.id not in self.world.backups:
-            raise NotFound(f"backup {backup.id} is gone from the backup place")
+            raise NotFound(f"backup {backup.id} is no longer at the backup place")
         source = self.world.backups[backup.id]
         async with self.world.visit(server, "copier.restore", database) as visit:
             target = visit.session.database
             label = target.label
             if label is None or label.tag.state != "scratch":
-                state = label.tag.state if label else "without a mark"
-                raise NotOurs(f"database {database} on {server.name} is {state}, no scratch database of ours")
+                state = label.tag.state if label else "without a tag"
+                raise NotOurs(
+                    f"database {database} on {server.name} is {state}, not a scratch database of this migration"
+                )
             if current_migration.get() not in (None, label.tag.migration_id):
                 raise NotOurs(f"database {database} on {server.name} is another migration's")
             if label.restored:
@@ -119,7 +121,7 @@ class FakeCopier:
             if strays := content.strays:
                 raise Incompatible(f"extensions of {content.name} hold what they do not bring: {strays}")
             async with (
-                self.world.lent(server, "copier.restore", role, "restore") as user,
+                self.world.short_lived_role(server, "copier.restore", role, "restore") as user,
                 self.world.visit(server, "copier.restore", database, user) as inside,
             ):
                 for done, (name, rows) in enumerate(content.tables.items(), 1):

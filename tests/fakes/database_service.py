@@ -20,7 +20,7 @@ class FakeDatabaseService:
 
     Attributes:
         platform: whose `servers` it fills and empties.
-        moods: how the next calls of `provision` go, one each; none left: well.
+        moods: how the next calls of `provision` end, one each; none left: well.
         tells_login: whether the answer holds port, user and password.
         takes_back: whether it can give a server back; the field's cannot.
         calls: how many times a server was asked for.
@@ -65,8 +65,8 @@ class FakeDatabaseService:
     async def give_back(self, server_id: UUID) -> bool:
         if not self.takes_back:
             return False
-        gone = self.platform.servers.pop(server_id, None)
+        removed = self.platform.servers.pop(server_id, None)
         for row in self.platform.instances.values():  # as the foreign key does: ON DELETE SET NULL
             if row["db_server_id"] == server_id:
                 row["db_server_id"] = None
-        return gone is not None
+        return removed is not None

@@ -147,7 +147,7 @@ class FakeDatabases:
             if role is not None and (role.attributes or role.member_of or role.members):
                 raise Incompatible(f"role {credentials.user} on {server.name} is more than a login")
             if role is not None and role.elsewhere:
-                raise NotOurs(f"role {credentials.user} on {server.name} is somebody's already")
+                raise NotOurs(f"role {credentials.user} on {server.name} is in use already")
             there.roles[credentials.user] = FakeRole(
                 credentials.user, credentials.password.reveal(), can_login=False
             )
@@ -267,7 +267,7 @@ def _drop_roles(there: FakeServer, migration_id: UUID) -> None:
 def _label(there: FakeServer, name: str, server: Server) -> TagComment | None:
     database = there.databases.get(name)
     if database is not None and database.label is None:
-        raise NotOurs(f"database {name} on {server.name} carries no mark of ours")
+        raise NotOurs(f"database {name} on {server.name} carries no ownership tag")
     return database.label if database else None
 
 
@@ -275,8 +275,8 @@ def _owned(there: FakeServer, role: str) -> list[TagComment]:
     labels: list[TagComment] = []
     for database in there.databases.values():
         if database.owner == role:
-            ours = current_migration.get()
-            if database.label is None or ours not in (None, database.label.tag.migration_id):
+            current = current_migration.get()
+            if database.label is None or current not in (None, database.label.tag.migration_id):
                 raise NotOurs(f"role {role} owns database {database.name}, which is not this migration's")
             labels.append(database.label)
     return labels
@@ -303,16 +303,16 @@ def _require_nothing_prepared(database: FakeDatabase) -> None:
 
 async def _end(visit: Visit, look: Callable[[], list[FakeSession]], what: str) -> int:
     """End sessions until a look shows none."""
-    seen: set[int] = set()
+    ended: set[int] = set()
     for _ in range(TOUCH_LIMIT):
         sessions = look()
         if not sessions:
-            return len(seen)
-        seen.update(session.pid for session in sessions)
+            return len(ended)
+        ended.update(session.pid for session in sessions)
         visit.there.end(sessions)
         await visit.step("ended")
     if not (sessions := look()):
-        return len(seen)
+        return len(ended)
     left = ", ".join(
         f"pid {one.pid} (user {one.user}, application {one.application!r}, database {one.database.name})"
         for one in sessions

@@ -81,7 +81,7 @@ class FakePlatform:
         return UUID(str(identity))
 
     def add_server(self, **columns: Any) -> UUID:
-        """A new row, active and healthy unless told otherwise. Needs `name`; `host` is the name."""
+        """A new row, active and healthy by default. Needs `name`; `host` is the name."""
         self._made += 1  # an id is never used twice, whatever was removed meanwhile
         identity = columns.get("id") or UUID(int=self._made + 0x1000, version=4)
         row = {"id": identity, "host": columns["name"]}
@@ -149,8 +149,8 @@ class FakePlatform:
         self, instance_id: UUID, *, service_id: str, internal_url: str | None, external_url: str | None
     ) -> None:
         urls = {"internal_url": internal_url, "external_url": external_url}
-        told = {name: url for name, url in urls.items() if url is not None}
-        await self._change(instance_id, {"service_id": service_id, **told})
+        given = {name: url for name, url in urls.items() if url is not None}
+        await self._change(instance_id, {"service_id": service_id, **given})
 
     async def _change(
         self, instance_id: UUID, changes: Mapping[str, Any], *, room_on: Server | None = None

@@ -75,8 +75,8 @@ class FakeRuntime:
     Attributes:
         services: by name.
         behave: asked at each start of a task what becomes of it; look at the world and decide.
-        answers: asked what a running task answers over HTTP now; its behaviour's status unless told otherwise.
-        before_update: called once, before the next update is made: somebody else is faster.
+        answers: what a running task answers over HTTP now; by default its behaviour's status.
+        before_update: called once, before the next update is made: another process is faster.
         cpus: cores of the only node.
         now: the present.
     """
@@ -99,7 +99,7 @@ class FakeRuntime:
         return service
 
     def change(self, name: str, **changes: Any) -> None:
-        """An update by somebody else."""
+        """An update by another process."""
         service = self.services[name]
         self._take_over(service, {**service.spec, **changes})
 
@@ -138,8 +138,8 @@ class FakeRuntime:
         return tuple(warnings)
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        kept = copy.deepcopy(dict(spec))
-        self._stopped(self._update(instance, lambda _: {**kept, "replicas": 0}))
+        definition = copy.deepcopy(dict(spec))
+        self._stopped(self._update(instance, lambda _: {**definition, "replicas": 0}))
 
     def _look(self, instance: Instance) -> FakeService:
         if instance.service in self.services:
@@ -192,8 +192,8 @@ class FakeRuntime:
             task = self._run(service)
             ended += task.exit_code is not None
             if ended == 3:
-                told = f"exit code {task.exit_code}; last lines: {' | '.join(task.behaviour.said)}"
-                raise CrashLoop(f"service {service.name} starts and ends again: {told}")
+                how = f"exit code {task.exit_code}; last lines: {' | '.join(task.behaviour.said)}"
+                raise CrashLoop(f"service {service.name} starts and ends again: {how}")
         task = service.running[-1]
         if (status := self.answers(task)) != 200:
             raise TimedOut(f"waited for service {service.name} to serve (HTTP {status})")

@@ -83,7 +83,7 @@ class Site:
 
     Attributes:
         pool: the shared server that tenants start on.
-        confirmed: rows that customers were told are saved, by instance.
+        confirmed: rows that were confirmed as saved to customers, by instance.
     """
 
     def __init__(self, clock: Clock, policy: Policy | None = None, pool: str = "postgres-pool-1") -> None:
@@ -169,7 +169,7 @@ class Site:
         return instance
 
     def add_dedicated(self, instance_id: UUID) -> UUID:
-        """A server that was made for this instance before anybody asks for it."""
+        """A server that was made for this instance before it is requested."""
         row = self.platform.instances[instance_id]
         made = self.platform.add_server(
             name=f"postgres-dedicated-{instance_id.hex[:8]}",
@@ -206,7 +206,7 @@ class Site:
                     process.session = self._log_in(process)
 
     def write(self, identity: UUID, number: int) -> bool:
-        """A customer saves an order in the running instance; True when told that it is saved."""
+        """A customer saves an order in the running instance; True when it is confirmed."""
         self.reconcile()
         for task in self.runtime.services[self.platform.instances[identity]["service_name"]].running:
             process = self._processes.get(task.id)
@@ -222,7 +222,7 @@ class Site:
         return False
 
     def writable(self, identity: UUID) -> list[str]:
-        """Servers on which somebody but an administrator can write to a database of this tenant's name."""
+        """Servers on which others than an administrator can write to a database of this tenant's name."""
         name = self.platform.instances[identity]["database_name"]
         found = []
         for (host, _), there in self.world.servers.items():
@@ -248,7 +248,7 @@ class Site:
         }
 
     def snapshot(self, identity: UUID) -> dict[str, Any]:
-        """All that a rollback must put back, comparable."""
+        """All that a rollback must restore, comparable."""
         self.reconcile()
         row = self.platform.instances[identity]
         name = row["database_name"]

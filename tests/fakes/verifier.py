@@ -82,7 +82,7 @@ class FakeVerifier:
     async def _reading(self, server: Server, what: str, database: str, role: str) -> AsyncIterator[Visit]:
         """As a short-lived role with the tenant's rights."""
         async with (
-            self.world.lent(server, what, role, "read") as user,
+            self.world.short_lived_role(server, what, role, "read") as user,
             self.world.visit(server, what, database, user) as visit,
         ):
             yield visit

@@ -1,7 +1,7 @@
 """PostgreSQL servers and a backup place in memory: no I/O, no time, no chance.
 
 The fakes of `Databases`, `Copier` and `Verifier` act on one `World` in small steps. Before each step they call
-`World.pause`, where a test or a simulation may look, change the world, raise, or let somebody else run; a
+`World.pause`, where a test or a simulation may look, change the world, raise, or give way to another task; a
 session that was ended meanwhile ends the fake that used it, as a connection lost would.
 """
 
@@ -46,7 +46,7 @@ class SessionEndedError(Exception):
 
 @dataclass(eq=False)
 class FakeSession:
-    """Somebody connected. A `stubborn` one does not end when asked to."""
+    """A session. A `stubborn` one does not end when asked to."""
 
     pid: int
     user: str
@@ -79,7 +79,7 @@ class FakeDatabase:
         locale: encoding, collation, ctype, provider, locale.
         prepared: transactions that wait for COMMIT PREPARED.
         immovable: things that no copy can take along.
-        closed: nobody but superusers and our short-lived roles may connect.
+        closed: only superusers and rehome's short-lived roles may connect.
         strays: what its extensions hold and do not bring.
     """
 
@@ -119,7 +119,7 @@ class FakeServer:
         offers: extension -> version that can be installed.
         collations: those its operating system knows.
         reachable: whether it answers.
-        keeps_out: whether it lets none of our short-lived roles in.
+        keeps_out: whether it refuses rehome's short-lived roles.
     """
 
     version: int = 150018
@@ -140,7 +140,7 @@ class FakeServer:
                 self.sessions.remove(session)
 
     def tenants(self, database: str, role: str) -> list[FakeSession]:
-        """Sessions on the database, ours excepted, and of the role anywhere."""
+        """Sessions on the database, rehome's excepted, and of the role anywhere."""
         return [
             session
             for session in self.sessions
@@ -215,7 +215,7 @@ class World:
         return found
 
     def log_in(self, server: Server, user: str, password: str, database: str) -> FakeSession:
-        """A client comes in, unless it may not."""
+        """A client logs in, unless it may not."""
         there = self.at(server)
         role, target = there.roles.get(user), there.databases.get(database)
         if role is None or target is None or not role.can_login or role.password != password:
@@ -242,12 +242,16 @@ class World:
             raise SessionEndedError
         session.database.tables.setdefault(table, []).append(row)
 
-    def lent(self, server: Server, what: str, tenant: str, purpose: str) -> AbstractAsyncContextManager[str]:
+    def short_lived_role(
+        self, server: Server, what: str, tenant: str, purpose: str
+    ) -> AbstractAsyncContextManager[str]:
         """The name of a short-lived role for the length of the block; what a crash leaves stays."""
-        return self._lent(server, what, tenant, purpose)
+        return self._short_lived_role(server, what, tenant, purpose)
 
     @asynccontextmanager
-    async def _lent(self, server: Server, what: str, tenant: str, purpose: str) -> AsyncIterator[str]:
+    async def _short_lived_role(
+        self, server: Server, what: str, tenant: str, purpose: str
+    ) -> AsyncIterator[str]:
         name = f"{prefix(current_migration.get() or UUID(int=0))}{purpose}"
         async with self.visit(server, f"{what}.make_role") as visit:
             if tenant not in visit.there.roles:
@@ -267,7 +271,7 @@ class World:
             _remove_role(visit.there, name)
 
     def visit(self, server: Server, what: str, database: str = MAINTENANCE, user: str = ADMIN) -> _Visiting:
-        """A session of ours for the length of the block, as a `Visit`."""
+        """A session of rehome's for the length of the block, as a `Visit`."""
         return _Visiting(self, server, what, database, user)
 
 
@@ -314,12 +318,12 @@ class Visit:
     what: str
 
     async def step(self, name: str) -> None:
-        """Another small step: somebody else may act before it. Raises Unreachable if our session was ended."""
+        """Another small step: another task may act before it. Raises Unreachable if the session was ended."""
         await self.world.pause(f"{self.what}.{name}")
         self.require_session()
 
     def require_session(self) -> None:
-        """Raises Unreachable if it was ended, or the server is gone."""
+        """Raises Unreachable if it was ended, or the server is not there."""
         if self.session not in self.there.sessions or not self.there.reachable:
             raise Unreachable(f"{self.what}: the connection was closed")
 

@@ -46,7 +46,7 @@ def the_fence_is_forgotten() -> None:
         replace(module, "require_fence", nothing)
 
 
-def what_was_lent_is_not_taken_back() -> None:
+def short_lived_roles_are_not_dropped() -> None:
     replace(World, "_drop_role", nothing)
 
 
@@ -65,7 +65,7 @@ def the_copy_is_not_verified() -> None:
     replace(restore, "differences", none)
 
 
-def the_role_is_let_in_before_the_verification() -> None:
+def access_is_opened_before_the_verification() -> None:
     async def restored(move: Move) -> Any:
         class Verifier:
             some = staticmethod(move.verifier.some)
@@ -76,9 +76,9 @@ def the_role_is_let_in_before_the_verification() -> None:
                     database = (await move.instance()).database
                 return await move.verifier.fingerprint(server, database, role)
 
-        return await whole(_with(move, verifier=Verifier()))
+        return await original(_with(move, verifier=Verifier()))
 
-    whole = replace(restore, "_restore_verified", restored)
+    original = replace(restore, "_restore_verified", restored)
 
 
 def _with(move: Move, **instead: Any) -> Move:
@@ -139,15 +139,15 @@ def the_rollback_leaves_the_target_open() -> None:
 
 def the_source_is_dropped_at_the_end() -> None:
     async def run(move: Move) -> Any:
-        completed = await whole(move)
+        completed = await original(move)
         instance, source = await move.instance(), await move.source()
         move.databases._port.world.at(source).databases.pop(instance.database, None)  # type: ignore[attr-defined]
         return completed
 
-    whole: Callable[..., Any] = _step("complete", run)
+    original: Callable[..., Any] = _step("complete", run)
 
 
-def the_record_is_not_flipped() -> None:
+def the_record_is_not_pointed_to_the_target() -> None:
     replace(FakePlatform, "point_record_to", nothing)
 
 
@@ -165,12 +165,12 @@ def the_environment_is_not_kept_in_step() -> None:
 def an_instance_that_was_stopped_is_left_running() -> None:
     async def run(move: Move) -> Any:
         runtime = type("Runtime", (), {"stop": nothing})()
-        return await whole(_with(move, runtime=runtime))
+        return await original(_with(move, runtime=runtime))
 
-    whole: Callable[..., Any] = _step("complete", run)
+    original: Callable[..., Any] = _step("complete", run)
 
 
-def the_server_is_asked_for_without_a_look() -> None:
+def the_server_is_requested_without_a_look() -> None:
     async def dedicated(move: Move) -> Any:
         class Platform:
             instance = staticmethod(move.platform.instance)
@@ -179,9 +179,9 @@ def the_server_is_asked_for_without_a_look() -> None:
             async def dedicated_server(self, _instance_id: UUID) -> None:
                 """There is none, whatever the table says."""
 
-        return await whole(_with(move, platform=Platform()))
+        return await original(_with(move, platform=Platform()))
 
-    whole = replace(prepare, "_dedicated_server", dedicated)
+    original = replace(prepare, "_dedicated_server", dedicated)
 
 
 def the_doctor_wakes_nobody() -> None:
@@ -198,11 +198,11 @@ def _step(name: str, run: Any) -> Any:
 
 BROKEN: Final = (
     the_fence_is_forgotten,
-    what_was_lent_is_not_taken_back,
+    short_lived_roles_are_not_dropped,
     the_instance_is_not_stopped,
     the_source_is_opened_before_the_target_is_closed,
     the_copy_is_not_verified,
-    the_role_is_let_in_before_the_verification,
+    access_is_opened_before_the_verification,
     the_rollback_runs_past_the_point_of_no_return,
     the_rollback_does_not_look_whether_users_have_written,
     the_rollback_leaves_the_record,
@@ -215,10 +215,10 @@ BROKEN: Final = (
     the_rollback_keeps_the_dedicated_server,
     the_rollback_leaves_the_target_open,
     the_source_is_dropped_at_the_end,
-    the_record_is_not_flipped,
+    the_record_is_not_pointed_to_the_target,
     odoo_conf_is_not_rewritten,
     the_environment_is_not_kept_in_step,
     an_instance_that_was_stopped_is_left_running,
-    the_server_is_asked_for_without_a_look,
+    the_server_is_requested_without_a_look,
     the_doctor_wakes_nobody,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.steps.support.comparing import Side, differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Server
@@ -17,6 +17,6 @@ async def compared(
     """The differences of two databases; each is a server, a name and the tenant's role."""
     return await differences(
         verifier,
-        Side(*source, await verifier.fingerprint(*source)),
-        Side(*target, await verifier.fingerprint(*target)),
+        Fingerprinted(*source, await verifier.fingerprint(*source)),
+        Fingerprinted(*target, await verifier.fingerprint(*target)),
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rehome_events.envelope import CloudEvent, EventData
 
 DEATHS: Final = 4
-"""Runs that may end without a word; one less than the redeliveries the broker grants."""
+"""Runs that may end without result or error; one less than the redeliveries that the broker grants."""
 
 
 async def run_step(
@@ -26,15 +26,15 @@ async def run_step(
     """Run it in a task of its own, racing the claim; when this returns or raises, that task has ended.
 
     Raises:
-        Refused: too many of its runs ended in neither a result nor an error: before the broker stops it
-            without a word.
+        Refused: too many of its runs ended in neither a result nor an error; the broker would soon stop
+            redelivering it.
         TimedOut: it did not end within the step's limit.
         ClaimLost: the claim was lost first.
     """
     if row.deaths >= DEATHS:
         raise Refused(
-            f"the consumer died in step {step.name} time and again ({row.deaths} of {row.runs} runs ended without "
-            "a word): look at its log and at the memory it has"
+            f"the consumer died in step {step.name} again and again ({row.deaths} of {row.runs} runs ended without "
+            "result or error): look at its log and at the memory it has"
         )
     move = Move(event, ports)
     outside = current_migration.set(row.migration_id)

@@ -1,4 +1,4 @@
-"""What `rehome roll-back` would undo, and where there is no way back."""
+"""What `rehome roll-back` would undo, and where a rollback is not possible."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Order:
     """What is to be undone, and how.
 
     Attributes:
-        begun: steps of the present attempt that were begun, in order.
-        cancel: nothing but the decision to move was begun: there is nothing to undo.
-        holder: who is at work on it now.
+        started: steps of the present attempt that were started, in order.
+        cancel: nothing but the decision to move was started: there is nothing to undo.
+        holder: who works on it now.
         undo: (step, words), in the order of undoing.
     """
 
@@ -47,11 +47,11 @@ class Order:
 async def read_order(
     settings: Settings, views: JournalViews, journal: PostgresJournal, wanted: UUID
 ) -> tuple[Order, str]:
-    """What would be undone, and why the world could not be looked at (empty: it was).
+    """What would be undone, and why servers, files and service could not be looked at (empty: they were).
 
     Raises:
         NotFound: no such migration or instance.
-        Refused: there is no way back; says what there is instead.
+        Refused: it cannot be rolled back; says what to do instead.
     """
     view = next(iter(await views.migrations(wanted, 1, ended=False)), None)
     view = view or next(iter(await views.migrations(wanted, 1)), None)
@@ -72,7 +72,7 @@ async def read_order(
 
 
 def _check(migration: MigrationRow, facts: RecordedFacts) -> None:
-    """Raise Refused where there is no way back, and say what there is instead."""
+    """Raise Refused where it cannot be rolled back, and say what to do instead."""
     if migration.state == "completed":
         until = facts.get(SOURCE_RETAINED_UNTIL)
         old = (
@@ -89,13 +89,13 @@ def _check(migration: MigrationRow, facts: RecordedFacts) -> None:
     if migration.past_pivot:
         raise Refused(
             f"migration {migration.id} is past the point of no return: the instance serves from its new database. "
-            f"Go forward: mend what step complete complains about ({migration.reason or 'see rehome status'}), then "
+            f"Go forward: fix what step complete complains about ({migration.reason or 'see rehome status'}), then "
             f"rehome dead replay --all --handler complete --instance {migration.instance_id}"
         )
 
 
 def _in_general(started: list[str]) -> list[tuple[str, str]]:
-    """(step, what its undo does) in the order they run, where the world was not looked at."""
+    """(step, what its undo does) in the order they run, where servers, files and service were not looked at."""
     return [
         (step.name, (step.undo.__doc__ or "").strip().partition("\n")[0])
         for step in reversed(saga.MIGRATION)

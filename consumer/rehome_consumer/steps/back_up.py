@@ -46,8 +46,8 @@ def describe(now: Situation) -> tuple[str, ...]:
     if now.sealed:
         what = f"would check backup {now.backup}, which is sealed, and use it"
     else:
-        half = "; a half one is thrown away" if now.half else ""
-        what = f"would dump the source into backup {now.backup}{half}"
+        partial = "; an incomplete one is removed" if now.partial else ""
+        what = f"would dump the source into backup {now.backup}{partial}"
     return (what, now.source_line())
 
 

@@ -11,7 +11,7 @@ from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.comparing import Side, differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_events.migration import MigrationRestored
 
@@ -100,8 +100,8 @@ async def _restore_verified(move: Move) -> Verified:
     before, after = reading.result(), await move.verifier.fingerprint(target, scratch, new_role)
     found = await differences(
         move.verifier,
-        Side(source, instance.database, old_role, before),
-        Side(target, scratch, new_role, after),
+        Fingerprinted(source, instance.database, old_role, before),
+        Fingerprinted(target, scratch, new_role, after),
     )
     made = await move.databases.database_facts(target, scratch, new_role)
     found += _privileges(like, made)

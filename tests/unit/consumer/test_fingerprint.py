@@ -18,10 +18,10 @@ from rehome_consumer.fingerprint import (
     Fold,
     Shortlist,
     digest,
-    named,
+    direct_differences,
+    named_differences,
     summary,
     suspects,
-    told,
 )
 from rehome_consumer.model import Fingerprint
 from tests.fakes.verifier import first, folded, in_both_ways
@@ -34,7 +34,7 @@ VALUES = st.text(max_size=8)
 
 
 @dataclass(frozen=True)
-class Whole:
+class Content:
     """All that a fingerprint is made of."""
 
     tables: Mapping[str, tuple[int, str]]
@@ -67,7 +67,7 @@ class Whole:
 
 
 WHOLE = st.builds(
-    Whole,
+    Content,
     tables=st.dictionaries(NAMES, st.tuples(st.integers(0, 10**6), VALUES), max_size=5),
     sequences=st.dictionaries(NAMES, VALUES, max_size=5),
     objects=st.dictionaries(
@@ -77,8 +77,8 @@ WHOLE = st.builds(
 )
 
 
-def whole(major: str = "15", **objects: Mapping[str, str]) -> Whole:
-    return Whole(
+def made(major: str = "15", **objects: Mapping[str, str]) -> Content:
+    return Content(
         tables={"public.a": (3, "0a"), "public.b": (4, "0b")},
         sequences={"public.a_id_seq": "last_value=3 is_called=true"},
         objects={kind.replace("_", " "): names for kind, names in objects.items()},
@@ -86,16 +86,16 @@ def whole(major: str = "15", **objects: Mapping[str, str]) -> Whole:
     )
 
 
-def differences(source: Whole, target: Whole) -> list[str]:
+def differences(source: Content, target: Content) -> list[str]:
     """Both looks."""
-    found = told(source.print(), target.print())
+    found = direct_differences(source.print(), target.print())
     for suspect in suspects(source.print(), target.print()):
         kinds = suspect.source_kind, suspect.target_kind
         here, there = (
-            first(database_state.named().get(kind, {}), kind, suspect.parts)
-            for database_state, kind in zip((source, target), kinds, strict=True)
+            first(content.named().get(kind, {}), kind, suspect.parts)
+            for content, kind in zip((source, target), kinds, strict=True)
         )
-        found += named(suspect, here, there)
+        found += named_differences(suspect, here, there)
     return found
 
 
@@ -104,8 +104,8 @@ def backwards(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @given(WHOLE)
-def test_nothing_differs_from_itself_in_whatever_order_it_is_told(one: Whole) -> None:
-    turned = Whole(
+def test_nothing_differs_from_itself_in_whatever_order_it_comes(one: Content) -> None:
+    turned = Content(
         tables=backwards(one.tables),
         sequences=backwards(one.sequences),
         objects=backwards({kind: backwards(names) for kind, names in one.objects.items()}),
@@ -117,8 +117,8 @@ def test_nothing_differs_from_itself_in_whatever_order_it_is_told(one: Whole) ->
 
 
 @given(WHOLE, st.data())
-def test_whatever_is_taken_away_or_changed_is_one_difference_with_its_name(
-    one: Whole, data: st.DataObject
+def test_whatever_is_removed_or_changed_is_one_difference_with_its_name(
+    one: Content, data: st.DataObject
 ) -> None:
     parts: list[tuple[str, Mapping[str, Any]]] = [
         ("table", one.tables),
@@ -145,8 +145,8 @@ def test_whatever_is_taken_away_or_changed_is_one_difference_with_its_name(
         assert found[0].startswith(f"{kind} {name}: ")
 
 
-def test_rows_missing_content_changed_and_encoding_are_told_apart() -> None:
-    source = whole()
+def test_missing_rows_changed_content_and_encoding_are_distinguished() -> None:
+    source = made()
     target = replace(
         source,
         tables={"public.a": (2, "0a"), "public.b": (4, "ff")},
@@ -163,18 +163,18 @@ def test_rows_missing_content_changed_and_encoding_are_told_apart() -> None:
     assert digest(replace(source, large_objects=(1, "0c")).print()) != digest(source.print())
 
 
-def test_what_somebody_else_owned_becomes_the_tenants() -> None:
-    source = whole(owner={"table public.a": "postgres", "table public.b": TENANT})
-    right = whole(owner={"table public.a": TENANT, "table public.b": TENANT})
-    wrong = whole(owner={"table public.a": "postgres", "table public.b": TENANT})
+def test_what_another_role_owned_becomes_the_tenants() -> None:
+    source = made(owner={"table public.a": "postgres", "table public.b": TENANT})
+    right = made(owner={"table public.a": TENANT, "table public.b": TENANT})
+    wrong = made(owner={"table public.a": "postgres", "table public.b": TENANT})
     assert differences(source, right) == []
     assert differences(source, wrong) == [
         "owner table public.a: <tenant> on the source, postgres on the target"
     ]
 
 
-def test_values_are_compared_whole_and_shown_short() -> None:
-    source, target = whole(index={"i": "x" * 200 + "a"}), whole(index={"i": "x" * 200 + "b"})
+def test_values_are_compared_completely_and_shown_cut() -> None:
+    source, target = made(index={"i": "x" * 200 + "a"}), made(index={"i": "x" * 200 + "b"})
     short = "x" * 160 + "..."
     assert differences(source, target) == [f"index i: {short} on the source, {short} on the target"]
 
@@ -193,37 +193,37 @@ def test_in_a_crowded_part_what_is_beyond_the_list_is_no_false_difference() -> N
     names = crowd(LISTED + 50)
     listed = first(names, "index", [7])[7]
     assert len(listed) == LISTED
-    gone = next(one.name for one in listed)
-    without = {name: value for name, value in names.items() if name != gone}
+    removed = next(one.name for one in listed)
+    without = {name: value for name, value in names.items() if name != removed}
     for source, target in ((names, without), (without, names)):
-        found = differences(whole(index=source), whole(index=target))
+        found = differences(made(index=source), made(index=target))
         assert len(found) == 1
-        assert found[0].startswith(f"index {gone}: ")
+        assert found[0].startswith(f"index {removed}: ")
 
 
-def test_a_difference_beyond_the_list_is_told_without_its_name() -> None:
+def test_a_difference_beyond_the_list_is_reported_without_its_name() -> None:
     names = crowd(LISTED + 1)
-    seen = {one.name for one in first(names, "index", [7])[7]}
-    without = {name: value for name, value in names.items() if name in seen}
-    assert differences(whole(index=names), whole(index=without)) == [
+    listed = {one.name for one in first(names, "index", [7])[7]}
+    without = {name: value for name, value in names.items() if name in listed}
+    assert differences(made(index=names), made(index=without)) == [
         f"index: something differs that is not among the first {LISTED} names of part 7"
     ]
 
 
-def test_what_differs_at_the_first_look_is_told_even_when_the_second_finds_nothing() -> None:
-    (suspect,) = suspects(whole(index={"i": "1"}).print(), whole(index={"i": "2"}).print())
+def test_what_differs_at_the_first_look_is_reported_even_when_the_second_finds_nothing() -> None:
+    (suspect,) = suspects(made(index={"i": "1"}).print(), made(index={"i": "2"}).print())
     same = first({"i": "1"}, "index", suspect.parts)
-    (sentence,) = named(suspect, same, same)
+    (sentence,) = named_differences(suspect, same, same)
     assert sentence.startswith("index: differed when all was read, and no longer")
 
 
 def test_where_everything_differs_a_bounded_part_is_named_and_the_rest_counted() -> None:
-    source = whole(index={f"public.i{place}": "" for place in range(5000)})
-    found = differences(source, whole(index={}))
+    source = made(index={f"public.i{place}": "" for place in range(5000)})
+    found = differences(source, made(index={}))
     assert found[-1].startswith("index: more differ, in ")
     assert NAMED - LISTED < len(found) <= NAMED + 1
-    tables = replace(whole(), tables={f"public.t{place}": (1, "") for place in range(5000)})
-    found = differences(tables, whole())
+    tables = replace(made(), tables={f"public.t{place}": (1, "") for place in range(5000)})
+    found = differences(tables, made())
     assert found[-1].startswith("table: more differ, in ")
     assert READ_AGAIN - LISTED < len(found) <= READ_AGAIN + 3
 
@@ -253,8 +253,8 @@ def test_name_and_value_do_not_run_into_each_other() -> None:
 
 
 def test_texts_that_a_version_may_spell_otherwise_are_compared_within_one_version_only() -> None:
-    source = whole(index_definition={"public.i": "one"}, index={"public.i": "unique"})
-    target = whole(index_definition={"public.i": "two"}, index={"public.i": "unique"})
+    source = made(index_definition={"public.i": "one"}, index={"public.i": "unique"})
+    target = made(index_definition={"public.i": "two"}, index={"public.i": "unique"})
     assert len(differences(source, target)) == 1
     later = replace(target, database={**target.database, "major": "17"})
     assert differences(source, later) == []
@@ -275,22 +275,22 @@ def test_texts_that_a_version_may_spell_otherwise_are_compared_within_one_versio
 def test_an_extension_may_be_newer_on_a_newer_server_only(
     version: str | None, major: str, expected: int
 ) -> None:
-    source = replace(whole(), extensions={"pg_trgm": "1.6"})
-    target = replace(whole(major), extensions={"pg_trgm": version} if version else {})
+    source = replace(made(), extensions={"pg_trgm": "1.6"})
+    target = replace(made(major), extensions={"pg_trgm": version} if version else {})
     assert len(differences(source, target)) == expected
 
 
 def test_new_privileges_of_a_new_version_are_no_difference_but_missing_grantees_are() -> None:
-    source = whole(grant={"table public.a.ro": "SELECT", "schema public.PUBLIC": "CREATE, USAGE"})
-    target = whole("17", grant={"table public.a.ro": "MAINTAIN, SELECT", "schema public.PUBLIC": "USAGE"})
+    source = made(grant={"table public.a.ro": "SELECT", "schema public.PUBLIC": "CREATE, USAGE"})
+    target = made("17", grant={"table public.a.ro": "MAINTAIN, SELECT", "schema public.PUBLIC": "USAGE"})
     assert differences(source, target) == []
-    assert differences(source, whole("17", grant={})) == ["grant table public.a.ro: missing on the target"]
-    assert len(differences(source, whole(grant=target.objects["grant"]))) == 2
+    assert differences(source, made("17", grant={})) == ["grant table public.a.ro: missing on the target"]
+    assert len(differences(source, made(grant=target.objects["grant"]))) == 2
 
 
 def test_the_summary_counts_what_was_compared() -> None:
     one = replace(
-        whole(index={"i": ""}, constraint={"c": "", "d": ""}),
+        made(index={"i": ""}, constraint={"c": "", "d": ""}),
         extensions={"plpgsql": "1.0"},
         large_objects=(7, "0c"),
     ).print()

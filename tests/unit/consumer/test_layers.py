@@ -1,4 +1,4 @@
-"""What each layer may import: an allow-list, so that a new module is forbidden until somebody decides."""
+"""What each layer may import: an allow-list, so that a new module is forbidden until it is listed."""
 
 import ast
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def unit_of(name: str) -> str:
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Units of ours that a file imports."""
+    """Units of this project that a file imports."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,4 +1,4 @@
-"""What a step is given: looked up once per run, and afresh by each undo."""
+"""What a step is given: looked up once per run, and again by each undo."""
 
 from __future__ import annotations
 

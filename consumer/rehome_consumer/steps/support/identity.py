@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def require_tenant(instance: Instance, role: RoleFacts, source: Server) -> None:
-    """The role that odoo.conf names is this tenant's, and nobody else's.
+    """The role that odoo.conf names is this tenant's, and of no other tenant.
 
     It owns the database (or an administrator does), is the one in the record, may do nothing but log in, and is tied to
     nothing outside of the database: it will be closed, and may be dropped one day.
@@ -64,8 +64,8 @@ def require_alone(database: str, role: RoleFacts, server: Server) -> None:
         )
     if role.members:
         raise Incompatible(
-            f"{whose} is lent to {', '.join(role.members)}, who would pass the fence: REVOKE it from them and replay "
-            "the upgrade"
+            f"{whose} is granted to {', '.join(role.members)}, who would pass the fence: REVOKE it from them and "
+            "replay the upgrade"
         )
     if role.elsewhere:
         raise Incompatible(
@@ -75,7 +75,7 @@ def require_alone(database: str, role: RoleFacts, server: Server) -> None:
         )
     if role.connected_to:
         raise Incompatible(
-            f"{whose} is connected to {', '.join(role.connected_to)} too, so somebody else uses it: give this instance "
+            f"{whose} is connected to {', '.join(role.connected_to)} too, so someone else uses it: give this instance "
             "a role of its own and replay the upgrade"
         )
 
@@ -87,7 +87,7 @@ def require_free(role: RoleFacts, target: Server) -> None:
         Incompatible: it is more than that.
     """
     more = [*role.attributes, *(f"member of {one}" for one in role.member_of)]
-    more += [f"lent to {one}" for one in role.members]
+    more += [f"granted to {one}" for one in role.members]
     if more:
         raise Incompatible(
             f"role {role.name} is on {target.name} already, and more than a tenant's login ({', '.join(more)}): take "

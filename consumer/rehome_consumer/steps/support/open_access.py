@@ -12,7 +12,7 @@ from rehome_consumer.errors import NotFound, Refused
 from rehome_consumer.facts import ACCESS_OPENED, ACCESS_REVOKED
 from rehome_consumer.fingerprint import TABLES
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.steps.support.comparing import Side, differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences
 
 if TYPE_CHECKING:
     from rehome_consumer.move import Move
@@ -72,8 +72,8 @@ async def _require_nothing_written(move: Move) -> None:
     before = await move.verifier.fingerprint(source, instance.database, old_role, _by_itself)
     written = await differences(
         move.verifier,
-        Side(source, instance.database, old_role, before),
-        Side(target, instance.database, new_role, after),
+        Fingerprinted(source, instance.database, old_role, before),
+        Fingerprinted(target, instance.database, new_role, after),
         _by_itself,
     )
     if written:

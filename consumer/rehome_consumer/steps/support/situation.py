@@ -62,7 +62,7 @@ class Situation:
         conf, conf_backup: the path of odoo.conf, and the name of this attempt's backup of it.
         backup: the name of this attempt's backup of the database.
         sealed: whether that one is complete.
-        half: whether there is half a backup of this migration.
+        partial: whether there is an incomplete backup of this migration.
         stored: all entries of this migration at the backup place.
     """
 
@@ -81,7 +81,7 @@ class Situation:
     conf_backup: str | None = None
     backup: str = UNKNOWN
     sealed: bool = False
-    half: bool = False
+    partial: bool = False
     stored: tuple[str, ...] = ()
 
     @property

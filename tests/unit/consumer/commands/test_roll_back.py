@@ -1,4 +1,4 @@
-"""A rollback by hand, in every state: shown first, done whole, refused where there is no way back."""
+"""A rollback by hand, in every state: shown first, done completely, refused past the point of no return."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from rehome_consumer.operators.rollback_plan import Order
 
-BEFORE_RETURN = [step.name for step in saga.MIGRATION[1:-2]]
-"""Steps that wait while there is still a way back; the last of them passes the point of no return at its end."""
+BEFORE_PIVOT = [step.name for step in saga.MIGRATION[1:-2]]
+"""Steps that can still be rolled back; the last of them passes the point of no return at its end."""
 UNDONE = {step.name for step in saga.MIGRATION if step.undo}
 
 
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.delenv("REHOME_PLATFORM_DSN", raising=False)  # so that the real world is not looked at
+    monkeypatch.delenv("REHOME_PLATFORM_DSN", raising=False)  # so that no server is looked at
     return Rig()
 
 
@@ -47,13 +47,13 @@ async def ask(rig: Rig, order: Order) -> None:
     )
 
 
-@pytest.mark.parametrize("step", BEFORE_RETURN)
+@pytest.mark.parametrize("step", BEFORE_PIVOT)
 async def test_in_every_state_before_the_point_of_no_return_it_is_undone(step: str, rig: Rig) -> None:
     event = rig.upgraded()
     before = rig.site.snapshot(rig.instance(event))
     await rig.run(until=step)
     order = await order_of(rig, rig.row(event).id)
-    started = [one.name for one in saga.MIGRATION[: BEFORE_RETURN.index(step) + 1]]
+    started = [one.name for one in saga.MIGRATION[: BEFORE_PIVOT.index(step) + 1]]
     assert order.started == started
     assert [name for name, _ in order.undo] == [name for name in reversed(started) if name in UNDONE]
     await ask(rig, order)
@@ -75,7 +75,7 @@ async def test_while_it_is_rolled_back_asking_again_changes_nothing(rig: Rig) ->
     assert rig.published().count("migration.rolled_back") == 1
 
 
-async def test_an_upgrade_that_nothing_was_begun_of_is_rejected(rig: Rig) -> None:
+async def test_an_upgrade_of_which_nothing_was_started_is_rejected(rig: Rig) -> None:
     event = rig.upgraded()
     rig.fail("accept.platform.instance.before", Unreachable("no answer"))
     await rig.handle_next("accept")
@@ -100,7 +100,7 @@ async def test_past_the_point_of_no_return_the_way_forward_is_named(rig: Rig) ->
         await rig.journal.ask_roll_back(rig.row(event), None, "anyway")  # type: ignore[arg-type] # not reached
 
 
-async def test_what_is_over_is_refused_and_so_is_what_is_unknown(rig: Rig) -> None:
+async def test_what_has_ended_is_refused_and_so_is_what_is_unknown(rig: Rig) -> None:
     event = rig.upgraded()
     await rig.run()
     with pytest.raises(Refused, match="is over: completed") as refused:

@@ -386,7 +386,7 @@ async def test_a_step_that_takes_the_consumer_down_time_and_again_fails(rig: Rig
     await rig.run()
     assert len(rig.at["restore.copier.restore.before"]) == 100 - DEATHS
     assert rig.row(event).state == "rolled_back"
-    assert "died in step restore time and again" in rig.events("migration.failed")[0].data.message
+    assert "died in step restore again and again" in rig.events("migration.failed")[0].data.message
     assert rig.dead() == [("restore", "failed")]
     assert rig.site.snapshot(rig.instance(event)) == before
 

@@ -40,7 +40,7 @@ async def run(step: Step, claim: FakeClaim | None = None, row: StepRow = ROW) ->
     return await run_step(step, event, ports, row, claim or FakeClaim(INSTANCE))
 
 
-async def test_what_the_step_tells_is_returned() -> None:
+async def test_what_the_step_returns_is_returned() -> None:
     async def work(_move: object) -> NothingToDo:
         return NothingToDo("why")
 
@@ -69,7 +69,7 @@ async def test_a_step_that_exceeds_its_limit_is_stopped() -> None:
     assert ended
 
 
-async def test_a_step_has_ended_before_its_lost_claim_is_told() -> None:
+async def test_a_step_has_ended_before_its_lost_claim_is_reported() -> None:
     claim, ended = FakeClaim(INSTANCE), []
 
     async def work(_move: object) -> None:
@@ -77,7 +77,7 @@ async def test_a_step_has_ended_before_its_lost_claim_is_told() -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            await asyncio.sleep(0)  # as a child process that is waited for
+            await asyncio.sleep(0)  # as a subprocess that is waited for
             ended.append(True)
             raise
 
@@ -108,27 +108,27 @@ async def test_a_step_that_killed_its_consumer_too_often_is_not_run() -> None:
     async def work(_move: object) -> None:
         raise AssertionError
 
-    with pytest.raises(Refused, match="died in step accept time and again"):
+    with pytest.raises(Refused, match="died in step accept again and again"):
         await run(a_step(work), row=replace(ROW, runs=9, deaths=DEATHS))
 
 
 @pytest.fixture
 def ports() -> Ports:
-    facts: Any = "the notes"
+    facts: Any = "the facts"
     return Site(FakeClock()).ports(facts)
 
 
-async def test_every_call_of_a_port_is_preceded_by_a_check_and_told(ports: Ports) -> None:
-    seen: list[str] = []
+async def test_every_call_of_a_port_is_preceded_by_a_check_and_probed(ports: Ports) -> None:
+    boundaries: list[str] = []
 
     async def check() -> None:
-        seen.append("check")
+        boundaries.append("check")
 
     async def probe(at: str) -> None:
-        seen.append(at)
+        boundaries.append(at)
 
     assert await guarded(ports, check, probe).platform.instance(INSTANCE) is None
-    assert seen == [
+    assert boundaries == [
         "platform.instance.before",
         "check",
         "platform.instance.checked",
@@ -150,7 +150,7 @@ async def test_without_a_claim_no_port_is_reached(ports: Ports) -> None:
         await site.runtime.stop(Any)  # type: ignore[arg-type] # not reached
 
 
-def test_values_time_and_notes_are_not_guarded(ports: Ports) -> None:
+def test_values_time_and_facts_are_not_guarded(ports: Ports) -> None:
     async def never() -> None:
         raise AssertionError
 

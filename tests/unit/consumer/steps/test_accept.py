@@ -1,4 +1,4 @@
-"""The first step: who is moved, who is resized, who is turned away."""
+"""The first step: who is moved, who is resized, who is rejected."""
 
 from __future__ import annotations
 
@@ -19,81 +19,81 @@ from tests.support.steps import StepRig
 SHARED = Entitlements(cpu_limit=3.0, memory_limit="6G", storage_limit="30G", db_type="shared")
 
 
-async def accepted(bench: StepRig, **fields: Any) -> Any:
-    await bench.opened(**fields)
-    return await bench.run("accept")
+async def accepted(rig: StepRig, **fields: Any) -> Any:
+    await rig.opened(**fields)
+    return await rig.run("accept")
 
 
-async def rejection(bench: StepRig, **fields: Any) -> str:
-    answer = await accepted(bench, **fields)
+async def rejection(rig: StepRig, **fields: Any) -> str:
+    answer = await accepted(rig, **fields)
     assert isinstance(answer, MigrationRejected)
     assert answer.message
     return answer.reason
 
 
 async def test_a_tenant_of_a_pool_whose_plan_grants_a_dedicated_database_is_moved() -> None:
-    bench = StepRig()
-    answer = await accepted(bench)
+    rig = StepRig()
+    answer = await accepted(rig)
     assert isinstance(answer, MigrationRequested)
     assert (answer.source.name, answer.target_kind, answer.database) == (
         "postgres-pool-1", "dedicated", "acme",
     )  # fmt: skip
     assert answer.limits.cpu_limit == 4.0
-    facts = await bench.facts()
-    assert await facts.recall(SOURCE) == bench.site.pool.id
+    facts = await rig.facts()
+    assert await facts.recall(SOURCE) == rig.site.pool.id
     assert await facts.recall(PLAN_TIER) == "premium"
 
 
 async def test_where_the_data_lives_decides_not_what_billing_wrote_into_the_record() -> None:
-    bench = StepRig(db_type="dedicated")
-    assert isinstance(await accepted(bench), MigrationRequested)
+    rig = StepRig(db_type="dedicated")
+    assert isinstance(await accepted(rig), MigrationRequested)
 
 
 async def test_nothing_is_changed_before_the_checks() -> None:
-    bench = StepRig()
-    before = bench.site.snapshot(bench.instance)
-    await accepted(bench)
-    assert bench.site.snapshot(bench.instance) == before
+    rig = StepRig()
+    before = rig.site.snapshot(rig.instance)
+    await accepted(rig)
+    assert rig.site.snapshot(rig.instance) == before
 
 
-async def test_an_unknown_instance_is_turned_away() -> None:
-    bench = StepRig()
-    bench.site.platform.instances.clear()
-    assert await rejection(bench) == "unknown_instance"
+async def test_an_unknown_instance_is_rejected() -> None:
+    rig = StepRig()
+    rig.site.platform.instances.clear()
+    assert await rejection(rig) == "unknown_instance"
 
 
-async def test_somebody_else_s_instance_is_turned_away() -> None:
+async def test_an_instance_of_another_customer_is_rejected() -> None:
     assert await rejection(StepRig(), customer_id=uuid4()) == "other_customer"
 
 
-async def test_a_terminated_instance_is_turned_away() -> None:
+async def test_a_terminated_instance_is_rejected() -> None:
     assert await rejection(StepRig(status="terminated")) == "terminated"
 
 
-async def test_an_instance_that_was_never_there_is_turned_away() -> None:
+async def test_an_instance_that_was_never_provisioned_is_rejected() -> None:
     assert await rejection(StepRig(status="creating")) == "never_provisioned"
     assert await rejection(StepRig(db_server_id=None, db_host=None)) == "never_provisioned"
 
 
-async def test_a_plan_that_nobody_knows_is_turned_away() -> None:
+async def test_an_unknown_plan_is_rejected() -> None:
     assert await rejection(StepRig(), entitlements=None) == "unknown_plan"
 
 
-async def test_limits_that_the_record_cannot_hold_are_turned_away() -> None:
+async def test_limits_that_the_record_cannot_hold_are_rejected() -> None:
     huge = GRANTED.model_copy(update={"cpu_limit": 1000.0})
     assert await rejection(StepRig(), entitlements=huge) == "limits"
     assert await rejection(StepRig(), plan_tier="x" * 31) == "limits"
 
 
 @pytest.mark.parametrize("status", ["starting", "stopping", "restarting", "updating", "maintenance"])
-async def test_an_instance_that_somebody_works_on_is_waited_for(status: str) -> None:
+async def test_an_instance_that_another_process_works_on_is_waited_for(status: str) -> None:
     with pytest.raises(Conflict, match=status):
         await accepted(StepRig(status=status))
 
 
 async def test_what_the_event_leaves_open_comes_from_the_plan_in_force() -> None:
-    bench = StepRig()
-    bench.site.platform.plans = [
+    rig = StepRig()
+    rig.site.platform.plans = [
         {
             "plan_name": "premium-monthly",
             "effective_date": datetime(2025, 1, 1),  # noqa: DTZ001 - as the column is
@@ -103,42 +103,42 @@ async def test_what_the_event_leaves_open_comes_from_the_plan_in_force() -> None
             "db_type": "dedicated",
         }
     ]
-    answer = await accepted(bench, entitlements=Entitlements(cpu_limit=4.0))
+    answer = await accepted(rig, entitlements=Entitlements(cpu_limit=4.0))
     assert isinstance(answer, MigrationRequested)
     assert (answer.limits.cpu_limit, answer.limits.memory_limit) == (4.0, "16G")
 
 
 async def test_without_billing_s_database_the_event_must_say_the_kind_of_database() -> None:
-    bench = StepRig()
-    bench.site.platform.plans = None
-    assert await rejection(bench, entitlements=Entitlements(cpu_limit=4.0)) == "unknown_plan"
-    bench = StepRig()
-    bench.site.platform.plans = None
-    answer = await accepted(bench, entitlements=Entitlements(db_type="dedicated"))
+    rig = StepRig()
+    rig.site.platform.plans = None
+    assert await rejection(rig, entitlements=Entitlements(cpu_limit=4.0)) == "unknown_plan"
+    rig = StepRig()
+    rig.site.platform.plans = None
+    answer = await accepted(rig, entitlements=Entitlements(db_type="dedicated"))
     assert isinstance(answer, MigrationRequested)
     assert answer.limits.cpu_limit is None
 
 
 async def test_a_plan_that_stays_shared_is_a_resize() -> None:
-    bench = StepRig()
-    answer = await accepted(bench, entitlements=SHARED, plan_tier="standard")
+    rig = StepRig()
+    answer = await accepted(rig, entitlements=SHARED, plan_tier="standard")
     assert isinstance(answer, InstanceResized)
     assert answer.before
     assert (answer.before.cpu_limit, answer.before.memory_limit) == (2.0, "4G")
-    assert (bench.record["cpu_limit"], bench.record["memory_limit"], bench.record["plan_tier"]) == (
+    assert (rig.record["cpu_limit"], rig.record["memory_limit"], rig.record["plan_tier"]) == (
         3.0, "6G", "standard",
     )  # fmt: skip
-    assert bench.service.spec["limits"] == {"cpu": 3.0, "memory": "6G"}
-    assert bench.record["db_type"] == "shared"
+    assert rig.service.spec["limits"] == {"cpu": 3.0, "memory": "6G"}
+    assert rig.record["db_type"] == "shared"
 
 
-async def test_a_resize_that_is_run_again_tells_the_same() -> None:
-    bench = StepRig()
-    await bench.opened(entitlements=SHARED)
-    event = bench.event
-    first = await bench.run("accept")
-    bench.event = event
-    second = await bench.run("accept")
+async def test_a_resize_that_is_run_again_emits_the_same() -> None:
+    rig = StepRig()
+    await rig.opened(entitlements=SHARED)
+    event = rig.event
+    first = await rig.run("accept")
+    rig.event = event
+    second = await rig.run("accept")
     assert isinstance(first, InstanceResized)
     assert isinstance(second, InstanceResized)
     assert (second.before, second.limits, second.restarted) == (first.before, first.limits, True)
@@ -152,11 +152,11 @@ async def test_a_resize_that_needed_no_restart_says_so() -> None:
 
 async def moved() -> StepRig:
     """An instance on its dedicated server."""
-    bench = StepRig()
-    await bench.until("roll_back")
-    row = await bench.journal.begin(bench.journal.migrations[bench.migration], "complete", replay=None)
-    await bench.journal.finish(row, state="completed", event=None, reason=None, past_pivot=True)
-    return bench
+    rig = StepRig()
+    await rig.until("roll_back")
+    row = await rig.journal.begin(rig.journal.migrations[rig.migration], "complete", replay=None)
+    await rig.journal.finish(row, state="completed", event=None, reason=None, past_pivot=True)
+    return rig
 
 
 async def test_a_second_upgrade_to_the_same_plan_finds_nothing_to_do() -> None:
@@ -166,12 +166,12 @@ async def test_a_second_upgrade_to_the_same_plan_finds_nothing_to_do() -> None:
 
 
 async def test_an_upgrade_between_dedicated_plans_is_a_resize() -> None:
-    bench = await moved()
+    rig = await moved()
     larger = GRANTED.model_copy(update={"cpu_limit": 8.0})
-    answer = await accepted(bench, entitlements=larger, plan_tier="enterprise")
+    answer = await accepted(rig, entitlements=larger, plan_tier="enterprise")
     assert isinstance(answer, InstanceResized)
-    assert bench.record["db_type"] == "dedicated"
+    assert rig.record["db_type"] == "dedicated"
 
 
-async def test_a_move_back_to_a_pool_is_turned_away() -> None:
+async def test_a_move_back_to_a_pool_is_rejected() -> None:
     assert await rejection(await moved(), entitlements=SHARED) == "move_to_shared"

@@ -1,4 +1,4 @@
-"""A customer who leaves in mid flight: the move is undone, nobody starts the instance again, the record stays."""
+"""A customer who leaves during the move: it is undone, the instance is not started again, the record stays."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ async def test_a_move_of_a_terminated_instance_is_undone_and_the_instance_is_not
     assert after["record"] == {**before["record"], "status": "terminated"}
     never_stopped = step in {"prepare", "stop"}
     assert after["running"] == (before["running"] if never_stopped else 0)
-    for kept in ("files", "source", "login", "backups", "servers"):
-        assert after[kept] == before[kept], kept
+    for part in ("files", "source", "login", "backups", "servers"):
+        assert after[part] == before[part], part
 
 
-async def test_a_rollback_passes_by_a_service_that_went_with_the_customer() -> None:
+async def test_a_rollback_passes_over_a_service_that_was_removed_with_the_customer() -> None:
     rig = Rig()
     event = rig.upgraded()
 

@@ -21,129 +21,129 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def bench() -> StepRig:
+async def rig() -> StepRig:
     made = StepRig()
     await made.until("prepare")
     return made
 
 
-def conf(bench: StepRig) -> Path:
-    return conf_path(bench.site.odoo_conf.data_root, bench.site.instance(bench.instance))
+def conf(rig: StepRig) -> Path:
+    return conf_path(rig.site.odoo_conf.data_root, rig.site.instance(rig.instance))
 
 
-def edit(bench: StepRig, before: bytes, after: bytes) -> None:
-    assert before in bench.site.odoo_conf.files[conf(bench)]
-    files = bench.site.odoo_conf.files
-    files[conf(bench)] = files[conf(bench)].replace(before, after)
+def edit(rig: StepRig, before: bytes, after: bytes) -> None:
+    assert before in rig.site.odoo_conf.files[conf(rig)]
+    files = rig.site.odoo_conf.files
+    files[conf(rig)] = files[conf(rig)].replace(before, after)
 
 
-async def refused(bench: StepRig, kind: type[RehomeError], match: str) -> None:
+async def refused(rig: StepRig, kind: type[RehomeError], match: str) -> None:
     """The step is refused, and nothing of the tenant's was changed."""
-    servers = len(bench.site.platform.servers)
+    servers = len(rig.site.platform.servers)
     with pytest.raises(kind, match=match):
-        await bench.run("prepare")
-    assert bench.service.running
-    assert bench.source.roles["odoo_acme"].can_login
-    assert servers <= len(bench.site.platform.servers)
+        await rig.run("prepare")
+    assert rig.service.running
+    assert rig.source.roles["odoo_acme"].can_login
+    assert servers <= len(rig.site.platform.servers)
 
 
-async def test_a_server_is_made_and_told_and_the_instance_serves_on(bench: StepRig) -> None:
-    answer = await bench.run("prepare")
+async def test_a_server_is_provisioned_and_the_instance_serves_on(rig: StepRig) -> None:
+    answer = await rig.run("prepare")
     assert isinstance(answer, MigrationPrepared)
     assert answer.provisioned_now
-    assert answer.target.name == f"postgres-dedicated-{bench.instance.hex[:8]}"
-    assert bench.service.running
-    assert bench.site.write(bench.instance, 1)
+    assert answer.target.name == f"postgres-dedicated-{rig.instance.hex[:8]}"
+    assert rig.service.running
+    assert rig.site.write(rig.instance, 1)
 
 
-async def test_a_server_that_is_there_is_used(bench: StepRig) -> None:
-    await bench.site.database_service.provision(bench.instance, bench.record["customer_id"], "premium")
-    answer = await bench.run("prepare")
+async def test_a_server_that_is_there_is_used(rig: StepRig) -> None:
+    await rig.site.database_service.provision(rig.instance, rig.record["customer_id"], "premium")
+    answer = await rig.run("prepare")
     assert isinstance(answer, MigrationPrepared)
     assert not answer.provisioned_now
-    assert bench.site.database_service.calls == 1
+    assert rig.site.database_service.calls == 1
 
 
 @pytest.mark.parametrize("mood", ["answers too late", "answers garbage"])
-async def test_a_server_that_was_made_without_a_word_is_found_by_the_next_try(
-    bench: StepRig, mood: str
+async def test_a_server_that_was_made_without_an_answer_is_found_by_the_next_try(
+    rig: StepRig, mood: str
 ) -> None:
-    bench.site.database_service.moods = [mood]  # type: ignore[list-item] # one of its words
+    rig.site.database_service.moods = [mood]  # type: ignore[list-item] # one of its words
     with pytest.raises(Transient):
-        await bench.run("prepare")
-    answer = await bench.run("prepare")
+        await rig.run("prepare")
+    answer = await rig.run("prepare")
     assert isinstance(answer, MigrationPrepared)
-    assert bench.site.database_service.calls == 1
+    assert rig.site.database_service.calls == 1
 
 
-async def test_a_second_run_asks_for_no_second_server(bench: StepRig) -> None:
-    event = bench.event
-    first = await bench.run("prepare")
-    bench.event = event
-    assert await bench.run("prepare") == first
-    assert bench.site.database_service.calls == 1
+async def test_a_second_run_asks_for_no_second_server(rig: StepRig) -> None:
+    event = rig.event
+    first = await rig.run("prepare")
+    rig.event = event
+    assert await rig.run("prepare") == first
+    assert rig.site.database_service.calls == 1
 
 
-async def test_a_login_of_the_service_s_own_is_kept_as_a_secret(bench: StepRig) -> None:
-    bench.site.database_service.gives_login = True
-    await bench.run("prepare")
-    facts = await bench.facts()
-    assert await facts.recall(NEW_USER) == f"odoo_{bench.instance.hex[:8]}"
-    kept = await facts.recall(NEW_PASSWORD)
-    assert kept
-    assert kept.reveal() == f"made-for-{bench.instance.hex[:8]}"
-    recorded = await FakeViews(bench.journal, FakeClaims()).facts(bench.migration, 1)
+async def test_a_login_that_the_service_names_is_stored_as_a_secret(rig: StepRig) -> None:
+    rig.site.database_service.gives_login = True
+    await rig.run("prepare")
+    facts = await rig.facts()
+    assert await facts.recall(NEW_USER) == f"odoo_{rig.instance.hex[:8]}"
+    password = await facts.recall(NEW_PASSWORD)
+    assert password
+    assert password.reveal() == f"made-for-{rig.instance.hex[:8]}"
+    recorded = await FakeViews(rig.journal, FakeClaims()).facts(rig.migration, 1)
     assert NEW_PASSWORD in recorded
     assert recorded.get(NEW_PASSWORD) is None
 
 
-async def test_a_server_that_is_not_active_yet_is_waited_for(bench: StepRig) -> None:
-    provision = bench.site.database_service.provision
+async def test_a_server_that_is_not_active_yet_is_waited_for(rig: StepRig) -> None:
+    provision = rig.site.database_service.provision
 
     async def slow(*arguments: object) -> object:
         answer = await provision(*arguments)  # type: ignore[arg-type] # as it came
-        bench.site.platform.servers[answer.db_server_id]["status"] = "initializing"
+        rig.site.platform.servers[answer.db_server_id]["status"] = "initializing"
         return answer
 
-    bench.site.database_service.provision = slow  # type: ignore[method-assign,assignment]
-    await refused(bench, Transient, "not active")
+    rig.site.database_service.provision = slow  # type: ignore[method-assign,assignment]
+    await refused(rig, Transient, "not active")
 
 
-async def test_a_superuser_cannot_be_fenced(bench: StepRig) -> None:
-    bench.source.roles["odoo_acme"].superuser = True
-    await refused(bench, Incompatible, "superuser")
+async def test_a_superuser_cannot_be_fenced(rig: StepRig) -> None:
+    rig.source.roles["odoo_acme"].superuser = True
+    await refused(rig, Incompatible, "superuser")
 
 
-async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(bench: StepRig) -> None:
-    bench.source.databases["other"] = FakeDatabase("other", "odoo_acme")
-    await refused(bench, Incompatible, "it owns database other, so fencing")
+async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(rig: StepRig) -> None:
+    rig.source.databases["other"] = FakeDatabase("other", "odoo_acme")
+    await refused(rig, Incompatible, "it owns database other, so fencing")
 
 
-async def test_the_role_of_odoo_conf_is_compared_with_the_record(bench: StepRig) -> None:
-    bench.source.roles["monitoring"] = FakeRole("monitoring")
-    edit(bench, b"db_user = odoo_acme", b"db_user = monitoring")
-    await refused(bench, Incompatible, "odoo.conf's db_user is monitoring, the record's odoo_acme")
+async def test_the_role_of_odoo_conf_is_compared_with_the_record(rig: StepRig) -> None:
+    rig.source.roles["monitoring"] = FakeRole("monitoring")
+    edit(rig, b"db_user = odoo_acme", b"db_user = monitoring")
+    await refused(rig, Incompatible, "odoo.conf's db_user is monitoring, the record's odoo_acme")
 
 
-async def test_the_role_of_odoo_conf_and_record_is_compared_with_the_owner(bench: StepRig) -> None:
-    bench.source.roles["monitoring"] = FakeRole("monitoring")
-    edit(bench, b"db_user = odoo_acme", b"db_user = monitoring")
-    bench.record["db_user"] = "monitoring"
-    await refused(bench, Incompatible, "belongs to role odoo_acme, not to monitoring")
-    assert bench.source.roles["monitoring"].can_login
+async def test_the_role_of_odoo_conf_and_record_is_compared_with_the_owner(rig: StepRig) -> None:
+    rig.source.roles["monitoring"] = FakeRole("monitoring")
+    edit(rig, b"db_user = odoo_acme", b"db_user = monitoring")
+    rig.record["db_user"] = "monitoring"
+    await refused(rig, Incompatible, "belongs to role odoo_acme, not to monitoring")
+    assert rig.source.roles["monitoring"].can_login
 
 
-async def test_a_database_of_an_administrators_is_the_records_role_s(bench: StepRig) -> None:
-    bench.source.databases["acme"].owner = "postgres"
-    assert isinstance(await bench.run("prepare"), MigrationPrepared)
+async def test_a_database_of_an_administrators_is_the_records_role_s(rig: StepRig) -> None:
+    rig.source.databases["acme"].owner = "postgres"
+    assert isinstance(await rig.run("prepare"), MigrationPrepared)
 
 
-async def test_where_an_administrator_owns_it_and_the_record_is_silent_nobody_is_believed(
-    bench: StepRig,
+async def test_where_an_administrator_owns_it_and_the_record_names_no_role_it_is_refused(
+    rig: StepRig,
 ) -> None:
-    bench.source.databases["acme"].owner = "postgres"
-    bench.record["db_user"] = None
-    await refused(bench, Incompatible, "Put db_user into the record")
+    rig.source.databases["acme"].owner = "postgres"
+    rig.record["db_user"] = None
+    await refused(rig, Incompatible, "Put db_user into the record")
 
 
 @pytest.mark.parametrize(
@@ -151,120 +151,120 @@ async def test_where_an_administrator_owns_it_and_the_record_is_silent_nobody_is
     [
         ({"attributes": ("CREATEROLE", "CREATEDB")}, "ALTER ROLE ... NOCREATEROLE NOCREATEDB"),
         ({"member_of": ("pg_monitor",)}, "is a member of pg_monitor"),
-        ({"members": ("mallory",)}, "is lent to mallory"),
+        ({"members": ("mallory",)}, "is granted to mallory"),
         ({"elsewhere": ("owns something in database next_door",)}, "it owns something in database next_door"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_a_role_that_is_more_than_this_tenants_login_is_refused(
-    bench: StepRig, tie: dict[str, tuple[str, ...]], match: str
+    rig: StepRig, tie: dict[str, tuple[str, ...]], match: str
 ) -> None:
-    bench.source.roles["odoo_acme"] = replace(bench.source.roles["odoo_acme"], **tie)
-    await refused(bench, Incompatible, match)
+    rig.source.roles["odoo_acme"] = replace(rig.source.roles["odoo_acme"], **tie)
+    await refused(rig, Incompatible, match)
 
 
 @pytest.mark.parametrize("tie", [{"attributes": ("CREATEDB",)}, {"member_of": ("pg_monitor",)}])
 async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
-    bench: StepRig, tie: dict[str, tuple[str, ...]]
+    rig: StepRig, tie: dict[str, tuple[str, ...]]
 ) -> None:
-    bench.site.add_dedicated(bench.instance)
-    bench.target.roles["odoo_acme"] = FakeRole("odoo_acme", **tie)  # type: ignore[arg-type]
-    await refused(bench, Incompatible, "is on postgres-dedicated-.* already, and more than a tenant's login")
+    rig.site.add_dedicated(rig.instance)
+    rig.target.roles["odoo_acme"] = FakeRole("odoo_acme", **tie)  # type: ignore[arg-type]
+    await refused(rig, Incompatible, "is on postgres-dedicated-.* already, and more than a tenant's login")
 
 
-async def test_a_pool_that_keeps_our_short_lived_roles_out_is_told_before_anything_is_stopped(
-    bench: StepRig,
+async def test_a_pool_that_refuses_short_lived_roles_is_reported_before_anything_is_stopped(
+    rig: StepRig,
 ) -> None:
-    bench.source.keeps_out = True
-    await refused(bench, Incompatible, "keeps out a short-lived role")
+    rig.source.keeps_out = True
+    await refused(rig, Incompatible, "keeps out a short-lived role")
 
 
-async def test_what_hides_in_an_extension_is_told_before_anything_is_stopped(bench: StepRig) -> None:
-    bench.source.databases["acme"].strays = ["table public.account_move"]
-    await refused(bench, Incompatible, "account_move")
+async def test_what_hides_in_an_extension_is_reported_before_anything_is_stopped(rig: StepRig) -> None:
+    rig.source.databases["acme"].strays = ["table public.account_move"]
+    await refused(rig, Incompatible, "account_move")
 
 
-async def test_a_database_that_is_not_there_is_told(bench: StepRig) -> None:
-    del bench.source.databases["acme"]
-    await refused(bench, NotFound, "acme")
+async def test_a_database_that_is_not_there_is_reported(rig: StepRig) -> None:
+    del rig.source.databases["acme"]
+    await refused(rig, NotFound, "acme")
 
 
-async def test_a_service_that_is_not_there_is_told(bench: StepRig) -> None:
-    services = bench.site.runtime.services
-    kept = services.pop("odoo-acme")
+async def test_a_service_that_is_not_there_is_reported(rig: StepRig) -> None:
+    services = rig.site.runtime.services
+    service = services.pop("odoo-acme")
     with pytest.raises(NotFound, match="odoo-acme"):
-        await bench.run("prepare")
-    services["odoo-acme"] = kept
+        await rig.run("prepare")
+    services["odoo-acme"] = service
 
 
-async def test_a_conf_that_names_another_server_than_the_record_is_told(bench: StepRig) -> None:
-    edit(bench, b"db_host = postgres-pool-1", b"db_host = postgres-pool-2")
-    await refused(bench, ConfUnusable, "postgres-pool-2:5432")
+async def test_a_conf_that_names_another_server_than_the_record_is_reported(rig: StepRig) -> None:
+    edit(rig, b"db_host = postgres-pool-1", b"db_host = postgres-pool-2")
+    await refused(rig, ConfUnusable, "postgres-pool-2:5432")
 
 
-async def test_a_conf_that_names_another_database_is_told(bench: StepRig) -> None:
-    edit(bench, b"db_name = False", b"db_name = other")
-    await refused(bench, ConfUnusable, "db_name is other")
+async def test_a_conf_that_names_another_database_is_reported(rig: StepRig) -> None:
+    edit(rig, b"db_name = False", b"db_name = other")
+    await refused(rig, ConfUnusable, "db_name is other")
 
 
-async def test_a_conf_that_cannot_be_replaced_is_told(bench: StepRig) -> None:
-    bench.site.odoo_conf.read_only.add(conf(bench))
-    await refused(bench, ConfUnusable, "read-only")
+async def test_a_conf_that_cannot_be_replaced_is_reported(rig: StepRig) -> None:
+    rig.site.odoo_conf.read_only.add(conf(rig))
+    await refused(rig, ConfUnusable, "read-only")
 
 
-async def test_too_little_room_is_told(bench: StepRig) -> None:
-    bench.site.world.free = 100
-    await refused(bench, Incompatible, "100 bytes free")
+async def test_too_little_room_is_reported(rig: StepRig) -> None:
+    rig.site.world.free = 100
+    await refused(rig, Incompatible, "100 bytes free")
 
 
-async def test_an_older_target_is_told(bench: StepRig) -> None:
-    await bench.site.database_service.provision(bench.instance, bench.record["customer_id"], "premium")
-    bench.target.version = 140010
-    await refused(bench, Incompatible, "PostgreSQL 15, .* only 14")
+async def test_an_older_target_is_told(rig: StepRig) -> None:
+    await rig.site.database_service.provision(rig.instance, rig.record["customer_id"], "premium")
+    rig.target.version = 140010
+    await refused(rig, Incompatible, "PostgreSQL 15, .* only 14")
 
 
 @pytest.mark.parametrize("client", [14, 17])
-async def test_client_programs_of_the_wrong_version_are_told(bench: StepRig, client: int) -> None:
-    bench.site.world.client = client
-    await refused(bench, Incompatible, f"PostgreSQL {client}")
+async def test_client_programs_of_the_wrong_version_are_reported(rig: StepRig, client: int) -> None:
+    rig.site.world.client = client
+    await refused(rig, Incompatible, f"PostgreSQL {client}")
 
 
-async def test_an_extension_that_the_target_does_not_offer_is_told(bench: StepRig) -> None:
-    bench.source.databases["acme"].extensions["postgis"] = "3.3"
-    await refused(bench, Incompatible, "postgis")
+async def test_an_extension_that_the_target_does_not_offer_is_told(rig: StepRig) -> None:
+    rig.source.databases["acme"].extensions["postgis"] = "3.3"
+    await refused(rig, Incompatible, "postgis")
 
 
-async def test_the_server_is_given_back_by_the_undo(bench: StepRig) -> None:
-    await bench.run("prepare")
-    assert await bench.undo("prepare") == ()
-    assert [row["name"] for row in bench.site.platform.servers.values()] == ["postgres-pool-1"]
-    assert await bench.undo("prepare") == ()
+async def test_the_server_is_given_back_by_the_undo(rig: StepRig) -> None:
+    await rig.run("prepare")
+    assert await rig.undo("prepare") == ()
+    assert [row["name"] for row in rig.site.platform.servers.values()] == ["postgres-pool-1"]
+    assert await rig.undo("prepare") == ()
 
 
-async def test_a_server_that_was_there_before_is_left_alone_by_the_undo(bench: StepRig) -> None:
-    await bench.site.database_service.provision(bench.instance, bench.record["customer_id"], "premium")
-    await bench.run("prepare")
-    assert await bench.undo("prepare") == ()
-    assert len(bench.site.platform.servers) == 2
+async def test_a_server_that_was_there_before_is_left_alone_by_the_undo(rig: StepRig) -> None:
+    await rig.site.database_service.provision(rig.instance, rig.record["customer_id"], "premium")
+    await rig.run("prepare")
+    assert await rig.undo("prepare") == ()
+    assert len(rig.site.platform.servers) == 2
 
 
-async def test_a_server_that_cannot_be_given_back_is_named(bench: StepRig) -> None:
-    await bench.run("prepare")
-    bench.site.database_service.takes_back = False
-    (leftover,) = await bench.undo("prepare")
-    assert f"postgres-dedicated-{bench.instance.hex[:8]}" in leftover
+async def test_a_server_that_cannot_be_given_back_is_named(rig: StepRig) -> None:
+    await rig.run("prepare")
+    rig.site.database_service.takes_back = False
+    (leftover,) = await rig.undo("prepare")
+    assert f"postgres-dedicated-{rig.instance.hex[:8]}" in leftover
 
 
-async def test_a_server_that_was_asked_for_and_is_not_seen_is_named(bench: StepRig) -> None:
-    bench.site.database_service.moods = ["fails"]
+async def test_a_server_that_was_requested_and_is_not_listed_is_named(rig: StepRig) -> None:
+    rig.site.database_service.moods = ["fails"]
     with pytest.raises(Transient):
-        await bench.run("prepare")
-    (leftover,) = await bench.undo("prepare")
+        await rig.run("prepare")
+    (leftover,) = await rig.undo("prepare")
     assert "check whether it appears later" in leftover
 
 
-async def test_where_nothing_was_asked_for_the_undo_does_nothing(bench: StepRig) -> None:
-    bench.site.world.free = 1
+async def test_where_nothing_was_requested_the_undo_does_nothing(rig: StepRig) -> None:
+    rig.site.world.free = 1
     with pytest.raises(Incompatible):
-        await bench.run("prepare")
-    assert await bench.undo("prepare") == ()
+        await rig.run("prepare")
+    assert await rig.undo("prepare") == ()

@@ -102,7 +102,7 @@ class PostgresPlatform:
         return as_server(row) if row else None
 
     async def servers(self) -> list[Server]:
-        """Every shared and every dedicated server that is not being removed (for operators' tools)."""
+        """Every shared and every dedicated server that is not being taken away (for operators' tools)."""
         async with self._session(self._instances, "reading db_servers") as connection:
             return [as_server(row) for row in await connection.fetch(SQL["servers"])]
 

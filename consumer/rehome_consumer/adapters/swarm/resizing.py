@@ -31,7 +31,7 @@ def started(spec: Mapping[str, Any], limits: Limits) -> Spec:
     if changed == spec:
         return changed
     config = changed.get("UpdateConfig")
-    if LABEL not in changed.get("Labels", {}):
+    if LABEL not in (changed.get("Labels") or {}):
         before = {"UpdateConfig": config, "Resources": template_of(spec).get("Resources")}
         changed["Labels"] = {**(changed.get("Labels") or {}), LABEL: json.dumps(before)}
     # Two tasks cannot share a port of a node. The caller judges a failure: Swarm's own rollback would hide it.

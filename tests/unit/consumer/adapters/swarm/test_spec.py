@@ -230,6 +230,13 @@ def test_a_service_without_update_order_or_resources_has_none_after_a_resize_eit
     assert "UpdateConfig" not in resizing.finished(resized)
 
 
+def test_a_service_whose_labels_are_null_can_be_resized() -> None:
+    bare = full(Labels=None)
+    resized = resizing.started(bare, Limits(cpu_limit=4.0))
+    assert resizing.is_started(resized)
+    assert resizing.undone(resized) == {**bare, "Labels": {}}
+
+
 def test_a_second_resize_before_the_first_was_finished_saves_what_was_before_both() -> None:
     twice = resizing.started(resizing.started(FULL, Limits(cpu_limit=4.0)), Limits(cpu_limit=8.0))
     assert edit.limits_of(twice).cpu_limit == 8.0

@@ -141,7 +141,7 @@ async def test_an_unusable_file_is_refused_by_name_without_its_contents(
 
 
 async def test_a_missing_file_is_refused_by_every_method_that_needs_it(storage: Storage) -> None:
-    for use in (storage.conf.read(ACME), storage.conf.check_writable(ACME), storage.conf.keep(ACME, "t")):
+    for use in (storage.conf.read(ACME), storage.conf.check_writable(ACME), storage.conf.back_up(ACME, "t")):
         with pytest.raises(ConfUnusable, match="not there"):
             await use
     with pytest.raises(ConfUnusable, match="not there"):
@@ -176,7 +176,7 @@ async def test_a_second_rewrite_changes_nothing(storage: Storage) -> None:
     assert storage.files() == {"odoo.conf": REWRITTEN}
 
 
-async def test_a_rewrite_tells_only_the_keys_that_changed(storage: Storage) -> None:
+async def test_a_rewrite_reports_only_the_keys_that_changed(storage: Storage) -> None:
     storage.put(CONF)
     login = (await storage.conf.read(ACME)).credentials
     assert await storage.conf.rewrite(ACME, "postgres-dedicated-1", 5432, login) == ("db_host",)
@@ -196,31 +196,33 @@ async def test_a_password_that_odoo_would_not_read_back_is_refused_and_not_shown
     assert storage.files() == {"odoo.conf": CONF}
 
 
-async def test_the_first_copy_kept_is_the_one_put_back(storage: Storage) -> None:
+async def test_the_first_backup_of_an_attempt_is_the_one_restored(storage: Storage) -> None:
     storage.put(CONF)
-    kept = await storage.conf.keep(ACME, "tag-1")
+    backup = await storage.conf.back_up(ACME, "tag-1")
     await rewrite(storage)
-    assert await storage.conf.keep(ACME, "tag-1") == kept
-    assert storage.files() == {"odoo.conf": REWRITTEN, kept.name: CONF}
+    assert await storage.conf.back_up(ACME, "tag-1") == backup
+    assert storage.files() == {"odoo.conf": REWRITTEN, backup.name: CONF}
     assert await storage.conf.restore_file(ACME, "tag-1")
     assert await storage.conf.restore_file(ACME, "tag-1")
-    assert storage.files() == {"odoo.conf": CONF, kept.name: CONF}
+    assert storage.files() == {"odoo.conf": CONF, backup.name: CONF}
 
 
-async def test_nothing_is_put_back_where_nothing_was_kept_under_that_tag(storage: Storage) -> None:
+async def test_nothing_is_restored_for_an_attempt_without_a_backup(storage: Storage) -> None:
     storage.put(CONF)
-    await storage.conf.keep(ACME, "tag-1")
+    await storage.conf.back_up(ACME, "tag-1")
     await rewrite(storage)
     assert not await storage.conf.restore_file(ACME, "tag-2")
     assert storage.files()["odoo.conf"] == REWRITTEN
 
 
-async def test_kept_copies_are_seen_with_their_tags_and_the_file_itself_is_none(storage: Storage) -> None:
+async def test_backups_are_listed_with_their_attempt_tags_and_without_the_file_itself(
+    storage: Storage,
+) -> None:
     storage.put(CONF)
-    conf: Any = storage.conf  # the reconciler's port `Kept`, which the same adapter is
+    conf: Any = storage.conf  # the reconciler's port `ConfBackups`, which the same adapter is
     assert await conf.conf_backups(ACME) == ()
-    await storage.conf.keep(ACME, "first")
-    await storage.conf.keep(ACME, "second-2")
+    await storage.conf.back_up(ACME, "first")
+    await storage.conf.back_up(ACME, "second-2")
     found = await conf.conf_backups(ACME)
     assert {(one.name, one.tag) for one in found} == {
         ("odoo.conf.rehome-first", "first"),
@@ -228,12 +230,12 @@ async def test_kept_copies_are_seen_with_their_tags_and_the_file_itself_is_none(
     }
 
 
-async def test_forgetting_removes_that_copy_alone_and_may_be_repeated(storage: Storage) -> None:
+async def test_removing_a_backup_leaves_other_attempts_backups_and_may_be_repeated(storage: Storage) -> None:
     storage.put(CONF)
-    await storage.conf.keep(ACME, "tag-1")
-    other = await storage.conf.keep(ACME, "tag-2")
+    await storage.conf.back_up(ACME, "tag-1")
+    other = await storage.conf.back_up(ACME, "tag-2")
     for _ in range(2):
-        await storage.conf.forget(ACME, "tag-1")
+        await storage.conf.remove_backup(ACME, "tag-1")
     assert storage.files() == {"odoo.conf": CONF, other.name: CONF}
 
 
@@ -245,7 +247,9 @@ async def test_a_database_name_that_leads_elsewhere_is_refused(storage: Storage,
 
 
 @pytest.mark.parametrize("tag", ["", "../x", "a/b", ".", "a b", "\0"])
-async def test_a_tag_that_is_no_plain_word_is_a_programming_error(storage: Storage, tag: str) -> None:
+async def test_an_attempt_tag_that_is_no_plain_word_is_a_programming_error(
+    storage: Storage, tag: str
+) -> None:
     storage.put(CONF)
-    with pytest.raises(ValueError, match="no tag"):
-        await storage.conf.keep(ACME, tag)
+    with pytest.raises(ValueError, match="cannot stand in the name"):
+        await storage.conf.back_up(ACME, tag)

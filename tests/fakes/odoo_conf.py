@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rehome_consumer.adapters.odoo.conf import as_conf, kept_path
+from rehome_consumer.adapters.odoo.conf import as_conf, backup_path
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
 from rehome_consumer.errors import ConfUnusable
@@ -33,7 +33,7 @@ class FakeOdooConf:
 
     Attributes:
         data_root: where the files pretend to be.
-        files: every file by path: each odoo.conf and each kept copy.
+        files: every file by path: each odoo.conf and each backup.
         read_only: paths that cannot be replaced.
     """
 
@@ -59,12 +59,12 @@ class FakeOdooConf:
         read(self._content(path), str(path))
         self._require_writable(path)
 
-    async def keep(self, instance: Instance, tag: str) -> Path:
+    async def back_up(self, instance: Instance, attempt_tag: str) -> Path:
         path = self.path(instance)
-        kept = kept_path(path, tag)
-        if kept not in self.files:
-            self.files[kept] = self._content(path)
-        return kept
+        backup = backup_path(path, attempt_tag)
+        if backup not in self.files:
+            self.files[backup] = self._content(path)
+        return backup
 
     async def rewrite(
         self, instance: Instance, host: str, port: int, credentials: Credentials
@@ -79,21 +79,21 @@ class FakeOdooConf:
         self.files[path] = after
         return tuple(key for key in KEYS if before.get(key) != values[key])
 
-    async def restore_file(self, instance: Instance, tag: str) -> bool:
+    async def restore_file(self, instance: Instance, attempt_tag: str) -> bool:
         path = self.path(instance)
-        kept = kept_path(path, tag)
-        if kept not in self.files:
+        backup = backup_path(path, attempt_tag)
+        if backup not in self.files:
             return False
         self._require_writable(path)
-        self.files[path] = self.files[kept]
+        self.files[path] = self.files[backup]
         return True
 
-    async def forget(self, instance: Instance, tag: str) -> None:
-        self.files.pop(kept_path(self.path(instance), tag), None)
+    async def remove_backup(self, instance: Instance, attempt_tag: str) -> None:
+        self.files.pop(backup_path(self.path(instance), attempt_tag), None)
 
     async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         path = self.path(instance)
-        start = kept_path(path, "x").name.removesuffix("x")
+        start = backup_path(path, "x").name.removesuffix("x")
         found = sorted(one.name for one in self.files if one.parent == path.parent and one != path)
         return tuple(
             ConfBackup(name, name.removeprefix(start) if name.startswith(start) else None, WHEN)

@@ -1,4 +1,4 @@
-"""odoo.conf on a real file system: owners, links, hangs, leftovers and other people's hands."""
+"""odoo.conf on a real file system: owners, links, hangs, leftovers and other processes' changes."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def rights(path: Path) -> tuple[int, int, int]:
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
-async def test_mode_and_owner_stay_through_keep_rewrite_and_put_back(acme: Storage) -> None:
+async def test_mode_and_owner_stay_through_backup_rewrite_and_restore(acme: Storage) -> None:
     acme.path.chmod(0o604)
     if os.geteuid() == 0:
         os.chown(acme.path, 1001, 1002)
     before = rights(acme.path)
-    kept = await acme.conf.keep(ACME, "t")
+    backup = await acme.conf.back_up(ACME, "t")
     await acme.rewrite()
-    assert (acme.path.read_bytes(), rights(acme.path), rights(kept)) == (NEW, before, before)
+    assert (acme.path.read_bytes(), rights(acme.path), rights(backup)) == (NEW, before, before)
     acme.path.chmod(0o600)
     await acme.conf.restore_file(ACME, "t")
     assert (acme.path.read_bytes(), rights(acme.path)) == (OLD, before)
@@ -127,7 +127,7 @@ async def test_a_link_in_the_place_of_the_file_or_its_directory_is_not_followed(
             acme.conf.read(ACME),
             acme.conf.check_writable(ACME),
             acme.rewrite(),
-            acme.conf.keep(ACME, "t"),
+            acme.conf.back_up(ACME, "t"),
         ):
             with pytest.raises(ConfUnusable, match=r"odoo\.conf: it is a symbolic link"):
                 await use
@@ -208,7 +208,7 @@ async def test_a_reader_sees_the_old_file_or_the_new_one_at_every_instant(acme: 
 
     reader = threading.Thread(target=look)
     reader.start()
-    await acme.conf.keep(ACME, "t")
+    await acme.conf.back_up(ACME, "t")
     for _ in range(50):
         await acme.rewrite()
         await acme.conf.restore_file(ACME, "t")
@@ -217,24 +217,24 @@ async def test_a_reader_sees_the_old_file_or_the_new_one_at_every_instant(acme: 
     assert seen <= {OLD, NEW}
 
 
-async def test_temporary_files_of_a_killed_run_are_swept(acme: Storage) -> None:
+async def test_temporary_files_of_a_killed_run_are_removed(acme: Storage) -> None:
     acme.path.with_name(".odoo.conf.rehome-0123.tmp").write_bytes(b"half")
     await acme.rewrite()
     assert acme.names() == ["odoo.conf"]
     acme.path.with_name(".odoo.conf.rehome-4567.tmp").write_bytes(b"half")
-    await acme.conf.forget(ACME, "t")
+    await acme.conf.remove_backup(ACME, "t")
     assert acme.names() == ["odoo.conf"]
 
 
 async def test_a_run_that_lost_its_claim_and_its_temporary_file_changes_nothing(acme: Storage) -> None:
     with files.open_directory(acme.root, ACME) as directory:
         content = files.read(directory, acme.path)._replace(data=NEW)
-        with pytest.raises(Conflict, match="somebody else is changing it"):
+        with pytest.raises(Conflict, match="another process is changing it"):
             files.replace(directory, acme.path, content, lambda: files.sweep(directory, acme.path))
     assert acme.path.read_bytes() == OLD
 
 
-async def test_a_file_that_somebody_else_changes_meanwhile_is_left_to_them(
+async def test_a_file_that_another_process_changes_meanwhile_is_left_alone(
     acme: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = OLD + b"workers = 4\n"
@@ -243,7 +243,7 @@ async def test_a_file_that_somebody_else_changes_meanwhile_is_left_to_them(
         acme.path.write_bytes(theirs)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(Conflict, match="somebody else changed it"):
+    with pytest.raises(Conflict, match="another process changed it"):
         await acme.rewrite()
     assert (acme.path.read_bytes(), acme.names()) == (theirs, ["odoo.conf"])
 
@@ -268,7 +268,7 @@ async def test_a_storage_that_hangs_is_not_waited_for_and_does_nothing_when_it_w
 # Hard links
 
 
-async def test_a_file_with_a_second_name_is_neither_read_nor_checked_nor_kept_nor_rewritten(
+async def test_a_file_with_a_second_name_is_neither_read_nor_checked_nor_backed_up_nor_rewritten(
     acme: Storage,
 ) -> None:
     """A tenant's link to another's odoo.conf would tell it that one's password, or be moved with it."""
@@ -279,7 +279,7 @@ async def test_a_file_with_a_second_name_is_neither_read_nor_checked_nor_kept_no
     for use in (
         lambda: acme.conf.read(ACME),
         lambda: acme.conf.check_writable(ACME),
-        lambda: acme.conf.keep(ACME, "a"),
+        lambda: acme.conf.back_up(ACME, "a"),
         acme.rewrite,
     ):
         with pytest.raises(
@@ -290,28 +290,28 @@ async def test_a_file_with_a_second_name_is_neither_read_nor_checked_nor_kept_no
     assert other.read_bytes() == OLD
 
 
-async def test_a_kept_copy_with_a_second_name_is_not_put_back(acme: Storage) -> None:
-    kept = await acme.conf.keep(ACME, "a")
-    os.link(kept, acme.root / "elsewhere")
+async def test_a_backup_with_a_second_name_is_not_restored(acme: Storage) -> None:
+    backup = await acme.conf.back_up(ACME, "a")
+    os.link(backup, acme.root / "elsewhere")
     with pytest.raises(ConfUnusable, match=r"odoo\.conf\.rehome-a: it has another name elsewhere"):
         await acme.conf.restore_file(ACME, "a")
 
 
 async def test_a_file_that_gets_a_second_name_meanwhile_is_not_replaced(acme: Storage) -> None:
-    kept = await acme.conf.keep(ACME, "a")
+    backup = await acme.conf.back_up(ACME, "a")
     acme.path.write_bytes(NEW)
     os.link(acme.path, acme.root / "elsewhere")
     with pytest.raises(ConfUnusable, match=r"odoo\.conf: it has another name elsewhere"):
         await acme.conf.restore_file(ACME, "a")
     assert acme.path.read_bytes() == NEW
-    assert acme.names() == ["odoo.conf", kept.name]
+    assert acme.names() == ["odoo.conf", backup.name]
 
 
-async def test_a_kept_copy_that_a_killed_run_left_with_two_names_is_put_back(acme: Storage) -> None:
-    """A copy is written under another name first, and has both for an instant."""
-    kept = await acme.conf.keep(ACME, "a")
-    os.link(kept, kept.with_name(".odoo.conf.rehome-0011223344556677.tmp"))
+async def test_a_backup_that_a_killed_run_left_with_two_names_is_restored(acme: Storage) -> None:
+    """A backup is written under another name first, and has both for an instant."""
+    backup = await acme.conf.back_up(ACME, "a")
+    os.link(backup, backup.with_name(".odoo.conf.rehome-0011223344556677.tmp"))
     acme.path.write_bytes(NEW)
     assert await acme.conf.restore_file(ACME, "a")
     assert acme.path.read_bytes() == OLD
-    assert acme.names() == ["odoo.conf", kept.name]
+    assert acme.names() == ["odoo.conf", backup.name]

@@ -116,7 +116,7 @@ class Repairs:
         if finding.key not in found:  # put right meanwhile, perhaps by the repair before this one
             return
         if action.repair_kind == "forget_conf":
-            await self.observer.conf.forget(snapshot.instance, action.thing)
+            await self.observer.conf.remove_backup(snapshot.instance, action.thing)
         elif action.server and action.repair_kind == "close_role":
             await self.databases.close_role(action.server, action.thing)
         elif action.server and snapshot.source_state:

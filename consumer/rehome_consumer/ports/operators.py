@@ -199,7 +199,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class ConfBackup:
-    """A file of ours beside an odoo.conf: a kept copy (`tag` says whose), or a temporary one (no tag)."""
+    """A file of rehome's beside an odoo.conf: a backup (`tag` names the attempt), or a temporary file (no tag)."""
 
     name: str
     tag: str | None
@@ -307,18 +307,18 @@ class BackupInventory(Protocol):
 
 
 class ConfBackups(Protocol):
-    """Files of ours beside odoo.conf, and the file itself."""
+    """rehome's files beside odoo.conf, and the file itself."""
 
     async def read(self, instance: Instance) -> Conf:
         """As `OdooConf.read`."""
         ...
 
     async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
-        """Kept copies and temporary files."""
+        """Backups and temporary files."""
         ...
 
-    async def forget(self, instance: Instance, tag: str) -> None:
-        """As `OdooConf.forget`. Changes the directory."""
+    async def remove_backup(self, instance: Instance, attempt_tag: str) -> None:
+        """As `OdooConf.remove_backup`. Changes the directory."""
         ...
 
 

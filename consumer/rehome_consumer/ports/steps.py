@@ -356,8 +356,8 @@ class OdooConf(Protocol):
         """Raise ConfUnusable unless the file can be replaced and has an `[options]` section."""
         ...
 
-    async def keep(self, instance: Instance, tag: str) -> Path:
-        """Keep a copy of today's file beside it under `tag`, unless that copy is there; return its path."""
+    async def back_up(self, instance: Instance, attempt_tag: str) -> Path:
+        """Back the file up beside it, once per attempt (`attempt_tag`); return the backup's path."""
         ...
 
     async def rewrite(
@@ -369,12 +369,12 @@ class OdooConf(Protocol):
         """
         ...
 
-    async def restore_file(self, instance: Instance, tag: str) -> bool:
-        """The kept copy takes the file's place, byte for byte; False when nothing was kept."""
+    async def restore_file(self, instance: Instance, attempt_tag: str) -> bool:
+        """Replace the file by its backup of this attempt, byte for byte; False when there is none."""
         ...
 
-    async def forget(self, instance: Instance, tag: str) -> None:
-        """Remove the kept copy and temporary files of this tag."""
+    async def remove_backup(self, instance: Instance, attempt_tag: str) -> None:
+        """Remove the backup of this attempt, and temporary files."""
         ...
 
 

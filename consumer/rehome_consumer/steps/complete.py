@@ -35,7 +35,7 @@ async def run(event: Event, ports: Ports) -> MigrationCompleted:
     await ports.filestore.archive(instance, backup_id(event))
     if not replicas:  # the customer had it stopped before the move; it was up only to prove the new database
         await ports.runtime.stop(instance)
-    await ports.odoo_conf.forget(instance, tag_of(event))
+    await ports.odoo_conf.remove_backup(instance, tag_of(event))
     if instance.status != TERMINATED:  # the customer may have left since it was started
         await ports.platform.set_status(instance.id, "running" if replicas else "stopped")
     size = await ports.databases.database_size(target, instance.database)

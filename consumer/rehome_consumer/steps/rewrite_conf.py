@@ -32,13 +32,13 @@ async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
     target = await server_noted(ports, "target")
     await tenant(ports, instance)  # today's login is noted before the file that holds it changes
     credentials = await new_tenant(ports, instance)
-    kept = await ports.odoo_conf.keep(instance, tag_of(event))
+    backup = await ports.odoo_conf.back_up(instance, tag_of(event))
     changed = await ports.odoo_conf.rewrite(instance, target.host, target.port, credentials)
     noted = await ports.facts.remember("conf_changed", list(changed))
     await ports.runtime.configure(instance, environment(target.host, target.port, credentials))
     conf = await ports.odoo_conf.read(instance)
     return MigrationConfRewritten(
-        instance_id=instance.id, path=str(conf.path), kept_copy=str(kept), changed=tuple(noted)
+        instance_id=instance.id, path=str(conf.path), kept_copy=str(backup), changed=tuple(noted)
     )
 
 
@@ -46,7 +46,7 @@ async def undo(event: Event, ports: Ports) -> tuple[str, ...]:
     """The file byte for byte and the service's definition as they were before."""
     instance = await instance_of(event, ports)
     if await ports.odoo_conf.restore_file(instance, tag_of(event)):
-        await ports.odoo_conf.forget(instance, tag_of(event))
+        await ports.odoo_conf.remove_backup(instance, tag_of(event))
     spec = await recall_spec(ports.facts)
     if spec is not None:
         try:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_PORT: Final = 5432
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ATTEMPT_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class OdooConfFiles:
     """Port `OdooConf` on a file system; safe against hostile names, links and half-done work.
 
     The file is never missing, not for an instant: it is replaced by rename, and the temporary file is on disk
-    before. The kept copy is `odoo.conf.rehome-<tag>` beside it.
+    before. The backup is `odoo.conf.rehome-<attempt tag>` beside it.
 
     Errors of every method, besides those it names: ConfUnusable (missing, unreadable, read-only, not in a form
     that Odoo reads, ...), Unreachable (the storage), TimedOut.
@@ -52,9 +52,9 @@ class OdooConfFiles:
         """Raise ConfUnusable unless the file can be edited and replaced, mode and owner kept. Really tries."""
         await self._bounded(instance, "checking", lambda _: self._check(instance))
 
-    async def keep(self, instance: Instance, tag: str) -> Path:
-        """Keep a copy of today's file beside it under `tag`, unless that copy is there; return its path."""
-        return await self._bounded(instance, "keeping a copy of", lambda _: self._keep(instance, tag))
+    async def back_up(self, instance: Instance, attempt_tag: str) -> Path:
+        """Back the file up beside it, once per attempt (`attempt_tag`); return the backup's path."""
+        return await self._bounded(instance, "backing up", lambda _: self._back_up(instance, attempt_tag))
 
     async def rewrite(
         self, instance: Instance, host: str, port: int, credentials: Credentials
@@ -66,7 +66,7 @@ class OdooConfFiles:
 
         Raises:
             ConfUnusable: a value cannot stand in odoo.conf, or the file cannot be edited safely.
-            Conflict: somebody else changed the file at this moment.
+            Conflict: another process changed the file at this moment.
         """
         login = (credentials.user, credentials.password.reveal())
         values = dict(zip(KEYS, (host, str(port), *login), strict=True))
@@ -74,19 +74,21 @@ class OdooConfFiles:
             instance, "rewriting", lambda wanted: self._rewrite(instance, values, wanted)
         )
 
-    async def restore_file(self, instance: Instance, tag: str) -> bool:
-        """The kept copy takes the file's place, byte for byte; False when nothing was kept."""
+    async def restore_file(self, instance: Instance, attempt_tag: str) -> bool:
+        """Replace the file by its backup of this attempt, byte for byte; False when there is none."""
         return await self._bounded(
-            instance, "putting back", lambda wanted: self._restore_file(instance, tag, wanted)
+            instance, "restoring", lambda wanted: self._restore_file(instance, attempt_tag, wanted)
         )
 
-    async def forget(self, instance: Instance, tag: str) -> None:
-        """Remove the kept copy and whatever temporary file is there."""
-        await self._bounded(instance, "forgetting the copy of", lambda _: self._forget(instance, tag))
+    async def remove_backup(self, instance: Instance, attempt_tag: str) -> None:
+        """Remove the backup of this attempt, and temporary files."""
+        await self._bounded(
+            instance, "removing the backup of", lambda _: self._remove_backup(instance, attempt_tag)
+        )
 
     async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
-        """Kept copies and temporary files beside the file (for operators' tools)."""
-        return await self._bounded(instance, "looking beside", lambda _: self._kept_files(instance))
+        """Backups and temporary files beside the file (for operators' tools)."""
+        return await self._bounded(instance, "looking beside", lambda _: self._backups(instance))
 
     def _read(self, instance: Instance) -> Conf:
         path = files.conf_path(self._root, instance)
@@ -103,14 +105,14 @@ class OdooConfFiles:
             with files.temporary(directory, path, content):
                 pass
 
-    def _keep(self, instance: Instance, tag: str) -> Path:
+    def _back_up(self, instance: Instance, attempt_tag: str) -> Path:
         path = files.conf_path(self._root, instance)
-        kept = kept_path(path, tag)
+        backup = backup_path(path, attempt_tag)
         with files.open_directory(self._root, instance) as directory:
-            if not files.exists(directory, kept):
+            if not files.exists(directory, backup):
                 files.sweep(directory, path)
-                files.add(directory, kept, files.read(directory, path))
-        return kept
+                files.add(directory, backup, files.read(directory, path))
+        return backup
 
     def _rewrite(
         self, instance: Instance, values: dict[str, str], wanted: Callable[[], None]
@@ -125,33 +127,33 @@ class OdooConfFiles:
             def unchanged() -> None:
                 wanted()
                 if files.read(directory, path).data != content.data:
-                    raise Conflict(f"{path}: somebody else changed it at this moment")
+                    raise Conflict(f"{path}: another process changed it at this moment")
 
             if edited != content.data:
                 files.replace(directory, path, content._replace(data=edited), unchanged)
         return tuple(key for key in KEYS if before.get(key) != values[key])
 
-    def _restore_file(self, instance: Instance, tag: str, wanted: Callable[[], None]) -> bool:
+    def _restore_file(self, instance: Instance, attempt_tag: str, wanted: Callable[[], None]) -> bool:
         path = files.conf_path(self._root, instance)
-        kept = kept_path(path, tag)
+        backup = backup_path(path, attempt_tag)
         with files.open_directory(self._root, instance) as directory:
-            if not files.exists(directory, kept):
+            if not files.exists(directory, backup):
                 return False
             files.sweep(directory, path)
-            files.replace(directory, path, files.read(directory, kept), wanted)
+            files.replace(directory, path, files.read(directory, backup), wanted)
         return True
 
-    def _forget(self, instance: Instance, tag: str) -> None:
+    def _remove_backup(self, instance: Instance, attempt_tag: str) -> None:
         path = files.conf_path(self._root, instance)
         with files.open_directory(self._root, instance) as directory:
-            files.remove(directory, kept_path(path, tag))
+            files.remove(directory, backup_path(path, attempt_tag))
             files.sweep(directory, path)
 
-    def _kept_files(self, instance: Instance) -> tuple[ConfBackup, ...]:
+    def _backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         path = files.conf_path(self._root, instance)
-        start = kept_path(path, "x").name.removesuffix("x")
+        start = backup_path(path, "x").name.removesuffix("x")
         with files.open_directory(self._root, instance) as directory:
-            found = files.ours(directory, path)
+            found = files.own_files(directory, path)
         return tuple(
             ConfBackup(name, name.removeprefix(start) if name.startswith(start) else None, modified)
             for name, modified in found
@@ -161,15 +163,15 @@ class OdooConfFiles:
         return await in_thread(work, f"{doing} {files.conf_path(self._root, instance)}", self._limit)
 
 
-def kept_path(path: Path, tag: str) -> Path:
-    """Where the copy of `path` under `tag` is.
+def backup_path(path: Path, attempt_tag: str) -> Path:
+    """Where the attempt's backup of `path` is.
 
     Raises:
         ValueError: a tag of other than letters, digits, dots, hyphens and underscores.
     """
-    if not _TAG.fullmatch(tag):
-        raise ValueError(f"{tag!r} is no tag for a kept copy")
-    return path.with_name(f"odoo.conf.rehome-{tag}")
+    if not _ATTEMPT_TAG.fullmatch(attempt_tag):
+        raise ValueError(f"{attempt_tag!r} cannot stand in the name of a backup of odoo.conf")
+    return path.with_name(f"odoo.conf.rehome-{attempt_tag}")
 
 
 def as_conf(path: Path, options: dict[str, str]) -> Conf:

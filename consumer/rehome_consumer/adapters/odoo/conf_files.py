@@ -155,7 +155,7 @@ def replace(directory: int, path: Path, content: Content, still_wanted: Callable
         still_wanted: called at the last moment; raises to keep the old file.
 
     Raises:
-        Conflict: somebody else, who holds the claim by now, removed our temporary file.
+        Conflict: another consumer, which holds the claim by now, removed the temporary file.
         ConfUnusable: the file cannot be replaced, or has a second name.
     """
     with temporary(directory, path, content) as name:
@@ -165,7 +165,7 @@ def replace(directory: int, path: Path, content: Content, still_wanted: Callable
             try:
                 os.rename(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
             except FileNotFoundError:
-                raise Conflict(f"{path}: somebody else is changing it at this moment") from None
+                raise Conflict(f"{path}: another process is changing it at this moment") from None
             os.fsync(directory)
 
 
@@ -207,8 +207,8 @@ def sweep(directory: int, path: Path) -> None:
                 remove(directory, path.with_name(name))
 
 
-def ours(directory: int, path: Path) -> list[tuple[str, datetime]]:
-    """Names of temporary files and kept copies beside `path`, and when each was changed last."""
+def own_files(directory: int, path: Path) -> list[tuple[str, datetime]]:
+    """Names of temporary files and backups beside `path`, and when each was changed last."""
     found = []
     with told(path.parent):
         for name in sorted(os.listdir(directory)):

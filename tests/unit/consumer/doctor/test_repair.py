@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rehome_consumer.adapters.odoo.conf import kept_path
+from rehome_consumer.adapters.odoo.conf import backup_path
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
@@ -108,7 +108,7 @@ async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
     there = site.world.at(server)
     instance = site.instance(rig.instance(event))
     clinic.inventory.names[f".{view.id}-1.partial"] = WHEN
-    site.odoo_conf.files[kept_path(conf_path(site.odoo_conf.data_root, instance), tag(view))] = b"old"
+    site.odoo_conf.files[backup_path(conf_path(site.odoo_conf.data_root, instance), tag(view))] = b"old"
     await site.databases.fence(site.pool, "acme", "odoo_acme", timedelta(seconds=5))
     scratch = FakeDatabase(
         f"acme__rehome_{view.id.hex[:12]}-1", ADMIN, label=TagComment(OwnershipTag(view.id, 1, "scratch"))

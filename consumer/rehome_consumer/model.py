@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
+TERMINATED: Final = "terminated"
+"""Status of an instance whose customer has left: it has no service and no directory any more."""
 LARGEST_CPU: Final = Decimal("99.9")
 """Most cores that the platform's `instances.cpu_limit decimal(3,1)` can hold."""
 LONGEST_LIMIT: Final = 10

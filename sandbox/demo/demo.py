@@ -339,4 +339,3 @@ def main() -> int:
     except (TimeoutError, OSError, RuntimeError, EngineMissingError) as error:
         print(visible(f"rehome demo: {error}"), file=sys.stderr)
         return 1
-

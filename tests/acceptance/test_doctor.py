@@ -33,7 +33,14 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
     over = await migration(rehome, site)
     scratch = await mess_up(local, site, over)
     # When the doctor is called, then it finds it, and repairs what is safe
-    expected = {"conf_backup", "temporary_file", "half_backup", "role_left", "still_fenced", "unsent"}
+    expected = {
+        "leftover_conf_backup",
+        "leftover_temporary_file",
+        "partial_backup",
+        "leftover_role",
+        "source_still_fenced",
+        "unsent_events",
+    }
     assert expected <= set(await kinds(rehome, site))
     repaired = await kinds(rehome, site, "--repair")
     assert {kind: repaired[kind] for kind in expected} == dict.fromkeys(expected, "repaired")

@@ -12,14 +12,11 @@ import pytest
 from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.errors import Unreachable
-from rehome_consumer.ports.operators import Slot
 from tests.contract.fake_servers import FakeStage
-from tests.contract.real_servers import RealStage
 from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_tag, verified
 from tests.fakes.inspection import FakeInspector
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Server
     from rehome_consumer.ports.operators import Inspector
     from tests.contract.servers import Stage
 
@@ -29,16 +26,6 @@ LIMIT = timedelta(seconds=20)
 @pytest.fixture
 def inspector(stage: Stage) -> Inspector:
     return FakeInspector(stage.world) if isinstance(stage, FakeStage) else PostgresInspector(Sessions())
-
-
-async def add_slot(stage: Stage, inspector: Inspector, server: Server, name: str) -> None:
-    """A replication slot that nobody uses."""
-    if isinstance(inspector, FakeInspector):
-        inspector.slots[server.id] = [Slot(name, active=False, kept_bytes=0)]
-        return
-    assert isinstance(stage, RealStage)
-    async with stage.cluster(server).connect() as connection:
-        await connection.execute("SELECT pg_create_physical_replication_slot($1, true)", name)
 
 
 async def test_a_tenant_s_database_is_seen_open_then_fenced(stage: Stage, inspector: Inspector) -> None:
@@ -87,17 +74,6 @@ async def test_a_restoring_role_is_known_by_its_name(stage: Stage, inspector: In
     migration = uuid4()
     await stage.add_role(stage.dedicated, f"rehome_{migration.hex}")
     assert (await inspector.inventory(stage.dedicated)).short_lived == (migration,)
-
-
-async def test_a_slot_of_ours_is_seen_and_dropped_once(stage: Stage, inspector: Inspector) -> None:
-    name = f"rehome_{uuid4().hex}"
-    await add_slot(stage, inspector, stage.dedicated, name)
-    (slot,) = (await inspector.inventory(stage.dedicated)).slots
-    assert (slot.name, slot.active) == (name, False)
-    assert slot.kept_bytes is not None
-    await inspector.drop_slot(stage.dedicated, name)
-    await inspector.drop_slot(stage.dedicated, name)
-    assert (await inspector.inventory(stage.dedicated)).slots == ()
 
 
 async def test_a_server_that_does_not_answer_is_told(stage: Stage, inspector: Inspector) -> None:

@@ -1,4 +1,4 @@
-"""Port `QueueLooks`, held by the fake and by a RabbitMQ node with our topology alike: queues seen from outside."""
+"""Port `QueueInspector`, held by the fake and by a RabbitMQ node with our topology alike: queues seen from outside."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from uuid import uuid4
 import pytest
 
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
-from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.ports.engine import Message
-from rehome_consumer.ports.operators import QueueLook
+from rehome_consumer.ports.operators import QueueStatus
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 from sandbox.system.net import wait_until
 from tests.fakes.broker import FakeBroker
-from tests.fakes.inspection import FakeQueues
+from tests.fakes.inspection import FakeQueueInspector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from rehome_consumer.ports.engine import Broker
-    from rehome_consumer.ports.operators import QueueLooks
+    from rehome_consumer.ports.operators import QueueInspector
     from sandbox.rabbitmq.node import BrokerNode
 
 STOP, BACK_UP = queue_of("stop"), queue_of("back_up")
@@ -33,14 +33,14 @@ class Stand:
     """Who publishes and reads, and who looks."""
 
     broker: Broker
-    looks: QueueLooks
+    looks: QueueInspector
 
     async def publish(self, times: int) -> None:
         for _ in range(times):
             message = Message(body=b"{}", message_id=str(uuid4()), type="migration.prepared")
             await self.broker.publish("migration", "migration.prepared", message, mandatory=True)
 
-    async def become(self, wanted: QueueLook) -> None:
+    async def become(self, wanted: QueueStatus) -> None:
         """Wait until the handler's queue is like this: a node counts a moment later."""
 
         async def like_this() -> bool:
@@ -53,23 +53,23 @@ class Stand:
 async def stand(request: pytest.FixtureRequest, broker: BrokerNode) -> AsyncIterator[Stand]:
     if request.param == "fake":
         node = FakeBroker()
-        yield Stand(node.client(), FakeQueues(node))
+        yield Stand(node.client(), FakeQueueInspector(node))
         return
     async with connected(broker.url(), name="looks") as connection:
-        yield Stand(AmqpBroker(connection), AmqpQueues(connection))
+        yield Stand(AmqpBroker(connection), AmqpQueueInspector(connection))
         async with connection.channel() as channel:
             await (await channel.get_queue(STOP, ensure=False)).purge()
 
 
 async def test_what_waits_is_counted_and_what_is_in_somebodys_hand_is_not(stand: Stand) -> None:
-    await stand.become(QueueLook(0, 0))
+    await stand.become(QueueStatus(0, 0))
     await stand.publish(3)
-    await stand.become(QueueLook(3, 0))
+    await stand.become(QueueStatus(3, 0))
     async with aclosing(stand.broker.consume(STOP)) as deliveries:
         delivery = await anext(deliveries)
-        await stand.become(QueueLook(2, 1))
+        await stand.become(QueueStatus(2, 1))
         await delivery.ack()
-    await stand.become(QueueLook(2, 0))
+    await stand.become(QueueStatus(2, 0))
 
 
 async def test_every_reader_of_a_queue_counts(stand: Stand) -> None:
@@ -77,8 +77,8 @@ async def test_every_reader_of_a_queue_counts(stand: Stand) -> None:
     async with aclosing(stand.broker.consume(STOP)) as one, aclosing(stand.broker.consume(STOP)) as two:
         await anext(one)
         await anext(two)
-        await stand.become(QueueLook(0, 2))
-    await stand.become(QueueLook(2, 0))
+        await stand.become(QueueStatus(0, 2))
+    await stand.become(QueueStatus(2, 0))
 
 
 async def test_those_asked_for_are_told_and_those_that_are_not_there_left_out(stand: Stand) -> None:
@@ -90,7 +90,7 @@ async def test_those_asked_for_are_told_and_those_that_are_not_there_left_out(st
 
 async def test_looking_takes_nothing_out(stand: Stand) -> None:
     await stand.publish(1)
-    await stand.become(QueueLook(1, 0))
+    await stand.become(QueueStatus(1, 0))
     for _ in range(10):
         await stand.looks.queues([STOP])
     async with aclosing(stand.broker.consume(STOP)) as deliveries:

@@ -83,7 +83,7 @@ async def test_it_says_how_the_consumer_is(port: int) -> None:
         200,
         {"ok": True, "broker": True, "oldest_unsent_seconds": 1.5},
     )
-    assert "rehome_deliveries_in_hand 3.0" in (await get(port, "/metrics")).text
+    assert "rehome_deliveries_in_progress 3.0" in (await get(port, "/metrics")).text
     assert (await get(port, "/")).status_code == 404
 
 

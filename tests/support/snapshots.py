@@ -11,7 +11,7 @@ from uuid import UUID
 from rehome_consumer import saga
 from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Snapshot
 from rehome_consumer.model import Conf, Credentials, Instance, Secret, Server, Service, Task
-from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationView, QueueLook
+from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationView, QueueStatus
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ DEDICATED = Server(
     dedicated_to_instance_id=INSTANCE,
 )  # fmt: skip
 CONF = Path("/srv/odoo_data_acme/conf/odoo.conf")
-QUEUES = {queue_of(step.name): QueueLook(ready=0, readers=1) for step in saga.MIGRATION} | {
-    DEAD: QueueLook(ready=0, readers=0)
+QUEUES = {queue_of(step.name): QueueStatus(ready=0, consumers=1) for step in saga.MIGRATION} | {
+    DEAD: QueueStatus(ready=0, consumers=0)
 }
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
 from rehome_consumer.adapters.state.facts import MemoryFacts
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import an_id
 from rehome_consumer.commands.lines import field, printed, row, say
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.model import TERMINATED
 from rehome_consumer.settings import read_settings
 from rehome_consumer.steps import accept, prepare
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
 
 NEEDED: Final = ("platform_dsn", "data_root", "backup_root")
-NEVER: Final = frozenset({"creating", "terminated"})
+NEVER: Final = frozenset({"creating", TERMINATED})
 """Statuses in which an upgrade is rejected."""
 WIDTHS: Final = (10, 6)
 
@@ -59,7 +60,7 @@ async def _check(args: argparse.Namespace) -> int:
             raise NotFound(
                 f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
             )
-        findings = [_status(instance), await _others(JournalViews(pool), instance)]
+        findings = [_status(instance), await _others(PostgresJournalViews(pool), instance)]
         findings += await _findings(ports, instance)
     sound = all(one.ok for one in findings)
     if args.json:
@@ -82,7 +83,7 @@ def _status(instance: Instance) -> Finding:
     return Finding("status", ok=True, detail=f"{instance.status}")
 
 
-async def _others(views: JournalViews, instance: Instance) -> Finding:
+async def _others(views: PostgresJournalViews, instance: Instance) -> Finding:
     """No other migration holds the instance. Where no consumer ever ran, there is none."""
     try:
         found = await views.migrations(instance.id, 1, ended=False)

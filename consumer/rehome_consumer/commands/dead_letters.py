@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rehome_consumer import bootstrap, saga
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands import dead_letter_actions
 from rehome_consumer.commands.arguments import a_span
 from rehome_consumer.commands.lines import Paragraphs, detail, field, moment, printed, row, say, say_json
@@ -108,7 +108,7 @@ async def _list(args: argparse.Namespace) -> int:
 async def _list_discarded(args: argparse.Namespace) -> int:
     settings = read_settings(needed=NEEDED)
     async with bootstrap.state_pool(settings) as pool:
-        kept = await JournalViews(pool).discards(MOST_DISCARDED)
+        kept = await PostgresJournalViews(pool).discards(MOST_DISCARDED)
     found = [
         one
         for one in kept

@@ -12,7 +12,7 @@ from rehome_consumer.commands.arguments import a_span, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, printed, row, say
 from rehome_consumer.commands.show import age, as_json
 from rehome_consumer.doctor.diagnosis import diagnose
-from rehome_consumer.doctor.finding import UNSEEN, Finding
+from rehome_consumer.doctor.finding import NOT_CHECKED, Finding
 from rehome_consumer.engine import replay
 from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.operators.dead_letter_session import LETTERS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractRobustConnection
 
-    from rehome_consumer.adapters.state.views import JournalViews
+    from rehome_consumer.adapters.state.views import PostgresJournalViews
     from rehome_consumer.doctor.repair import Repairs
     from rehome_consumer.doctor.snapshot import Snapshot
 
@@ -75,7 +75,7 @@ async def _doctor(args: argparse.Namespace) -> int:
             connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome doctor"))
         except RehomeError as error:
             found.append(
-                Finding("unseen", "error", "the broker", str(error), "is it up? rehome topology check")
+                Finding("not_checked", "error", "the broker", str(error), "is it up? rehome topology check")
             )
         tools = await stack.enter_async_context(operator_tools(settings, connection))
         dead_letters = await _dead_letters(tools.views, connection, found)
@@ -97,7 +97,7 @@ async def _doctor(args: argparse.Namespace) -> int:
 
 
 async def _dead_letters(
-    views: JournalViews, connection: AbstractRobustConnection | None, found: list[Finding]
+    views: PostgresJournalViews, connection: AbstractRobustConnection | None, found: list[Finding]
 ) -> tuple[DeadLetterRecord, ...] | None:
     """The dead letters; None (and a finding) when they cannot be read."""
     if connection is None:
@@ -106,7 +106,7 @@ async def _dead_letters(
         async with views.alone(LETTERS), DeadLetters(connection).held() as held:
             dead_letters = [replay.read(one, place) for place, one in enumerate(held)]
     except RehomeError as error:
-        found.append(Finding("unseen", "warning", "the dead letters", str(error), UNSEEN))
+        found.append(Finding("not_checked", "warning", "the dead letters", str(error), NOT_CHECKED))
         return None
     return tuple(
         DeadLetterRecord(one.id, one.handler, one.reason, one.migration_id, one.failed_at)

@@ -11,7 +11,7 @@ from rehome_consumer.commands.show import age
 from rehome_consumer.doctor.migrations import idle_since
 
 if TYPE_CHECKING:
-    from rehome_consumer.ports.operators import Holder, MigrationView
+    from rehome_consumer.ports.operators import ClaimHolder, MigrationView
 
 WIDTHS: Final = (36, 14, 22, 8)
 STEP_WIDTHS: Final = (2, 12, 8, 5, 19, 9)
@@ -24,7 +24,7 @@ def heading() -> str:
     return row(("INSTANCE", "STATE", "STEP", "SINCE", "NEXT TRY"), WIDTHS)
 
 
-def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> list[str]:
+def block(one: MigrationView, holder: ClaimHolder | None, *, now: datetime | None = None) -> list[str]:
     """A migration: one row, and below it what is worth saying."""
     now = now or datetime.now(UTC)
     waiting = not one.ended and one.step_state == "waiting"
@@ -49,7 +49,7 @@ def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = N
     return lines
 
 
-def attention(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> str | None:
+def attention(one: MigrationView, holder: ClaimHolder | None, *, now: datetime | None = None) -> str | None:
     """Why a person has to look at it; None when nobody has to."""
     now = now or datetime.now(UTC)
     if one.behind is not None:
@@ -110,7 +110,7 @@ def _since(one: MigrationView) -> datetime:
     return one.ended_at or one.started_at or one.created_at
 
 
-def _work(one: MigrationView, holder: Holder | None, now: datetime) -> str:
+def _work(one: MigrationView, holder: ClaimHolder | None, now: datetime) -> str:
     if holder is not None:
         step = saga.named(one.step or "")
         longest = f" (a try may take {_length(step.limit)})" if step and one.step_state == "running" else ""

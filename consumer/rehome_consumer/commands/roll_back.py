@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer import bootstrap, saga
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import a_span, a_text, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, field, printed, say
 from rehome_consumer.commands.show import age, as_json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.state.claims import PostgresClaims
     from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.operators.rollback_plan import Order
-    from rehome_consumer.ports.operators import Holder
+    from rehome_consumer.ports.operators import ClaimHolder
 
 TAKEN_UP_WITHIN = 10.0  # seconds that a running consumer may take to notice
 LOOK_EVERY = 0.2
@@ -74,7 +74,7 @@ def add(commands: Any) -> None:
 async def _roll_back(args: argparse.Namespace) -> int:
     settings = read_settings(needed=JOURNAL)
     async with bootstrap.state_pool(settings, 3) as pool:
-        views, journal = JournalViews(pool), bootstrap.journal(pool, settings)
+        views, journal = PostgresJournalViews(pool), bootstrap.journal(pool, settings)
         order, blind = await read_order(settings, views, journal, args.id)
         taken_up = None
         if args.yes:
@@ -85,7 +85,7 @@ async def _roll_back(args: argparse.Namespace) -> int:
 
 
 async def _ask(
-    views: JournalViews,
+    views: PostgresJournalViews,
     journal: PostgresJournal,
     claims: PostgresClaims,
     order: Order,
@@ -116,7 +116,7 @@ async def _ask(
             )
 
 
-async def _cut(views: JournalViews, holder: Holder) -> None:
+async def _cut(views: PostgresJournalViews, holder: ClaimHolder) -> None:
     try:
         await views.cut(holder)
     except Incompatible as error:
@@ -155,7 +155,7 @@ def _event(order: Order, reason: str) -> OutboxEvent:
     return encode_for_outbox(event)
 
 
-async def _is_taken_up(views: JournalViews, migration_id: UUID) -> bool:
+async def _is_taken_up(views: PostgresJournalViews, migration_id: UUID) -> bool:
     """Whether a running consumer has sent the event: then one is there to do the work."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + TAKEN_UP_WITHIN

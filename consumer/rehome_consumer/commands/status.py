@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer import bootstrap
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import a_count, an_id
 from rehome_consumer.commands.lines import Paragraphs, moment, printed, say
 from rehome_consumer.commands.migration_lines import attention, block, heading, history_lines, steps_table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from uuid import UUID
 
-    from rehome_consumer.ports.operators import Holder, MigrationView
+    from rehome_consumer.ports.operators import ClaimHolder, MigrationView
 
 EVERY = 1.0  # seconds between two looks of `watch`
 PROGRESS_STEP = 10  # per cent between two lines about the same step
@@ -63,7 +63,7 @@ def add(commands: Any) -> None:
 
 async def _status(args: argparse.Namespace) -> int:
     async with bootstrap.state_pool(read_settings(needed=JOURNAL)) as pool:
-        views = JournalViews(pool)
+        views = PostgresJournalViews(pool)
         found = await views.migrations(args.id, args.limit, ended=args.all or args.id is not None)
         found += await views.waiting(args.id)
         holders = await views.holders({one.instance_id for one in found if not one.ended})
@@ -86,7 +86,7 @@ async def _status(args: argparse.Namespace) -> int:
 
 
 async def _details(
-    views: JournalViews, one: MigrationView, holders: dict[UUID, Holder], *, whole: bool
+    views: PostgresJournalViews, one: MigrationView, holders: dict[UUID, ClaimHolder], *, whole: bool
 ) -> dict[str, Any]:
     holder = holders.get(one.instance_id) if not one.ended and one.behind is None else None
     document = {
@@ -101,7 +101,7 @@ async def _details(
 
 async def _watch(args: argparse.Namespace) -> int:
     async with bootstrap.state_pool(read_settings(needed=JOURNAL)) as pool:
-        views = JournalViews(pool)
+        views = PostgresJournalViews(pool)
         wanted = args.id and await _newest(views, args.id)
         last = 0 if wanted else await views.last_line()
         seen = set() if wanted else {line["seq"] for line in await views.lines_after(last - OVERLAP)}
@@ -121,7 +121,7 @@ async def _watch(args: argparse.Namespace) -> int:
             await asyncio.sleep(EVERY)
 
 
-async def _newest(views: JournalViews, wanted: UUID) -> UUID:
+async def _newest(views: PostgresJournalViews, wanted: UUID) -> UUID:
     """The migration that is meant: the one with this id, or the instance's open or last one."""
     found = await views.migrations(wanted, 1, ended=False) or await views.migrations(wanted, 1)
     if not found:

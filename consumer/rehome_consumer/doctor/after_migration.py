@@ -35,7 +35,7 @@ def _after_rollback(snapshot: InstanceSnapshot) -> Iterator[Finding]:
         )
         advice = f"make sure that nobody uses it there; rehome doctor {snapshot.id} --repair"
         finding = about(
-            snapshot, "role_open", "warning", what, advice, since=view.ended_at, thing=target.role
+            snapshot, "target_role_open", "warning", what, advice, since=view.ended_at, thing=target.role
         )
         repair = f"closes role {target.role} on {snapshot.target.name} and ends its sessions"
         action = Action("close_role", view, snapshot.target, target.role)
@@ -44,7 +44,7 @@ def _after_rollback(snapshot: InstanceSnapshot) -> Iterator[Finding]:
         what = f"{source.database} on {snapshot.source.name} is fenced, though the migration was rolled back"
         advice = f"see that record and odoo.conf name that server; rehome doctor {snapshot.id} --repair"
         finding = about(
-            snapshot, "still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
+            snapshot, "source_still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
         )
         repair = f"lets {source.role} into {source.database} on {snapshot.source.name} as it was before"
         action = Action("unfence", view, snapshot.source, source.database)
@@ -76,15 +76,15 @@ def _leftovers(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     for file in snapshot.files:
         if snapshot.moving and view is not None and file.tag == tag(view):
             continue
-        kind: Kind = "temporary_file" if file.tag is None else "conf_backup"
+        kind: Kind = "leftover_temporary_file" if file.tag is None else "leftover_conf_backup"
         what = "a temporary file" if file.tag is None else "a kept copy"
         what = f"{what} beside odoo.conf: {file.name}"
         finding = about(
-            snapshot, kind, "note", what, "remove it by hand", since=file.modified, thing=file.name
+            snapshot, kind, "info", what, "remove it by hand", since=file.modified, thing=file.name
         )  # fmt: skip
         owned = view is not None and (file.tag is None or _is_of(view, file))
         if owned and view is not None and not snapshot.moving:
-            action = Action("forget_conf", view, thing=file.tag or tag(view))
+            action = Action("remove_conf_backup", view, thing=file.tag or tag(view))
             finding = replace(finding, advice=f"rehome doctor {snapshot.id} --repair")
             yield _repairable(finding, "removes it: its migration is over", action)
         else:
@@ -105,8 +105,8 @@ def _due(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
     database = snapshot.source_state.database if snapshot.source_state else "database"
     yield about(
         snapshot,
-        "source_due",
-        "note",
+        "retirement_due",
+        "info",
         f"the old {database} on {snapshot.source.name} was kept long enough",
         f"rehome retire {snapshot.id}",
         since=until,

@@ -201,7 +201,7 @@ def _backing_up(snapshot: InstanceSnapshot) -> str:
     name = backup_name(snapshot.migration) if snapshot.migration else UNKNOWN
     if _sealed(snapshot):
         return f"would check backup {name}, which is sealed, and use it"
-    half = any(one.kind == "half" for one in snapshot.stored)
+    half = any(one.kind == "partial" for one in snapshot.stored)
     return f"would dump the source into backup {name}{'; a half one is thrown away' if half else ''}"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.doctor import after_migration
-from rehome_consumer.doctor.finding import UNSEEN, about
-from rehome_consumer.doctor.snapshot import GONE
+from rehome_consumer.doctor.finding import NOT_CHECKED, about
+from rehome_consumer.model import TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,16 @@ def findings(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
         return
     for trouble in snapshot.troubles:
         yield about(
-            snapshot, "unseen", "warning", f"{trouble.what} could not be seen: {trouble.error}", UNSEEN
+            snapshot,
+            "not_checked",
+            "warning",
+            f"{trouble.what} could not be seen: {trouble.error}",
+            NOT_CHECKED,
         )
     if snapshot.instance is None:
         return
     yield from _writable(snapshot)
-    if not snapshot.moving and snapshot.instance.status != GONE:
+    if not snapshot.moving and snapshot.instance.status != TERMINATED:
         yield from _story(snapshot)
         yield from _serving(snapshot)
     yield from after_migration.findings(snapshot, now)
@@ -48,7 +52,7 @@ def _writable(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if target and target.open and source.open:
         yield about(
             snapshot,
-            "two_writable",
+            "both_databases_writable",
             "error",
             f"{source.database} takes writes on {snapshot.source.name} and on "
             f"{snapshot.target.name if snapshot.target else '?'}",
@@ -57,7 +61,7 @@ def _writable(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     elif source.open and view.state in FENCED_IN and not view.past_pivot and not view.ended:
         yield about(
             snapshot,
-            "fence_lifted",
+            "fence_removed",
             "error",
             f"the fence of {source.database} on {snapshot.source.name} was lifted during the migration",
             f"rehome roll-back {view.id}: what was copied may be out of date",
@@ -65,7 +69,7 @@ def _writable(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     elif source.open and view.past_pivot and not (snapshot.home and snapshot.home.id == snapshot.source.id):
         yield about(
             snapshot,
-            "source_open",
+            "source_writable",
             "error",
             f"the old database {source.database} on {snapshot.source.name} takes writes "
             f"({source.sessions} connection(s)), although the instance has moved",
@@ -78,12 +82,18 @@ def _story(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     """Record, odoo.conf, environment and connections, while nothing moves."""
     instance, home, conf = snapshot.instance, snapshot.home, snapshot.conf
     if instance is None or home is None:
-        yield about(snapshot, "no_home", "warning", "the record names no database server", "mend the record")
+        yield about(
+            snapshot,
+            "record_without_server",
+            "warning",
+            "the record names no database server",
+            "mend the record",
+        )
         return
     if conf is not None and (conf.host, conf.port) != (home.host, home.port):
         yield about(
             snapshot,
-            "conf_differs",
+            "conf_mismatch",
             "error",
             f"{conf.path} says {conf.host}:{conf.port}, the record {home.host}:{home.port} ({home.name})",
             "find out which is right; mend the other one",
@@ -91,7 +101,7 @@ def _story(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if instance.db_type is not None and instance.db_type != home.kind:
         yield about(
             snapshot,
-            "record_differs",
+            "record_mismatch",
             "warning",
             f"the record's db_type is {instance.db_type}, but its data is on {home.name}, which is {home.kind}",
             "was billing's plan.upgraded lost? rehome publish plan.upgraded sends it",
@@ -99,7 +109,7 @@ def _story(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if (instance.db_host or home.host) != home.host or (instance.db_port or home.port) != home.port:
         yield about(
             snapshot,
-            "record_differs",
+            "record_mismatch",
             "warning",
             f"the record's db_host and db_port are {instance.db_host}:{instance.db_port}, "
             f"its db_server_id is {home.name} at {home.host}:{home.port}",
@@ -122,7 +132,7 @@ def _environment(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if differing:
         yield about(
             snapshot,
-            "environment_differs",
+            "environment_mismatch",
             "warning",
             f"service {snapshot.service.name} has {', '.join(differing)}; odoo.conf says {':'.join(wanted[:2])}, "
             f"user {wanted[2]}",
@@ -138,7 +148,7 @@ def _elsewhere(snapshot: InstanceSnapshot, home: Server) -> Iterator[Finding]:
         if server and database_state and server.id != home.id and database_state.sessions:
             yield about(
                 snapshot,
-                "connected_elsewhere",
+                "connections_elsewhere",
                 "error",
                 f"{database_state.sessions} connection(s) to {database_state.database} on {server.name}, "
                 f"but it lives on {home.name}",
@@ -161,7 +171,7 @@ def _serving(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if service is not None and instance.status == "running" and not service.running:
         yield about(
             snapshot,
-            "down",
+            "instance_down",
             "error",
             f"its status is running, but nothing of service {service.name} runs ({service.replicas} asked for)",
             "look at the service's tasks and its log",

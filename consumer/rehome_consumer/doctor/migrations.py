@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rehome_consumer.doctor.snapshot import Snapshot
-    from rehome_consumer.ports.operators import DeadLetterRecord, MigrationView, Unsent
+    from rehome_consumer.ports.operators import DeadLetterRecord, MigrationView, UnsentEvents
     from rehome_consumer.saga import Step
 
 UNSENT_TOO_LONG: Final = timedelta(seconds=60)
-"""An event may wait so long in the outbox; a relay looks every few seconds."""
+"""How long an event may wait in the outbox before that is a finding, and before /health says so."""
 
 
 def findings(snapshot: Snapshot, *, stuck_after: timedelta) -> Iterator[Finding]:
@@ -53,10 +53,10 @@ def idle_since(view: MigrationView) -> datetime:
     return max(moment for moment in moments if moment is not None)
 
 
-def _unsent(snapshot: Snapshot, one: Unsent) -> Finding:
+def _unsent(snapshot: Snapshot, one: UnsentEvents) -> Finding:
     view = snapshot.migrations[one.migration_id]
     return Finding(
-        kind="unsent",
+        kind="unsent_events",
         severity="error",
         where=f"migration {one.migration_id}",
         what=f"{one.count} event(s) wait to be sent, first {one.first}",
@@ -65,7 +65,7 @@ def _unsent(snapshot: Snapshot, one: Unsent) -> Finding:
         repair="publishes them, in order, with the ids they have",
         instance_id=one.instance_id,
         migration_id=one.migration_id,
-        action=Action("send", view),
+        action=Action("send_events", view),
     )
 
 
@@ -78,9 +78,13 @@ def _readers(snapshot: Snapshot) -> Iterator[Finding]:
         look = snapshot.queues.get(name)
         if look is None:
             yield Finding(
-                "no_queue", "error", f"queue {name}", "it is not there", "rehome topology apply, then check"
+                "queue_missing",
+                "error",
+                f"queue {name}",
+                "it is not there",
+                "rehome topology apply, then check",
             )
-        elif not look.readers:
+        elif not look.consumers:
             unread.append((step.name, look.ready))
     if unread:
         waiting = sum(ready for _, ready in unread)
@@ -91,7 +95,7 @@ def _readers(snapshot: Snapshot) -> Iterator[Finding]:
             else f"the queue(s) of {', '.join(name for name, _ in unread)}"
         )
         yield Finding(
-            kind="no_reader",
+            kind="queue_not_consumed",
             severity="error" if waiting else "warning",
             where="the broker",
             what=f"nobody reads {names}; {waiting} message(s) wait there",
@@ -112,7 +116,7 @@ def _open(
     elif dead_letter is not None:
         yield _dead_lettered(view, step, dead_letter)
     elif snapshot.now - idle_since(view) > stuck_after and not _queued(snapshot, step):
-        known = snapshot.noted if snapshot.dead_letters is None else ()
+        known = snapshot.recorded_dead_letters if snapshot.dead_letters is None else ()
         mine = (one for one in known if (one.migration_id, one.handler) == (view.id, step.name))
         noted = next(mine, None)
         yield _dead_lettered(view, step, noted) if noted else _stuck(snapshot, view, step)
@@ -151,7 +155,7 @@ def _stuck(snapshot: Snapshot, view: MigrationView, step: Step) -> Finding:
         repair=f"publishes the event that wakes step {step.name} again, to that handler only",
         instance_id=view.instance_id,
         migration_id=view.id,
-        action=Action("wake", view, thing=step.name),
+        action=Action("resend_event", view, thing=step.name),
     )
 
 
@@ -161,7 +165,7 @@ def _failed(
     """It waits for an operator. Past the point of no return without a letter there is one way on."""
     down = not view.past_pivot and _begun(snapshot, view, "stop")
     finding = Finding(
-        kind="waits_for_operator",
+        kind="waiting_for_operator",
         severity="error" if down else "warning",
         where=f"migration {view.id}",
         what=f"failed at step {step.name}{', and the instance is down' if down else ''}: "
@@ -174,7 +178,7 @@ def _failed(
     if snapshot.dead_letters is None or dead_letters or not view.past_pivot:
         return finding
     return Finding(
-        kind="failed_without_dead_letter",
+        kind="dead_letter_missing",
         severity="error",
         where=finding.where,
         what=f"{finding.what}; its dead letter is gone",
@@ -183,7 +187,7 @@ def _failed(
         repair=f"runs step {step.name} again",
         instance_id=view.instance_id,
         migration_id=view.id,
-        action=Action("wake_afresh", view, thing=step.name),
+        action=Action("run_again", view, thing=step.name),
     )
 
 
@@ -211,8 +215,8 @@ def _of_ended(view: MigrationView, dead_letters: list[DeadLetterRecord]) -> Iter
         if view.state == "rolled_back" and dead_letter.handler != saga.ROLL_BACK.name:
             advice = f"rehome dead replay {dead_letter.id} (opens a new attempt), or {advice}"
         yield Finding(
-            kind="dead_letter_of_ended",
-            severity="note",
+            kind="stale_dead_letter",
+            severity="info",
             where=f"letter {dead_letter.id}",
             what=f"of step {dead_letter.handler} of migration {view.id}, which is {view.state}",
             since=dead_letter.since,

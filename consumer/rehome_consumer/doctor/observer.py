@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
 from rehome_consumer import saga
-from rehome_consumer.doctor.snapshot import GONE, InstanceSnapshot, ServerSnapshot, Snapshot, Trouble
+from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Snapshot, Trouble
 from rehome_consumer.errors import RehomeError
+from rehome_consumer.model import TERMINATED
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
@@ -20,20 +21,19 @@ if TYPE_CHECKING:
 
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.operators import (
+        BackupEntry,
         BackupInventory,
         ConfBackups,
         DatabaseState,
         DeadLetterRecord,
-        Finder,
         Inspector,
         Inventory,
+        JournalViews,
         MigrationView,
-        QueueLooks,
-        Records,
-        Stored,
-        Views,
+        PlatformRecords,
+        QueueInspector,
     )
-    from rehome_consumer.ports.steps import Clock
+    from rehome_consumer.ports.steps import Clock, Runtime
 
 T = TypeVar("T")
 X = TypeVar("X")
@@ -63,13 +63,13 @@ class Observer:
     """Through what the world is seen. Without `queues` the broker is left out."""
 
     clock: Clock
-    views: Views
-    records: Records
+    views: JournalViews
+    records: PlatformRecords
     inspector: Inspector
     conf: ConfBackups
-    runtime: Finder
+    runtime: Runtime
     inventory: BackupInventory
-    queues: QueueLooks | None = None
+    queues: QueueInspector | None = None
 
     async def instance(self, instance_id: UUID, migration: MigrationView | None = None) -> InstanceSnapshot:
         """One instance, and a migration of it: by default the last that moved something."""
@@ -97,7 +97,7 @@ class Observer:
         moves |= {view.instance_id: view for view in await self.views.newest_moves(instance_id)}
         opened = await self.views.migrations(instance_id, MOST, ended=False)
         stored = tuple(await tried("the backup place", self.inventory.entries()) or ())
-        listed = await tried("db_servers", self.records.servers()) or []
+        listed = await tried("db_servers", self.records.tenant_servers()) or []
         servers = await _side_by_side(self._server, listed)
         inventories = {one.server.id: one.inventory for one in servers if one.inventory}
 
@@ -110,7 +110,7 @@ class Observer:
         named = [one.migration_id for one in stored] + [one.migration_id for one in dead_letters or ()]
         ids |= {one.migration_id for one in unsent} | {one for one in named if one}
         ids |= {one for inventory in inventories.values() for one in _whose(inventory)}
-        migrations = {view.id: view for view in await self.views.those(ids)}
+        migrations = {view.id: view for view in await self.views.by_ids(ids)}
         return Snapshot(
             now=self.clock.now(),
             instances=tuple(instances),
@@ -120,7 +120,7 @@ class Observer:
             holders=await self.views.holders({view.instance_id for view in migrations.values()}),
             unsent=unsent,
             dead_letters=dead_letters,
-            noted=tuple(await self.views.dead_letters()),
+            recorded_dead_letters=tuple(await self.views.dead_letters()),
             queues=await tried("the broker's queues", self._queues()),
             stored=stored,
             troubles=tuple(tried.troubles),
@@ -140,7 +140,7 @@ class Observer:
         self,
         instance_id: UUID,
         migration: MigrationView | None,
-        stored: Iterable[Stored],
+        stored: Iterable[BackupEntry],
         inventories: Mapping[UUID, Inventory],
     ) -> InstanceSnapshot:
         tried = _Tried()
@@ -173,7 +173,7 @@ class Observer:
         if source and target and source.id == target.id:
             target = None
         conf, files, service = None, None, None
-        if instance.status != GONE:
+        if instance.status != TERMINATED:
             conf = await tried("odoo.conf", self.conf.read(instance))
             files = await tried("the directory of odoo.conf", self.conf.conf_backups(instance))
             service = await tried("the service", self.runtime.find(instance))

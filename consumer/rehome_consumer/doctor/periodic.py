@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 AGAIN_AFTER: Final = 3600.0  # seconds after which a finding that is still there is logged again
 LONGEST: Final = 900.0  # seconds that one look may take
-LEVELS: Final = {"error": logging.ERROR, "warning": logging.WARNING, "note": logging.INFO}
+LEVELS: Final = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO}
 
 
 class PeriodicDiagnosis:

@@ -55,10 +55,10 @@ class Repairs:
         action = finding.action
         if action is None:
             raise Conflict(f"{finding.kind} of {finding.where} is not safe to repair")
-        if action.repair_kind == "send":
+        if action.repair_kind == "send_events":
             await self.relay.send(action.migration.id)
             return
-        if action.repair_kind in ("wake", "wake_afresh"):
+        if action.repair_kind in ("resend_event", "run_again"):
             # The claim is released first: the handler that is woken must get it.
             async with self.claims.claim(action.migration.instance_id) as claim:
                 row = await self._unchanged(action, held=claim is not None)
@@ -91,16 +91,14 @@ class Repairs:
     async def _act(self, finding: Finding, action: Action) -> None:
         view, server, thing = action.migration, action.server, action.thing
         match action.repair_kind:
-            case "remove_stored":
+            case "remove_backup":
                 await self.observer.inventory.remove(thing)
-            case "forget_conf" | "unfence" | "close_role":
+            case "remove_conf_backup" | "unfence" | "close_role":
                 await self._on_instance(finding, action)
-            case "drop_databases" if server:
+            case "drop_database" if server:
                 await self.databases.drop(server, thing or f"rehome_making_{view.id.hex}", view.id)
             case "end_sessions" if server:
                 await self.databases.end_sessions(server, view.id)
-            case "drop_slot" if server:
-                await self.observer.inspector.drop_slot(server, thing)
             case _:
                 raise Conflict(f"there is no repair {action.repair_kind}")
 
@@ -115,7 +113,7 @@ class Repairs:
             )
         if finding.key not in found:  # put right meanwhile, perhaps by the repair before this one
             return
-        if action.repair_kind == "forget_conf":
+        if action.repair_kind == "remove_conf_backup":
             await self.observer.conf.remove_backup(snapshot.instance, action.thing)
         elif action.server and action.repair_kind == "close_role":
             await self.databases.close_role(action.server, action.thing)
@@ -130,11 +128,11 @@ class Repairs:
             raise NotFound(f"there is no step {action.thing}")
         body: bytes | None = row.trigger
         if step is not saga.MIGRATION[0]:
-            body = await self.observer.views.told(event_id(row.id, row.attempt, step.on.TYPE))
+            body = await self.observer.views.outbox_body(event_id(row.id, row.attempt, step.on.TYPE))
         if body is None:
             raise NotFound(f"{step.on.TYPE} of migration {row.id} is no longer in the outbox; roll it back")
         message = Message.of_event(body)
-        if action.repair_kind == "wake_afresh":
+        if action.repair_kind == "run_again":
             key = f"doctor {row.id} {row.attempt} {step.name} {row.token}"
             message = again(decode(body), uuid5(REPLAYS, key))
         await self.broker.publish(HANDLER, step.name, message, mandatory=True)

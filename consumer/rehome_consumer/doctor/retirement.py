@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.doctor.snapshot import GONE
+from rehome_consumer.model import TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def refusals(done: Completed, snapshot: InstanceSnapshot, now: datetime, *, earl
     """
     if snapshot.instance is None:
         return ["the instance is not in the platform's table `instances`: drop its old database by hand"]
-    if snapshot.instance.status == GONE:
+    if snapshot.instance.status == TERMINATED:
         return ["the instance is terminated: it cannot prove its new database; drop the old one by hand"]
     return [
         *_retention(done, snapshot, now, early=early),

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from rehome_consumer.doctor.finding import Action, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from uuid import UUID
 
     from rehome_consumer.doctor.finding import Kind, RepairKind
     from rehome_consumer.doctor.snapshot import ServerSnapshot, Snapshot
     from rehome_consumer.model import Server
-    from rehome_consumer.ports.operators import MigrationView, Slot, Stored, TaggedDatabase
+    from rehome_consumer.ports.operators import BackupEntry, MigrationView, TaggedDatabase
 
-_SLOT: Final = re.compile(r"rehome_([0-9a-f]{32})")
 COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovisioning"})
 """Statuses in which a server need not answer."""
 _BY_HAND: Final = "nobody but you can tell whether it is needed: look, then remove it by hand"
@@ -31,24 +29,22 @@ def findings(snapshot: Snapshot) -> Iterator[Finding]:
                 continue
             what = f"it could not be looked at: {one.trouble}"
             yield Finding(
-                "unseen", "warning", f"server {one.server.name}", what, "is it up? is its row in db_servers right?"
+                "not_checked", "warning", f"server {one.server.name}", what, "is it up? is its row in db_servers right?"
             )  # fmt: skip
             continue
         for database in one.inventory.databases:
             yield from _database(snapshot, one.server, database)
         for session in one.inventory.sessions:
             left = _Left(
-                "sessions_left",
+                "leftover_sessions",
                 one.server,
                 f"{session.count} session(s) named rehome:{session.migration_id}",
                 session.since,
             )
             yield from left.found(snapshot, session.migration_id, "ends them", "end_sessions", idle=True)
         for migration_id in one.inventory.short_lived:
-            left = _Left("role_left", one.server, f"short-lived role rehome_{migration_id.hex}_...")
+            left = _Left("leftover_role", one.server, f"short-lived role rehome_{migration_id.hex}_...")
             yield from left.found(snapshot, migration_id, "drops it", "end_sessions", idle=True)
-        for slot in one.inventory.slots:
-            yield from _slot(snapshot, one.server, slot)
     yield from (finding for one in snapshot.servers for finding in _unused(snapshot, one))
     yield from (finding for entry in snapshot.stored for finding in _stored(snapshot, entry))
 
@@ -113,32 +109,17 @@ def _database(snapshot: Snapshot, server: Server, database: TaggedDatabase) -> I
     if current or (tag and view and tag.state == "verified" and view.state == "completed"):
         return
     verified = tag is not None and tag.state == "verified"
-    kind: Kind = "copy_left" if verified else "scratch_left"
+    kind: Kind = "leftover_copy" if verified else "leftover_scratch_database"
     what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
     # A verified copy may have been written to; a scratch database never let anybody in. A tenant can write such a
     # comment on its own database by then, but cannot give it such a name.
     safe = view is not None and not verified and _is_our_name(database.name, view.id)
     left = _Left(kind, server, what)
-    yield left.finding(view, owner, "drops it", "drop_databases" if safe else None, database.name)
+    yield left.finding(view, owner, "drops it", "drop_database" if safe else None, database.name)
 
 
 def _is_our_name(name: str, migration_id: UUID) -> bool:
     return f"__rehome_{migration_id.hex[:12]}-" in name or name == f"rehome_making_{migration_id.hex}"
-
-
-def _slot(snapshot: Snapshot, server: Server, slot: Slot) -> Iterator[Finding]:
-    """A forgotten replication slot fills the server's disk."""
-    match = _SLOT.match(slot.name)
-    owner = UUID(match[1]) if match else None
-    kept = "" if slot.kept_bytes is None else f", holds back {slot.kept_bytes} bytes of log"
-    left = _Left(
-        "slot_left", server, f"replication slot {slot.name} ({'in use' if slot.active else 'unused'}{kept})"
-    )
-    view = snapshot.migrations.get(owner) if owner else None
-    if view is not None and (view.instance_id in snapshot.holders or not view.ended):
-        return
-    safe = view is not None and not slot.active
-    yield left.finding(view, owner, "drops it", "drop_slot" if safe else None, slot.name)
 
 
 def _unused(snapshot: Snapshot, one: ServerSnapshot) -> Iterator[Finding]:
@@ -167,19 +148,19 @@ def _unused(snapshot: Snapshot, one: ServerSnapshot) -> Iterator[Finding]:
         )
 
 
-def _stored(snapshot: Snapshot, entry: Stored) -> Iterator[Finding]:
+def _stored(snapshot: Snapshot, entry: BackupEntry) -> Iterator[Finding]:
     """Half a backup of a migration that is over (or of an earlier attempt), or a whole one of nobody's."""
     view = snapshot.migrations.get(entry.migration_id) if entry.migration_id else None
     if view is not None and view.instance_id in snapshot.holders:
         return
     current = view is not None and not view.ended and entry.attempt == view.attempt
-    if current or (entry.kind != "half" and view is not None and view.state == "completed"):
+    if current or (entry.kind != "partial" and view is not None and view.state == "completed"):
         return
-    half = entry.kind == "half"
+    half = entry.kind == "partial"
     state = f"is {view.state}" if view else "is unknown to this journal"
     safe = half and view is not None
     yield Finding(
-        kind="half_backup" if half else "backup_left",
+        kind="partial_backup" if half else "leftover_backup",
         severity="warning",
         where="the backup place",
         what=f"{'half a backup' if half else 'backup'} {entry.name}; its migration {state}",
@@ -188,5 +169,5 @@ def _stored(snapshot: Snapshot, entry: Stored) -> Iterator[Finding]:
         repair="removes it" if safe else None,
         instance_id=view.instance_id if view else None,
         migration_id=entry.migration_id,
-        action=Action("remove_stored", view, thing=entry.name) if safe and view else None,
+        action=Action("remove_backup", view, thing=entry.name) if safe and view else None,
     )

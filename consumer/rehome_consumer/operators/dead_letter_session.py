@@ -11,7 +11,7 @@ from uuid import UUID
 from rehome_consumer import bootstrap, saga
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.doctor import forecast
 from rehome_consumer.engine import replay
 from rehome_consumer.engine.replay import Case
@@ -54,7 +54,7 @@ class DeadLetterSession:
 
     dead_letters: list[tuple[DeadLetter, Copies]]
     journal: PostgresJournal
-    views: JournalViews
+    views: PostgresJournalViews
     broker: AmqpBroker
     observer: Observer | None
     blind: str
@@ -104,12 +104,12 @@ class DeadLetterSession:
         step = replay.stopped_at(case)
         if step is None or case.migration is None:
             return None
-        return await self.views.told(event_id(case.migration.id, case.migration.attempt, step.on.TYPE))
+        return await self.views.outbox_body(event_id(case.migration.id, case.migration.attempt, step.on.TYPE))
 
     async def _snapshot(self, instance_id: UUID, migration_id: UUID) -> InstanceSnapshot | None:
         if self.observer is None:
             return None
-        return await self.observer.instance(instance_id, *await self.views.those([migration_id]))
+        return await self.observer.instance(instance_id, *await self.views.by_ids([migration_id]))
 
 
 @asynccontextmanager
@@ -123,7 +123,7 @@ async def dead_letter_session(*, world: bool) -> AsyncIterator[DeadLetterSession
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
         connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome dead"))
-        views = JournalViews(pool)
+        views = PostgresJournalViews(pool)
         observer, blind = await _observer(stack) if world else (None, "")
         await stack.enter_async_context(views.alone(LETTERS))
         held = await stack.enter_async_context(DeadLetters(connection).held())

@@ -15,8 +15,8 @@ from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
-from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.doctor.observer import Observer
 from rehome_consumer.doctor.periodic import PeriodicDiagnosis
 from rehome_consumer.doctor.repair import Repairs
@@ -43,7 +43,7 @@ EVERYTHING: Final = WORLD | {"amqp_url"}
 class OperatorTools:
     """The tools. `eyes` see; `databases`, `inspector`, `shelf` and `runtime` can act."""
 
-    views: JournalViews
+    views: PostgresJournalViews
     journal: PostgresJournal
     claims: PostgresClaims
     observer: Observer
@@ -80,10 +80,10 @@ async def operator_tools(
         state = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
         platform = await stack.enter_async_context(bootstrap.platform_pool(settings, 3))
         runtime = await stack.enter_async_context(bootstrap.runtime(settings, clock))
-        views, records = JournalViews(state), PostgresPlatform(platform)
+        views, records = PostgresJournalViews(state), PostgresPlatform(platform)
         inspector, inventory = PostgresInspector(sessions), FileBackupInventory(settings.backup_root)
         conf = OdooConfFiles(settings.data_root)
-        queues = AmqpQueues(connection) if connection else None
+        queues = AmqpQueueInspector(connection) if connection else None
         yield OperatorTools(
             views=views,
             journal=bootstrap.journal(state, settings),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from rehome_consumer.doctor.migrations import UNSENT_TOO_LONG
 from rehome_consumer.errors import RehomeError, SettingsError
 from rehome_consumer.network.http_server import Shared, listening
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from rehome_consumer.bootstrap import Consumer
     from rehome_consumer.doctor.periodic import PeriodicDiagnosis
     from rehome_consumer.settings import Settings
-
-UNSENT_TOO_LONG = 60.0  # seconds an event may wait in the outbox before this consumer calls itself unwell
 
 
 @asynccontextmanager
@@ -56,7 +55,7 @@ class _State:
             "rehome_outbox_oldest_unsent_seconds", "Age of the oldest unsent event.", registry=registry
         )
         self._handling = Gauge(
-            "rehome_deliveries_in_hand", "Deliveries being handled by this consumer.", registry=registry
+            "rehome_deliveries_in_progress", "Deliveries being handled by this consumer.", registry=registry
         )
         self._findings = Gauge(
             "rehome_findings", "What the reconciler found last.", ["kind", "severity"], registry=registry
@@ -65,9 +64,9 @@ class _State:
             "rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry
         )
         self._dead_letters.set(float("nan"))
-        self._looked = Gauge(
-            "rehome_doctor_looked_timestamp_seconds",
-            "When the reconciler's last look ended; 0 before the first.",
+        self._last_check = Gauge(
+            "rehome_doctor_last_check_timestamp_seconds",
+            "When the reconciler last finished a check; 0 before the first.",
             registry=registry,
         )
 
@@ -90,7 +89,7 @@ class _State:
         except RehomeError as error:
             return web.json_response({"ok": False, "why": str(error)}, status=503)
         connected = self._consumer.connection.connected.is_set()
-        ok = connected and waits < UNSENT_TOO_LONG
+        ok = connected and waits < UNSENT_TOO_LONG.total_seconds()
         body = {"ok": ok, "broker": connected, "oldest_unsent_seconds": waits}
         return web.json_response(body, status=200 if ok else 503)
 
@@ -104,7 +103,7 @@ class _State:
             self._findings.clear()
             for (kind, severity), number in self._periodic.counts.items():
                 self._findings.labels(kind, severity).set(number)
-            self._looked.set(self._periodic.looked_at.timestamp() if self._periodic.looked_at else 0)
+            self._last_check.set(self._periodic.looked_at.timestamp() if self._periodic.looked_at else 0)
             dead = self._periodic.dead_letters
             self._dead_letters.set(float("nan") if dead is None else dead)
         return generate_latest(self._registry)

@@ -45,7 +45,7 @@ class HeldDeadLetter(AmqpDelivery):
 class DeadLetters:
     """The dead letters. Nothing leaves the queue without an acknowledgement, also if the tool dies.
 
-    While one tool holds them another sees none: let tools take turns (`JournalViews.alone`).
+    While one tool holds them another sees none: let tools take turns (`PostgresJournalViews.alone`).
     """
 
     def __init__(self, connection: AbstractRobustConnection, *, within: float = 120.0) -> None:

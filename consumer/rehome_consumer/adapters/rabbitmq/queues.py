@@ -9,7 +9,7 @@ import aiormq.exceptions
 
 from rehome_consumer.adapters.rabbitmq.broker import LOST
 from rehome_consumer.errors import TimedOut, Unreachable
-from rehome_consumer.ports.operators import QueueLook
+from rehome_consumer.ports.operators import QueueStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractRobustConnection
 
 
-class AmqpQueues:
-    """Port `QueueLooks` on an open connection."""
+class AmqpQueueInspector:
+    """Port `QueueInspector` on an open connection."""
 
     def __init__(self, connection: AbstractRobustConnection, *, within: float = 30.0) -> None:
         """Take an open connection, and how long (seconds) a look at all queues may take."""
         self._connection = connection
         self._within = within
 
-    async def queues(self, names: Collection[str]) -> dict[str, QueueLook]:
-        """See `QueueLooks.queues`.
+    async def queues(self, names: Collection[str]) -> dict[str, QueueStatus]:
+        """See `QueueInspector.queues`.
 
         Raises:
             Unreachable, TimedOut: the broker does not answer.
@@ -40,7 +40,7 @@ class AmqpQueues:
             raise Unreachable(f"looking at queues: {error or type(error).__name__}") from error
         return {name: look for name, look in found if look is not None}
 
-    async def _look(self, name: str) -> QueueLook | None:
+    async def _look(self, name: str) -> QueueStatus | None:
         """On a channel of its own, since asking for a queue that is not there closes it."""
         # Not through a robust channel's `declare_queue`: that answers from memory.
         async with self._connection.channel() as channel:
@@ -49,4 +49,4 @@ class AmqpQueues:
                 told = await inside.queue_declare(name, passive=True)
             except aiormq.exceptions.ChannelNotFoundEntity:
                 return None
-        return QueueLook(told.message_count or 0, told.consumer_count or 0)
+        return QueueStatus(told.message_count or 0, told.consumer_count or 0)

@@ -14,21 +14,21 @@ from rehome_consumer.commands import migration_lines
 from rehome_consumer.commands.arguments import a_count, a_span, a_text, an_id
 from rehome_consumer.commands.lines import WIDTH, detail, field
 from rehome_consumer.commands.show import age
-from rehome_consumer.ports.operators import Holder, waiting_view
+from rehome_consumer.ports.operators import ClaimHolder, waiting_view
 from tests.support.snapshots import INSTANCE, MIGRATION, NOW, a_view, ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOLDER = Holder(INSTANCE, 1, "10.0.0.7", ago(minutes=3))
+HOLDER = ClaimHolder(INSTANCE, 1, "10.0.0.7", ago(minutes=3))
 LONG = "the copy differs: " + "table public.a_table_with_a_rather_long_name, " * 5
 
 
-def block(state: str, holder: Holder | None = None, **columns: Any) -> str:
+def block(state: str, holder: ClaimHolder | None = None, **columns: Any) -> str:
     return "\n".join(migration_lines.block(a_view(state, **columns), holder, now=NOW))
 
 
-def attention(state: str, holder: Holder | None = None, **columns: Any) -> str | None:
+def attention(state: str, holder: ClaimHolder | None = None, **columns: Any) -> str | None:
     return migration_lines.attention(a_view(state, **columns), holder, now=NOW)
 
 
@@ -83,7 +83,7 @@ def test_what_needs_a_person_says_what_to_type(state: str, columns: dict[str, An
     ids=["over", "worked on", "lately", "waits for its time"],
 )
 def test_nobody_is_called_for_what_goes_its_way(
-    state: str, holder: Holder | None, columns: dict[str, Any]
+    state: str, holder: ClaimHolder | None, columns: dict[str, Any]
 ) -> None:
     assert attention(state, holder, **columns) is None
 

@@ -10,7 +10,7 @@ from rehome_consumer import saga
 from rehome_consumer.doctor.forecast import in_detail, is_as_left, replaying, undoing
 from rehome_consumer.doctor.snapshot import Trouble, tag
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.ports.operators import ConfBackup, Stored, TaggedDatabase
+from rehome_consumer.ports.operators import BackupEntry, ConfBackup, TaggedDatabase
 from tests.support.snapshots import DEDICATED, MIGRATION, NOW, a_state, conf_of, on_pool
 
 TAG = f"{MIGRATION.hex[:12]}-1"
@@ -23,7 +23,7 @@ IN_MID_MOVE = on_pool(
     target_state=a_state(is_open=False),
     on_target=(SCRATCH,),
     files=(ConfBackup(f"odoo.conf.rehome-{TAG}", TAG, NOW),),
-    stored=(Stored(f"{MIGRATION}-1", "backup", NOW, MIGRATION, 1),),
+    stored=(BackupEntry(f"{MIGRATION}-1", "backup", NOW, MIGRATION, 1),),
     conf=conf_of(DEDICATED),
 )
 

@@ -22,14 +22,13 @@ from rehome_consumer.doctor.snapshot import tag
 from rehome_consumer.engine import replay
 from rehome_consumer.errors import Conflict, Refused, Unreachable
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.ports.operators import DeadLetterRecord, Slot
+from rehome_consumer.ports.operators import DeadLetterRecord
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 from tests.fakes.inspection import (
     WHEN,
     FakeBackupInventory,
     FakeInspector,
-    FakeQueues,
-    FakeRecords,
+    FakeQueueInspector,
     FakeViews,
 )
 from tests.fakes.world import ADMIN, FakeDatabase, FakeRole
@@ -46,13 +45,12 @@ if TYPE_CHECKING:
 
 SILENCE = timedelta(0)
 FAULTS = (
-    "half_backup",
-    "conf_backup",
-    "still_fenced",
-    "scratch_left",
-    "sessions_left",
-    "role_left",
-    "slot_left",
+    "partial_backup",
+    "leftover_conf_backup",
+    "source_still_fenced",
+    "leftover_scratch_database",
+    "leftover_sessions",
+    "leftover_role",
 )
 
 
@@ -67,12 +65,12 @@ class Clinic:
         self.observer = Observer(
             clock=self.rig.clock,
             views=self.views,
-            records=FakeRecords(site.platform),
+            records=site.platform,
             inspector=self.inspector,
             conf=site.odoo_conf,
             runtime=site.runtime,
             inventory=self.inventory,
-            queues=FakeQueues(self.rig.node),
+            queues=FakeQueueInspector(self.rig.node),
         )
         rig = self.rig
         self.repairs = Repairs(self.observer, rig.journal, rig.claims, rig.broker, rig.relay, site.databases)
@@ -84,7 +82,7 @@ class Clinic:
     async def found(self) -> dict[str, Finding]:
         """Findings by kind, a missing consumer (there is no real one) and notes about readers left out."""
         found = diagnose(await self.snapshot(), stuck_after=SILENCE)
-        return {one.kind: one for one in found if one.kind != "no_reader"}
+        return {one.kind: one for one in found if one.kind != "queue_not_consumed"}
 
     async def rolled_back(self) -> CloudEvent[PlanUpgraded]:
         """An upgrade whose back_up was refused."""
@@ -121,7 +119,6 @@ async def mess_up(clinic: Clinic, event: CloudEvent[PlanUpgraded]) -> None:
     )
     there.databases[making.name] = making
     site.world.enter(there, ADMIN, there.databases["postgres"], application_name(view.id))
-    clinic.inspector.slots[server.id] = [Slot(f"rehome_{view.id.hex}", active=False, kept_bytes=1)]
 
 
 async def both(clinic: Clinic) -> tuple[set[str], set[str]]:
@@ -174,7 +171,7 @@ async def fails(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("way", "kind"),
-    [(gives_up, "dead_lettered"), (dies, "dead_lettered"), (fails, "waits_for_operator")],
+    [(gives_up, "dead_lettered"), (dies, "dead_lettered"), (fails, "waiting_for_operator")],
     ids=["gave up", "crashed", "failed"],
 )
 async def test_consumers_find_what_the_command_finds_though_they_see_no_dead_letter(
@@ -257,7 +254,7 @@ async def test_what_has_moved_on_since_it_was_seen_is_left_alone(clinic: Clinic)
 async def test_a_fence_is_looked_at_once_more_before_it_is_lifted(clinic: Clinic) -> None:
     event = await clinic.rolled_back()
     await mess_up(clinic, event)
-    finding = (await clinic.found())["still_fenced"]
+    finding = (await clinic.found())["source_still_fenced"]
     rig = clinic.rig
     rig.site.platform.instances[rig.instance(event)]["db_server_id"] = None
     rig.site.platform.instances[rig.instance(event)]["db_host"] = "elsewhere"
@@ -269,7 +266,7 @@ async def test_a_fence_is_looked_at_once_more_before_it_is_lifted(clinic: Clinic
 async def test_what_is_not_safe_is_not_repaired(clinic: Clinic) -> None:
     event = await clinic.rolled_back()
     await mess_up(clinic, event)
-    finding = (await clinic.found())["still_fenced"]
+    finding = (await clinic.found())["source_still_fenced"]
     with pytest.raises(Conflict, match="not safe"):
         await clinic.repairs.repair(replace(finding, action=None))
 
@@ -301,7 +298,7 @@ async def test_past_the_point_of_no_return_a_step_without_its_letter_is_run_agai
     clinic.rig.fail("complete.platform.instance.before", Refused("no"))
     await clinic.rig.run()
     clinic.rig.node.queues[DEAD].ready.clear()
-    await clinic.repairs.repair((await clinic.found())["failed_without_dead_letter"])
+    await clinic.repairs.repair((await clinic.found())["dead_letter_missing"])
     await clinic.rig.run()
     assert clinic.rig.row(event).state == "completed"
 
@@ -310,8 +307,8 @@ async def test_what_waits_in_the_outbox_is_sent_with_the_ids_it_has(clinic: Clin
     await clinic.rolled_back()
     before = clinic.rig.published()
     clinic.rig.journal.outbox[-1].sent = None
-    await clinic.repairs.repair((await clinic.found())["unsent"])
-    assert "unsent" not in await clinic.found()
+    await clinic.repairs.repair((await clinic.found())["unsent_events"])
+    assert "unsent_events" not in await clinic.found()
     assert clinic.rig.published() == before
 
 
@@ -327,15 +324,19 @@ async def test_rounds_tell_what_is_new_once_and_what_is_gone(
     clinic.rig.clock.advance(600)
     await rounds.look()
     await rounds.look()
-    told = [record.getMessage() for record in caplog.records if "kind=still_fenced" in record.getMessage()]
+    told = [
+        record.getMessage() for record in caplog.records if "kind=source_still_fenced" in record.getMessage()
+    ]
     assert [line.partition(" ")[0] for line in told] == ["doctor.finding"]
-    assert rounds.counts["still_fenced", "error"] == 1
+    assert rounds.counts["source_still_fenced", "error"] == 1
     assert sum(rounds.counts.values()) > quiet
     clinic.rig.clock.advance(3601)  # after an hour it is told again
     await rounds.look()
-    await clinic.repairs.repair((await clinic.found())["still_fenced"])
+    await clinic.repairs.repair((await clinic.found())["source_still_fenced"])
     await rounds.look()
-    told = [record.getMessage() for record in caplog.records if "kind=still_fenced" in record.getMessage()]
+    told = [
+        record.getMessage() for record in caplog.records if "kind=source_still_fenced" in record.getMessage()
+    ]
     assert [line.partition(" ")[0] for line in told] == ["doctor.finding", "doctor.finding", "doctor.cleared"]
     assert rounds.looked_at == clinic.rig.clock.now()
 
@@ -346,8 +347,8 @@ async def test_what_cannot_be_seen_is_told_and_stops_no_other_look(clinic: Clini
     site: Any = clinic.rig.site
     site.world.at(site.pool).reachable = False
     found = await clinic.found()
-    assert "does not answer" in found["unseen"].what
-    assert {"half_backup", "conf_backup"} <= set(found)
+    assert "does not answer" in found["not_checked"].what
+    assert {"partial_backup", "leftover_conf_backup"} <= set(found)
 
 
 async def test_a_look_at_one_instance_sees_it_alone(clinic: Clinic) -> None:

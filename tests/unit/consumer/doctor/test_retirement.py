@@ -9,7 +9,7 @@ import pytest
 
 from rehome_consumer.doctor.retirement import refusals
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.ports.operators import Completed, Holder
+from rehome_consumer.ports.operators import ClaimHolder, Completed
 from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
@@ -44,7 +44,7 @@ def test_what_is_gone_already_may_be_noted() -> None:
 AGAINST: dict[str, InstanceSnapshot] = {
     "not in the platform's table": moved(instance=None),
     "is terminated": moved(instance=an_instance(status="terminated")),
-    "somebody is at work": moved(holder=Holder(INSTANCE, 1, "10.0.0.1", NOW)),
+    "somebody is at work": moved(holder=ClaimHolder(INSTANCE, 1, "10.0.0.1", NOW)),
     "a later migration": moved(migration=a_view("completed", id=INSTANCE)),
     "dedicated server is not in": moved(target=None),
     "the record names postgres-pool-1": moved(home=POOL),

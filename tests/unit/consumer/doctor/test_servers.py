@@ -11,7 +11,13 @@ import pytest
 from rehome_consumer.doctor.servers import findings
 from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Trouble
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.ports.operators import Holder, Inventory, OurSessions, Slot, Stored, TaggedDatabase
+from rehome_consumer.ports.operators import (
+    BackupEntry,
+    ClaimHolder,
+    Inventory,
+    MigrationSessions,
+    TaggedDatabase,
+)
 from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.operators import MigrationView
 
 STRANGER = UUID(int=0x99, version=4)
-HOLDER = Holder(INSTANCE, 1, "10.0.0.1", ago(seconds=5))
+HOLDER = ClaimHolder(INSTANCE, 1, "10.0.0.1", ago(seconds=5))
 
 
 def scratch(of: UUID = MIGRATION, attempt: int = 1) -> TaggedDatabase:
@@ -40,13 +46,12 @@ def scratch(of: UUID = MIGRATION, attempt: int = 1) -> TaggedDatabase:
 
 VERIFIED = TaggedDatabase("acme", tag=OwnershipTag(MIGRATION, 1, "verified"))
 MAKING = TaggedDatabase(f"rehome_making_{MIGRATION.hex}", maker=MIGRATION)
-SESSIONS = OurSessions(MIGRATION, 2, ago(hours=1))
-SLOT = Slot(f"rehome_{MIGRATION.hex}", active=False, kept_bytes=4096)
-WHOLE = Stored(f"{MIGRATION}-1", "backup", ago(hours=1), MIGRATION, 1)
-HALF = Stored(f".{MIGRATION}-1.partial", "half", ago(hours=1), MIGRATION, 1)
+SESSIONS = MigrationSessions(MIGRATION, 2, ago(hours=1))
+WHOLE = BackupEntry(f"{MIGRATION}-1", "backup", ago(hours=1), MIGRATION, 1)
+HALF = BackupEntry(f".{MIGRATION}-1.partial", "partial", ago(hours=1), MIGRATION, 1)
 
 
-def world(view: MigrationView | str, *stored: Stored, **inventory: Any) -> Snapshot:
+def world(view: MigrationView | str, *stored: BackupEntry, **inventory: Any) -> Snapshot:
     """A migration in a state, things on the pool, and things in the backup place."""
     view = a_view(view) if isinstance(view, str) else view
     there = ServerSnapshot(POOL, Inventory(**inventory))
@@ -58,18 +63,16 @@ def found(snapshot: Snapshot) -> dict[str, Finding]:
 
 
 LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
-    "a scratch database": ({"databases": (scratch(),)}, "scratch_left", "drop_databases"),
-    "one that was being made": ({"databases": (MAKING,)}, "scratch_left", "drop_databases"),
+    "a scratch database": ({"databases": (scratch(),)}, "leftover_scratch_database", "drop_database"),
+    "one that was being made": ({"databases": (MAKING,)}, "leftover_scratch_database", "drop_database"),
     "one that a tenant commented so": (
         {"databases": (replace(VERIFIED, tag=OwnershipTag(MIGRATION, 1, "scratch")),)},
-        "scratch_left",
+        "leftover_scratch_database",
         None,
     ),
-    "a verified copy": ({"databases": (VERIFIED,)}, "copy_left", None),
-    "sessions": ({"sessions": (SESSIONS,)}, "sessions_left", "end_sessions"),
-    "a restoring role": ({"short_lived": (MIGRATION,)}, "role_left", "end_sessions"),
-    "a slot": ({"slots": (SLOT,)}, "slot_left", "drop_slot"),
-    "a slot in use": ({"slots": (replace(SLOT, active=True),)}, "slot_left", None),
+    "a verified copy": ({"databases": (VERIFIED,)}, "leftover_copy", None),
+    "sessions": ({"sessions": (SESSIONS,)}, "leftover_sessions", "end_sessions"),
+    "a restoring role": ({"short_lived": (MIGRATION,)}, "leftover_role", "end_sessions"),
 }
 
 
@@ -102,30 +105,24 @@ def test_what_a_migration_under_way_needs_is_not_found(
 
 def test_a_scratch_database_of_an_earlier_attempt_is_left_over() -> None:
     second = a_view("provisioned", attempt=2)
-    assert list(found(world(second, databases=(scratch(attempt=1),)))) == ["scratch_left"]
+    assert list(found(world(second, databases=(scratch(attempt=1),)))) == ["leftover_scratch_database"]
     assert found(world(second, databases=(scratch(attempt=2),))) == {}
 
 
 def test_sessions_of_a_migration_that_nobody_works_on_are_ended() -> None:
-    finding = found(world("provisioned", sessions=(SESSIONS,)))["sessions_left"]
+    finding = found(world("provisioned", sessions=(SESSIONS,)))["leftover_sessions"]
     assert finding.action
     assert finding.since == ago(hours=1)
 
 
 def test_the_copy_that_a_completed_migration_made_is_its_database() -> None:
     assert found(world("completed", databases=(VERIFIED,))) == {}
-    assert list(found(world("rolled_back", databases=(VERIFIED,)))) == ["copy_left"]
-
-
-def test_a_slot_tells_how_much_log_it_holds_back_and_any_name_of_ours_counts() -> None:
-    assert "unused, holds back 4096 bytes" in found(world("rolled_back", slots=(SLOT,)))["slot_left"].what
-    odd = Slot("rehome_by_hand", active=False, kept_bytes=None)
-    assert found(world("rolled_back", slots=(odd,)))["slot_left"].action is None
+    assert list(found(world("rolled_back", databases=(VERIFIED,)))) == ["leftover_copy"]
 
 
 def test_a_server_that_does_not_answer_is_told() -> None:
     snapshot = a_world(servers=(ServerSnapshot(POOL, trouble="no answer"),))
-    assert "no answer" in found(snapshot)["unseen"].what
+    assert "no answer" in found(snapshot)["not_checked"].what
 
 
 def test_a_server_that_is_being_made_need_not_answer() -> None:
@@ -136,13 +133,13 @@ def test_a_server_that_is_being_made_need_not_answer() -> None:
 @pytest.mark.parametrize(
     ("entry", "state", "kind", "repair_kind"),
     [
-        (HALF, "rolled_back", "half_backup", "remove_stored"),
-        (HALF, "completed", "half_backup", "remove_stored"),
-        (WHOLE, "rolled_back", "backup_left", None),
+        (HALF, "rolled_back", "partial_backup", "remove_backup"),
+        (HALF, "completed", "partial_backup", "remove_backup"),
+        (WHOLE, "rolled_back", "leftover_backup", None),
     ],
 )
 def test_what_was_left_in_the_backup_place_is_found(
-    entry: Stored, state: str, kind: str, repair_kind: str | None
+    entry: BackupEntry, state: str, kind: str, repair_kind: str | None
 ) -> None:
     finding = found(world(state, entry))[kind]
     assert (finding.action.repair_kind if finding.action else None) == repair_kind
@@ -151,15 +148,15 @@ def test_what_was_left_in_the_backup_place_is_found(
 @pytest.mark.parametrize(
     ("entry", "state"), [(HALF, "stopped"), (WHOLE, "stopped"), (WHOLE, "completed"), (WHOLE, "failed")]
 )
-def test_a_backup_that_is_needed_is_not_found(entry: Stored, state: str) -> None:
+def test_a_backup_that_is_needed_is_not_found(entry: BackupEntry, state: str) -> None:
     assert found(world(state, entry)) == {}
 
 
 def test_a_backup_of_nobody_we_know_is_told_and_left_alone() -> None:
-    stray = Stored(f"{STRANGER}-1", "backup", ago(days=9), STRANGER, 1)
-    assert found(world("completed", stray))["backup_left"].action is None
-    half = replace(stray, kind="half")
-    assert found(world("completed", half))["half_backup"].action is None
+    stray = BackupEntry(f"{STRANGER}-1", "backup", ago(days=9), STRANGER, 1)
+    assert found(world("completed", stray))["leftover_backup"].action is None
+    half = replace(stray, kind="partial")
+    assert found(world("completed", half))["partial_backup"].action is None
 
 
 def using(*instances: InstanceSnapshot) -> list[str]:

@@ -1,6 +1,6 @@
-"""Looking: everything that can be seen of an instance, or of all, without changing anything.
+"""Reads everything about an instance, or about all of them, into a snapshot; changes nothing.
 
-A look that fails does not stop the others: it is kept as a trouble. Only the state database must answer.
+A read that fails does not stop the others: it is recorded as a `Trouble`. Only the state database must answer.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ T = TypeVar("T")
 X = TypeVar("X")
 
 AT_A_TIME: Final = 8
-"""Instances or servers that are looked at side by side."""
+"""Instances or servers that are read concurrently."""
 MOST: Final = 10_000
-"""Open migrations that are looked at."""
+"""Open migrations that are read."""
 
 
 @dataclass(slots=True)
-class _Tried:
-    """Looks that may fail."""
+class _Attempted:
+    """Reads that may fail."""
 
     troubles: list[Trouble] = field(default_factory=list)
 
-    async def __call__(self, what: str, look: Awaitable[T]) -> T | None:
+    async def __call__(self, what: str, read: Awaitable[T]) -> T | None:
         try:
-            return await look
+            return await read
         except RehomeError as error:
             self.troubles.append(Trouble(what, str(error)))
             return None
@@ -60,7 +60,7 @@ class _Tried:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Through what the world is seen. Without `queues` the broker is left out."""
+    """Reads through these ports. Without `queues` the broker is left out."""
 
     clock: Clock
     views: JournalViews
@@ -75,7 +75,7 @@ class Observer:
         """One instance, and a migration of it: by default the last that moved something."""
         if migration is None:
             migration = next(iter(await self.views.newest_moves(instance_id)), None)
-        tried = _Tried()
+        tried = _Attempted()
         stored = await tried("the backup place", self.inventory.entries()) or []
         snapshot = await self._instance(instance_id, migration, stored, {})
         return replace(snapshot, troubles=(*snapshot.troubles, *tried.troubles))
@@ -83,33 +83,33 @@ class Observer:
     async def everything(
         self, instance_id: UUID | None = None, dead_letters: tuple[DeadLetterRecord, ...] | None = None
     ) -> Snapshot:
-        """All instances that migrations moved or move, or one; all servers, or its own; everything that is ours.
+        """All instances that migrations moved or move, or one; all servers, with rehome's own things on them.
 
         Args:
             instance_id: only this instance.
-            dead_letters: they, if they were looked at.
+            dead_letters: those in the queue, if they were read.
 
         Raises:
             RehomeError: the state database does not answer.
         """
-        tried = _Tried()
+        tried = _Attempted()
         moves: dict[UUID, MigrationView | None] = {} if instance_id is None else {instance_id: None}
         moves |= {view.instance_id: view for view in await self.views.newest_moves(instance_id)}
         opened = await self.views.migrations(instance_id, MOST, ended=False)
         stored = tuple(await tried("the backup place", self.inventory.entries()) or ())
         listed = await tried("db_servers", self.records.tenant_servers()) or []
-        servers = await _side_by_side(self._server, listed)
+        servers = await _concurrently(self._server, listed)
         inventories = {one.server.id: one.inventory for one in servers if one.inventory}
 
-        async def look(of: tuple[UUID, MigrationView | None]) -> InstanceSnapshot:
-            return await self._instance(*of, stored, inventories)
+        async def read(move: tuple[UUID, MigrationView | None]) -> InstanceSnapshot:
+            return await self._instance(*move, stored, inventories)
 
-        instances = await _side_by_side(look, moves.items())
+        instances = await _concurrently(read, moves.items())
         unsent = tuple(await self.views.unsent())
         ids = {view.id for view in (*moves.values(), *opened) if view is not None}
         named = [one.migration_id for one in stored] + [one.migration_id for one in dead_letters or ()]
         ids |= {one.migration_id for one in unsent} | {one for one in named if one}
-        ids |= {one for inventory in inventories.values() for one in _whose(inventory)}
+        ids |= {one for inventory in inventories.values() for one in _owners(inventory)}
         migrations = {view.id: view for view in await self.views.by_ids(ids)}
         return Snapshot(
             now=self.clock.now(),
@@ -143,7 +143,7 @@ class Observer:
         stored: Iterable[BackupEntry],
         inventories: Mapping[UUID, Inventory],
     ) -> InstanceSnapshot:
-        tried = _Tried()
+        tried = _Attempted()
         facts = await self.views.facts(migration.id, migration.attempt) if migration else {}
         instance = await tried("the record", self.records.instance(instance_id))
         snapshot = InstanceSnapshot(
@@ -160,15 +160,15 @@ class Observer:
 
     async def _around(
         self,
-        tried: _Tried,
+        tried: _Attempted,
         snapshot: InstanceSnapshot,
         instance: Instance,
         inventories: Mapping[UUID, Inventory],
     ) -> InstanceSnapshot:
         """What belongs to an instance: servers, files, service."""
         home = await tried("the home server", self.records.home(instance))
-        source = await self._noted(tried, snapshot, "source") or home
-        target = await self._noted(tried, snapshot, "target")
+        source = await self._recorded_server(tried, snapshot, "source") or home
+        target = await self._recorded_server(tried, snapshot, "target")
         target = target or await tried("the dedicated server", self.records.dedicated_server(instance.id))
         if source and target and source.id == target.id:
             target = None
@@ -184,20 +184,22 @@ class Observer:
             home=home,
             source=source,
             target=target,
-            source_state=await self._side(tried, source, instance, role),
-            target_state=await self._side(tried, target, instance, new_role),
+            source_state=await self._state(tried, source, instance, role),
+            target_state=await self._state(tried, target, instance, new_role),
             on_target=await self._on_target(tried, target, snapshot.migration, inventories),
             conf=conf,
             files=files or (),
             service=service,
         )
 
-    async def _noted(self, tried: _Tried, snapshot: InstanceSnapshot, fact: str) -> Server | None:
-        noted = snapshot.facts.get(fact)
-        return await tried(f"the {fact} server", self.records.server(UUID(noted))) if noted else None
+    async def _recorded_server(
+        self, tried: _Attempted, snapshot: InstanceSnapshot, fact: str
+    ) -> Server | None:
+        server_id = snapshot.facts.get(fact)
+        return await tried(f"the {fact} server", self.records.server(UUID(server_id))) if server_id else None
 
-    async def _side(
-        self, tried: _Tried, server: Server | None, instance: Instance, role: str
+    async def _state(
+        self, tried: _Attempted, server: Server | None, instance: Instance, role: str
     ) -> DatabaseState | None:
         if server is None:
             return None
@@ -206,7 +208,7 @@ class Observer:
 
     async def _on_target(
         self,
-        tried: _Tried,
+        tried: _Attempted,
         target: Server | None,
         migration: MigrationView | None,
         inventories: Mapping[UUID, Inventory],
@@ -219,7 +221,7 @@ class Observer:
         return tuple(one for one in databases if one.tag and one.tag.migration_id == migration.id)
 
 
-def _whose(inventory: Inventory) -> Iterable[UUID]:
+def _owners(inventory: Inventory) -> Iterable[UUID]:
     """Migrations that something on a server belongs to."""
     for database in inventory.databases:
         owner = database.tag.migration_id if database.tag else database.maker
@@ -229,13 +231,13 @@ def _whose(inventory: Inventory) -> Iterable[UUID]:
     yield from inventory.short_lived
 
 
-async def _side_by_side(look: Callable[[X], Awaitable[T]], things: Iterable[X]) -> list[T]:
-    """Look at each thing, so many at a time; results in their order."""
-    turns = asyncio.Semaphore(AT_A_TIME)
+async def _concurrently(read: Callable[[X], Awaitable[T]], things: Iterable[X]) -> list[T]:
+    """Read each thing, a few at a time; results in their order."""
+    slots = asyncio.Semaphore(AT_A_TIME)
 
     async def one(thing: X) -> T:
-        async with turns:
-            return await look(thing)
+        async with slots:
+            return await read(thing)
 
     try:
         async with asyncio.TaskGroup() as together:

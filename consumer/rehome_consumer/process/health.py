@@ -103,7 +103,7 @@ class _State:
             self._findings.clear()
             for (kind, severity), number in self._periodic.counts.items():
                 self._findings.labels(kind, severity).set(number)
-            self._last_check.set(self._periodic.looked_at.timestamp() if self._periodic.looked_at else 0)
+            self._last_check.set(self._periodic.checked_at.timestamp() if self._periodic.checked_at else 0)
             dead = self._periodic.dead_letters
             self._dead_letters.set(float("nan") if dead is None else dead)
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What the reconciler says of one instance: each finding where it belongs, and none where all is well."""
+"""The reconciler's findings about one instance: each where it belongs, none where everything agrees."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 TAG = f"{MIGRATION.hex[:12]}-1"
 OPEN, FENCED = a_state(is_open=True), a_state(is_open=False)
-OLD_COPY = ConfBackup(f"odoo.conf.rehome-{TAG}", TAG, ago(hours=1))
-HALF_A_FILE = ConfBackup(".odoo.conf.rehome-0123.tmp", None, ago(hours=1))
+CONF_BACKUP = ConfBackup(f"odoo.conf.rehome-{TAG}", TAG, ago(hours=1))
+TEMPORARY_FILE = ConfBackup(".odoo.conf.rehome-0123.tmp", None, ago(hours=1))
 
 
 def found(snapshot: InstanceSnapshot) -> dict[str, Finding]:
@@ -41,11 +41,11 @@ def found(snapshot: InstanceSnapshot) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("snapshot", [on_pool(), moved(), on_pool("rolled_back", target=DEDICATED)])
-def test_nothing_is_found_where_everything_tells_the_same_story(snapshot: InstanceSnapshot) -> None:
+def test_nothing_is_found_where_everything_agrees(snapshot: InstanceSnapshot) -> None:
     assert found(snapshot) == {}
 
 
-SPOILT: dict[str, list[InstanceSnapshot]] = {
+DIFFERING: dict[str, list[InstanceSnapshot]] = {
     "not_checked": [on_pool(troubles=(Trouble("odoo.conf", "no such directory"),))],
     "both_databases_writable": [moved(source_state=OPEN), moved("started", source_state=OPEN)],
     "fence_removed": [on_pool("stopped"), on_pool("restored")],
@@ -71,8 +71,8 @@ SPOILT: dict[str, list[InstanceSnapshot]] = {
         on_pool("rolled_back", target=DEDICATED, target_state=replace(FENCED, can_login=True))
     ],
     "source_still_fenced": [on_pool("rolled_back", source_state=FENCED)],
-    "leftover_temporary_file": [on_pool(files=(HALF_A_FILE,))],
-    "leftover_conf_backup": [moved(files=(OLD_COPY,)), on_pool(files=(OLD_COPY,))],
+    "leftover_temporary_file": [on_pool(files=(TEMPORARY_FILE,))],
+    "leftover_conf_backup": [moved(files=(CONF_BACKUP,)), on_pool(files=(CONF_BACKUP,))],
     "retirement_due": [moved(facts={"source_retained_until": ago(minutes=1).isoformat()})],
 }
 FINE: dict[str, InstanceSnapshot] = {
@@ -89,11 +89,13 @@ FINE: dict[str, InstanceSnapshot] = {
     "a terminated instance": on_pool(
         instance=an_instance(status="terminated"), conf=None, service=None, home=None
     ),
-    "a copy that a move under way needs": on_pool(
-        "conf_rewritten", source_state=FENCED, files=(replace(OLD_COPY),)
+    "a backup of odoo.conf that a move under way needs": on_pool(
+        "conf_rewritten", source_state=FENCED, files=(replace(CONF_BACKUP),)
     ),
-    "a source that is kept": moved(facts={"source_retained_until": NOW.isoformat().replace("2026", "2027")}),
-    "a source that is gone": moved(
+    "a source that is retained": moved(
+        facts={"source_retained_until": NOW.isoformat().replace("2026", "2027")}
+    ),
+    "a source that was retired": moved(
         facts={"source_retained_until": ago(days=1).isoformat(), "source_retired_at": "x"},
         source_state=replace(FENCED, connection_limit=None),
     ),
@@ -103,7 +105,7 @@ FINE: dict[str, InstanceSnapshot] = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "snapshot"), [(kind, snapshot) for kind, many in SPOILT.items() for snapshot in many]
+    ("kind", "snapshot"), [(kind, snapshot) for kind, many in DIFFERING.items() for snapshot in many]
 )
 def test_each_thing_that_differs_is_found_and_nothing_else(kind: str, snapshot: InstanceSnapshot) -> None:
     assert list(found(snapshot)) == [kind]
@@ -114,17 +116,17 @@ def test_each_thing_that_differs_is_found_and_nothing_else(kind: str, snapshot: 
 
 
 @pytest.mark.parametrize("snapshot", FINE.values(), ids=FINE)
-def test_what_is_meant_to_be_so_is_not_found(snapshot: InstanceSnapshot) -> None:
+def test_what_is_as_intended_is_not_found(snapshot: InstanceSnapshot) -> None:
     assert found(snapshot) == {}
 
 
-@pytest.mark.parametrize("kind", SPOILT)
-def test_nothing_is_found_while_somebody_is_at_work(kind: str) -> None:
-    at_work = replace(SPOILT[kind][0], holder=ClaimHolder(INSTANCE, 1, "10.0.0.1", ago(seconds=5)))
+@pytest.mark.parametrize("kind", DIFFERING)
+def test_nothing_is_found_while_a_consumer_works_on_the_instance(kind: str) -> None:
+    at_work = replace(DIFFERING[kind][0], holder=ClaimHolder(INSTANCE, 1, "10.0.0.1", ago(seconds=5)))
     assert found(at_work) == {}
 
 
-def test_a_fence_is_lifted_only_where_record_and_odoo_conf_name_the_source() -> None:
+def test_a_fence_is_removed_only_where_record_and_odoo_conf_name_the_source() -> None:
     fenced = on_pool("rolled_back", source_state=FENCED)
     action = found(fenced)["source_still_fenced"].action
     assert action
@@ -136,7 +138,7 @@ def test_a_fence_is_lifted_only_where_record_and_odoo_conf_name_the_source() -> 
     assert found(both)["source_still_fenced"].action is None
 
 
-def test_a_role_is_closed_only_where_nobody_lives_there() -> None:
+def test_a_role_is_closed_only_where_odoo_conf_does_not_name_its_server() -> None:
     snapshot = on_pool("rolled_back", target=DEDICATED, target_state=replace(FENCED, can_login=True))
     assert (
         found(snapshot)["target_role_open"].repair
@@ -146,16 +148,16 @@ def test_a_role_is_closed_only_where_nobody_lives_there() -> None:
 
 
 def test_only_files_of_a_migration_that_is_over_are_removed() -> None:
-    assert found(moved(files=(OLD_COPY,)))["leftover_conf_backup"].action
+    assert found(moved(files=(CONF_BACKUP,)))["leftover_conf_backup"].action
     other = ConfBackup("odoo.conf.rehome-ffffffffffff-1", "ffffffffffff-1", NOW)
     assert found(moved(files=(other,)))["leftover_conf_backup"].action is None
     earlier = ConfBackup(f"odoo.conf.rehome-{MIGRATION.hex[:12]}-3", f"{MIGRATION.hex[:12]}-3", NOW)
     assert found(moved(files=(earlier,)))["leftover_conf_backup"].action
-    assert found(on_pool(files=(OLD_COPY,)))["leftover_conf_backup"].action is None
-    moving = on_pool("stopped", source_state=FENCED, files=(HALF_A_FILE,))
+    assert found(on_pool(files=(CONF_BACKUP,)))["leftover_conf_backup"].action is None
+    moving = on_pool("stopped", source_state=FENCED, files=(TEMPORARY_FILE,))
     assert found(moving)["leftover_temporary_file"].action is None
 
 
-def test_a_lifted_fence_is_no_longer_told_when_the_migration_is_over() -> None:
+def test_a_removed_fence_is_no_longer_reported_when_the_migration_is_over() -> None:
     assert list(found(on_pool("stopped"))) == ["fence_removed"]
     assert found(on_pool("stopped", migration=a_view("rejected"))) == {}

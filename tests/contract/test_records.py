@@ -22,7 +22,7 @@ def records_of(tables: Tables) -> PlatformRecords:
 
 
 async def listed(records: PlatformRecords, *among: UUID) -> list[str]:
-    """Names of those of these servers that are listed; others' tests share the real tables."""
+    """Names of those of these servers that are listed; other tests share the real tables."""
     return [one.name for one in await records.tenant_servers() if one.id in among]
 
 
@@ -40,7 +40,7 @@ async def test_an_instance_its_home_and_its_dedicated_server_are_looked_up(table
     assert (found.id, found.dedicated_to_instance_id) == (dedicated, identity)
 
 
-async def test_what_is_not_there_is_none(tables: Tables) -> None:
+async def test_what_does_not_exist_is_none(tables: Tables) -> None:
     records = records_of(tables)
     assert await records.instance(uuid4()) is None
     assert await records.server(uuid4()) is None
@@ -55,7 +55,7 @@ async def test_all_servers_that_tenants_can_be_on_are_listed_by_name(tables: Tab
     assert await listed(records, *pools, made) == [first, middle, last]
 
 
-async def test_servers_that_go_and_the_platforms_own_are_not_listed(tables: Tables) -> None:
+async def test_servers_being_removed_and_the_platforms_own_are_not_listed(tables: Tables) -> None:
     records = records_of(tables)
     going = await tables.add_server(status="deprovisioning")
     own = await tables.add_server(server_type="platform")

@@ -1,4 +1,4 @@
-"""Consumer, operator's tool, billing and subscribers do their whole work with their roles' rights alone."""
+"""Consumer, operator's tool, billing and subscribers can do all their work with their roles' permissions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -67,31 +67,31 @@ def publisher_of(step: Step) -> str:
     return {"rehome": "migrator"}.get(by := lookup(step.on.TYPE).published_by, by)
 
 
-async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
-    """Published, retried, buried, replayed by the operator, and read again: for each handler's queue."""
-    at_desk: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
+async def test_every_delivery_can_be_published_retried_dead_lettered_and_replayed(node: BrokerNode) -> None:
+    """For each handler's queue; the replay is the operator's, and is read again."""
+    dead_lettered: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
     replayed: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
 
-    async def course(step: Step) -> None:
+    async def handle(step: Step) -> None:
         event = Message(body=step.name.encode(), message_id=str(uuid4()), type=step.on.TYPE)
         async with broker_as(node, publisher_of(step)) as publisher:
             await publisher.publish(lookup(step.on.TYPE).exchange, step.on.TYPE, event, mandatory=True)
         async with broker_as(node, "migrator") as broker:
-            post = Republisher(broker, FakeClock(), nothing)
+            republisher = Republisher(broker, FakeClock(), nothing)
             async with aclosing(broker.consume(queue_of(step.name))) as deliveries:
-                await post.retry(step, await anext(deliveries), "1s", 1, "try again")
+                await republisher.retry(step, await anext(deliveries), "1s", 1, "try again")
                 again: AmqpDelivery = await anext(deliveries)
                 assert headers.count(again, headers.ATTEMPT) == 1
-                await post.bury(step, again, "failed", "for good")
+                await republisher.bury(step, again, "failed", "for good")
                 await again.ack()
-                at_desk[step.name].set()
+                dead_lettered[step.name].set()
                 await replayed[step.name].wait()
                 replay = await anext(deliveries)
                 assert (replay.message.body, replay.message.message_id) == (event.body, event.message_id)
                 await replay.ack()
 
     async def operate() -> None:
-        await asyncio.gather(*(event.wait() for event in at_desk.values()))
+        await asyncio.gather(*(event.wait() for event in dead_lettered.values()))
         async with connected(node.url("operator"), name="operator") as connection:
             broker = AmqpBroker(connection)
             async with DeadLetters(connection).held() as held:
@@ -104,7 +104,7 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as together:
         together.create_task(operate())
         for step in saga.MIGRATION:
-            together.create_task(course(step))
+            together.create_task(handle(step))
 
 
 async def test_the_consumer_may_publish_everything_of_its_own(node: BrokerNode) -> None:
@@ -119,18 +119,18 @@ async def test_the_consumer_may_publish_everything_of_its_own(node: BrokerNode) 
 
 
 async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerNode) -> None:
-    """A subscriber declares, is told, retries, buries, and takes a dead letter up again."""
-    seen: list[CloudEvent[Any]] = []
+    """A subscriber declares its queues, receives, retries, dead-letters, and requeues a dead letter."""
+    received: list[CloudEvent[Any]] = []
 
     async def handler(event: CloudEvent[Any]) -> None:
-        seen.append(event)
-        if len(seen) == 1:
+        received.append(event)
+        if len(received) == 1:
             raise ValueError("not now")
-        if len(seen) == 2:
+        if len(received) == 2:
             raise Reject("never")
 
     async def handled(times: int) -> bool:
-        return len(seen) == times
+        return len(received) == times
 
     async def is_dead() -> bool:
         return bool((await node.queues())["sub_crm.news.dead"]["messages"])
@@ -149,11 +149,13 @@ async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerN
         await wait_until(lambda: handled(3), what="the dead letter to be handled", limit=LIMIT)
         subscriber.stop()
         await asyncio.wait_for(running, LIMIT)
-    assert {event.id for event in seen} == {seen[0].id}
+    assert {event.id for event in received} == {received[0].id}
     await empty(node)
 
 
-async def test_the_operators_command_replays_with_the_operators_rights(node: BrokerNode, pg: Cluster) -> None:
+async def test_the_operators_command_replays_with_the_operators_permissions(
+    node: BrokerNode, pg: Cluster
+) -> None:
     event = upgrade(uuid4())
     async with broker_as(node, "billing") as billing:
         await billing.publish("billing", event.type, Message.of_event(encode(event)), mandatory=True)

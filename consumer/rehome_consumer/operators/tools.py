@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from rehome_consumer.settings import Settings
 
 JOURNAL: Final = frozenset({"state"})
-"""Settings that looking at the journal needs."""
+"""Settings needed to read the journal."""
 WORLD: Final = frozenset({"platform_dsn", "data_root", "backup_root"})
-"""Settings that looking at the world needs; runtime and keys have settings of their own."""
+"""Settings needed to read servers, files and services; the runtime has settings of its own."""
 EVERYTHING: Final = WORLD | {"amqp_url"}
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorTools:
-    """The tools. `eyes` see; `databases`, `inspector`, `shelf` and `runtime` can act."""
+    """The tools. `observer` only reads; the adapters beside it can change things."""
 
     views: PostgresJournalViews
     journal: PostgresJournal
@@ -69,7 +69,7 @@ async def operator_tools(
 
     Args:
         settings: with those of WORLD set.
-        connection: to the broker, to look at its queues; None leaves them out.
+        connection: to the broker, to read its queues; None leaves them out.
 
     Raises:
         RehomeError: state database or platform database does not answer.
@@ -102,16 +102,16 @@ async def operator_tools(
 async def periodic_diagnosis(
     settings: Settings, connection: AbstractRobustConnection
 ) -> AsyncIterator[PeriodicDiagnosis]:
-    """The reconciler's looks in the background, for the length of the block."""
+    """The reconciler's checks in the background, for the length of the block."""
     async with operator_tools(settings, connection) as tools:
-        making = PeriodicDiagnosis(
+        diagnosis = PeriodicDiagnosis(
             tools.observer,
             every=timedelta(seconds=settings.doctor_every),
             stuck_after=timedelta(seconds=settings.stuck_after),
         )
-        running = asyncio.create_task(making.run(), name="doctor")
+        running = asyncio.create_task(diagnosis.run(), name="doctor")
         try:
-            yield making
+            yield diagnosis
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

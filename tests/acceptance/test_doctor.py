@@ -35,7 +35,7 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
     # When the doctor runs, then it finds all of it, and repairs what is safe
     expected = {
         "leftover_conf_backup",
-        "leftover_temporary_file",
+        "leftover_temp_file",
         "partial_backup",
         "leftover_role",
         "source_still_fenced",

@@ -88,7 +88,7 @@ async def test_a_session_is_encrypted(mode: SslMode, server: Server, authority: 
 async def test_a_server_that_a_stranger_vouches_for_is_not_talked_to(
     mode: SslMode, server: Server, stranger: Authority
 ) -> None:
-    told = r"looking, server dedicated-1 at .*: its certificate is not vouched for by an authority we trust"
+    told = r"looking, server dedicated-1 at .*: its certificate is not signed by a trusted authority"
     with pytest.raises(Unreachable, match=told):
         await is_encrypted(sessions(mode, stranger), server)
 
@@ -161,7 +161,7 @@ async def test_a_dsn_says_its_own_mode_and_authority(
     assert told.code == 0, told
     told = await rehome("status", settings={**others, "REHOME_STATE_DSN": dsn(stranger)})
     assert told.code == 1
-    assert "certificate is not vouched for" in told.err
+    assert "certificate is not signed by a trusted authority" in told.err
     assert cluster.password not in told.err
 
 

@@ -81,12 +81,16 @@ def filters(parser: Any) -> None:
         "--handler",
         choices=HANDLERS,
         metavar="STEP",
-        help="only of this handler, such as restore",
+        help="only those of this handler, such as restore",
     )
-    parser.add_argument("--type", metavar="TYPE", help="only of this event type, such as migration.stopped")
-    parser.add_argument("--instance", metavar="ID", help="only of this instance")
-    parser.add_argument("--reason", help="only with this reason, such as failed or crashed")
-    parser.add_argument("--older-than", type=a_span, metavar="HOURS", help="only if it failed longer ago")
+    parser.add_argument(
+        "--type", metavar="TYPE", help="only those of this event type, such as migration.stopped"
+    )
+    parser.add_argument("--instance", metavar="ID", help="only those of this instance")
+    parser.add_argument("--reason", help="only those with this reason, such as failed or crashed")
+    parser.add_argument(
+        "--older-than", type=a_span, metavar="HOURS", help="only those that failed longer ago"
+    )
 
 
 async def _list(args: argparse.Namespace) -> int:

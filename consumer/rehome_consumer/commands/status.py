@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
         formatter_class=Paragraphs,
     )
     status.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
-    status.add_argument("--all", action="store_true", help="also migrations that are over")
+    status.add_argument("--all", action="store_true", help="include migrations that are over")
     status.add_argument(
         "--limit", type=a_count, default=50, metavar="N", help="how many at most (default: 50)"
     )

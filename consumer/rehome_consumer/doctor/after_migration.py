@@ -78,7 +78,7 @@ def _leftovers(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     for file in snapshot.files:
         if snapshot.moving and view is not None and file.tag == tag(view):
             continue
-        kind: Kind = "leftover_temporary_file" if file.tag is None else "leftover_conf_backup"
+        kind: Kind = "leftover_temp_file" if file.tag is None else "leftover_conf_backup"
         what = "temporary file" if file.tag is None else "backup of odoo.conf"
         what = f"{what} beside odoo.conf: {file.name}"
         finding = about(

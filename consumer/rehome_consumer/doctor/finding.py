@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning", "info"]
 
 Kind = Literal[
-    "both_databases_writable", "source_writable", "fence_removed", "source_still_fenced", "instance_down",
+    "both_writable", "source_writable", "fence_removed", "source_still_fenced", "instance_down",
     "conf_mismatch", "connections_elsewhere", "stuck", "dead_lettered", "unsent_events", "waiting_for_operator",
     "dead_letter_missing", "queue_missing", "queue_not_consumed", "record_mismatch", "environment_mismatch",
-    "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch_database", "leftover_copy",
+    "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch", "leftover_copy",
     "leftover_sessions", "leftover_role", "partial_backup", "leftover_backup", "unused_server",
-    "leftover_conf_backup", "leftover_temporary_file", "retirement_due", "stale_dead_letter", "not_checked",
+    "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_checked",
 ]  # fmt: skip
 """Stable words for what can be found; docs/operating.md explains each and says what to do."""
 

@@ -52,7 +52,7 @@ def _writable(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if target and target.open and source.open:
         yield about(
             snapshot,
-            "both_databases_writable",
+            "both_writable",
             "error",
             f"{source.database} takes writes on {snapshot.source.name} and on "
             f"{snapshot.target.name if snapshot.target else '?'}",

@@ -111,7 +111,7 @@ def _database(snapshot: Snapshot, server: Server, database: TaggedDatabase) -> I
     if current or (tag and view and tag.state == "verified" and view.state == "completed"):
         return
     verified = tag is not None and tag.state == "verified"
-    kind: Kind = "leftover_copy" if verified else "leftover_scratch_database"
+    kind: Kind = "leftover_copy" if verified else "leftover_scratch"
     what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
     # A verified copy may have been written to; a scratch database has never been open to anyone. A tenant may write
     # such a comment on its own database once it is open, but cannot give it such a name.

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Conflict
-from rehome_consumer.model import LARGEST_CPU, LONGEST_LIMIT, LONGEST_TIER, TERMINATED, NothingToDo
+from rehome_consumer.model import LARGEST_CPU, LONGEST_LIMIT, LONGEST_TIER, NothingToDo
 from rehome_consumer.steps.support import resize
 from rehome_consumer.steps.support.common import Event, noted_limits
 from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
@@ -62,7 +62,7 @@ async def _home_and_grant(
     """Where the data lives and what the plan grants, or why nothing can be done."""
     if instance.customer_id != event.data.customer_id:
         return _rejected(event, "other_customer", f"instance {instance.id} belongs to another customer")
-    if instance.status == TERMINATED:
+    if instance.status == "terminated":
         return _rejected(event, "terminated", f"instance {instance.id} is terminated")
     if instance.status == "creating":
         return _rejected(event, "never_provisioned", f"instance {instance.id} is still being created")

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Conflict, Transient
-from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support.common import (
+    TERMINATED,
     Event,
     backup_id,
     instance_of,

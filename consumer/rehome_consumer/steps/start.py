@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support import open_access
 from rehome_consumer.steps.support.common import (
+    TERMINATED,
     Event,
     instance_of,
     migration_of,

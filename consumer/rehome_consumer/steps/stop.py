@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Queued
-from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support.common import (
+    TERMINATED,
     Event,
     dump_slot,
     instance_of,

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from rehome_consumer.errors import NotFound, Refused, RehomeError
-from rehome_consumer.model import TERMINATED, Credentials, Secret, fence_of
+from rehome_consumer.model import Credentials, Secret, fence_of
 from rehome_events.envelope import CloudEvent
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ Event: TypeAlias = CloudEvent[Any]
 
 ODOO_DATABASE = "ODOO_DATABASE_"
 """Prefix of the four variables that name the database in the service's environment."""
+
+TERMINATED = "terminated"
+"""The status by which the platform says that the customer has left."""
 
 _NAME_LENGTH = 63  # PostgreSQL cuts longer identifiers silently
 

@@ -47,7 +47,7 @@ def test_nothing_is_found_where_everything_agrees(snapshot: InstanceSnapshot) ->
 
 DIFFERING: dict[str, list[InstanceSnapshot]] = {
     "not_checked": [on_pool(troubles=(Trouble("odoo.conf", "no such directory"),))],
-    "both_databases_writable": [moved(source_state=OPEN), moved("started", source_state=OPEN)],
+    "both_writable": [moved(source_state=OPEN), moved("started", source_state=OPEN)],
     "fence_removed": [on_pool("stopped"), on_pool("restored")],
     "source_writable": [moved(source_state=OPEN, target_state=FENCED)],
     "record_without_server": [on_pool(home=None)],
@@ -71,7 +71,7 @@ DIFFERING: dict[str, list[InstanceSnapshot]] = {
         on_pool("rolled_back", target=DEDICATED, target_state=replace(FENCED, can_login=True))
     ],
     "source_still_fenced": [on_pool("rolled_back", source_state=FENCED)],
-    "leftover_temporary_file": [on_pool(files=(TEMPORARY_FILE,))],
+    "leftover_temp_file": [on_pool(files=(TEMPORARY_FILE,))],
     "leftover_conf_backup": [moved(files=(CONF_BACKUP,)), on_pool(files=(CONF_BACKUP,))],
     "retirement_due": [moved(facts={"source_retained_until": ago(minutes=1).isoformat()})],
 }
@@ -155,7 +155,7 @@ def test_only_files_of_a_migration_that_is_over_are_removed() -> None:
     assert found(moved(files=(earlier,)))["leftover_conf_backup"].action
     assert found(on_pool(files=(CONF_BACKUP,)))["leftover_conf_backup"].action is None
     moving = on_pool("stopped", source_state=FENCED, files=(TEMPORARY_FILE,))
-    assert found(moving)["leftover_temporary_file"].action is None
+    assert found(moving)["leftover_temp_file"].action is None
 
 
 def test_a_removed_fence_is_no_longer_reported_when_the_migration_is_over() -> None:

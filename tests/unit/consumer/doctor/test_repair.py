@@ -48,7 +48,7 @@ FAULTS = (
     "partial_backup",
     "leftover_conf_backup",
     "source_still_fenced",
-    "leftover_scratch_database",
+    "leftover_scratch",
     "leftover_sessions",
     "leftover_role",
 )

@@ -63,11 +63,11 @@ def found(snapshot: Snapshot) -> dict[str, Finding]:
 
 
 LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
-    "a scratch database": ({"databases": (scratch(),)}, "leftover_scratch_database", "drop_database"),
-    "one that was being created": ({"databases": (MAKING,)}, "leftover_scratch_database", "drop_database"),
+    "a scratch database": ({"databases": (scratch(),)}, "leftover_scratch", "drop_database"),
+    "one that was being created": ({"databases": (MAKING,)}, "leftover_scratch", "drop_database"),
     "one that a tenant commented so": (
         {"databases": (replace(VERIFIED, tag=OwnershipTag(MIGRATION, 1, "scratch")),)},
-        "leftover_scratch_database",
+        "leftover_scratch",
         None,
     ),
     "a verified copy": ({"databases": (VERIFIED,)}, "leftover_copy", None),
@@ -105,7 +105,7 @@ def test_what_a_migration_under_way_needs_is_not_found(
 
 def test_a_scratch_database_of_an_earlier_attempt_is_left_over() -> None:
     second = a_view("provisioned", attempt=2)
-    assert list(found(on_server(second, databases=(scratch(attempt=1),)))) == ["leftover_scratch_database"]
+    assert list(found(on_server(second, databases=(scratch(attempt=1),)))) == ["leftover_scratch"]
     assert found(on_server(second, databases=(scratch(attempt=2),))) == {}
 
 

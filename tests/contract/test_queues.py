@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.ports.operators import QueueStatus

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq import topology

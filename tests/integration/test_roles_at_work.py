@@ -11,7 +11,8 @@ import aio_pika
 import pytest
 
 from rehome_consumer import saga
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.outbox_relay import nothing
@@ -140,9 +141,9 @@ async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerN
     subscriber = Subscriber(
         node.url("crm"), handler, team="crm", name="news", types=[REJECTED], retry_delay=0.1
     )
-    async with subscriber, Publisher(node.url("migrator")) as us:
+    async with subscriber, Publisher(node.url("migrator")) as consumer:
         running = asyncio.create_task(subscriber.run())
-        await us.publish(rejected())
+        await consumer.publish(rejected())
         await wait_until(lambda: handled(2), what="the event to be tried again", limit=LIMIT)
         await wait_until(is_dead, what="it to be a dead letter", limit=LIMIT)
         assert await subscriber.requeue_dead() == 1

@@ -10,7 +10,8 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.errors import Unreachable
 from rehome_consumer.network.tls import broker_context
 from rehome_consumer.ports.engine import Message

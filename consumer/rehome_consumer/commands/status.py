@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.ports.operators import ClaimHolder, MigrationView
 
-EVERY = 1.0  # seconds between two looks of `watch`
+EVERY = 1.0  # seconds between two reads of `watch`
 PROGRESS_STEP = 10  # per cent between two lines about the same step
 OVERLAP = 200  # lines that are read again: transactions may commit in another order than they were numbered
 

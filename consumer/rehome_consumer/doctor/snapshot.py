@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A look that failed: at what, and why."""
+    """A read that failed: of what, and why."""
 
     what: str
     error: str

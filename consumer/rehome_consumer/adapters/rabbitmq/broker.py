@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import aio_pika
 import aiormq.exceptions
-from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
-from yarl import URL
+from aio_pika.exceptions import DeliveryError, PublishError
 
+from rehome_consumer.adapters.rabbitmq.connection import LOST, close
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
-from rehome_consumer.network.tls import explained
 from rehome_consumer.ports.engine import Message
-from rehome_events.client.connection import ClosedIfUnopened
-from rehome_events.foreign import read_any_message, sendable, short
+from rehome_events.foreign import sendable, short
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from aio_pika.abc import (
         AbstractChannel,
@@ -31,15 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT: Final = 30  # seconds
-RECONNECT_AFTER: Final = 1  # seconds
 ACK_WITHIN: Final = 10.0  # seconds
-LOST: Final = (
-    AMQPError,
-    aiormq.exceptions.ChannelInvalidStateError,
-    ConnectionError,
-    RuntimeError,  # "Connection was not opened", "Writer is None": aiormq just after a loss
-)
 LOST_AFTER: Final = 2
 """Consecutive checks that must find the consumer missing: a message may just be on its way."""
 BROKER_HEADERS: Final = ("x-",)
@@ -167,7 +155,7 @@ class AmqpBroker:
         except LOST as error:
             raise Unreachable(f"the consumer of {queue} was lost: {error or type(error).__name__}") from error
         finally:
-            await _close(channel)
+            await close(channel)
 
     async def _next(
         self, incoming: AbstractQueueIterator, channel: AbstractChannel, queue: str
@@ -213,67 +201,7 @@ class AmqpBroker:
         """Give up the publishing channel: after a loss or a time-out its state is unknown."""
         channel, self._publishing = self._publishing, None
         if channel is not None:
-            await _close(channel)
-
-
-class _Connection(ClosedIfUnopened, aio_pika.RobustConnection):
-    """A robust connection that is closed when it could not be opened."""
-
-
-@asynccontextmanager
-async def connected(
-    url: str, *, name: str, tls: ssl.SSLContext | None = None, within: float = 30.0
-) -> AsyncIterator[AbstractRobustConnection]:
-    """An open robust connection with a heartbeat.
-
-    Args:
-        url: amqp:// or amqps:// with the virtual host.
-        name: shown in the broker's list of connections.
-        tls: for amqps://, from `tls.broker_context`.
-        within: seconds the first connection may take.
-
-    Raises:
-        Unreachable: no broker there, or it refuses the login; the text never holds the password.
-    """
-    read_any_message()
-    address = URL(url).update_query(heartbeat=str(HEARTBEAT))
-    port = address.port or (5671 if address.scheme == "amqps" else 5672)
-    shown = f"{address.host}:{port}{address.path}"
-    try:
-        async with asyncio.timeout(within):
-            connection = await aio_pika.connect_robust(
-                address,
-                client_properties={"connection_name": name},
-                reconnect_interval=RECONNECT_AFTER,
-                ssl_context=tls,
-                connection_class=_Connection,
-            )
-    except TimeoutError:
-        raise Unreachable(f"RabbitMQ at {shown} did not answer within {within:g} s") from None
-    except (*LOST, OSError) as error:
-        raise Unreachable(f"RabbitMQ at {shown}: {explained(error) or _at_once(error, address)}") from error
-    try:
-        yield connection
-    finally:
-        await _close(connection)
-
-
-def _at_once(error: BaseException, address: URL) -> str:
-    """Why there was no connection; a broker that hangs up at once gives no reason, so the usual cause is added."""
-    text = str(error) or type(error).__name__
-    if not isinstance(error.__cause__, ConnectionResetError):
-        return text
-    usual = "was the client certificate refused?" if address.scheme == "amqps" else "does it need amqps://?"
-    return f"{text}; {usual}"
-
-
-async def _close(thing: Any) -> None:
-    """Close a channel or connection, whatever state it is in, within five seconds."""
-    try:
-        async with asyncio.timeout(5):
-            await thing.close()
-    except (*LOST, OSError, TimeoutError) as error:
-        log.debug("close.failed error=%s", error)
+            await close(channel)
 
 
 def _cancelled() -> bool:

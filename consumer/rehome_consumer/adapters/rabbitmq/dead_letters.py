@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiormq.exceptions
 
-from rehome_consumer.adapters.rabbitmq.broker import LOST, AmqpDelivery
+from rehome_consumer.adapters.rabbitmq.broker import AmqpDelivery
+from rehome_consumer.adapters.rabbitmq.connection import LOST
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
 from rehome_consumer.rabbitmq.topology import DEAD
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import aiormq.exceptions
 from aio_pika import ExchangeType
 
-from rehome_consumer.adapters.rabbitmq.broker import LOST
+from rehome_consumer.adapters.rabbitmq.connection import LOST
 from rehome_consumer.errors import Refused, Unreachable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import aiormq.exceptions
 
-from rehome_consumer.adapters.rabbitmq.broker import LOST
+from rehome_consumer.adapters.rabbitmq.connection import LOST
 from rehome_consumer.errors import TimedOut, Unreachable
 from rehome_consumer.ports.operators import QueueStatus
 

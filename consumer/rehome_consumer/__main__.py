@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Moves a hosted Odoo's PostgreSQL database from a shared pool to a dedicated server, event by event.
 
-New here? `rehome demo` shows a whole move on this machine.
+New here? `rehome demo` shows a complete move on this machine.
 Something is wrong? `rehome status`, then `rehome doctor`; the handbook is docs/operating.md."""
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         _parser().print_help(sys.stderr)
         return 2
-    # aiormq tells of a failed connection itself, and so do we, in one line; `rehome run` sets up real logs.
+    # aiormq logs a failed connection itself; commands report it in one line. `rehome run` sets up real logs.
     logging.getLogger().addHandler(logging.NullHandler())
     args = _parser().parse_args(given)
     try:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RehomeError as error:
         say(f"rehome: {error}", error=True)
         return 1
-    except Exception:  # noqa: BLE001 - a mistake of ours; Python would print it as it is, with what it quotes
+    except Exception:  # noqa: BLE001 - a defect; Python would print it unescaped
         say(*traceback.format_exc().rstrip().split("\n"), error=True)
         return 1
     except KeyboardInterrupt:
@@ -66,13 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="rehome",
         description=DESCRIPTION,
-        epilog="Exit codes: 0 done; 1 failed, or something needs a person; 2 wrong usage or settings.",
+        epilog="Exit codes: 0 done; 1 failed, or something needs an operator; 2 wrong usage or settings.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for group in (run, status, check, publish, dead_letters, roll_back, doctor, retire, topology):
         group.add(commands)
-    commands.add_parser("demo", help="a whole move on this machine, with real parts; see rehome demo --help")
+    commands.add_parser(
+        "demo", help="a complete move on this machine, on real servers; see rehome demo --help"
+    )
     return parser
 
 

@@ -23,7 +23,7 @@ from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
-from rehome_consumer.adapters.rabbitmq import broker as amqp_adapter
+from rehome_consumer.adapters.rabbitmq import connection as amqp_adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.management import managing
 from rehome_consumer.adapters.state.claims import PostgresClaims

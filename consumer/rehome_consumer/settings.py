@@ -28,7 +28,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Settings(BaseSettings):
-    """What this deployment is like. Every field is the environment variable REHOME_<NAME>."""
+    """The settings of this deployment. Every field is the environment variable REHOME_<NAME>."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, populate_by_name=True
@@ -36,10 +36,11 @@ class Settings(BaseSettings):
 
     amqp_url: SecretStr = Field(description="RabbitMQ, amqp:// or amqps://, with the virtual host.")
     amqp_ca_file: Path | None = Field(
-        None, description="Authorities that vouch for the broker (PEM), for amqps://; default: the system's."
+        None,
+        description="Authorities that sign the broker's certificate (PEM), for amqps://; default: the system's.",
     )
     amqp_cert_file: Path | None = Field(
-        None, description="Our certificate (PEM), where the broker demands one."
+        None, description="Client certificate (PEM), where the broker requires one."
     )
     amqp_key_file: Path | None = Field(None, description="Its key (PEM); default: in the same file.")
     platform_dsn: SecretStr = Field(description="The platform's database `instance`.")
@@ -47,11 +48,11 @@ class Settings(BaseSettings):
         None, description="Billing's database; needed when events carry no entitlements."
     )
     state_dsn: SecretStr | None = Field(
-        None, description="Where schema `rehome` lives; default: REHOME_PLATFORM_DSN."
+        None, description="The database with schema `rehome`; default: REHOME_PLATFORM_DSN."
     )
     database_service_url: str = Field(description="database-service, http:// or https://.")
     data_root: Path = Field(description="Directory of the instances' directories on the shared storage.")
-    backup_root: Path = Field(description="Directory for backups; room for the largest database.")
+    backup_root: Path = Field(description="Directory for backups; needs room for the largest database.")
     secret_key: SecretStr | None = Field(None, description="Key for secrets at rest, 16 characters or more.")
     secret_key_file: Path | None = Field(
         None, description="File that holds the key, instead of REHOME_SECRET_KEY."
@@ -67,10 +68,11 @@ class Settings(BaseSettings):
     )
     pg_bin: Path | None = Field(None, description="Directory of pg_dump and pg_restore; default: PATH.")
     pg_sslmode: SslMode = Field(
-        "prefer", description="libpq's sslmode towards pool and dedicated servers; a DSN says its own."
+        "prefer", description="libpq's sslmode for pool and dedicated servers; a DSN has its own."
     )
     pg_sslrootcert: Path | None = Field(
-        None, description="Authorities that vouch for those servers (PEM), for verify-ca and verify-full."
+        None,
+        description="Authorities that sign those servers' certificates (PEM), for verify-ca and verify-full.",
     )
     host_map: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
@@ -79,7 +81,7 @@ class Settings(BaseSettings):
 
     jobs: int = Field(4, ge=1, le=64, description="Parallel jobs of one dump, restore or verification.")
     workers: int = Field(
-        2, ge=1, le=32, description="Deliveries of one step handled at a time by one consumer."
+        2, ge=1, le=32, description="Deliveries of one step that one consumer handles at a time."
     )
     dumps_per_server: int = Field(
         2,
@@ -90,9 +92,7 @@ class Settings(BaseSettings):
     provision_timeout: Positive = Field(600.0, description="Seconds database-service may take.")
     fence_timeout: Positive = Field(60.0, description="Seconds ending the tenant's connections may take.")
     start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
-    stop_margin: Positive = Field(
-        30.0, description="Seconds granted beyond a service's own stop grace period."
-    )
+    stop_margin: Positive = Field(30.0, description="Seconds added to a service's own stop grace period.")
     grace: Positive = Field(20.0, description="Seconds a running step may take to end at shutdown.")
     room_factor: Positive = Field(
         1.2, description="Free bytes wanted for a backup, times the database's size."
@@ -104,21 +104,23 @@ class Settings(BaseSettings):
         None, description="A delay that replaces longer ones, such as 1s; for tests."
     )
     doctor_every: Positive = Field(
-        300.0, description="Seconds between the consumer's looks for what is not as it should be."
+        300.0, description="Seconds between the consumer's own checks (as `rehome doctor`)."
     )
     stuck_after: Positive = Field(
-        300.0, description="Seconds without a sign of life after which a migration counts as stuck."
+        300.0, description="Seconds without a change after which a migration counts as stuck."
     )
     backup_filestore: bool = Field(default=False, description="Archive the filestore beside the backup.")
 
-    log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field("json", description="Format of the log lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level logged."
+    )
     http_port: int | None = Field(
         None, ge=1, le=65535, description="Port of /health and /metrics; default: none."
     )
     http_host: str = Field(
         "127.0.0.1",
-        description="Address that port listens on; one of a network that tenants cannot reach, for Prometheus.",
+        description="Address for that port; for Prometheus one in a network that tenants cannot reach.",
     )
 
     @field_validator("host_map", mode="before")
@@ -134,7 +136,7 @@ class Settings(BaseSettings):
 
     @field_validator("platform_dsn", "billing_dsn", "state_dsn")
     @classmethod
-    def _a_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_dsn(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("postgres://", "postgresql://")):
             raise ValueError("it must look like postgresql://user:password@host:port/database")
         return value
@@ -148,7 +150,7 @@ class Settings(BaseSettings):
 
     @field_validator("runtime")
     @classmethod
-    def _runtime_there_can_be(cls, value: str) -> str:
+    def _known_runtime(cls, value: str) -> str:
         if value != SWARM and not _PLUGGED_IN.fullmatch(value):
             raise ValueError(
                 f"it is neither {SWARM} nor module:function, such as my_platform.runtime:connected"
@@ -157,7 +159,7 @@ class Settings(BaseSettings):
 
     @property
     def pg_tls(self) -> PostgresTls:
-        """How pool and dedicated servers are spoken to.
+        """TLS to pool and dedicated servers.
 
         Raises:
             SettingsError: mode and root certificate do not go together.
@@ -178,7 +180,7 @@ class Settings(BaseSettings):
         """The key for secrets at rest.
 
         Raises:
-            SettingsError: neither setting is there, or the file cannot be read.
+            SettingsError: neither setting is set, or the file cannot be read.
         """
         if self.secret_key is not None:
             return self.secret_key.get_secret_value()
@@ -192,7 +194,7 @@ class Settings(BaseSettings):
             raise SettingsError(f"REHOME_SECRET_KEY_FILE: {error}") from error
 
     def policy(self) -> Policy:
-        """What steps decide by."""
+        """The settings that steps use."""
         return Policy(
             fence_limit=timedelta(seconds=self.fence_timeout),
             room_factor=self.room_factor,
@@ -208,9 +210,9 @@ def read_settings(*, needed: Collection[str] = ALL) -> Settings:
     """The settings from the environment.
 
     Args:
-        needed: fields the command at hand uses; what others lack is filled with a harmless placeholder,
-            so that `rehome topology check` does not ask for a data root. "state" is the DSN of the state
-            database, whichever setting gives it.
+        needed: the fields that the command uses; missing others get a harmless placeholder, so that
+            `rehome topology check` does not require a data root. "state" is the DSN of the state database,
+            whichever setting gives it.
 
     Raises:
         SettingsError: one line that names the setting that is missing or wrong.
@@ -234,7 +236,7 @@ def read_settings(*, needed: Collection[str] = ALL) -> Settings:
 
 
 def variable(name: str) -> str | None:
-    """A variable of the environment that a file of the operator's names; None where it is not set."""
+    """An environment variable that an operator's file names; None where it is not set."""
     return os.environ.get(name)
 
 

@@ -1,4 +1,4 @@
-"""The whole platform once for all acceptance tests; each test brings tenants and a consumer of its own."""
+"""A complete platform, once for all acceptance tests; each test has its own tenants and its own consumer."""
 
 import asyncio
 import os
@@ -67,7 +67,7 @@ class Cli:
 
 @pytest.fixture(scope="session")
 async def command_server(scratch: Path) -> AsyncIterator[Path]:
-    """Where processes of the command line are asked for."""
+    """The socket of the server that runs the command line's processes."""
     path = scratch / "commands"
     module = [sys.executable, "-m", "tests.support.command_server", str(path)]
     child = await Child.start("commands", module, log=scratch / "commands.log", directory=ROOT)
@@ -91,7 +91,7 @@ async def local(scratch: Path) -> AsyncIterator[LocalPlatform]:
 
 @pytest.fixture
 async def make_site(local: LocalPlatform) -> AsyncIterator[MakeSite]:
-    """Makes a customer with a database on the pool, Odoo's or a tiny one, and an instance that serves."""
+    """Creates a customer with a database on the pool, Odoo's or a tiny one, and an instance that serves."""
     local.database_service.switches = Switches()
     made: list[Site] = []
 

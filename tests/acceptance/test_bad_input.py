@@ -1,4 +1,4 @@
-"""Bad input at each door: a clear error, the event in the dead letters with its reason, the next one handled."""
+"""Bad input: a clear error, the event in the dead letters with its reason, the next event handled."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -42,11 +42,14 @@ def upgrade(**changes: Any) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
-    "no JSON": (lambda: b'{"specversion": "1.0", ', "not JSON"),
+    "not JSON": (lambda: b'{"specversion": "1.0", ', "not JSON"),
     "not UTF-8": (lambda: b'{"specversion": "\xff"}', "not JSON"),
     "a list": (lambda: b"[1, 2, 3]", "not a JSON object"),
     "too large": (lambda: b'"' + b"x" * 2_000_000 + b'"', "more than"),
-    "an instance that is no UUID": (lambda: orjson.dumps(upgrade(instance_id="../../acme")), "instance_id"),
+    "an instance that is not a UUID": (
+        lambda: orjson.dumps(upgrade(instance_id="../../acme")),
+        "instance_id",
+    ),
     "a plan that is a number": (lambda: orjson.dumps(upgrade(to_plan=7)), "to_plan"),
     "no customer": (lambda: orjson.dumps(upgrade(customer_id=None)), "customer_id"),
     "another type": (lambda: orjson.dumps(upgrade(type="plan.exploded")), "plan.exploded"),
@@ -62,7 +65,7 @@ async def exchange(local: LocalPlatform, name: str) -> AsyncIterator[aio_pika.ab
         yield await channel.get_exchange(name, ensure=False)
 
 
-async def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_the_next_event_is_handled(
+async def test_an_unreadable_event_is_a_dead_letter_with_its_reason_and_the_next_event_is_handled(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     site = await make_site(plan_tier="basic")
@@ -75,9 +78,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_the_next
             await to.publish(message, routing_key="plan.upgraded")
         await billing.upgrade(site.id, "standard-monthly")
         await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
-    dead_letters = {
-        dead_letter["id"]: dead_letter for dead_letter in (await rehome("dead", "list", "--json")).json
-    }
+    dead_letters = {one["id"]: one for one in (await rehome("dead", "list", "--json")).json}
     for name, (_, words) in BAD.items():
         dead_letter = dead_letters[ids[name]]
         assert (dead_letter["handler"], dead_letter["reason"]) == ("accept", "undecodable"), name
@@ -86,9 +87,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_the_next
 
 
 @pytest.mark.parametrize("field", ["from_plan", "to_plan", "plan_tier"])
-async def test_a_hostile_name_is_data_and_nothing_else(
-    field: str, local: LocalPlatform, subscriber: Subscriber
-) -> None:
+async def test_a_hostile_name_is_only_data(field: str, local: LocalPlatform, subscriber: Subscriber) -> None:
     event = upgrade(**{field: HOSTILE})
     async with local.consumer(), exchange(local, "billing") as to:
         message = aio_pika.Message(orjson.dumps(event), content_type="application/cloudevents+json")

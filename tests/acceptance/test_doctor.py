@@ -11,13 +11,13 @@ from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 from tests.support.operators import (
     dead_letters,
-    dies_at,
+    die_at,
     kinds,
-    mess_up,
+    leave_everything,
     migration,
     on_pool,
     stored,
-    taken,
+    take_delivery,
     until_at_work,
 )
 
@@ -25,22 +25,29 @@ from tests.support.operators import (
 async def test_what_killed_consumers_left_is_found_and_repaired(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    # Given a migration that was rolled back, and a mess
+    # Given a migration that was rolled back, and everything that killed consumers may leave
     site = await make_site(odoo=False)
     async with local.consumer(module=("sandbox.demo.faults", "stop")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
     over = await migration(rehome, site)
-    scratch = await mess_up(local, site, over)
-    # When the doctor is called, then it finds it, and repairs what is safe
-    expected = {"conf_backup", "temporary_file", "half_backup", "role_left", "still_fenced", "unsent"}
+    scratch = await leave_everything(local, site, over)
+    # When the doctor runs, then it finds all of it, and repairs what is safe
+    expected = {
+        "leftover_conf_backup",
+        "leftover_temp_file",
+        "partial_backup",
+        "leftover_role",
+        "source_still_fenced",
+        "unsent_events",
+    }
     assert expected <= set(await kinds(rehome, site))
     repaired = await kinds(rehome, site, "--repair")
     assert {kind: repaired[kind] for kind in expected} == dict.fromkeys(expected, "repaired")
     assert not expected & set(await kinds(rehome, site))
     assert [file.name for file in site.conf.parent.iterdir()] == ["odoo.conf"]
     assert stored(local, over) == []
-    (local.backup_root / "notes-of-an-operator.txt").unlink()  # it is none of ours, so it is still there
+    (local.backup_root / "notes-of-an-operator.txt").unlink()  # it is not rehome's, so it is still there
     # On a pool a comment proves nothing: its database's owner may have written it.
     assert await on_pool(local, "SELECT count(*) FROM pg_database WHERE datname = $1", scratch)
     assert not await on_pool(local, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'rehome\\_%'")
@@ -49,7 +56,7 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
     assert (await rehome("dead", "discard", dead_letter["id"], "--reason", "tested")).code == 0
 
 
-async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_noticed_and_goes_on(
+async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_found_and_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     # Given a migration that waits, and no consumer
@@ -61,35 +68,35 @@ async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_no
         await consumer.stop(limit=STOP_SECONDS)
     local.database_service.switches = Switches()
     # When its delivery is lost
-    await taken(local, "prepare", acknowledge=True)
-    # Then the doctor sees that nothing comes, and wakes it
+    await take_delivery(local, "prepare", acknowledge=True)
+    # Then the doctor finds that it is stuck, and sends the event again
     assert "stuck" in await kinds(rehome, site, "--stuck-after", "0")
     assert (await kinds(rehome, site, "--stuck-after", "0", "--repair"))["stuck"] == "repaired"
-    # When consumers die on it until the broker takes it away
+    # When consumers die on it until the broker dead-letters it
     for _ in range(5):
-        await taken(local, "prepare", acknowledge=False)
-    await dies_at(local, "prepare.claimed")
-    # Then it is a dead letter of its own kind, and the doctor names it
+        await take_delivery(local, "prepare", acknowledge=False)
+    await die_at(local, "prepare.claimed")
+    # Then it is a dead letter with reason crashed, and the doctor finds it
     (dead_letter,) = (
         await rehome("dead", "list", "--instance", site.id, "--reason", "crashed", "--json")
     ).json
     assert dead_letter["handler"] == "prepare"
     assert "dead_lettered" in await kinds(rehome, site)
-    # and a consumer tells by itself the same, though it sees no dead letter, and touches nothing
+    # and a consumer reports the same by itself, though it may not read dead letters, and changes nothing
     watchful = {"REHOME_DOCTOR_EVERY": "0.5", "REHOME_STUCK_AFTER": "0.5"}
     async with local.consumer("watchful", settings=watchful):
         log = local.directory / "watchful.log"
 
-        async def told() -> bool:
+        async def reported() -> bool:
             lines = [json.loads(line) for line in log.read_text().splitlines() if "doctor.finding" in line]
             return any(
                 line["kind"] == "dead_lettered" and dead_letter["migration"] in line["where"]
                 for line in lines
             )
 
-        await wait_until(told, what="the consumer to tell that a migration is parked", limit=LIMIT)
+        await wait_until(reported, what="the consumer to report the dead letter", limit=LIMIT)
         assert (await migration(rehome, site))["state"] == "requested"
-        # When it is replayed, it goes on to its end
+        # When it is replayed, the migration completes
         assert (await rehome("dead", "replay", dead_letter["id"][:8])).code == 0
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     assert await dead_letters(rehome, site) == {}
@@ -97,7 +104,7 @@ async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_no
 
 
 async def check_retirement(local: LocalPlatform, site: Site, rehome: Cli) -> None:
-    """The old database goes when everything says so, and nothing else does."""
+    """The old database is dropped when every condition holds, and nothing else is."""
     others = set(await on_pool(local, "SELECT array_agg(datname::text) FROM pg_database")) - {
         site.tenant.database
     }

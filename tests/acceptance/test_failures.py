@@ -1,4 +1,4 @@
-"""What fails is undone, told, kept for an operator, and can be sent again."""
+"""A move that fails is rolled back and reported; its dead letter waits for an operator and can be replayed."""
 
 import pytest
 
@@ -44,17 +44,15 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     assert event.data.leftovers == ()
     assert [one.name for one in local.backup_root.iterdir() if str(event.migrationid) in one.name] == []
     assert [file.name for file in site.conf.parent.iterdir()] == ["odoo.conf"]
-    # and the event waits for an operator
+    # and the dead letter waits for an operator
     assert subscriber.types(site.id)[-2:] == ["migration.failed", "migration.rolled_back"]
     dead_letters = (await rehome("dead", "list", "--instance", site.id, "--json")).json
-    assert [(dead_letter["handler"], dead_letter["reason"]) for dead_letter in dead_letters] == [
-        (step, "failed")
-    ]
+    assert [(one["handler"], one["reason"]) for one in dead_letters] == [(step, "failed")]
     discarded = await rehome("dead", "discard", dead_letters[0]["id"], "--reason", "the test is over")
     assert discarded.code == 0
 
 
-async def test_a_replay_of_what_was_rolled_back_opens_a_new_attempt_that_completes(
+async def test_a_replay_after_a_rollback_opens_a_new_attempt_that_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     site = await make_site(odoo=False)
@@ -112,8 +110,8 @@ async def test_an_operator_rolls_back_a_migration_that_waits(
         shown = await rehome("roll-back", site.id)
         assert shown.code == 0, shown
         assert "give it back to database-service" in " ".join(shown.out.split())
-        asked = await rehome("roll-back", site.id, "--yes", "--reason", "customer asked")
-        assert asked.code == 0, asked
+        requested = await rehome("roll-back", site.id, "--yes", "--reason", "customer asked")
+        assert requested.code == 0, requested
         event = await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
     assert event.data.reason == "customer asked"
     again = await rehome("roll-back", site.id, "--yes")

@@ -1,4 +1,4 @@
-"""The main job, from billing's publish to migration.completed, as everybody around the consumer sees it."""
+"""A complete move, from billing's publish to migration.completed, observed from outside the consumer."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
     # Then the events come in their order, each once
     assert subscriber.types(site.id) == list(CHAIN)
     assert len(subscriber.deliveries) == len(CHAIN)
-    # and the data is on the dedicated server, all of it
+    # and all data is on the dedicated server
     assert (after.on_pool, after.on_dedicated > 0) == (0, True)
     assert (after.uuid, after.users) == (before.uuid, before.users)
     assert (await mine.verify_writes(await database_dsn(local, site))).ok
@@ -52,7 +52,7 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
     assert {line[2:9] for line in conf_diff(before.conf, after.conf)} == {"db_port"}
     assert after.counts["postgres-pool-1"] == before.counts["postgres-pool-1"] - 1
     assert after.counts[last.data.target.name] == 1
-    # and the summary tells what happened
+    # and the summary is complete
     assert last.data.downtime_seconds > 0
     assert set(last.data.seconds) == {
         "accept", "prepare", "stop", "back_up", "provision", "rewrite_conf", "restore", "start",
@@ -65,7 +65,7 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
     assert memory < MEMORY_BYTES
 
 
-async def test_the_source_stays_whole_and_fenced_after_a_move(
+async def test_the_source_stays_complete_and_fenced_after_a_move(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
     site = await make_site()
@@ -101,7 +101,7 @@ async def test_an_upgrade_that_keeps_the_kind_of_database_applies_limits_and_mov
     assert subscriber.types(site.id) == ["instance.resized"]
 
 
-async def test_where_the_data_lives_decides_even_if_billing_wrote_the_record_first(
+async def test_where_the_data_is_decides_even_if_billing_wrote_the_record_first(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
     site = await make_site()

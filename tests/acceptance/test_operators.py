@@ -1,4 +1,4 @@
-"""What operators have in hand: dead letters, rollbacks by hand, and consumers that are told to stop."""
+"""Operators' tools: dead letters, rollbacks by hand, and consumers that are stopped."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 from tests.support.operators import COLUMNS, dead_letters, migration, run_and_die, until_at_work, until_state
 
 
-async def test_a_failed_rollback_is_begun_again_by_hand(
+async def test_a_failed_rollback_is_started_again_by_hand(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     # Given a migration whose restore failed, and whose rollback failed half-way too
@@ -25,54 +25,54 @@ async def test_a_failed_rollback_is_begun_again_by_hand(
         answer = await rehome(command)
         assert (answer.code, str(site.id) in answer.out) == (1, True)
         assert max(len(line) for line in answer.out.splitlines()) <= COLUMNS
-    # When its letters are looked at, then that of the restore may not be replayed any more
-    parked = await dead_letters(rehome, site)
-    assert set(parked) == {"restore", "roll_back"}
-    refused = await rehome("dead", "replay", parked["restore"]["id"], "--json")
+    # When its dead letters are listed, then that of the restore may not be replayed any more
+    waiting = await dead_letters(rehome, site)
+    assert set(waiting) == {"restore", "roll_back"}
+    refused = await rehome("dead", "replay", waiting["restore"]["id"], "--json")
     assert (refused.code, "its rollback was begun" in refused.json[0]["what"]) == (1, True)
-    undo = (await rehome("dead", "show", parked["roll_back"]["id"], "--json")).json["replay_in_detail"]
+    undo = (await rehome("dead", "show", waiting["roll_back"]["id"], "--json")).json["replay_in_detail"]
     assert f"{site.tenant.database}__rehome_" in " ".join(undo)
     assert f"into {site.tenant.database} on postgres-pool-1 again" in " ".join(undo)
     # and an operator's rollback starts it again
     plan = await rehome("roll-back", site.id)
     assert (plan.code, f"postgres-dedicated-{site.id.hex[:8]}" in plan.out) == (0, True)
     async with local.consumer():
-        assert (await rehome("roll-back", site.id, "--yes", "--reason", "the disk is whole")).code == 0
+        assert (await rehome("roll-back", site.id, "--yes", "--reason", "the disk is repaired")).code == 0
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
     assert (await observe(local, site)).on_pool > 0
-    # and the rollback's letter can only be put away
-    settled = parked["roll_back"]["id"]
+    # and the rollback's dead letter can only be discarded
+    settled = waiting["roll_back"]["id"]
     assert "rolled back since" in (await rehome("dead", "replay", settled)).out
-    # by a tool that is killed half-way: then the letter is still there
+    # by a tool that is killed half-way: then the dead letter is still there
     assert await run_and_die(local, "dead", "discard", settled, "--reason", "no")
     assert set(await dead_letters(rehome, site)) == {"restore", "roll_back"}
-    # and put away it is kept, once, with the reason
-    ids = [one["id"] for one in parked.values()]
+    # and a discarded one is recorded, once, with the reason
+    ids = [one["id"] for one in waiting.values()]
     assert (await rehome("dead", "discard", *ids, "--reason", "no")).code == 0
     discarded = (await rehome("dead", "list", "--discarded", "--json")).json
     assert [one["why"] for one in discarded if one["id"] == settled] == ["no"]
 
 
-async def test_what_is_replayed_twice_opens_one_attempt_and_a_replay_after_its_end_is_refused(
+async def test_a_dead_letter_replayed_twice_opens_one_attempt_and_a_replay_after_its_end_is_refused(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    # Given the letter of a migration that was rolled back
+    # Given the dead letter of a migration that was rolled back
     site = await make_site(odoo=False)
     async with local.consumer(module=("sandbox.demo.faults", "stop")):
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
     dead_letter = (await dead_letters(rehome, site))["stop"]
-    # When it is replayed by a tool that is killed before it takes the letter, and replayed so once more
+    # When it is replayed, twice, by a tool that is killed before it removes the dead letter
     assert await run_and_die(local, "dead", "replay", dead_letter["id"])
     assert await run_and_die(local, "dead", "replay", dead_letter["id"][:8])
-    # Then it is still there, for two who look at once
+    # Then it is still there, for two tools that list at the same time
     both = await asyncio.gather(dead_letters(rehome, site), dead_letters(rehome, site))
     assert [set(found) for found in both] == [{"stop"}] * 2
     # and one new attempt completes
     async with local.consumer():
         completed = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
         assert completed.attempt == 2
-        # after which a replay is refused, and nothing happens any more
+        # after which a replay is refused
         late = await rehome("dead", "replay", "--all", "--instance", site.id, "--json")
         assert (late.code, "it is of attempt 1" in late.json[0]["what"]) == (1, True)
     found = await migration(rehome, site)
@@ -93,19 +93,19 @@ async def test_a_running_step_is_stopped_for_a_rollback(
         await until_at_work(rehome, site)
         watching = asyncio.create_task(rehome("watch", site.id))
         plan = await rehome("roll-back", site.id)
-        assert "step prepare is running" in plan.out
+        assert "step prepare has been running" in plan.out
         # When an operator rolls back
         assert (await rehome("roll-back", site.id, "--yes")).code == 0
         event = await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
         followed = await watching
-    # Then it is undone at once, and whoever watched was told
-    assert event.data.reason == "asked for by an operator"
+    # Then it is undone at once, and `rehome watch` reports the end
+    assert event.data.reason == "requested by an operator"
     assert (followed.code, "is over: rolled_back" in followed.out) == (1, True)
     assert max(len(line) for line in (followed.out + plan.out).splitlines()) <= COLUMNS
     assert await dead_letters(rehome, site) == {}
 
 
-async def test_a_consumer_that_is_told_to_stop_hands_back_what_is_long_and_ends_what_is_short(
+async def test_a_stopping_consumer_gives_back_a_long_step_and_ends_a_short_one(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     site = await make_site(odoo=False)
@@ -114,7 +114,7 @@ async def test_a_consumer_that_is_told_to_stop_hands_back_what_is_long_and_ends_
     async with local.consumer(settings={"REHOME_GRACE": "1"}) as first:
         await billing.upgrade(site.id, PLAN)
         await until_at_work(rehome, site)
-        # When its consumer gets SIGTERM, then it ends in order
+        # When its consumer gets SIGTERM, then it ends normally
         assert await first.stop(limit=STOP_SECONDS) == 0
     # and the step waits for another consumer, visibly, and no try is counted
     waiting = await migration(rehome, site)

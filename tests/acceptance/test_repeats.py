@@ -23,31 +23,31 @@ HANDLERS = {step.on.TYPE: step.name for step in saga.MIGRATION}
 
 
 class Repeater:
-    """Publishes every event it is told a second time, and replays it to its handler."""
+    """Publishes every event that it receives a second time, and replays it to its handler."""
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[CloudEvent[Any]] = asyncio.Queue()
+        self.received: asyncio.Queue[CloudEvent[Any]] = asyncio.Queue()
 
-    def hear(self, event: CloudEvent[Any]) -> None:
-        self.heard.put_nowait(event)
+    def receive(self, event: CloudEvent[Any]) -> None:
+        self.received.put_nowait(event)
 
     async def repeat(self, url: str, first: CloudEvent[Any]) -> None:
         connection = await aio_pika.connect(url)
-        seen = set()
+        repeated = set()
         async with connection:
             channel = await connection.channel(publisher_confirms=True)
             to_handlers = await channel.get_exchange(HANDLER, ensure=False)
             event = first
             while True:
-                if event.id not in seen:
-                    seen.add(event.id)
+                if event.id not in repeated:
+                    repeated.add(event.id)
                     exchange = lookup(event.type, event.data.VERSION).exchange
                     original = await channel.get_exchange(exchange, ensure=False)
                     await original.publish(to_message(event), event.type)
                     if event.type in HANDLERS:
                         again = event.model_copy(update={"id": uuid4(), "replayof": event.id})
                         await to_handlers.publish(to_message(again), HANDLERS[event.type])
-                event = await self.heard.get()
+                event = await self.received.get()
 
 
 async def test_every_event_twice_and_replayed_is_one_migration_with_one_outcome(
@@ -57,7 +57,7 @@ async def test_every_event_twice_and_replayed_is_one_migration_with_one_outcome(
     repeater = Repeater()
     async with (
         local.consumer(),
-        Subscriber(local.broker.url(), tell=repeater.hear) as subscriber,
+        Subscriber(local.broker.url(), tell=repeater.receive) as subscriber,
         Writers(site.url) as writers,
     ):
         upgrade = await billing.upgrade(site.id, PLAN)
@@ -65,7 +65,7 @@ async def test_every_event_twice_and_replayed_is_one_migration_with_one_outcome(
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
         # after the end, everything once more
         for event in list(subscriber.events):
-            repeater.hear(event)
+            repeater.receive(event)
         await writers.wait_acknowledged(5)
         await until_queues_empty(local)
         repeating.cancel()
@@ -83,7 +83,7 @@ async def until_queues_empty(local: LocalPlatform) -> None:
 
     async def empty() -> bool:
         queues = await local.broker.queues()
-        ours = (name for name in queues if name.startswith(("migration.h.", "migration.retry.")))
-        return not any(queues[name]["messages"] for name in ours)
+        own = (name for name in queues if name.startswith(("migration.h.", "migration.retry.")))
+        return not any(queues[name]["messages"] for name in own)
 
     await wait_until(empty, what="the handlers' queues to be empty", limit=LIMIT, pause=0.2)

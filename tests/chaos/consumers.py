@@ -27,5 +27,7 @@ class Consumer:
                 told = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
         except httpx.HTTPError:
             return None
-        lines = (line.split() for line in told.splitlines() if line.startswith("rehome_deliveries_in_hand"))
+        lines = (
+            line.split() for line in told.splitlines() if line.startswith("rehome_deliveries_in_progress")
+        )
         return next((int(float(line[1])) for line in lines), None)

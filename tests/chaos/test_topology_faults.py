@@ -28,7 +28,7 @@ async def test_a_missing_binding_is_told_and_the_step_is_woken_by_the_doctor(mov
     await move.there()
     async with unbound(move):
         move.go_on()
-        await move.said(f"nothing comes to step {STEP}")
+        await move.said(f"no delivery reaches step {STEP}")
         told = await move.arena.rehome("doctor", str(move.site.id), "--stuck-after", "3", "--repair")
-        assert f"nothing comes to step {STEP}" in told
+        assert f"no delivery reaches step {STEP}" in told
         await move.ends("migration.completed")

@@ -21,8 +21,8 @@ MIGRATION = UUID("7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa")
 KINDS = {
     f"{MIGRATION}-1": "backup",
     f"{MIGRATION}-1-filestore.tar": "filestore",
-    f".{MIGRATION}-2.partial": "half",
-    f".{MIGRATION}-2-filestore.0123abcd.partial": "half",
+    f".{MIGRATION}-2.partial": "partial",
+    f".{MIGRATION}-2-filestore.0123abcd.partial": "partial",
 }
 OTHERS = ("notes.txt", f"{MIGRATION}", f"{MIGRATION}-x", "lost+found", f"{MIGRATION}-1.bak", "..")
 

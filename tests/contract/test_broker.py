@@ -11,7 +11,8 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.headers import DEFERRALS, TRIES
 from rehome_consumer.errors import Refused

@@ -14,7 +14,7 @@ from rehome_consumer import facts
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.journal import SCHEMA, SQL, PostgresJournal
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.errors import ClaimLost
 from rehome_consumer.facts import (
     BACKUP_MANIFEST_SHA256,
@@ -148,7 +148,7 @@ async def test_operators_read_what_steps_wrote_but_no_secret(
     migration = await opened(real_journal)
     value = values_of(fact)[0]
     await (await run_of(real_journal, migration)).remember(fact, value)
-    recorded = await JournalViews(real_journal._pool).facts(migration.id, 1)
+    recorded = await PostgresJournalViews(real_journal._pool).facts(migration.id, 1)
     assert fact in recorded
     assert recorded.get(fact) == (None if fact.secret else value)
     assert fact not in RecordedFacts()
@@ -218,7 +218,7 @@ async def test_facts_of_an_older_release_are_read_after_the_upgrade_of_the_table
         assert await bound.recall(facts.FENCE) == Fence(-1, can_login=True, ended=3)
         assert await bound.recall(facts.SPEC) == {"Env": ["a"]}
         assert await bound.remember(TENANT_PASSWORD, Secret("later")) == Secret("p")
-        recorded = await JournalViews(pool).facts(migration, 1)
+        recorded = await PostgresJournalViews(pool).facts(migration, 1)
         assert recorded.get(SERVER_REQUESTED)
         assert recorded.get(SERVER_RETURN_REQUESTED)
         assert recorded.values.keys() == TABLE.keys()

@@ -1,4 +1,4 @@
-"""Port `Inspector`, held by the fake and by PostgreSQL alike."""
+"""Port `Inspector`, the same on the fake and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ import pytest
 from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.errors import Unreachable
-from rehome_consumer.ports.operators import Slot
 from tests.contract.fake_servers import FakeStage
-from tests.contract.real_servers import RealStage
 from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_tag, verified
 from tests.fakes.inspection import FakeInspector
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Server
     from rehome_consumer.ports.operators import Inspector
     from tests.contract.servers import Stage
 
@@ -31,38 +28,32 @@ def inspector(stage: Stage) -> Inspector:
     return FakeInspector(stage.world) if isinstance(stage, FakeStage) else PostgresInspector(Sessions())
 
 
-async def add_slot(stage: Stage, inspector: Inspector, server: Server, name: str) -> None:
-    """A replication slot that nobody uses."""
-    if isinstance(inspector, FakeInspector):
-        inspector.slots[server.id] = [Slot(name, active=False, kept_bytes=0)]
-        return
-    assert isinstance(stage, RealStage)
-    async with stage.cluster(server).connect() as connection:
-        await connection.execute("SELECT pg_create_physical_replication_slot($1, true)", name)
-
-
-async def test_a_tenant_s_database_is_seen_open_then_fenced(stage: Stage, inspector: Inspector) -> None:
+async def test_the_state_of_a_tenant_s_database_is_open_then_fenced(
+    stage: Stage, inspector: Inspector
+) -> None:
     tenant = await stage.add_tenant()
     async with stage.client(stage.pool, login_of(tenant), tenant.database):
-        seen = await inspector.database_state(stage.pool, tenant.database, tenant.role)
-        assert (seen.exists, seen.open, seen.fenced, seen.sessions) == (True, True, False, 1)
-        assert seen.bytes
+        state = await inspector.database_state(stage.pool, tenant.database, tenant.role)
+        assert (state.exists, state.open, state.fenced, state.sessions) == (True, True, False, 1)
+        assert state.bytes
         await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
-    seen = await inspector.database_state(stage.pool, tenant.database, tenant.role)
-    assert (seen.exists, seen.open, seen.fenced, seen.sessions) == (True, False, True, 0)
+    state = await inspector.database_state(stage.pool, tenant.database, tenant.role)
+    assert (state.exists, state.open, state.fenced, state.sessions) == (True, False, True, 0)
 
 
-async def test_what_is_not_there_is_neither_open_nor_fenced(stage: Stage, inspector: Inspector) -> None:
-    seen = await inspector.database_state(stage.dedicated, "no_such_database", "no_such_role")
-    assert (seen.exists, seen.open, seen.fenced) == (False, False, False)
-    assert (seen.can_login, seen.bytes, seen.tag, seen.sessions) == (None, None, None, 0)
+async def test_a_database_that_does_not_exist_is_neither_open_nor_fenced(
+    stage: Stage, inspector: Inspector
+) -> None:
+    state = await inspector.database_state(stage.dedicated, "no_such_database", "no_such_role")
+    assert (state.exists, state.open, state.fenced) == (False, False, False)
+    assert (state.can_login, state.bytes, state.tag, state.sessions) == (None, None, None, 0)
 
 
-async def test_our_databases_are_known_by_their_marks_and_others_are_not_ours(
+async def test_databases_of_rehome_are_known_by_their_ownership_tags(
     stage: Stage, inspector: Inspector
 ) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
-    await stage.add_database(stage.dedicated, "somebody_else_s", "postgres")
+    await stage.add_database(stage.dedicated, "of_another_application", "postgres")
     scratch = await a_scratch(stage, tenant, login, tag)
     found = (await inspector.inventory(stage.dedicated)).databases
     assert [(one.name, one.tag) for one in found] == [(scratch, tag)]
@@ -83,24 +74,12 @@ async def test_sessions_of_a_migration_are_known_by_their_name(stage: Stage, ins
     assert (found.migration_id, found.count) == (migration, 2)
 
 
-async def test_a_restoring_role_is_known_by_its_name(stage: Stage, inspector: Inspector) -> None:
+async def test_a_short_lived_role_is_known_by_its_name(stage: Stage, inspector: Inspector) -> None:
     migration = uuid4()
     await stage.add_role(stage.dedicated, f"rehome_{migration.hex}")
     assert (await inspector.inventory(stage.dedicated)).short_lived == (migration,)
 
 
-async def test_a_slot_of_ours_is_seen_and_dropped_once(stage: Stage, inspector: Inspector) -> None:
-    name = f"rehome_{uuid4().hex}"
-    await add_slot(stage, inspector, stage.dedicated, name)
-    (slot,) = (await inspector.inventory(stage.dedicated)).slots
-    assert (slot.name, slot.active) == (name, False)
-    assert slot.kept_bytes is not None
-    await inspector.drop_slot(stage.dedicated, name)
-    await inspector.drop_slot(stage.dedicated, name)
-    assert (await inspector.inventory(stage.dedicated)).slots == ()
-
-
-async def test_a_server_that_does_not_answer_is_told(stage: Stage, inspector: Inspector) -> None:
-    gone = replace(stage.pool, port=1)
+async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage, inspector: Inspector) -> None:
     with pytest.raises(Unreachable):
-        await inspector.inventory(gone)
+        await inspector.inventory(replace(stage.pool, port=1))

@@ -1,4 +1,4 @@
-"""Port `QueueLooks`, held by the fake and by a RabbitMQ node with our topology alike: queues seen from outside."""
+"""Port `QueueInspector`, the same on the fake and on a RabbitMQ node with the topology."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from uuid import uuid4
 
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
-from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.ports.engine import Message
-from rehome_consumer.ports.operators import QueueLook
+from rehome_consumer.ports.operators import QueueStatus
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 from sandbox.system.net import wait_until
 from tests.fakes.broker import FakeBroker
-from tests.fakes.inspection import FakeQueues
+from tests.fakes.inspection import FakeQueueInspector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from rehome_consumer.ports.engine import Broker
-    from rehome_consumer.ports.operators import QueueLooks
+    from rehome_consumer.ports.operators import QueueInspector
     from sandbox.rabbitmq.node import BrokerNode
 
 STOP, BACK_UP = queue_of("stop"), queue_of("back_up")
@@ -30,69 +31,69 @@ STOP, BACK_UP = queue_of("stop"), queue_of("back_up")
 
 @dataclass
 class Stand:
-    """Who publishes and reads, and who looks."""
+    """A client that publishes and consumes, and the inspector under test."""
 
     broker: Broker
-    looks: QueueLooks
+    inspector: QueueInspector
 
     async def publish(self, times: int) -> None:
         for _ in range(times):
             message = Message(body=b"{}", message_id=str(uuid4()), type="migration.prepared")
             await self.broker.publish("migration", "migration.prepared", message, mandatory=True)
 
-    async def become(self, wanted: QueueLook) -> None:
-        """Wait until the handler's queue is like this: a node counts a moment later."""
+    async def until_status(self, wanted: QueueStatus) -> None:
+        """Wait until the handler's queue has this status: a node counts a moment later."""
 
-        async def like_this() -> bool:
-            return (await self.looks.queues([STOP]))[STOP] == wanted
+        async def reached() -> bool:
+            return (await self.inspector.queues([STOP]))[STOP] == wanted
 
-        await wait_until(like_this, what=f"{STOP} to be {wanted}", limit=20, pause=0.05)
+        await wait_until(reached, what=f"{STOP} to be {wanted}", limit=20, pause=0.05)
 
 
 @pytest.fixture(params=["fake", "rabbitmq"])
 async def stand(request: pytest.FixtureRequest, broker: BrokerNode) -> AsyncIterator[Stand]:
     if request.param == "fake":
         node = FakeBroker()
-        yield Stand(node.client(), FakeQueues(node))
+        yield Stand(node.client(), FakeQueueInspector(node))
         return
-    async with connected(broker.url(), name="looks") as connection:
-        yield Stand(AmqpBroker(connection), AmqpQueues(connection))
+    async with connected(broker.url(), name="inspector") as connection:
+        yield Stand(AmqpBroker(connection), AmqpQueueInspector(connection))
         async with connection.channel() as channel:
             await (await channel.get_queue(STOP, ensure=False)).purge()
 
 
-async def test_what_waits_is_counted_and_what_is_in_somebodys_hand_is_not(stand: Stand) -> None:
-    await stand.become(QueueLook(0, 0))
+async def test_ready_messages_are_counted_and_unacknowledged_ones_are_not(stand: Stand) -> None:
+    await stand.until_status(QueueStatus(0, 0))
     await stand.publish(3)
-    await stand.become(QueueLook(3, 0))
+    await stand.until_status(QueueStatus(3, 0))
     async with aclosing(stand.broker.consume(STOP)) as deliveries:
         delivery = await anext(deliveries)
-        await stand.become(QueueLook(2, 1))
+        await stand.until_status(QueueStatus(2, 1))
         await delivery.ack()
-    await stand.become(QueueLook(2, 0))
+    await stand.until_status(QueueStatus(2, 0))
 
 
-async def test_every_reader_of_a_queue_counts(stand: Stand) -> None:
+async def test_every_consumer_of_a_queue_counts(stand: Stand) -> None:
     await stand.publish(2)
     async with aclosing(stand.broker.consume(STOP)) as one, aclosing(stand.broker.consume(STOP)) as two:
         await anext(one)
         await anext(two)
-        await stand.become(QueueLook(0, 2))
-    await stand.become(QueueLook(2, 0))
+        await stand.until_status(QueueStatus(0, 2))
+    await stand.until_status(QueueStatus(2, 0))
 
 
-async def test_those_asked_for_are_told_and_those_that_are_not_there_left_out(stand: Stand) -> None:
-    found = await stand.looks.queues([STOP, "migration.h.nobody", BACK_UP, DEAD])
+async def test_queues_that_do_not_exist_are_left_out(stand: Stand) -> None:
+    found = await stand.inspector.queues([STOP, "migration.h.nobody", BACK_UP, DEAD])
     assert set(found) == {STOP, BACK_UP, DEAD}
-    assert await stand.looks.queues([]) == {}
-    assert await stand.looks.queues(["nobody"]) == {}
+    assert await stand.inspector.queues([]) == {}
+    assert await stand.inspector.queues(["nobody"]) == {}
 
 
-async def test_looking_takes_nothing_out(stand: Stand) -> None:
+async def test_inspecting_takes_no_message(stand: Stand) -> None:
     await stand.publish(1)
-    await stand.become(QueueLook(1, 0))
+    await stand.until_status(QueueStatus(1, 0))
     for _ in range(10):
-        await stand.looks.queues([STOP])
+        await stand.inspector.queues([STOP])
     async with aclosing(stand.broker.consume(STOP)) as deliveries:
         delivery = await anext(deliveries)
         assert "x-delivery-count" not in delivery.message.headers

@@ -1,4 +1,4 @@
-"""Port `Records`, held by the fake and by the platform's real tables alike: what operators' tools look up there."""
+"""Port `PlatformRecords`, the same on the fake and on the platform's real tables."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tests.contract.platform_tables import FakeTables, Tables, a_dedicated_server, a_move, instance_of, unique
-from tests.fakes.inspection import FakeRecords
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from rehome_consumer.ports.operators import Records
+    from rehome_consumer.ports.operators import PlatformRecords
     from tests.contract.platform_tables import PostgresTables
 
 
-def records_of(tables: Tables) -> Records:
+def records_of(tables: Tables) -> PlatformRecords:
     if isinstance(tables, FakeTables):
-        return FakeRecords(tables.platform)
+        return tables.platform
     real: PostgresTables = tables  # type: ignore[assignment] # there are two
     return real.platform
 
 
-async def listed(records: Records, *among: UUID) -> list[str]:
-    """Names of those of these servers that are listed; others' tests share the real tables."""
-    return [one.name for one in await records.servers() if one.id in among]
+async def listed(records: PlatformRecords, *among: UUID) -> list[str]:
+    """Names of those of these servers that are listed; other tests share the real tables."""
+    return [one.name for one in await records.tenant_servers() if one.id in among]
 
 
 async def test_an_instance_its_home_and_its_dedicated_server_are_looked_up(tables: Tables) -> None:
@@ -41,7 +40,7 @@ async def test_an_instance_its_home_and_its_dedicated_server_are_looked_up(table
     assert (found.id, found.dedicated_to_instance_id) == (dedicated, identity)
 
 
-async def test_what_is_not_there_is_none(tables: Tables) -> None:
+async def test_what_does_not_exist_is_none(tables: Tables) -> None:
     records = records_of(tables)
     assert await records.instance(uuid4()) is None
     assert await records.server(uuid4()) is None
@@ -56,7 +55,7 @@ async def test_all_servers_that_tenants_can_be_on_are_listed_by_name(tables: Tab
     assert await listed(records, *pools, made) == [first, middle, last]
 
 
-async def test_servers_that_go_and_the_platforms_own_are_not_listed(tables: Tables) -> None:
+async def test_servers_being_removed_and_the_platforms_own_are_not_listed(tables: Tables) -> None:
     records = records_of(tables)
     going = await tables.add_server(status="deprovisioning")
     own = await tables.add_server(server_type="platform")

@@ -1,4 +1,4 @@
-"""Port `Views`, held by the fake and by the journal's tables in PostgreSQL alike."""
+"""Port `JournalViews`, held by the fake and by the journal's tables in PostgreSQL alike."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 
 from rehome_consumer.adapters.state.claims import PostgresClaims
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.errors import NotFound
 from rehome_consumer.facts import NEW_PASSWORD, REPLICAS, RecordedFacts
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import UNMOVED, encode_for_outbox
-from rehome_consumer.ports.operators import Unsent
+from rehome_consumer.ports.operators import UnsentEvents
 from rehome_events.envelope import event_id
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.claims import FakeClaims
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from rehome_consumer.ports.engine import Claims, Journal, MigrationRow
-    from rehome_consumer.ports.operators import Views
+    from rehome_consumer.ports.operators import JournalViews
     from rehome_events.envelope import CloudEvent
     from sandbox.postgres.server import Cluster
 
@@ -40,7 +40,7 @@ class Stand:
 
     journal: Journal
     claims: Claims
-    views: Views
+    views: JournalViews
 
     async def opened(self) -> MigrationRow:
         return await self.open(upgrade(uuid4()))
@@ -63,7 +63,7 @@ async def real(pg: Cluster) -> AsyncIterator[Stand]:
         async def connect() -> asyncpg.Connection[asyncpg.Record]:
             return await asyncpg.connect(dsn, timeout=10)
 
-        yield Stand(journal, PostgresClaims(connect), JournalViews(pool))
+        yield Stand(journal, PostgresClaims(connect), PostgresJournalViews(pool))
 
 
 @pytest.fixture(params=["fake", "postgresql"])
@@ -82,8 +82,8 @@ async def test_a_migration_is_shown_with_the_step_it_is_at(stand: Stand) -> None
     assert (view.instance_id, view.state, view.to_plan) == (migration.instance_id, "open", "premium-monthly")
     assert (view.step, view.step_state, view.tries, view.error) == ("accept", "waiting", 1, "no answer")
     assert await stand.views.migrations(migration.instance_id) == [view]
-    assert await stand.views.those([migration.id]) == [view]
-    assert await stand.views.those([]) == []
+    assert await stand.views.by_ids([migration.id]) == [view]
+    assert await stand.views.by_ids([]) == []
     assert [one["state"] for one in await stand.views.steps(migration.id)] == ["waiting"]
 
 
@@ -219,10 +219,12 @@ async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(st
     event = told(failed(migration.instance_id, "accept"), migration.id)
     await stand.journal.fail(row, state="failed", error="no", event=encode_for_outbox(event))
     (waiting,) = [one for one in await stand.views.unsent() if one.migration_id == migration.id]
-    assert waiting == Unsent(migration.id, migration.instance_id, waiting.count, waiting.since, event.type)
+    assert waiting == UnsentEvents(
+        migration.id, migration.instance_id, waiting.count, waiting.since, event.type
+    )
     assert waiting.count >= 1
-    assert await stand.views.told(event_id(migration.id, 1, event.type)) is not None
-    assert await stand.views.told(uuid4()) is None
+    assert await stand.views.outbox_body(event_id(migration.id, 1, event.type)) is not None
+    assert await stand.views.outbox_body(uuid4()) is None
     async with stand.journal.sending(migration.id) as sending:
         sending.confirmed += [one.seq for one in sending.rows]
     assert migration.id not in [one.migration_id for one in await stand.views.unsent()]
@@ -231,7 +233,7 @@ async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(st
 async def test_a_note_is_kept(stand: Stand) -> None:
     migration = await stand.opened()
     await stand.views.add_to_history(migration.id, "repaired by the doctor", "removed a file \x00")
-    if isinstance(stand.views, JournalViews):
+    if isinstance(stand.views, PostgresJournalViews):
         last = (await stand.views.history(migration.id))[-1]
         assert (last["what"], last["detail"]) == ("repaired by the doctor", "removed a file  ")
     else:
@@ -240,7 +242,7 @@ async def test_a_note_is_kept(stand: Stand) -> None:
 
 
 async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(real: Stand) -> None:
-    assert isinstance(real.views, JournalViews)
+    assert isinstance(real.views, PostgresJournalViews)
     dead_letter = {
         "message_id": str(uuid4()),
         "handler": "restore",
@@ -259,7 +261,7 @@ async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(rea
 
 
 async def test_of_a_letter_that_is_discarded_nothing_stays_noted(real: Stand) -> None:
-    assert isinstance(real.views, JournalViews)
+    assert isinstance(real.views, PostgresJournalViews)
     first = await real.opened()
     second = upgrade(first.instance_id)
     await real.put_off(second, seconds=1)
@@ -281,11 +283,11 @@ async def test_a_journal_of_an_older_consumer_has_neither_what_waits_nor_letters
         asyncpg.create_pool(dsn, min_size=0, max_size=1) as pool,
     ):
         await pool.execute("DROP TABLE rehome.waiting, rehome.dead_letters")
-        assert await JournalViews(pool).waiting() == []
-        assert await JournalViews(pool).dead_letters() == []
+        assert await PostgresJournalViews(pool).waiting() == []
+        assert await PostgresJournalViews(pool).dead_letters() == []
 
 
 async def test_a_database_without_a_journal_is_named_as_that(pg: Cluster) -> None:
     async with state_database(pg) as dsn, asyncpg.create_pool(dsn, min_size=0, max_size=1) as pool:
         with pytest.raises(NotFound, match="the journal is not there: does REHOME_STATE_DSN"):
-            await JournalViews(pool).migrations()
+            await PostgresJournalViews(pool).migrations()

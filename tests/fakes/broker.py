@@ -216,7 +216,7 @@ class FakeBrokerClient:
 
     async def consume(self, queue: str) -> AsyncGenerator[FakeDelivery, None]:
         if queue not in self._broker.queues:
-            raise Refused(f"queue {queue} is not there: apply the topology")
+            raise Refused(f"queue {queue} does not exist: apply the topology")
         source = self._broker.queues[queue]
         delivery: FakeDelivery | None = None
         source.readers += 1

@@ -11,23 +11,21 @@ from uuid import UUID
 import orjson
 
 from rehome_consumer.adapters.backup.inventory import read
-from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX
 from rehome_consumer.errors import Refused
 from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
+    BackupEntry,
+    ClaimHolder,
     DatabaseState,
     DeadLetterRecord,
-    Holder,
     Inventory,
+    MigrationSessions,
     MigrationView,
-    OurSessions,
-    QueueLook,
-    Slot,
-    Stored,
+    QueueStatus,
     TaggedDatabase,
-    Unsent,
+    UnsentEvents,
     waiting_view,
 )
 from tests.fakes.world import ADMIN
@@ -35,12 +33,11 @@ from tests.fakes.world import ADMIN
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.model import Server
     from rehome_consumer.ports.engine import MigrationRow
     from tests.fakes.broker import FakeBroker
     from tests.fakes.claims import FakeClaims
     from tests.fakes.journal import FakeJournal
-    from tests.fakes.platform import FakePlatform
     from tests.fakes.world import World
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,10 +47,9 @@ _MAKING = "rehome_making_"
 
 @dataclass(frozen=True)
 class FakeInspector:
-    """Port `Inspector` on a `World`; `slots` are replication slots by server."""
+    """Port `Inspector` on a `World`."""
 
     world: World
-    slots: dict[UUID, list[Slot]] = field(default_factory=dict)
 
     async def database_state(self, server: Server, database: str, role: str) -> DatabaseState:
         there = self.world.at(server)
@@ -87,26 +83,21 @@ class FakeInspector:
         return Inventory(
             databases=tuple(databases),
             sessions=tuple(
-                OurSessions(UUID(one), names.count(one), WHEN) for one in sorted({*names} - {"-"})
+                MigrationSessions(UUID(one), names.count(one), WHEN) for one in sorted({*names} - {"-"})
             ),
             short_lived=tuple(sorted({UUID(match[1]) for match in roles if match})),
-            slots=tuple(self.slots.get(server.id, ())),
         )
-
-    async def drop_slot(self, server: Server, name: str) -> None:
-        there = self.slots.get(server.id, [])
-        there[:] = [one for one in there if one.name != name or one.active]
 
 
 @dataclass(frozen=True)
 class FakeBackupInventory:
-    """Port `Shelf`: names and when they were changed."""
+    """Port `BackupInventory`: names and when they were changed."""
 
     names: dict[str, datetime] = field(default_factory=dict)
 
-    async def entries(self) -> list[Stored]:
+    async def entries(self) -> list[BackupEntry]:
         found = [(name, changed, read(name)) for name, changed in self.names.items()]
-        return [Stored(name, of[0], changed, of[1], of[2]) for name, changed, of in found if of]
+        return [BackupEntry(name, of[0], changed, of[1], of[2]) for name, changed, of in found if of]
 
     async def remove(self, name: str) -> None:
         if read(name) is None:
@@ -115,7 +106,7 @@ class FakeBackupInventory:
 
 
 class FakeViews:
-    """Port `Views` on the fake journal; `noted` are the lines that operators' tools wrote."""
+    """Port `JournalViews` on the fake journal; `noted` are the lines that operators' tools wrote."""
 
     def __init__(self, journal: FakeJournal, claims: FakeClaims) -> None:
         self.journal = journal
@@ -163,7 +154,7 @@ class FakeViews:
             if not migrations[migration_id].ended and migrations[migration_id].attempt == attempt
         ]
 
-    async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
+    async def by_ids(self, ids: Collection[UUID]) -> list[MigrationView]:
         return [one for one in await self.migrations(limit=len(self.journal.migrations)) if one.id in ids]
 
     async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
@@ -195,21 +186,21 @@ class FakeViews:
             }
         )
 
-    async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:
-        return {one: Holder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}
+    async def holders(self, instances: Collection[UUID]) -> dict[UUID, ClaimHolder]:
+        return {one: ClaimHolder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}
 
-    async def unsent(self) -> list[Unsent]:
+    async def unsent(self) -> list[UnsentEvents]:
         waiting = [one for one in self.journal.outbox if one.sent is None]
-        found: dict[UUID, Unsent] = {}
+        found: dict[UUID, UnsentEvents] = {}
         for one in waiting:
             row = one.row
             count = sum(other.row.migration_id == row.migration_id for other in waiting)
             instance = self.journal.migrations[row.migration_id].instance_id
-            unsent = Unsent(row.migration_id, instance, count, one.put, row.routing_key)
+            unsent = UnsentEvents(row.migration_id, instance, count, one.put, row.routing_key)
             found.setdefault(row.migration_id, unsent)
         return list(found.values())
 
-    async def told(self, event_id: UUID) -> bytes | None:
+    async def outbox_body(self, event_id: UUID) -> bytes | None:
         return next((one.row.message.body for one in self.journal.outbox if one.event_id == event_id), None)
 
     async def add_to_history(self, migration_id: UUID, what: str, detail: str) -> None:
@@ -240,42 +231,15 @@ class FakeViews:
         )
 
 
-class FakeRecords:
-    """Port `Records` on the fake platform."""
-
-    def __init__(self, platform: FakePlatform) -> None:
-        self.platform = platform
-
-    async def instance(self, instance_id: UUID) -> Instance | None:
-        return await self.platform.instance(instance_id)
-
-    async def home(self, instance: Instance) -> Server | None:
-        return await self.platform.home(instance)
-
-    async def server(self, server_id: UUID) -> Server | None:
-        return await self.platform.server(server_id)
-
-    async def dedicated_server(self, instance_id: UUID) -> Server | None:
-        return await self.platform.dedicated_server(instance_id)
-
-    async def servers(self) -> list[Server]:
-        rows = [
-            row
-            for row in self.platform.servers.values()
-            if row["server_type"] in ("shared", "dedicated") and row["status"] != "deprovisioning"
-        ]
-        return [as_server(row) for row in sorted(rows, key=lambda row: str(row["name"]))]
-
-
-class FakeQueues:
-    """Port `QueueLooks` on the fake broker. A test that takes deliveries by `get` is no reader."""
+class FakeQueueInspector:
+    """Port `QueueInspector` on the fake broker. A test that takes deliveries by `get` is no reader."""
 
     def __init__(self, node: FakeBroker) -> None:
         self.node = node
 
-    async def queues(self, names: Collection[str]) -> dict[str, QueueLook]:
+    async def queues(self, names: Collection[str]) -> dict[str, QueueStatus]:
         return {
-            name: QueueLook(len(self.node.queues[name].ready), self.node.queues[name].readers)
+            name: QueueStatus(len(self.node.queues[name].ready), self.node.queues[name].readers)
             for name in names
             if name in self.node.queues
         }

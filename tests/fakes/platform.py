@@ -109,6 +109,14 @@ class FakePlatform:
                 return as_server(row)
         return None
 
+    async def tenant_servers(self) -> list[Server]:
+        rows = [
+            row
+            for row in self.servers.values()
+            if row["server_type"] in ("shared", "dedicated") and row["status"] != "deprovisioning"
+        ]
+        return [as_server(row) for row in sorted(rows, key=lambda row: str(row["name"]))]
+
     async def entitlements(self, plan: str) -> Entitlements | None:
         now = self.now.replace(tzinfo=None)
         rows = [row for row in self.plans or () if row["plan_name"] == plan and row["effective_date"] <= now]

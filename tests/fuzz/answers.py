@@ -21,7 +21,7 @@ from rehome_consumer.errors import RehomeError
 from rehome_consumer.model import Instance
 from rehome_consumer.network.hosts import resolver
 from rehome_consumer.rabbitmq import comparison, topology
-from rehome_consumer.rabbitmq.access import Access, changes, strays
+from rehome_consumer.rabbitmq.access import Access, changes, unknown_users
 from rehome_consumer.rabbitmq.permissions import User
 from rehome_consumer.settings import read_settings
 from rehome_events.parts import Limits
@@ -185,7 +185,7 @@ def access(data: bytes) -> None:
         there = Access.of(as_json(data))
         told = [change.why for change in changes(user, "a-secret-password", there)]
         assert all("a-secret-password" not in line for line in told)
-        assert all(isinstance(name, str) for name in strays((user,), (), there))
+        assert all(isinstance(name, str) for name in unknown_users((user,), (), there))
 
     refused(read)
 

@@ -259,7 +259,7 @@ async def test_an_answer_of_the_management_api_that_trickles_is_given_up() -> No
 @pytest.mark.timeout(LIMIT_SECONDS)
 @pytest.mark.parametrize(
     ("stream", "limit"),
-    [("stdout", rabbitmqctl.LARGEST_OUTPUT), ("stderr", rabbitmqctl.LARGEST_COMPLAINT)],
+    [("stdout", rabbitmqctl.LARGEST_OUTPUT), ("stderr", rabbitmqctl.LARGEST_ERROR_OUTPUT)],
 )
 async def test_what_rabbitmqctl_prints_without_end_is_cut_off(
     tmp_path: Path, stream: str, limit: int

@@ -1,4 +1,4 @@
-"""The broker's adapter when the node is frozen, killed, full, out of memory, or says no."""
+"""The broker's adapter when the node is frozen, killed, full, out of memory, or refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq import topology
@@ -50,7 +51,7 @@ async def node(scratch: Path) -> AsyncIterator[BrokerNode]:
         users=(GUEST, MIGRATOR),
     )
     await made.start()
-    await made.stop()  # in order: a new queue may find no leader when its node is killed in its first seconds
+    await made.stop()  # normally: a new queue may have no leader when its node is killed in its first seconds
     await made.start()
     yield made
     await made.destroy()
@@ -80,7 +81,7 @@ def a_message() -> Message:
 
 
 async def until_published(broker: AmqpBroker, message: Message) -> int:
-    """Publish as a relay does, again after every failure; returns the failures."""
+    """Publish as a relay does, again after every failure; returns the number of failures."""
     for failures in range(100):
         try:
             await broker.publish("migration", EVENT, message, mandatory=True)
@@ -107,7 +108,7 @@ async def test_a_frozen_node_is_given_up_within_the_limit(
         await until_published(broker, a_message())
 
 
-async def test_a_publish_is_cancelled_by_its_own_task_alone(
+async def test_a_publish_is_cancelled_only_by_its_own_task(
     node: BrokerNode, connection: AbstractRobustConnection
 ) -> None:
     broker = AmqpBroker(connection)
@@ -124,7 +125,7 @@ async def test_a_publish_is_cancelled_by_its_own_task_alone(
         node.thaw()
 
 
-async def test_reader_and_publisher_survive_the_death_of_the_node(
+async def test_consumer_and_publisher_survive_the_death_of_the_node(
     node: BrokerNode, connection: AbstractRobustConnection
 ) -> None:
     broker = AmqpBroker(connection, confirm_within=2.0)
@@ -137,7 +138,7 @@ async def test_reader_and_publisher_survive_the_death_of_the_node(
             await broker.publish("migration", EVENT, a_message(), mandatory=True)
         await node.start()
         await until_published(broker, second := a_message())
-        await lost.ack()  # of a channel that is gone: told in the log only
+        await lost.ack()  # of a lost channel: only logged
         got: set[str | None] = set()
         while got < {first.message_id, second.message_id}:
             delivery = await anext(deliveries)
@@ -145,7 +146,7 @@ async def test_reader_and_publisher_survive_the_death_of_the_node(
             await delivery.ack()
 
 
-async def test_a_publish_in_flight_when_the_node_dies_is_told_as_unreachable(
+async def test_a_publish_in_flight_when_the_node_dies_is_reported_as_unreachable(
     node: BrokerNode, connection: AbstractRobustConnection
 ) -> None:
     broker = AmqpBroker(connection, confirm_within=30.0)
@@ -162,22 +163,22 @@ async def test_a_publish_in_flight_when_the_node_dies_is_told_as_unreachable(
         await until_published(broker, a_message())
 
 
-async def cancelled_behind_its_back(connection: Any) -> None:
-    """As a broker does that forgets a consumer: it is gone, and nobody told the reader."""
+async def cancel_silently(connection: Any) -> None:
+    """Cancel the consumers as a broker does that loses them, without a notification."""
     for channel in list(connection._RobustConnection__channels):
         underlay = await channel.get_underlay_channel()
         for tag in list(underlay.consumers):
             await underlay.basic_cancel(tag)
 
 
-async def test_a_reader_that_the_broker_forgot_is_told(connection: AbstractRobustConnection) -> None:
-    broker = AmqpBroker(connection, look_every=0.2)
+async def test_a_consumer_that_the_broker_lost_is_reported(connection: AbstractRobustConnection) -> None:
+    broker = AmqpBroker(connection, check_every=0.2)
     async with limited(), aclosing(broker.consume(QUEUE)) as deliveries:
         await broker.publish("migration", EVENT, a_message(), mandatory=True)
         await (await anext(deliveries)).ack()
-        await cancelled_behind_its_back(connection)
+        await cancel_silently(connection)
         await broker.publish("migration", EVENT, sent := a_message(), mandatory=True)
-        with pytest.raises(Unreachable, match=f"consumer of {QUEUE} is gone"):
+        with pytest.raises(Unreachable, match=f"consumer of {QUEUE} was lost"):
             await anext(deliveries)
     async with limited(), aclosing(broker.consume(QUEUE)) as deliveries:
         delivery = await anext(deliveries)
@@ -185,17 +186,17 @@ async def test_a_reader_that_the_broker_forgot_is_told(connection: AbstractRobus
         await delivery.ack()
 
 
-async def test_a_reader_whose_queue_was_deleted_is_told(
+async def test_a_consumer_whose_queue_was_deleted_is_reported(
     node: BrokerNode, connection: AbstractRobustConnection
 ) -> None:
-    broker = AmqpBroker(connection, look_every=0.2)
+    broker = AmqpBroker(connection, check_every=0.2)
     wanted = next(queue for queue in topology.definitions()["queues"] if queue["name"] == QUEUE)
     async with connected(node.url(), name="admin") as admin, admin.channel() as channel:
         async with limited(), aclosing(broker.consume(QUEUE)) as deliveries:
             await broker.publish("migration", EVENT, a_message(), mandatory=True)
             await (await anext(deliveries)).ack()
             await channel.queue_delete(QUEUE)
-            with pytest.raises(Refused, match=f"queue {QUEUE} is not there"):
+            with pytest.raises(Refused, match=f"queue {QUEUE} does not exist"):
                 await anext(deliveries)
         queue = await channel.declare_queue(QUEUE, durable=True, arguments=wanted["arguments"])
         await queue.bind("migration", EVENT)
@@ -207,8 +208,8 @@ async def test_a_reader_whose_queue_was_deleted_is_told(
         await delivery.ack()
 
 
-async def test_an_idle_reader_is_not_taken_for_forgotten(connection: AbstractRobustConnection) -> None:
-    broker = AmqpBroker(connection, look_every=0.02)
+async def test_an_idle_consumer_is_not_taken_for_lost(connection: AbstractRobustConnection) -> None:
+    broker = AmqpBroker(connection, check_every=0.02)
     async with limited(), aclosing(broker.consume(QUEUE)) as deliveries:
         taking = asyncio.ensure_future(anext(deliveries))
         await asyncio.wait((taking,), timeout=0.5)
@@ -218,7 +219,7 @@ async def test_an_idle_reader_is_not_taken_for_forgotten(connection: AbstractRob
         await delivery.ack()
 
 
-async def test_a_full_queue_is_a_transient_refusal(node: BrokerNode) -> None:
+async def test_a_full_queue_is_a_transient_error(node: BrokerNode) -> None:
     full = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
     async with connected(node.url(), name="admin") as admin, admin.channel() as channel:
         queue = await channel.declare_queue("full", durable=True, arguments=full)
@@ -230,7 +231,7 @@ async def test_a_full_queue_is_a_transient_refusal(node: BrokerNode) -> None:
         await channel.queue_delete("full")
 
 
-async def test_a_memory_alarm_holds_publishes_back_until_it_is_over(
+async def test_a_memory_alarm_delays_publishes_until_it_is_over(
     node: BrokerNode, connection: AbstractRobustConnection
 ) -> None:
     broker = AmqpBroker(connection, confirm_within=0.5)
@@ -246,7 +247,7 @@ async def test_a_memory_alarm_holds_publishes_back_until_it_is_over(
         await until_published(broker, a_message())
 
 
-async def test_what_the_user_may_not_do_is_refused(connection: AbstractRobustConnection) -> None:
+async def test_what_the_user_has_no_permission_for_is_refused(connection: AbstractRobustConnection) -> None:
     broker = AmqpBroker(connection)
     with pytest.raises(Refused, match="billing"):
         await broker.publish("billing", "plan.upgraded", a_message(), mandatory=True)
@@ -256,15 +257,15 @@ async def test_what_the_user_may_not_do_is_refused(connection: AbstractRobustCon
     await broker.publish("migration", EVENT, a_message(), mandatory=True)
 
 
-async def test_a_refused_login_is_told_without_the_password(node: BrokerNode) -> None:
+async def test_a_refused_login_is_reported_without_the_password(node: BrokerNode) -> None:
     async with limited():
-        with pytest.raises(Unreachable, match=f"127.0.0.1:{node.port}/migration") as told:
+        with pytest.raises(Unreachable, match=f"127.0.0.1:{node.port}/migration") as error:
             async with connected(node.url("migrator", password="wrong-secret"), name="consumer"):
                 pass
-    assert "wrong-secret" not in str(told.value)
+    assert "wrong-secret" not in str(error.value)
 
 
-async def test_no_broker_there_is_told_with_its_address() -> None:
+async def test_an_unreachable_broker_is_reported_with_its_address() -> None:
     async with limited():
         with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1/migration"):
             async with connected("amqp://guest:guest@127.0.0.1:1/migration", name="consumer"):

@@ -1,4 +1,4 @@
-"""`rehome topology users`: prints, makes and compares the broker's users, on real nodes, without a leak."""
+"""`rehome topology users`: prints, creates and compares the broker's users on real nodes; no password leaks."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def users(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["rabbitmqctl", "management"])
 def way(request: pytest.FixtureRequest, node: BrokerNode, api: str) -> Callable[..., list[str]]:
-    """The options that lead to the node, by each of the two ways."""
+    """The options for the node, for each of the two ways to reach it."""
     if request.param == "management":
         return lambda: ["--management-url", api]
     return lambda: ["--rabbitmqctl", shlex.join(node.rabbitmqctl_command)]
@@ -78,7 +78,7 @@ async def may_log_in(node: BrokerNode, user: str, secret: str) -> bool:
     return True
 
 
-async def test_users_are_made_once_and_then_found_right(
+async def test_users_are_created_once_and_are_then_correct(
     node: BrokerNode, users: Path, way: Callable[[], list[str]]
 ) -> None:
     before = await topology_users(node, users, "--check", *way())
@@ -91,10 +91,10 @@ async def test_users_are_made_once_and_then_found_right(
 
     for what in ("--check", "--apply"):
         again = await topology_users(node, users, what, *way())
-        assert again == (0, "the users of the file have the rights of their roles\n", "")
+        assert again == (0, "the users of the file have the permissions of their roles\n", "")
 
 
-async def test_what_was_changed_by_hand_is_told_and_put_right(
+async def test_manual_changes_are_reported_and_corrected(
     managed: ManagedBroker, users: Path, way: Callable[[], list[str]]
 ) -> None:
     node = managed.node
@@ -105,23 +105,23 @@ async def test_what_was_changed_by_hand_is_told_and_put_right(
     await managed.call("DELETE", "topic-permissions", "migration", "crm")
     await managed.call("PUT", "users", "operator", body={"tags": "administrator", "password": "another"})
 
-    told = await topology_users(node, users, "--check", *way())
-    assert told.code == 1
-    assert told.out.splitlines() == [
+    answer = await topology_users(node, users, "--check", *way())
+    assert answer.code == 1
+    assert answer.out.splitlines() == [
         "user operator has another password",
         "user operator has tags: administrator; wanted none",
         "user crm: routing keys on exchange migration (write, read) are not set, wanted ^$ ^migration\\.completed$",
         f"user crm: permissions (configure, write, read) are .* .* .*, wanted {OWN_OF_CRM}",
     ]
 
-    put_right = await topology_users(node, users, "--apply", *way())
-    assert put_right.code == 0
+    corrected = await topology_users(node, users, "--apply", *way())
+    assert corrected.code == 0
     assert (await topology_users(node, users, "--check", *way())).code == 0
     assert await may_log_in(node, "operator", password("operator"))
     assert not await may_log_in(node, "operator", "another")
 
 
-async def test_a_new_password_is_wanted_at_the_next_login_and_cuts_nobody_off(
+async def test_a_new_password_counts_at_the_next_login_and_closes_no_connection(
     node: BrokerNode, users: Path, way: Callable[[], list[str]]
 ) -> None:
     await topology_users(node, users, "--apply", *way())
@@ -136,19 +136,17 @@ async def test_a_new_password_is_wanted_at_the_next_login_and_cuts_nobody_off(
     assert await may_log_in(node, "crm", "another one")
 
 
-async def test_a_user_that_nobody_knows_is_reported_and_left(
-    node: BrokerNode, api: str, tmp_path: Path
-) -> None:
+async def test_an_unknown_user_is_reported_and_left(node: BrokerNode, api: str, tmp_path: Path) -> None:
     users = write_users(tmp_path, FEW.replace('others = ["guest"]', ""))
     done = await topology_users(node, users, "--apply", "--management-url", api)
     assert (done.code, "user guest has access to virtual host migration" in done.out) == (0, True)
 
-    told = await topology_users(node, users, "--check", "--management-url", api, "--json")
-    assert (told.code, json.loads(told.out)["strays"]) == (1, ["guest"])
+    answer = await topology_users(node, users, "--check", "--management-url", api, "--json")
+    assert (answer.code, json.loads(answer.out)["unknown_users"]) == (1, ["guest"])
     assert await may_log_in(node, "guest", "guest")
 
 
-async def test_the_printed_script_makes_the_users_and_may_be_run_again(
+async def test_the_printed_script_creates_the_users_and_may_be_run_again(
     node: BrokerNode, api: str, users: Path, tmp_path: Path
 ) -> None:
     command = shlex.join(node.rabbitmqctl_command)
@@ -199,38 +197,42 @@ async def test_no_password_is_an_argument_of_a_process(node: BrokerNode, users: 
         assert NASTY not in text
 
 
-async def test_a_login_that_is_no_administrators_is_told(node: BrokerNode, users: Path, api: str) -> None:
+async def test_a_login_without_the_administrator_tag_is_reported(
+    node: BrokerNode, users: Path, api: str
+) -> None:
     await topology_users(node, users, "--apply", "--management-url", api)
     settings = {"REHOME_AMQP_URL": node.url("crm", password=password("crm"))}
-    told = await rehome("topology", "users", users, "--check", "--management-url", api, settings=settings)
+    answer = await rehome("topology", "users", users, "--check", "--management-url", api, settings=settings)
 
-    assert told.code == 1
-    assert "the login of REHOME_AMQP_URL is wrong, or has no tag `administrator`" in told.err
+    assert answer.code == 1
+    assert "the login of REHOME_AMQP_URL is wrong, or has no tag `administrator`" in answer.err
 
 
 async def test_a_login_in_the_address_of_the_api_is_refused(node: BrokerNode, users: Path) -> None:
-    told = await topology_users(node, users, "--check", "--management-url", "http://guest:hidden@127.0.0.1:1")
+    answer = await topology_users(
+        node, users, "--check", "--management-url", "http://guest:hidden@127.0.0.1:1"
+    )
 
-    assert told.code == 2
-    assert "--management-url holds a login" in told.err
-    assert "hidden" not in told.err
+    assert answer.code == 2
+    assert "--management-url holds a login" in answer.err
+    assert "hidden" not in answer.err
 
 
-async def test_a_node_that_does_not_answer_is_told(node: BrokerNode, users: Path) -> None:
+async def test_a_node_that_does_not_answer_is_reported(node: BrokerNode, users: Path) -> None:
     port = free_port()
-    told = await topology_users(node, users, "--check", "--management-url", f"http://{LOOPBACK}:{port}")
+    answer = await topology_users(node, users, "--check", "--management-url", f"http://{LOOPBACK}:{port}")
     give_back_port(port)
-    assert (told.code, f"management API at http://{LOOPBACK}:{port}: " in told.err) == (1, True)
+    assert (answer.code, f"management API at http://{LOOPBACK}:{port}: " in answer.err) == (1, True)
 
     command = [part.replace("NODENAME=users@", "NODENAME=nobody@") for part in node.rabbitmqctl_command]
-    told = await topology_users(node, users, "--check", "--rabbitmqctl", shlex.join(command))
-    assert (told.code, "rabbitmqctl export_definitions ended with exit code 69" in told.err) == (1, True)
+    answer = await topology_users(node, users, "--check", "--rabbitmqctl", shlex.join(command))
+    assert (answer.code, "rabbitmqctl export_definitions ended with exit code 69" in answer.err) == (1, True)
 
 
-async def test_a_missing_program_and_a_missing_password_are_told(node: BrokerNode, users: Path) -> None:
-    told = await topology_users(node, users, "--check", "--rabbitmqctl", "no-such-rabbitmqctl")
-    assert told == (2, "", "rehome: --rabbitmqctl: no-such-rabbitmqctl: No such file or directory\n")
+async def test_a_missing_program_and_a_missing_password_are_reported(node: BrokerNode, users: Path) -> None:
+    answer = await topology_users(node, users, "--check", "--rabbitmqctl", "no-such-rabbitmqctl")
+    assert answer == (2, "", "rehome: --rabbitmqctl: no-such-rabbitmqctl: No such file or directory\n")
 
-    told = await topology_users(node, users, "--apply", CRM_PASSWORD="")
-    assert told.code == 2
-    assert "password of user crm (environment variable CRM_PASSWORD) is missing or empty" in told.err
+    answer = await topology_users(node, users, "--apply", CRM_PASSWORD="")
+    assert answer.code == 2
+    assert "password of user crm (environment variable CRM_PASSWORD) is missing or empty" in answer.err

@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 from pamqp import encode
 
-from rehome_consumer.adapters.rabbitmq import broker as adapter
+from rehome_consumer.adapters.rabbitmq import connection as adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.engine import headers
 from rehome_events.foreign import UNREADABLE

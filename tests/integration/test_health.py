@@ -1,4 +1,4 @@
-"""`/health` and `/metrics`: few queries for many callers, and nobody keeps them from being answered."""
+"""`/health` and `/metrics`: few queries for many callers, and no client can block the answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """Counts what it is asked; answers when it may."""
+    """Counts the queries; answers when it may."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -71,30 +71,30 @@ async def get(port: int, path: str = "/health", **more: Any) -> httpx.Response:
         return await client.get(f"http://{LOOPBACK}:{port}{path}", **more)
 
 
-async def silent(port: int, said: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def silent(port: int, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
-    writer.write(said)
+    writer.write(sent)
     return reader, writer
 
 
-async def test_it_says_how_the_consumer_is(port: int) -> None:
+async def test_it_reports_the_state_of_the_consumer(port: int) -> None:
     answer = await get(port)
     assert (answer.status_code, answer.json()) == (
         200,
         {"ok": True, "broker": True, "oldest_unsent_seconds": 1.5},
     )
-    assert "rehome_deliveries_in_hand 3.0" in (await get(port, "/metrics")).text
+    assert "rehome_deliveries_in_progress 3.0" in (await get(port, "/metrics")).text
     assert (await get(port, "/")).status_code == 404
 
 
-async def test_a_journal_out_of_reach_is_told(port: int, journal: Journal) -> None:
+async def test_an_unreachable_journal_is_reported(port: int, journal: Journal) -> None:
     journal.error = Unreachable("state database: no answer")
     answer = await get(port)
-    assert (answer.status_code, answer.json()["why"]) == (503, "state database: no answer")
+    assert (answer.status_code, answer.json()["error"]) == (503, "state database: no answer")
     assert "rehome_outbox_oldest_unsent_seconds NaN" in (await get(port, "/metrics")).text
 
 
-async def test_many_who_ask_at_once_cost_one_query(port: int, journal: Journal) -> None:
+async def test_many_concurrent_callers_cost_one_query(port: int, journal: Journal) -> None:
     journal.may_answer.clear()
     async with asyncio.TaskGroup() as together:
         asking = [together.create_task(get(port, path)) for path in ("/health", "/metrics") * 20]
@@ -104,7 +104,7 @@ async def test_many_who_ask_at_once_cost_one_query(port: int, journal: Journal) 
     assert journal.asked <= 2  # the last of them may have come when the answer was a second old
 
 
-async def test_an_answer_stands_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_is_valid_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
     async def compute() -> int:
@@ -120,7 +120,7 @@ async def test_an_answer_stands_for_a_while_and_not_for_ever(monkeypatch: pytest
     assert [await shared() for _ in range(3)] == [2, 3, 4]
 
 
-async def test_who_asked_first_and_left_does_not_take_the_answer_with_it(journal: Journal) -> None:
+async def test_a_first_caller_that_is_cancelled_does_not_cancel_the_answer(journal: Journal) -> None:
     journal.may_answer.clear()
     shared = Shared(journal.oldest_unsent)
     first, second = asyncio.create_task(shared()), asyncio.create_task(shared())
@@ -130,19 +130,21 @@ async def test_who_asked_first_and_left_does_not_take_the_answer_with_it(journal
     assert await second == 1.5
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nHost: x\r\nX: "])
-async def test_who_does_not_finish_a_request_is_cut_off(
-    port: int, said: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nHost: x\r\nX: "])
+async def test_an_unfinished_request_is_closed(
+    port: int, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "LIFETIME", 0.3)
-    reader, writer = await silent(port, said)
+    reader, writer = await silent(port, sent)
     try:
         assert await ended(reader)
     finally:
         writer.close()
 
 
-async def test_who_trickles_a_request_is_cut_off_too(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_arrives_slowly_is_closed_too(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http_server, "LIFETIME", 0.5)
     reader, writer = await silent(port, b"GET /health HTTP/1.1\r\nX: ")
     end = asyncio.create_task(ended(reader))
@@ -153,7 +155,7 @@ async def test_who_trickles_a_request_is_cut_off_too(port: int, monkeypatch: pyt
     writer.close()
 
 
-async def test_silent_connections_in_any_number_keep_nobody_from_an_answer(
+async def test_any_number_of_silent_connections_blocks_no_answer(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "MOST", 8)
@@ -161,7 +163,7 @@ async def test_silent_connections_in_any_number_keep_nobody_from_an_answer(
     opened = [await silent(port) for _ in range(30)]
     try:
         assert (await get(port)).status_code == 200
-        assert all([await ended(reader) for reader, _ in opened[:22]])  # the oldest gave way
+        assert all([await ended(reader) for reader, _ in opened[:22]])  # the oldest were closed
     finally:
         for _, writer in opened:
             writer.close()
@@ -175,7 +177,7 @@ async def test_a_connection_carries_one_request(port: int) -> None:
     writer.close()
 
 
-async def test_nonsense_is_refused_and_the_next_one_answered(port: int) -> None:
+async def test_garbage_is_refused_and_the_next_request_answered(port: int) -> None:
     reader, writer = await silent(port, b"\x16\x03\x01\x02\x00" * 100 + b"\r\n\r\n")
     await reader.read()
     writer.close()
@@ -186,7 +188,7 @@ async def test_nonsense_is_refused_and_the_next_one_answered(port: int) -> None:
         ).status_code == 405
 
 
-async def test_a_port_that_is_taken_and_an_address_that_is_not_ours_are_told(
+async def test_a_port_that_is_taken_and_an_address_of_another_machine_are_reported(
     port: int, journal: Journal
 ) -> None:
     with pytest.raises(
@@ -202,7 +204,7 @@ async def test_a_port_that_is_taken_and_an_address_that_is_not_ours_are_told(
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the connection ends; waits for that."""
+    """Wait until the connection ends."""
     try:
         while await reader.read(1000):
             pass

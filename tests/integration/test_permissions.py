@@ -1,4 +1,4 @@
-"""Each of the broker's users may do what its role needs, and nothing else: on a real node."""
+"""Each of the broker's users may do what its role needs, and nothing else, on a real node."""
 
 import re
 from collections.abc import AsyncIterator
@@ -26,12 +26,12 @@ from tests.support.amqp import (
 )
 from tests.support.broker_users import apply_users, password, write_users
 
-# What is tried, by whom, what stops it, how.
+# What is attempted: the user, the resource that is refused, the attempt.
 # fmt: off
 REFUSED: dict[str, tuple[str, str, Attempt]] = {
-    "billing tells that a migration completed": (
+    "billing publishes migration.completed": (
         "billing", "exchange 'migration'", publish("migration", "migration.completed")),
-    "billing tells it on its own exchange": (
+    "billing publishes it on its own exchange": (
         "billing", "topic 'migration.completed'", publish("billing", "migration.completed")),
     "billing puts an event into a handler's queue": (
         "billing", "exchange 'amq.default'", publish("", "migration.h.restore")),
@@ -63,7 +63,7 @@ REFUSED: dict[str, tuple[str, str, Attempt]] = {
     "a subscriber reads a handler's queue": (
         "crm", "queue 'migration.h.restore'", read("migration.h.restore")),
     "a subscriber reads the dead letters": ("crm", "queue 'migration.dead'", read("migration.dead")),
-    "a subscriber publishes an event of ours": (
+    "a subscriber publishes an event of the migration": (
         "crm", "exchange 'migration'", publish("migration", "migration.completed")),
     "a subscriber publishes an upgrade": ("crm", "exchange 'billing'", publish("billing", "plan.upgraded")),
     "a subscriber sends to a handler": (
@@ -71,16 +71,16 @@ REFUSED: dict[str, tuple[str, str, Attempt]] = {
     "a subscriber puts into a handler's queue": (
         "crm", "exchange 'amq.default'", publish("", "migration.h.restore")),
     "a subscriber declares under another name": ("crm", "queue 'crm'", declare("crm")),
-    "a subscriber declares in our name": ("crm", "queue 'migration.h.more'", declare("migration.h.more")),
-    "a subscriber dead-letters into our handlers": (
+    "a subscriber declares under the saga's name": ("crm", "queue 'migration.h.more'", declare("migration.h.more")),
+    "a subscriber dead-letters into the handlers": (
         "crm", "exchange 'migration.handler'", declare("sub_crm.trap", dead_letter_exchange="migration.handler")),
-    "a subscriber's exchange falls back to ours": (
+    "a subscriber's exchange falls back to the migration's": (
         "crm", "exchange 'migration'", declare_exchange("sub_crm.trap", alternate_exchange="migration")),
-    "a subscriber leads its exchange into a handler": (
+    "a subscriber binds a handler's queue to its exchange": (
         "crm", "queue 'migration.h.restore'", bind("migration.h.restore", "sub_crm.own", "#")),
     "the consumer publishes for billing": (
         "migrator", "exchange 'billing'", publish("billing", "plan.upgraded")),
-    "the consumer tells what is no event of ours": (
+    "the consumer publishes a type that is not its own": (
         "migrator", "topic 'plan.upgraded'", publish("migration", "plan.upgraded")),
     "the consumer sends to a handler": (
         "migrator", "exchange 'migration.handler'", publish("migration.handler", "restore")),
@@ -106,9 +106,9 @@ REFUSED: dict[str, tuple[str, str, Attempt]] = {
         "operator", "exchange 'migration'", publish("migration", "migration.failed")),
     "an operator publishes an upgrade": (
         "operator", "exchange 'billing'", publish("billing", "plan.upgraded")),
-    "an operator makes a dead letter": (
+    "an operator publishes a dead letter": (
         "operator", "exchange 'migration.dead'", publish("migration.dead", "restore")),
-    "an operator cuts the dead letters off": (
+    "an operator unbinds the dead letters": (
         "operator", "queue 'migration.dead'", unbind("migration.dead", "migration.dead", "")),
     "an operator declares a queue": ("operator", "queue 'operator'", declare("operator")),
 }
@@ -128,7 +128,7 @@ ALLOWED: dict[str, tuple[str, Attempt]] = {
 
 @pytest.fixture(scope="module")
 async def node(broker: BrokerNode, scratch: Path) -> AsyncIterator[BrokerNode]:
-    """The node with users as the command line makes them; subscribers crm and shop have a queue each."""
+    """The node with users as the command line creates them; subscribers crm and shop have a queue each."""
     directory = scratch / "permissions"
     directory.mkdir()
     await apply_users(broker, write_users(directory))
@@ -187,6 +187,6 @@ async def test_a_user_is_confined_to_the_virtual_host(node: BrokerNode) -> None:
         await aio_pika.connect(url, timeout=10, connection_class=ClosedIfUnopened)
 
 
-def test_the_document_tells_how_many_things_are_refused() -> None:
+def test_the_document_says_how_many_things_are_refused() -> None:
     page = Path(__file__).parents[2] / "docs" / "security.md"
     assert f"tries {len(REFUSED)} things" in page.read_text()

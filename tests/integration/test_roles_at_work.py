@@ -1,4 +1,4 @@
-"""Consumer, operator's tool, billing and subscribers do their whole work with their roles' rights alone."""
+"""Consumer, operator's tool, billing and subscribers can do all their work with their roles' permissions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,8 @@ import aio_pika
 import pytest
 
 from rehome_consumer import saga
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, AmqpDelivery
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.inbound import read
@@ -69,12 +70,12 @@ def publisher_of(step: Step) -> str:
     return {"rehome": "migrator"}.get(by := lookup(step.on.TYPE).published_by, by)
 
 
-async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
-    """Published, retried, buried, replayed by the operator, and read again: for each handler's queue."""
-    at_desk: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
+async def test_every_delivery_can_be_published_retried_dead_lettered_and_replayed(node: BrokerNode) -> None:
+    """For each handler's queue; the replay is the operator's, and is read again."""
+    dead_lettered: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
     replayed: dict[str, asyncio.Event] = {step.name: asyncio.Event() for step in saga.MIGRATION}
 
-    async def course(step: Step) -> None:
+    async def handle(step: Step) -> None:
         event = Message(body=step.name.encode(), message_id=str(uuid4()), type=step.on.TYPE)
         async with broker_as(node, publisher_of(step)) as publisher:
             await publisher.publish(lookup(step.on.TYPE).exchange, step.on.TYPE, event, mandatory=True)
@@ -88,14 +89,14 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
                 assert headers.count(again, headers.TRIES) == 1
                 await republisher.dead_letter(read(step, again), DeadLetter("failed", "for good"))
                 await again.ack()
-                at_desk[step.name].set()
+                dead_lettered[step.name].set()
                 await replayed[step.name].wait()
                 replay = await anext(deliveries)
                 assert (replay.message.body, replay.message.message_id) == (event.body, event.message_id)
                 await replay.ack()
 
     async def operate() -> None:
-        await asyncio.gather(*(event.wait() for event in at_desk.values()))
+        await asyncio.gather(*(event.wait() for event in dead_lettered.values()))
         async with connected(node.url("operator"), name="operator") as connection:
             broker = AmqpBroker(connection)
             async with DeadLetters(connection).held() as held:
@@ -108,7 +109,7 @@ async def test_every_delivery_runs_its_whole_course(node: BrokerNode) -> None:
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as together:
         together.create_task(operate())
         for step in saga.MIGRATION:
-            together.create_task(course(step))
+            together.create_task(handle(step))
 
 
 async def test_the_consumer_may_publish_everything_of_its_own(node: BrokerNode) -> None:
@@ -123,18 +124,18 @@ async def test_the_consumer_may_publish_everything_of_its_own(node: BrokerNode) 
 
 
 async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerNode) -> None:
-    """A subscriber declares, is told, retries, buries, and takes a dead letter up again."""
-    seen: list[CloudEvent[Any]] = []
+    """A subscriber declares its queues, receives, retries, dead-letters, and requeues a dead letter."""
+    received: list[CloudEvent[Any]] = []
 
     async def handler(event: CloudEvent[Any]) -> None:
-        seen.append(event)
-        if len(seen) == 1:
+        received.append(event)
+        if len(received) == 1:
             raise ValueError("not now")
-        if len(seen) == 2:
+        if len(received) == 2:
             raise Reject("never")
 
     async def handled(times: int) -> bool:
-        return len(seen) == times
+        return len(received) == times
 
     async def is_dead() -> bool:
         return bool((await node.queues())["sub_crm.news.dead"]["messages"])
@@ -144,20 +145,22 @@ async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerN
     subscriber = Subscriber(
         node.url("crm"), handler, team="crm", name="news", types=[REJECTED], retry_delay=0.1
     )
-    async with subscriber, Publisher(node.url("migrator")) as us:
+    async with subscriber, Publisher(node.url("migrator")) as consumer:
         running = asyncio.create_task(subscriber.run())
-        await us.publish(rejected())
+        await consumer.publish(rejected())
         await wait_until(lambda: handled(2), what="the event to be tried again", limit=LIMIT)
         await wait_until(is_dead, what="it to be a dead letter", limit=LIMIT)
         assert await subscriber.requeue_dead() == 1
         await wait_until(lambda: handled(3), what="the dead letter to be handled", limit=LIMIT)
         subscriber.stop()
         await asyncio.wait_for(running, LIMIT)
-    assert {event.id for event in seen} == {seen[0].id}
+    assert {event.id for event in received} == {received[0].id}
     await empty(node)
 
 
-async def test_the_operators_command_replays_with_the_operators_rights(node: BrokerNode, pg: Cluster) -> None:
+async def test_the_operators_command_replays_with_the_operators_permissions(
+    node: BrokerNode, pg: Cluster
+) -> None:
     event = upgrade(uuid4())
     async with broker_as(node, "billing") as billing:
         await billing.publish("billing", event.type, Message.of_event(encode(event)), mandatory=True)

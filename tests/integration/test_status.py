@@ -1,4 +1,4 @@
-"""`rehome status` on a real journal: an upgrade that waits behind another migration of its instance is shown."""
+"""`rehome status` on a real journal: an upgrade that waits for another migration of its instance is shown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_an_upgrade_that_waits_is_shown_below_the_migration_that_it_waits_
         await journal.open(migration_of(first), instance, first, body_of(first))
         await journal.put_off(migration_of(second), second, timedelta(seconds=60))
         code, out = await status(dsn)
-        _, told = await status(dsn, "--json")
+        _, listed = await status(dsn, "--json")
         one = json.loads((await status(dsn, instance, "--json"))[1])
         late = json.loads((await status(dsn, migration_of(second), "--json"))[1])
     assert code == 0
@@ -43,7 +43,7 @@ async def test_an_upgrade_that_waits_is_shown_below_the_migration_that_it_waits_
     assert rows[1][5] == "in"
     assert "upgrade to premium-yearly" in out
     assert f"why: migration {migration_of(first)} holds the instance (open)" in " ".join(out.split())
-    ahead, behind = json.loads(told)
+    ahead, behind = json.loads(listed)
     assert (ahead["id"], ahead["behind"]) == (str(migration_of(first)), None)
     assert (behind["id"], behind["behind"], behind["state"]) == (
         str(migration_of(second)),
@@ -56,10 +56,10 @@ async def test_an_upgrade_that_waits_is_shown_below_the_migration_that_it_waits_
     assert [found["id"] for found in late] == [str(migration_of(second))]
 
 
-async def test_an_upgrade_that_did_not_come_back_needs_a_person(pg: Cluster) -> None:
+async def test_an_upgrade_that_did_not_come_back_needs_an_operator(pg: Cluster) -> None:
     first, second = upgrade(instance := uuid4()), upgrade(instance)
     async with state_database(pg) as dsn, postgres_journal(dsn) as journal:
         await journal.open(migration_of(first), instance, first, body_of(first))
         await journal.put_off(migration_of(second), second, timedelta(minutes=-3))
         code, out = await status(dsn)
-    assert (code, "needs a person: its time has come and nobody came" in out) == (1, True)
+    assert (code, "needs an operator: its next try is overdue" in out) == (1, True)

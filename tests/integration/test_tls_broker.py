@@ -1,4 +1,4 @@
-"""TLS to the broker: whom we talk to is checked, and what is wrong is told so that it can be mended."""
+"""TLS to the broker: its certificate is checked, and errors say what to fix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker, connected
+from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
+from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.errors import Unreachable
 from rehome_consumer.network.tls import broker_context
 from rehome_consumer.ports.engine import Message
@@ -33,17 +34,17 @@ FILES = ROOT / "rabbitmq"
 
 @pytest.fixture(scope="module")
 def authority(scratch: Path) -> Authority:
-    return Authority(scratch / "ours")
+    return Authority(scratch / "trusted")
 
 
 @pytest.fixture(scope="module")
 def stranger(scratch: Path) -> Authority:
-    return Authority(scratch / "strangers")
+    return Authority(scratch / "untrusted")
 
 
 @pytest.fixture(scope="module")
 async def node(scratch: Path, authority: Authority) -> AsyncIterator[BrokerNode]:
-    """A node that speaks TLS alone; its certificate is for 127.0.0.1 and not for localhost."""
+    """A node that speaks only TLS; its certificate is for 127.0.0.1 and not for localhost."""
     tls = BrokerTls(authority.ca_file, *authority.issue("broker", "127.0.0.1"))
     made = await BrokerNode.create(
         scratch / "tls",
@@ -59,7 +60,7 @@ async def node(scratch: Path, authority: Authority) -> AsyncIterator[BrokerNode]
 
 @pytest.fixture(scope="module")
 async def strict_node(scratch: Path, authority: Authority) -> AsyncIterator[BrokerNode]:
-    """A node that takes clients with a certificate alone."""
+    """A node that accepts only clients with a certificate."""
     tls = BrokerTls(authority.ca_file, *authority.issue("strict", "127.0.0.1"), demand_certificate=True)
     made = await BrokerNode.create(scratch / "strict", name="strict", tls=tls)
     await made.start()
@@ -87,7 +88,7 @@ async def test_a_delivery_goes_out_and_in_over_tls(node: BrokerNode, authority: 
 
 async def test_publisher_and_subscriber_of_the_kit_speak_tls(node: BrokerNode, authority: Authority) -> None:
     async def ignore(_: object) -> None:
-        """Take nothing."""
+        """Ignore it."""
 
     async with Publisher(node.url(), ca_file=authority.ca_file) as publisher:
         await publisher.publish(upgrade(uuid4()))
@@ -103,10 +104,8 @@ async def test_the_command_line_speaks_tls(node: BrokerNode, authority: Authorit
     assert (applied.code, applied.err) == (0, "")
 
 
-async def test_an_authority_that_did_not_sign_is_told(node: BrokerNode, stranger: Authority) -> None:
-    with pytest.raises(
-        Unreachable, match=r"certificate is not vouched for by an authority we trust \(self-signed"
-    ):
+async def test_an_untrusted_authority_is_reported(node: BrokerNode, stranger: Authority) -> None:
+    with pytest.raises(Unreachable, match=r"certificate is not signed by a trusted authority \(self-signed"):
         await open_and_close(node.url(), ca_file=stranger.ca_file)
     with pytest.raises(kit.Unreachable, match="certificate verify failed: self-signed"):
         async with Publisher(node.url(), ca_file=stranger.ca_file):
@@ -114,11 +113,11 @@ async def test_an_authority_that_did_not_sign_is_told(node: BrokerNode, stranger
 
 
 async def test_the_systems_authorities_are_the_default(node: BrokerNode) -> None:
-    with pytest.raises(Unreachable, match="certificate is not vouched for"):
+    with pytest.raises(Unreachable, match="certificate is not signed by a trusted authority"):
         await open_and_close(node.url())
 
 
-async def test_a_certificate_for_another_host_is_told(node: BrokerNode, authority: Authority) -> None:
+async def test_a_certificate_for_another_host_is_reported(node: BrokerNode, authority: Authority) -> None:
     elsewhere = node.url().replace("127.0.0.1", "localhost")
     with pytest.raises(Unreachable, match=r"certificate is for another host: .*not valid for 'localhost'$"):
         await open_and_close(elsewhere, ca_file=authority.ca_file)
@@ -127,10 +126,10 @@ async def test_a_certificate_for_another_host_is_told(node: BrokerNode, authorit
             pass
 
 
-async def test_an_expired_certificate_is_told_and_its_renewal_taken_up(
+async def test_an_expired_certificate_is_reported_and_its_renewal_is_used(
     node: BrokerNode, authority: Authority
 ) -> None:
-    """The node reads its files anew: neither it nor we need a restart."""
+    """The node reads its files again: no process needs a restart."""
     authority.issue("broker", "127.0.0.1", expired=True)
     await node.rabbitmqctl("eval", "ssl:clear_pem_cache().")
     try:
@@ -145,52 +144,50 @@ async def test_an_expired_certificate_is_told_and_its_renewal_taken_up(
     await open_and_close(node.url(), ca_file=authority.ca_file)
 
 
-async def test_plain_text_is_refused_where_tls_is_spoken(node: BrokerNode) -> None:
+async def test_plain_text_is_refused_where_tls_is_required(node: BrokerNode) -> None:
     plain = node.url().replace("amqps://", "amqp://")
-    with pytest.raises(Unreachable, match=r"reset.*; does it want amqps://\?$"):
+    with pytest.raises(Unreachable, match=r"reset.*; does it need amqps://\?$"):
         await open_and_close(plain)
     with pytest.raises(kit.Unreachable):
         async with Publisher(plain, attempts=1):
             pass
 
 
-async def test_tls_is_not_given_up_where_plain_text_is_spoken(
-    broker: BrokerNode, authority: Authority
-) -> None:
+async def test_tls_does_not_fall_back_to_plain_text(broker: BrokerNode, authority: Authority) -> None:
     sealed = broker.url().replace("amqp://", "amqps://")
     with pytest.raises(Unreachable, match="it does not speak TLS on this port"):
         await open_and_close(sealed, ca_file=authority.ca_file)
 
 
-async def test_a_certificate_of_ours_is_shown_to_a_broker_that_demands_one(
+async def test_a_client_certificate_is_sent_to_a_broker_that_requires_one(
     strict_node: BrokerNode, authority: Authority
 ) -> None:
-    ours = authority.issue("consumer")
+    client = authority.issue("consumer")
     await open_and_close(
-        strict_node.url(), ca_file=authority.ca_file, cert_file=ours.cert_file, key_file=ours.key_file
+        strict_node.url(), ca_file=authority.ca_file, cert_file=client.cert_file, key_file=client.key_file
     )
-    both = ours.cert_file.with_suffix(".both")
-    both.write_bytes(ours.cert_file.read_bytes() + ours.key_file.read_bytes())
+    both = client.cert_file.with_suffix(".both")
+    both.write_bytes(client.cert_file.read_bytes() + client.key_file.read_bytes())
     await open_and_close(strict_node.url(), ca_file=authority.ca_file, cert_file=both)
 
     context = ssl.create_default_context(cafile=authority.ca_file)
-    context.load_cert_chain(*ours)
+    context.load_cert_chain(*client)
     async with Publisher(strict_node.url(), ssl_context=context):
         pass
 
 
-async def test_a_missing_or_foreign_certificate_of_ours_is_told(
+async def test_a_missing_or_untrusted_client_certificate_is_reported(
     strict_node: BrokerNode, authority: Authority, stranger: Authority
 ) -> None:
-    with pytest.raises(Unreachable, match=r"it demands a client certificate|our client certificate refused"):
+    with pytest.raises(Unreachable, match=r"it requires a client certificate|the client certificate refused"):
         await open_and_close(strict_node.url(), ca_file=authority.ca_file)
-    foreign = stranger.issue("consumer")
-    with pytest.raises(Unreachable, match=r"refused our client certificate|our client certificate refused"):
+    untrusted = stranger.issue("consumer")
+    with pytest.raises(Unreachable, match=r"refused the client certificate|the client certificate refused"):
         await open_and_close(
             strict_node.url(),
             ca_file=authority.ca_file,
-            cert_file=foreign.cert_file,
-            key_file=foreign.key_file,
+            cert_file=untrusted.cert_file,
+            key_file=untrusted.key_file,
         )
 
 
@@ -215,10 +212,10 @@ async def test_a_robust_connection_comes_back_over_tls(node: BrokerNode, authori
             await delivery.ack()
 
 
-async def test_no_failure_tells_the_password(node: BrokerNode, stranger: Authority) -> None:
+async def test_no_error_contains_the_password(node: BrokerNode, stranger: Authority) -> None:
     url = node.url("guest", password="hidden-in-the-url")
     settings = {"REHOME_AMQP_URL": url, "REHOME_AMQP_CA_FILE": str(stranger.ca_file)}
-    told = await rehome("topology", "apply", settings=settings)
-    assert told.code == 1
-    assert "its certificate is not vouched for by an authority we trust" in told.err
-    assert "hidden" not in told.err + told.out
+    answer = await rehome("topology", "apply", settings=settings)
+    assert answer.code == 1
+    assert "its certificate is not signed by a trusted authority" in answer.err
+    assert "hidden" not in answer.err + answer.out

@@ -88,9 +88,7 @@ async def test_a_session_is_encrypted(mode: SslMode, server: Server, authority: 
 async def test_a_server_with_a_certificate_of_another_authority_is_refused(
     mode: SslMode, server: Server, other_authority: Authority
 ) -> None:
-    message = (
-        r"looking, server dedicated-1 at .*: its certificate is not vouched for by an authority we trust"
-    )
+    message = r"looking, server dedicated-1 at .*: its certificate is not signed by a trusted authority"
     with pytest.raises(Unreachable, match=message):
         await is_encrypted(sessions(mode, other_authority), server)
 
@@ -165,7 +163,7 @@ async def test_a_dsn_has_its_own_mode_and_authority(
     assert done.code == 0, done
     done = await rehome("status", settings={**others, "REHOME_STATE_DSN": dsn(other_authority)})
     assert done.code == 1
-    assert "certificate is not vouched for" in done.err
+    assert "certificate is not signed by a trusted authority" in done.err
     assert cluster.password not in done.err
 
 

@@ -31,7 +31,7 @@ async def managed(scratch: Path) -> AsyncIterator[ManagedBroker]:
 
 @pytest.fixture
 async def applied(managed: ManagedBroker) -> AsyncIterator[ManagedBroker]:
-    """The node with the topology; what a test breaks is taken away and made anew."""
+    """The node with the topology; queues and policies are deleted after each test."""
     assert (await apply(managed.node)).code == 0
     yield managed
     for queue in await managed.call("GET", "queues", VHOST):
@@ -51,14 +51,14 @@ async def check(managed: ManagedBroker, *options: object, stdin: str = "") -> An
 
 
 def comparable(definitions: dict[str, Any], kind: str) -> list[str]:
-    """What there is of a kind, without what the broker itself brings along."""
+    """Everything of a kind, without the broker's own."""
     found = [{key: value for key, value in one.items() if key != "vhost"} for one in definitions[kind]]
     return sorted(
         json.dumps(one, sort_keys=True) for one in found if not str(one.get("name")).startswith("amq.")
     )
 
 
-async def test_apply_on_an_empty_node_makes_exactly_the_topology(managed: ManagedBroker) -> None:
+async def test_apply_on_an_empty_node_creates_exactly_the_topology(managed: ManagedBroker) -> None:
     before = await check(managed)
     assert before.code == 1
     assert before.out.splitlines()[0] == "exchange billing is missing"
@@ -73,7 +73,9 @@ async def test_apply_on_an_empty_node_makes_exactly_the_topology(managed: Manage
         assert comparable(exported, kind) == comparable(WANTED, kind)
 
 
-async def test_each_way_to_the_definitions_tells_the_same(applied: ManagedBroker, tmp_path: Path) -> None:
+async def test_each_source_of_definitions_gives_the_same_answer(
+    applied: ManagedBroker, tmp_path: Path
+) -> None:
     file = tmp_path / "exported.json"
     await applied.node.rabbitmqctl("export_definitions", str(file))
 
@@ -83,13 +85,13 @@ async def test_each_way_to_the_definitions_tells_the_same(applied: ManagedBroker
     assert await check(applied) == SAME
 
 
-async def test_what_is_missing_is_told_and_made_again(applied: ManagedBroker) -> None:
+async def test_what_is_missing_is_reported_and_created_again(applied: ManagedBroker) -> None:
     await applied.call("DELETE", "queues", VHOST, "migration.h.stop")
     await applied.call("DELETE", "exchanges", VHOST, RETRY)
 
-    told = await check(applied)
-    assert told.code == 1
-    assert set(told.out.splitlines()) == {
+    answer = await check(applied)
+    assert answer.code == 1
+    assert set(answer.out.splitlines()) == {
         f"exchange {RETRY} is missing",
         "queue migration.h.stop is missing",
         f"binding {RETRY} -> queue {RETRY} with key '' is missing",
@@ -102,7 +104,7 @@ async def test_what_is_missing_is_told_and_made_again(applied: ManagedBroker) ->
     assert await check(applied) == SAME
 
 
-async def test_a_changed_argument_is_told_by_check_and_refused_by_apply(applied: ManagedBroker) -> None:
+async def test_a_changed_argument_is_reported_by_check_and_refused_by_apply(applied: ManagedBroker) -> None:
     await applied.call("DELETE", "queues", VHOST, RETRY)
     arguments = {
         "x-queue-type": "quorum",
@@ -113,25 +115,25 @@ async def test_a_changed_argument_is_told_by_check_and_refused_by_apply(applied:
         "PUT", "queues", VHOST, RETRY, body={"durable": True, "auto_delete": False, "arguments": arguments}
     )
 
-    told = await check(applied)
-    assert told.code == 1
-    assert f"queue {RETRY}: argument x-message-ttl is 1000, wanted 60000\n" in told.out
-    assert f"queue {RETRY}: argument x-overflow is missing, wanted reject-publish\n" in told.out
+    answer = await check(applied)
+    assert answer.code == 1
+    assert f"queue {RETRY}: argument x-message-ttl is 1000, wanted 60000\n" in answer.out
+    assert f"queue {RETRY}: argument x-overflow is missing, wanted reject-publish\n" in answer.out
 
     refused = await apply(applied.node)
     assert refused.code == 1
     assert f"rehome: queue {RETRY}: PRECONDITION_FAILED - inequivalent arg" in refused.err
 
 
-async def test_a_queue_of_another_kind_is_told(applied: ManagedBroker) -> None:
+async def test_a_queue_of_another_type_is_reported(applied: ManagedBroker) -> None:
     await applied.call("DELETE", "queues", VHOST, "migration.dead")
     await applied.call("PUT", "queues", VHOST, "migration.dead", body={"durable": True, "auto_delete": False})
 
-    told = await check(applied)
-    assert "queue migration.dead: argument x-queue-type is classic, wanted quorum\n" in told.out
+    answer = await check(applied)
+    assert "queue migration.dead: argument x-queue-type is classic, wanted quorum\n" in answer.out
 
 
-async def test_bindings_that_lead_into_our_queues_or_exchanges_are_told(applied: ManagedBroker) -> None:
+async def test_bindings_into_the_saga_s_queues_or_exchanges_are_reported(applied: ManagedBroker) -> None:
     await applied.call(
         "POST", "bindings", VHOST, "e", "migration", "q", "migration.h.stop", body={"routing_key": "#"}
     )
@@ -139,16 +141,16 @@ async def test_bindings_that_lead_into_our_queues_or_exchanges_are_told(applied:
         "POST", "bindings", VHOST, "e", "migration.dead", "e", "migration.handler", body={"routing_key": ""}
     )
 
-    told = await check(applied, "--management-url", applied.api, "--json")
-    assert told.code == 1
-    assert sorted(json.loads(told.out)["differences"]) == [
-        "binding migration -> queue migration.h.stop with key '#' is not of the saga",
-        "binding migration.dead -> exchange migration.handler with key '' is not of the saga",
+    answer = await check(applied, "--management-url", applied.api, "--json")
+    assert answer.code == 1
+    assert sorted(json.loads(answer.out)["differences"]) == [
+        "binding migration -> queue migration.h.stop with key '#' does not belong to the saga",
+        "binding migration.dead -> exchange migration.handler with key '' does not belong to the saga",
     ]
     await applied.call("DELETE", "bindings", VHOST, "e", "migration.dead", "e", "migration.handler", "~")
 
 
-async def test_a_subscribers_queue_is_none_of_our_business(applied: ManagedBroker) -> None:
+async def test_a_subscribers_queue_is_ignored(applied: ManagedBroker) -> None:
     await applied.call("PUT", "queues", VHOST, "sub_crm.news", body={"durable": True, "auto_delete": False})
     await applied.call(
         "POST", "bindings", VHOST, "e", "migration", "q", "sub_crm.news", body={"routing_key": "#"}
@@ -157,7 +159,7 @@ async def test_a_subscribers_queue_is_none_of_our_business(applied: ManagedBroke
     assert await check(applied) == SAME
 
 
-async def test_a_policy_by_which_events_would_vanish_is_told_and_no_other(applied: ManagedBroker) -> None:
+async def test_only_a_policy_that_would_lose_events_is_reported(applied: ManagedBroker) -> None:
     body: dict[str, Any] = {
         "pattern": ".*",
         "apply-to": "queues",
@@ -168,13 +170,13 @@ async def test_a_policy_by_which_events_would_vanish_is_told_and_no_other(applie
 
     body = {"pattern": "dead$", "apply-to": "queues", "priority": 1, "definition": {"message-ttl": 60000}}
     await applied.call("PUT", "policies", VHOST, "tidy", body=body)
-    told = await check(applied)
-    assert told.out.splitlines()[0] == (
-        "queue migration.dead: policy tidy sets message-ttl: events would vanish"
+    answer = await check(applied)
+    assert answer.out.splitlines()[0] == (
+        "queue migration.dead: policy tidy sets message-ttl: events would be lost"
     )
 
 
-async def test_apply_keeps_what_waits_in_the_queues(applied: ManagedBroker) -> None:
+async def test_apply_keeps_the_messages_in_the_queues(applied: ManagedBroker) -> None:
     async with await aio_pika.connect(applied.node.url(), timeout=10) as connection:
         channel = await connection.channel()
         billing = await channel.get_exchange("billing", ensure=False)
@@ -185,7 +187,7 @@ async def test_apply_keeps_what_waits_in_the_queues(applied: ManagedBroker) -> N
         await waiting.ack()
 
 
-async def test_apply_without_the_right_to_configure_is_told(applied: ManagedBroker) -> None:
+async def test_apply_without_configure_permission_is_reported(applied: ManagedBroker) -> None:
     refused = await apply(applied.node, "migrator")
     assert refused.code == 1
     assert "rehome: exchange billing: ACCESS_REFUSED" in refused.err
@@ -201,27 +203,27 @@ async def test_apply_to_another_virtual_host_is_refused(applied: ManagedBroker) 
     )
 
 
-async def test_what_is_no_definitions_is_told(applied: ManagedBroker, tmp_path: Path) -> None:
+async def test_anything_but_definitions_is_reported(applied: ManagedBroker, tmp_path: Path) -> None:
     file = tmp_path / "exported.json"
     file.write_text("[]")
     assert "these are not a broker's definitions" in (await check(applied, "--definitions", file)).out
     file.write_text("{")
-    told = await check(applied, "--definitions", file)
-    assert (told.code, "exported.json: unexpected end of data" in told.err) == (2, True)
-    told = await check(applied, "--definitions", tmp_path / "nothing")
-    assert (told.code, "No such file" in told.err) == (2, True)
+    answer = await check(applied, "--definitions", file)
+    assert (answer.code, "exported.json: unexpected end of data" in answer.err) == (2, True)
+    answer = await check(applied, "--definitions", tmp_path / "nothing")
+    assert (answer.code, "No such file" in answer.err) == (2, True)
 
 
-async def test_a_broker_that_does_not_answer_is_told(managed: ManagedBroker) -> None:
+async def test_a_broker_that_does_not_answer_is_reported(managed: ManagedBroker) -> None:
     port = free_port()
-    told = await check(managed, "--management-url", f"http://{LOOPBACK}:{port}")
-    assert (told.code, f"management API at http://{LOOPBACK}:{port}" in told.err) == (1, True)
+    answer = await check(managed, "--management-url", f"http://{LOOPBACK}:{port}")
+    assert (answer.code, f"management API at http://{LOOPBACK}:{port}" in answer.err) == (1, True)
 
     url = f"amqp://guest:hidden@{LOOPBACK}:{port}/migration"
-    told = await rehome("topology", "apply", settings={"REHOME_AMQP_URL": url})
+    answer = await rehome("topology", "apply", settings={"REHOME_AMQP_URL": url})
     give_back_port(port)
-    assert (told.code, f"RabbitMQ at {LOOPBACK}:{port}/migration: " in told.err) == (1, True)
-    assert "hidden" not in told.err
+    assert (answer.code, f"RabbitMQ at {LOOPBACK}:{port}/migration: " in answer.err) == (1, True)
+    assert "hidden" not in answer.err
 
 
 async def test_show_prints_the_file_that_the_broker_loads_at_boot() -> None:

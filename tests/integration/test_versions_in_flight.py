@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from rehome_consumer import saga
-from rehome_consumer.adapters.rabbitmq import broker as amqp
+from rehome_consumer.adapters.rabbitmq import connection as amqp
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.engine.engine import Engine

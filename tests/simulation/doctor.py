@@ -11,10 +11,10 @@ from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import replay
 from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.errors import RehomeError
-from rehome_consumer.ports.operators import DeadLetterRecord, Stored
+from rehome_consumer.ports.operators import BackupEntry, DeadLetterRecord
 from rehome_consumer.rabbitmq.topology import DEAD
 from tests.fakes.broker import FakeDelivery
-from tests.fakes.inspection import WHEN, FakeInspector, FakeQueues, FakeRecords, FakeViews
+from tests.fakes.inspection import WHEN, FakeInspector, FakeQueueInspector, FakeViews
 
 if TYPE_CHECKING:
     from rehome_consumer.doctor.finding import Finding
@@ -40,12 +40,12 @@ class Doctor:
         observer = Observer(
             clock=site.clock,
             views=self._slow(FakeViews(journal, schedule.claims), of_journal=True),
-            records=self._slow(FakeRecords(site.platform)),
+            records=self._slow(site.platform),
             inspector=self._slow(FakeInspector(site.world)),
             conf=self._slow(site.odoo_conf),
             runtime=self._slow(site.runtime),
             inventory=self._slow(WorldBackupInventory(site.world)),
-            queues=self._slow(FakeQueues(schedule.node)),
+            queues=self._slow(FakeQueueInspector(schedule.node)),
         )
         self._observer = observer
         self._repairs = Repairs(
@@ -119,17 +119,17 @@ class Slow:
 
 
 class WorldBackupInventory:
-    """Port `Shelf` on the backup place of a `World`."""
+    """Port `BackupInventory` on the backup place of a `World`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def entries(self) -> list[Stored]:
+    async def entries(self) -> list[BackupEntry]:
         found = {
             name if backup.sealed else f".{name}.partial" for name, backup in self._world.backups.items()
         }
         read_ = [(name, of) for name in sorted(found) if (of := read(name))]
-        return [Stored(name, of[0], WHEN, of[1], of[2]) for name, of in read_]
+        return [BackupEntry(name, of[0], WHEN, of[1], of[2]) for name, of in read_]
 
     async def remove(self, name: str) -> None:
         self._world.backups.pop(name.removeprefix(".").removesuffix(".partial"), None)

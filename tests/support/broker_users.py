@@ -1,4 +1,4 @@
-"""The broker's users as an operator makes them: a file, and `rehome topology users`."""
+"""The broker's users as an operator creates them: a file, and `rehome topology users`."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from sandbox.rabbitmq.node import BrokerNode
 ROOT = Path(__file__).parents[2]
 LIMIT = 120
 
-# Printable ASCII with everything that a shell, a URL or TOML could trip over.
+# Printable ASCII with every character that is special in a shell, a URL or TOML.
 NASTY = """p%40'"$x;`#=:/?@&\\ !"""
 
 USERS = """
@@ -76,7 +76,7 @@ def write_users(directory: Path, text: str = USERS) -> Path:
 
 
 async def rehome(*arguments: object, settings: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
-    """The command line as a process of its own, with these settings and passwords and no others of ours."""
+    """The command line as a process of its own, with only these settings and passwords."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("REHOME_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "rehome_consumer", *(str(argument) for argument in arguments),
@@ -106,6 +106,6 @@ async def apply_users(node: BrokerNode, file: Path) -> Answer:
 
 
 def as_booted(name: str, role: Role, keys: tuple[str, ...] = ()) -> BrokerUser:
-    """The user that a node is booted with, instead of being given it later."""
+    """A user that a node has from its first boot."""
     granted = rights(role, name, keys)
     return BrokerUser(name, password(name), *granted.triple, granted.topics)

@@ -1,4 +1,4 @@
-"""A private node with the management plugin, and changes by hand through its API."""
+"""A private node with the management plugin, and manual changes through its API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ class ManagedBroker:
     api: str
 
     async def call(self, method: str, *path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the API as guest, an administrator; deleting what is not there is no error."""
+        """Call the API as guest, an administrator; deleting what does not exist is not an error."""
         url = "/".join([f"{self.api}/api", *(quote(part, safe="") for part in path)])
         async with httpx.AsyncClient(auth=("guest", "guest"), trust_env=False, timeout=30) as http:
             answer = await http.request(method, url, json=body)

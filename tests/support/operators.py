@@ -1,4 +1,4 @@
-"""What acceptance tests of the operators' tools share: looks at a migration, and ways to hurt it."""
+"""Shared by acceptance tests of the operators' tools: reads of a migration, and faults."""
 
 import asyncio
 import os
@@ -19,16 +19,16 @@ COLUMNS = 100
 LIMIT = 120
 DYING = """
 import os, signal, sys
-from rehome_consumer.adapters.rabbitmq.dead_letters import HeldLetter
+from rehome_consumer.adapters.rabbitmq.dead_letters import HeldDeadLetter
 from rehome_consumer.__main__ import main
 
 async def die(self):
     os.kill(os.getpid(), signal.SIGKILL)
 
-HeldLetter.ack = die
+HeldDeadLetter.ack = die
 sys.exit(main(sys.argv[1:]))
 """
-"""The command line, killed in the instant before it takes a letter out of the queue."""
+"""The command line, killed just before it removes a dead letter from the queue."""
 
 
 class Rehome(Protocol):
@@ -38,7 +38,7 @@ class Rehome(Protocol):
 
 
 async def run_and_die(local: LocalPlatform, *arguments: str) -> bool:
-    """Run a command that is killed before it acknowledges; False when it came to its end all the same."""
+    """Run a command that is killed before it acknowledges; False when it ended normally."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DYING, *arguments,
         stdout=asyncio.subprocess.DEVNULL, env={**os.environ, **local.settings()}, cwd=ROOT,
@@ -47,23 +47,23 @@ async def run_and_die(local: LocalPlatform, *arguments: str) -> bool:
         return await process.wait() == -signal.SIGKILL
 
 
-async def taken(local: LocalPlatform, step: str, *, acknowledge: bool) -> None:
-    """One delivery of a step's queue, read by a consumer that loses it, or dies on it."""
+async def take_delivery(local: LocalPlatform, step: str, *, acknowledge: bool) -> None:
+    """Read one delivery of a step's queue, as a consumer that loses it, or that dies on it."""
     connection = await aio_pika.connect(local.broker.url())
     async with connection:
         queue = await (await connection.channel()).get_queue(queue_of(step), ensure=False)
         found: list[Any] = []
 
-        async def came() -> bool:
+        async def received() -> bool:
             message = await queue.get(no_ack=acknowledge, fail=False)
             found.append(message)
             return message is not None
 
-        await wait_until(came, what=f"a delivery for {step}", limit=LIMIT, pause=0.1)
+        await wait_until(received, what=f"a delivery for {step}", limit=LIMIT, pause=0.1)
 
 
-async def dies_at(local: LocalPlatform, boundary: str) -> None:
-    """A consumer that is killed where it passes this boundary."""
+async def die_at(local: LocalPlatform, boundary: str) -> None:
+    """Run a consumer that is killed at this boundary."""
     orders = Orders(local.directory / f"orders-{boundary}")
     orders.directory.mkdir()
     orders.give(Order("kill", boundary))
@@ -88,7 +88,7 @@ async def migration(rehome: Rehome, site: Site) -> dict[str, Any]:
 
 
 async def until_state(local: LocalPlatform, site: Site, state: str) -> None:
-    """Return when the instance's migration is in this state, and its last step waits or is over."""
+    """Return when the instance's migration is in this state, and no step of it is running."""
     query = """
         SELECT EXISTS (SELECT FROM rehome.migrations WHERE instance_id = $1 AND state = $2)
            AND NOT EXISTS (SELECT FROM rehome.steps AS s JOIN rehome.migrations AS m ON m.id = s.migration_id
@@ -103,31 +103,34 @@ async def until_state(local: LocalPlatform, site: Site, state: str) -> None:
 
 
 async def until_at_work(rehome: Rehome, site: Site) -> None:
-    """Return when a consumer is at work on the instance, in step prepare."""
+    """Return when a consumer works on the instance, in step prepare."""
 
     async def working() -> bool:
         found = (await rehome("status", site.id, "--json")).json
         return bool(found and found[0]["worked_on"] and found[0]["step"] == "prepare")
 
-    await wait_until(working, what="a consumer to be at work in prepare", limit=LIMIT, pause=0.1)
+    await wait_until(working, what="a consumer to work in prepare", limit=LIMIT, pause=0.1)
 
 
 async def kinds(rehome: Rehome, site: Site, *more: object) -> dict[str, str | None]:
-    """What the doctor finds about an instance: kind -> what became of it."""
+    """The doctor's findings about an instance: kind -> outcome of the repair."""
     answer = await rehome("doctor", site.id, "--json", *more)
     assert answer.code in (0, 1), answer.err
     return {finding["kind"]: finding["outcome"] for finding in answer.json}
 
 
-async def mess_up(local: LocalPlatform, site: Site, of: dict[str, Any]) -> str:
-    """Leave behind what killed consumers may; returns the name of a database on the pool that only says it is ours."""
+async def leave_everything(local: LocalPlatform, site: Site, of: dict[str, Any]) -> str:
+    """Leave behind what killed consumers may.
+
+    Returns the name of a database on the pool whose ownership tag proves nothing.
+    """
     tag = f"{of['id'].replace('-', '')[:12]}-{of['attempt']}"
-    (site.conf.parent / f"odoo.conf.rehome-{tag}").write_text("an old copy")
+    (site.conf.parent / f"odoo.conf.rehome-{tag}").write_text("an old backup")
     (site.conf.parent / ".odoo.conf.rehome-0123456789abcdef.tmp").write_text("half a file")
-    half = local.backup_root / f".{of['id']}-{of['attempt']}.partial"
-    half.mkdir()
-    (half / "source.json").write_text("{}")
-    (local.backup_root / "notes-of-an-operator.txt").write_text("not ours")
+    partial = local.backup_root / f".{of['id']}-{of['attempt']}.partial"
+    partial.mkdir()
+    (partial / "source.json").write_text("{}")
+    (local.backup_root / "notes-of-an-operator.txt").write_text("not of rehome")
     scratch = f"{site.tenant.database}__rehome_{tag}"
     label = TagComment(OwnershipTag(of["id"], of["attempt"], "scratch")).text()
     async with local.pool.connect() as pool:
@@ -146,7 +149,7 @@ async def mess_up(local: LocalPlatform, site: Site, of: dict[str, Any]) -> str:
 
 
 def stored(local: LocalPlatform, of: dict[str, Any]) -> list[str]:
-    """What the backup place holds of a migration."""
+    """A migration's entries in the backup place."""
     return [entry.name for entry in local.backup_root.iterdir() if of["id"] in entry.name]
 
 

@@ -1,4 +1,4 @@
-"""A world in which everything is as it should be, for tests that spoil one thing in it."""
+"""Snapshots in which everything is as it should be, for tests that change one thing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rehome_consumer import saga
 from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Snapshot
 from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.model import Conf, Credentials, Instance, Secret, Server, Service, Task
-from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationView, QueueLook
+from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationView, QueueStatus
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
@@ -29,18 +29,18 @@ DEDICATED = Server(
 )  # fmt: skip
 FENCED_BEFORE = RecordedFacts({"fence": {"connection_limit": -1, "can_login": True}})
 CONF = Path("/srv/odoo_data_acme/conf/odoo.conf")
-QUEUES = {queue_of(step.name): QueueLook(ready=0, readers=1) for step in saga.MIGRATION} | {
-    DEAD: QueueLook(ready=0, readers=0)
+QUEUES = {queue_of(step.name): QueueStatus(ready=0, consumers=1) for step in saga.MIGRATION} | {
+    DEAD: QueueStatus(ready=0, consumers=0)
 }
 
 
 def ago(**span: float) -> datetime:
-    """So long before `NOW`."""
+    """This long before `NOW`."""
     return NOW - timedelta(**span)
 
 
 def a_view(state: str, **columns: Any) -> MigrationView:
-    """A migration that nothing happened to for an hour; over if its state says so."""
+    """A migration that has not changed for an hour; over if its state says so."""
     over = state in ("completed", "rolled_back", "rejected")
     view = MigrationView(
         id=MIGRATION,
@@ -91,8 +91,8 @@ def service_of(server: Server, *, running: int = 1) -> Service:
 
 
 def a_state(*, is_open: bool, sessions: int = 0, **more: Any) -> DatabaseState:
-    """A database that tenants may enter, or one that is fenced."""
-    database_state = DatabaseState(
+    """A database that its tenant can connect to, or one that is fenced."""
+    state = DatabaseState(
         "acme",
         "acme",
         -1 if is_open else 0,
@@ -101,11 +101,11 @@ def a_state(*, is_open: bool, sessions: int = 0, **more: Any) -> DatabaseState:
         bytes=54_000_000,
         sessions=sessions,
     )
-    return replace(database_state, **more)
+    return replace(state, **more)
 
 
 def on_pool(state: str | None = None, **changes: Any) -> InstanceSnapshot:
-    """An instance that lives on the pool: never moved, or with a migration in this state."""
+    """An instance whose database is on the pool: never moved, or with a migration in this state."""
     view = a_view(state) if state else None
     snapshot = InstanceSnapshot(
         INSTANCE,
@@ -122,7 +122,7 @@ def on_pool(state: str | None = None, **changes: Any) -> InstanceSnapshot:
 
 
 def moved(state: str = "completed", **changes: Any) -> InstanceSnapshot:
-    """An instance that lives on its dedicated server since a migration, its source fenced."""
+    """An instance whose database a migration moved to its dedicated server; the source is fenced."""
     snapshot = on_pool(
         state,
         instance=an_instance(
@@ -138,8 +138,8 @@ def moved(state: str = "completed", **changes: Any) -> InstanceSnapshot:
     return replace(snapshot, **changes)
 
 
-def a_world(*instances: InstanceSnapshot, **changes: Any) -> Snapshot:
-    """Everything, with these instances and their migrations; consumers run, nothing is left over."""
+def a_snapshot(*instances: InstanceSnapshot, **changes: Any) -> Snapshot:
+    """Of everything, with these instances and their migrations; consumers run, nothing is left over."""
     snapshot = Snapshot(
         now=NOW,
         instances=instances,
@@ -152,5 +152,5 @@ def a_world(*instances: InstanceSnapshot, **changes: Any) -> Snapshot:
 
 
 def kinds(findings: list[Finding]) -> list[str]:
-    """Which findings there are."""
+    """The kinds of these findings."""
     return [one.kind for one in findings]

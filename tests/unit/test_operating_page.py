@@ -1,4 +1,4 @@
-"""The handbook for operators says what the code does: its tables, words and commands are held to it."""
+"""The handbook for operators agrees with the code: its tables, words and commands."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ ELSEWHERE = re.compile(r"rehome (publish|run|topology)\b")
 def row(step: saga.Step) -> str:
     minutes = int(step.limit.total_seconds()) // 60
     limit = f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
-    then = {"roll_back": "rolled back", "operator": "a person"}[step.if_it_fails]
+    then = {"roll_back": "rolled back", "operator": "an operator"}[step.if_it_fails]
     return f"| `{step.name}` | {len(step.retries) + 1} | {', '.join(step.retries)} | {limit} | {then} |"
 
 
-def test_the_retry_table_is_the_saga_s() -> None:
+def test_the_retry_table_agrees_with_the_saga() -> None:
     wanted = [row(step) for step in saga.MIGRATION]
     names = "|".join(step.name for step in saga.MIGRATION)
     assert re.findall(rf"^\| `(?:{names})` \|.*$", PAGE, re.MULTILINE) == wanted
 
 
-def test_what_is_not_counted_or_not_foreseen_is_told_with_its_numbers() -> None:
+def test_deferrals_and_unexpected_errors_are_explained_with_their_numbers() -> None:
     assert UNKNOWN_TRIES == 3
-    assert "is tried three\ntimes at most" in PAGE
+    assert "is tried three times at most" in PAGE
     assert ", ".join(PATIENCE) == "1s, 1s, 10s, 10s, 1m"
     assert "come back after 1s, 1s, 10s, 10s, then every minute" in PAGE
 
@@ -59,8 +59,8 @@ def commands() -> list[str]:
     return sorted(one for one in found if not ELSEWHERE.match(one))
 
 
-def typed(words: list[str]) -> object:
-    """The exit code of reading a command's arguments, 0 when they are good."""
+def exit_code(words: list[str]) -> object:
+    """The exit code of parsing a command's arguments, 0 when they are valid."""
     try:
         _parser().parse_args(words)
     except SystemExit as end:
@@ -69,8 +69,8 @@ def typed(words: list[str]) -> object:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_every_command_can_be_typed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_is_valid(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = [PLACES.get(word, word) for word in shlex.split(command)[1:]]
     if words in (["check"], ["roll-back"]):  # mentioned without what it needs
         words.append("--help")
-    assert typed(words) == 0, capsys.readouterr().err
+    assert exit_code(words) == 0, capsys.readouterr().err

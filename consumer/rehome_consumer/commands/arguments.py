@@ -1,4 +1,4 @@
-"""What commands take as arguments, each refused in one line that says what is wanted (exit code 2)."""
+"""The types of commands' arguments; a wrong value is refused in one line that says what is expected (exit code 2)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from uuid import UUID
 
 
 def an_id(text: str) -> UUID:
-    """The id of an instance or a migration, whole."""
+    """The complete id of an instance or a migration."""
     try:
         return UUID(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no id; ids look like 7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa (rehome status --all lists them)"
+            f"{text!r} is not an id such as 7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa (rehome status --all lists them)"
         ) from None
 
 
 def a_span(text: str) -> float:
-    """A length of time, or another amount: a number, not below 0."""
+    """A length of time, or another amount: a number of 0 or more."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return value
 
 
 def a_count(text: str) -> int:
     """A whole number, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 

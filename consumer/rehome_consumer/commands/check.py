@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
 from rehome_consumer.adapters.state.facts import MemoryFacts
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import an_id
 from rehome_consumer.commands.lines import field, printed, row, say
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.model import TERMINATED
 from rehome_consumer.settings import read_settings
 from rehome_consumer.steps import accept, prepare
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
 
 NEEDED: Final = ("platform_dsn", "data_root", "backup_root")
-NEVER: Final = frozenset({"creating", "terminated"})
+NEVER: Final = frozenset({"creating", TERMINATED})
 """Statuses in which an upgrade is rejected."""
 WIDTHS: Final = (10, 6)
 
@@ -41,10 +42,10 @@ def add(commands: Any) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "check",
-        help="what a move of this instance would meet; changes nothing",
-        description="Run every check that a move makes before it stops anything, and say where the instance's data "
-        "lives. Exit code 1 when a check fails. Needs REHOME_PLATFORM_DSN, REHOME_DATA_ROOT, REHOME_BACKUP_ROOT, and "
-        "the settings of the runtime (REHOME_RUNTIME).",
+        help="whether a move of this instance would pass its checks; changes nothing",
+        description="Run every check that a move makes before it stops anything, and say on which server the "
+        "instance's data is. Exit code 1 when a check fails. Needs REHOME_PLATFORM_DSN, REHOME_DATA_ROOT, "
+        "REHOME_BACKUP_ROOT, and the settings of the runtime (REHOME_RUNTIME).",
     )
     parser.add_argument("instance", type=an_id, metavar="INSTANCE", help="the instance's id")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -59,31 +60,31 @@ async def _check(args: argparse.Namespace) -> int:
             raise NotFound(
                 f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
             )
-        findings = [_status(instance), await _others(JournalViews(pool), instance)]
+        findings = [_status(instance), await _others(PostgresJournalViews(pool), instance)]
         findings += await _findings(ports, instance)
-    sound = all(one.ok for one in findings)
+    passed = all(one.ok for one in findings)
     if args.json:
-        as_json({"instance": instance.id, "ok": sound, "checks": [asdict(one) for one in findings]})
+        as_json({"instance": instance.id, "ok": passed, "checks": [asdict(one) for one in findings]})
     else:
         say(row(("CHECK", "", "DETAIL"), WIDTHS))
         for one in findings:
             start = row((one.check, "ok" if one.ok else "FAILED"), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
-        say("a move would pass its checks" if sound else "a move would not get far; nothing would be stopped")
-    return 0 if sound else 1
+        say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
+    return 0 if passed else 1
 
 
 def _status(instance: Instance) -> Finding:
     if instance.status in NEVER:
         return Finding("status", ok=False, detail=f"it is {instance.status}: an upgrade would be rejected")
     if instance.status in accept.BUSY:
-        why = f"it is {instance.status}: an upgrade would wait until whoever is at work on it has ended"
+        why = f"it is {instance.status}: an upgrade would wait until that is over"
         return Finding("status", ok=False, detail=why)
     return Finding("status", ok=True, detail=f"{instance.status}")
 
 
-async def _others(views: JournalViews, instance: Instance) -> Finding:
-    """No other migration holds the instance. Where no consumer ever ran, there is none."""
+async def _others(views: PostgresJournalViews, instance: Instance) -> Finding:
+    """No other migration holds the instance. Where no consumer ever ran, there is no migration."""
     try:
         found = await views.migrations(instance.id, 1, ended=False)
     except NotFound:
@@ -97,11 +98,11 @@ async def _others(views: JournalViews, instance: Instance) -> Finding:
 async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
     home = await ports.platform.home(instance)
     if home is None:
-        return [Finding("home", ok=False, detail="there is no database server in its record")]
-    findings = [Finding("home", ok=True, detail=f"{instance.database} lives on {home.name} ({home.kind})")]
+        return [Finding("home", ok=False, detail="its record names no database server")]
+    findings = [Finding("home", ok=True, detail=f"{instance.database} is on {home.name} ({home.kind})")]
     if home.kind == "dedicated":
-        only = "on a dedicated server already: only limits would change"
-        return [*findings, Finding("move", ok=True, detail=only)]
+        detail = "it is on a dedicated server already: only limits would change"
+        return [*findings, Finding("move", ok=True, detail=detail)]
     database = await _source(findings, ports, instance, home)
     await _try(findings, "service", lambda: _service(ports, instance))
     await _try(findings, "odoo_conf", lambda: _conf(ports, instance, home))
@@ -109,8 +110,8 @@ async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
         await _try(findings, "room", lambda: _room(ports, database))
     target = await ports.platform.dedicated_server(instance.id)
     if target is None:
-        none = "none yet: database-service would be asked for one; versions are compared when it is there"
-        findings.append(Finding("target", ok=True, detail=none))
+        detail = "none yet: database-service would be asked for one; versions are compared when it exists"
+        findings.append(Finding("target", ok=True, detail=detail))
     elif database is not None:
         await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
     return findings
@@ -151,7 +152,7 @@ async def _target(
     await prepare.check_pair(ports, home, target, database)
     await prepare.check_target_role(ports, instance, target)
     await prepare.check_extensions(ports, instance, home, target)
-    return f"{target.name} is there, and can take it"
+    return f"{target.name} exists and can take it"
 
 
 async def _try(findings: list[Finding], name: str, check: Callable[[], Awaitable[str]]) -> None:

@@ -1,4 +1,4 @@
-"""`rehome dead`: look at the dead letters; `dead_acts` sends them again or puts them away."""
+"""`rehome dead`: list and show dead letters; `dead_letter_actions` replays or discards them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rehome_consumer import bootstrap, saga
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands import dead_letter_actions
 from rehome_consumer.commands.arguments import a_span
 from rehome_consumer.commands.lines import Paragraphs, detail, field, moment, printed, row, say, say_json
@@ -33,18 +33,19 @@ HANDLERS = [step.name for step in saga.MIGRATION]
 WIDTHS = (36, 14, 17, 9)
 
 ABOUT = """\
-Events that a handler could not deal with wait on the queue migration.dead until a person replays or discards them.
-A letter's reason says how it got there: failed (the step gave up; its error is kept), undecodable (no readable
-event), crashed (the consumer died on it time and again; the broker put it there), unknown_migration,
-gave_up_waiting.
+Deliveries that a handler gave up wait in the queue migration.dead until an operator replays or discards them.
+The reason says how a dead letter got there: failed (the step failed; the error is recorded), undecodable (not a
+readable event), crashed (consumers died on it several times; the broker moved it), unknown_migration (the journal has
+no such migration), gave_up_waiting (what it follows never happened).
 
-Nothing is lost if a command is cut off: a letter leaves the queue only when it has been dealt with."""
+Nothing is lost if a command is interrupted: a dead letter leaves the queue only when its replay or copy is safe."""
 
 
 def add(commands: Any) -> None:
     """Register the group."""
     dead = commands.add_parser(
         "dead",
+        aliases=["dead-letters"],
         help="dead letters: list, show, replay, discard",
         description=ABOUT,
         formatter_class=Paragraphs,
@@ -58,42 +59,46 @@ def add(commands: Any) -> None:
     )
     filters(listing)
     listing.add_argument(
-        "--discarded", action="store_true", help="those that were discarded lately instead, and why"
+        "--discarded", action="store_true", help="list those discarded lately instead, with the reasons"
     )
     listing.add_argument("--json", action="store_true", help="print one JSON document")
     listing.set_defaults(work=_list)
     show = group.add_parser(
         "show",
-        help="one letter: event, error, migration, and what a replay would do",
-        description="Everything about one letter. Where REHOME_DATA_ROOT, REHOME_BACKUP_ROOT and the runtime's "
-        "settings are there too, servers, files and services are looked at to say what a replay would do.",
+        help="one dead letter: event, error, migration, and what a replay would do",
+        description="Everything about one dead letter. Where REHOME_DATA_ROOT, REHOME_BACKUP_ROOT and the runtime's "
+        "settings are set too, servers, files and services are read to say what a replay would do.",
     )
-    show.add_argument("id", help="the letter's id, or how it begins (see `rehome dead list`)")
+    show.add_argument("id", help="the dead letter's id, or its first characters (see `rehome dead list`)")
     show.add_argument("--json", action="store_true", help="print one JSON document")
     show.set_defaults(work=_show)
     dead_letter_actions.add(group, filters)
 
 
 def filters(parser: Any) -> None:
-    """The options by which letters are chosen."""
+    """The options that choose dead letters."""
     parser.add_argument(
         "--handler",
         choices=HANDLERS,
         metavar="STEP",
-        help="only of this handler, such as restore",
+        help="only those of this handler, such as restore",
     )
-    parser.add_argument("--type", metavar="TYPE", help="only of this event type, such as migration.stopped")
-    parser.add_argument("--instance", metavar="ID", help="only of this instance")
-    parser.add_argument("--reason", help="only with this reason, such as failed or crashed")
-    parser.add_argument("--older-than", type=a_span, metavar="HOURS", help="only if it failed longer ago")
+    parser.add_argument(
+        "--type", metavar="TYPE", help="only those of this event type, such as migration.stopped"
+    )
+    parser.add_argument("--instance", metavar="ID", help="only those of this instance")
+    parser.add_argument("--reason", help="only those with this reason, such as failed or crashed")
+    parser.add_argument(
+        "--older-than", type=a_span, metavar="HOURS", help="only those that failed longer ago"
+    )
 
 
 async def _list(args: argparse.Namespace) -> int:
     if args.discarded:
         return await _list_discarded(args)
-    async with dead_letter_session(world=False) as there:
-        found = [dead_letter for dead_letter, _ in there.dead_letters if matches(dead_letter, args)]
-        none = none_matches(there)
+    async with dead_letter_session(observe=False) as session:
+        found = [dead_letter for dead_letter, _ in session.dead_letters if matches(dead_letter, args)]
+        none = none_matches(session)
     if args.json:
         as_json([summary(dead_letter) for dead_letter in found])
         return 0
@@ -108,10 +113,10 @@ async def _list(args: argparse.Namespace) -> int:
 async def _list_discarded(args: argparse.Namespace) -> int:
     settings = read_settings(needed=NEEDED)
     async with bootstrap.state_pool(settings) as pool:
-        kept = await JournalViews(pool).discards(MOST_DISCARDED)
+        discarded = await PostgresJournalViews(pool).discards(MOST_DISCARDED)
     found = [
         one
-        for one in kept
+        for one in discarded
         if passes(one["handler"], one["type"], one["instance"], one["reason"], one["at"], args)
     ]
     if args.json:
@@ -121,16 +126,16 @@ async def _list_discarded(args: argparse.Namespace) -> int:
         say(row((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
         printed(detail(f"instance {one['instance'] or '?'}, {one['type']}; discarded: {one['why']}"))
     if not found:
-        say("no discarded letter matches" if kept else "no dead letter was discarded")
+        say("no discarded dead letter matches the filters" if discarded else "no dead letter was discarded")
     return 0
 
 
 async def _show(args: argparse.Namespace) -> int:
-    async with dead_letter_session(world=True) as there:
-        dead_letter, _ = there.find(args.id)
-        case, snapshot = await there.case(dead_letter, look=True)
+    async with dead_letter_session(observe=True) as session:
+        dead_letter, _ = session.find(args.id)
+        case, snapshot = await session.case(dead_letter, observe=True)
         planned = replay.plan(dead_letter, case)
-        history = await there.views.history(case.migration.id) if case.migration else []
+        history = await session.views.history(case.migration.id) if case.migration else []
     document = {
         **summary(dead_letter),
         "event": _body(dead_letter),
@@ -140,7 +145,7 @@ async def _show(args: argparse.Namespace) -> int:
         "replay_in_detail": forecast.in_detail(planned.handler, snapshot, case.started)
         if planned.message
         else [],
-        "not_looked_at": there.blind or None,
+        "not_checked": session.not_observed or None,
         "history": history,
     }
     if args.json:
@@ -151,8 +156,9 @@ async def _show(args: argparse.Namespace) -> int:
     printed(field("replay", planned.what))
     for line in document["replay_in_detail"]:
         printed(detail(f"- {line}", " " * 11))
-    if there.blind:
-        printed(detail(f"(the world was not looked at: {there.blind})", " " * 11))
+    if session.not_observed:
+        why = f"(servers, files and services were not read: {session.not_observed})"
+        printed(detail(why, " " * 11))
     say("event")
     say_json(orjson.dumps(document["event"], option=orjson.OPT_INDENT_2).decode())
     say("history" if history else "the journal has no history of it")
@@ -162,7 +168,7 @@ async def _show(args: argparse.Namespace) -> int:
 
 
 def summary(dead_letter: DeadLetter) -> dict[str, Any]:
-    """A letter as a row of a listing."""
+    """A dead letter as a row of a listing."""
     return {
         "id": dead_letter.id,
         "handler": dead_letter.handler,
@@ -177,7 +183,7 @@ def summary(dead_letter: DeadLetter) -> dict[str, Any]:
 
 
 def _body(dead_letter: DeadLetter) -> Any:
-    """The event as JSON if it is any, else the beginning of what came."""
+    """The event as JSON if it can be parsed, else the beginning of the body."""
     try:
         return orjson.loads(dead_letter.message.body)
     except orjson.JSONDecodeError:

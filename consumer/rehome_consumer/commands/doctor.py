@@ -1,4 +1,4 @@
-"""`rehome doctor`: compare what is claimed with what is, and repair what is safe to repair."""
+"""`rehome doctor`: compare what is recorded with what is really there, and repair what is safe to repair."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rehome_consumer.commands.arguments import a_span, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, printed, row, say
 from rehome_consumer.commands.show import age, as_json
 from rehome_consumer.doctor.diagnosis import diagnose
-from rehome_consumer.doctor.finding import UNSEEN, Finding
+from rehome_consumer.doctor.finding import NOT_CHECKED, Finding
 from rehome_consumer.engine import replay
 from rehome_consumer.errors import NotFound, RehomeError
-from rehome_consumer.operators.dead_letter_session import LETTERS
+from rehome_consumer.operators.dead_letter_session import LOCK
 from rehome_consumer.operators.tools import EVERYTHING, operator_tools
 from rehome_consumer.ports.operators import DeadLetterRecord
 from rehome_consumer.settings import read_settings
@@ -25,31 +25,32 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractRobustConnection
 
-    from rehome_consumer.adapters.state.views import JournalViews
+    from rehome_consumer.adapters.state.views import PostgresJournalViews
     from rehome_consumer.doctor.repair import Repairs
     from rehome_consumer.doctor.snapshot import Snapshot
 
 WIDTHS: Final = (8, 21, 6)
-GRAVE: Final = frozenset({"error", "warning"})
+FAILING: Final = frozenset({"error", "warning"})
+"""Severities that make the exit code 1."""
 
 ABOUT = """\
-Compare, for one instance or for all that were moved lately: the record, odoo.conf, the service's environment, where
-the connections are, and the fences; and look for what nobody is coming for: events that were not sent, migrations
-without any delivery, dead letters, leftovers on servers, in the backup place and beside odoo.conf. Changes nothing.
+Compare, for one instance or for all that were moved lately: the record, odoo.conf, the service's environment,
+connections and fences. Also find what was left behind: events that were not sent, migrations without a delivery, dead
+letters, and leftovers on servers, in the backup place and beside odoo.conf. Changes nothing.
 
-With --repair what is safe is repaired, each thing only while nobody works on its instance: unsent events are sent, a
-stuck migration is woken, scratch databases, half backups and temporary files of migrations that are over are
-removed, a source that a rollback left fenced is opened. Never a database that somebody may have written to.
+--repair does what is safe, each repair only while no consumer works on the instance: unsent events are sent, a stuck
+migration gets its event again, scratch databases, partial backups and temporary files of migrations that are over are
+removed, a source that a rollback left fenced is opened. A database that may have been written to is never dropped.
 
-Exit code 1 when an error or a warning is found (with --repair: is left). The consumer looks too, every
-REHOME_DOCTOR_EVERY seconds, and tells in its log (doctor.finding) and metrics (rehome_findings)."""
+Exit code 1 when an error or a warning is found (with --repair: is left). The consumer checks too, every
+REHOME_DOCTOR_EVERY seconds, and reports in its log (doctor.finding) and metrics (rehome_findings)."""
 
 
 def add(commands: Any) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "doctor",
-        help="compare what is claimed with what is; --repair what is safe",
+        help="find what is not as it should be; repair what is safe with --repair",
         description=ABOUT,
         formatter_class=Paragraphs,
     )
@@ -59,7 +60,7 @@ def add(commands: Any) -> None:
         "--stuck-after",
         type=a_span,
         metavar="SECONDS",
-        help="silence after which a migration counts as stuck (default: REHOME_STUCK_AFTER)",
+        help="time without a change after which a migration counts as stuck (default: REHOME_STUCK_AFTER)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(work=_doctor)
@@ -67,7 +68,7 @@ def add(commands: Any) -> None:
 
 async def _doctor(args: argparse.Namespace) -> int:
     settings = read_settings(needed=EVERYTHING)
-    silence = settings.stuck_after if args.stuck_after is None else args.stuck_after
+    stuck_after = settings.stuck_after if args.stuck_after is None else args.stuck_after
     async with AsyncExitStack() as stack:
         found: list[Finding] = []
         connection: AbstractRobustConnection | None = None
@@ -75,7 +76,13 @@ async def _doctor(args: argparse.Namespace) -> int:
             connection = await stack.enter_async_context(bootstrap.amqp(settings, "rehome doctor"))
         except RehomeError as error:
             found.append(
-                Finding("unseen", "error", "the broker", str(error), "is it up? rehome topology check")
+                Finding(
+                    "not_checked",
+                    "error",
+                    "the broker",
+                    str(error),
+                    "is it running? then: rehome topology check",
+                )
             )
         tools = await stack.enter_async_context(operator_tools(settings, connection))
         dead_letters = await _dead_letters(tools.views, connection, found)
@@ -85,28 +92,28 @@ async def _doctor(args: argparse.Namespace) -> int:
             and snapshot.instances[0].instance is None
             and not snapshot.instances[0].migration
         ):
-            raise NotFound(f"instance {args.instance} is in neither the platform's table nor the journal")
-        found += diagnose(snapshot, stuck_after=timedelta(seconds=silence), only=args.instance)
+            raise NotFound(f"instance {args.instance} is neither in the platform's table nor in the journal")
+        found += diagnose(snapshot, stuck_after=timedelta(seconds=stuck_after), only=args.instance)
         done = await _repaired(tools.repairs(connection), found) if args.repair and connection else {}
     if args.json:
         as_json([{**one.document(), "outcome": done.get(one)} for one in found])
     else:
-        _tell(found, done, snapshot)
-    left = [one for one in found if one.severity in GRAVE and done.get(one) != "repaired"]
+        _print(found, done, snapshot)
+    left = [one for one in found if one.severity in FAILING and done.get(one) != "repaired"]
     return 1 if left else 0
 
 
 async def _dead_letters(
-    views: JournalViews, connection: AbstractRobustConnection | None, found: list[Finding]
+    views: PostgresJournalViews, connection: AbstractRobustConnection | None, found: list[Finding]
 ) -> tuple[DeadLetterRecord, ...] | None:
     """The dead letters; None (and a finding) when they cannot be read."""
     if connection is None:
         return None
     try:
-        async with views.alone(LETTERS), DeadLetters(connection).held() as held:
+        async with views.alone(LOCK), DeadLetters(connection).held() as held:
             dead_letters = [replay.read(one, place) for place, one in enumerate(held)]
     except RehomeError as error:
-        found.append(Finding("unseen", "warning", "the dead letters", str(error), UNSEEN))
+        found.append(Finding("not_checked", "warning", "the dead letters", str(error), NOT_CHECKED))
         return None
     return tuple(
         DeadLetterRecord(one.id, one.handler, one.reason, one.migration_id, one.failed_at)
@@ -115,7 +122,7 @@ async def _dead_letters(
 
 
 async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str]:
-    """What became of each finding that is safe to repair."""
+    """The outcome for each finding that is safe to repair."""
     done: dict[Finding, str] = {}
     for one in found:
         if one.action is not None:
@@ -127,15 +134,15 @@ async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str
     return done
 
 
-def _tell(found: list[Finding], done: dict[Finding, str], snapshot: Snapshot) -> None:
+def _print(found: list[Finding], done: dict[Finding, str], snapshot: Snapshot) -> None:
     if not found:
         dead_letters = (
             f"{len(snapshot.dead_letters)} dead letter(s)"
             if snapshot.dead_letters is not None
             else "no dead letters"
         )
-        looked = f"{len(snapshot.instances)} instance(s), {len(snapshot.servers)} database server(s), {dead_letters}"
-        say(f"nothing is out of order; looked at {looked}, the queues and the backup place")
+        checked = f"{len(snapshot.instances)} instance(s), {len(snapshot.servers)} database server(s), {dead_letters}"
+        say(f"nothing found; checked {checked}, the queues and the backup place")
         return
     say(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))
     for one in found:

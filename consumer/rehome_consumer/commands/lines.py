@@ -1,7 +1,7 @@
-"""Lines that can be read in a terminal of 100 columns, and that keep identifiers whole.
+"""Lines for a terminal of 100 columns; identifiers are never split.
 
-Whatever is printed goes through this module, and is shown as `rehome_events.shown` says: a tenant's database may be
-called anything, and errors quote it.
+All output goes through this module, and is escaped as `rehome_events.shown` says: a tenant's database may have any
+name, and errors quote it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def printed(lines: Iterable[str]) -> None:
 
 
 def say(*lines: str, error: bool = False) -> None:
-    """Lines on standard output, or on standard error; a line end inside one is shown, and ends nothing."""
+    """Lines on standard output, or on standard error; a line end inside one is escaped."""
     for line in lines:
         print(visible(line), file=sys.stderr if error else sys.stdout, flush=True)
 
@@ -49,18 +49,18 @@ def say_json(text: str) -> None:
 
 
 def words(text: str) -> str:
-    """The text in one line, as it is shown."""
+    """The text in one line, escaped."""
     return visible(_BLANK.sub(" ", text).strip(" "))
 
 
 def row(cells: Sequence[Any], widths: Sequence[int]) -> str:
-    """Cells side by side, each as wide as its column; the last one takes what it needs."""
+    """Cells side by side, each padded to its column's width; the last one is as long as it is."""
     parts = ["" if cell is None else visible(str(cell)) for cell in cells]
     return "  ".join(part.ljust(width) for part, width in zip(parts, (*widths, 0), strict=False)).rstrip()
 
 
 def detail(text: str, indent: str = INDENT) -> list[str]:
-    """A sentence below its row: indented, wrapped, no word cut but for one that is longer than a line."""
+    """A sentence below its row: indented and wrapped; no word is cut unless it is longer than a line."""
     return textwrap.wrap(
         words(text),
         WIDTH,
@@ -71,11 +71,11 @@ def detail(text: str, indent: str = INDENT) -> list[str]:
 
 
 def field(name: str, value: Any, width: int = 11) -> list[str]:
-    """A name and its value, which may be long; nothing when there is none."""
+    """A name and its value, wrapped; nothing when there is no value."""
     if value is None or value == "":
         return []
     text = words(str(value))
-    if max(map(len, text.split(" ")), default=0) > WIDTH - width:  # a long path: whole, on a line of its own
+    if max(map(len, text.split(" ")), default=0) > WIDTH - width:  # a long path: uncut, on a line of its own
         return [name, *detail(text)]
     return textwrap.wrap(
         text,
@@ -87,5 +87,5 @@ def field(name: str, value: Any, width: int = 11) -> list[str]:
 
 
 def moment(at: datetime | None) -> str:
-    """A moment to the second, in UTC as the database gives it."""
+    """A moment to the second, in UTC as the database returns it."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""

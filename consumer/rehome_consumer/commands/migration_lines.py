@@ -1,4 +1,4 @@
-"""How a migration reads in 100 columns: state, step, since when, next try, who works on it, and why it waits."""
+"""A migration in 100 columns: state, step, since when, next try, which consumer works on it, and why it waits."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rehome_consumer.commands.show import age
 from rehome_consumer.doctor.migrations import idle_since
 
 if TYPE_CHECKING:
-    from rehome_consumer.ports.operators import Holder, MigrationView
+    from rehome_consumer.ports.operators import ClaimHolder, MigrationView
 
 WIDTHS: Final = (36, 14, 22, 8)
 STEP_WIDTHS: Final = (2, 12, 8, 5, 19, 9)
 GRACE: Final = timedelta(seconds=90)
-"""So long after its time a try may begin without anybody having to look: deliveries wait for each other."""
+"""How late a try may start before an operator has to look: deliveries wait for each other."""
 
 
 def heading() -> str:
-    """Above the blocks."""
+    """The line above the blocks."""
     return row(("INSTANCE", "STATE", "STEP", "SINCE", "NEXT TRY"), WIDTHS)
 
 
-def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> list[str]:
-    """A migration: one row, and below it what is worth saying."""
+def block(one: MigrationView, holder: ClaimHolder | None, *, now: datetime | None = None) -> list[str]:
+    """A migration: one row, and the details below it."""
     now = now or datetime.now(UTC)
     waiting = not one.ended and one.step_state == "waiting"
     following = age(one.next_try_at, now=now) if waiting and one.next_try_at else ""
@@ -45,30 +45,30 @@ def block(one: MigrationView, holder: Holder | None, *, now: datetime | None = N
     if not one.ended:
         lines += detail(_work(one, holder, now)) if one.behind is None else []
         need = attention(one, holder, now=now)
-        lines += detail(f"needs a person: {need}") if need else []
+        lines += detail(f"needs an operator: {need}") if need else []
     return lines
 
 
-def attention(one: MigrationView, holder: Holder | None, *, now: datetime | None = None) -> str | None:
-    """Why a person has to look at it; None when nobody has to."""
+def attention(one: MigrationView, holder: ClaimHolder | None, *, now: datetime | None = None) -> str | None:
+    """Why an operator has to look at it; None when that is not needed."""
     now = now or datetime.now(UTC)
     if one.behind is not None:
         late = one.next_try_at is not None and now - one.next_try_at > GRACE
-        return "its time has come and nobody came: is a consumer running? rehome dead list" if late else None
+        return "its next try is overdue: is a consumer running? see also rehome dead list" if late else None
     if one.ended or holder is not None:
         return None
     if one.state == "failed":
-        way = "" if one.past_pivot else f", or rehome roll-back {one.id}"
-        return f"it failed; rehome dead list --instance {one.instance_id}{way}"
+        undo = "" if one.past_pivot else f", or rehome roll-back {one.id}"
+        return f"it failed; rehome dead list --instance {one.instance_id}{undo}"
     since = idle_since(one)
     if now - since > GRACE:
-        return f"nobody works on it since {age(since, now=now)} ago; rehome doctor {one.instance_id}"
+        return f"no consumer has worked on it for {age(since, now=now)}; rehome doctor {one.instance_id}"
     return None
 
 
 def steps_table(steps: list[dict[str, Any]]) -> list[str]:
     """All steps of all attempts."""
-    lines = ["", "  " + row(("#", "STEP", "STATE", "TRIES", "BEGUN", "SECONDS", "ERROR"), STEP_WIDTHS)]
+    lines = ["", "  " + row(("#", "STEP", "STATE", "TRIES", "STARTED", "SECONDS", "ERROR"), STEP_WIDTHS)]
     for step in steps:
         took = (step["done_at"] - step["started_at"]).total_seconds() if step["done_at"] else None
         seconds = f"{took:.1f}" if took is not None else ""
@@ -86,12 +86,12 @@ def history_lines(line: dict[str, Any], before: str = " ") -> list[str]:
 
 
 def _tries(one: MigrationView) -> str:
-    """How often the step was tried, and what follows when that is of no use."""
+    """How often the step was tried, and what happens after the last try."""
     step = saga.named(one.step or "")
     if not one.tries or step is None or one.ended or one.state == "failed":
         return f", tried {one.tries} time(s)" if one.tries else ""
-    then = "it is rolled back" if step.if_it_fails == "roll_back" else "it waits for a person"
-    return f", tried {one.tries} time(s); after {len(step.retries) + 1} at most {then}"
+    then = "it is rolled back" if step.if_it_fails == "roll_back" else "it waits for an operator"
+    return f", tried {one.tries} of {len(step.retries) + 1} time(s), then {then}"
 
 
 def _progress(one: MigrationView) -> str:
@@ -110,11 +110,11 @@ def _since(one: MigrationView) -> datetime:
     return one.ended_at or one.started_at or one.created_at
 
 
-def _work(one: MigrationView, holder: Holder | None, now: datetime) -> str:
+def _work(one: MigrationView, holder: ClaimHolder | None, now: datetime) -> str:
     if holder is not None:
         step = saga.named(one.step or "")
         longest = f" (a try may take {_length(step.limit)})" if step and one.step_state == "running" else ""
-        return f"worked on from {holder.address} since {age(holder.since, now=now)}{longest}"
+        return f"a consumer at {holder.address} has worked on it for {age(holder.since, now=now)}{longest}"
     if one.step_state == "running":
-        return "nobody works on it: whoever ran this step is gone; its delivery comes again"
-    return "nobody works on it now"
+        return "no consumer works on it: the one that ran this step has ended; its delivery comes again"
+    return "no consumer works on it now"

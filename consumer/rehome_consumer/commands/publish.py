@@ -31,16 +31,14 @@ def add(commands: Any) -> None:
         "publish",
         help="publish an event as billing would",
         description="Publish plan.upgraded for one instance and wait for the broker's confirm. Customer and "
-        "subscription are looked up in the platform's records unless given. Needs REHOME_AMQP_URL.",
+        "subscription are looked up in the platform's database unless given. Needs REHOME_AMQP_URL.",
     )
     publish.add_argument("type", choices=["plan.upgraded"], help="the event")
     publish.add_argument("--instance", type=an_id, required=True, metavar="ID", help="the instance's id")
     publish.add_argument(
         "--to-plan", required=True, type=a_text, metavar="NAME", help="the new plan, such as premium-monthly"
     )
-    publish.add_argument(
-        "--from-plan", type=a_text, default="unknown", metavar="NAME", help="the plan until now"
-    )
+    publish.add_argument("--from-plan", type=a_text, default="unknown", metavar="NAME", help="the old plan")
     publish.add_argument(
         "--tier",
         type=a_text,
@@ -92,7 +90,7 @@ async def _publish(args: argparse.Namespace) -> int:
 
 
 def _granted(args: argparse.Namespace) -> Entitlements | None:
-    """What the plan grants; None: the event leaves that open."""
+    """What the plan grants; None: the event does not say."""
     try:
         granted = Entitlements(
             cpu_limit=args.cpu, memory_limit=args.memory, storage_limit=args.storage, db_type=args.db_type
@@ -107,7 +105,7 @@ def _granted(args: argparse.Namespace) -> Entitlements | None:
 
 
 async def _owner(settings: Settings, args: argparse.Namespace) -> tuple[UUID, UUID]:
-    """Customer and subscription: as given, else as the platform has them."""
+    """Customer and subscription: as given, else from the platform's database."""
     if args.customer and args.subscription:
         return args.customer, args.subscription
     if "platform_dsn" not in settings.model_fields_set:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer import bootstrap, saga
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import a_span, a_text, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, field, printed, say
 from rehome_consumer.commands.show import age, as_json
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.state.claims import PostgresClaims
     from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.operators.rollback_plan import Order
-    from rehome_consumer.ports.operators import Holder
+    from rehome_consumer.ports.operators import ClaimHolder
 
-TAKEN_UP_WITHIN = 10.0  # seconds that a running consumer may take to notice
+TAKEN_UP_WITHIN = 10.0  # seconds in which a running consumer must notice the request
 LOOK_EVERY = 0.2
 
 ABOUT = """\
@@ -36,11 +36,11 @@ Show what undoing a migration would do, with real names, and with --yes do it: t
 pool, nothing is lost. A running consumer does the work; follow it with `rehome watch MIGRATION`.
 
 A step that is running at this moment is stopped first: its claim is ended, and its consumer gives it up at once.
-A rollback that failed before is begun afresh. An upgrade whose first step was never done is ended as rejected.
+A rollback that failed is started again. An upgrade whose first step is not done ends as rejected.
 
-Refused once the instance has answered on its new database (from there on only forward; the answer says how), and
-for a migration that is over. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN; with REHOME_DATA_ROOT, REHOME_BACKUP_ROOT
-and the runtime's settings the world is looked at as well."""
+Refused past the point of no return (once the instance has answered on its new database a migration only goes forward;
+the message says how), and for a migration that is over. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN; with
+REHOME_DATA_ROOT, REHOME_BACKUP_ROOT and the runtime's settings, servers, files and services are read as well."""
 
 
 def add(commands: Any) -> None:
@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
         "--reason",
         type=a_text,
         metavar="WHY",
-        default="asked for by an operator",
+        default="requested by an operator",
         help="why, for the event and the journal",
     )
     parser.add_argument(
@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
         type=a_span,
         default=30.0,
         metavar="SECONDS",
-        help="how long to try to stop a step that is running (default: 30)",
+        help="how long to try to stop a running step (default: 30)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(work=_roll_back)
@@ -74,28 +74,28 @@ def add(commands: Any) -> None:
 async def _roll_back(args: argparse.Namespace) -> int:
     settings = read_settings(needed=JOURNAL)
     async with bootstrap.state_pool(settings, 3) as pool:
-        views, journal = JournalViews(pool), bootstrap.journal(pool, settings)
+        views, journal = PostgresJournalViews(pool), bootstrap.journal(pool, settings)
         order, blind = await read_order(settings, views, journal, args.id)
         taken_up = None
         if args.yes:
-            await _ask(views, journal, bootstrap.claims(settings), order, args)
+            await _request(views, journal, bootstrap.claims(settings), order, args)
             taken_up = await _is_taken_up(views, order.migration.id)
-    _tell(order, blind, taken_up, args)
+    _print(order, blind, taken_up, args)
     return 0
 
 
-async def _ask(
-    views: JournalViews,
+async def _request(
+    views: PostgresJournalViews,
     journal: PostgresJournal,
     claims: PostgresClaims,
     order: Order,
     args: argparse.Namespace,
 ) -> None:
-    """Commit the wish with the instance's claim held; whoever holds it now is made to give it up.
+    """Commit the request with the instance's claim held; the session of a current holder is ended.
 
     Raises:
-        TimedOut: others took the claim again and again.
-        Incompatible: our login may not end the session of whoever holds it.
+        TimedOut: other processes took the claim again and again.
+        Incompatible: this login may not end the holder's session.
     """
     migration = order.migration
     clock = asyncio.get_running_loop().time
@@ -111,17 +111,17 @@ async def _ask(
                 return
         if clock() > deadline:
             raise TimedOut(
-                f"somebody takes instance {migration.instance_id} again and again; tried {args.wait:g} s. Nothing was "
-                "changed. Try again, with a longer --wait, or stop the consumers"
+                f"consumers took the claim on instance {migration.instance_id} again and again for {args.wait:g} s. "
+                "Nothing was changed. Try again with a longer --wait, or stop the consumers"
             )
 
 
-async def _cut(views: JournalViews, holder: Holder) -> None:
+async def _cut(views: PostgresJournalViews, holder: ClaimHolder) -> None:
     try:
         await views.cut(holder)
     except Incompatible as error:
         raise Incompatible(
-            f"the running step could not be stopped: {error}. Log in as the consumer does, or stop the consumer "
+            f"the running step could not be stopped: {error}. Use the consumer's login, or stop the consumer "
             f"at {holder.address}"
         ) from None
 
@@ -155,8 +155,8 @@ def _event(order: Order, reason: str) -> OutboxEvent:
     return encode_for_outbox(event)
 
 
-async def _is_taken_up(views: JournalViews, migration_id: UUID) -> bool:
-    """Whether a running consumer has sent the event: then one is there to do the work."""
+async def _is_taken_up(views: PostgresJournalViews, migration_id: UUID) -> bool:
+    """Whether a running consumer has sent the event: then it also does the work."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + TAKEN_UP_WITHIN
     while True:
@@ -166,7 +166,7 @@ async def _is_taken_up(views: JournalViews, migration_id: UUID) -> bool:
         await asyncio.sleep(LOOK_EVERY)
 
 
-def _tell(order: Order, blind: str, taken_up: bool | None, args: argparse.Namespace) -> None:
+def _print(order: Order, blind: str, taken_up: bool | None, args: argparse.Namespace) -> None:
     migration, holder = order.migration, order.holder
     if args.json:
         document = {
@@ -176,8 +176,8 @@ def _tell(order: Order, blind: str, taken_up: bool | None, args: argparse.Namesp
             "cancel": order.cancel,
             "running": order.view.step if holder else None,
             "undo": order.undo,
-            "not_looked_at": blind or None,
-            "asked": args.yes,
+            "not_checked": blind or None,
+            "requested": args.yes,
             "taken_up": taken_up,
         }
         as_json(document)
@@ -187,25 +187,24 @@ def _tell(order: Order, blind: str, taken_up: bool | None, args: argparse.Namesp
     )
     if holder is not None:
         verb = "was stopped" if args.yes else "would be stopped"
-        work = f"step {order.view.step} is running at {holder.address} since {age(holder.since)}: it {verb}"
+        work = (
+            f"step {order.view.step} has been running at {holder.address} for {age(holder.since)}: it {verb}"
+        )
         printed(detail(work, ""))
     if order.cancel:
-        say(
-            "nothing was begun but the decision to move: it "
-            + ("is" if args.yes else "would be")
-            + " rejected"
-        )
+        say(f"its first step is not done, so that it {'is' if args.yes else 'would be'} rejected")
     else:
         say("it is being undone:" if args.yes else "undoing it would:")
-        for name, what in order.undo or [("-", "nothing was begun that needs undoing")]:
+        for name, what in order.undo or [("-", "nothing was started that needs undoing")]:
             printed(field(f"  {name}", what, 16))
     if blind:
-        printed(detail(f"(not everything was looked at: {blind})", "  "))
+        printed(detail(f"(not everything could be read: {blind})", "  "))
     if not args.yes:
         say("nothing was done; do it with --yes", error=True)
     elif taken_up:
-        say(f"a consumer is at it; follow it with: rehome watch {migration.id}")
+        say(f"a consumer has taken it up; follow it with: rehome watch {migration.id}")
     else:
         say(
-            "no consumer has taken it up yet: is one running? It is kept, and done as soon as one is (rehome run)"
+            "no consumer has taken it up yet: is one running?",
+            "the request is stored, and done as soon as a consumer runs (rehome run)",
         )

@@ -22,10 +22,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="the consumer: handles events until it is stopped",
-        description="Read the queues of all steps and handle what comes, until SIGTERM: what runs then has "
-        "REHOME_GRACE seconds to end, and otherwise goes to another consumer. Several may run at once, on one "
-        "machine or on many. All settings are environment variables (see the README); one that is missing or "
-        "wrong is named. Logs go to standard error.",
+        description="Read the queues of all steps and handle the deliveries until SIGTERM. Steps that run then have "
+        "REHOME_GRACE seconds to end; after that another consumer takes them over. Several consumers may run at once, "
+        "on one machine or on many. All settings are environment variables (see the README); a missing or wrong one "
+        "is named. Logs go to standard error.",
     )
     parser.set_defaults(work=_run)
 
@@ -35,8 +35,8 @@ async def _run(_args: argparse.Namespace) -> int:
     logs.configure(settings.log_format, settings.log_level)
     async with (
         bootstrap.consumer(settings) as consumer,
-        periodic_diagnosis(settings, consumer.connection) as rounds,
-        health.served(settings, consumer, rounds),
+        periodic_diagnosis(settings, consumer.connection) as diagnosis,
+        health.served(settings, consumer, diagnosis),
         freeze_watchdog.watched(),
     ):
         log.info("consumer.ready runtime=%s workers=%d", settings.runtime, settings.workers)

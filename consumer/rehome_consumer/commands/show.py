@@ -19,7 +19,7 @@ def as_json(value: Any) -> None:
 def _text(value: Any) -> str:
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONEncodeError:  # a file's name that is no UTF-8
+    except orjson.JSONEncodeError:  # a file's name that is not UTF-8
         return json.dumps(value, default=_plain, indent=2)
 
 

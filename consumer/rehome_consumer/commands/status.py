@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer import bootstrap
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import a_count, an_id
 from rehome_consumer.commands.lines import Paragraphs, moment, printed, say
 from rehome_consumer.commands.migration_lines import attention, block, heading, history_lines, steps_table
@@ -20,42 +20,42 @@ if TYPE_CHECKING:
     import argparse
     from uuid import UUID
 
-    from rehome_consumer.ports.operators import Holder, MigrationView
+    from rehome_consumer.ports.operators import ClaimHolder, MigrationView
 
-EVERY = 1.0  # seconds between two looks of `watch`
+EVERY = 1.0  # seconds between two reads of `watch`
 PROGRESS_STEP = 10  # per cent between two lines about the same step
-OVERLAP = (
-    200  # lines that are looked at again: transactions may commit in another order than they were numbered
-)
+OVERLAP = 200  # lines that are read again: transactions may commit in another order than they were numbered
 
 ABOUT_STATUS = """\
-One block for each migration that is not over, newest first: its state, the step it is at, since when, when it is
-tried again and why, and who is working on it. Below them those upgrades that wait for the end of another migration of
-their instance. With an instance's or a migration's id also its steps and history, and those that are over.
+One block for each migration that is not over, newest first: its state, its step, since when, when it is tried again
+and why, and which consumer works on it. Below them the upgrades that wait for the end of another migration of their
+instance. With an instance's or a migration's id: also its steps and history, and migrations that are over.
 
-Exit code 1 when one of those shown needs a person (it failed, or nobody works on it though it is time), or when
-there is no such instance or migration; 0 otherwise. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN."""
+Exit code 1 when one of those shown needs an operator (it failed, or no consumer works on it although it is due), or
+when there is no such instance or migration; 0 otherwise. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN."""
 
 ABOUT_WATCH = """\
-Print what happens: each step as it waits, ends or fails, and how far long steps are. Until interrupted; with an id,
-what happened so far too, and it ends when that migration does: exit code 0 when it completed, 1 when not."""
+Print what happens, until interrupted: each step as it waits, ends or fails, and the progress of long steps. With an
+id: also what happened before; it ends when that migration ends, with exit code 0 when it completed, 1 when not."""
 
 
 def add(commands: Any) -> None:
     """Register the two commands."""
-    plain = Paragraphs
     status = commands.add_parser(
-        "status", help="what is moving or waiting, and why", description=ABOUT_STATUS, formatter_class=plain
+        "status",
+        help="what is moving or waiting, and why",
+        description=ABOUT_STATUS,
+        formatter_class=Paragraphs,
     )
     status.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
-    status.add_argument("--all", action="store_true", help="also migrations that are over")
+    status.add_argument("--all", action="store_true", help="include migrations that are over")
     status.add_argument(
         "--limit", type=a_count, default=50, metavar="N", help="how many at most (default: 50)"
     )
     status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(work=_status)
     watch = commands.add_parser(
-        "watch", help="follow migrations as they go", description=ABOUT_WATCH, formatter_class=plain
+        "watch", help="follow migrations as they run", description=ABOUT_WATCH, formatter_class=Paragraphs
     )
     watch.add_argument("id", nargs="?", type=an_id, metavar="ID", help="an instance's or a migration's id")
     watch.set_defaults(work=_watch)
@@ -63,13 +63,13 @@ def add(commands: Any) -> None:
 
 async def _status(args: argparse.Namespace) -> int:
     async with bootstrap.state_pool(read_settings(needed=JOURNAL)) as pool:
-        views = JournalViews(pool)
+        views = PostgresJournalViews(pool)
         found = await views.migrations(args.id, args.limit, ended=args.all or args.id is not None)
         found += await views.waiting(args.id)
         holders = await views.holders({one.instance_id for one in found if not one.ended})
-        details = [await _details(views, one, holders, whole=args.id is not None) for one in found]
-    needy = [one for one in found if attention(one, holders.get(one.instance_id))]
-    code = 1 if needy or (args.id is not None and not found) else 0
+        details = [await _details(views, one, holders, history=args.id is not None) for one in found]
+    waiting = [one for one in found if attention(one, holders.get(one.instance_id))]
+    code = 1 if waiting or (args.id is not None and not found) else 0
     if args.json:
         as_json(details)
         return code
@@ -86,7 +86,7 @@ async def _status(args: argparse.Namespace) -> int:
 
 
 async def _details(
-    views: JournalViews, one: MigrationView, holders: dict[UUID, Holder], *, whole: bool
+    views: PostgresJournalViews, one: MigrationView, holders: dict[UUID, ClaimHolder], *, history: bool
 ) -> dict[str, Any]:
     holder = holders.get(one.instance_id) if not one.ended and one.behind is None else None
     document = {
@@ -94,43 +94,43 @@ async def _details(
         "attention": attention(one, holder),
         "worked_on": {"from": holder.address, "since": holder.since} if holder else None,
     }
-    if whole:
+    if history:
         document |= {"steps": await views.steps(one.id), "history": await views.history(one.id)}
     return document
 
 
 async def _watch(args: argparse.Namespace) -> int:
     async with bootstrap.state_pool(read_settings(needed=JOURNAL)) as pool:
-        views = JournalViews(pool)
+        views = PostgresJournalViews(pool)
         wanted = args.id and await _newest(views, args.id)
         last = 0 if wanted else await views.last_line()
-        seen = set() if wanted else {line["seq"] for line in await views.lines_after(last - OVERLAP)}
+        printed_lines = set() if wanted else {line["seq"] for line in await views.lines_after(last - OVERLAP)}
         progress: dict[UUID, tuple[str | None, int]] = {}
         while True:
             found = await views.migrations(wanted, ended=wanted is not None)
             for line in await views.lines_after(last - OVERLAP, wanted):
-                if line["seq"] not in seen:
-                    seen.add(line["seq"])
+                if line["seq"] not in printed_lines:
+                    printed_lines.add(line["seq"])
                     last = max(last, line["seq"])
                     printed(history_lines(line, f"{str(line['instance_id'])[:8]} "))
             for one in found:
-                _tell_progress(one, progress)
+                _print_progress(one, progress)
             if wanted and found[0].ended:
                 say(f"migration {found[0].id} is over: {found[0].state}")
                 return 0 if found[0].state == "completed" else 1
             await asyncio.sleep(EVERY)
 
 
-async def _newest(views: JournalViews, wanted: UUID) -> UUID:
-    """The migration that is meant: the one with this id, or the instance's open or last one."""
+async def _newest(views: PostgresJournalViews, wanted: UUID) -> UUID:
+    """The migration with this id, or the instance's open or last one."""
     found = await views.migrations(wanted, 1, ended=False) or await views.migrations(wanted, 1)
     if not found:
-        raise NotFound(f"no migration of instance {wanted} (or with that id)")
+        raise NotFound(f"there is no migration of instance {wanted}, and none with that id")
     return found[0].id
 
 
-def _tell_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, int]]) -> None:
-    """A line when a long step got ten per cent further."""
+def _print_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, int]]) -> None:
+    """A line for every ten per cent of a long step."""
     if one.step_state != "running" or not one.progress_total:
         return
     tens = 100 * (one.progress_done or 0) // one.progress_total // PROGRESS_STEP
@@ -142,5 +142,9 @@ def _tell_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, in
 
 def _nothing(args: argparse.Namespace) -> str:
     if args.id is not None:
-        return f"no migration of instance {args.id} (or with that id)"
-    return "no migrations" if args.all else "no migration is under way or waiting (all of them: --all)"
+        return f"there is no migration of instance {args.id}, and none with that id"
+    return (
+        "no migrations"
+        if args.all
+        else "no migration is under way or waiting (--all lists those that are over)"
+    )

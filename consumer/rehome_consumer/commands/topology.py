@@ -1,4 +1,4 @@
-"""`rehome topology`: the broker's exchanges, queues and bindings, as the saga wants them."""
+"""`rehome topology`: the broker's exchanges, queues and bindings, as the saga needs them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "topology",
         help="exchanges, queues and bindings: check or apply; the broker's users",
         description="The broker loads rabbitmq/definitions.json at boot; a later boot ignores changed arguments "
-        "without a word. Check tells the differences, apply declares what is missing.",
+        "silently. check reports the differences, apply declares what is missing.",
     )
     group = parser.add_subparsers(required=True, metavar="ACTION")
     check = group.add_parser(
@@ -47,28 +47,27 @@ def add(commands: Any) -> None:
     source.add_argument(
         "--rabbitmqctl",
         metavar="COMMAND",
-        help="how rabbitmqctl is called, such as 'docker exec -i rabbitmq rabbitmqctl'",
+        help="the command that runs rabbitmqctl, such as 'docker exec -i rabbitmq rabbitmqctl'",
     )
     source.add_argument(
-        "--definitions", metavar="FILE", help="exported definitions instead; - for standard input"
+        "--definitions", metavar="FILE", help="a file with exported definitions; - for standard input"
     )
     check.add_argument("--json", action="store_true", help="print one JSON document")
     check.set_defaults(work=_check)
     apply = group.add_parser(
         "apply",
         help="declare what is missing on the broker of REHOME_AMQP_URL",
-        description="Declare exchanges, queues and bindings. The user needs configure rights. Fails where one exists "
-        "with other arguments: such a queue must be emptied and deleted by hand first.",
+        description="Declare exchanges, queues and bindings. The user needs configure permission. Fails where one "
+        "exists with other arguments: such a queue must be emptied and deleted by hand first.",
     )
     apply.set_defaults(work=_apply)
-    show = group.add_parser("show", help="print the definitions file that belongs to this saga")
+    show = group.add_parser("show", help="print the definitions file of this saga")
     show.set_defaults(work=_show)
     topology_users.add(group)
 
 
 async def _check(args: argparse.Namespace) -> int:
-    there = await _definitions(args)
-    found = differences(topology.definitions(), there)
+    found = differences(topology.definitions(), await _definitions(args))
     if args.json:
         as_json({"differences": found})
     else:

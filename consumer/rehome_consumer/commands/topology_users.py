@@ -1,4 +1,4 @@
-"""`rehome topology users`: the broker's users, each with the least rights of its role."""
+"""`rehome topology users`: the broker's users, each with only the permissions that its role needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rehome_consumer import bootstrap
 from rehome_consumer.adapters.rabbitmq.rabbitmqctl import Rabbitmqctl
 from rehome_consumer.commands.lines import printed, say
 from rehome_consumer.commands.show import as_json
-from rehome_consumer.rabbitmq.access import Access, changes, strays
+from rehome_consumer.rabbitmq.access import Access, changes, unknown_users
 from rehome_consumer.rabbitmq.topology import VHOST
 from rehome_consumer.rabbitmq.users_file import password_of, read_users
 from rehome_consumer.settings import read_settings
@@ -28,10 +28,10 @@ DEFAULT = "rabbitmqctl"
 
 
 class Broker(Protocol):
-    """A way to the broker's users."""
+    """Reads and changes the broker's users."""
 
     async def definitions(self) -> Any:
-        """What the node has, users and permissions among it."""
+        """The node's definitions, with users and permissions."""
 
     async def make(self, change: Change, password: str) -> None:
         """Make one change."""
@@ -42,20 +42,20 @@ def add(group: Any) -> None:
     users = group.add_parser(
         "users",
         help="the broker's users and their permissions",
-        description="Give each user of FILE (see rabbitmq/users.example.toml) the rights of its role, and no more. "
+        description="Give each user of FILE (see rabbitmq/users.example.toml) exactly the permissions of its role. "
         "FILE says where passwords are; none is printed, logged or passed as an argument. Users that FILE does not "
         "name are reported, never removed. --check exits with 1 on a difference.",
     )
     users.add_argument("file", type=Path, metavar="FILE", help="users, as TOML")
     what = users.add_mutually_exclusive_group(required=True)
     what.add_argument("--print", action="store_true", help="print a shell script that does it")
-    what.add_argument("--apply", action="store_true", help="do it; what is right already is left alone")
-    what.add_argument("--check", action="store_true", help="tell the differences")
+    what.add_argument("--apply", action="store_true", help="do it; what is correct already stays")
+    what.add_argument("--check", action="store_true", help="report the differences")
     way = users.add_mutually_exclusive_group()
     way.add_argument(
         "--rabbitmqctl",
         metavar="COMMAND",
-        help=f"how rabbitmqctl is called, such as 'docker exec -i rabbitmq rabbitmqctl' (default: {DEFAULT})",
+        help=f"the command that runs rabbitmqctl, such as 'docker exec -i rabbitmq rabbitmqctl' (default: {DEFAULT})",
     )
     way.add_argument(
         "--management-url",
@@ -73,26 +73,28 @@ async def _users(args: argparse.Namespace) -> int:
         return 0
     passwords = {user.name: password_of(user) for user in file.users}  # before anything is changed
     async with _broker(args) as broker:
-        there = Access.of(await broker.definitions())
-        found = [change for user in file.users for change in changes(user, passwords[user.name], there)]
+        access = Access.of(await broker.definitions())
+        found = [change for user in file.users for change in changes(user, passwords[user.name], access)]
         if args.apply:
             for change in found:
                 await broker.make(change, passwords[change.user])
-    unknown = strays(file.users, file.others, there)
+    unknown = unknown_users(file.users, file.others, access)
     if args.json:
-        as_json({"changes": [change.why for change in found], "applied": args.apply, "strays": unknown})
+        as_json(
+            {"changes": [change.why for change in found], "applied": args.apply, "unknown_users": unknown}
+        )
     else:
-        _tell(found, unknown, applied=args.apply)
+        _print(found, unknown, applied=args.apply)
     return 1 if args.check and (found or unknown) else 0
 
 
-def _tell(found: list[Change], unknown: list[str], *, applied: bool) -> None:
+def _print(found: list[Change], unknown: list[str], *, applied: bool) -> None:
     for change in found:
         say(f"{'changed: ' if applied else ''}{change.why}")
     for name in unknown:
-        say(f"user {name} has access to virtual host {VHOST}, and the file does not name it")
+        say(f"user {name} has access to virtual host {VHOST}, but the file does not name it")
     if not found:
-        say("the users of the file have the rights of their roles")
+        say("the users of the file have the permissions of their roles")
 
 
 @asynccontextmanager
@@ -105,9 +107,9 @@ async def _broker(args: argparse.Namespace) -> AsyncIterator[Broker]:
 
 
 def script(users: tuple[User, ...], rabbitmqctl: str, source: str) -> Iterator[str]:
-    """Lines of a shell script that gives users their rights; it may be run again.
+    """Lines of a shell script that gives users their permissions; it may be run again.
 
-    `printf` is the shell's own, so that no password becomes an argument of a process.
+    `printf` is built into the shell, so that no password becomes an argument of a process.
     """
     yield "#!/bin/sh"
     yield f"# Users of virtual host {VHOST}, made from {source!a}. Passwords are read when this runs."

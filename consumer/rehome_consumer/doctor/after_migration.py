@@ -1,4 +1,4 @@
-"""What a migration that is over should have put back or taken along, and what is due. Pure."""
+"""What a migration that is over should have restored or removed, and what is due. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def findings(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
-    """Fences, roles, files and sources that wait for somebody."""
+    """Fences, roles, files and old databases that a migration left."""
     yield from _leftovers(snapshot)
     yield from _after_rollback(snapshot)
     yield from _due(snapshot, now)
 
 
 def _after_rollback(snapshot: InstanceSnapshot) -> Iterator[Finding]:
-    """A migration that was rolled back leaves the source open and the dedicated server closed."""
+    """After a rollback the source must be open, and the role on the dedicated server must not log in."""
     view, source, target = snapshot.migration, snapshot.source_state, snapshot.target_state
     if view is None or view.state != "rolled_back" or snapshot.source is None:
         return
@@ -34,27 +34,29 @@ def _after_rollback(snapshot: InstanceSnapshot) -> Iterator[Finding]:
         what = (
             f"role {target.role} may log in on {snapshot.target.name}, though the migration was rolled back"
         )
-        advice = f"make sure that nobody uses it there; rehome doctor {snapshot.id} --repair"
+        advice = f"make sure that nobody uses it there, then: rehome doctor {snapshot.id} --repair"
         finding = about(
-            snapshot, "role_open", "warning", what, advice, since=view.ended_at, thing=target.role
+            snapshot, "target_role_open", "warning", what, advice, since=view.ended_at, thing=target.role
         )
         repair = f"closes role {target.role} on {snapshot.target.name} and ends its sessions"
         action = Action("close_role", view, snapshot.target, target.role)
         yield _repairable(finding, repair, action) if _at_source(snapshot) else finding
     if source and source.exists and not source.open and _was_open(snapshot):
         what = f"{source.database} on {snapshot.source.name} is fenced, though the migration was rolled back"
-        advice = f"see that record and odoo.conf name that server; rehome doctor {snapshot.id} --repair"
+        advice = f"check that the record and odoo.conf name that server, then: rehome doctor {snapshot.id} --repair"
         finding = about(
-            snapshot, "still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
+            snapshot, "source_still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
         )
-        repair = f"lets {source.role} into {source.database} on {snapshot.source.name} as it was before"
+        repair = (
+            f"removes the fence: {source.role} can use {source.database} on {snapshot.source.name} as before"
+        )
         action = Action("unfence", view, snapshot.source, source.database)
         safe = _at_source(snapshot) and not (target and target.open)
         yield _repairable(finding, repair, action) if safe else finding
 
 
 def _at_source(snapshot: InstanceSnapshot) -> bool:
-    """Whether record and odoo.conf name the source: what is done elsewhere hits nobody."""
+    """Whether the record and odoo.conf name the source: then nobody uses the target."""
     conf, source = snapshot.conf, snapshot.source
     return (
         conf is not None
@@ -66,34 +68,34 @@ def _at_source(snapshot: InstanceSnapshot) -> bool:
 
 
 def _was_open(snapshot: InstanceSnapshot) -> bool:
-    """Whether tenants could enter before the fence; without a fence of ours nobody knows."""
+    """Whether the tenant could connect before the fence; False where no fence was recorded."""
     before = snapshot.facts.get(FENCE)
     return before is not None and before.can_login and before.connection_limit != 0
 
 
 def _leftovers(snapshot: InstanceSnapshot) -> Iterator[Finding]:
-    """Files of ours beside odoo.conf that no migration under way needs."""
+    """Files of rehome's beside odoo.conf that no migration under way needs."""
     view = snapshot.migration
     for file in snapshot.files:
         if snapshot.moving and view is not None and file.tag == tag(view):
             continue
-        kind: Kind = "temporary_file" if file.tag is None else "conf_backup"
-        what = "a temporary file" if file.tag is None else "a kept copy"
+        kind: Kind = "leftover_temp_file" if file.tag is None else "leftover_conf_backup"
+        what = "temporary file" if file.tag is None else "backup of odoo.conf"
         what = f"{what} beside odoo.conf: {file.name}"
         finding = about(
-            snapshot, kind, "note", what, "remove it by hand", since=file.modified, thing=file.name
+            snapshot, kind, "info", what, "remove it by hand", since=file.modified, thing=file.name
         )  # fmt: skip
         owned = view is not None and (file.tag is None or _is_of(view, file))
         if owned and view is not None and not snapshot.moving:
-            action = Action("forget_conf", view, thing=file.tag or tag(view))
+            action = Action("remove_conf_backup", view, thing=file.tag or tag(view))
             finding = replace(finding, advice=f"rehome doctor {snapshot.id} --repair")
-            yield _repairable(finding, "removes it: its migration is over", action)
+            yield _repairable(finding, "removes it, since its migration is over", action)
         else:
             yield finding
 
 
 def _is_of(view: MigrationView, file: ConfBackup) -> bool:
-    """Whether it is a copy of this migration, of whatever attempt."""
+    """Whether it is a backup by this migration, in any attempt."""
     start, _, attempt = (file.tag or "").rpartition("-")
     return start == view.id.hex[:12] and attempt.isdigit()
 
@@ -106,9 +108,9 @@ def _due(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
     database = snapshot.source_state.database if snapshot.source_state else "database"
     yield about(
         snapshot,
-        "source_due",
-        "note",
-        f"the old {database} on {snapshot.source.name} was kept long enough",
+        "retirement_due",
+        "info",
+        f"the retention of the old {database} on {snapshot.source.name} is over",
         f"rehome retire {snapshot.id}",
         since=until,
     )

@@ -1,4 +1,4 @@
-"""From what was seen to findings. Pure; one line per group of checks."""
+"""From a snapshot to findings. Pure; one line per group of checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.doctor import instances, migrations, servers
-from rehome_consumer.doctor.finding import UNSEEN, Finding, gravest_first
+from rehome_consumer.doctor.finding import NOT_CHECKED, Finding, most_severe_first
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -14,20 +14,26 @@ if TYPE_CHECKING:
     from rehome_consumer.doctor.snapshot import Snapshot
 
 STUCK_AFTER: Final = timedelta(minutes=5)
-"""How long nothing may happen to a migration although something should; longer than any uncounted delay."""
+"""How long nothing may happen to a migration although something should; longer than any deferral's delay."""
 
 
 def diagnose(
     snapshot: Snapshot, *, stuck_after: timedelta = STUCK_AFTER, only: UUID | None = None
 ) -> list[Finding]:
-    """All findings, gravest first; with `only` those about one instance."""
+    """All findings, the most severe first; with `only` those about one instance."""
     found = [
         *migrations.findings(snapshot, stuck_after=stuck_after),
         *(finding for one in snapshot.instances for finding in instances.findings(one, snapshot.now)),
         *servers.findings(snapshot),
         *(
-            Finding("unseen", "warning", trouble.what, f"it could not be looked at: {trouble.error}", UNSEEN)
+            Finding(
+                "not_checked",
+                "warning",
+                trouble.what,
+                f"it could not be checked: {trouble.error}",
+                NOT_CHECKED,
+            )
             for trouble in snapshot.troubles
         ),
     ]
-    return gravest_first([one for one in found if only is None or one.instance_id == only])
+    return most_severe_first([one for one in found if only is None or one.instance_id == only])

@@ -1,4 +1,4 @@
-"""One thing that is not as it should be: what, where, since when, and what can be done about it."""
+"""A finding: one thing that is not as it should be. What, where, since when, and what can be done about it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
     from rehome_consumer.model import Server
     from rehome_consumer.ports.operators import MigrationView
 
-Severity = Literal["error", "warning", "note"]
+Severity = Literal["error", "warning", "info"]
 
 Kind = Literal[
-    "two_writable", "source_open", "fence_lifted", "still_fenced", "down", "conf_differs", "connected_elsewhere",
-    "stuck", "dead_lettered", "unsent", "waits_for_operator", "failed_without_dead_letter", "no_queue", "no_reader",
-    "record_differs", "environment_differs", "no_home", "in_maintenance", "role_open",
-    "scratch_left", "copy_left", "sessions_left", "role_left", "slot_left", "half_backup", "backup_left",
-    "unused_server", "conf_backup", "temporary_file", "source_due", "dead_letter_of_ended", "unseen",
+    "both_writable", "source_writable", "fence_removed", "source_still_fenced", "instance_down",
+    "conf_mismatch", "connections_elsewhere", "stuck", "dead_lettered", "unsent_events", "waiting_for_operator",
+    "dead_letter_missing", "queue_missing", "queue_not_consumed", "record_mismatch", "environment_mismatch",
+    "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch", "leftover_copy",
+    "leftover_sessions", "leftover_role", "partial_backup", "leftover_backup", "unused_server",
+    "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_checked",
 ]  # fmt: skip
-"""Stable words for what can be found; docs/operating.md says of each what it means and what to do."""
+"""Stable words for what can be found; docs/operating.md explains each and says what to do."""
 
 RepairKind = Literal[
-    "send", "wake", "wake_afresh", "drop_databases", "end_sessions", "drop_slot",
-    "remove_stored", "forget_conf", "unfence", "close_role",
+    "send_events", "resend_event", "run_again", "drop_database", "end_sessions",
+    "remove_backup", "remove_conf_backup", "unfence", "close_role",
 ]  # fmt: skip
-"""What a repair can be; `rehome_consumer.doctor.repair` does them."""
+"""The kinds of repair; `rehome_consumer.doctor.repair` does them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Action:
     """A repair that is safe.
 
     Attributes:
-        deed: which.
-        migration: on whose behalf; it must still be as it was seen when the repair begins.
+        repair_kind: what is done.
+        migration: that it is done for; it must be unchanged since the snapshot when the repair starts.
         server: where, if it is on a server.
-        thing: the name of what is acted on: a database, a role, a file, a step.
+        thing: the name of what is changed: a database, a role, a file, a step.
     """
 
     repair_kind: RepairKind
@@ -54,13 +55,13 @@ class Finding:
 
     Attributes:
         kind: a stable word, for filters and metrics.
-        severity: `error` (a customer is or may be hit), `warning` (look today) or `note`.
+        severity: `error` (a customer is or may be affected), `warning` (look today) or `info`.
         where: the instance, server, queue or place.
         what: in words, with names.
         since: when it began, as far as that can be known.
-        advice: what a person does about it.
-        repair: what `--repair` does; None when that touches nothing of it.
-        thing: the name of what it is about, where there may be several such findings of one `where`.
+        advice: what an operator does about it.
+        repair: what `--repair` does; None when it does nothing about it.
+        thing: the name of what it is about, where one `where` may have several findings of this kind.
         action: the repair.
     """
 
@@ -78,7 +79,7 @@ class Finding:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """By which the same finding is known again; `what` may hold a count that changes."""
+        """Identifies the same finding in a later check; `what` may hold a count that changes."""
         named = self.thing or (self.action.thing if self.action else "")
         return self.kind, self.where, named or str(self.migration_id)
 
@@ -122,12 +123,12 @@ def about(
     )
 
 
-UNSEEN = "mend what the error says, then look again: whatever is wrong there was not seen"
-"""Advice where a look failed."""
+NOT_CHECKED = "fix what the error says, then run rehome doctor again: nothing is known about this part"
+"""Advice where a check failed."""
 
-SEVERITIES = ("error", "warning", "note")
+SEVERITIES = ("error", "warning", "info")
 
 
-def gravest_first(findings: list[Finding]) -> list[Finding]:
+def most_severe_first(findings: list[Finding]) -> list[Finding]:
     """In the order in which to read them."""
     return sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.where, one.kind, one.what))

@@ -94,7 +94,7 @@ def situation_of(snapshot: InstanceSnapshot, started: Collection[str] | None = N
         conf_backup=next((file.name for file in snapshot.files if view and file.tag == tag(view)), None),
         backup=backup,
         sealed=view is not None and any(one.name == backup for one in snapshot.stored),
-        partial=any(one.kind == "half" for one in snapshot.stored),
+        partial=any(one.kind == "partial" for one in snapshot.stored),
         stored=tuple(one.name for one in snapshot.stored),
     )
 

@@ -1,12 +1,12 @@
-"""One instance: record, odoo.conf, service, connections and fences must tell the same story. Pure."""
+"""One instance: its record, odoo.conf, service, connections and fences must agree. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.doctor import after_migration
-from rehome_consumer.doctor.finding import UNSEEN, about
-from rehome_consumer.doctor.snapshot import GONE
+from rehome_consumer.doctor.finding import NOT_CHECKED, about
+from rehome_consumer.model import TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,18 +24,22 @@ _ENVIRONMENT: Final = ("ODOO_DATABASE_HOST", "ODOO_DATABASE_PORT_NUMBER", "ODOO_
 
 
 def findings(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
-    """Everything that is not as it should be with one instance; nothing while somebody is at work on it."""
+    """Everything that is not as it should be with one instance; nothing while a consumer works on it."""
     if snapshot.holder is not None:
         return
     for trouble in snapshot.troubles:
         yield about(
-            snapshot, "unseen", "warning", f"{trouble.what} could not be seen: {trouble.error}", UNSEEN
+            snapshot,
+            "not_checked",
+            "warning",
+            f"{trouble.what} could not be checked: {trouble.error}",
+            NOT_CHECKED,
         )
     if snapshot.instance is None:
         return
     yield from _writable(snapshot)
-    if not snapshot.moving and snapshot.instance.status != GONE:
-        yield from _story(snapshot)
+    if not snapshot.moving and snapshot.instance.status != TERMINATED:
+        yield from _consistent(snapshot)
         yield from _serving(snapshot)
     yield from after_migration.findings(snapshot, now)
 
@@ -48,69 +52,75 @@ def _writable(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if target and target.open and source.open:
         yield about(
             snapshot,
-            "two_writable",
+            "both_writable",
             "error",
             f"{source.database} takes writes on {snapshot.source.name} and on "
             f"{snapshot.target.name if snapshot.target else '?'}",
-            "find out where the customer's users write; close the other one (ALTER ROLE ... NOLOGIN)",
+            "find out which one the customer's users write to; close the other one (ALTER ROLE ... NOLOGIN)",
         )
     elif source.open and view.state in FENCED_IN and not view.past_pivot and not view.ended:
         yield about(
             snapshot,
-            "fence_lifted",
+            "fence_removed",
             "error",
-            f"the fence of {source.database} on {snapshot.source.name} was lifted during the migration",
+            f"the fence of {source.database} on {snapshot.source.name} was removed during the migration",
             f"rehome roll-back {view.id}: what was copied may be out of date",
         )
     elif source.open and view.past_pivot and not (snapshot.home and snapshot.home.id == snapshot.source.id):
         yield about(
             snapshot,
-            "source_open",
+            "source_writable",
             "error",
             f"the old database {source.database} on {snapshot.source.name} takes writes "
             f"({source.sessions} connection(s)), although the instance has moved",
-            "find who uses it; then ALTER ROLE ... NOLOGIN and REVOKE CONNECT ON DATABASE ... FROM PUBLIC",
+            "find out who uses it; then ALTER ROLE ... NOLOGIN and REVOKE CONNECT ON DATABASE ... FROM PUBLIC",
             since=view.ended_at,
         )
 
 
-def _story(snapshot: InstanceSnapshot) -> Iterator[Finding]:
-    """Record, odoo.conf, environment and connections, while nothing moves."""
+def _consistent(snapshot: InstanceSnapshot) -> Iterator[Finding]:
+    """Record, odoo.conf, environment and connections, while no migration is under way."""
     instance, home, conf = snapshot.instance, snapshot.home, snapshot.conf
     if instance is None or home is None:
-        yield about(snapshot, "no_home", "warning", "the record names no database server", "mend the record")
+        yield about(
+            snapshot,
+            "record_without_server",
+            "warning",
+            "the record names no database server",
+            "correct the record",
+        )
         return
     if conf is not None and (conf.host, conf.port) != (home.host, home.port):
         yield about(
             snapshot,
-            "conf_differs",
+            "conf_mismatch",
             "error",
-            f"{conf.path} says {conf.host}:{conf.port}, the record {home.host}:{home.port} ({home.name})",
-            "find out which is right; mend the other one",
+            f"{conf.path} says {conf.host}:{conf.port}, the record says {home.host}:{home.port} ({home.name})",
+            "find out which is right; correct the other one",
         )
     if instance.db_type is not None and instance.db_type != home.kind:
         yield about(
             snapshot,
-            "record_differs",
+            "record_mismatch",
             "warning",
             f"the record's db_type is {instance.db_type}, but its data is on {home.name}, which is {home.kind}",
-            "was billing's plan.upgraded lost? rehome publish plan.upgraded sends it",
+            "was billing's plan.upgraded lost? rehome publish plan.upgraded sends it again",
         )
     if (instance.db_host or home.host) != home.host or (instance.db_port or home.port) != home.port:
         yield about(
             snapshot,
-            "record_differs",
+            "record_mismatch",
             "warning",
             f"the record's db_host and db_port are {instance.db_host}:{instance.db_port}, "
             f"its db_server_id is {home.name} at {home.host}:{home.port}",
-            "mend the record",
+            "correct the record",
         )
     yield from _environment(snapshot)
     yield from _elsewhere(snapshot, home)
 
 
 def _environment(snapshot: InstanceSnapshot) -> Iterator[Finding]:
-    """The service's environment only misleads people: Odoo reads odoo.conf alone."""
+    """Odoo reads odoo.conf only: a wrong environment of the service misleads people, not Odoo."""
     if snapshot.conf is None or snapshot.service is None:
         return
     wanted = (snapshot.conf.host, str(snapshot.conf.port), snapshot.conf.credentials.user)
@@ -122,27 +132,27 @@ def _environment(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if differing:
         yield about(
             snapshot,
-            "environment_differs",
+            "environment_mismatch",
             "warning",
             f"service {snapshot.service.name} has {', '.join(differing)}; odoo.conf says {':'.join(wanted[:2])}, "
             f"user {wanted[2]}",
-            "set the service's environment as odoo.conf has it; Odoo itself reads odoo.conf only",
+            "set the service's environment to what odoo.conf says; Odoo itself reads odoo.conf only",
         )
 
 
 def _elsewhere(snapshot: InstanceSnapshot, home: Server) -> Iterator[Finding]:
-    for server, database_state in (
+    for server, state in (
         (snapshot.source, snapshot.source_state),
         (snapshot.target, snapshot.target_state),
     ):
-        if server and database_state and server.id != home.id and database_state.sessions:
+        if server and state and server.id != home.id and state.sessions:
             yield about(
                 snapshot,
-                "connected_elsewhere",
+                "connections_elsewhere",
                 "error",
-                f"{database_state.sessions} connection(s) to {database_state.database} on {server.name}, "
-                f"but it lives on {home.name}",
-                "find who it is: pg_stat_activity there",
+                f"{state.sessions} connection(s) to {state.database} on {server.name}, "
+                f"but the instance's database is on {home.name}",
+                "find out who it is: pg_stat_activity there",
             )
 
 
@@ -161,8 +171,8 @@ def _serving(snapshot: InstanceSnapshot) -> Iterator[Finding]:
     if service is not None and instance.status == "running" and not service.running:
         yield about(
             snapshot,
-            "down",
+            "instance_down",
             "error",
-            f"its status is running, but nothing of service {service.name} runs ({service.replicas} asked for)",
+            f"its status is running, but no task of service {service.name} runs ({service.replicas} wanted)",
             "look at the service's tasks and its log",
         )

@@ -1,4 +1,4 @@
-"""Migrations and their deliveries: what waits without anybody coming, or without anybody knowing. Pure."""
+"""Migrations and their deliveries: what has stopped, and what waits for an operator. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rehome_consumer.doctor.snapshot import Snapshot
-    from rehome_consumer.ports.operators import DeadLetterRecord, MigrationView, Unsent
+    from rehome_consumer.ports.operators import DeadLetterRecord, MigrationView, UnsentEvents
     from rehome_consumer.saga import Step
 
 UNSENT_TOO_LONG: Final = timedelta(seconds=60)
-"""An event may wait so long in the outbox; a relay looks every few seconds."""
+"""How long an event may wait in the outbox before that is a finding, and before /health says so."""
 
 
 def findings(snapshot: Snapshot, *, stuck_after: timedelta) -> Iterator[Finding]:
-    """Findings about events, deliveries and readers.
+    """Findings about events, deliveries and the queues' consumers.
 
     Args:
-        snapshot: the world.
+        snapshot: of everything.
         stuck_after: how long nothing may happen to a migration although something should.
     """
     late = {one.migration_id for one in snapshot.unsent if snapshot.now - one.since > UNSENT_TOO_LONG}
     yield from (_unsent(snapshot, one) for one in snapshot.unsent if one.migration_id in late)
-    yield from _readers(snapshot)
+    yield from _consumers(snapshot)
     for view in snapshot.migrations.values():
         dead_letters = [one for one in snapshot.dead_letters or () if one.migration_id == view.id]
         if view.ended:
@@ -40,7 +40,7 @@ def findings(snapshot: Snapshot, *, stuck_after: timedelta) -> Iterator[Finding]
 
 
 def next_step(view: MigrationView, steps: list[dict[str, object]]) -> Step | None:
-    """The step that an open migration is at: the rollback, or the first that is not done."""
+    """The step that an open migration is at: the rollback, or the first step that is not done."""
     started = {row["step"]: row["state"] for row in steps if row["attempt"] == view.attempt}
     if view.state == "failing" or (view.state == "failed" and saga.ROLL_BACK.name in started):
         return saga.ROLL_BACK
@@ -53,10 +53,10 @@ def idle_since(view: MigrationView) -> datetime:
     return max(moment for moment in moments if moment is not None)
 
 
-def _unsent(snapshot: Snapshot, one: Unsent) -> Finding:
+def _unsent(snapshot: Snapshot, one: UnsentEvents) -> Finding:
     view = snapshot.migrations[one.migration_id]
     return Finding(
-        kind="unsent",
+        kind="unsent_events",
         severity="error",
         where=f"migration {one.migration_id}",
         what=f"{one.count} event(s) wait to be sent, first {one.first}",
@@ -65,36 +65,38 @@ def _unsent(snapshot: Snapshot, one: Unsent) -> Finding:
         repair="publishes them, in order, with the ids they have",
         instance_id=one.instance_id,
         migration_id=one.migration_id,
-        action=Action("send", view),
+        action=Action("send_events", view),
     )
 
 
-def _readers(snapshot: Snapshot) -> Iterator[Finding]:
+def _consumers(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.queues is None:
         return
     unread = []
     for step in saga.MIGRATION:
         name = queue_of(step.name)
-        look = snapshot.queues.get(name)
-        if look is None:
+        queue = snapshot.queues.get(name)
+        if queue is None:
             yield Finding(
-                "no_queue", "error", f"queue {name}", "it is not there", "rehome topology apply, then check"
+                "queue_missing",
+                "error",
+                f"queue {name}",
+                "it does not exist",
+                "rehome topology apply, then check",
             )
-        elif not look.readers:
-            unread.append((step.name, look.ready))
+        elif not queue.consumers:
+            unread.append((step.name, queue.ready))
     if unread:
         waiting = sum(ready for _, ready in unread)
         everyone = len(unread) == len(saga.MIGRATION)
         names = (
-            "any queue of a handler"
-            if everyone
-            else f"the queue(s) of {', '.join(name for name, _ in unread)}"
+            "any handler's queue" if everyone else f"the queue(s) of {', '.join(name for name, _ in unread)}"
         )
         yield Finding(
-            kind="no_reader",
+            kind="queue_not_consumed",
             severity="error" if waiting else "warning",
             where="the broker",
-            what=f"nobody reads {names}; {waiting} message(s) wait there",
+            what=f"no consumer reads {names}; {waiting} message(s) wait there",
             advice="start a consumer: rehome run",
         )
 
@@ -102,7 +104,7 @@ def _readers(snapshot: Snapshot) -> Iterator[Finding]:
 def _open(
     snapshot: Snapshot, view: MigrationView, dead_letters: list[DeadLetterRecord], stuck_after: timedelta
 ) -> Iterator[Finding]:
-    """An open migration that nobody is at work on."""
+    """An open migration that no consumer works on."""
     step = next_step(view, snapshot.steps.get(view.id, []))
     if step is None:
         return
@@ -112,16 +114,16 @@ def _open(
     elif dead_letter is not None:
         yield _dead_lettered(view, step, dead_letter)
     elif snapshot.now - idle_since(view) > stuck_after and not _queued(snapshot, step):
-        known = snapshot.noted if snapshot.dead_letters is None else ()
-        mine = (one for one in known if (one.migration_id, one.handler) == (view.id, step.name))
-        noted = next(mine, None)
-        yield _dead_lettered(view, step, noted) if noted else _stuck(snapshot, view, step)
+        known = snapshot.recorded_dead_letters if snapshot.dead_letters is None else ()
+        matching = (one for one in known if (one.migration_id, one.handler) == (view.id, step.name))
+        recorded = next(matching, None)
+        yield _dead_lettered(view, step, recorded) if recorded else _stuck(snapshot, view, step)
 
 
 def _queued(snapshot: Snapshot, step: Step) -> bool:
     """Whether messages wait for this step: then its delivery may be one of them."""
-    look = (snapshot.queues or {}).get(queue_of(step.name))
-    return look is not None and look.ready > 0
+    queue = (snapshot.queues or {}).get(queue_of(step.name))
+    return queue is not None and queue.ready > 0
 
 
 def _dead_lettered(view: MigrationView, step: Step, dead_letter: DeadLetterRecord) -> Finding:
@@ -129,7 +131,7 @@ def _dead_lettered(view: MigrationView, step: Step, dead_letter: DeadLetterRecor
         kind="dead_lettered",
         severity="error",
         where=f"migration {view.id}",
-        what=f"its delivery to step {step.name} is a dead letter ({dead_letter.reason}): it goes no further",
+        what=f"its delivery to step {step.name} is a dead letter ({dead_letter.reason}): the migration goes no further",
         since=dead_letter.since or idle_since(view),
         advice=f"rehome dead show {dead_letter.id}, then rehome dead replay {dead_letter.id}, "
         f"or rehome roll-back {view.id}",
@@ -139,70 +141,70 @@ def _dead_lettered(view: MigrationView, step: Step, dead_letter: DeadLetterRecor
 
 
 def _stuck(snapshot: Snapshot, view: MigrationView, step: Step) -> Finding:
-    where = "nowhere to be seen" if snapshot.queues is None else f"not in {queue_of(step.name)}"
+    where = "the queues could not be read" if snapshot.queues is None else f"none in {queue_of(step.name)}"
     unknown = "; it may be a dead letter (rehome dead list)" if snapshot.dead_letters is None else ""
     return Finding(
         kind="stuck",
         severity="error",
         where=f"migration {view.id}",
-        what=f"nothing comes to step {step.name}, state {view.state}: its delivery is {where}{unknown}",
+        what=f"no delivery reaches step {step.name} (state {view.state}): {where}{unknown}",
         since=idle_since(view),
         advice=f"rehome doctor {view.instance_id} --repair, or rehome roll-back {view.id}",
-        repair=f"publishes the event that wakes step {step.name} again, to that handler only",
+        repair=f"publishes the event that starts step {step.name} again, to that handler only",
         instance_id=view.instance_id,
         migration_id=view.id,
-        action=Action("wake", view, thing=step.name),
+        action=Action("resend_event", view, thing=step.name),
     )
 
 
 def _failed(
     snapshot: Snapshot, view: MigrationView, step: Step, dead_letters: list[DeadLetterRecord]
 ) -> Finding:
-    """It waits for an operator. Past the point of no return without a letter there is one way on."""
-    down = not view.past_pivot and _begun(snapshot, view, "stop")
+    """It waits for an operator. Without a dead letter past the point of no return, the repair runs the step again."""
+    down = not view.past_pivot and _started(snapshot, view, "stop")
     finding = Finding(
-        kind="waits_for_operator",
+        kind="waiting_for_operator",
         severity="error" if down else "warning",
         where=f"migration {view.id}",
         what=f"failed at step {step.name}{', and the instance is down' if down else ''}: "
         f"{view.error or view.reason or 'the journal does not say why'}",
         since=view.updated_at,
-        advice=_way_on(view, step, dead_letters),
+        advice=_next_action(view, step, dead_letters),
         instance_id=view.instance_id,
         migration_id=view.id,
     )
     if snapshot.dead_letters is None or dead_letters or not view.past_pivot:
         return finding
     return Finding(
-        kind="failed_without_dead_letter",
+        kind="dead_letter_missing",
         severity="error",
         where=finding.where,
-        what=f"{finding.what}; its dead letter is gone",
+        what=f"{finding.what}; its dead letter is missing",
         since=finding.since,
-        advice=f"mend what the error says, then rehome doctor {view.instance_id} --repair",
+        advice=f"fix what the error says, then rehome doctor {view.instance_id} --repair",
         repair=f"runs step {step.name} again",
         instance_id=view.instance_id,
         migration_id=view.id,
-        action=Action("wake_afresh", view, thing=step.name),
+        action=Action("run_again", view, thing=step.name),
     )
 
 
-def _begun(snapshot: Snapshot, view: MigrationView, step: str) -> bool:
-    """Whether a step of the present attempt was begun."""
+def _started(snapshot: Snapshot, view: MigrationView, step: str) -> bool:
+    """Whether a step of the current attempt was started."""
     rows = snapshot.steps.get(view.id, [])
     return any(row["step"] == step and row["attempt"] == view.attempt for row in rows)
 
 
-def _way_on(view: MigrationView, step: Step, dead_letters: list[DeadLetterRecord]) -> str:
+def _next_action(view: MigrationView, step: Step, dead_letters: list[DeadLetterRecord]) -> str:
     dead_letter = next((one for one in dead_letters if one.handler == step.name), None)
-    named = (
+    replay = (
         f"rehome dead show {dead_letter.id}; rehome dead replay {dead_letter.id}"
         if dead_letter
         else "rehome dead list"
     )
     if view.past_pivot:
-        return f"mend what the error says, then {named}; there is no way back"
-    return f"mend what the error says, then {named}, or rehome roll-back {view.id}"
+        return f"fix what the error says, then {replay}; it is past the point of no return"
+    return f"fix what the error says, then {replay}, or rehome roll-back {view.id}"
 
 
 def _of_ended(view: MigrationView, dead_letters: list[DeadLetterRecord]) -> Iterator[Finding]:
@@ -211,9 +213,9 @@ def _of_ended(view: MigrationView, dead_letters: list[DeadLetterRecord]) -> Iter
         if view.state == "rolled_back" and dead_letter.handler != saga.ROLL_BACK.name:
             advice = f"rehome dead replay {dead_letter.id} (opens a new attempt), or {advice}"
         yield Finding(
-            kind="dead_letter_of_ended",
-            severity="note",
-            where=f"letter {dead_letter.id}",
+            kind="stale_dead_letter",
+            severity="info",
+            where=f"dead letter {dead_letter.id}",
             what=f"of step {dead_letter.handler} of migration {view.id}, which is {view.state}",
             since=dead_letter.since,
             advice=advice,

@@ -1,6 +1,6 @@
-"""Looking: everything that can be seen of an instance, or of all, without changing anything.
+"""Reads everything about an instance, or about all of them, into a snapshot; changes nothing.
 
-A look that fails does not stop the others: it is kept as a trouble. Only the state database must answer.
+A read that fails does not stop the others: it is recorded as a `Trouble`. Only the state database must answer.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rehome_consumer import saga
-from rehome_consumer.doctor.snapshot import GONE, InstanceSnapshot, ServerSnapshot, Snapshot, Trouble
+from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Snapshot, Trouble
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.facts import NEW_USER, SOURCE, TARGET, TENANT_USER, RecordedFacts
+from rehome_consumer.model import TERMINATED
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
@@ -22,39 +23,38 @@ if TYPE_CHECKING:
     from rehome_consumer.facts import Fact
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.operators import (
+        BackupEntry,
         BackupInventory,
         ConfBackups,
         DatabaseState,
         DeadLetterRecord,
-        Finder,
         Inspector,
         Inventory,
+        JournalViews,
         MigrationView,
-        QueueLooks,
-        Records,
-        Stored,
-        Views,
+        PlatformRecords,
+        QueueInspector,
     )
-    from rehome_consumer.ports.steps import Clock
+    from rehome_consumer.ports.steps import Clock, Runtime
 
 T = TypeVar("T")
 X = TypeVar("X")
 
 AT_A_TIME: Final = 8
-"""Instances or servers that are looked at side by side."""
+"""Instances or servers that are read concurrently."""
 MOST: Final = 10_000
-"""Open migrations that are looked at."""
+"""Open migrations that are read."""
 
 
 @dataclass(slots=True)
-class _Tried:
-    """Looks that may fail."""
+class _Attempted:
+    """Reads that may fail."""
 
     troubles: list[Trouble] = field(default_factory=list)
 
-    async def __call__(self, what: str, look: Awaitable[T]) -> T | None:
+    async def __call__(self, what: str, read: Awaitable[T]) -> T | None:
         try:
-            return await look
+            return await read
         except RehomeError as error:
             self.troubles.append(Trouble(what, str(error)))
             return None
@@ -62,22 +62,22 @@ class _Tried:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Through what the world is seen. Without `queues` the broker is left out."""
+    """Reads through these ports. Without `queues` the broker is left out."""
 
     clock: Clock
-    views: Views
-    records: Records
+    views: JournalViews
+    records: PlatformRecords
     inspector: Inspector
     conf: ConfBackups
-    runtime: Finder
+    runtime: Runtime
     inventory: BackupInventory
-    queues: QueueLooks | None = None
+    queues: QueueInspector | None = None
 
     async def instance(self, instance_id: UUID, migration: MigrationView | None = None) -> InstanceSnapshot:
         """One instance, and a migration of it: by default the last that moved something."""
         if migration is None:
             migration = next(iter(await self.views.newest_moves(instance_id)), None)
-        tried = _Tried()
+        tried = _Attempted()
         stored = await tried("the backup place", self.inventory.entries()) or []
         snapshot = await self._instance(instance_id, migration, stored, {})
         return replace(snapshot, troubles=(*snapshot.troubles, *tried.troubles))
@@ -85,34 +85,34 @@ class Observer:
     async def everything(
         self, instance_id: UUID | None = None, dead_letters: tuple[DeadLetterRecord, ...] | None = None
     ) -> Snapshot:
-        """All instances that migrations moved or move, or one; all servers, or its own; everything that is ours.
+        """All instances that migrations moved or move, or one; all servers, with rehome's own things on them.
 
         Args:
             instance_id: only this instance.
-            dead_letters: they, if they were looked at.
+            dead_letters: those in the queue, if they were read.
 
         Raises:
             RehomeError: the state database does not answer.
         """
-        tried = _Tried()
+        tried = _Attempted()
         moves: dict[UUID, MigrationView | None] = {} if instance_id is None else {instance_id: None}
         moves |= {view.instance_id: view for view in await self.views.newest_moves(instance_id)}
         opened = await self.views.migrations(instance_id, MOST, ended=False)
         stored = tuple(await tried("the backup place", self.inventory.entries()) or ())
-        listed = await tried("db_servers", self.records.servers()) or []
-        servers = await _side_by_side(self._server, listed)
+        listed = await tried("db_servers", self.records.tenant_servers()) or []
+        servers = await _concurrently(self._server, listed)
         inventories = {one.server.id: one.inventory for one in servers if one.inventory}
 
-        async def look(of: tuple[UUID, MigrationView | None]) -> InstanceSnapshot:
-            return await self._instance(*of, stored, inventories)
+        async def read(move: tuple[UUID, MigrationView | None]) -> InstanceSnapshot:
+            return await self._instance(*move, stored, inventories)
 
-        instances = await _side_by_side(look, moves.items())
+        instances = await _concurrently(read, moves.items())
         unsent = tuple(await self.views.unsent())
         ids = {view.id for view in (*moves.values(), *opened) if view is not None}
         named = [one.migration_id for one in stored] + [one.migration_id for one in dead_letters or ()]
         ids |= {one.migration_id for one in unsent} | {one for one in named if one}
-        ids |= {one for inventory in inventories.values() for one in _whose(inventory)}
-        migrations = {view.id: view for view in await self.views.those(ids)}
+        ids |= {one for inventory in inventories.values() for one in _owners(inventory)}
+        migrations = {view.id: view for view in await self.views.by_ids(ids)}
         return Snapshot(
             now=self.clock.now(),
             instances=tuple(instances),
@@ -122,7 +122,7 @@ class Observer:
             holders=await self.views.holders({view.instance_id for view in migrations.values()}),
             unsent=unsent,
             dead_letters=dead_letters,
-            noted=tuple(await self.views.dead_letters()),
+            recorded_dead_letters=tuple(await self.views.dead_letters()),
             queues=await tried("the broker's queues", self._queues()),
             stored=stored,
             troubles=tuple(tried.troubles),
@@ -142,10 +142,10 @@ class Observer:
         self,
         instance_id: UUID,
         migration: MigrationView | None,
-        stored: Iterable[Stored],
+        stored: Iterable[BackupEntry],
         inventories: Mapping[UUID, Inventory],
     ) -> InstanceSnapshot:
-        tried = _Tried()
+        tried = _Attempted()
         facts = await self.views.facts(migration.id, migration.attempt) if migration else RecordedFacts()
         instance = await tried("the record", self.records.instance(instance_id))
         snapshot = InstanceSnapshot(
@@ -162,20 +162,20 @@ class Observer:
 
     async def _around(
         self,
-        tried: _Tried,
+        tried: _Attempted,
         snapshot: InstanceSnapshot,
         instance: Instance,
         inventories: Mapping[UUID, Inventory],
     ) -> InstanceSnapshot:
         """What belongs to an instance: servers, files, service."""
         home = await tried("the home server", self.records.home(instance))
-        source = await self._server_of(tried, snapshot, SOURCE) or home
-        target = await self._server_of(tried, snapshot, TARGET)
+        source = await self._recorded_server(tried, snapshot, SOURCE) or home
+        target = await self._recorded_server(tried, snapshot, TARGET)
         target = target or await tried("the dedicated server", self.records.dedicated_server(instance.id))
         if source and target and source.id == target.id:
             target = None
         conf, files, service = None, None, None
-        if instance.status != GONE:
+        if instance.status != TERMINATED:
             conf = await tried("odoo.conf", self.conf.read(instance))
             files = await tried("the directory of odoo.conf", self.conf.conf_backups(instance))
             service = await tried("the service", self.runtime.find(instance))
@@ -186,20 +186,22 @@ class Observer:
             home=home,
             source=source,
             target=target,
-            source_state=await self._side(tried, source, instance, role),
-            target_state=await self._side(tried, target, instance, new_role),
+            source_state=await self._state(tried, source, instance, role),
+            target_state=await self._state(tried, target, instance, new_role),
             on_target=await self._on_target(tried, target, snapshot.migration, inventories),
             conf=conf,
             files=files or (),
             service=service,
         )
 
-    async def _server_of(self, tried: _Tried, snapshot: InstanceSnapshot, fact: Fact[UUID]) -> Server | None:
+    async def _recorded_server(
+        self, tried: _Attempted, snapshot: InstanceSnapshot, fact: Fact[UUID]
+    ) -> Server | None:
         server_id = snapshot.facts.get(fact)
         return await tried(f"the {fact.name} server", self.records.server(server_id)) if server_id else None
 
-    async def _side(
-        self, tried: _Tried, server: Server | None, instance: Instance, role: str
+    async def _state(
+        self, tried: _Attempted, server: Server | None, instance: Instance, role: str
     ) -> DatabaseState | None:
         if server is None:
             return None
@@ -208,7 +210,7 @@ class Observer:
 
     async def _on_target(
         self,
-        tried: _Tried,
+        tried: _Attempted,
         target: Server | None,
         migration: MigrationView | None,
         inventories: Mapping[UUID, Inventory],
@@ -221,7 +223,7 @@ class Observer:
         return tuple(one for one in databases if one.tag and one.tag.migration_id == migration.id)
 
 
-def _whose(inventory: Inventory) -> Iterable[UUID]:
+def _owners(inventory: Inventory) -> Iterable[UUID]:
     """Migrations that something on a server belongs to."""
     for database in inventory.databases:
         owner = database.tag.migration_id if database.tag else database.maker
@@ -231,13 +233,13 @@ def _whose(inventory: Inventory) -> Iterable[UUID]:
     yield from inventory.short_lived
 
 
-async def _side_by_side(look: Callable[[X], Awaitable[T]], things: Iterable[X]) -> list[T]:
-    """Look at each thing, so many at a time; results in their order."""
-    turns = asyncio.Semaphore(AT_A_TIME)
+async def _concurrently(read: Callable[[X], Awaitable[T]], things: Iterable[X]) -> list[T]:
+    """Read each thing, a few at a time; results in their order."""
+    slots = asyncio.Semaphore(AT_A_TIME)
 
     async def one(thing: X) -> T:
-        async with turns:
-            return await look(thing)
+        async with slots:
+            return await read(thing)
 
     try:
         async with asyncio.TaskGroup() as together:

@@ -1,7 +1,7 @@
-"""Repairs: what is safe to do about a finding, done while nobody works on the instance.
+"""Repairs: what is safe to do about a finding, done while no consumer works on the instance.
 
-Each takes the instance's claim, and does nothing if the migration is no longer as it was seen. What concerns an
-instance's own database and files is looked at once more with the claim held.
+Each takes the instance's claim, and does nothing if the migration has changed since the snapshot. Where an
+instance's own database or files are changed, a new snapshot is taken first, with the claim held.
 """
 
 from __future__ import annotations
@@ -49,93 +49,96 @@ class Repairs:
         """Do what `finding.repair` says.
 
         Raises:
-            Conflict: somebody is at work on the instance, or things have changed since they were seen.
+            Conflict: a consumer works on the instance, or something has changed since the snapshot.
             RehomeError: it could not be done.
         """
         action = finding.action
         if action is None:
             raise Conflict(f"{finding.kind} of {finding.where} is not safe to repair")
-        if action.repair_kind == "send":
+        if action.repair_kind == "send_events":
             await self.relay.send(action.migration.id)
             return
-        if action.repair_kind in ("wake", "wake_afresh"):
-            # The claim is released first: the handler that is woken must get it.
+        if action.repair_kind in ("resend_event", "run_again"):
+            # The claim is released first: the handler that gets the event needs it.
             async with self.claims.claim(action.migration.instance_id) as claim:
                 row = await self._unchanged(action, held=claim is not None)
-            await self._wake(action, row)
+            await self._resend(action, row)
             return
         async with self.claims.claim(action.migration.instance_id) as claim:
             await self._unchanged(action, held=claim is not None)
-            outside = current_migration.set(action.migration.id)
+            token = current_migration.set(action.migration.id)
             try:
                 await self._act(finding, action)
             finally:
-                current_migration.reset(outside)
+                current_migration.reset(token)
             what = f"{finding.what}: {finding.repair}"
             await self.observer.views.add_to_history(action.migration.id, "repaired by the doctor", what)
 
     async def _unchanged(self, action: Action, *, held: bool) -> MigrationRow:
-        """The migration's row, as long as nothing happened to it since it was seen."""
+        """The migration's row, if nothing happened to it since the snapshot."""
         view = action.migration
         row = await self.journal.migration(view.id)
         if not held:
-            raise Conflict(f"somebody is at work on instance {view.instance_id}: it is left to them")
+            raise Conflict(f"a consumer works on instance {view.instance_id}: nothing was repaired")
         if row is None or (row.state, row.attempt, row.updated_at) != (
             view.state,
             view.attempt,
             view.updated_at,
         ):
-            raise Conflict(f"migration {view.id} has moved on since it was looked at: look again")
+            raise Conflict(f"migration {view.id} has changed since it was checked: run rehome doctor again")
         return row
 
     async def _act(self, finding: Finding, action: Action) -> None:
         view, server, thing = action.migration, action.server, action.thing
         match action.repair_kind:
-            case "remove_stored":
+            case "remove_backup":
                 await self.observer.inventory.remove(thing)
-            case "forget_conf" | "unfence" | "close_role":
+            case "remove_conf_backup" | "unfence" | "close_role":
                 await self._on_instance(finding, action)
-            case "drop_databases" if server:
-                await self.databases.drop(server, thing or f"rehome_making_{view.id.hex}", view.id)
+            case "drop_database" if server:
+                await self.databases.drop(server, thing, view.id)
             case "end_sessions" if server:
                 await self.databases.end_sessions(server, view.id)
-            case "drop_slot" if server:
-                await self.observer.inspector.drop_slot(server, thing)
             case _:
                 raise Conflict(f"there is no repair {action.repair_kind}")
 
     async def _on_instance(self, finding: Finding, action: Action) -> None:
-        """Look again, and only then act."""
+        """Check again, and only then act."""
         view = action.migration
-        snapshot = replace(await self.observer.instance(view.instance_id), holder=None)  # it is us
+        snapshot = replace(
+            await self.observer.instance(view.instance_id), holder=None
+        )  # this process holds it
         found = {one.key: one for one in instances.findings(snapshot, self.observer.clock.now())}
         if snapshot.instance is None or (finding.key in found and found[finding.key].action is None):
             raise Conflict(
-                f"{finding.where} has changed since it was looked at, and it is no longer safe: look again"
+                f"{finding.where} has changed since it was checked, and the repair is no longer safe: "
+                "run rehome doctor again"
             )
-        if finding.key not in found:  # put right meanwhile, perhaps by the repair before this one
+        if finding.key not in found:  # repaired meanwhile, perhaps by the repair before this one
             return
-        if action.repair_kind == "forget_conf":
+        if action.repair_kind == "remove_conf_backup":
             await self.observer.conf.remove_backup(snapshot.instance, action.thing)
         elif action.server and action.repair_kind == "close_role":
             await self.databases.close_role(action.server, action.thing)
         elif action.server and snapshot.source_state and (before := snapshot.facts.get(FENCE)):
-            database_state = snapshot.source_state
-            await self.databases.unfence(action.server, database_state.database, database_state.role, before)
+            source = snapshot.source_state
+            await self.databases.unfence(action.server, source.database, source.role, before)
 
-    async def _wake(self, action: Action, row: MigrationRow) -> None:
-        """The event that wakes a step, to its handler and no other."""
+    async def _resend(self, action: Action, row: MigrationRow) -> None:
+        """Publish the event that starts a step again, to its handler only."""
         step = saga.named(action.thing)
         if step is None:
             raise NotFound(f"there is no step {action.thing}")
         body: bytes | None = row.trigger
         if step is not saga.MIGRATION[0]:
-            body = await self.observer.views.told(event_id(row.id, row.attempt, step.on.TYPE))
+            body = await self.observer.views.outbox_body(event_id(row.id, row.attempt, step.on.TYPE))
         if body is None:
             raise NotFound(f"{step.on.TYPE} of migration {row.id} is no longer in the outbox; roll it back")
         message = Message.of_event(body)
-        if action.repair_kind == "wake_afresh":
+        if action.repair_kind == "run_again":
             key = f"doctor {row.id} {row.attempt} {step.name} {row.token}"
             message = again(decode(body), uuid5(REPLAYS, key))
         await self.broker.publish(HANDLER, step.name, message, mandatory=True)
-        await self.observer.views.add_to_history(row.id, "repaired by the doctor", f"woke step {step.name}")
+        await self.observer.views.add_to_history(
+            row.id, "repaired by the doctor", f"sent the event of step {step.name} again"
+        )

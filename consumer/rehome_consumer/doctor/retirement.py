@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.doctor.snapshot import GONE
+from rehome_consumer.model import TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,14 +19,14 @@ def refusals(done: Completed, snapshot: InstanceSnapshot, now: datetime, *, earl
 
     Args:
         done: the migration.
-        snapshot: its instance, looked at just now.
+        snapshot: of its instance, taken just now.
         now: the present moment.
         early: the end of the retention is not waited for.
     """
     if snapshot.instance is None:
         return ["the instance is not in the platform's table `instances`: drop its old database by hand"]
-    if snapshot.instance.status == GONE:
-        return ["the instance is terminated: it cannot prove its new database; drop the old one by hand"]
+    if snapshot.instance.status == TERMINATED:
+        return ["the instance is terminated: it cannot show that it serves; drop the old database by hand"]
     return [
         *_retention(done, snapshot, now, early=early),
         *_lives_elsewhere(snapshot),
@@ -37,23 +37,23 @@ def refusals(done: Completed, snapshot: InstanceSnapshot, now: datetime, *, earl
 
 def _retention(done: Completed, snapshot: InstanceSnapshot, now: datetime, *, early: bool) -> Iterator[str]:
     if snapshot.holder is not None:
-        yield "somebody is at work on the instance at this moment"
+        yield "a consumer works on the instance at this moment"
     if (
         snapshot.migration is None
         or snapshot.migration.id != done.id
         or snapshot.migration.state != "completed"
     ):
-        yield "a later migration of the instance is there"
+        yield "there is a later migration of the instance"
     if early:
         return
     if done.until is None:
-        yield "the journal does not say until when it is kept: say --now if you know"
+        yield "the journal does not say until when it is kept: use --now if you are sure"
     elif done.until > now:
         yield f"it is kept until {done.until:%Y-%m-%d %H:%M} UTC (--now does not wait for that)"
 
 
 def _lives_elsewhere(snapshot: InstanceSnapshot) -> Iterator[str]:
-    """Record and odoo.conf name the dedicated server."""
+    """The record and odoo.conf must name the dedicated server."""
     target, home, conf, instance = snapshot.target, snapshot.home, snapshot.conf, snapshot.instance
     if target is None:
         yield "its dedicated server is not in the platform's table `db_servers`"
@@ -67,25 +67,25 @@ def _lives_elsewhere(snapshot: InstanceSnapshot) -> Iterator[str]:
 
 
 def _serves(snapshot: InstanceSnapshot) -> Iterator[str]:
-    service, database_state = snapshot.service, snapshot.target_state
+    service, target = snapshot.service, snapshot.target_state
     if service is None or not service.replicas or not service.running:
-        yield "the instance does not run: start it, so that it can prove its new database"
-    elif database_state is None or not database_state.exists or not database_state.sessions:
+        yield "the instance does not run: start it, so that it can show that it serves from its new database"
+    elif target is None or not target.exists or not target.sessions:
         yield "the instance has no connection to its database on the dedicated server"
 
 
 def _source(snapshot: InstanceSnapshot) -> Iterator[str]:
-    source, database_state = snapshot.source, snapshot.source_state
-    if source is None or database_state is None:
-        yield "the source server could not be looked at"
+    server, source = snapshot.source, snapshot.source_state
+    if server is None or source is None:
+        yield "the source server could not be checked"
         return
-    if not database_state.exists:
+    if not source.exists:
         return
-    if source.kind != "shared":
-        yield f"{source.name} is no shared pool"
-    if database_state.tag is not None:
-        yield f"{database_state.database} on {source.name} carries a mark of a migration: it is no source"
-    if not database_state.fenced:
-        yield f"{database_state.database} on {source.name} is not fenced (any more): somebody may have written to it"
-    if database_state.sessions:
-        yield f"{database_state.sessions} connection(s) to {database_state.database} on {source.name}"
+    if server.kind != "shared":
+        yield f"{server.name} is not a shared pool"
+    if source.tag is not None:
+        yield f"{source.database} on {server.name} has an ownership tag of a migration: it is not a source"
+    if not source.fenced:
+        yield f"{source.database} on {server.name} is not fenced (any more): someone may have written to it"
+    if source.sessions:
+        yield f"{source.sessions} connection(s) to {source.database} on {server.name}"

@@ -1,59 +1,57 @@
-"""Servers and the backup place: what migrations left behind, and servers that nobody uses. Pure."""
+"""Servers and the backup place: what migrations left behind, and dedicated servers that are not used. Pure."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from rehome_consumer.doctor.finding import Action, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from uuid import UUID
 
     from rehome_consumer.doctor.finding import Kind, RepairKind
     from rehome_consumer.doctor.snapshot import ServerSnapshot, Snapshot
     from rehome_consumer.model import Server
-    from rehome_consumer.ports.operators import MigrationView, Slot, Stored, TaggedDatabase
+    from rehome_consumer.ports.operators import BackupEntry, MigrationView, TaggedDatabase
 
-_SLOT: Final = re.compile(r"rehome_([0-9a-f]{32})")
 COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovisioning"})
 """Statuses in which a server need not answer."""
-_BY_HAND: Final = "nobody but you can tell whether it is needed: look, then remove it by hand"
+_BY_HAND: Final = "rehome cannot know whether it is still needed: check, then remove it by hand"
 
 
 def findings(snapshot: Snapshot) -> Iterator[Finding]:
-    """What is ours on servers and in the backup place, and belongs to nothing that is under way."""
+    """What rehome made on servers and in the backup place, and no migration under way needs."""
     for one in snapshot.servers:
         if one.inventory is None:
             if one.server.status in COMING_OR_GOING:
                 continue
-            what = f"it could not be looked at: {one.trouble}"
+            what = f"it could not be checked: {one.trouble}"
             yield Finding(
-                "unseen", "warning", f"server {one.server.name}", what, "is it up? is its row in db_servers right?"
+                "not_checked", "warning", f"server {one.server.name}", what, "is it up? is its row in db_servers right?"
             )  # fmt: skip
             continue
         for database in one.inventory.databases:
             yield from _database(snapshot, one.server, database)
         for session in one.inventory.sessions:
-            left = _Left(
-                "sessions_left",
+            leftover = _Leftover(
+                "leftover_sessions",
                 one.server,
                 f"{session.count} session(s) named rehome:{session.migration_id}",
                 session.since,
             )
-            yield from left.found(snapshot, session.migration_id, "ends them", "end_sessions", idle=True)
+            yield from leftover.found(snapshot, session.migration_id, "ends them", "end_sessions", idle=True)
         for migration_id in one.inventory.short_lived:
-            left = _Left("role_left", one.server, f"short-lived role rehome_{migration_id.hex}_...")
-            yield from left.found(snapshot, migration_id, "drops it", "end_sessions", idle=True)
-        for slot in one.inventory.slots:
-            yield from _slot(snapshot, one.server, slot)
+            leftover = _Leftover(
+                "leftover_role", one.server, f"short-lived role rehome_{migration_id.hex}_..."
+            )
+            yield from leftover.found(snapshot, migration_id, "drops it", "end_sessions", idle=True)
     yield from (finding for one in snapshot.servers for finding in _unused(snapshot, one))
-    yield from (finding for entry in snapshot.stored for finding in _stored(snapshot, entry))
+    yield from (finding for entry in snapshot.stored for finding in _backup(snapshot, entry))
 
 
-class _Left:
+class _Leftover:
     """Something left on a server."""
 
     def __init__(self, kind: Kind, server: Server, what: str, since: datetime | None = None) -> None:
@@ -72,7 +70,7 @@ class _Left:
         thing: str = "",
         idle: bool = False,
     ) -> Iterator[Finding]:
-        """The finding, if its migration is over (or, for `idle`, if nobody is at work on its instance)."""
+        """The finding, if its migration is over (or, with `idle`, if no consumer works on its instance)."""
         view = snapshot.migrations.get(owner) if owner else None
         if view is not None and (view.instance_id in snapshot.holders or not (view.ended or idle)):
             return
@@ -113,36 +111,22 @@ def _database(snapshot: Snapshot, server: Server, database: TaggedDatabase) -> I
     if current or (tag and view and tag.state == "verified" and view.state == "completed"):
         return
     verified = tag is not None and tag.state == "verified"
-    kind: Kind = "copy_left" if verified else "scratch_left"
+    kind: Kind = "leftover_copy" if verified else "leftover_scratch"
     what = f"{'verified copy' if verified else 'scratch database'} {database.name}"
-    # A verified copy may have been written to; a scratch database never let anybody in. A tenant can write such a
-    # comment on its own database by then, but cannot give it such a name.
-    safe = view is not None and not verified and _is_our_name(database.name, view.id)
-    left = _Left(kind, server, what)
-    yield left.finding(view, owner, "drops it", "drop_databases" if safe else None, database.name)
+    # A verified copy may have been written to; a scratch database has never been open to anyone. A tenant may write
+    # such a comment on its own database once it is open, but cannot give it such a name.
+    safe = view is not None and not verified and _is_rehomes_name(database.name, view.id)
+    yield _Leftover(kind, server, what).finding(
+        view, owner, "drops it", "drop_database" if safe else None, database.name
+    )
 
 
-def _is_our_name(name: str, migration_id: UUID) -> bool:
+def _is_rehomes_name(name: str, migration_id: UUID) -> bool:
     return f"__rehome_{migration_id.hex[:12]}-" in name or name == f"rehome_making_{migration_id.hex}"
 
 
-def _slot(snapshot: Snapshot, server: Server, slot: Slot) -> Iterator[Finding]:
-    """A forgotten replication slot fills the server's disk."""
-    match = _SLOT.match(slot.name)
-    owner = UUID(match[1]) if match else None
-    kept = "" if slot.kept_bytes is None else f", holds back {slot.kept_bytes} bytes of log"
-    left = _Left(
-        "slot_left", server, f"replication slot {slot.name} ({'in use' if slot.active else 'unused'}{kept})"
-    )
-    view = snapshot.migrations.get(owner) if owner else None
-    if view is not None and (view.instance_id in snapshot.holders or not view.ended):
-        return
-    safe = view is not None and not slot.active
-    yield left.finding(view, owner, "drops it", "drop_slot" if safe else None, slot.name)
-
-
 def _unused(snapshot: Snapshot, one: ServerSnapshot) -> Iterator[Finding]:
-    """A dedicated server whose instance lives elsewhere, and which no migration is about to use."""
+    """A dedicated server whose instance's database is elsewhere, and which no migration is about to use."""
     owner = one.server.dedicated_to_instance_id
     if one.server.kind != "dedicated" or owner is None:
         return
@@ -155,38 +139,38 @@ def _unused(snapshot: Snapshot, one: ServerSnapshot) -> Iterator[Finding]:
     ):
         return
     if instance.home is None or instance.home.id != one.server.id:
-        lives = f"lives on {instance.home.name}" if instance.home else "is gone"
+        lives = f"is on {instance.home.name}" if instance.home else "is on no known server"
         yield Finding(
             kind="unused_server",
             severity="warning",
             where=f"server {one.server.name}",
-            what=f"made for instance {owner}, which {lives}",
-            advice="give it back by database-service, unless an upgrade is about to come",
+            what=f"made for instance {owner}, whose database {lives}",
+            advice="give it back through database-service, unless an upgrade is about to come",
             instance_id=owner,
             migration_id=instance.migration.id if instance.migration else None,
         )
 
 
-def _stored(snapshot: Snapshot, entry: Stored) -> Iterator[Finding]:
-    """Half a backup of a migration that is over (or of an earlier attempt), or a whole one of nobody's."""
+def _backup(snapshot: Snapshot, entry: BackupEntry) -> Iterator[Finding]:
+    """A partial backup of a migration that is over (or of an earlier attempt), or a backup that no migration needs."""
     view = snapshot.migrations.get(entry.migration_id) if entry.migration_id else None
     if view is not None and view.instance_id in snapshot.holders:
         return
     current = view is not None and not view.ended and entry.attempt == view.attempt
-    if current or (entry.kind != "half" and view is not None and view.state == "completed"):
+    if current or (entry.kind != "partial" and view is not None and view.state == "completed"):
         return
-    half = entry.kind == "half"
+    partial = entry.kind == "partial"
     state = f"is {view.state}" if view else "is unknown to this journal"
-    safe = half and view is not None
+    safe = partial and view is not None
     yield Finding(
-        kind="half_backup" if half else "backup_left",
+        kind="partial_backup" if partial else "leftover_backup",
         severity="warning",
         where="the backup place",
-        what=f"{'half a backup' if half else 'backup'} {entry.name}; its migration {state}",
+        what=f"{'partial backup' if partial else 'backup'} {entry.name}; its migration {state}",
         since=entry.modified,
         advice="rehome doctor --repair" if safe else _BY_HAND,
         repair="removes it" if safe else None,
         instance_id=view.instance_id if view else None,
         migration_id=entry.migration_id,
-        action=Action("remove_stored", view, thing=entry.name) if safe and view else None,
+        action=Action("remove_backup", view, thing=entry.name) if safe and view else None,
     )

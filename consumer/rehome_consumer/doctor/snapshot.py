@@ -1,9 +1,9 @@
-"""What was seen of the world at one moment. Values only; what could not be seen is None, and a trouble says why."""
+"""What was observed at one moment. Values only; what could not be read is None, and a `Trouble` says why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.move import attempt_tag, backup_id
@@ -15,25 +15,22 @@ if TYPE_CHECKING:
 
     from rehome_consumer.model import Conf, Instance, Server, Service
     from rehome_consumer.ports.operators import (
+        BackupEntry,
+        ClaimHolder,
         ConfBackup,
         DatabaseState,
         DeadLetterRecord,
-        Holder,
         Inventory,
         MigrationView,
-        QueueLook,
-        Stored,
+        QueueStatus,
         TaggedDatabase,
-        Unsent,
+        UnsentEvents,
     )
-
-GONE: Final = "terminated"
-"""Status of an instance that has no service and no directory any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A look that failed: at what, and why."""
+    """A read that failed: of what, and why."""
 
     what: str
     error: str
@@ -44,14 +41,14 @@ class InstanceSnapshot:
     """One instance and its last migration that moved (or moves) something.
 
     Attributes:
-        facts: what the migration's present attempt remembers.
+        facts: of the migration's current attempt; secrets are None.
         home: the server that the record names.
-        source, target: the migration's servers; without one, `source` is the home.
-        source_side, target_side: the tenant's database and role there.
-        on_target: the migration's own databases on the target, by their marks.
-        files: ours beside odoo.conf.
+        source, target: the migration's servers; without a migration, `source` is the home.
+        source_state, target_state: the tenant's database and role there.
+        on_target: the migration's own databases on the target, by their ownership tags.
+        files: rehome's files beside odoo.conf.
         stored: the migration's entries of the backup place.
-        troubles: what could not be seen.
+        troubles: what could not be read.
     """
 
     id: UUID
@@ -67,13 +64,13 @@ class InstanceSnapshot:
     conf: Conf | None = None
     files: tuple[ConfBackup, ...] = ()
     service: Service | None = None
-    holder: Holder | None = None
-    stored: tuple[Stored, ...] = ()
+    holder: ClaimHolder | None = None
+    stored: tuple[BackupEntry, ...] = ()
     troubles: tuple[Trouble, ...] = ()
 
     @property
     def where(self) -> str:
-        """How findings name it."""
+        """Its name in findings."""
         return f"instance {self.instance.database if self.instance else '?'} {self.id}"
 
     @property
@@ -84,7 +81,7 @@ class InstanceSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """One PostgreSQL server; `inventory` is None when it could not be seen."""
+    """One PostgreSQL server; `inventory` is None when it could not be read, and `trouble` says why."""
 
     server: Server
     inventory: Inventory | None = None
@@ -96,11 +93,11 @@ class Snapshot:
     """Everything, at one moment.
 
     Attributes:
-        migrations: every migration that anything seen belongs to, by id.
+        migrations: every migration that anything observed belongs to, by id.
         steps: of open migrations, the rows of all their steps.
-        holders: who is at work, by instance.
-        dead_letters: the dead letters; None when they were not looked at.
-        noted: what the journal knows of them, for then.
+        holders: who holds the claims, by instance.
+        dead_letters: those in the queue; None when they were not read.
+        recorded_dead_letters: those that the journal knows of, used when the queue was not read.
         queues: the broker's queues; None when it could not be asked.
     """
 
@@ -109,20 +106,20 @@ class Snapshot:
     servers: tuple[ServerSnapshot, ...] = ()
     migrations: Mapping[UUID, MigrationView] = field(default_factory=dict)
     steps: Mapping[UUID, list[dict[str, Any]]] = field(default_factory=dict)
-    holders: Mapping[UUID, Holder] = field(default_factory=dict)
-    unsent: tuple[Unsent, ...] = ()
+    holders: Mapping[UUID, ClaimHolder] = field(default_factory=dict)
+    unsent: tuple[UnsentEvents, ...] = ()
     dead_letters: tuple[DeadLetterRecord, ...] | None = None
-    noted: tuple[DeadLetterRecord, ...] = ()
-    queues: Mapping[str, QueueLook] | None = None
-    stored: tuple[Stored, ...] = ()
+    recorded_dead_letters: tuple[DeadLetterRecord, ...] = ()
+    queues: Mapping[str, QueueStatus] | None = None
+    stored: tuple[BackupEntry, ...] = ()
     troubles: tuple[Trouble, ...] = ()
 
 
 def tag(migration: MigrationView) -> str:
-    """The short name of a migration's present attempt in file names."""
+    """The short name of a migration's current attempt in file names."""
     return attempt_tag(migration.id, migration.attempt)
 
 
 def backup_name(migration: MigrationView) -> str:
-    """The name of the present attempt's backup."""
+    """The name of the current attempt's backup."""
     return backup_id(migration.id, migration.attempt)

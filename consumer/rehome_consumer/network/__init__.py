@@ -1,1 +1,1 @@
-"""Reaching others: TLS, names of hosts, and a small HTTP server."""
+"""Network access: TLS, names of hosts, and a small HTTP server."""

@@ -1,6 +1,6 @@
-"""Names of servers, as the records have them, to addresses this process can reach.
+"""Maps the names of servers in the platform's records to addresses that this process can reach.
 
-In production the consumer is a service on the overlay network and uses the names as they are. Outside of
+In production the consumer is a service on the overlay network and uses the names unchanged. Outside of
 it `REHOME_HOST_MAP` maps them.
 """
 
@@ -30,7 +30,7 @@ def resolver(host_map: Mapping[str, str]) -> Resolve:
         host_map: name -> `address` or `address:port`; `name:port` as a key maps that port alone.
 
     Raises:
-        SettingsError: an entry is no address, or its port none.
+        SettingsError: an entry is not an address, or its port is not valid.
     """
     entries = {name: _address(name, text) for name, text in host_map.items()}
 

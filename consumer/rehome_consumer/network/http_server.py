@@ -1,8 +1,8 @@
-"""A small HTTP server that strangers cannot wear out: it shares its event loop with the moves.
+"""A small HTTP server with limits, so that clients cannot exhaust it: it shares its event loop with the moves.
 
-A connection carries one request, and ends after `LIFETIME` whatever it sends; at most `MOST` are open, of which the
-oldest gives way; no more than `PER_SECOND` are taken up, the others wait in the kernel. Answers are computed by one
-caller at a time and stand for a second (`Shared`).
+A connection carries one request, and ends after `LIFETIME` whatever it sends. At most `MOST` are open; a new one
+closes the oldest. At most `PER_SECOND` are accepted per second; the others wait in the kernel. An answer is computed
+once for all callers and is valid for a second (`Shared`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LIFETIME: Final = 10.0
 MOST: Final = 64
 """Connections open at a time."""
 PER_SECOND: Final = 50
-"""Connections taken up in a second."""
+"""Connections accepted in a second."""
 FRESH: Final = 1.0
-"""Seconds for which an answer stands."""
+"""Seconds for which an answer is valid."""
 _BACKLOG: Final = 128
 
 
 class Shared(Generic[T]):
-    """What is asked for by many and computed for all: by one at a time, and once a second at most."""
+    """A result that is computed once for all callers, at most once a second."""
 
     def __init__(self, compute: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._compute = compute
@@ -45,28 +45,28 @@ class Shared(Generic[T]):
         self._until = 0.0
 
     async def __call__(self) -> T:
-        """The answer, which may be a second old; an error is shared as well."""
+        """The result, which may be a second old; an error is shared as well."""
         clock = asyncio.get_running_loop().time
         if self._running is None or (self._running.done() and clock() >= self._until):
             self._running = asyncio.create_task(self._compute())
             self._running.add_done_callback(self._answered)
-        return await asyncio.shield(self._running)  # whoever asked first may be gone before it is answered
+        return await asyncio.shield(self._running)  # the first caller may be cancelled meanwhile
 
     def _answered(self, task: asyncio.Task[T]) -> None:
         self._until = asyncio.get_running_loop().time() + FRESH
         if not task.cancelled():
-            task.exception()  # as if retrieved: nobody may be left to hear it
+            task.exception()  # marks it as retrieved: there may be no caller left
 
 
 class _Bounded(web.Server):
-    """aiohttp's server with a limit on each connection's life and on their number."""
+    """aiohttp's server with limits on the lifetime and the number of connections."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         super().__init__(handler, access_log=None, lingering_time=0.0, keepalive_timeout=LIFETIME)
         self._open: dict[RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Start its time; the oldest gives way to it where there are too many."""
+        """Start its timer; close the oldest where there are too many."""
         super().connection_made(handler, transport)
         if len(self._open) >= MOST:
             next(iter(self._open.values()))[0].abort()
@@ -89,43 +89,43 @@ async def listening(
     Raises:
         OSError: there is no such address, or the port is taken.
     """
-    doors = await _doors(host, port)
+    sockets = await _listen(host, port)
     server = _Bounded(handler)
-    accepting = [asyncio.create_task(_accept(door, server)) for door in doors]
+    accepting = [asyncio.create_task(_accept(one, server)) for one in sockets]
     try:
         yield
     finally:
         for task in accepting:
             task.cancel()
         await asyncio.gather(*accepting, return_exceptions=True)
-        for door in doors:
-            door.close()
+        for one in sockets:
+            one.close()
         server.pre_shutdown()
         await server.shutdown(1.0)
 
 
-async def _doors(host: str, port: int) -> list[socket.socket]:
+async def _listen(host: str, port: int) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    doors: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
         for family, *_, address in dict.fromkeys(found):
-            doors.append(socket.create_server(address[:2], family=family, backlog=_BACKLOG))
-            doors[-1].setblocking(False)
+            sockets.append(socket.create_server(address[:2], family=family, backlog=_BACKLOG))
+            sockets[-1].setblocking(False)
     except OSError:
-        for door in doors:
-            door.close()
+        for one in sockets:
+            one.close()
         raise
-    return doors
+    return sockets
 
 
-async def _accept(door: socket.socket, server: _Bounded) -> None:
-    """Take up one connection after the other, and never more than so many a second."""
+async def _accept(listener: socket.socket, server: _Bounded) -> None:
+    """Accept one connection after the other, at most `PER_SECOND` per second."""
     loop = asyncio.get_running_loop()
     while True:
         try:
-            connection, _ = await loop.sock_accept(door)
+            connection, _ = await loop.sock_accept(listener)
             await loop.connect_accepted_socket(server, connection)
-        except OSError as error:  # the other side is gone already, or we have no file descriptors left
+        except OSError as error:  # the client has closed it already, or there are no file descriptors left
             log.debug("http.not_accepted error=%s", error)
         await asyncio.sleep(1 / PER_SECOND)

@@ -1,4 +1,4 @@
-"""TLS to the broker and to PostgreSQL servers: contexts from files, and failures in an operator's words."""
+"""TLS to the broker and to PostgreSQL servers: contexts from files, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SslMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 VERIFYING: Final = ("verify-ca", "verify-full")
 
-# What aiormq would read from the URL, and a context of our own overrules without a word.
+# What aiormq would read from the URL, but silently ignores beside a context.
 _URL_OPTIONS: Final = ("cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl")
 
 # OpenSSL's verification codes (x509_vfy.h).
@@ -32,12 +32,12 @@ def broker_context(
 
     Args:
         url: amqp:// or amqps://.
-        ca_file: authorities that vouch for the broker (PEM); by default the system's.
-        cert_file: our own certificate (PEM), where the broker demands one.
+        ca_file: the authorities that sign the broker's certificate (PEM); by default the system's.
+        cert_file: the client certificate (PEM), where the broker requires one.
         key_file: its key; by default in `cert_file`.
 
     Raises:
-        SettingsError: the URL is none, a file cannot be used, or TLS is configured and the URL does not use it.
+        SettingsError: the URL is not valid, a file cannot be used, or TLS is configured and the URL does not use it.
     """
     address = parsed(url)
     files = {
@@ -79,10 +79,10 @@ def authorities(ca_file: Path | None, setting: str) -> ssl.SSLContext:
 
 
 def parsed(url: str) -> URL:
-    """A broker's URL, taken apart.
+    """A broker's URL, parsed.
 
     Raises:
-        SettingsError: it is none; the text does not repeat it, since it may hold a password.
+        SettingsError: it is not valid; the text does not repeat it, since it may hold a password.
     """
     wanted = "REHOME_AMQP_URL must look like amqp://user:password@host:port/vhost (or amqps://)"
     try:
@@ -96,13 +96,13 @@ def parsed(url: str) -> URL:
 
 @dataclass(frozen=True, slots=True)
 class PostgresTls:
-    """How pool and dedicated servers are spoken to; `mode` means what libpq means by sslmode."""
+    """TLS to pool and dedicated servers; `mode` is libpq's sslmode."""
 
     mode: SslMode = "prefer"
     root_cert: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would protect less than it says.
+        """Refuse a combination that would protect less than it seems to.
 
         Raises:
             SettingsError: mode and file do not go together.
@@ -134,10 +134,10 @@ class PostgresTls:
 
 
 def explained(error: BaseException) -> str | None:
-    """Why TLS failed, in words that say what to do; None where it was not TLS that failed.
+    """Why TLS failed, and what to do; None where it was not TLS that failed.
 
     Args:
-        error: as caught, with whatever it was raised from.
+        error: as caught, with its causes.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
@@ -150,9 +150,9 @@ def explained(error: BaseException) -> str | None:
     if reason == "WRONG_VERSION_NUMBER":
         return "it does not speak TLS on this port"
     if "CERTIFICATE_REQUIRED" in str(reason):
-        return "it demands a client certificate"
+        return "it requires a client certificate"
     if "ALERT" in str(reason) and any(word in str(reason) for word in ("CERTIFICATE", "UNKNOWN_CA")):
-        return f"it refused our client certificate ({_said(cause)})"
+        return f"it refused the client certificate ({_said(cause)})"
     return f"TLS failed ({_said(cause)})"
 
 
@@ -161,11 +161,11 @@ def _distrust(code: int, message: str) -> str:
         return "its certificate has expired: renew it there"
     if code in (_HOSTNAME, _ADDRESS):
         return f"its certificate is for another host: {message.rstrip('.')}"
-    return f"its certificate is not vouched for by an authority we trust ({message})"
+    return f"its certificate is not signed by a trusted authority ({message})"
 
 
 def _said(error: OSError) -> str:
-    """What the operating system or OpenSSL said, without its source lines."""
+    """The operating system's or OpenSSL's error text, without its source lines."""
     if isinstance(error, ssl.SSLError):
         return str(error.reason or error.args[-1]).replace("_", " ").lower()
     return error.strerror or str(error)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.adapters.state.journal import PostgresJournal
-    from rehome_consumer.adapters.state.views import JournalViews
+    from rehome_consumer.adapters.state.views import PostgresJournalViews
     from rehome_consumer.doctor.snapshot import InstanceSnapshot
     from rehome_consumer.facts import RecordedFacts
     from rehome_consumer.ports.engine import MigrationRow
-    from rehome_consumer.ports.operators import Holder, MigrationView
+    from rehome_consumer.ports.operators import ClaimHolder, MigrationView
     from rehome_consumer.settings import Settings
 
 
@@ -40,12 +40,12 @@ class Order:
     view: MigrationView
     started: list[str]
     cancel: bool
-    holder: Holder | None
+    holder: ClaimHolder | None
     undo: list[tuple[str, str]]
 
 
 async def read_order(
-    settings: Settings, views: JournalViews, journal: PostgresJournal, wanted: UUID
+    settings: Settings, views: PostgresJournalViews, journal: PostgresJournal, wanted: UUID
 ) -> tuple[Order, str]:
     """What would be undone, and why servers, files and service could not be looked at (empty: they were).
 

@@ -15,8 +15,8 @@ from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
-from rehome_consumer.adapters.rabbitmq.queues import AmqpQueues
-from rehome_consumer.adapters.state.views import JournalViews
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.doctor.observer import Observer
 from rehome_consumer.doctor.periodic import PeriodicDiagnosis
 from rehome_consumer.doctor.repair import Repairs
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from rehome_consumer.settings import Settings
 
 JOURNAL: Final = frozenset({"state"})
-"""Settings that looking at the journal needs."""
+"""Settings needed to read the journal."""
 WORLD: Final = frozenset({"platform_dsn", "data_root", "backup_root"})
-"""Settings that looking at the world needs; runtime and keys have settings of their own."""
+"""Settings needed to read servers, files and services; the runtime has settings of its own."""
 EVERYTHING: Final = WORLD | {"amqp_url"}
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorTools:
-    """The tools. `eyes` see; `databases`, `inspector`, `shelf` and `runtime` can act."""
+    """The tools. `observer` only reads; the adapters beside it can change things."""
 
-    views: JournalViews
+    views: PostgresJournalViews
     journal: PostgresJournal
     claims: PostgresClaims
     observer: Observer
@@ -69,7 +69,7 @@ async def operator_tools(
 
     Args:
         settings: with those of WORLD set.
-        connection: to the broker, to look at its queues; None leaves them out.
+        connection: to the broker, to read its queues; None leaves them out.
 
     Raises:
         RehomeError: state database or platform database does not answer.
@@ -80,10 +80,10 @@ async def operator_tools(
         state = await stack.enter_async_context(bootstrap.state_pool(settings, 3))
         platform = await stack.enter_async_context(bootstrap.platform_pool(settings, 3))
         runtime = await stack.enter_async_context(bootstrap.runtime(settings, clock))
-        views, records = JournalViews(state), PostgresPlatform(platform)
+        views, records = PostgresJournalViews(state), PostgresPlatform(platform)
         inspector, inventory = PostgresInspector(sessions), FileBackupInventory(settings.backup_root)
         conf = OdooConfFiles(settings.data_root)
-        queues = AmqpQueues(connection) if connection else None
+        queues = AmqpQueueInspector(connection) if connection else None
         yield OperatorTools(
             views=views,
             journal=bootstrap.journal(state, settings),
@@ -102,16 +102,16 @@ async def operator_tools(
 async def periodic_diagnosis(
     settings: Settings, connection: AbstractRobustConnection
 ) -> AsyncIterator[PeriodicDiagnosis]:
-    """The reconciler's looks in the background, for the length of the block."""
+    """The reconciler's checks in the background, for the length of the block."""
     async with operator_tools(settings, connection) as tools:
-        making = PeriodicDiagnosis(
+        diagnosis = PeriodicDiagnosis(
             tools.observer,
             every=timedelta(seconds=settings.doctor_every),
             stuck_after=timedelta(seconds=settings.stuck_after),
         )
-        running = asyncio.create_task(making.run(), name="doctor")
+        running = asyncio.create_task(diagnosis.run(), name="doctor")
         try:
-            yield making
+            yield diagnosis
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

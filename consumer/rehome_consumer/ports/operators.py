@@ -1,6 +1,6 @@
-"""What operators' tools need of the world beyond `ports`: looks at everything, and a few small repairs.
+"""What operators' tools need beyond the ports of steps and engine: reads of everything, and a few small repairs.
 
-Steps and the engine never see these. Looks change nothing; what does change something says so.
+Steps and the engine never use these. Methods only read, unless they say that they change something.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rehome_consumer.ports.engine import Migration
+from rehome_consumer.ports.steps import OdooConf, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.facts import RecordedFacts
-    from rehome_consumer.model import Conf, Instance, OwnershipTag, Server, Service
+    from rehome_consumer.model import Instance, OwnershipTag, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ def waiting_view(*, behind: UUID, behind_state: str, behind_over: bool, **column
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds the claim on an instance: a session of the state database."""
+class ClaimHolder:
+    """The holder of the claim on an instance: a session of the state database."""
 
     instance_id: UUID
     pid: int
@@ -74,7 +75,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class UnsentEvents:
     """Events of a migration that wait to be sent; `first` is the type of the first of them."""
 
     migration_id: UUID
@@ -102,9 +103,9 @@ class DatabaseState:
     Attributes:
         connection_limit: None when the database is not there.
         can_login: None when the role is not there.
-        closed: whether no ordinary role may connect to the database, our short-lived ones excepted.
-        sessions: of the database (ours excepted) and of the role anywhere.
-        mark: ours, if the database carries one.
+        closed: whether no ordinary role may connect to the database, except rehome's short-lived roles.
+        sessions: of the database (except rehome's own) and of the role anywhere.
+        tag: the ownership tag, if the database has one.
     """
 
     database: str
@@ -128,13 +129,13 @@ class DatabaseState:
 
     @property
     def fenced(self) -> bool:
-        """Whether it is there, and closed by every door of the fence."""
+        """Whether it exists and every part of the fence is in place."""
         return self.exists and self.closed and not self.can_login
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedDatabase:
-    """A database that is ours by its comment (`mark`) or by its name (`maker`: the migration that made it)."""
+    """A database of rehome's, known by its ownership tag or by its name (`maker`: the migration that made it)."""
 
     name: str
     tag: OwnershipTag | None = None
@@ -142,8 +143,8 @@ class TaggedDatabase:
 
 
 @dataclass(frozen=True, slots=True)
-class OurSessions:
-    """Sessions that work for a migration, by the name that they carry."""
+class MigrationSessions:
+    """Sessions that work for a migration, known by their application name or role."""
 
     migration_id: UUID
     count: int
@@ -151,35 +152,25 @@ class OurSessions:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A replication slot with a name of ours; `kept_bytes` of log are held back for it."""
-
-    name: str
-    active: bool
-    kept_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Inventory:
-    """What is ours on one server. `short_lived` are migrations of which a short-lived role is there."""
+    """rehome's own things on one server. `short_lived` are the migrations that have a short-lived role there."""
 
     databases: tuple[TaggedDatabase, ...] = ()
-    sessions: tuple[OurSessions, ...] = ()
+    sessions: tuple[MigrationSessions, ...] = ()
     short_lived: tuple[UUID, ...] = ()
-    slots: tuple[Slot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class BackupEntry:
     """An entry of the backup place.
 
     Attributes:
-        kind: `backup` (sealed), `filestore` (its archive), or `half` (of either).
-        migration_id, attempt: whose; None when the name does not tell.
+        kind: `backup` (sealed), `filestore` (its archive), or `partial` (either one, unfinished).
+        migration_id, attempt: that it belongs to; None when the name does not say.
     """
 
     name: str
-    kind: Literal["backup", "filestore", "half"]
+    kind: Literal["backup", "filestore", "partial"]
     modified: datetime
     migration_id: UUID | None = None
     attempt: int | None = None
@@ -195,16 +186,16 @@ class ConfBackup:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueLook:
-    """A queue: messages that are ready (not those in somebody's hand), and readers."""
+class QueueStatus:
+    """A queue: messages that are ready (not those delivered and unacknowledged), and its consumers."""
 
     ready: int
-    readers: int
+    consumers: int
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRecord:
-    """A dead letter, as far as the reconciler cares."""
+    """What the reconciler uses of a dead letter."""
 
     id: str
     handler: str
@@ -213,8 +204,8 @@ class DeadLetterRecord:
     since: datetime | None
 
 
-class Views(Protocol):
-    """The journal, as operators see it."""
+class JournalViews(Protocol):
+    """The journal, read for operators."""
 
     async def migrations(
         self, wanted: UUID | None = None, limit: int = 50, *, ended: bool = True
@@ -229,7 +220,7 @@ class Views(Protocol):
         """
         ...
 
-    async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
+    async def by_ids(self, ids: Collection[UUID]) -> list[MigrationView]:
         """The migrations with these ids, as far as the journal has them."""
         ...
 
@@ -238,27 +229,27 @@ class Views(Protocol):
         ...
 
     async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
-        """Every step of every attempt, in the order they were begun."""
+        """Every step of every attempt, in the order they were started."""
         ...
 
     async def facts(self, migration_id: UUID, attempt: int) -> RecordedFacts:
-        """The facts of an attempt."""
+        """The facts of an attempt; secrets are None."""
         ...
 
-    async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:
-        """Who is at work on which of these instances."""
+    async def holders(self, instances: Collection[UUID]) -> dict[UUID, ClaimHolder]:
+        """The holders of the claims on these instances, by instance."""
         ...
 
     async def dead_letters(self) -> list[DeadLetterRecord]:
-        """Dead letters of open migrations' present attempts, as far as the engine could note them."""
+        """Dead letters of open migrations' current attempts, as far as the engine could record them."""
         ...
 
-    async def unsent(self) -> list[Unsent]:
+    async def unsent(self) -> list[UnsentEvents]:
         """Events that wait to be sent, by migration."""
         ...
 
-    async def told(self, event_id: UUID) -> bytes | None:
-        """An event that was put into the outbox, or None when it is not there (any more)."""
+    async def outbox_body(self, event_id: UUID) -> bytes | None:
+        """The encoded event with this id from the outbox, or None when it is not there (any more)."""
         ...
 
     async def add_to_history(self, migration_id: UUID, what: str, detail: str) -> None:
@@ -270,81 +261,45 @@ class Inspector(Protocol):
     """PostgreSQL servers, as their administrator sees them."""
 
     async def database_state(self, server: Server, database: str, role: str) -> DatabaseState:
-        """How a tenant's database and role are there."""
+        """The state of a tenant's database and role there."""
         ...
 
     async def inventory(self, server: Server) -> Inventory:
-        """What is ours there."""
-        ...
-
-    async def drop_slot(self, server: Server, name: str) -> None:
-        """Drop a replication slot that nobody uses. Changes the server."""
+        """Rehome's own things there."""
         ...
 
 
 class BackupInventory(Protocol):
     """The backup place."""
 
-    async def entries(self) -> list[Stored]:
-        """Everything in it that has a name of ours."""
+    async def entries(self) -> list[BackupEntry]:
+        """Everything in it that has one of rehome's names."""
         ...
 
     async def remove(self, name: str) -> None:
-        """Remove one entry, whole. Changes the place."""
+        """Remove one entry completely. Changes the backup place."""
         ...
 
 
-class ConfBackups(Protocol):
-    """rehome's files beside odoo.conf, and the file itself."""
-
-    async def read(self, instance: Instance) -> Conf:
-        """As `OdooConf.read`."""
-        ...
+class ConfBackups(OdooConf, Protocol):
+    """odoo.conf, and rehome's files beside it."""
 
     async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         """Backups and temporary files."""
         ...
 
-    async def remove_backup(self, instance: Instance, attempt_tag: str) -> None:
-        """As `OdooConf.remove_backup`. Changes the directory."""
+
+class PlatformRecords(Platform, Protocol):
+    """The platform's tables, and a list of the servers in them."""
+
+    async def tenant_servers(self) -> list[Server]:
+        """Every shared and every dedicated server that is not being taken away."""
         ...
 
 
-class Records(Protocol):
-    """The platform's tables."""
+class QueueInspector(Protocol):
+    """The broker's queues."""
 
-    async def instance(self, instance_id: UUID) -> Instance | None:
-        """As `Platform.instance`."""
-        ...
-
-    async def home(self, instance: Instance) -> Server | None:
-        """As `Platform.home`."""
-        ...
-
-    async def server(self, server_id: UUID) -> Server | None:
-        """As `Platform.server`."""
-        ...
-
-    async def dedicated_server(self, instance_id: UUID) -> Server | None:
-        """As `Platform.dedicated_server`."""
-        ...
-
-    async def servers(self) -> list[Server]:
-        """Every shared and every dedicated server."""
-        ...
-
-
-class Finder(Protocol):
-    """Whatever runs the instances."""
-
-    async def find(self, instance: Instance) -> Service:
-        """As `Runtime.find`."""
-        ...
-
-
-class QueueLooks(Protocol):
-    """The broker's queues, from outside."""
-
-    async def queues(self, names: Collection[str]) -> Mapping[str, QueueLook]:
-        """How each of these is; those that are not there are left out. Needs no permission."""
+    async def queues(self, names: Collection[str]) -> Mapping[str, QueueStatus]:
+        """The status of each of these; those that do not exist are left out. Needs no permission."""
         ...

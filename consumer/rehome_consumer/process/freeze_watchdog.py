@@ -1,11 +1,11 @@
-"""A process that was stopped (SIGSTOP, a shell's Ctrl-Z, a debugger) ends at once when it goes on.
+"""Ends a process that was stopped (SIGSTOP, a shell's Ctrl-Z, a debugger) at once when it is continued.
 
-Its claims have gone to others meanwhile, and it may stand between the last look at its claim and the act
-that the look was for. The kernel tells it that it goes on before anything else of it runs: no look of ours
-could be nearer to the act. To end is what it is best at; whatever starts consumers starts another.
+Other consumers have taken its claims meanwhile, and it may have been stopped between the last check of its claim and
+the action that the check was for. The kernel delivers SIGCONT before anything else of the process runs: no check of
+the claim could be closer to the action. Whatever starts consumers starts another.
 
-A machine that is frozen as a whole tells nobody. There the looks at the claim do what they can, and the
-marks and tokens on what they guard (databases, sessions, the journal) do the rest.
+When the complete machine is frozen there is no signal. Then the checks of the claim do what they can, and the
+ownership tags and tokens on databases, sessions and the journal do the rest.
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST: Final = 5.0
-"""Seconds of a standstill that is forgiven; a claim is given away after 45 without a sign of life."""
+"""Seconds for which a process may be stopped; a claim is lost after 45 without a sign of life."""
 BEAT: Final = 1.0
 EXIT_CODE: Final = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
 @asynccontextmanager
 async def watched(*, longest: float = LONGEST, end: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """For the length of the block: when the process goes on after `longest` seconds or more, `end` it.
+    """For the length of the block: when the process continues after `longest` seconds or more, `end` it.
 
     Args:
         longest: seconds.
         end: called instead of ending the process, in the middle of whatever it does (for tests).
     """
-    beating = asyncio.create_task(_beat(last := [time.monotonic()]), name="standstill")
+    beating = asyncio.create_task(_beat(last := [time.monotonic()]), name="freeze-watchdog")
 
-    def goes_on(*_: object) -> None:
-        stood = time.monotonic() - last[0]
-        if stood >= longest:
+    def continued(*_: object) -> None:
+        if time.monotonic() - last[0] >= longest:
             (end or _end)()
 
-    before: Any = signal.signal(signal.SIGCONT, goes_on)
+    before: Any = signal.signal(signal.SIGCONT, continued)
     try:
         yield
     finally:
@@ -61,8 +60,10 @@ async def _beat(last: list[float]) -> None:
 
 
 def _end() -> None:
-    """Without any tidying: that would be acts, too."""
+    """End without any cleanup: that would be actions, too."""
     try:
-        log.critical("consumer.stood_still: others have taken over; ending, to be started anew")
+        log.critical(
+            "consumer.frozen error=this process was stopped, others have taken over: it ends; start it again"
+        )
     finally:
         os._exit(EXIT_CODE)

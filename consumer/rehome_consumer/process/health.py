@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from rehome_consumer.doctor.migrations import UNSENT_TOO_LONG
 from rehome_consumer.errors import RehomeError, SettingsError
 from rehome_consumer.network.http_server import Shared, listening
 
@@ -18,22 +19,20 @@ if TYPE_CHECKING:
     from rehome_consumer.doctor.periodic import PeriodicDiagnosis
     from rehome_consumer.settings import Settings
 
-UNSENT_TOO_LONG = 60.0  # seconds an event may wait in the outbox before this consumer calls itself unwell
-
 
 @asynccontextmanager
 async def served(
-    settings: Settings, consumer: Consumer, rounds: PeriodicDiagnosis | None = None
+    settings: Settings, consumer: Consumer, diagnosis: PeriodicDiagnosis | None = None
 ) -> AsyncIterator[None]:
-    """Serve them on REHOME_HTTP_PORT, if it is set; with what the reconciler's `rounds` found last.
+    """Serve them on REHOME_HTTP_PORT, if it is set; with the last findings of the reconciler.
 
     Raises:
-        SettingsError: the port is taken, or REHOME_HTTP_HOST is no address of this machine.
+        SettingsError: the port is taken, or REHOME_HTTP_HOST is not an address of this machine.
     """
     if settings.http_port is None:
         yield
         return
-    state = _State(consumer, rounds)
+    state = _State(consumer, diagnosis)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(listening(state.answer, settings.http_host, settings.http_port))
@@ -44,11 +43,11 @@ async def served(
 
 
 class _State:
-    """How this consumer is, for whoever asks; the state database is asked once a second at most."""
+    """The state of this consumer; the state database is queried at most once a second."""
 
-    def __init__(self, consumer: Consumer, rounds: PeriodicDiagnosis | None) -> None:
+    def __init__(self, consumer: Consumer, diagnosis: PeriodicDiagnosis | None) -> None:
         self._consumer = consumer
-        self._periodic = rounds
+        self._diagnosis = diagnosis
         self._oldest_unsent = Shared(consumer.journal.oldest_unsent)
         self._metrics = Shared(self._measured)
         self._registry = registry = CollectorRegistry()
@@ -56,23 +55,26 @@ class _State:
             "rehome_outbox_oldest_unsent_seconds", "Age of the oldest unsent event.", registry=registry
         )
         self._handling = Gauge(
-            "rehome_deliveries_in_hand", "Deliveries being handled by this consumer.", registry=registry
+            "rehome_deliveries_in_progress", "Deliveries being handled by this consumer.", registry=registry
         )
         self._findings = Gauge(
-            "rehome_findings", "What the reconciler found last.", ["kind", "severity"], registry=registry
+            "rehome_findings",
+            "Findings of the reconciler's last check.",
+            ["kind", "severity"],
+            registry=registry,
         )
         self._dead_letters = Gauge(
             "rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry
         )
         self._dead_letters.set(float("nan"))
-        self._looked = Gauge(
-            "rehome_doctor_looked_timestamp_seconds",
-            "When the reconciler's last look ended; 0 before the first.",
+        self._last_check = Gauge(
+            "rehome_doctor_last_check_timestamp_seconds",
+            "When the reconciler last finished a check; 0 before the first.",
             registry=registry,
         )
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One request."""
+        """Answer one request."""
         if request.method not in ("GET", "HEAD"):
             response = web.Response(status=405)
         elif request.path == "/health":
@@ -88,9 +90,9 @@ class _State:
         try:
             waits = await self._oldest_unsent()
         except RehomeError as error:
-            return web.json_response({"ok": False, "why": str(error)}, status=503)
+            return web.json_response({"ok": False, "error": str(error)}, status=503)
         connected = self._consumer.connection.connected.is_set()
-        ok = connected and waits < UNSENT_TOO_LONG
+        ok = connected and waits < UNSENT_TOO_LONG.total_seconds()
         body = {"ok": ok, "broker": connected, "oldest_unsent_seconds": waits}
         return web.json_response(body, status=200 if ok else 503)
 
@@ -100,11 +102,11 @@ class _State:
         except RehomeError:
             self._oldest.set(float("nan"))
         self._handling.set(self._consumer.worker.in_hand)
-        if self._periodic is not None:
+        if self._diagnosis is not None:
             self._findings.clear()
-            for (kind, severity), number in self._periodic.counts.items():
+            for (kind, severity), number in self._diagnosis.counts.items():
                 self._findings.labels(kind, severity).set(number)
-            self._looked.set(self._periodic.looked_at.timestamp() if self._periodic.looked_at else 0)
-            dead = self._periodic.dead_letters
+            self._last_check.set(self._diagnosis.checked_at.timestamp() if self._diagnosis.checked_at else 0)
+            dead = self._diagnosis.dead_letters
             self._dead_letters.set(float("nan") if dead is None else dead)
         return generate_latest(self._registry)

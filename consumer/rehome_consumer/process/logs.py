@@ -39,7 +39,7 @@ def configure(form: str, level: str) -> None:
 
 
 def formatter(form: str) -> logging.Formatter:
-    """What makes a line of a record, as `json` or for the `console`; whatever looks like a secret is masked."""
+    """Formats records as `json` or for the `console`; whatever looks like a secret is masked."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -59,7 +59,7 @@ def formatter(form: str) -> logging.Formatter:
 
 
 def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Foreign errors, and tracebacks with them, may quote a URL with its password."""
+    """Errors of libraries, and their tracebacks, may quote a URL with its password."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = masked(value)
@@ -67,7 +67,7 @@ def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 
 def _as_shown(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """For a terminal; a traceback keeps its lines, indented, so that none of them looks like a line of the log."""
+    """Escape for a terminal; a traceback's lines are indented, so that none looks like a line of the log."""
     for name, value in event.items():
         if name == "exception":
             event[name] = "\n".join(f"    {visible(line)}" for line in str(value).split("\n"))
@@ -77,7 +77,7 @@ def _as_shown(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """`word key=value key='two words' error=the rest of the line` as a word and fields."""
+    """Split `word key=value key='two words' error=the rest of the line` into a word and fields."""
     word, _, rest = str(event["event"]).partition(" ")
     event["event"] = word
     for tag in ("error=", "why="):  # free text stands last

@@ -1,4 +1,4 @@
-"""How a broker's users differ from those there shall be, and what to change."""
+"""How a broker's users differ from the wanted ones, and what to change."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _DIGESTS: Final = {
 
 @dataclass(slots=True)
 class Access:
-    """The users that a broker has, and what they may do in our virtual host.
+    """The users that a broker has, and their permissions in the virtual host `migration`.
 
     Attributes:
         tags: user -> tags.
         hashes: user -> algorithm and salted hash of its password.
         permissions: user -> (configure, write, read).
-        topics: (user, exchange) -> (write, read) over routing keys.
+        topics: (user, exchange) -> (write, read) for routing keys.
     """
 
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Access:
         """Read a broker's exported definitions, of the whole node.
 
         Raises:
-            Refused: they are none; who has access cannot be told from them.
+            Refused: they are not definitions; they do not say who has access.
         """
         try:
             return cls._of(definitions)
@@ -75,7 +75,7 @@ class Access:
             },
         )
 
-    def password_fits(self, user: str, password: str) -> bool:
+    def has_password(self, user: str, password: str) -> bool:
         """Whether a user has this password."""
         algorithm, text = self.hashes.get(user, ("", ""))
         digest = _DIGESTS.get(algorithm)
@@ -101,22 +101,22 @@ class Change:
     arguments: tuple[str, ...] = ()
 
 
-def changes(user: User, password: str, there: Access) -> list[Change]:
+def changes(user: User, password: str, access: Access) -> list[Change]:
     """What must change on a broker for this user, in the order in which it must be done.
 
     Routing keys are restricted before the exchange is opened. Entries for exchanges that the role does not
-    name are left alone: they only take away.
+    name are left alone: they only restrict.
     """
     name, wanted = user.name, user.rights
     made: list[Change] = []
-    if name not in there.tags:
+    if name not in access.tags:
         made.append(Change(f"user {name} is missing", "add_user", name))
-    elif not there.password_fits(name, password):
+    elif not access.has_password(name, password):
         made.append(Change(f"user {name} has another password", "change_password", name))
-    if tags := there.tags.get(name, ()):
+    if tags := access.tags.get(name, ()):
         made.append(Change(f"user {name} has tags: {', '.join(tags)}; wanted none", "set_user_tags", name))
     for exchange, patterns in wanted.topics.items():
-        have = there.topics.get((name, exchange))
+        have = access.topics.get((name, exchange))
         if have != patterns:
             what = f"user {name}: routing keys on exchange {exchange} (write, read) are {_shown(have)}"
             made.append(
@@ -124,17 +124,17 @@ def changes(user: User, password: str, there: Access) -> list[Change]:
                     f"{what}, wanted {_shown(patterns)}", "set_topic_permissions", name, (exchange, *patterns)
                 )
             )
-    permissions = there.permissions.get(name)
+    permissions = access.permissions.get(name)
     if permissions != wanted.triple:
         what = f"user {name}: permissions (configure, write, read) are {_shown(permissions)}"
         made.append(Change(f"{what}, wanted {_shown(wanted.triple)}", "set_permissions", name, wanted.triple))
     return made
 
 
-def strays(users: Iterable[User], others: Iterable[str], there: Access) -> list[str]:
-    """Users that may do something in our virtual host, and are neither in the file nor known otherwise."""
+def unknown_users(users: Iterable[User], others: Iterable[str], access: Access) -> list[str]:
+    """Users that have permissions in the virtual host, but are not in the file, nor among its `others`."""
     known = {user.name for user in users} | set(others)
-    return sorted(there.permissions.keys() - known)
+    return sorted(access.permissions.keys() - known)
 
 
 def _tags(value: Any) -> tuple[str, ...]:

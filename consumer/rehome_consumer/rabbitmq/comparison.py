@@ -1,4 +1,4 @@
-"""How a running broker's topology differs from the saga's, in whatever form its version exports it."""
+"""How a running broker's topology differs from the saga's, whatever the form in which its version exports it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from typing import Any, Final
 
 from rehome_consumer.rabbitmq.topology import VHOST
 
-# Keys of a queue or exchange that change what it does, with the value that is meant where they are left out.
+# Keys of a queue or exchange that change its behaviour, with the default where they are left out.
 _COMPARED: Final[dict[str, dict[str, Any]]] = {
     "queues": {"durable": True, "auto_delete": False},
     "exchanges": {"type": "", "durable": True, "auto_delete": False, "internal": False},
 }
 
 _LOSING: Final = ("expires", "max-length", "max-length-bytes", "message-ttl")
-"""Keys of a policy by which events would vanish from a queue; what else a policy may set, the queue's own
-arguments overrule, or it changes only where a queue is placed."""
+"""Keys of a policy by which a queue would lose events. The queue's own arguments overrule all other keys, or those
+only change where a queue is placed."""
 
 
 def differences(wanted: dict[str, Any], there: Any) -> list[str]:
-    """What a broker's exported definitions lack or have otherwise, one line each; empty when all is there.
+    """What is missing or different in a broker's exported definitions, one line each; empty when nothing is.
 
     Args:
         wanted: `topology.definitions()`.
-        there: the broker's, of the virtual host or of the whole node. What is not ours is not looked at, but for
-            bindings that lead into our queues and exchanges, and policies that make our queues lose events.
+        there: the broker's, of the virtual host or of the complete node. Other applications' things are ignored,
+            except bindings that lead into the saga's queues and exchanges, and policies that make its queues
+            lose events.
     """
     if not isinstance(there, dict) or not isinstance(there.get("queues"), list):
-        return ["these are not a broker's definitions: they are no JSON object with a list of queues"]
+        return ["these are not a broker's definitions: not a JSON object with a list of queues"]
     found: list[str] = []
     for kind in ("exchanges", "queues"):
-        have = {str(one.get("name")): one for one in _ours(there, kind)}
+        have = {str(one.get("name")): one for one in _in_vhost(there, kind)}
         for one in wanted[kind]:
             what = f"{kind[:-1]} {one['name']}"
             if one["name"] in have:
@@ -49,7 +50,7 @@ def _changed(kind: str, wanted: dict[str, Any], have: dict[str, Any]) -> list[st
     arguments = {name: _plain(value) for name, value in wanted["arguments"].items()}
     there_too = {name: _plain(value) for name, value in _mapping(have.get("arguments")).items()}
     if kind == "queues":
-        # Some versions tell the type beside the arguments; none told is the classic one.
+        # Some versions export the type beside the arguments; without any it is a classic queue.
         there_too.setdefault("x-queue-type", _plain(have.get("type", "classic")))
     return lines + [
         f"argument {name} is {there_too.get(name, 'missing')}, wanted {arguments.get(name, 'none')}"
@@ -59,32 +60,34 @@ def _changed(kind: str, wanted: dict[str, Any], have: dict[str, Any]) -> list[st
 
 
 def _bindings(wanted: dict[str, Any], there: dict[str, Any]) -> list[str]:
-    ours = {("queue", one["name"]) for one in wanted["queues"]}
-    ours |= {("exchange", one["name"]) for one in wanted["exchanges"]}
+    own = {("queue", one["name"]) for one in wanted["queues"]}
+    own |= {("exchange", one["name"]) for one in wanted["exchanges"]}
     bound = {_key(one) for one in wanted["bindings"]}
-    have = {_key(one) for one in _ours(there, "bindings") if one.get("source")}
+    have = {_key(one) for one in _in_vhost(there, "bindings") if one.get("source")}
     lines = [f"binding {_shown(key)} is missing" for key in sorted(bound - have)]
     return lines + [
-        f"binding {_shown(key)} is not of the saga" for key in sorted(have - bound) if key[1:3] in ours
+        f"binding {_shown(key)} does not belong to the saga"
+        for key in sorted(have - bound)
+        if key[1:3] in own
     ]
 
 
 def _policies(wanted: dict[str, Any], there: dict[str, Any]) -> list[str]:
     """Of several policies that match a queue, the broker applies the one with the highest priority."""
-    policies = [one for one in _ours(there, "policies") if one.get("apply-to") != "exchanges"]
+    policies = [one for one in _in_vhost(there, "policies") if one.get("apply-to") != "exchanges"]
     policies.sort(key=_priority, reverse=True)
     lines = []
     for queue in wanted["queues"]:
         policy = next((one for one in policies if _matches(str(one.get("pattern")), queue["name"])), {})
         if losing := [key for key in _LOSING if key in _mapping(policy.get("definition"))]:
             lines.append(
-                f"queue {queue['name']}: policy {policy.get('name')} sets {', '.join(losing)}: events would vanish"
+                f"queue {queue['name']}: policy {policy.get('name')} sets {', '.join(losing)}: events would be lost"
             )
     return lines
 
 
 def _priority(policy: dict[str, Any]) -> float:
-    """Of a policy; what is no number counts as RabbitMQ's own default."""
+    """The priority of a policy; anything but a number counts as RabbitMQ's default."""
     try:
         return float(policy.get("priority") or 0)
     except (TypeError, ValueError, OverflowError):
@@ -92,15 +95,15 @@ def _priority(policy: dict[str, Any]) -> float:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Whether a pattern is found in a name; one that only Erlang understands counts as found."""
+    """Whether a pattern matches a name; one that only Erlang understands counts as a match."""
     try:
         return re.search(pattern, name) is not None
     except (re.error, RecursionError, OverflowError):
         return True
 
 
-def _ours(there: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """What is in our virtual host; an export of that host alone does not name it."""
+def _in_vhost(there: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """Everything of a kind in the virtual host `migration`; an export of that host alone does not name it."""
     found = there.get(kind)
     listed = found if isinstance(found, list) else []
     return [one for one in listed if isinstance(one, dict) and one.get("vhost", VHOST) == VHOST]
@@ -112,7 +115,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
-    """One form for what versions write as a number, as text or as true: 5, 5.0 and "5" are the same."""
+    """One form for what versions write as number, text or boolean: 5, 5.0 and "5" are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Who may do what on the broker: each role's least rights.
+"""Which user may do what on the broker: each role has only the permissions that it needs.
 
 | role | may |
 |---|---|
@@ -7,8 +7,8 @@
 | operator (`rehome dead`) | read the dead letters, and send them to their handlers |
 | subscriber | own everything whose name begins with `sub_<name>.`, and bind it to the types it may see |
 
-No role may declare, bind or delete anything of ours: the topology is the broker's own, loaded at boot.
-RabbitMQ grants by regular expressions over names (configure, write, read), and on a topic exchange over
+No role may declare, bind or delete anything of the saga: the broker loads the topology at boot.
+RabbitMQ grants by regular expressions for names (configure, write, read), and on a topic exchange for
 routing keys as well. Without an entry for an exchange its routing keys are not restricted.
 """
 
@@ -36,7 +36,7 @@ _PUBLISHERS: Final = {"billing": "billing", "rehome": "migration"}  # as the cat
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Regular expressions as RabbitMQ takes them; `topics` is exchange -> (write, read) over routing keys."""
+    """Regular expressions as RabbitMQ takes them; `topics` is exchange -> (write, read) for routing keys."""
 
     configure: str
     write: str
@@ -51,7 +51,7 @@ class Rights:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user there shall be. Its password is in an environment variable or a file; one of both is set.
+    """A wanted user. Its password is in an environment variable or in a file; one of both is set.
 
     Attributes:
         keys: types that a subscriber may see.
@@ -74,7 +74,7 @@ def rights(role: Role, name: str = "", keys: Iterable[str] = ()) -> Rights:
 
     Args:
         role: which.
-        name: of the user; a subscriber's own things begin with `sub_<name>.`.
+        name: of the user; a subscriber's queues and exchanges begin with `sub_<name>.`.
         keys: types that a subscriber may see.
     """
     if role == "billing":
@@ -82,12 +82,12 @@ def rights(role: Role, name: str = "", keys: Iterable[str] = ()) -> Rights:
         return Rights(_NOTHING, _any_of(exchange), _NOTHING, {exchange: (_families("billing"), _NOTHING)})
     if role == "migrator":
         exchange = _PUBLISHERS["rehome"]
-        # Delays and handlers by pattern: nobody else may make such a name, and a new step needs no new grant.
+        # Delays and handlers by pattern: no other user may create such a name, and a new step needs no new grant.
         write = f"^({re.escape(exchange)}|{re.escape(retry_exchange(''))}[0-9a-z]+|{re.escape(DEAD)})$"
         read = f"^{re.escape(queue_of(''))}[a-z_]+$"
         return Rights(_NOTHING, write, read, {exchange: (_families("rehome"), _NOTHING)})
     if role == "operator":
-        # Not writing to `migration.dead`: who may write to a queue may take its bindings away.
+        # Not writing to `migration.dead`: a user that may write to a queue may remove its bindings.
         return Rights(_NOTHING, _any_of(HANDLER), _any_of(DEAD))
     exchange = _PUBLISHERS["rehome"]
     own = rf"sub_{re.escape(name)}\."
@@ -101,7 +101,7 @@ def _any_of(*names: str) -> str:
 
 
 def _families(publisher: str) -> str:
-    """The routing keys of all types of a publisher, those of later releases included."""
+    """The routing keys of all types of a publisher, including types of later releases."""
     kinds = {entry.type.partition(".")[0] for entry in CATALOG.values() if entry.published_by == publisher}
     names = sorted(re.escape(kind) for kind in kinds)
     return rf"^{names[0]}\.[a-z_]+$" if len(names) == 1 else rf"^({'|'.join(names)})\.[a-z_]+$"

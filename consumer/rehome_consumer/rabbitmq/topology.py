@@ -1,6 +1,6 @@
-"""The broker's exchanges, queues and bindings, derived from the saga: a new step cannot miss its queue.
+"""The broker's exchanges, queues and bindings, derived from the saga, so that every step has its queue.
 
-`rabbitmq/definitions.json` is this, written down for the broker to load at boot
+`rabbitmq/definitions.json` holds the same, for the broker to load at boot
 (`rehome topology check` compares a running broker with it, by `consumer/rehome_consumer/rabbitmq/comparison.py`).
 """
 
@@ -15,7 +15,7 @@ VHOST: Final = "migration"
 HANDLER: Final = "migration.handler"
 DEAD: Final = "migration.dead"
 REDELIVERIES: Final = 5
-"""How often the broker delivers again what was not acknowledged; after that it is a dead letter."""
+"""How often the broker redelivers what was not acknowledged; after that it is a dead letter."""
 
 
 def queue_of(step: str) -> str:
@@ -29,7 +29,7 @@ def retry_exchange(tier: str) -> str:
 
 
 def definitions() -> dict[str, Any]:
-    """The definitions file: no users, no policies, no permissions (those are made at deploy)."""
+    """The definitions file: no users, policies or permissions (those are set at deployment)."""
     exchanges = [
         _exchange("billing", "topic"),
         _exchange("migration", "topic"),

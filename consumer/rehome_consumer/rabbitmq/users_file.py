@@ -1,4 +1,4 @@
-"""The file that says which users the broker shall have. It names where passwords are, and holds none."""
+"""The file that lists the wanted users of the broker. It names where passwords are, and holds none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_users(path: Path) -> UsersFile:
     """Read a file of users.
 
     Raises:
-        SettingsError: it cannot be read, or something in it is wrong; names the place.
+        SettingsError: it cannot be read, or something in it is wrong; says where.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def read_users(path: Path) -> UsersFile:
     users = tuple(_user(entry, f"{path}: user {number}", path) for number, entry in enumerate(entries, 1))
     names = [user.name for user in users]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SettingsError(f"{path}: user {', '.join(twice)} is there twice")
+        raise SettingsError(f"{path}: user {', '.join(twice)} is listed twice")
     return UsersFile(users, _texts(document, "others", str(path)))
 
 
@@ -58,7 +58,7 @@ def password_of(user: User) -> str:
     """Read a user's password from where the file says it is.
 
     Raises:
-        SettingsError: it is not there, or holds what RabbitMQ's tools would drop or alter; it is not told.
+        SettingsError: it is missing, or holds what RabbitMQ's tools would drop or alter; never quotes it.
     """
     if user.password_env is not None:
         where = f"password of user {user.name} (environment variable {user.password_env})"
@@ -72,7 +72,7 @@ def password_of(user: User) -> str:
     if not secret:
         raise SettingsError(f"{where} is missing or empty")
     if not _PRINTABLE.fullmatch(secret):
-        # rabbitmqctl reads a line, strips blanks, and takes other bytes as its locale has them.
+        # rabbitmqctl reads a line, strips blanks, and decodes other bytes by its locale.
         raise SettingsError(f"{where}: use printable ASCII characters on one line, no blank at either end")
     return secret
 
@@ -82,11 +82,11 @@ def _user(entry: dict[str, Any], where: str, path: Path) -> User:
     name = _text(entry, "name", where)
     if name is None or not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise SettingsError(
-            f"{where}: name must be small letters and digits, - or _ between them, at most {_LONGEST}"
+            f"{where}: name must be lower-case letters and digits, - or _ between them, at most {_LONGEST}"
         )
     where = f"{path}: user {name}"
     if name == "guest":
-        raise SettingsError(f"{where}: guest is RabbitMQ's own user, with a password that everybody knows")
+        raise SettingsError(f"{where}: guest is RabbitMQ's default user, with a well-known password")
     role = _text(entry, "role", where)
     if role not in ROLES:
         raise SettingsError(f"{where}: role must be one of {', '.join(ROLES)}")
@@ -97,7 +97,7 @@ def _user(entry: dict[str, Any], where: str, path: Path) -> User:
         raise SettingsError(f"{where}: password_env must be the name of an environment variable")
     if file is not None:
         if "\0" in file:
-            raise SettingsError(f"{where}: password_file holds NUL, which no path has")
+            raise SettingsError(f"{where}: password_file contains NUL, which no path may")
         file = str(path.absolute().parent / file)
     return User(name, role, _keys(entry, role, where), env, file)
 
@@ -106,15 +106,15 @@ def _keys(entry: dict[str, Any], role: str, where: str) -> tuple[str, ...]:
     """The types that a subscriber may see."""
     if role != "subscriber":
         if "keys" in entry:
-            raise SettingsError(f"{where}: keys are for subscribers; a {role} has its own")
+            raise SettingsError(f"{where}: keys are for subscribers only; the role {role} has fixed ones")
         return ()
     keys = _texts(entry, "keys", where)
     if not keys:
         raise SettingsError(f"{where}: say in keys which types it may see, of {', '.join(READABLE)}")
     if unknown := [key for key in keys if key not in READABLE]:
         raise SettingsError(
-            f"{where}: {', '.join(map(ascii, unknown))} in keys is no type that a subscriber may see; "
-            f"there are {', '.join(READABLE)}"
+            f"{where}: {', '.join(map(ascii, unknown))} in keys is not a type that a subscriber may see; "
+            f"those are {', '.join(READABLE)}"
         )
     return tuple(dict.fromkeys(keys))
 

@@ -105,7 +105,7 @@ WHERE o.sent_at IS NULL GROUP BY o.migration_id, m.instance_id;
 -- Whether a migration has no event that waits to be sent.
 SELECT NOT EXISTS (SELECT FROM rehome.outbox WHERE migration_id = $1 AND sent_at IS NULL);
 
--- name: told
+-- name: outbox_body
 -- An event that was put into the outbox.
 SELECT body FROM rehome.outbox WHERE event_id = $1;
 

@@ -1,4 +1,4 @@
-"""docs/security.md says what the code does."""
+"""docs/security.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def patterns(cell: str) -> list[str]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_table_has_the_rights_of_a_role(role: Role) -> None:
+def test_the_table_has_the_permissions_of_a_role(role: Role) -> None:
     granted = rights(role, "crm", ("migration.completed",))
     configure, write, read, topics = ROWS[role]
     assert [patterns(configure), patterns(write), patterns(read)] == [[one] for one in granted.triple]
     for exchange, (written, readable) in granted.topics.items():
-        told = patterns(topics)
-        assert told[:2] == [exchange, written]
-        assert role == "subscriber" or told[2] == readable
+        shown = patterns(topics)
+        assert shown[:2] == [exchange, written]
+        assert role == "subscriber" or shown[2] == readable
     assert granted.topics or topics.strip() == "none"
 
 
 def test_the_table_has_the_limits_of_the_code() -> None:
-    told = {
+    shown = {
         cells[0].strip(): int(cells[1].replace(",", ""))
         for line in PAGE.splitlines()
         if len(cells := line.strip("| ").split(" | ")) == 3 and re.fullmatch(r"[0-9,]+", cells[1])
     }
-    assert told == {
+    assert shown == {
         "an event": wire.MAX_BODY,
         "an answer of database-service": database_service.LARGEST_ANSWER,
         "an answer of the process manager": client.LARGEST_ANSWER,
@@ -60,7 +60,7 @@ def test_the_table_has_the_limits_of_the_code() -> None:
         "an instance's answer about its health": 0,
         "an answer of the broker's management API": management.LARGEST_ANSWER,
         "what `rabbitmqctl` prints": rabbitmqctl.LARGEST_OUTPUT,
-        "what `rabbitmqctl` says on standard error": rabbitmqctl.LARGEST_COMPLAINT,
+        "what `rabbitmqctl` says on standard error": rabbitmqctl.LARGEST_ERROR_OUTPUT,
         "what `pg_dump`, `pg_restore` and `vacuumdb` print": subprocesses.KEPT_OUTPUT,
         "an `odoo.conf`": conf_files.LARGEST,
         "a manifest of a backup": files.LARGEST,
@@ -69,7 +69,7 @@ def test_the_table_has_the_limits_of_the_code() -> None:
     assert f"of a line {answers.LONGEST_LOG_LINE} characters" in PAGE
 
 
-def test_the_example_of_a_file_of_users_is_one(tmp_path: Path) -> None:
+def test_the_example_of_a_file_of_users_is_valid(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "users.toml").write_text(example)
     found = read_users(tmp_path / "users.toml")

@@ -1,4 +1,4 @@
-"""Settings from the environment, and what a wrong one is told as."""
+"""Settings from the environment, and the errors about wrong ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDED = {
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """Only what is needed, and no `.env`."""
+    """Only the required settings, and no `.env`."""
     import os  # noqa: PLC0415 - one use
 
     monkeypatch.chdir(tmp_path)
@@ -36,7 +36,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
     return monkeypatch
 
 
-def test_what_is_needed_is_enough() -> None:
+def test_the_required_settings_are_enough() -> None:
     settings = read_settings()
     assert (settings.http_port, settings.http_host) == (None, "127.0.0.1")
     assert settings.state == NEEDED["REHOME_PLATFORM_DSN"]
@@ -44,16 +44,16 @@ def test_what_is_needed_is_enough() -> None:
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_a_missing_setting_is_told_in_one_line_with_what_it_is(
+def test_a_missing_setting_is_named_in_one_line_with_its_description(
     environment: pytest.MonkeyPatch, name: str
 ) -> None:
     environment.delenv(name)
-    with pytest.raises(SettingsError, match=rf"^{name} is missing: \w") as told:
+    with pytest.raises(SettingsError, match=rf"^{name} is missing: \w") as error:
         read_settings()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_command_asks_only_for_what_it_needs(environment: pytest.MonkeyPatch) -> None:
+def test_a_command_requires_only_the_settings_that_it_needs(environment: pytest.MonkeyPatch) -> None:
     for name in set(NEEDED) - {"REHOME_AMQP_URL"}:
         environment.delenv(name)
     assert read_settings(needed={"amqp_url"}).amqp_url.get_secret_value() == NEEDED["REHOME_AMQP_URL"]
@@ -62,7 +62,9 @@ def test_a_command_asks_only_for_what_it_needs(environment: pytest.MonkeyPatch) 
         read_settings(needed={"amqp_url"})
 
 
-def test_who_looks_at_the_journal_alone_needs_one_of_two_databases(environment: pytest.MonkeyPatch) -> None:
+def test_a_command_that_reads_only_the_journal_needs_one_of_two_settings(
+    environment: pytest.MonkeyPatch,
+) -> None:
     dsn = "postgresql://rehome@127.0.0.1/journal"
     for name in NEEDED:
         environment.delenv(name)
@@ -89,27 +91,29 @@ def test_who_looks_at_the_journal_alone_needs_one_of_two_databases(environment: 
         ("REHOME_HTTP_PORT", "70000"),
     ],
 )
-def test_a_wrong_setting_is_told_by_its_name(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_wrong_setting_is_named(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
     environment.setenv(name, value)
     with pytest.raises(SettingsError, match=f"^{name}: "):
         read_settings()
 
 
-def test_a_wrong_setting_is_told_though_the_command_does_not_need_it(environment: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_named_even_if_the_command_does_not_need_it(
+    environment: pytest.MonkeyPatch,
+) -> None:
     environment.setenv("REHOME_JOBS", "many")
     with pytest.raises(SettingsError, match=r"^REHOME_JOBS: "):
         read_settings(needed={"amqp_url"})
 
 
-def test_a_secret_is_told_by_no_error_and_no_repr(environment: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_in_no_error_and_no_repr(environment: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in repr(read_settings())
     environment.setenv("REHOME_JOBS", "many")
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as error:
         read_settings()
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(error.value)
 
 
-async def test_a_runtime_of_ones_own_is_plugged_in_by_its_name(
+async def test_a_custom_runtime_is_plugged_in_by_its_name(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "my_runtime.py").write_text(
@@ -125,17 +129,17 @@ async def test_a_runtime_of_ones_own_is_plugged_in_by_its_name(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no_such_module:connected", "No module named 'no_such_module'"),
         ("json:nothing", "has no attribute 'nothing'"),
     ],
 )
-async def test_a_runtime_that_is_not_there_is_told_by_its_setting(
-    environment: pytest.MonkeyPatch, name: str, said: str
+async def test_a_runtime_that_does_not_exist_is_reported_with_its_setting(
+    environment: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     environment.setenv("REHOME_RUNTIME", name)
-    with pytest.raises(SettingsError, match=f"^REHOME_RUNTIME: {name} cannot be imported: .*{said}"):
+    with pytest.raises(SettingsError, match=f"^REHOME_RUNTIME: {name} cannot be imported: .*{message}"):
         async with bootstrap.runtime(read_settings(), bootstrap.SystemClock()):
             pass
 
@@ -145,7 +149,7 @@ def test_docker_s_own_variable_is_read(environment: pytest.MonkeyPatch) -> None:
     assert read_settings().docker_host == "unix:///run/docker.sock"
 
 
-def test_the_state_may_live_in_a_database_of_its_own(environment: pytest.MonkeyPatch) -> None:
+def test_the_state_may_be_in_a_database_of_its_own(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("REHOME_STATE_DSN", "postgresql://u:p@state/rehome")
     assert read_settings().state == "postgresql://u:p@state/rehome"
 
@@ -172,14 +176,14 @@ def test_names_that_do_not_resolve_are_mapped(environment: pytest.MonkeyPatch) -
         read_settings()
 
 
-def test_a_file_of_the_developer_s_is_read(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_developer_s_env_file_is_read(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("REHOME_JOBS=7\nUNRELATED=x\n")
     assert read_settings().jobs == 7
     environment.setenv("REHOME_JOBS", "3")
     assert read_settings().jobs == 3
 
 
-def test_steps_decide_by_what_was_set(environment: pytest.MonkeyPatch) -> None:
+def test_the_policy_of_steps_comes_from_settings(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("REHOME_FENCE_TIMEOUT", "5")
     environment.setenv("REHOME_RETENTION_DAYS", "1.5")
     environment.setenv("REHOME_ROOM_FACTOR", "2")
@@ -189,5 +193,5 @@ def test_steps_decide_by_what_was_set(environment: pytest.MonkeyPatch) -> None:
     assert policy.room_factor == 2
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -12,13 +12,13 @@ from uuid import UUID
 from rehome_consumer.adapters.common.bounded_thread import in_thread
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.errors import Conflict, Refused
-from rehome_consumer.ports.operators import Stored
+from rehome_consumer.ports.operators import BackupEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Kind: TypeAlias = Literal["backup", "filestore", "half"]
+Kind: TypeAlias = Literal["backup", "filestore", "partial"]
 
 LIMIT: Final = 600.0  # seconds for removing one backup
 
@@ -26,7 +26,7 @@ _ID = r"(?P<migration>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(?P<attempt>[
 _FORMS: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = (
     ("backup", re.compile(_ID)),
     ("filestore", re.compile(rf"{_ID}-filestore\.tar")),
-    ("half", re.compile(rf"\.{_ID}(-filestore)?(\.[0-9a-f]{{8}})?\.(partial|work)")),
+    ("partial", re.compile(rf"\.{_ID}(-filestore)?(\.[0-9a-f]{{8}})?\.(partial|work)")),
 )
 """Names as `rehome_consumer.adapters.backup.place` and `rehome_consumer.adapters.backup.filestore` give them."""
 
@@ -38,7 +38,7 @@ class FileBackupInventory:
         """Use the backup place `root`."""
         self._root = root
 
-    async def entries(self) -> list[Stored]:
+    async def entries(self) -> list[BackupEntry]:
         """See `BackupInventory.entries`. A place that does not exist (yet) is empty.
 
         Raises:
@@ -59,15 +59,15 @@ class FileBackupInventory:
         with translated(what := f"removing {name} from the backup place"):
             await in_thread(lambda wanted: self._remove(name, wanted), what, LIMIT)
 
-    def _entries(self) -> list[Stored]:
-        found: list[Stored] = []
+    def _entries(self) -> list[BackupEntry]:
+        found: list[BackupEntry] = []
         with suppress(FileNotFoundError):
             for path in sorted(self._root.iterdir()):
                 entry = read(path.name)
                 if entry is not None:
                     with suppress(FileNotFoundError):
                         changed = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
-                        found.append(Stored(path.name, entry[0], changed, entry[1], entry[2]))
+                        found.append(BackupEntry(path.name, entry[0], changed, entry[1], entry[2]))
         return found
 
     def _remove(self, name: str, still_wanted: Callable[[], None]) -> None:

@@ -101,7 +101,7 @@ class PostgresPlatform:
             row = await connection.fetchrow(SQL["dedicated_server"], instance_id)
         return as_server(row) if row else None
 
-    async def servers(self) -> list[Server]:
+    async def tenant_servers(self) -> list[Server]:
         """Every shared and every dedicated server that is not being taken away (for operators' tools)."""
         async with self._session(self._instances, "reading db_servers") as connection:
             return [as_server(row) for row in await connection.fetch(SQL["servers"])]

@@ -10,7 +10,7 @@ import asyncpg
 from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, parse
 from rehome_consumer.errors import Conflict
-from rehome_consumer.ports.operators import DatabaseState, Inventory, OurSessions, Slot, TaggedDatabase
+from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationSessions, TaggedDatabase
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
@@ -51,22 +51,15 @@ class PostgresInspector:
             databases = [_tagged(row) for row in tagged]
             sessions = await session.fetch(_SQL["sessions"])
             roles = await session.fetch(_SQL["roles"])
-            slots = await session.fetch(_SQL["slots"])
         return Inventory(
             databases=tuple(one for one in databases if one is not None),
             sessions=tuple(
-                OurSessions(UUID(row["migration"]), row["count"], row["since"])
+                MigrationSessions(UUID(row["migration"]), row["count"], row["since"])
                 for row in sessions
                 if _is_uuid(row["migration"])
             ),
             short_lived=tuple(UUID(row["migration"]) for row in roles),
-            slots=tuple(Slot(**row) for row in slots),
         )
-
-    async def drop_slot(self, server: Server, name: str) -> None:
-        """See `Inspector.drop_slot`."""
-        async with self._sessions.administrator(server, what=f"dropping replication slot {name}") as session:
-            await session.fetch(_SQL["drop_slot"], name)
 
     async def drop_fenced(self, server: Server, database: str, role: str) -> bool:
         """Drop a source database for good, if it is fenced and without connections; False when it is missing.

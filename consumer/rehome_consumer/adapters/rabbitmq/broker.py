@@ -1,26 +1,22 @@
-"""RabbitMQ through aio-pika. Its traps, and where each is met here, stand in docs/decisions."""
+"""RabbitMQ through aio-pika. docs/decisions lists aio-pika's traps and where each is handled here."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import aio_pika
 import aiormq.exceptions
-from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
-from yarl import URL
+from aio_pika.exceptions import DeliveryError, PublishError
 
+from rehome_consumer.adapters.rabbitmq.connection import LOST, close
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
-from rehome_consumer.network.tls import explained
 from rehome_consumer.ports.engine import Message
-from rehome_events.client.connection import ClosedIfUnopened
-from rehome_events.foreign import read_any_message, sendable, short
+from rehome_events.foreign import sendable, short
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from aio_pika.abc import (
         AbstractChannel,
@@ -31,20 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT: Final = 30  # seconds
-RECONNECT_AFTER: Final = 1  # seconds
 ACK_WITHIN: Final = 10.0  # seconds
-LOST: Final = (
-    AMQPError,
-    aiormq.exceptions.ChannelInvalidStateError,
-    ConnectionError,
-    RuntimeError,  # "Connection was not opened", "Writer is None": aiormq just after a loss
-)
-SUSPICIONS: Final = 2
-"""Looks in a row that must tell that a reader was forgotten: a message may just be on its way."""
+LOST_AFTER: Final = 2
+"""Consecutive checks that must find the consumer missing: a message may just be on its way."""
 BROKER_HEADERS: Final = ("x-",)
-"""Prefix of headers that the broker writes; they are not copied into a republish."""
-OUR_HEADERS: Final = "rehome-"
+"""Prefix of headers that the broker writes; they are not copied when a message is published again."""
+ENGINE_HEADERS: Final = "rehome-"
 """Prefix of headers that the engine writes (`rehome_consumer.engine.headers`)."""
 
 
@@ -81,7 +69,7 @@ class AmqpDelivery:
         return self._incoming.routing_key or ""
 
     async def ack(self) -> None:
-        """See `Delivery.ack`. The work is committed; if the channel is gone the message comes again."""
+        """See `Delivery.ack`. The work is committed; if the channel is lost the message comes again."""
         message_id = self._incoming.message_id
         try:
             async with asyncio.timeout(ACK_WITHIN):
@@ -100,18 +88,18 @@ class AmqpBroker:
     """Broker port. One connection; one channel for publishing, one for each consumer."""
 
     def __init__(
-        self, connection: AbstractRobustConnection, *, confirm_within: float = 15.0, look_every: float = 30.0
+        self, connection: AbstractRobustConnection, *, confirm_within: float = 15.0, check_every: float = 30.0
     ) -> None:
         """Take an open robust connection.
 
         Args:
             connection: from `connected`.
             confirm_within: seconds a confirm may take.
-            look_every: seconds without a delivery after which a reader looks whether it still is one.
+            check_every: seconds without a delivery after which a consumer checks that the broker still knows it.
         """
         self._connection = connection
         self._confirm_within = confirm_within
-        self._look_every = look_every
+        self._check_every = check_every
         self._publishing: AbstractChannel | None = None
         self._opening = asyncio.Lock()
 
@@ -128,13 +116,13 @@ class AmqpBroker:
             raise TimedOut(f"{what}: no confirm from the broker within {self._confirm_within:g} s") from None
         except PublishError as error:
             raise Refused(
-                f"{what}: the broker returned it ({_reply(error)}); is the topology applied?"
+                f"{what}: the broker returned it ({_reply(error)}); is the topology applied (rehome topology check)?"
             ) from error
         except DeliveryError as error:
-            # A channel that asked a quorum queue for the first time while its leader was dying goes on asking the
-            # dead one and refuses every message; a new channel asks the new leader (measured on 3.10.8).
+            # A channel that first used a quorum queue while its leader was dying keeps using the dead leader and
+            # refuses every message; a new channel uses the new leader (measured on 3.10.8).
             await self._drop_channel()
-            raise Unreachable(f"{what}: the broker does not take it now (is the queue full?)") from error
+            raise Unreachable(f"{what}: the broker rejected it for now (is the queue full?)") from error
         except aiormq.exceptions.ChannelAccessRefused as error:
             await self._drop_channel()
             raise Refused(f"{what}: {error}") from error
@@ -161,13 +149,13 @@ class AmqpBroker:
                 while (message := await self._next(incoming, channel, queue)) is not None:
                     yield AmqpDelivery(message)
         except aiormq.exceptions.ChannelNotFoundEntity as error:
-            raise Refused(f"queue {queue} is not there: apply the topology ({error})") from error
+            raise Refused(f"queue {queue} does not exist: apply the topology ({error})") from error
         except aiormq.exceptions.ChannelAccessRefused as error:
             raise Refused(f"queue {queue} may not be read: {error}") from error
         except LOST as error:
-            raise Unreachable(f"consumer of {queue} is gone: {error or type(error).__name__}") from error
+            raise Unreachable(f"the consumer of {queue} was lost: {error or type(error).__name__}") from error
         finally:
-            await _close(channel)
+            await close(channel)
 
     async def _next(
         self, incoming: AbstractQueueIterator, channel: AbstractChannel, queue: str
@@ -175,23 +163,23 @@ class AmqpBroker:
         """The next message; None when the connection was closed.
 
         Raises:
-            Unreachable: messages wait while nothing comes, or the queue has no consumer: ours is gone,
-                as a broker may let it go without a word.
+            Unreachable: messages wait but none is delivered, or the queue has no consumer: the broker has lost
+                this one silently.
         """
-        taking = asyncio.ensure_future(anext(incoming, None))
-        suspicions = 0
+        receiving = asyncio.ensure_future(anext(incoming, None))
+        misses = 0
         try:
-            while not (await asyncio.wait((taking,), timeout=self._look_every))[0]:
-                suspicions = suspicions + 1 if await self._is_forgotten(channel, queue) else 0
-                if suspicions == SUSPICIONS:
-                    raise Unreachable(f"consumer of {queue} is gone without a word")
-            return taking.result()
+            while not (await asyncio.wait((receiving,), timeout=self._check_every))[0]:
+                misses = misses + 1 if await self._is_lost(channel, queue) else 0
+                if misses == LOST_AFTER:
+                    raise Unreachable(f"the consumer of {queue} was lost silently")
+            return receiving.result()
         finally:
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
 
-    async def _is_forgotten(self, channel: AbstractChannel, queue: str) -> bool:
-        """Whether the queue looks as if nobody read it; not while the connection is being made anew."""
+    async def _is_lost(self, channel: AbstractChannel, queue: str) -> bool:
+        """Whether the queue seems to have lost this consumer; False while the connection is being restored."""
         try:
             async with asyncio.timeout(self._confirm_within):
                 there = await (await channel.get_underlay_channel()).queue_declare(queue, passive=True)
@@ -200,7 +188,7 @@ class AmqpBroker:
         return bool(there.message_count) or not there.consumer_count
 
     async def _channel(self) -> AbstractChannel:
-        """The publishing channel, opened again after a loss. Returns are errors (`on_return_raises`)."""
+        """The publishing channel, opened again after a loss. Returned messages are errors (`on_return_raises`)."""
         async with self._opening:
             if self._publishing is None or self._publishing.is_closed:
                 # Not a robust channel: its silent restore would hide that confirms were lost.
@@ -210,82 +198,24 @@ class AmqpBroker:
             return self._publishing
 
     async def _drop_channel(self) -> None:
-        """Forget the publishing channel: after a loss or a time-out its state is unknown."""
+        """Give up the publishing channel: after a loss or a time-out its state is unknown."""
         channel, self._publishing = self._publishing, None
         if channel is not None:
-            await _close(channel)
-
-
-class _Connection(ClosedIfUnopened, aio_pika.RobustConnection):
-    """A robust connection that is closed when it could not be opened."""
-
-
-@asynccontextmanager
-async def connected(
-    url: str, *, name: str, tls: ssl.SSLContext | None = None, within: float = 30.0
-) -> AsyncIterator[AbstractRobustConnection]:
-    """An open robust connection with a heartbeat.
-
-    Args:
-        url: amqp:// or amqps:// with the virtual host.
-        name: shown in the broker's list of connections.
-        tls: for amqps://, from `tls.broker_context`.
-        within: seconds the first connection may take.
-
-    Raises:
-        Unreachable: no broker there, or it refuses the login; the password is not told.
-    """
-    read_any_message()
-    address = URL(url).update_query(heartbeat=str(HEARTBEAT))
-    port = address.port or (5671 if address.scheme == "amqps" else 5672)
-    shown = f"{address.host}:{port}{address.path}"
-    try:
-        async with asyncio.timeout(within):
-            connection = await aio_pika.connect_robust(
-                address,
-                client_properties={"connection_name": name},
-                reconnect_interval=RECONNECT_AFTER,
-                ssl_context=tls,
-                connection_class=_Connection,
-            )
-    except TimeoutError:
-        raise Unreachable(f"RabbitMQ at {shown} did not answer within {within:g} s") from None
-    except (*LOST, OSError) as error:
-        raise Unreachable(f"RabbitMQ at {shown}: {explained(error) or _at_once(error, address)}") from error
-    try:
-        yield connection
-    finally:
-        await _close(connection)
-
-
-def _at_once(error: BaseException, address: URL) -> str:
-    """Why there was no connection; a broker that hangs up at once says nothing, so the usual cause is told."""
-    said = str(error) or type(error).__name__
-    if not isinstance(error.__cause__, ConnectionResetError):
-        return said
-    usual = "was our client certificate refused?" if address.scheme == "amqps" else "does it want amqps://?"
-    return f"{said}; {usual}"
-
-
-async def _close(thing: Any) -> None:
-    """Close a channel or connection, whatever state it is in, within five seconds."""
-    try:
-        async with asyncio.timeout(5):
-            await thing.close()
-    except (*LOST, OSError, TimeoutError) as error:
-        log.debug("close.lost error=%s", error)
+            await close(channel)
 
 
 def _cancelled() -> bool:
-    """Whether somebody cancels us; aio-pika raises CancelledError too when a connection breaks."""
+    """Whether this task is really cancelled; aio-pika raises CancelledError too when a connection breaks."""
     task = asyncio.current_task()
     return task is not None and bool(task.cancelling())
 
 
 def _outgoing(message: Message) -> aio_pika.Message:
-    """The message as it can be sent, whatever somebody put into the one that it is a copy of."""
-    # Ours first: where others' headers leave no room, it is theirs that are left out.
-    ours_first = sorted(message.headers.items(), key=lambda header: not header[0].startswith(OUR_HEADERS))
+    """The message in a form that can be sent, whatever the message that it is a copy of contains."""
+    # The engine's first: where there are too many headers, others' are left out.
+    engine_first = sorted(
+        message.headers.items(), key=lambda header: not header[0].startswith(ENGINE_HEADERS)
+    )
     return aio_pika.Message(
         message.body,
         message_id=short(message.message_id),
@@ -294,7 +224,7 @@ def _outgoing(message: Message) -> aio_pika.Message:
         content_type=short(message.content_type),
         app_id=short(message.app_id),
         timestamp=message.timestamp,
-        headers=sendable({k: v for k, v in ours_first if not k.startswith(BROKER_HEADERS)}),
+        headers=sendable({k: v for k, v in engine_first if not k.startswith(BROKER_HEADERS)}),
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
     )
 

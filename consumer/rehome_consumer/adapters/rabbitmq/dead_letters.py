@@ -1,4 +1,4 @@
-"""The queue of dead letters, as a tool reads it: look at all, take out those that were dealt with."""
+"""The queue of dead letters, as a tool reads it: read all, remove those that were replayed or discarded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiormq.exceptions
 
-from rehome_consumer.adapters.rabbitmq.broker import LOST, AmqpDelivery
+from rehome_consumer.adapters.rabbitmq.broker import AmqpDelivery
+from rehome_consumer.adapters.rabbitmq.connection import LOST
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
 from rehome_consumer.rabbitmq.topology import DEAD
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAUSE: Final = 0.05  # seconds between two looks
-BACK_WITHIN: Final = 5.0  # seconds in which letters that were only looked at are in the queue again
+PAUSE: Final = 0.05  # seconds between two checks
+BACK_WITHIN: Final = 5.0  # seconds in which dead letters that were only read are in the queue again
 
 
 class HeldDeadLetter(AmqpDelivery):
-    """A dead letter that this tool holds back; `taken` once it was acknowledged."""
+    """A dead letter that this tool holds unacknowledged; `taken` once it was acknowledged."""
 
     def __init__(self, incoming: AbstractIncomingMessage) -> None:
         """Take aio-pika's message."""
@@ -33,7 +34,7 @@ class HeldDeadLetter(AmqpDelivery):
         self.taken = False
 
     async def ack(self) -> None:
-        """Take it out of the queue for good."""
+        """Remove it from the queue."""
         self.taken = True
         await super().ack()
 
@@ -43,9 +44,9 @@ class HeldDeadLetter(AmqpDelivery):
 
 
 class DeadLetters:
-    """The dead letters. Nothing leaves the queue without an acknowledgement, also if the tool dies.
+    """The dead letters. None leaves the queue without an acknowledgement, even if the tool dies.
 
-    While one tool holds them another sees none: let tools take turns (`JournalViews.alone`).
+    While one tool holds them, another gets none: use `PostgresJournalViews.alone`, so that one runs at a time.
     """
 
     def __init__(self, connection: AbstractRobustConnection, *, within: float = 120.0) -> None:
@@ -55,7 +56,7 @@ class DeadLetters:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[list[HeldDeadLetter]]:
-        """All letters, held back from other tools; those not acknowledged return at the end.
+        """All dead letters, held; those not acknowledged return to the queue at the end.
 
         Raises:
             Unreachable: the connection was lost.
@@ -72,7 +73,7 @@ class DeadLetters:
                         dead_letters.append(HeldDeadLetter(message))
             except TimeoutError:
                 raise TimedOut(
-                    f"reading queue {DEAD} took longer than {self._within:g} s; {len(dead_letters)} letters came"
+                    f"reading queue {DEAD} took longer than {self._within:g} s; {len(dead_letters)} were read"
                 ) from None
             yield dead_letters
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
@@ -81,27 +82,25 @@ class DeadLetters:
             raise Unreachable(f"queue {DEAD}: {error or type(error).__name__}") from error
         finally:
             with suppress(*LOST, TimeoutError):
-                await _give_back(
-                    channel, [dead_letter for dead_letter in dead_letters if not dead_letter.taken]
-                )
+                await _give_back(channel, [one for one in dead_letters if not one.taken])
 
 
 async def _are_back(channel: Any, count: int) -> bool:
-    told = await channel.queue_declare(DEAD, passive=True)
-    return (told.message_count or 0) >= count
+    queue = await channel.queue_declare(DEAD, passive=True)
+    return (queue.message_count or 0) >= count
 
 
 async def _give_back(channel: AbstractChannel, dead_letters: list[HeldDeadLetter]) -> None:
-    """Give letters back and wait until the queue has them: whoever looks next must see them all."""
+    """Give dead letters back and wait until the queue has them: the next tool must get them all."""
     async with asyncio.timeout(BACK_WITHIN):
         try:
             if channel.is_closed:  # the broker gives them back by itself
                 return
             for dead_letter in dead_letters:
                 await dead_letter.give_back()
-            inside = await channel.get_underlay_channel()
+            underlay = await channel.get_underlay_channel()
             while True:
-                if await _are_back(inside, len(dead_letters)):
+                if await _are_back(underlay, len(dead_letters)):
                     break
                 await asyncio.sleep(PAUSE)
         finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import aiormq.exceptions
 from aio_pika import ExchangeType
 
-from rehome_consumer.adapters.rabbitmq.broker import LOST
+from rehome_consumer.adapters.rabbitmq.connection import LOST
 from rehome_consumer.errors import Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def declare(connection: AbstractRobustConnection, wanted: Mapping[str, Any]) -> None:
-    """Declare everything of a definitions document, in order; what is there already stays.
+    """Declare everything in a definitions document, in order; what exists already stays.
 
     Raises:
         Refused: something exists with other arguments, or the user may not configure; names it.

@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from rehome_consumer.rabbitmq.access import Change
 
 LARGEST_ANSWER: Final = 16 * 1024 * 1024
-"""Bytes that are read of an answer: the definitions of a node whose ten thousand queues are others'."""
+"""Bytes that are read of an answer: enough for the definitions of a node with ten thousand queues."""
 
 _SECONDS: Final = 10.0
-_WHOLE_SECONDS: Final = 60.0
+_TOTAL_SECONDS: Final = 60.0
 _SHOWN: Final = 200
 
 
 class Management:
     """Made by `managing`."""
 
-    def __init__(self, base: str, http: httpx.AsyncClient, *, limit: float = _WHOLE_SECONDS) -> None:
-        """Take the address, for errors, a client that is logged in, and the seconds of a whole answer."""
+    def __init__(self, base: str, http: httpx.AsyncClient, *, limit: float = _TOTAL_SECONDS) -> None:
+        """Take the address, for errors, a client with a login, and the seconds for a complete answer."""
         self._base = base
         self._http = http
         self._limit = limit
 
     async def definitions(self) -> Any:
-        """The definitions of the whole node.
+        """The definitions of the complete node.
 
         Raises:
             Unreachable: no answer.
-            TimedOut: one that does not end.
-            Refused: an answer that is none, or is too large.
+            TimedOut: the answer does not end.
+            Refused: the answer is an error, not JSON, or too large.
         """
         answer = await self._ask("GET", "definitions", None)
         try:
@@ -63,7 +63,7 @@ class Management:
                 f"topic-permissions/{VHOST}/{name}", ("exchange", "write", "read"), change.arguments
             )
         else:
-            # A user is written whole: without its password it could not log in any more.
+            # PUT replaces the complete user: without its password it could not log in any more.
             await self._put(f"users/{name}", ("password", "tags"), (password, ""))
 
     async def _put(self, path: str, names: tuple[str, ...], values: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ class Management:
         except httpx.HTTPError as error:
             raise Unreachable(
                 f"management API at {self._base}: {explained(error) or error or type(error).__name__}. "
-                "Is it another address (--management-url)? rabbitmqctl does without it"
+                "Is it at another address (--management-url)? --rabbitmqctl does not need it"
             ) from error
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise Refused(
@@ -115,7 +115,7 @@ async def managing(amqp_url: URL, given: str | None, context: ssl.SSLContext) ->
         context: for https.
 
     Raises:
-        SettingsError: the address is none, or holds a login.
+        SettingsError: the address is not valid, or holds a login.
     """
     tls = amqp_url.scheme == "amqps"
     base = given or f"{'https' if tls else 'http'}://{amqp_url.host}:{15671 if tls else 15672}"
@@ -132,7 +132,7 @@ def _check(base: str) -> None:
         raise SettingsError("--management-url must look like http://host:15672 (or https://)") from None
     if address.user or address.password:
         raise SettingsError(
-            "--management-url holds a login, which everybody on this machine can see: leave it out; "
+            "--management-url holds a login, which every user of this machine can see: leave it out; "
             "the login of REHOME_AMQP_URL is used"
         )
     if address.scheme not in ("http", "https") or not address.host:

@@ -1,4 +1,4 @@
-"""How the broker's queues are, asked from outside: a passive declare needs no permission and changes nothing."""
+"""The status of the broker's queues by a passive declare, which needs no permission and changes nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import aiormq.exceptions
 
-from rehome_consumer.adapters.rabbitmq.broker import LOST
+from rehome_consumer.adapters.rabbitmq.connection import LOST
 from rehome_consumer.errors import TimedOut, Unreachable
-from rehome_consumer.ports.operators import QueueLook
+from rehome_consumer.ports.operators import QueueStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,36 +17,38 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractRobustConnection
 
 
-class AmqpQueues:
-    """Port `QueueLooks` on an open connection."""
+class AmqpQueueInspector:
+    """Port `QueueInspector` on an open connection."""
 
     def __init__(self, connection: AbstractRobustConnection, *, within: float = 30.0) -> None:
-        """Take an open connection, and how long (seconds) a look at all queues may take."""
+        """Take an open connection, and how long (seconds) reading all queues may take."""
         self._connection = connection
         self._within = within
 
-    async def queues(self, names: Collection[str]) -> dict[str, QueueLook]:
-        """See `QueueLooks.queues`.
+    async def queues(self, names: Collection[str]) -> dict[str, QueueStatus]:
+        """See `QueueInspector.queues`.
 
         Raises:
             Unreachable, TimedOut: the broker does not answer.
         """
         try:
             async with asyncio.timeout(self._within):
-                found = [(name, await self._look(name)) for name in names]
+                found = [(name, await self._status(name)) for name in names]
         except TimeoutError:
-            raise TimedOut(f"the broker told nothing of its queues within {self._within:g} s") from None
+            raise TimedOut(
+                f"the broker did not answer questions about its queues within {self._within:g} s"
+            ) from None
         except LOST as error:
-            raise Unreachable(f"looking at queues: {error or type(error).__name__}") from error
-        return {name: look for name, look in found if look is not None}
+            raise Unreachable(f"reading the status of queues: {error or type(error).__name__}") from error
+        return {name: status for name, status in found if status is not None}
 
-    async def _look(self, name: str) -> QueueLook | None:
-        """On a channel of its own, since asking for a queue that is not there closes it."""
+    async def _status(self, name: str) -> QueueStatus | None:
+        """On a channel of its own: declaring a queue that does not exist passively closes the channel."""
         # Not through a robust channel's `declare_queue`: that answers from memory.
         async with self._connection.channel() as channel:
-            inside = await channel.get_underlay_channel()
+            underlay = await channel.get_underlay_channel()
             try:
-                told = await inside.queue_declare(name, passive=True)
+                queue = await underlay.queue_declare(name, passive=True)
             except aiormq.exceptions.ChannelNotFoundEntity:
                 return None
-        return QueueLook(told.message_count or 0, told.consumer_count or 0)
+        return QueueStatus(queue.message_count or 0, queue.consumer_count or 0)

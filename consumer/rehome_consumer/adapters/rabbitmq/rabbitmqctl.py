@@ -1,4 +1,4 @@
-"""The broker's users through rabbitmqctl, wherever it runs. Passwords go through its standard input."""
+"""The broker's users through rabbitmqctl, wherever it runs. Passwords are written to its standard input."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from rehome_consumer.rabbitmq.access import Change
 
 LARGEST_OUTPUT: Final = 16 * 1024 * 1024
-"""Bytes that are read of what it prints: definitions."""
+"""Bytes that are read of its standard output: definitions."""
 
-LARGEST_COMPLAINT: Final = 64 * 1024
-"""Bytes that are read of what it says on standard error."""
+LARGEST_ERROR_OUTPUT: Final = 64 * 1024
+"""Bytes that are read of its standard error."""
 
 _SECONDS: Final = 60.0
 _END_SECONDS: Final = 10.0
@@ -35,13 +35,13 @@ class _TooMuch(Exception):
 
 
 class Rabbitmqctl:
-    """Users by rabbitmqctl: for nodes without the management plugin, and before anybody may log in."""
+    """Users by rabbitmqctl: for nodes without the management plugin, and before any user may log in."""
 
     def __init__(self, command: str) -> None:
-        """Take how it is called, such as `docker exec -i rabbitmq rabbitmqctl`.
+        """Take the command that runs it, such as `docker exec -i rabbitmq rabbitmqctl`.
 
         Raises:
-            SettingsError: a quotation in it does not end.
+            SettingsError: it is empty, or a quotation in it does not end.
         """
         try:
             self._command = shlex.split(command)
@@ -51,15 +51,15 @@ class Rabbitmqctl:
             raise SettingsError("--rabbitmqctl: name the program")
 
     async def definitions(self) -> Any:
-        """The definitions of the whole node.
+        """The definitions of the complete node.
 
         Raises:
             Unreachable, TimedOut: the node does not answer.
             Refused: rabbitmqctl ended with an error, or printed too much.
         """
-        code, output, said = await self._call(["export_definitions", "-"], None)
+        code, output, error_output = await self._call(["export_definitions", "-"], None)
         if code != 0:
-            raise _failure("export_definitions", code, said)
+            raise _failure("export_definitions", code, error_output)
         try:
             return orjson.loads(output)
         except orjson.JSONDecodeError as error:
@@ -69,12 +69,13 @@ class Rabbitmqctl:
         """Make one change. Raises as `definitions` does."""
         scope = ["--vhost", VHOST] if change.command.endswith("permissions") else []
         secret = password if change.command in ("add_user", "change_password") else None
-        code, _, said = await self._call([change.command, *scope, change.user, *change.arguments], secret)
+        arguments = [change.command, *scope, change.user, *change.arguments]
+        code, _, error_output = await self._call(arguments, secret)
         if code != 0:
-            raise _failure(f"{change.command} {change.user}", code, said)
+            raise _failure(f"{change.command} {change.user}", code, error_output)
 
     async def _call(self, arguments: Sequence[str], password: str | None) -> tuple[int, str, str]:
-        """Exit code, output and error output; a password in what it said is blotted out."""
+        """Exit code, output and error output; a password in the error output is masked."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -88,7 +89,9 @@ class Rabbitmqctl:
             raise SettingsError(f"--rabbitmqctl: {self._command[0]}: {error.strerror or error}") from error
         try:
             async with asyncio.timeout(_SECONDS):
-                output, said = await _exchanged(process, f"{password}\n".encode() if password else b"")
+                output, error_output = await _communicate(
+                    process, f"{password}\n".encode() if password else b""
+                )
         except TimeoutError:
             raise TimedOut(f"rabbitmqctl {arguments[0]} did not end within {_SECONDS:g} s") from None
         except _TooMuch as error:
@@ -96,44 +99,44 @@ class Rabbitmqctl:
         finally:
             if process.returncode is None:
                 await _end(process)
-        text = said.decode(errors="replace")
+        text = error_output.decode(errors="replace")
         return process.returncode or 0, output.decode(errors="replace"), _without(text, password)
 
 
-async def _exchanged(process: asyncio.subprocess.Process, told: bytes) -> tuple[bytes, bytes]:
-    """Tell a program something; what it prints, and what it says on standard error.
+async def _communicate(process: asyncio.subprocess.Process, sent: bytes) -> tuple[bytes, bytes]:
+    """Write to a program's standard input; return its standard output and standard error.
 
     Raises:
         _TooMuch: one of them has more bytes than are read.
     """
     if process.stdin is not None:
-        process.stdin.write(told)
+        process.stdin.write(sent)
         process.stdin.close()
     reading = [
         asyncio.ensure_future(_read(process.stdout, LARGEST_OUTPUT)),
-        asyncio.ensure_future(_read(process.stderr, LARGEST_COMPLAINT)),
+        asyncio.ensure_future(_read(process.stderr, LARGEST_ERROR_OUTPUT)),
     ]
     try:
-        output, said = await asyncio.gather(*reading)
+        output, error_output = await asyncio.gather(*reading)
         await process.wait()
     finally:
         for one in reading:
             one.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
-    return output, said
+    return output, error_output
 
 
 async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
-    kept = bytearray()
+    found = bytearray()
     while stream is not None and (piece := await stream.read(_PIECE)):
-        kept += piece
-        if len(kept) > limit:
+        found += piece
+        if len(found) > limit:
             raise _TooMuch(f"more than {limit} bytes")
-    return bytes(kept)
+    return bytes(found)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill it; what is left in its pipes would hold its end up, and is read and forgotten."""
+    """Kill it; what is left in its pipes would delay its end, and is read and ignored."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     with contextlib.suppress(TimeoutError):
@@ -144,10 +147,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def _failure(what: str, code: int, said: str) -> Refused | Unreachable:
+def _failure(what: str, code: int, error_output: str) -> Refused | Unreachable:
     kind = Unreachable if code == _NO_NODE else Refused
-    told = " ".join(said.split()).removeprefix("Error: ")[:_SHOWN]
-    return kind(f"rabbitmqctl {what} ended with exit code {code}: {told or 'it said nothing'}")
+    text = " ".join(error_output.split()).removeprefix("Error: ")[:_SHOWN]
+    return kind(f"rabbitmqctl {what} ended with exit code {code}: {text or 'without a message'}")
 
 
 def _without(text: str, password: str | None) -> str:

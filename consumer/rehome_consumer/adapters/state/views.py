@@ -15,11 +15,11 @@ from rehome_consumer.errors import NotFound, TimedOut
 from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
+    ClaimHolder,
     Completed,
     DeadLetterRecord,
-    Holder,
     MigrationView,
-    Unsent,
+    UnsentEvents,
     waiting_view,
 )
 from rehome_consumer.sql import load
@@ -33,8 +33,8 @@ WHAT: Final = "state database"
 LIMIT: Final = 30.0  # seconds for one question
 
 
-class JournalViews:
-    """Port `Views` on the state database, and what only the commands do there."""
+class PostgresJournalViews:
+    """Port `JournalViews` on the state database, and what only the commands do there."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Pool of the state database."""
@@ -43,11 +43,11 @@ class JournalViews:
     async def migrations(
         self, wanted: UUID | None = None, limit: int = 50, *, ended: bool = True
     ) -> list[MigrationView]:
-        """See `Views.migrations`."""
+        """See `JournalViews.migrations`."""
         return [MigrationView(**row) for row in await self._fetch("list", wanted, ended, limit, None)]
 
     async def waiting(self, wanted: UUID | None = None) -> list[MigrationView]:
-        """See `Views.waiting`. None in a journal that an older consumer made."""
+        """See `JournalViews.waiting`. None in a journal that an older consumer made."""
         try:
             rows = await self._fetch("waiting", wanted)
         except NotFound:
@@ -55,25 +55,25 @@ class JournalViews:
         return [waiting_view(**row) for row in rows]
 
     async def dead_letters(self) -> list[DeadLetterRecord]:
-        """See `Views.dead_letters`. None in a journal that an older consumer made."""
+        """See `JournalViews.dead_letters`. None in a journal that an older consumer made."""
         try:
             return [DeadLetterRecord(**row) for row in await self._fetch("dead_letters")]
         except NotFound:
             return []
 
-    async def those(self, ids: Collection[UUID]) -> list[MigrationView]:
-        """See `Views.those`."""
+    async def by_ids(self, ids: Collection[UUID]) -> list[MigrationView]:
+        """See `JournalViews.by_ids`."""
         rows = await self._fetch("list", None, True, len(ids), list(ids)) if ids else []
         return [MigrationView(**row) for row in rows]
 
     async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
-        """See `Views.newest_moves`."""
-        return await self.those(
+        """See `JournalViews.newest_moves`."""
+        return await self.by_ids(
             [row["id"] for row in await self._fetch("newest_moves", instance_id, list(UNMOVED))]
         )
 
     async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
-        """See `Views.steps`."""
+        """See `JournalViews.steps`."""
         return [dict(row) for row in await self._fetch("steps_of", migration_id)]
 
     async def history(self, migration_id: UUID) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ class JournalViews:
         return [dict(row) for row in await self._fetch("lines_after", seq, wanted)]
 
     async def facts(self, migration_id: UUID, attempt: int) -> RecordedFacts:
-        """See `Views.facts`."""
+        """See `JournalViews.facts`."""
         rows = await self._fetch("facts", migration_id, attempt)
         return RecordedFacts(
             {row["name"]: orjson.loads(row["value"]) if row["value"] else None for row in rows}
@@ -105,12 +105,12 @@ class JournalViews:
         rows = await self._fetch("last_of_instance", instance_id, moment)
         return (rows[0]["id"], rows[0]["state"]) if rows else None
 
-    async def holders(self, instances: Collection[UUID]) -> dict[UUID, Holder]:
-        """See `Views.holders`."""
+    async def holders(self, instances: Collection[UUID]) -> dict[UUID, ClaimHolder]:
+        """See `JournalViews.holders`."""
         rows = await self._fetch("holders", list(instances))
-        return {row["instance_id"]: Holder(**row) for row in rows}
+        return {row["instance_id"]: ClaimHolder(**row) for row in rows}
 
-    async def cut(self, holder: Holder) -> None:
+    async def cut(self, holder: ClaimHolder) -> None:
         """End the session of a claim: whoever holds it stops its step at once.
 
         Raises:
@@ -118,21 +118,21 @@ class JournalViews:
         """
         await self._fetch("end_session", holder.pid)
 
-    async def unsent(self) -> list[Unsent]:
-        """See `Views.unsent`."""
-        return [Unsent(**row) for row in await self._fetch("unsent")]
+    async def unsent(self) -> list[UnsentEvents]:
+        """See `JournalViews.unsent`."""
+        return [UnsentEvents(**row) for row in await self._fetch("unsent")]
 
     async def is_sent(self, migration_id: UUID) -> bool:
         """Whether none of a migration's events waits to be sent."""
         return bool((await self._fetch("is_sent", migration_id))[0][0])
 
-    async def told(self, event_id: UUID) -> bytes | None:
-        """See `Views.told`."""
-        rows = await self._fetch("told", event_id)
+    async def outbox_body(self, event_id: UUID) -> bytes | None:
+        """See `JournalViews.outbox_body`."""
+        rows = await self._fetch("outbox_body", event_id)
         return bytes(rows[0]["body"]) if rows else None
 
     async def add_to_history(self, migration_id: UUID, what: str, detail: str) -> None:
-        """See `Views.add_to_history`."""
+        """See `JournalViews.add_to_history`."""
         await self._fetch("history_line", migration_id, what, clean(detail))
 
     async def discard(

@@ -1,4 +1,4 @@
--- What the reconciler reads from PostgreSQL servers, as their administrator. Only what is named drop_* changes anything.
+-- What the reconciler reads from PostgreSQL servers, as their administrator. Nothing here changes anything.
 -- Whether a database is closed, and who is connected, is asked in databases.sql.
 
 -- name: size_and_comment
@@ -31,18 +31,6 @@ GROUP BY found.migration;
 -- Migrations that have short-lived roles, known by their names.
 SELECT DISTINCT pg_catalog.substr(rolname::pg_catalog.text, 8, 32) AS migration FROM pg_catalog.pg_roles
 WHERE rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$' ORDER BY 1;
-
--- name: slots
--- Replication slots with a name of ours, and the bytes of log that each holds back.
-SELECT slot_name::pg_catalog.text AS name, active,
-       CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
-            ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::pg_catalog.int8 END AS kept_bytes
-FROM pg_catalog.pg_replication_slots WHERE slot_name ~ '^rehome_' ORDER BY slot_name;
-
--- name: drop_slot
--- Drop a replication slot, if it is there and nobody uses it.
-SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
-WHERE slot_name = $1 AND NOT active;
 
 -- name: owned
 -- Databases that a role owns, and whether it has any session.

@@ -1,4 +1,4 @@
-"""How commands speak: in lines of a terminal's width, with arguments that are refused in one line."""
+"""The output of commands: lines of a terminal's width, and arguments that are refused in one line."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from rehome_consumer.commands import migration_lines
 from rehome_consumer.commands.arguments import a_count, a_span, a_text, an_id
 from rehome_consumer.commands.lines import WIDTH, detail, field
 from rehome_consumer.commands.show import age
-from rehome_consumer.ports.operators import Holder, waiting_view
+from rehome_consumer.ports.operators import ClaimHolder, waiting_view
 from tests.support.snapshots import INSTANCE, MIGRATION, NOW, a_view, ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOLDER = Holder(INSTANCE, 1, "10.0.0.7", ago(minutes=3))
+HOLDER = ClaimHolder(INSTANCE, 1, "10.0.0.7", ago(minutes=3))
 LONG = "the copy differs: " + "table public.a_table_with_a_rather_long_name, " * 5
 
 
-def block(state: str, holder: Holder | None = None, **columns: Any) -> str:
+def block(state: str, holder: ClaimHolder | None = None, **columns: Any) -> str:
     return "\n".join(migration_lines.block(a_view(state, **columns), holder, now=NOW))
 
 
-def attention(state: str, holder: Holder | None = None, **columns: Any) -> str | None:
+def attention(state: str, holder: ClaimHolder | None = None, **columns: Any) -> str | None:
     return migration_lines.attention(a_view(state, **columns), holder, now=NOW)
 
 
-def test_a_waiting_step_tells_why_since_when_when_next_and_what_follows() -> None:
+def test_a_waiting_step_says_why_since_when_its_next_try_and_what_follows() -> None:
     lines = block(
         "requested", step="prepare", step_state="waiting", tries=2, error=LONG,
         started_at=ago(minutes=20), tried_at=ago(minutes=1), next_try_at=ago(seconds=-40),
@@ -40,23 +40,23 @@ def test_a_waiting_step_tells_why_since_when_when_next_and_what_follows() -> Non
     assert "prepare waiting" in lines
     assert "20m" in lines
     assert "in 40s" in lines
-    assert "tried 2 time(s); after 7 at most it is rolled back" in " ".join(lines.split())
+    assert "tried 2 of 7 time(s), then it is rolled back" in " ".join(lines.split())
     assert "why: the copy differs" in lines
     assert all(len(line) <= WIDTH for line in lines.splitlines())
-    assert "needs a person" not in lines
+    assert "needs an operator" not in lines
 
 
-def test_past_the_point_of_no_return_a_person_follows() -> None:
+def test_past_the_point_of_no_return_a_failed_step_waits_for_an_operator() -> None:
     lines = block("started", step="complete", step_state="waiting", tries=1, next_try_at=ago(seconds=-1))
-    assert "after 10 at most it waits for a person" in " ".join(lines.split())
+    assert "tried 1 of 10 time(s), then it waits for an operator" in " ".join(lines.split())
 
 
-def test_a_running_step_tells_who_runs_it_how_far_it_is_and_how_long_it_may_take() -> None:
+def test_a_running_step_shows_its_consumer_its_progress_and_how_long_it_may_take() -> None:
     lines = block(
         "conf_rewritten", HOLDER, step="restore", step_state="running", progress_done=30, progress_total=40
     )
     assert "restore running 75%" in lines
-    assert "worked on from 10.0.0.7 since 3m (a try may take 24 h)" in lines
+    assert "a consumer at 10.0.0.7 has worked on it for 3m (a try may take 24 h)" in lines
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,14 @@ def test_a_running_step_tells_who_runs_it_how_far_it_is_and_how_long_it_may_take
         ("failed", {}, f"it failed; rehome dead list --instance {INSTANCE}, or rehome roll-back {MIGRATION}"),
         ("failed", {"past_pivot": True}, f"it failed; rehome dead list --instance {INSTANCE}"),
         ("stopped", {"updated_at": ago(minutes=5)}, f"rehome doctor {INSTANCE}"),
-        ("stopped", {"step_state": "waiting", "next_try_at": ago(minutes=4)}, "nobody works on it"),
+        (
+            "stopped",
+            {"step_state": "waiting", "next_try_at": ago(minutes=4)},
+            "no consumer has worked on it for 4m",
+        ),
     ],
 )
-def test_what_needs_a_person_says_what_to_type(state: str, columns: dict[str, Any], words: str) -> None:
+def test_what_needs_an_operator_names_the_commands(state: str, columns: dict[str, Any], words: str) -> None:
     assert words in (attention(state, **columns) or "")
 
 
@@ -80,10 +84,10 @@ def test_what_needs_a_person_says_what_to_type(state: str, columns: dict[str, An
         ("stopped", None, {"updated_at": ago(seconds=30)}),
         ("stopped", None, {"step_state": "waiting", "next_try_at": ago(minutes=-30)}),
     ],
-    ids=["over", "worked on", "lately", "waits for its time"],
+    ids=["over", "worked on", "changed lately", "waits for its next try"],
 )
-def test_nobody_is_called_for_what_goes_its_way(
-    state: str, holder: Holder | None, columns: dict[str, Any]
+def test_a_migration_that_makes_progress_needs_no_operator(
+    state: str, holder: ClaimHolder | None, columns: dict[str, Any]
 ) -> None:
     assert attention(state, holder, **columns) is None
 
@@ -97,23 +101,23 @@ def waiting(**columns: Any) -> Any:
     return replace(view, **columns)
 
 
-def test_an_upgrade_that_waits_tells_since_when_behind_which_migration_and_when_it_is_tried() -> None:
+def test_a_waiting_upgrade_says_since_when_for_which_migration_and_its_next_try() -> None:
     lines = migration_lines.block(waiting(), HOLDER, now=NOW)
     assert lines[0].split() == [str(INSTANCE), "waiting", "accept", "waiting", "9m", "in", "40s"]
-    told = " ".join(" ".join(lines[1:]).split())
-    assert told == (
+    details = " ".join(" ".join(lines[1:]).split())
+    assert details == (
         f"upgrade to premium-yearly; its migration will be {UUID(int=0x33, version=4)} "
         f"why: migration {MIGRATION} holds the instance (restored): this upgrade waits for its end"
     )
     assert all(len(line) <= WIDTH for line in lines)
 
 
-def test_an_upgrade_that_does_not_come_back_needs_a_person_whoever_works_on_the_instance() -> None:
+def test_an_upgrade_that_does_not_come_back_needs_an_operator_whoever_works_on_the_instance() -> None:
     assert migration_lines.attention(waiting(next_try_at=ago(seconds=80)), None, now=NOW) is None
     lost = waiting(next_try_at=ago(minutes=3))
     for holder in (HOLDER, None):
-        said = migration_lines.attention(lost, holder, now=NOW)
-        assert said == "its time has come and nobody came: is a consumer running? rehome dead list"
+        why = migration_lines.attention(lost, holder, now=NOW)
+        assert why == "its next try is overdue: is a consumer running? see also rehome dead list"
 
 
 def test_text_is_wrapped_and_no_identifier_is_cut() -> None:
@@ -148,7 +152,7 @@ def test_an_age_is_short(span: int, words: str) -> None:
         (a_text, ["why"], ["", "  ", "\n"]),
     ],
 )
-def test_arguments_are_refused_in_words(kind: Callable[[str], Any], good: list[str], bad: list[str]) -> None:
+def test_wrong_arguments_are_refused(kind: Callable[[str], Any], good: list[str], bad: list[str]) -> None:
     for text in good:
         assert str(kind(text)) in (text, f"{text}.0")
     for text in bad:

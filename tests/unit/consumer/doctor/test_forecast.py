@@ -11,7 +11,7 @@ from rehome_consumer.doctor.forecast import in_detail, is_as_left, replaying, un
 from rehome_consumer.doctor.snapshot import Trouble, tag
 from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.ports.operators import ConfBackup, Stored, TaggedDatabase
+from rehome_consumer.ports.operators import BackupEntry, ConfBackup, TaggedDatabase
 from tests.support.snapshots import DEDICATED, FENCED_BEFORE, MIGRATION, NOW, a_state, conf_of, on_pool
 
 TAG = f"{MIGRATION.hex[:12]}-1"
@@ -24,7 +24,7 @@ IN_MID_MOVE = on_pool(
     target_state=a_state(is_open=False),
     on_target=(SCRATCH,),
     files=(ConfBackup(f"odoo.conf.rehome-{TAG}", TAG, NOW),),
-    stored=(Stored(f"{MIGRATION}-1", "backup", NOW, MIGRATION, 1),),
+    stored=(BackupEntry(f"{MIGRATION}-1", "backup", NOW, MIGRATION, 1),),
     conf=conf_of(DEDICATED),
 )
 

@@ -1,4 +1,4 @@
-"""What `rehome dead` works at: letters by their names, copies as one, and the filters of the command line."""
+"""What `rehome dead` works on: dead letters by their ids, copies as one, and the filters of the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import pytest
 from rehome_consumer.commands import dead_letters
 from rehome_consumer.engine import headers
 from rehome_consumer.errors import NotFound
-from rehome_consumer.operators.dead_letter_session import DeadLetterSession, gathered, matches, none_matches
+from rehome_consumer.operators.dead_letter_session import (
+    DeadLetterSession,
+    matches,
+    none_matches,
+    with_copies,
+)
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import DEAD
 from rehome_events.envelope import encode
@@ -26,8 +31,10 @@ INSTANCE, OTHER = uuid4(), uuid4()
 NOW = datetime.now(UTC)
 
 
-def parked(node: FakeBroker, instance: Any, handler: str, *, hours: float, reason: str = "failed") -> str:
-    """A dead letter of so many hours ago; returns its id."""
+def dead_lettered(
+    node: FakeBroker, instance: Any, handler: str, *, hours: float, reason: str = "failed"
+) -> str:
+    """Publish a dead letter that failed so many hours ago; returns its id."""
     event = told(failed(instance), uuid4())
     carried = {
         headers.HANDLER: handler,
@@ -35,8 +42,8 @@ def parked(node: FakeBroker, instance: Any, handler: str, *, hours: float, reaso
         headers.FAILED_AT: (NOW - timedelta(hours=hours)).isoformat(),
     }
     message = Message.of_event(encode(event))
-    kept = Message(message.body, message_id=message.message_id, type=message.type, headers=carried)
-    node.publish(DEAD, handler, kept, mandatory=True)
+    dead_letter = Message(message.body, message_id=message.message_id, type=message.type, headers=carried)
+    node.publish(DEAD, handler, dead_letter, mandatory=True)
     return str(event.id)
 
 
@@ -47,55 +54,51 @@ def held(node: FakeBroker) -> list[FakeDelivery]:
     return found
 
 
-def desk_of(deliveries: list[Any]) -> DeadLetterSession:
+def session_of(deliveries: list[Any]) -> DeadLetterSession:
     nothing: Any = None
-    return DeadLetterSession(gathered(deliveries), nothing, nothing, nothing, None, "")
+    return DeadLetterSession(with_copies(deliveries), nothing, nothing, nothing, None, "")
 
 
-def chosen(dead_letter_session: DeadLetterSession, *options: str) -> list[str]:
+def chosen(session: DeadLetterSession, *options: str) -> list[str]:
     parser = argparse.ArgumentParser()
     dead_letters.filters(parser)
     args = parser.parse_args(options)
-    return [
-        dead_letter.id for dead_letter, _ in dead_letter_session.dead_letters if matches(dead_letter, args)
-    ]
+    return [dead_letter.id for dead_letter, _ in session.dead_letters if matches(dead_letter, args)]
 
 
-async def test_copies_of_a_letter_are_one_and_leave_together() -> None:
+async def test_copies_of_a_dead_letter_are_one_and_leave_together() -> None:
     node = FakeBroker()
-    name = parked(node, INSTANCE, "restore", hours=2)
+    name = dead_lettered(node, INSTANCE, "restore", hours=2)
     (first,) = held(node)
     node.publish(DEAD, "restore", first.message, mandatory=True)
     deliveries = [first, *held(node)]
-    ((dead_letter, copies),) = desk_of(deliveries).dead_letters
+    ((dead_letter, copies),) = session_of(deliveries).dead_letters
     assert dead_letter.id == name
     await copies.ack()
     assert [one.acknowledged for one in deliveries] == [True, True]
 
 
-async def test_letters_without_an_id_are_told_apart_by_their_place() -> None:
+async def test_dead_letters_without_an_id_are_named_by_their_place() -> None:
     node = FakeBroker()
     for _ in range(2):
         node.publish(DEAD, "accept", Message(b"{"), mandatory=True)
-    assert [dead_letter.id for dead_letter, _ in desk_of(held(node)).dead_letters] == ["?0", "?1"]
+    assert [dead_letter.id for dead_letter, _ in session_of(held(node)).dead_letters] == ["?0", "?1"]
 
 
-async def test_a_letter_is_named_by_its_id_or_by_how_that_begins_if_no_other_does() -> None:
+async def test_a_dead_letter_is_named_by_its_id_or_by_a_unique_prefix() -> None:
     node = FakeBroker()
-    names = [parked(node, INSTANCE, "restore", hours=1) for _ in range(2)]
-    dead_letter_session = desk_of(held(node))
-    assert (
-        dead_letter_session.find(names[0])[0].id == dead_letter_session.find(names[0][:9])[0].id == names[0]
-    )
-    short, unknown = "takes 6 characters or more", "no dead letter"
+    names = [dead_lettered(node, INSTANCE, "restore", hours=1) for _ in range(2)]
+    session = session_of(held(node))
+    assert session.find(names[0])[0].id == session.find(names[0][:9])[0].id == names[0]
+    short, unknown = "must have 6 characters or more", "no dead letter"
     for wanted, words in ((names[0][:5], short), ("", short), ("nosuchletter", unknown)):
         with pytest.raises(NotFound, match=words):
-            dead_letter_session.find(wanted)
+            session.find(wanted)
     twins = DeadLetterSession(
-        [*dead_letter_session.dead_letters, *dead_letter_session.dead_letters],
-        dead_letter_session.journal,
-        dead_letter_session.views,
-        dead_letter_session.broker,
+        [*session.dead_letters, *session.dead_letters],
+        session.journal,
+        session.views,
+        session.broker,
         None,
         "",
     )
@@ -103,29 +106,29 @@ async def test_a_letter_is_named_by_its_id_or_by_how_that_begins_if_no_other_doe
         twins.find(names[0][:9])
 
 
-async def test_letters_are_chosen_by_handler_type_instance_reason_and_age() -> None:
+async def test_dead_letters_are_chosen_by_handler_type_instance_reason_and_age() -> None:
     node = FakeBroker()
-    old = parked(node, INSTANCE, "restore", hours=30)
-    new = parked(node, OTHER, "prepare", hours=0.1, reason="crashed")
-    dead_letter_session = desk_of(held(node))
-    assert chosen(dead_letter_session) == [old, new]
-    assert chosen(dead_letter_session, "--handler", "restore") == [old]
-    assert chosen(dead_letter_session, "--instance", str(OTHER)) == [new]
-    assert chosen(dead_letter_session, "--reason", "crashed") == [new]
-    assert chosen(dead_letter_session, "--older-than", "24") == [old]
-    assert chosen(dead_letter_session, "--type", "migration.failed") == [old, new]
-    assert chosen(dead_letter_session, "--handler", "restore", "--instance", str(OTHER)) == []
+    old = dead_lettered(node, INSTANCE, "restore", hours=30)
+    new = dead_lettered(node, OTHER, "prepare", hours=0.1, reason="crashed")
+    session = session_of(held(node))
+    assert chosen(session) == [old, new]
+    assert chosen(session, "--handler", "restore") == [old]
+    assert chosen(session, "--instance", str(OTHER)) == [new]
+    assert chosen(session, "--reason", "crashed") == [new]
+    assert chosen(session, "--older-than", "24") == [old]
+    assert chosen(session, "--type", "migration.failed") == [old, new]
+    assert chosen(session, "--handler", "restore", "--instance", str(OTHER)) == []
 
 
-def test_where_nothing_matches_it_is_said_whether_there_are_letters_at_all() -> None:
+def test_where_nothing_matches_the_message_says_how_many_there_are() -> None:
     node = FakeBroker()
-    assert none_matches(desk_of([])) == "no dead letters"
-    parked(node, INSTANCE, "restore", hours=1)
-    assert none_matches(desk_of(held(node))) == "no dead letter matches; 1 wait(s) in all"
+    assert none_matches(session_of([])) == "no dead letters"
+    dead_lettered(node, INSTANCE, "restore", hours=1)
+    assert none_matches(session_of(held(node))) == "no dead letter matches the filters; there are 1 in all"
 
 
-def test_a_handler_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_handler_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        chosen(desk_of([]), "--handler", "back-up")
+        chosen(session_of([]), "--handler", "back-up")
     assert end.value.code == 2
     assert "back_up" in capsys.readouterr().err

@@ -20,16 +20,16 @@ def line(form: str, text: str, *arguments: Any, exc_info: Any = None) -> str:
 
 
 def test_a_line_is_a_word_and_fields() -> None:
-    told = orjson.loads(line("json", "step.retry step=%s try=%d error=%s", "stop", 2, "no answer = no luck"))
-    assert (told["event"], told["step"], told["try"]) == ("step.retry", "stop", "2")
-    assert told["error"] == "no answer = no luck"
+    shown = orjson.loads(line("json", "step.retry step=%s try=%d error=%s", "stop", 2, "no answer = no luck"))
+    assert (shown["event"], shown["step"], shown["try"]) == ("step.retry", "stop", "2")
+    assert shown["error"] == "no answer = no luck"
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_secret_in_a_foreign_error_is_masked(form: str) -> None:
-    told = line(form, "relay.held_up error=%s", f"cannot reach {URL}")
-    assert "s3cr3t" not in told
-    assert "broker:5672" in told
+def test_a_secret_in_a_library_s_error_is_masked(form: str) -> None:
+    shown = line(form, "relay.held_up error=%s", f"cannot reach {URL}")
+    assert "s3cr3t" not in shown
+    assert "broker:5672" in shown
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
@@ -37,16 +37,16 @@ def test_a_secret_in_a_traceback_is_masked(form: str) -> None:
     try:
         int(f"no reply from {URL}")
     except ValueError:
-        told = line(form, "delivery.defect step=%s", "stop", exc_info=sys.exc_info())
-    assert "Traceback" in told
-    assert "s3cr3t" not in told
+        shown = line(form, "delivery.defect step=%s", "stop", exc_info=sys.exc_info())
+    assert "Traceback" in shown
+    assert "s3cr3t" not in shown
 
 
 @pytest.mark.timeout(20)
-def test_a_line_of_megabytes_is_told_in_a_moment() -> None:
-    """Time in proportion to the square of its length would be minutes."""
-    told = orjson.loads(line("json", "broker.said step=%s %s", "stop", "x" * 4_000_000))
-    assert told["step"] == "stop"
+def test_a_line_of_megabytes_is_formatted_quickly() -> None:
+    """In time proportional to the square of its length it would take minutes."""
+    shown = orjson.loads(line("json", "broker.said step=%s %s", "stop", "x" * 4_000_000))
+    assert shown["step"] == "stop"
 
 
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2028\r\n2026-01-01 [info] forged"
@@ -56,22 +56,22 @@ HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2028\r\n2026-01-01 [i
 @pytest.mark.parametrize(
     "text", ["%s", "step.failed error=%s", "step.failed database=%s", "step.failed what %s"]
 )
-def test_a_line_stays_one_and_commands_no_terminal(form: str, text: str) -> None:
-    told = line(form, text, HOSTILE)
-    assert told.isprintable()
-    assert "52;c;ZXZpbA" in told
+def test_a_line_stays_one_and_is_escaped_for_terminals(form: str, text: str) -> None:
+    shown = line(form, text, HOSTILE)
+    assert shown.isprintable()
+    assert "52;c;ZXZpbA" in shown
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_traceback_commands_no_terminal_and_forges_no_line(form: str) -> None:
+def test_a_traceback_is_escaped_and_forges_no_line(form: str) -> None:
     def mistaken() -> None:
         raise ValueError(HOSTILE)
 
     try:
         mistaken()
     except ValueError:
-        told = line(form, "delivery.defect", exc_info=sys.exc_info())
-    first, *others = told.split("\n")
+        shown = line(form, "delivery.defect", exc_info=sys.exc_info())
+    first, *others = shown.split("\n")
     assert all(one.isprintable() for one in (first, *others))
     assert all(one.startswith("    ") for one in others)
     assert "delivery.defect" in first

@@ -1,4 +1,4 @@
-"""A topology is the same in whatever form a broker's version exports it, and a difference is a difference."""
+"""The comparison of topologies: forms in which broker versions export them are equal, differences are reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_the_type_beside_the_arguments(there: dict[str, Any]) -> None:
         queue["type"] = queue["arguments"].pop("x-queue-type")
 
 
-def with_the_type_twice(there: dict[str, Any]) -> None:
+def with_the_type_in_both_places(there: dict[str, Any]) -> None:
     for queue in there["queues"]:
         queue["type"] = "quorum"
 
@@ -54,7 +54,7 @@ def with_fields_of_policies(there: dict[str, Any]) -> None:
     there["parameters"] = None
 
 
-def without_what_is_usual(there: dict[str, Any]) -> None:
+def without_defaults(there: dict[str, Any]) -> None:
     for one in there["queues"] + there["exchanges"]:
         one.pop("auto_delete")
         one.pop("internal", None)
@@ -96,16 +96,16 @@ def with_an_overruled_policy(there: dict[str, Any]) -> None:
         with_numbers_as_text,
         with_decimal_numbers,
         with_the_type_beside_the_arguments,
-        with_the_type_twice,
+        with_the_type_in_both_places,
         with_fields_of_policies,
-        without_what_is_usual,
+        without_defaults,
         with_true_as_text,
         with_the_default_exchanges_bindings,
         with_another_hosts_objects,
         with_an_overruled_policy,
     ],
 )
-def test_the_form_of_an_export_is_no_difference(edit: Callable[[dict[str, Any]], None]) -> None:
+def test_the_form_of_an_export_is_not_a_difference(edit: Callable[[dict[str, Any]], None]) -> None:
     there = copy.deepcopy(WANTED)
     edit(there)
     assert differences(WANTED, there) == []
@@ -138,7 +138,7 @@ def queue_of_accept(there: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "line"),
     [
         (set_argument("x-delivery-limit", 6), f"queue {ACCEPT}: argument x-delivery-limit is 6, wanted 5"),
         (set_argument("x-max-length", 9), f"queue {ACCEPT}: argument x-max-length is 9, wanted none"),
@@ -163,14 +163,14 @@ def queue_of_accept(there: dict[str, Any]) -> dict[str, Any]:
         ),
         (
             set_policy(pattern="accept$", definition={"max-length": 5, "ha-mode": "all"}),
-            f"queue {ACCEPT}: policy p sets max-length: events would vanish",
+            f"queue {ACCEPT}: policy p sets max-length: events would be lost",
         ),
     ],
 )
-def test_a_difference_is_told(edit: Callable[[dict[str, Any]], None], told: str) -> None:
+def test_a_difference_is_reported(edit: Callable[[dict[str, Any]], None], line: str) -> None:
     there = copy.deepcopy(WANTED)
     edit(there)
-    assert differences(WANTED, there) == [told]
+    assert differences(WANTED, there) == [line]
 
 
 def test_a_pattern_that_only_erlang_understands_counts_as_matching() -> None:
@@ -180,6 +180,6 @@ def test_a_pattern_that_only_erlang_understands_counts_as_matching() -> None:
 
 
 @pytest.mark.parametrize("there", [None, [], "text", {}, {"queues": {}}])
-def test_what_is_no_definitions_is_told(there: object) -> None:
+def test_anything_but_definitions_is_reported(there: object) -> None:
     (line,) = differences(WANTED, there)
     assert line.startswith("these are not a broker's definitions")

@@ -1,4 +1,4 @@
-"""The rights of roles follow from topology, saga and catalogue."""
+"""The permissions of roles follow from topology, saga and catalogue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rehome_consumer.rabbitmq import topology
-from rehome_consumer.rabbitmq.access import Access, Change, changes, strays
+from rehome_consumer.rabbitmq.access import Access, Change, changes, unknown_users
 from rehome_consumer.rabbitmq.permissions import READABLE, ROLES, User, rights
 from rehome_events.catalog import CATALOG
 
@@ -24,7 +24,7 @@ def allowed(pattern: str, names: list[str]) -> set[str]:
     return {name for name in names if re.search(pattern, name)}
 
 
-def test_nobody_but_a_subscriber_may_declare_and_no_one_anything_of_ours() -> None:
+def test_only_a_subscriber_may_declare_and_nothing_of_the_saga() -> None:
     for role in ROLES:
         configure = rights(role, "crm", READABLE).configure
         assert allowed(configure, QUEUES + EXCHANGES) == set()
@@ -53,7 +53,7 @@ def test_an_operator_reads_the_dead_letters_and_writes_to_handlers() -> None:
     assert allowed(operator.read, QUEUES + EXCHANGES) == {"migration.dead"}
 
 
-def test_a_subscriber_sees_its_keys_and_its_own() -> None:
+def test_a_subscriber_reads_its_keys_and_its_own_queues() -> None:
     crm = rights("subscriber", "crm", ("migration.completed", "migration.failed"))
     assert allowed(crm.topics["migration"][1], [*CATALOG, "#", "migration.*"]) == {
         "migration.completed",
@@ -74,7 +74,7 @@ def test_a_subscriber_sees_its_keys_and_its_own() -> None:
 
 
 def exported(**more: Any) -> dict[str, Any]:
-    """What a broker exports once crm is as it shall be."""
+    """What a broker exports when crm is correct."""
     salt = b"salt"
     hashed = base64.b64encode(salt + hashlib.sha256(salt + b"secret").digest()).decode()
     configure, write, read = CRM.rights.triple
@@ -89,7 +89,7 @@ def exported(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_a_user_that_is_right_needs_no_change() -> None:
+def test_a_user_that_is_correct_needs_no_change() -> None:
     assert changes(CRM, "secret", Access.of(exported())) == []
 
 
@@ -98,41 +98,39 @@ def test_the_keys_of_a_new_user_are_restricted_before_the_exchange_is_opened_to_
     assert commands == ["add_user", "set_topic_permissions", "set_permissions"]
 
 
-def test_another_password_is_found_and_not_told() -> None:
+def test_another_password_is_found_and_not_printed() -> None:
     (change,) = changes(CRM, "hidden", Access.of(exported()))
     assert change == Change("user crm has another password", "change_password", "crm")
 
 
 @pytest.mark.parametrize("text", ["", "not base64!", "c2hvcnQ="])
-def test_a_password_hash_of_an_unknown_kind_does_not_fit(text: str) -> None:
+def test_a_password_hash_of_an_unknown_kind_does_not_match(text: str) -> None:
     user = {
         "name": "crm",
         "tags": [],
         "password_hash": text,
         "hashing_algorithm": "rabbit_password_hashing_sha256",
     }
-    assert not Access.of(exported(users=[user])).password_fits("crm", "secret")
-    assert not Access.of(exported(users=[{**user, "hashing_algorithm": "md5"}])).password_fits(
-        "crm", "secret"
-    )
+    assert not Access.of(exported(users=[user])).has_password("crm", "secret")
+    assert not Access.of(exported(users=[{**user, "hashing_algorithm": "md5"}])).has_password("crm", "secret")
 
 
 @pytest.mark.parametrize("tags", [["administrator"], "administrator"])
-def test_tags_are_taken_away_in_whatever_form_they_are_exported(tags: object) -> None:
+def test_tags_are_removed_in_whatever_form_they_are_exported(tags: object) -> None:
     (user,) = exported()["users"]
     (change,) = changes(CRM, "secret", Access.of(exported(users=[{**user, "tags": tags}])))
     assert (change.command, change.arguments) == ("set_user_tags", ())
 
 
-def test_rights_in_another_virtual_host_are_none_of_ours() -> None:
+def test_permissions_in_another_virtual_host_are_ignored() -> None:
     other = {"user": "crm", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
     there = Access.of(exported(permissions=[*exported()["permissions"], other]))
     assert changes(CRM, "secret", there) == []
 
 
-def test_users_that_the_file_does_not_name_are_strays() -> None:
+def test_users_that_the_file_does_not_name_are_unknown() -> None:
     permissions = [
         {"user": name, "vhost": "migration", "configure": "", "write": "", "read": ""} for name in "ab"
     ]
     there = Access.of(exported(permissions=[*exported()["permissions"], *permissions]))
-    assert strays([CRM], ["a"], there) == ["b"]
+    assert unknown_users([CRM], ["a"], there) == ["b"]

@@ -1,4 +1,4 @@
-"""The broker's topology: derived from the saga, and written down as it is derived."""
+"""The broker's topology: derived from the saga, and the same in the definitions file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def bound(to: str) -> set[tuple[str, str]]:
     }
 
 
-def test_the_file_that_the_broker_loads_is_what_the_saga_says() -> None:
+def test_the_file_that_the_broker_loads_is_derived_from_the_saga() -> None:
     assert json.loads(FILE.read_text()) == definitions()
 
 
-def test_the_file_holds_no_user_and_nothing_that_a_boot_of_an_old_broker_stops_at() -> None:
+def test_the_file_holds_no_user_and_nothing_that_an_old_broker_refuses_at_boot() -> None:
     assert set(json.loads(FILE.read_text())) == {"vhosts", "exchanges", "queues", "bindings"}
 
 
-def test_everything_is_durable_and_in_our_virtual_host() -> None:
+def test_everything_is_durable_and_in_the_virtual_host() -> None:
     made = definitions()
     for one in (*made["exchanges"], *made["queues"]):
         assert one["durable"]
@@ -69,11 +69,11 @@ def test_every_delay_has_a_queue_that_sends_messages_back_to_their_handler(tier:
     )  # fmt: skip
 
 
-def test_dead_letters_wait_for_ever() -> None:
+def test_dead_letters_never_expire() -> None:
     assert bound(DEAD) == {(DEAD, "")}
     assert queue(DEAD) == {"x-queue-type": "quorum", "x-delivery-limit": 1000000}
 
 
-def test_no_queue_is_left_over() -> None:
+def test_there_is_no_other_queue() -> None:
     names = {queue_of(step.name) for step in MIGRATION} | {retry_exchange(tier) for tier in TIERS} | {DEAD}
     assert {one["name"] for one in definitions()["queues"]} == names

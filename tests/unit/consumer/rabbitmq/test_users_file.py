@@ -1,4 +1,4 @@
-"""The file of users: what is wrong in it is named, and what a password is is not."""
+"""The file of users: what is wrong in it is named, and no password is ever quoted."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_the_example_has_a_user_of_each_role() -> None:
 
 def test_a_subscribers_name_is_its_team_in_the_kit() -> None:
     async def ignore(_: object) -> None:
-        """Take nothing."""
+        """Ignore it."""
 
     for user in read_users(EXAMPLE).users:
         queue = Subscriber("amqp://localhost/migration", ignore, team=user.name, name="news").queue
         assert queue == f"sub_{user.name}.news"
 
 
-def test_a_file_of_a_password_is_beside_the_file_of_users(tmp_path: Path) -> None:
+def test_a_relative_password_file_is_beside_the_file_of_users(tmp_path: Path) -> None:
     text = GOOD.replace('password_env = "CRM"', 'password_file = "crm"')
     (user,) = read_users(file(tmp_path, text)).users
     (tmp_path / "crm").write_text("secret\n")
@@ -45,7 +45,7 @@ def test_a_file_of_a_password_is_beside_the_file_of_users(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (GOOD, "", r"users\.toml: write one \[\[user\]\] table for each user"),
         (GOOD, "user = 1", r"write one \[\[user\]\] table"),
@@ -54,16 +54,16 @@ def test_a_file_of_a_password_is_beside_the_file_of_users(tmp_path: Path) -> Non
         ("[[user]]", "others = 'x'\n[[user]]", "others must be a list of texts"),
         ("[[user]]", "others = [1]\n[[user]]", "others must be a list of texts"),
         ("password_env", "pasword", "user 1: unknown 'pasword'; there are name, role, keys, password_env"),
-        ('name = "crm"', "", "user 1: name must be small letters and digits"),
-        ('"crm"', '"CRM"', "name must be small letters"),
-        ('"crm"', '"a.b"', "name must be small letters"),
-        ('"crm"', '"a|b"', "name must be small letters"),
-        ('"crm"', '"a b"', "name must be small letters"),
-        ('"crm"', '"-p"', "name must be small letters"),
-        ('"crm"', '"crm\\n"', "name must be small letters"),
+        ('name = "crm"', "", "user 1: name must be lower-case letters and digits"),
+        ('"crm"', '"CRM"', "name must be lower-case letters"),
+        ('"crm"', '"a.b"', "name must be lower-case letters"),
+        ('"crm"', '"a|b"', "name must be lower-case letters"),
+        ('"crm"', '"a b"', "name must be lower-case letters"),
+        ('"crm"', '"-p"', "name must be lower-case letters"),
+        ('"crm"', '"crm\\n"', "name must be lower-case letters"),
         ('"crm"', f'"{"a" * 65}"', "at most 64"),
         ('"crm"', "1", "user 1: name must be text"),
-        ('"crm"', '"guest"', "user guest: guest is RabbitMQ's own user"),
+        ('"crm"', '"guest"', "user guest: guest is RabbitMQ's default user"),
         ('"subscriber"', '"root"', "user crm: role must be one of billing, migrator, operator, subscriber"),
         ('role = "subscriber"', "", "user crm: role must be one of"),
         ('"subscriber"', '"operator"', "user crm: keys are for subscribers"),
@@ -75,27 +75,27 @@ def test_a_file_of_a_password_is_beside_the_file_of_users(tmp_path: Path) -> Non
         (
             '"migration.completed"',
             '"migration.*"',
-            r"'migration\.\*' in keys is no type that a subscriber may",
+            r"'migration\.\*' in keys is not a type that a subscriber may",
         ),
         (
             '"migration.completed"',
             '"plan.upgraded"',
-            r"'plan\.upgraded' in keys is no type that a subscriber",
+            r"'plan\.upgraded' in keys is not a type that a subscriber",
         ),
         ('"migration.completed"', "1", "keys must be a list of texts"),
         ('password_env = "CRM"', "", "say where the password is, either password_env or password_file"),
         ('password_env = "CRM"', 'password_env = "CRM"\npassword_file = "x"', "say where the password is"),
         ('"CRM"', '"$(reboot)"', "password_env must be the name of an environment variable"),
-        (GOOD, GOOD + GOOD, "user crm is there twice"),
+        (GOOD, GOOD + GOOD, "user crm is listed twice"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         read_users(file(tmp_path, GOOD.replace(old, new)))
 
 
-def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_one_that_is_not_text_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"users\.toml.*No such file"):
         read_users(tmp_path / "users.toml")
     (tmp_path / "users.toml").write_bytes(b"\xff")
@@ -106,7 +106,7 @@ def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "secret", [" hidden", "hidden ", "hid\nden", "hid\tden", "hidd\u00e9n", "hid\x00den"]
 )
-def test_a_password_that_would_be_altered_on_its_way_is_refused(tmp_path: Path, secret: str) -> None:
+def test_a_password_that_tools_would_alter_is_refused(tmp_path: Path, secret: str) -> None:
     (tmp_path / "crm").write_text(secret, encoding="utf-8")
     user = User("crm", "subscriber", password_file=str(tmp_path / "crm"))
     with pytest.raises(SettingsError, match="printable ASCII") as refusal:
@@ -114,7 +114,7 @@ def test_a_password_that_would_be_altered_on_its_way_is_refused(tmp_path: Path, 
     assert secret.strip() not in str(refusal.value)
 
 
-def test_a_password_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_password_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CRM_TEST_PASSWORD", raising=False)
     with pytest.raises(
         SettingsError, match=r"user crm \(environment variable CRM_TEST_PASSWORD\) is missing"
@@ -124,7 +124,7 @@ def test_a_password_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytes
         password_of(User("crm", "subscriber", password_file=str(tmp_path / "crm")))
 
 
-def test_the_printed_script_names_where_passwords_are_and_quotes_what_it_is_given() -> None:
+def test_the_printed_script_names_where_passwords_are_and_quotes_its_input() -> None:
     users = (
         User("crm", "subscriber", READABLE[:1], password_env="CRM"),
         User("operator", "operator", password_file="/run/it's here"),

@@ -18,7 +18,7 @@ import orjson
 from rehome_events.catalog import all_in_use, lookup
 from rehome_events.envelope import CONTENT_TYPE, decode
 from rehome_events.errors import EventError
-from rehome_events.shown import Parser, visible, visible_json
+from rehome_events.printable import Parser, visible, visible_json
 from rehome_events.testing.checks import unknown_fields
 from rehome_events.testing.stories import DISORDERS, OUTCOMES, Story
 from rehome_events.tools import asyncapi, page, released, schema

@@ -153,7 +153,7 @@ def all_in_use() -> list[EventType]:
     return [entry for kind in CATALOG for entry in in_use(kind)]
 
 
-def meant(wanted: str | Model) -> EventType:
+def requested(wanted: str | Model) -> EventType:
     """The entry that a reader asks for, by a model or by a name.
 
     A name alone is version 1 for ever: whoever wrote it wrote it for that version, and a release of this package

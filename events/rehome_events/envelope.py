@@ -24,10 +24,10 @@ from pydantic import (
 )
 
 from rehome_events import wire
+from rehome_events.amqp_properties import short
 from rehome_events.catalog import lookup
 from rehome_events.data import EventData, Utc, Word
 from rehome_events.errors import EventError, Undecodable
-from rehome_events.foreign import short
 
 __all__ = [
     "CONTENT_TYPE",

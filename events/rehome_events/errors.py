@@ -33,7 +33,7 @@ class BrokerError(EventError):
 
 
 class Unreachable(BrokerError):
-    """No connection to the broker, after all attempts."""
+    """No connection to the broker, after all tries."""
 
 
 class Refused(BrokerError):

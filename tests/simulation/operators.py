@@ -141,7 +141,7 @@ class Operators:
                 step=step,
                 error="Operator",
                 message="asked for",
-                attempts=1,
+                tries=1,
                 next="roll_back",
             )
         self._schedule.say("operator", f"rolls back {now.id}: {state}")

@@ -68,7 +68,7 @@ def rejected(instance_id: UUID, message: str = "The instance is terminated.") ->
 
 def failed(instance_id: UUID, step: str = "restore") -> MigrationFailed:
     return MigrationFailed(
-        instance_id=instance_id, step=step, error="Refused", message="no", attempts=1, next="roll_back"
+        instance_id=instance_id, step=step, error="Refused", message="no", tries=1, next="roll_back"
     )
 
 

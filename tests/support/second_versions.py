@@ -49,7 +49,7 @@ class Ended(Part):
 
 
 class MigrationStoppedV2(EventData):
-    """The instance is down and its source database is fenced. Downtime has begun."""
+    """The instance is down and its source database is fenced. Downtime has started."""
 
     TYPE: ClassVar[str] = MigrationStopped.TYPE
     VERSION: ClassVar[int] = 2

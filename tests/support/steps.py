@@ -74,7 +74,7 @@ class StepRig:
     def failure(self, step: str) -> CloudEvent[Any]:
         """The `migration.failed` of a step."""
         data = MigrationFailed(
-            instance_id=self.instance, step=step, error="X", message="x", attempts=1, next="roll_back"
+            instance_id=self.instance, step=step, error="X", message="x", tries=1, next="roll_back"
         )
         return told(data, self.migration)
 

@@ -1,6 +1,6 @@
 """Lines that can be read in a terminal of 100 columns, and that keep identifiers whole.
 
-Whatever is printed goes through this module, and is shown as `rehome_events.shown` says: a tenant's database may be
+Whatever is printed goes through this module, and is shown as `rehome_events.printable` says: a tenant's database may be
 called anything, and errors quote it.
 """
 
@@ -12,7 +12,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from rehome_events.shown import visible, visible_json
+from rehome_events.printable import visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -276,7 +276,7 @@ class Engine:
             step=step.name,
             error=kind,
             message=why[:MESSAGE_LENGTH],
-            attempts=row.tries + 1,
+            tries=row.tries + 1,
             next=following,
         )
         # A rollback that fails has been announced as a failure before: same migration, attempt and type.

@@ -38,7 +38,7 @@ async def run(event: Event, ports: Ports) -> MigrationConfRewritten:
     await ports.runtime.configure(instance, environment(target.host, target.port, credentials))
     conf = await ports.odoo_conf.read(instance)
     return MigrationConfRewritten(
-        instance_id=instance.id, path=str(conf.path), kept_copy=str(kept), changed=tuple(noted)
+        instance_id=instance.id, path=str(conf.path), backup_path=str(kept), changed=tuple(noted)
     )
 
 

@@ -20,8 +20,8 @@ from aio_pika.exceptions import ProbableAuthenticationError as LoginRefused
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ConnectionNotAllowed
 from yarl import URL
 
+from rehome_events.amqp_properties import read_any_message
 from rehome_events.errors import EventError, Refused
-from rehome_events.foreign import read_any_message
 
 HEARTBEAT: Final = 30
 """Seconds between heartbeats when the URL names none; without them a dead broker goes unnoticed for minutes."""

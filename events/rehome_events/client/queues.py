@@ -13,18 +13,18 @@ from aio_pika.abc import (
     AbstractQueue,
 )
 
+from rehome_events.amqp_properties import sendable
 from rehome_events.client.connection import ConnectionLost, limited, refusals
-from rehome_events.foreign import sendable
 from rehome_events.wire import SHOWN
 
 PREFETCH: Final = 10
 DELIVERY_LIMIT: Final = 10
 """How often a message may end its consumer (by killing the process) before the broker puts it to the dead letters."""
 
-_ATTEMPT: Final = "sub-attempt"
+_TRIES: Final = "sub-attempt"
 _ERROR: Final = "sub-error"
 _REASON: Final = "sub-reason"
-_OWN_HEADERS: Final = (_ATTEMPT, _ERROR, _REASON)
+_OWN_HEADERS: Final = (_TRIES, _ERROR, _REASON)
 
 
 class Inbox:
@@ -137,15 +137,15 @@ class Subscription:
         """Take a message off its queue for good."""
         await limited(message.ack(), self._timeout)
 
-    async def retry(self, message: AbstractIncomingMessage, attempt: int, error: Exception) -> None:
+    async def retry(self, message: AbstractIncomingMessage, tries: int, error: Exception) -> None:
         """Move a message to the retry queue: it comes back after the delay."""
-        await self._move(message, "retry", {_ATTEMPT: attempt, **_told(error)})
+        await self._move(message, "retry", {_TRIES: tries, **_told(error)})
 
     async def bury(self, message: AbstractIncomingMessage, error: Exception) -> None:
         """Move a message to the dead letters."""
-        await self._move(message, "dead", {_ATTEMPT: attempts_of(message) + 1, **_told(error)})
+        await self._move(message, "dead", {_TRIES: tries_of(message) + 1, **_told(error)})
 
-    async def requeue_dead(self, limit: int) -> int:
+    async def requeue_dead_letters(self, limit: int) -> int:
         """Move at most ``limit`` dead letters back to the queue; returns how many."""
         for count in range(limit):
             message = await limited(self._dead.get(fail=False, timeout=self._timeout), self._timeout)
@@ -181,9 +181,9 @@ class Subscription:
         await self.done(message)
 
 
-def attempts_of(message: AbstractIncomingMessage) -> int:
+def tries_of(message: AbstractIncomingMessage) -> int:
     """How often a message was tried before this delivery."""
-    count = message.headers.get(_ATTEMPT, 0)
+    count = message.headers.get(_TRIES, 0)
     return count if isinstance(count, int) else 0
 
 

@@ -22,10 +22,10 @@ from typing import Any, Final, Self
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
-from rehome_events.catalog import CATALOG, meant
+from rehome_events.catalog import CATALOG, requested
 from rehome_events.client.connection import TROUBLE, Address, close, reason
 from rehome_events.client.dedup import Dedup, RecentEvents
-from rehome_events.client.queues import Inbox, Subscription, attempts_of
+from rehome_events.client.queues import Inbox, Subscription, tries_of
 from rehome_events.data import EventData
 from rehome_events.envelope import CloudEvent, from_message
 from rehome_events.errors import EventError, Undecodable, UnknownType, Unreachable
@@ -58,10 +58,10 @@ class Subscriber:
         name: Which of the team's subscriptions; the same.
         types: What to receive: models, or names of types, which stand for version 1; None for all that
             subscribers may read. Of several versions of one event the handler gets the first that comes.
-        attempts: How often an event is tried before it goes to the dead letters.
+        tries: How often an event is tried before it goes to the dead letters.
         retry_delay: Seconds until an event is tried again. It is a property of a queue: to change it later,
             delete the queue ``....retry`` first.
-        seen: Memory of handled ids; None for one in the process, which a restart forgets.
+        dedup: Remembers the ids of handled events; None for a memory in the process, which a restart forgets.
         timeout: Limit of each exchange with the broker, in seconds.
         watch: Seconds between two looks at whether the broker still knows this consumer.
         ca_file: Certificates of the authorities that vouch for the broker (PEM), for ``amqps://``.
@@ -79,9 +79,9 @@ class Subscriber:
         team: str,
         name: str,
         types: Iterable[str | type[EventData]] | None = None,
-        attempts: int = 5,
+        tries: int = 5,
         retry_delay: float = 30.0,
-        seen: Dedup | None = None,
+        dedup: Dedup | None = None,
         timeout: float = 10.0,
         watch: float = 30.0,
         ca_file: Path | str | None = None,
@@ -94,8 +94,8 @@ class Subscriber:
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
         self._handler = handler
         self._queues = Subscription(f"sub_{team}.{name}", self.types, retry_delay, timeout)
-        self._attempts = attempts
-        self._seen = RecentEvents() if seen is None else seen
+        self._tries = tries
+        self._dedup = RecentEvents() if dedup is None else dedup
         self._timeout = timeout
         self._watch = watch
         self._stopping = asyncio.Event()
@@ -155,13 +155,13 @@ class Subscriber:
                     await asyncio.wait_for(self._stopping.wait(), delay)
                 delay = min(delay * 2, _LONGEST_DELAY)
 
-    async def requeue_dead(self, limit: int = 1000) -> int:
-        """Hand at most ``limit`` dead letters back to the queue, attempts counted anew; returns how many.
+    async def requeue_dead_letters(self, limit: int = 1000) -> int:
+        """Hand at most ``limit`` dead letters back to the queue, their tries counted from 1 again; returns how many.
 
         Raises:
             OSError: The connection was lost meanwhile; what was not handed back is still a dead letter.
         """
-        return await self._queues.requeue_dead(limit)
+        return await self._queues.requeue_dead_letters(limit)
 
     async def _connect(self) -> None:
         self._connection = await self._address.connect(self.queue, self._timeout)
@@ -209,7 +209,7 @@ class Subscriber:
             return await self._queues.done(message)
         except Undecodable as error:
             return await self._bury(message, error)
-        if (event.type, event.data.VERSION) not in self._wanted or await self._seen.has(event.id):
+        if (event.type, event.data.VERSION) not in self._wanted or await self._dedup.has(event.id):
             return await self._queues.done(message)
         try:
             await self._handler(event)
@@ -217,19 +217,17 @@ class Subscriber:
             return await self._bury(message, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler throws, the event is kept
             return await self._try_later(message, event, error)
-        await self._seen.add(event.id)
+        await self._dedup.add(event.id)
         return await self._queues.done(message)
 
     async def _try_later(
         self, message: AbstractIncomingMessage, event: CloudEvent[Any], error: Exception
     ) -> None:
-        attempt = attempts_of(message) + 1
-        if attempt >= self._attempts:
+        tries = tries_of(message) + 1
+        if tries >= self._tries:
             return await self._bury(message, error)
-        _log.warning(
-            *("subscriber.retry queue=%s id=%s attempt=%d", self.queue, event.id, attempt), exc_info=error
-        )
-        return await self._queues.retry(message, attempt, error)
+        _log.warning(*("subscriber.retry queue=%s id=%s try=%d", self.queue, event.id, tries), exc_info=error)
+        return await self._queues.retry(message, tries, error)
 
     async def _bury(self, message: AbstractIncomingMessage, error: Exception) -> None:
         _log.error(*("subscriber.dead_letter queue=%s id=%s", self.queue, message.message_id), exc_info=error)
@@ -247,4 +245,4 @@ def wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str
     kinds = {one if isinstance(one, str) else one.TYPE for one in named}
     if unknown := sorted(kinds - set(readable)):
         raise EventError(f"not for subscribers: {', '.join(unknown)}; see `python -m rehome_events list`")
-    return frozenset((entry.type, entry.version) for entry in map(meant, named))
+    return frozenset((entry.type, entry.version) for entry in map(requested, named))

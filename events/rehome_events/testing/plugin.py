@@ -61,7 +61,7 @@ def play_migration(any_migration: Sequence[CloudEvent[Any]]) -> Callable[..., Aw
     """A function that plays `any_migration` into a handler as a subscriber would get it.
 
     ``await play_migration(handler)``, or in a test that is no coroutine ``asyncio.run(play_migration(handler))``.
-    Repeats are dropped, failures tried again; ``types`` and ``attempts`` are as `rehome_events.client.Subscriber`
+    Repeats are dropped, failures tried again; ``types`` and ``tries`` are as `rehome_events.client.Subscriber`
     takes them.
     """
     return partial(play_into, events=any_migration)

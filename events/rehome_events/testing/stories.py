@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from rehome_events.catalog import CATALOG, in_use, meant
+from rehome_events.catalog import CATALOG, in_use, requested
 from rehome_events.data import EventData
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, event_id
 from rehome_events.tools.schema import golden
@@ -112,7 +112,7 @@ class Story:
 
     def _bodies(self, kind: str, example: str, cause: str | None) -> list[bytes]:
         """An event in the story's versions."""
-        chosen = {meant(model).version for model in self.models if kind == model.TYPE}
+        chosen = {requested(model).version for model in self.models if kind == model.TYPE}
         versions = sorted(chosen or {in_use(kind)[-1].version}, reverse=True)
         return [self._body(kind, version, example, cause) for version in versions]
 

@@ -19,7 +19,7 @@ NEED: dict[str, Any] = {
             "fields": {
                 "id": {"is": "uuid"},
                 "data.next": {"is": "string", "values": ["roll_back", "operator"]},
-                "data.attempts": {"is": "number"},
+                "data.tries": {"is": "number"},
             },
         }
     ],
@@ -49,7 +49,7 @@ def test_what_is_met_is_not_complained_of() -> None:
         ({"type": "plan.upgraded", "fields": {}}, "plan.upgraded is not for subscribers"),
         ({"fields": {"data.gone": {"is": "string"}}}, "data.gone is not there"),
         ({"fields": {"data.step.name": {"is": "string"}}}, "data.step.name is not there"),
-        ({"fields": {"data.attempts": {"is": "string"}}}, "data.attempts is integer, not string"),
+        ({"fields": {"data.tries": {"is": "string"}}}, "data.tries is integer, not string"),
         ({"fields": {"causationid": {"is": "uuid"}}}, "causationid may be missing"),
         (
             {"fields": {"data.next": {"is": "string", "values": ["operator"]}}},

@@ -118,7 +118,7 @@ async def test_no_broker_is_reported_with_its_address() -> None:
 
 
 async def test_a_frozen_broker_is_reported_in_time(contract_broker: BrokerNode) -> None:
-    async with Publisher(contract_broker.url("billing"), timeout=0.5, attempts=2) as publisher:
+    async with Publisher(contract_broker.url("billing"), timeout=0.5, tries=2) as publisher:
         contract_broker.freeze()
         started = time.monotonic()
         try:
@@ -131,7 +131,7 @@ async def test_a_frozen_broker_is_reported_in_time(contract_broker: BrokerNode) 
 
 async def test_a_publish_waits_for_a_restarted_broker_and_keeps_its_id(contract_broker: BrokerNode) -> None:
     before, meanwhile = upgrade(), upgrade()
-    async with Publisher(contract_broker.url("billing"), attempts=30) as publisher:
+    async with Publisher(contract_broker.url("billing"), tries=30) as publisher:
         await publisher.publish(before)
         await contract_broker.kill()
         publishing = asyncio.create_task(publisher.publish(meanwhile))

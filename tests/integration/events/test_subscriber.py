@@ -184,7 +184,7 @@ async def test_an_event_that_fails_for_good_is_kept_with_the_reason(
 ) -> None:
     inspector.errors = [ValueError("CRM is down")] * 3
     event = rejected()
-    async with subscribers.running(attempts=3):
+    async with subscribers.running(tries=3):
         await publish(operator, event)
         letter = await dead_letter(operator, subscribers.queue)
     assert inspector.ids == [event.id] * 3
@@ -236,7 +236,7 @@ async def test_types_and_versions_of_the_future_are_ignored(
             await exchange.publish(Message(orjson.dumps(body), content_type=CONTENT_TYPE), REJECTED)
         await publish(operator, event)
         await inspector.has_got(event)
-        assert await subscriber.requeue_dead() == 0
+        assert await subscriber.requeue_dead_letters() == 0
 
 
 async def test_a_type_that_is_no_longer_chosen_is_passed_over(
@@ -261,7 +261,7 @@ async def test_dead_letters_can_be_handed_back(
             await publish(operator, event)
         await inspector.has_got(first, second, last)
     async with subscribers.running() as subscriber:
-        assert await subscriber.requeue_dead() == 2
+        assert await subscriber.requeue_dead_letters() == 2
         await inspector.has_got(first, second, last, first, second)
 
 

@@ -204,7 +204,7 @@ def test_an_event_of_a_migration_does_not_leave_without_saying_which() -> None:
 
 def test_a_text_with_nul_does_not_leave() -> None:
     data = MigrationFailed.model_construct(
-        instance_id=INSTANCE, step="stop", error="X", message="a\x00b", attempts=1, next="operator"
+        instance_id=INSTANCE, step="stop", error="X", message="a\x00b", tries=1, next="operator"
     )
     event = new_event(data, subject=INSTANCE, id=uuid4(), time=NOW, migrationid=MIGRATION, attempt=1)
     with pytest.raises(EventError, match="NUL"):

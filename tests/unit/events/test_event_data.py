@@ -19,7 +19,7 @@ def failure(message: str) -> str:
         step="restore",
         error="RestoreFailed",
         message=message,
-        attempts=1,
+        tries=1,
         next="operator",
     ).message
 
@@ -57,11 +57,9 @@ def test_a_message_loses_its_nul() -> None:
 
 
 def test_a_payload_cannot_be_changed() -> None:
-    data = MigrationFailed(
-        instance_id=uuid4(), step="stop", error="X", message="m", attempts=1, next="operator"
-    )
+    data = MigrationFailed(instance_id=uuid4(), step="stop", error="X", message="m", tries=1, next="operator")
     with pytest.raises(ValidationError, match="frozen"):
-        data.attempts = 2  # type: ignore[misc] # the point of the test
+        data.tries = 2  # type: ignore[misc] # the point of the test
 
 
 @pytest.mark.parametrize("given", [4, 4.0, "4", "4.0", "4.00"])

@@ -104,7 +104,7 @@ async def test_a_handler_gets_each_chosen_event_once_however_often_it_comes() ->
     played = await play_into(handler, Story("completed").disturbed("every event twice"), types=chosen)
     assert got == ["migration.stopped", "migration.completed"]
     assert [event.type for event in played.handled] == got
-    assert (played.calls, played.dead) == (2, [])
+    assert (played.calls, played.dead_letters) == (2, [])
 
 
 async def test_what_a_handler_fails_on_comes_again_after_the_others() -> None:
@@ -124,8 +124,8 @@ async def test_what_a_handler_never_takes_is_a_dead_letter() -> None:
     async def handler(event: CloudEvent[Any]) -> None:
         raise Reject("never") if event.type == "migration.requested" else ValueError("again")
 
-    played = await play_into(handler, Story("completed").events[:2], attempts=3)
-    assert [(event.type, str(error)) for event, error in played.dead] == [
+    played = await play_into(handler, Story("completed").events[:2], tries=3)
+    assert [(event.type, str(error)) for event, error in played.dead_letters] == [
         ("migration.requested", "never"),
         ("migration.prepared", "again"),
     ]

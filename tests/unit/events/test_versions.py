@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from rehome_events.catalog import CATALOG, all_in_use, in_use, lookup, meant
+from rehome_events.catalog import CATALOG, all_in_use, in_use, lookup, requested
 from rehome_events.client.subscriber import Subscriber
 from rehome_events.data import EventData
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
@@ -101,10 +101,10 @@ def test_a_release_that_does_not_know_a_version_says_so() -> None:
 
 
 def test_a_name_means_the_first_version_whatever_the_release_knows() -> None:
-    before = meant(KIND)
+    before = requested(KIND)
     with next_release():
-        assert meant(KIND) is before
-        assert (lookup(KIND).version, meant(MigrationCompletedV2).version) == (2, 2)
+        assert requested(KIND) is before
+        assert (lookup(KIND).version, requested(MigrationCompletedV2).version) == (2, 2)
 
 
 @pytest.mark.parametrize("types", [(KIND,), (MigrationCompleted,), ()])

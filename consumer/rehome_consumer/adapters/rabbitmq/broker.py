@@ -15,8 +15,8 @@ from yarl import URL
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
 from rehome_consumer.network.tls import explained
 from rehome_consumer.ports.engine import Message
+from rehome_events.amqp_properties import read_any_message, sendable, short
 from rehome_events.client.connection import ClosedIfUnopened
-from rehome_events.foreign import read_any_message, sendable, short
 
 if TYPE_CHECKING:
     import ssl

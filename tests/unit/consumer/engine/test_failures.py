@@ -93,7 +93,7 @@ async def test_an_error_that_nobody_knows_is_tried_three_times(rig: Rig) -> None
     rig.fail(f"prepare.{FIRST_CALL}", KeyError("a defect"), times=10)
     await rig.run()
     failed = rig.events("migration.failed")[0].data
-    assert (failed.error, failed.attempts) == ("KeyError", 3)
+    assert (failed.error, failed.tries) == ("KeyError", 3)
     assert failed.message == "KeyError: 'a defect'"
     assert rig.row(event).state == "rolled_back"
 
@@ -109,7 +109,7 @@ async def test_attempts_that_are_used_up_are_a_dead_letter_and_a_rollback(rig: R
     assert rig.dead() == [(step, "failed")]
     failed = rig.events("migration.failed")[0].data
     assert (failed.step, failed.error) == (step, "Unreachable")
-    assert (failed.attempts, failed.next) == (len(found.retries) + 1, "roll_back")
+    assert (failed.tries, failed.next) == (len(found.retries) + 1, "roll_back")
     assert rig.row(event).state == "rolled_back"
     assert rig.site.snapshot(rig.instance(event)) == before
 
@@ -321,7 +321,7 @@ async def test_an_operator_may_roll_back_a_migration_under_way(rig: Rig) -> None
         step="rewrite_conf",
         error="Operator",
         message="asked for",
-        attempts=1,
+        tries=1,
         next="roll_back",
     )
     await rig.journal.ask_roll_back(row, encode_for_outbox(told(failure, row.id)), "asked for")
@@ -337,7 +337,7 @@ async def test_a_forward_step_that_waits_does_not_run_into_a_rollback_that_faile
     await rig.handle_next("restore")
     row = rig.row(event)
     failure = MigrationFailed(
-        instance_id=row.instance_id, step="restore", error="Operator", message="x", attempts=1, next="roll_back"
+        instance_id=row.instance_id, step="restore", error="Operator", message="x", tries=1, next="roll_back"
     )  # fmt: skip
     await rig.journal.ask_roll_back(row, encode_for_outbox(told(failure, row.id)), "asked for")
     await rig.relay.sweep()
@@ -563,7 +563,7 @@ async def test_an_old_message_of_a_known_step_that_says_nothing_new_is_dropped(r
     assert body == b""
     failure = told(
         MigrationFailed(
-            instance_id=rig.instance(event), step="stop", error="X", message="x", attempts=1, next="roll_back"
+            instance_id=rig.instance(event), step="stop", error="X", message="x", tries=1, next="roll_back"
         ),
         migration_of(event),
     )

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehome_events.__main__ import main
-from rehome_events.shown import visible, visible_json
+from rehome_events.printable import visible, visible_json
 
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2066\u2028\u200b\r\nforged"
 

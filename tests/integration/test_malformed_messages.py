@@ -15,7 +15,7 @@ from pamqp import encode
 from rehome_consumer.adapters.rabbitmq import broker as adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.engine import headers
-from rehome_events.foreign import UNREADABLE
+from rehome_events.amqp_properties import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -48,7 +48,7 @@ def migration_of(event: CloudEvent[Any]) -> UUID:
     return found
 
 
-def told(data: EventData, migration_id: UUID, attempt: int = 1) -> CloudEvent[Any]:
+def emitted(data: EventData, migration_id: UUID, attempt: int = 1) -> CloudEvent[Any]:
     """An event of a migration, with the id that the engine gives it."""
     return new_event(
         data,

@@ -140,7 +140,7 @@ def resizing(spec: Mapping[str, Any], limits: Limits) -> Spec:
     if changed == spec:
         return changed
     config = changed.get("UpdateConfig")
-    if RESIZING not in changed.get("Labels", {}):
+    if RESIZING not in (changed.get("Labels") or {}):
         before = {"UpdateConfig": config, "Resources": _template(spec).get("Resources")}
         changed["Labels"] = {**(changed.get("Labels") or {}), RESIZING: json.dumps(before)}
     # Two tasks cannot hold one port of a node. A failure is judged by us: Swarm's own rollback would hide it.

@@ -1,4 +1,4 @@
-"""Events as billing and the engine make them, with as little said as a test needs."""
+"""Events as billing and the engine make them, with defaults for what a test does not set."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Publish events so that none is lost: confirmed, routed, within a time limit, retried under the same id.
 
 What aio-pika leaves to its caller, as measured on RabbitMQ 3.10 to 4.3: an event that no queue gets is dropped
-without a word unless it is mandatory on a channel that raises returns; a publish on a frozen broker waits for
-minutes; a refused publish closes the channel. A retry may deliver twice: readers drop an id that they have seen.
+silently unless it is mandatory on a channel that raises returns; a publish on a frozen broker waits for minutes;
+a refused publish closes the channel. A retry may deliver twice: readers drop an id that they have handled.
 """
 
 import asyncio
@@ -95,12 +95,12 @@ class Publisher:
         url: ``amqp://`` or ``amqps://user:password@host:port/vhost``.
         timeout: Limit of one try to connect or to publish, in seconds.
         tries: How often a publish is tried before it fails; delays between them grow up to 5 seconds.
-        ca_file: Certificates of the authorities that vouch for the broker (PEM), for ``amqps://``.
+        ca_file: Certificates of the authorities that sign the broker's (PEM), for ``amqps://``.
         ssl_context: Replaces the TLS context that would be made.
-        name: How the connection is shown in the broker's listings.
+        name: Name of the connection in the broker's listings.
 
     Raises:
-        EventError: The URL is none.
+        EventError: The URL is malformed.
     """
 
     def __init__(
@@ -140,12 +140,12 @@ class Publisher:
         await self._disconnect()
 
     async def publish(self, event: CloudEvent[Any]) -> None:
-        """Publish an event; returns when the broker has it safely in every queue that is to get it.
+        """Publish an event; returns when the broker has stored it in every queue that gets it.
 
         Raises:
             EventError: The event is not valid; nothing was sent.
-            NotRouted: No queue is bound for it. An event that nobody has to act on may have no queue.
-            Refused: The broker said no: permission, missing exchange, full queue.
+            NotRouted: No queue is bound for it. An event that wakes no handler may have no queue.
+            Refused: The broker refused: permission, missing exchange, full queue.
             PublishTimeout: Not confirmed; publish the same event again later.
             Unreachable: No connection, after all tries.
         """
@@ -188,8 +188,8 @@ class Publisher:
         if isinstance(error, DeliveryError):
             return Refused(f"{self._address} did not take {what}: a queue for it is full or failing")
         if sent:
-            told = f"{self._address} did not confirm {what} within {self._timeout} s, {self._tries} times"
-            return PublishTimeout(f"{told} ({reason(error)}): publish it again, with its id")
+            missing = f"{self._address} did not confirm {what} within {self._timeout} s, {self._tries} times"
+            return PublishTimeout(f"{missing} ({reason(error)}): publish it again, with its id")
         return Unreachable(f"{what} was not published: no connection to {self._address}: {reason(error)}")
 
     async def _connected(self) -> AbstractChannel:

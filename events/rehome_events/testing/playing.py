@@ -1,4 +1,4 @@
-"""Hand a migration to a handler as `rehome_events.client.Subscriber` would, without a broker and without waiting."""
+"""Deliver a migration's events to a handler as `rehome_events.client.Subscriber` would, without a broker or delays."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """What became of the events.
+    """The result of a delivery.
 
     Attributes:
-        handled: Those that the handler took, in the order in which it took them.
-        dead_letters: Those that would be dead letters, each with the handler's last error.
+        handled: Events that were handled, in the order of handling.
+        dead_letters: Events that would be dead letters, each with the handler's last error.
         calls: How often the handler was called.
     """
 
@@ -35,7 +35,7 @@ async def play_into(
     types: Iterable[str | type[EventData]] | None = None,
     tries: int = 5,
 ) -> Played:
-    """Deliver events: repeats dropped by id, what failed again after the others, at most `tries` times.
+    """Deliver events: repeats dropped by id, what failed again later, at most `tries` times.
 
     Args:
         handler: As `Subscriber` takes it.
@@ -60,7 +60,7 @@ async def play_into(
             await handler(event)
         except Reject as error:
             dead_letters.append((event, error))
-        except Exception as error:  # noqa: BLE001 - whatever a handler throws, as in the subscriber
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, as in the subscriber
             if number < tries:
                 waiting.append((event, number + 1))
             else:

@@ -25,7 +25,7 @@ def failure(message: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "masked_message"),
     [
         (
             "could not reach postgres://acme:s3cr%40t@pool:5432/acme",
@@ -43,8 +43,8 @@ def failure(message: str) -> str:
         ("http://odoo:8069/web@2x.png", "http://odoo:8069/web@2x.png"),
     ],
 )
-def test_what_looks_like_a_secret_is_masked_in_messages(message: str, shown: str) -> None:
-    assert failure(message) == shown
+def test_what_looks_like_a_secret_is_masked_in_messages(message: str, masked_message: str) -> None:
+    assert failure(message) == masked_message
 
 
 def test_a_long_message_is_cut_and_not_refused() -> None:

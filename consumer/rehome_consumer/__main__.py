@@ -24,7 +24,7 @@ from rehome_consumer.commands import (
 )
 from rehome_consumer.commands.lines import say
 from rehome_consumer.errors import RehomeError, SettingsError
-from rehome_events.shown import Parser
+from rehome_events.printable import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The contract on the command line: ``python -m rehome_events --help``.
 
-Exit codes: 0 done, or what was asked about is in order; 1 it is not; 2 wrong usage.
+Exit codes: 0 done, or the check found nothing; 1 the check found something, or an error; 2 wrong usage.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import orjson
 from rehome_events.catalog import all_in_use, lookup
 from rehome_events.envelope import CONTENT_TYPE, decode
 from rehome_events.errors import EventError
-from rehome_events.shown import Parser, visible, visible_json
+from rehome_events.printable import Parser, visible, visible_json
 from rehome_events.testing.checks import unknown_fields
 from rehome_events.testing.stories import DISORDERS, OUTCOMES, Story
 from rehome_events.tools import asyncapi, page, released, schema
@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = chosen.run(chosen)
     except EventError as error:
-        _say(f"error: {error}", error=True)
+        _print(f"error: {error}", error=True)
         return 1
     except OSError as error:
-        _say(f"error: {error}", error=True)
+        _print(f"error: {error}", error=True)
         return 1 if isinstance(error, ConnectionError | TimeoutError) else 2
     return code
 
@@ -57,40 +57,42 @@ def _parser() -> argparse.ArgumentParser:
     validate = add("validate", _validate, "Check that files hold valid events (structured mode, JSON).")
     validate.add_argument("files", nargs="+", metavar="FILE", help="a file, or - for standard input")
 
-    examples = add("example", _example, "Print an event as it may look, such as for a first test.")
+    examples = add("example", _example, "Print an example of an event, such as for a first test.")
     examples.add_argument("type", help="a type, such as migration.completed")
     examples.add_argument("--version", type=int, help="which version of it; default: the newest")
-    examples.add_argument("--minimal", action="store_true", help="with nothing but what must be there")
+    examples.add_argument("--minimal", action="store_true", help="with the required fields only")
 
-    schemas = add("schema", _schema, "Print the JSON Schema of a type, or see to the committed schemas.")
+    schemas = add(
+        "schema", _schema, "Print the JSON Schema of a type, or write or check the committed schemas."
+    )
     schemas.add_argument("type", nargs="?", help="a type, such as migration.completed")
     schemas.add_argument("--version", type=int, help="which version of it; default: the newest")
     _choice(schemas).add_argument(
-        "--release", action="store_true", help="make the present schemas binding; refuses a break"
+        "--release", action="store_true", help="release the present schemas; refuses a breaking change"
     )
 
-    _choice(add("asyncapi", _asyncapi, "Print the AsyncAPI 3 document, or see to the committed one."))
-    pages = add(
-        "page", _page, "Print the page docs/events.md, or see to the committed one and docs/events.html."
-    )
+    _choice(add("asyncapi", _asyncapi, "Print the AsyncAPI 3 document, or write or check the committed one."))
+    pages = add("page", _page, "Print the page docs/events.md, or write or check it and docs/events.html.")
     _choice(pages).add_argument("--html", action="store_true", help="print it in HTML")
 
     mock = add(
-        "mock", _mock, f"Play a migration onto a broker for tests, the one that {_URL_VARIABLE} names."
+        "mock",
+        _mock,
+        f"Publish the events of a made-up migration on the test broker that {_URL_VARIABLE} names.",
     )
-    mock.add_argument("--outcome", choices=OUTCOMES, default="completed", help="how it ends")
-    mock.add_argument("--disorder", choices=DISORDERS, default="in order", help="what happens to its events")
+    mock.add_argument("--outcome", choices=OUTCOMES, default="completed", help="how the migration ends")
+    mock.add_argument("--disorder", choices=DISORDERS, default="in order", help="what happens to the events")
     mock.add_argument("--instance", type=UUID, metavar="UUID", help="id of the instance; default: a new one")
     mock.add_argument("--pause", type=float, default=0.0, metavar="SECONDS", help="between two events")
-    mock.add_argument("--force", action="store_true", help="even where a consumer is at work")
+    mock.add_argument("--force", action="store_true", help="even on a broker that has the consumer's queues")
     return parser
 
 
 def _choice(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     choice = command.add_mutually_exclusive_group()
-    choice.add_argument("--write", action="store_true", help="write what is committed anew")
+    choice.add_argument("--write", action="store_true", help="write the committed files again")
     choice.add_argument(
-        "--check", action="store_true", help="compare what is committed; exit code 1 if it differs"
+        "--check", action="store_true", help="compare with the committed files; exit code 1 if they differ"
     )
     return choice
 
@@ -108,10 +110,10 @@ def _list(chosen: argparse.Namespace) -> int:
         for entry in all_in_use()
     ]
     if chosen.json:
-        _say_json(rows)
+        _print_json(rows)
     else:
         for row in rows:
-            _say(f"{row['type']:<26} v{row['version']}  {row['exchange']:<10} {row['summary']}")
+            _print(f"{row['type']:<26} v{row['version']}  {row['exchange']:<10} {row['summary']}")
     return 0
 
 
@@ -121,22 +123,22 @@ def _validate(chosen: argparse.Namespace) -> int:
 
 def _validate_one(name: str) -> int:
     body = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    shown = "standard input" if name == "-" else name
+    label = "standard input" if name == "-" else name
     try:
         event = decode(body, CONTENT_TYPE)
     except EventError as error:
-        _say(f"{shown}: not valid: {error}")
+        _print(f"{label}: not valid: {error}")
         return 1
-    _say(f"{shown}: valid {event.type} v{event.data.VERSION}")
+    _print(f"{label}: valid {event.type} v{event.data.VERSION}")
     for path in unknown_fields(orjson.loads(body)):
-        _say(f"{shown}: warning: {path} is not in the contract and will be ignored", error=True)
+        _print(f"{label}: warning: {path} is not in the contract and will be ignored", error=True)
     return 0
 
 
 def _example(chosen: argparse.Namespace) -> int:
     entry = lookup(chosen.type, chosen.version)
-    shown = schema.golden(entry.type, entry.version, "valid")["minimal" if chosen.minimal else "full"]
-    _say_json(shown)
+    examples = schema.golden(entry.type, entry.version, "valid")
+    _print_json(examples["minimal" if chosen.minimal else "full"])
     return 0
 
 
@@ -153,27 +155,27 @@ def _schema(chosen: argparse.Namespace) -> int:
         entry = lookup(chosen.type, chosen.version)
         _copy(schema.render(schema.load(entry.type, entry.version)).decode())
         return 0
-    _say("error: name a type, or --write, --check or --release", error=True)
+    _print("error: name a type, or --write, --check or --release", error=True)
     return 2
 
 
 def _asyncapi(chosen: argparse.Namespace) -> int:
-    return _see_to({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
+    return _write_or_check({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
 
 
 def _page(chosen: argparse.Namespace) -> int:
     if chosen.html:
         _copy(page.render_html())
         return 0
-    return _see_to({page.FILE: page.render(), page.HTML_FILE: page.render_html()}, chosen)
+    return _write_or_check({page.FILE: page.render(), page.HTML_FILE: page.render_html()}, chosen)
 
 
-def _see_to(committed: dict[Path, str], chosen: argparse.Namespace) -> int:
-    """Write or compare what is committed; otherwise print the first of it."""
+def _write_or_check(committed: dict[Path, str], chosen: argparse.Namespace) -> int:
+    """Write or compare the committed files; otherwise print the first of them."""
     if chosen.write or chosen.check:
         for file in committed:
             if not file.parent.is_dir():
-                raise EventError(f"{file.parent} is not there: this is for a source tree")
+                raise EventError(f"{file.parent} is missing: this works in a source tree only")
     if chosen.write:
         for file, text in committed.items():
             file.write_text(text)
@@ -182,7 +184,7 @@ def _see_to(committed: dict[Path, str], chosen: argparse.Namespace) -> int:
             file for file, text in committed.items() if not file.exists() or file.read_text() != text
         ]
         return _differences(
-            [f"{file} is not that of the catalogue: write it anew with --write" for file in different]
+            [f"{file} differs from the catalogue: write it again with --write" for file in different]
         )
     else:
         _copy(next(iter(committed.values())))
@@ -191,20 +193,20 @@ def _see_to(committed: dict[Path, str], chosen: argparse.Namespace) -> int:
 
 def _changed(names: list[str]) -> int:
     for name in names or ["nothing changed"]:
-        _say(name)
+        _print(name)
     return 0
 
 
 def _differences(found: list[str]) -> int:
     for line in found:
-        _say(line)
+        _print(line)
     return 1 if found else 0
 
 
 def _mock(chosen: argparse.Namespace) -> int:
     url = os.environ.get(_URL_VARIABLE)
     if not url:
-        _say(f"error: set {_URL_VARIABLE}=amqp://user:password@host:port/vhost", error=True)
+        _print(f"error: set {_URL_VARIABLE}=amqp://user:password@host:port/vhost", error=True)
         return 2
     story = Story(chosen.outcome, models=tuple(entry.model for entry in all_in_use()))
     if chosen.instance:
@@ -215,21 +217,21 @@ def _mock(chosen: argparse.Namespace) -> int:
 async def _play(url: str, story: Story, chosen: argparse.Namespace) -> int:
     playing = play(url, story, disorder=chosen.disorder, pause=chosen.pause, force=chosen.force)
     async for event, taken in playing:
-        _say(f"{event.type:<26} {event.id}{'' if taken else '  (no queue is bound for it)'}")
+        _print(f"{event.type:<26} {event.id}{'' if taken else '  (no queue is bound for it)'}")
     return 0
 
 
-def _say(line: str, *, error: bool = False) -> None:
-    """A line for people: files and events hold what others wrote."""
+def _print(line: str, *, error: bool = False) -> None:
+    """A line for people, made printable: file names and events come from others."""
     print(visible(line), file=sys.stderr if error else sys.stdout, flush=True)
 
 
-def _say_json(value: object) -> None:
+def _print_json(value: object) -> None:
     print(visible_json(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))  # noqa: T201 - the same
 
 
 def _copy(text: str) -> None:
-    """A file of ours, byte by byte."""
+    """A generated file, byte by byte."""
     print(text, end="")  # noqa: T201 - the same
 
 

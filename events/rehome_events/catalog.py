@@ -12,7 +12,7 @@ from rehome_events.errors import EventError, UnknownType, UnknownVersion
 
 Model = type[EventData]
 
-_SHOWN: Final = 80
+_LONGEST_NAME: Final = 80
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class EventType:
         source: CloudEvents source of whoever publishes it.
         published_by: Who publishes it.
         readers: Who may read it.
-        summary: What it says, in one sentence.
-        next: The handler that goes on from it; None when nothing follows.
+        summary: Its meaning, in one sentence.
+        next: The handler that it wakes; None when nothing follows.
         correlated: Whether it always belongs to a migration: ``migrationid`` and ``attempt`` are set.
         older: Makes the data of the version before, for as long as that one is published beside this one;
             None when it is not, or when there is none.
@@ -51,7 +51,7 @@ def _summary(model: Model) -> str:
     return (model.__doc__ or "").partition("\n")[0]
 
 
-def _ours(
+def _by_rehome(
     model: Model,
     handler: str | None,
     *,
@@ -87,19 +87,19 @@ _ALL: Final = (
         next="accept",
         correlated=False,
     ),
-    _ours(m.InstanceResized, None, correlated=False),
-    _ours(m.MigrationRequested, "prepare"),
-    _ours(m.MigrationPrepared, "stop"),
-    _ours(m.MigrationStopped, "back_up"),
-    _ours(m.MigrationBackedUp, "provision"),
-    _ours(m.MigrationProvisioned, "rewrite_conf"),
-    _ours(m.MigrationConfRewritten, "restore"),
-    _ours(m.MigrationRestored, "start"),
-    _ours(m.MigrationStarted, "complete"),
-    _ours(m.MigrationCompleted, None),
-    _ours(m.MigrationRejected, None, correlated=False),
-    _ours(m.MigrationFailed, "roll_back"),
-    _ours(m.MigrationRolledBack, None),
+    _by_rehome(m.InstanceResized, None, correlated=False),
+    _by_rehome(m.MigrationRequested, "prepare"),
+    _by_rehome(m.MigrationPrepared, "stop"),
+    _by_rehome(m.MigrationStopped, "back_up"),
+    _by_rehome(m.MigrationBackedUp, "provision"),
+    _by_rehome(m.MigrationProvisioned, "rewrite_conf"),
+    _by_rehome(m.MigrationConfRewritten, "restore"),
+    _by_rehome(m.MigrationRestored, "start"),
+    _by_rehome(m.MigrationStarted, "complete"),
+    _by_rehome(m.MigrationCompleted, None),
+    _by_rehome(m.MigrationRejected, None, correlated=False),
+    _by_rehome(m.MigrationFailed, "roll_back"),
+    _by_rehome(m.MigrationRolledBack, None),
 )
 
 _current: Final = {entry.type: entry for entry in _ALL}
@@ -124,7 +124,7 @@ def lookup(type: str, version: int | None = None) -> EventType:  # noqa: A002 - 
         UnknownVersion: It knows the type, but not in this version.
     """
     if type not in CATALOG:
-        raise UnknownType(f"unknown event type {ascii(type)[:_SHOWN]}")
+        raise UnknownType(f"unknown event type {ascii(type)[:_LONGEST_NAME]}")
     if version is None:
         return CATALOG[type]
     try:
@@ -134,7 +134,7 @@ def lookup(type: str, version: int | None = None) -> EventType:  # noqa: A002 - 
 
 
 def in_use(type: str) -> tuple[EventType, ...]:  # noqa: A002 - the attribute's name in CloudEvents
-    """The versions of a type that may come, newest first: of ours those that we publish, of others' all.
+    """The versions of a type that may come, newest first: those that rehome publishes, or all of another publisher.
 
     Raises:
         UnknownType: This release knows no such type.
@@ -153,10 +153,10 @@ def all_in_use() -> list[EventType]:
     return [entry for kind in CATALOG for entry in in_use(kind)]
 
 
-def meant(wanted: str | Model) -> EventType:
+def requested(wanted: str | Model) -> EventType:
     """The entry that a reader asks for, by a model or by a name.
 
-    A name alone is version 1 for ever: whoever wrote it wrote it for that version, and a release of this package
+    A name alone always means version 1: whoever wrote it wrote it for that version, and a release of this package
     that knows a newer one must not change what they get.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The ground every payload stands on: the base model and the kinds of text, time and number in use."""
+"""The base model of all payloads, and the kinds of text, time and number that they use."""
 
 import re
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def _utc(value: datetime) -> datetime:
 def _without_credentials(word: re.Match[str]) -> str:
     """`scheme://user:***@host` of a URL: from the first user on, up to the word's last @.
 
-    In one regular expression each user would look for the last @ anew.
+    In one regular expression each user would search for the last @ again.
     """
     text = word[0]
     last = text.rfind("@")
@@ -43,7 +43,7 @@ def _without_credentials(word: re.Match[str]) -> str:
 def masked(text: str) -> str:
     """The text with everything replaced that looks like a password, a token or a URL's credentials.
 
-    Takes time in proportion to the text, whatever stands in it.
+    Takes time in proportion to the text's length, whatever its content.
     """
     if "@" in text:
         text = _WORD.sub(_without_credentials, text)
@@ -61,7 +61,7 @@ def _presentable(value: object) -> object:
 
 
 Utc = Annotated[AwareDatetime, AfterValidator(_utc)]
-"""An instant with a time zone, kept and written in UTC (RFC 3339)."""
+"""An instant with a time zone, stored and written in UTC (RFC 3339)."""
 
 Word = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 """A name or a path: 1 to 255 characters, no NUL."""

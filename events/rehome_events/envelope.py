@@ -1,7 +1,7 @@
 """CloudEvents 1.0 on AMQP: attributes, bytes in and out, message properties.
 
-Written is structured mode (the whole event is the JSON body). Read is also binary mode (attributes in
-headers, data in the body), since other teams' libraries differ.
+Events are written in structured mode (the JSON body is the complete event), and also read in binary mode
+(attributes in headers, data in the body), since other teams' libraries differ.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from pydantic import (
 )
 
 from rehome_events import wire
+from rehome_events.amqp_properties import short
 from rehome_events.catalog import lookup
 from rehome_events.data import EventData, Utc, Word
 from rehome_events.errors import EventError, Undecodable
-from rehome_events.foreign import short
 
 __all__ = [
     "CONTENT_TYPE",
@@ -44,8 +44,8 @@ __all__ = [
 
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 _NAMESPACE: Final = uuid5(NAMESPACE_URL, "urn:rehome:events")
-# Extensions have no registry: another publisher may use one of these names in a sense of its own. W3C asks
-# that a malformed traceparent is ignored, whoever sent it.
+# Extensions have no registry: another publisher may use one of these names with another meaning. By W3C's
+# standard a malformed traceparent is ignored, whoever sent it.
 _TRACING: Final = frozenset({"traceparent"})
 _EXTENSIONS: Final = _TRACING | {"migrationid", "attempt", "causationid", "replayof"}
 _TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
@@ -171,7 +171,7 @@ def encode(event: CloudEvent[D]) -> bytes:
     """The event as JSON, structured mode; absent attributes and fields are left out.
 
     Raises:
-        EventError: The event would not pass its own validation; nothing invalid leaves the house.
+        EventError: The event would not pass its own validation; nothing invalid is published.
     """
     entry = lookup(event.type, event.data.VERSION)
     if entry.correlated and (event.migrationid is None or event.attempt is None):
@@ -184,13 +184,13 @@ def encode(event: CloudEvent[D]) -> bytes:
     except ValidationError as error:
         raise EventError(f"{event.type}: {wire.complaint(error)}") from None
     except (TypeError, ValueError, Undecodable) as error:
-        raise EventError(f"{event.type}: {str(error)[: wire.SHOWN]}") from None
+        raise EventError(f"{event.type}: {str(error)[: wire.LONGEST_ERROR]}") from None
     return body
 
 
 @cache
 def _envelope_of(model: type[EventData]) -> type[CloudEvent[Any]]:
-    """The envelope for one kind of data; pydantic takes 25 ms to build it, and forgets it when nobody keeps it."""
+    """The envelope for one kind of data; pydantic takes 25 ms to build it, and does not cache it."""
     return CloudEvent[model]  # type: ignore[valid-type] # built at run time
 
 
@@ -213,25 +213,25 @@ def decode(
     kind = attributes.get("type")
     if not isinstance(kind, str):
         raise Undecodable("missing attribute: type" if kind is None else "attribute type is not text")
-    lookup(kind)  # an unknown type is unknown, whatever its dataschema says
+    lookup(kind)  # before dataschema is parsed: an unknown type is reported as such
     entry = lookup(kind, wire.version_of(attributes.get("dataschema"), kind))
     try:
         data = entry.model.model_validate(attributes.pop("data", None))
     except ValidationError as error:
         raise Undecodable(f"{kind}: {wire.complaint(error, 'data')}") from None
-    mendable = _TRACING if entry.published_by == "rehome" else _EXTENSIONS
-    return _open({**attributes, "data": data}, kind, mendable)
+    droppable = _TRACING if entry.published_by == "rehome" else _EXTENSIONS
+    return _open({**attributes, "data": data}, kind, droppable)
 
 
-def _open(attributes: dict[str, Any], kind: str, mendable: frozenset[str]) -> CloudEvent[Any]:
-    """Build the envelope; of ``mendable`` attributes those with a foreign meaning are dropped."""
+def _open(attributes: dict[str, Any], kind: str, droppable: frozenset[str]) -> CloudEvent[Any]:
+    """Build the envelope; ``droppable`` attributes that are malformed are left out."""
     try:
         return CloudEvent.model_validate(attributes)
     except ValidationError as error:
         wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-        if wrong and wrong <= mendable:
-            kept = {name: value for name, value in attributes.items() if name not in wrong}
-            return _open(kept, kind, frozenset())
+        if wrong and wrong <= droppable:
+            rest = {name: value for name, value in attributes.items() if name not in wrong}
+            return _open(rest, kind, frozenset())
         raise Undecodable(f"{kind}: {wire.complaint(error)}") from None
 
 

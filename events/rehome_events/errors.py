@@ -6,14 +6,14 @@ EventError
 │       └── UnknownVersion   or of a version of it
 └── BrokerError          the broker could not be talked to
     ├── Unreachable      no connection in time
-    ├── Refused          the broker said no: login, permission, missing exchange, full queue
+    ├── Refused          the broker refused: login, permission, missing exchange, full queue
     ├── NotRouted        no queue is bound that would get the event
     └── PublishTimeout   no confirm in time: unknown whether the event arrived
 """
 
 
 class EventError(Exception):
-    """Base of everything that the contract raises; by itself: an event that is not valid to be published."""
+    """Base of everything that this package raises; by itself: an event that is not valid to be published."""
 
 
 class Undecodable(EventError):
@@ -29,15 +29,15 @@ class UnknownVersion(UnknownType):
 
 
 class BrokerError(EventError):
-    """Base of what goes wrong between us and the broker; no text holds a password."""
+    """Base of what goes wrong with the broker; no text holds a password."""
 
 
 class Unreachable(BrokerError):
-    """No connection to the broker, after all attempts."""
+    """No connection to the broker, after all tries."""
 
 
 class Refused(BrokerError):
-    """The broker said no, and would say it again: the text tells what to change."""
+    """The broker refused, and would refuse again: the text says what to change."""
 
 
 class NotRouted(BrokerError):

@@ -76,7 +76,7 @@ class MigrationPrepared(EventData):
 
 
 class MigrationStopped(EventData):
-    """The instance is down and its source database is fenced. Downtime has begun."""
+    """The instance is down and its source database is fenced. Downtime has started."""
 
     TYPE: ClassVar[str] = "migration.stopped"
 
@@ -87,7 +87,7 @@ class MigrationStopped(EventData):
         examples=[1],
     )
     stopped_at: Utc = Field(
-        description="When the last replica was gone; UTC.", examples=["2025-11-03T02:00:07.412Z"]
+        description="When the last replica had ended; UTC.", examples=["2025-11-03T02:00:07.412Z"]
     )
     fenced_at: Utc = Field(
         description="When the source stopped accepting connections of the tenant; UTC.",
@@ -117,7 +117,9 @@ class MigrationBackedUp(EventData):
         description="SHA-256 of the manifest that lists every file with its size and checksum; hexadecimal.",
         examples=["2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"],
     )
-    started_at: Utc = Field(description="When the backup began; UTC.", examples=["2025-11-03T02:00:08.020Z"])
+    started_at: Utc = Field(
+        description="When the backup started; UTC.", examples=["2025-11-03T02:00:08.020Z"]
+    )
     ended_at: Utc = Field(
         description="When the backup was complete and checked; UTC.", examples=["2025-11-03T02:00:12.530Z"]
     )
@@ -126,7 +128,7 @@ class MigrationBackedUp(EventData):
 class MigrationProvisioned(EventData):
     """The dedicated server has the tenant's role and an empty database under a scratch name.
 
-    The role may not log in yet: an instance restarted by somebody else finds nothing to connect to.
+    The role may not log in yet: an instance that someone else restarts finds nothing to connect to.
     """
 
     TYPE: ClassVar[str] = "migration.provisioned"
@@ -151,8 +153,8 @@ class MigrationConfRewritten(EventData):
         description="The odoo.conf that was rewritten.",
         examples=["/mnt/cephfs/odoo_instances/odoo_data_acme_7d9f2a54/conf/odoo.conf"],
     )
-    kept_copy: Path = Field(
-        description="Where the old odoo.conf is kept until the migration has ended.",
+    backup_path: Path = Field(
+        description="Backup of the old odoo.conf, kept until the migration has ended.",
         examples=["/mnt/cephfs/odoo_instances/odoo_data_acme_7d9f2a54/conf/odoo.conf.before-migration"],
     )
     changed: tuple[Word, ...] = Field(
@@ -197,7 +199,7 @@ class MigrationStarted(EventData):
 
 
 class MigrationCompleted(EventData):
-    """The migration is over and succeeded: the summary that other services want."""
+    """The migration is over and succeeded: a summary for other services."""
 
     TYPE: ClassVar[str] = "migration.completed"
 
@@ -241,7 +243,7 @@ class MigrationRejected(EventData):
 
 
 class MigrationFailed(EventData):
-    """A step failed for good, or used up its attempts."""
+    """A step failed for good, or used up its tries."""
 
     TYPE: ClassVar[str] = "migration.failed"
 
@@ -251,7 +253,7 @@ class MigrationFailed(EventData):
         description="What happened, for people; secrets are masked.",
         examples=["res_partner: 40 rows on the source, 39 on the dedicated server"],
     )
-    attempts: int = Field(ge=1, le=2**31 - 1, description="How often the step was tried.", examples=[5])
+    tries: int = Field(ge=1, le=2**31 - 1, description="How often the step was tried.", examples=[5])
     next: Literal["roll_back", "operator"] = Field(
         description="roll_back: it is undone now. operator: past the point of no return, a person must look.",
         examples=["roll_back"],
@@ -281,5 +283,5 @@ class MigrationRolledBack(EventData):
     leftovers: tuple[Message, ...] = Field(
         default=(),
         description="What is left over and needs a person, with its name.",
-        examples=[["dedicated server postgres-dedicated-7d9f2a54 could not be given back"]],
+        examples=[["dedicated server postgres-dedicated-7d9f2a54 could not be released"]],
     )

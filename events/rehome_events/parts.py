@@ -77,7 +77,7 @@ class ServerRef(Part):
     port: int = Field(ge=1, le=65535, description="TCP port.", examples=[5432])
     kind: Kind = Field(description="A shared pool, or a server of one tenant.", examples=["dedicated"])
     postgres_version: Word | None = Field(
-        default=None, description="PostgreSQL version as the server tells it.", examples=["15.14"]
+        default=None, description="PostgreSQL version as the server reports it.", examples=["15.14"]
     )
 
 

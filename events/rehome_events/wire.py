@@ -14,10 +14,10 @@ MAX_BODY: Final = 1024 * 1024
 """Largest body that is read, in bytes."""
 MAX_DEPTH: Final = 32
 """Deepest nesting of objects and arrays that is read."""
-SHOWN: Final = 600
+LONGEST_ERROR: Final = 600
 """Longest text of an error, in characters."""
 
-_FIELDS_SHOWN: Final = 5
+_FIELDS_NAMED: Final = 5
 _PREFIXES: Final = ("ce-", "cloudevents_", "cloudevents:")
 _URN: Final = re.compile(r"^urn:rehome:events:(?P<type>[^:]+):v(?P<version>[1-9][0-9]{0,5})$")
 
@@ -26,17 +26,17 @@ def complaint(error: ValidationError, under: str = "") -> str:
     """What a validation found wrong: fields with their path, never their values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     texts = []
-    for item in found[:_FIELDS_SHOWN]:
+    for item in found[:_FIELDS_NAMED]:
         path = ".".join([*([under] if under else []), *(str(part)[:40] for part in item["loc"])])
         text = str(item["msg"]).removeprefix("Value error, ")[:120]
         texts.append(f"{path[:120]}: {text}" if path else text)
-    if len(found) > _FIELDS_SHOWN:
-        texts.append(f"and {len(found) - _FIELDS_SHOWN} more")
-    return "; ".join(texts)[:SHOWN]
+    if len(found) > _FIELDS_NAMED:
+        texts.append(f"and {len(found) - _FIELDS_NAMED} more")
+    return "; ".join(texts)[:LONGEST_ERROR]
 
 
 def inspect_json(text: bytes, value: object) -> None:
-    """As `inspect`, of a value and the JSON it is written as; most texts show at once that nothing is wrong.
+    """As `inspect`, of a value and the JSON it is written as; most texts can be accepted by a quick look.
 
     Raises:
         Undecodable: A text holds NUL, or it is nested deeper than any event.
@@ -71,7 +71,7 @@ def _children(value: object) -> Iterator[object]:
 
 
 def version_of(dataschema: object, kind: str) -> int:
-    """The version that ``dataschema`` names; 1 when it is missing or somebody else's.
+    """The version that ``dataschema`` names; 1 when it is missing, or another publisher's own.
 
     Raises:
         Undecodable: It names another type than the event's.

@@ -17,7 +17,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from rehome_events.shown import visible, visible_json
+from rehome_events.printable import visible, visible_json
 from sandbox.demo.faults import FAILING
 from sandbox.demo.observation import conf_diff, database_dsn, observe
 from sandbox.demo.story import Check, Story, event_line

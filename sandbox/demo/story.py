@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from rehome_events.shown import visible
+from rehome_events.printable import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable

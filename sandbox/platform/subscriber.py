@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rehome_events.client.connection import TROUBLE, Address, close, limited
 from rehome_events.envelope import CloudEvent, from_message
 from rehome_events.errors import BrokerError, Undecodable
-from rehome_events.shown import visible
+from rehome_events.printable import visible
 from sandbox.system.serving import told_to_stop
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from rehome_events.envelope import CONTENT_TYPE, decode
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
-from tests.support.events import AT, body_of, failed, migration_of, rejected, replay_of, told, upgrade
+from tests.support.events import AT, body_of, emitted, failed, migration_of, rejected, replay_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -206,7 +206,7 @@ async def test_a_run_that_was_taken_over_and_lives_is_no_death(journal: Journal)
 async def test_the_end_of_a_step_is_committed_with_its_event(journal: Journal) -> None:
     migration = await opened(journal)
     row = await started(journal, migration, "accept")
-    event = told(rejected(migration.instance_id), migration.id)
+    event = emitted(rejected(migration.instance_id), migration.id)
     await journal.finish(
         row, state="rejected", event=encode_for_outbox(event), reason="terminated", past_pivot=False
     )
@@ -235,7 +235,7 @@ async def test_an_old_token_ends_nothing(journal: Journal) -> None:
     migration = await opened(journal)
     old = await started(journal, migration)
     new = await started(journal, migration)
-    event = told(failed(migration.instance_id), migration.id)
+    event = emitted(failed(migration.instance_id), migration.id)
     with pytest.raises(ClaimLost):
         await finish(journal, old, event=encode_for_outbox(event))
     with pytest.raises(ClaimLost):
@@ -276,7 +276,7 @@ async def test_a_try_that_did_not_succeed_is_counted_with_its_error(journal: Jou
 async def test_a_failure_is_committed_with_its_event(journal: Journal) -> None:
     migration = await opened(journal)
     row = await started(journal, migration)
-    event = told(failed(migration.instance_id), migration.id)
+    event = emitted(failed(migration.instance_id), migration.id)
     await journal.fail(row, state="failing", error="no room", event=encode_for_outbox(event))
     step = await step_of(journal, row)
     assert (step.state, step.tries, step.error, step.dead_lettered) == ("failed", 1, "no room", False)
@@ -349,11 +349,11 @@ async def two_events(journal: Journal) -> UUID:
         row,
         state="failing",
         error="no",
-        event=encode_for_outbox(told(failed(migration.instance_id), migration.id)),
+        event=encode_for_outbox(emitted(failed(migration.instance_id), migration.id)),
     )
     row = await started(journal, migration, "accept")
     await finish(
-        journal, row, "rejected", encode_for_outbox(told(rejected(migration.instance_id), migration.id))
+        journal, row, "rejected", encode_for_outbox(emitted(rejected(migration.instance_id), migration.id))
     )
     return migration.id
 
@@ -403,12 +403,12 @@ async def test_an_event_that_is_told_again_is_sent_again_with_what_it_says_now(j
         row,
         state="failed",
         error="no",
-        event=encode_for_outbox(told(failed(migration.instance_id), migration.id)),
+        event=encode_for_outbox(emitted(failed(migration.instance_id), migration.id)),
     )
     async with journal.sending(migration.id) as sending:
         sending.confirmed.append(sending.rows[0].seq)
     row = await started(journal, migration)
-    again = told(failed(migration.instance_id, "start"), migration.id)
+    again = emitted(failed(migration.instance_id, "start"), migration.id)
     await journal.fail(row, state="failed", error="no", event=encode_for_outbox(again))
     async with journal.sending(migration.id) as sending:
         assert [decode(row.message.body).data.step for row in sending.rows] == ["start"]

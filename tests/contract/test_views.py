@@ -23,7 +23,7 @@ from tests.fakes.claims import FakeClaims
 from tests.fakes.clock import FakeClock
 from tests.fakes.inspection import FakeViews
 from tests.fakes.journal import FakeJournal
-from tests.support.events import body_of, failed, migration_of, rejected, replay_of, told, upgrade
+from tests.support.events import body_of, emitted, failed, migration_of, rejected, replay_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,7 +92,7 @@ async def test_those_that_are_over_can_be_left_out_and_some_moved_nothing(stand:
     migration = await stand.opened()
     assert [one.id for one in await stand.views.newest_moves(migration.instance_id)] == [migration.id]
     row = await stand.journal.begin(migration, "accept", replay=None)
-    event = told(rejected(migration.instance_id), migration.id)
+    event = emitted(rejected(migration.instance_id), migration.id)
     await stand.journal.finish(
         row, state=state, event=encode_for_outbox(event), reason="terminated", past_pivot=False
     )
@@ -216,7 +216,7 @@ async def test_who_holds_a_claim_is_seen(stand: Stand) -> None:
 async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(stand: Stand) -> None:
     migration = await stand.opened()
     row = await stand.journal.begin(migration, "accept", replay=None)
-    event = told(failed(migration.instance_id, "accept"), migration.id)
+    event = emitted(failed(migration.instance_id, "accept"), migration.id)
     await stand.journal.fail(row, state="failed", error="no", event=encode_for_outbox(event))
     (waiting,) = [one for one in await stand.views.unsent() if one.migration_id == migration.id]
     assert waiting == UnsentEvents(

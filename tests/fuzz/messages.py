@@ -19,10 +19,10 @@ from rehome_consumer.adapters.rabbitmq.broker import AmqpDelivery
 from rehome_consumer.engine import headers, inbound, replay
 from rehome_consumer.engine.inbound import migration_id_of
 from rehome_consumer.ports.engine import Message
+from rehome_events.amqp_properties import read_any_message
 from rehome_events.catalog import CATALOG
 from rehome_events.envelope import CONTENT_TYPE, decode, encode
 from rehome_events.errors import EventError, Undecodable
-from rehome_events.foreign import read_any_message
 from rehome_events.tools.schema import golden
 from tests.fuzz.common import as_json, lines_and_rest, refused
 

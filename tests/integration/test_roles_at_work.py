@@ -150,7 +150,7 @@ async def test_billing_and_a_subscriber_need_no_more_for_their_kit(node: BrokerN
         await consumer.publish(rejected())
         await wait_until(lambda: handled(2), what="the event to be tried again", limit=LIMIT)
         await wait_until(is_dead, what="it to be a dead letter", limit=LIMIT)
-        assert await subscriber.requeue_dead() == 1
+        assert await subscriber.requeue_dead_letters() == 1
         await wait_until(lambda: handled(3), what="the dead letter to be handled", limit=LIMIT)
         subscriber.stop()
         await asyncio.wait_for(running, LIMIT)

@@ -21,7 +21,7 @@ from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import encode_for_outbox
 from sandbox.postgres.server import Cluster
 from tests.contract.journals import KEY, postgres_journal, state_database
-from tests.support.events import body_of, failed, migration_of, told, upgrade
+from tests.support.events import body_of, emitted, failed, migration_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -105,7 +105,7 @@ async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> 
     async with postgres_journal(dsn) as one, postgres_journal(dsn) as other, one.listening(woken.set):
         migration = await opened(other)
         row = await other.begin(migration, "accept", replay=None)
-        event = told(failed(migration.instance_id), migration.id)
+        event = emitted(failed(migration.instance_id), migration.id)
         await other.fail(row, state="failed", error="no", event=encode_for_outbox(event))
         async with asyncio.timeout(LIMIT):
             await woken.wait()
@@ -145,7 +145,7 @@ async def test_events_whose_sender_died_may_be_sent_by_another(server: Cluster, 
     async with postgres_journal(dsn) as one:
         migration = await opened(one)
         row = await one.begin(migration, "accept", replay=None)
-        event = told(failed(migration.instance_id), migration.id)
+        event = emitted(failed(migration.instance_id), migration.id)
         await one.fail(row, state="failed", error="no", event=encode_for_outbox(event))
         with pytest.raises(Unreachable):  # noqa: PT012 - it is the end of the block that fails
             async with one.sending(migration.id) as sending:

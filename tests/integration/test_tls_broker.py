@@ -149,7 +149,7 @@ async def test_plain_text_is_refused_where_tls_is_required(node: BrokerNode) -> 
     with pytest.raises(Unreachable, match=r"reset.*; does it need amqps://\?$"):
         await open_and_close(plain)
     with pytest.raises(kit.Unreachable):
-        async with Publisher(plain, attempts=1):
+        async with Publisher(plain, tries=1):
             pass
 
 

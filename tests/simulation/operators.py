@@ -15,7 +15,7 @@ from rehome_events.envelope import decode, event_id
 from rehome_events.migration import MigrationFailed, MigrationRejected
 from tests.fakes.broker import FakeDelivery
 from tests.simulation.doctor import Doctor
-from tests.support.events import migration_of, told
+from tests.support.events import emitted, migration_of
 
 if TYPE_CHECKING:
     from rehome_consumer.engine.replay import DeadLetter
@@ -141,12 +141,12 @@ class Operators:
                 step=step,
                 error="Operator",
                 message="asked for",
-                attempts=1,
+                tries=1,
                 next="roll_back",
             )
         self._schedule.say("operator", f"rolls back {now.id}: {state}")
         await journal.ask_roll_back(
-            now, encode_for_outbox(told(data, now.id, now.attempt)), "asked for", state=state
+            now, encode_for_outbox(emitted(data, now.id, now.attempt)), "asked for", state=state
         )
 
     def _planned(self, dead_letter: DeadLetter) -> tuple[str, Message] | str:

@@ -1,4 +1,4 @@
-"""Events as billing and the engine make them, with as little said as a test needs."""
+"""Events as billing and the engine make them, with defaults for what a test does not set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def migration_of(event: CloudEvent[Any]) -> UUID:
     return found
 
 
-def told(data: EventData, migration_id: UUID, attempt: int = 1) -> CloudEvent[Any]:
+def emitted(data: EventData, migration_id: UUID, attempt: int = 1) -> CloudEvent[Any]:
     """An event of a migration, with the id that the engine gives it."""
     return new_event(
         data,
@@ -68,7 +68,7 @@ def rejected(instance_id: UUID, message: str = "The instance is terminated.") ->
 
 def failed(instance_id: UUID, step: str = "restore") -> MigrationFailed:
     return MigrationFailed(
-        instance_id=instance_id, step=step, error="Refused", message="no", attempts=1, next="roll_back"
+        instance_id=instance_id, step=step, error="Refused", message="no", tries=1, next="roll_back"
     )
 
 

@@ -1,8 +1,8 @@
 """The next release, in tests only: two types have a second version, and one an optional field more.
 
-`migration.stopped` wakes a step, so its versions meet in a queue of ours; `migration.completed` is what others
-follow. What is patched here is what the author of a second version writes: lines of the catalogue, and the steps
-that tell it.
+`migration.stopped` wakes a step, so both of its versions reach a handler's queue; `migration.completed` is what
+subscribers follow. What is patched here is what the author of a second version writes: lines of the catalogue, and
+the steps that emit it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class MigrationPreparedLater(MigrationPrepared):
 
 
 class Ended(Part):
-    """Connections that were ended, of whom."""
+    """Connections of one user that were ended."""
 
     user: Word = Field(description="Who was connected.", examples=["acme"])
     connections: Count = Field(description="How many.", examples=[2])
 
 
 class MigrationStoppedV2(EventData):
-    """The instance is down and its source database is fenced. Downtime has begun."""
+    """The instance is down and its source database is fenced. Downtime has started."""
 
     TYPE: ClassVar[str] = MigrationStopped.TYPE
     VERSION: ClassVar[int] = 2
@@ -88,19 +88,19 @@ class MigrationCompletedV2(EventData):
 
 
 def stopped_in_first(new: MigrationStoppedV2) -> MigrationStopped:
-    """What the second version says, in the first."""
-    told = new.model_dump(exclude={"ended"})
-    return MigrationStopped(**told, connections_ended=sum(one.connections for one in new.ended))
+    """The second version's content in the first version."""
+    fields = new.model_dump(exclude={"ended"})
+    return MigrationStopped(**fields, connections_ended=sum(one.connections for one in new.ended))
 
 
 def stopped_in_second(old: MigrationStopped) -> MigrationStoppedV2:
-    """As the next release's step would say it."""
+    """As the next release's step would emit it."""
     ended = (Ended(user="acme", connections=old.connections_ended),)
     return MigrationStoppedV2(**old.model_dump(exclude={"connections_ended"}), ended=ended)
 
 
 def completed_in_first(new: MigrationCompletedV2) -> MigrationCompleted:
-    """What the second version says, in the first."""
+    """The second version's content in the first version."""
     return MigrationCompleted(
         **new.model_dump(exclude={"customer", "downtime"}),
         customer_id=new.customer,
@@ -111,7 +111,7 @@ def completed_in_first(new: MigrationCompletedV2) -> MigrationCompleted:
 
 
 def completed_in_second(old: MigrationCompleted) -> MigrationCompletedV2:
-    """As the next release's step would say it."""
+    """As the next release's step would emit it."""
     left_out = {"customer_id", "downtime_seconds", "seconds", "strategy"}
     end = old.source_retained_until
     return MigrationCompletedV2(
@@ -120,7 +120,7 @@ def completed_in_second(old: MigrationCompleted) -> MigrationCompletedV2:
 
 
 def prepared_later(old: MigrationPrepared) -> MigrationPreparedLater:
-    """As the next release's step would say it."""
+    """As the next release's step would emit it."""
     return MigrationPreparedLater(**old.model_dump(), advice="Nothing to do.")
 
 
@@ -142,7 +142,7 @@ STEPS: Final[dict[str, tuple[Callable[[Any], EventData], type[EventData]]]] = {
     "stop": (stopped_in_second, MigrationStoppedV2),
     "complete": (completed_in_second, MigrationCompletedV2),
 }
-"""Steps of the next release that tell something else: how, and what."""
+"""Steps of the next release that emit something else: how, and what."""
 
 
 def entries(*, beside: bool) -> list[EventType]:
@@ -160,7 +160,7 @@ def entries(*, beside: bool) -> list[EventType]:
 
 @contextmanager
 def announcing_release() -> Iterator[None]:
-    """Inside, this process is of the release before the next: it reads the second versions and tells none."""
+    """Inside, this process is of the release before the next: it reads the second versions and publishes none."""
     with patch.dict(catalog._known, {(one.type, one.version): one for one in entries(beside=False)}):
         yield
 

@@ -11,7 +11,7 @@ from rehome_events.migration import MigrationFailed
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
-from tests.support.events import body_of, migration_of, told, upgrade
+from tests.support.events import body_of, emitted, migration_of, upgrade
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -53,7 +53,7 @@ class StepRig:
         assert found
         result = await found.run(await self.move(step))
         if not isinstance(result, NothingToDo):
-            self.event = told(result, self.migration)
+            self.event = emitted(result, self.migration)
         return result
 
     async def until(self, step: str) -> None:
@@ -74,9 +74,9 @@ class StepRig:
     def failure(self, step: str) -> CloudEvent[Any]:
         """The `migration.failed` of a step."""
         data = MigrationFailed(
-            instance_id=self.instance, step=step, error="X", message="x", attempts=1, next="roll_back"
+            instance_id=self.instance, step=step, error="X", message="x", tries=1, next="roll_back"
         )
-        return told(data, self.migration)
+        return emitted(data, self.migration)
 
     async def roll_back(self, step: str) -> Any:
         """Run the step `roll_back` after a failure of `step`."""

@@ -1,6 +1,6 @@
 """Lines for a terminal of 100 columns; identifiers are never split.
 
-All output goes through this module, and is escaped as `rehome_events.shown` says: a tenant's database may have any
+All output goes through this module, and is escaped as `rehome_events.printable` says: a tenant's database may have any
 name, and errors quote it.
 """
 
@@ -12,7 +12,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from rehome_events.shown import visible, visible_json
+from rehome_events.printable import visible, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -134,7 +134,7 @@ def _event(order: Order, reason: str) -> OutboxEvent:
         step=forward[-1] if forward else saga.MIGRATION[0].name,
         error="Operator",
         message=reason,
-        attempts=1,
+        tries=1,
         next="roll_back",
     )
     if order.cancel:

@@ -147,7 +147,7 @@ class Tries:
             step=step.name,
             error=kind,
             message=why[:MESSAGE_LENGTH],
-            attempts=this.row.tries + 1,
+            tries=this.row.tries + 1,
             next=step.if_it_fails,
         )
         # A rollback that fails has been announced as a failure before: same migration, attempt and type.

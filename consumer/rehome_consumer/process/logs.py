@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from rehome_events.data import masked
-from rehome_events.shown import visible
+from rehome_events.printable import visible
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -33,7 +33,7 @@ async def run(move: Move) -> MigrationConfRewritten:
     await move.runtime.configure(instance, _environment(target, credentials))
     conf = await move.odoo_conf.read(instance)
     return MigrationConfRewritten(
-        instance_id=instance.id, path=str(conf.path), kept_copy=str(backup), changed=changed
+        instance_id=instance.id, path=str(conf.path), backup_path=str(backup), changed=changed
     )
 
 

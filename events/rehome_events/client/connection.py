@@ -1,4 +1,4 @@
-"""A connection to RabbitMQ in which every wait has a limit, and the broker's refusals in our words."""
+"""A connection to RabbitMQ in which every wait has a limit, and the broker's refusals as errors of this package."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from aio_pika.exceptions import ProbableAuthenticationError as LoginRefused
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ConnectionNotAllowed
 from yarl import URL
 
+from rehome_events.amqp_properties import read_any_message
 from rehome_events.errors import EventError, Refused
-from rehome_events.foreign import read_any_message
 
 HEARTBEAT: Final = 30
 """Seconds between heartbeats when the URL names none; without them a dead broker goes unnoticed for minutes."""
@@ -46,15 +46,15 @@ class ConnectionLost(ConnectionError):
 
 
 class Address:
-    """Where the broker is and how to prove who we are; shown without the password.
+    """The broker's address and the login; printed without the password.
 
     Args:
         url: ``amqp://`` or ``amqps://user:password@host:port/vhost``.
-        ca_file: Certificates of the authorities that vouch for the broker (PEM); None for the system's.
+        ca_file: Certificates of the authorities that sign the broker's (PEM); None for the system's.
         ssl_context: Replaces the context that would be made, for client certificates and the like.
 
     Raises:
-        EventError: The URL is none, or TLS is configured for a URL that does not use it.
+        EventError: The URL is malformed, or TLS is configured for a URL that does not use it.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class Address:
         parsed = _parsed(url)
         tls = parsed.scheme == "amqps"
         if not tls and (ca_file or ssl_context):
-            raise EventError(f"{_shown(parsed)}: ca_file and ssl_context need an amqps:// URL")
+            raise EventError(f"{_without_login(parsed)}: ca_file and ssl_context need an amqps:// URL")
         self.url = parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=HEARTBEAT)
         self.ssl_context = (ssl_context or _context(ca_file)) if tls else None
 
     def __str__(self) -> str:
-        return _shown(self.url)
+        return _without_login(self.url)
 
     async def connect(self, name: str, timeout: float) -> AbstractConnection:
-        """Open a connection that is shown in the broker's listings as ``name``.
+        """Open a connection that is called ``name`` in the broker's listings.
 
         Raises:
             Refused: Wrong user or password, or no access to the vhost.
             OSError: No connection within ``timeout`` seconds, for any other reason; TimeoutError is one.
         """
         read_any_message()
-        with refusals(f"log in to {self} as {self.url.user}"), self._closed_at_once():
+        with refusals(f"log in to {self} as {self.url.user}"), self._closed_during_login():
             return await limited(
                 aio_pika.connect(
                     self.url.update_query(name=name),
@@ -90,8 +90,8 @@ class Address:
             )
 
     @contextlib.contextmanager
-    def _closed_at_once(self) -> Iterator[None]:
-        """Tell the usual cause: aio-pika hides what the broker said."""
+    def _closed_during_login(self) -> Iterator[None]:
+        """Name the usual cause: aio-pika hides the broker's reason."""
         try:
             yield
         except InvalidFrameError as error:
@@ -102,7 +102,7 @@ class Address:
 class ClosedIfUnopened(aio_pika.Connection):
     """A connection that is closed when it could not be opened.
 
-    aio-pika leaves it to the garbage collector, which may come when no event loop runs and closing is no more possible.
+    aio-pika leaves it to the garbage collector, which may run after the event loop has ended, too late to close it.
     """
 
     async def connect(self, timeout: TimeoutType = None) -> None:
@@ -124,7 +124,7 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _shown(url: URL) -> str:
+def _without_login(url: URL) -> str:
     return f"{url.scheme}://{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}{url.path}"
 
 
@@ -137,10 +137,10 @@ def _context(ca_file: Path | str | None) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def refusals(doing: str) -> Iterator[None]:
-    """Translate what the broker will not change its mind about; ``doing`` completes "refused to ...".
+    """Translate what the broker would refuse again; ``doing`` completes "refused to ...".
 
     Raises:
-        Refused: The broker said no.
+        Refused: The broker refused.
     """
     try:
         yield
@@ -151,8 +151,8 @@ def refusals(doing: str) -> Iterator[None]:
 async def limited(awaitable: Awaitable[T], seconds: float) -> T:
     """Await, with a limit.
 
-    aio-pika ends a wait with a bare CancelledError when the connection breaks; it is told here from a
-    cancellation of the caller's own.
+    aio-pika ends a wait with a bare CancelledError when the connection breaks; here it is distinguished from a
+    cancellation of the caller.
 
     Raises:
         TimeoutError: The limit passed.
@@ -175,6 +175,6 @@ async def close(connection: AbstractConnection) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What the broker or the network said, in one short line."""
+    """The broker's or the network's reason, in one short line."""
     text = " ".join(str(part) for part in error.args) or type(error).__name__
     return " ".join(text.split())[:300]

@@ -1,4 +1,4 @@
-"""A memory of handled events, so that a repeated delivery is dropped."""
+"""A memory of handled events, to drop a repeated delivery."""
 
 from collections import OrderedDict
 from typing import Protocol
@@ -6,7 +6,7 @@ from uuid import UUID
 
 
 class Dedup(Protocol):
-    """Remembers ids of handled events. One in the handler's own database closes the last gap; see the docs."""
+    """Remembers ids of handled events. One in the handler's own database also covers a crash."""
 
     async def has(self, event_id: UUID) -> bool:
         """Whether the event was handled."""
@@ -21,7 +21,7 @@ class RecentEvents:
     """The ids of the latest events, in memory: a restart forgets them.
 
     Args:
-        size: How many ids are kept.
+        size: How many ids are remembered.
     """
 
     def __init__(self, size: int = 100_000) -> None:
@@ -29,7 +29,7 @@ class RecentEvents:
         self._ids: OrderedDict[UUID, None] = OrderedDict()
 
     async def has(self, event_id: UUID) -> bool:
-        """Whether the event was handled lately."""
+        """Whether the event was handled recently."""
         return event_id in self._ids
 
     async def add(self, event_id: UUID) -> None:

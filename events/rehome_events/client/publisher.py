@@ -1,8 +1,8 @@
 """Publish events so that none is lost: confirmed, routed, within a time limit, retried under the same id.
 
 What aio-pika leaves to its caller, as measured on RabbitMQ 3.10 to 4.3: an event that no queue gets is dropped
-without a word unless it is mandatory on a channel that raises returns; a publish on a frozen broker waits for
-minutes; a refused publish closes the channel. A retry may deliver twice: readers drop an id that they have seen.
+silently unless it is mandatory on a channel that raises returns; a publish on a frozen broker waits for minutes;
+a refused publish closes the channel. A retry may deliver twice: readers drop an id that they have handled.
 """
 
 import asyncio
@@ -93,14 +93,14 @@ class Publisher:
 
     Args:
         url: ``amqp://`` or ``amqps://user:password@host:port/vhost``.
-        timeout: Limit of one attempt to connect or to publish, in seconds.
-        attempts: How often a publish is tried before it fails; delays between them grow up to 5 seconds.
-        ca_file: Certificates of the authorities that vouch for the broker (PEM), for ``amqps://``.
+        timeout: Limit of one try to connect or to publish, in seconds.
+        tries: How often a publish is tried before it fails; delays between them grow up to 5 seconds.
+        ca_file: Certificates of the authorities that sign the broker's (PEM), for ``amqps://``.
         ssl_context: Replaces the TLS context that would be made.
-        name: How the connection is shown in the broker's listings.
+        name: Name of the connection in the broker's listings.
 
     Raises:
-        EventError: The URL is none.
+        EventError: The URL is malformed.
     """
 
     def __init__(
@@ -108,14 +108,14 @@ class Publisher:
         url: str,
         *,
         timeout: float = 10.0,
-        attempts: int = 5,
+        tries: int = 5,
         ca_file: Path | str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         name: str = "rehome_events.client.publisher",
     ) -> None:
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
         self._timeout = timeout
-        self._attempts = attempts
+        self._tries = tries
         self._name = name
         self._one_at_a_time = asyncio.Lock()
         self._connection: AbstractConnection | None = None
@@ -140,22 +140,22 @@ class Publisher:
         await self._disconnect()
 
     async def publish(self, event: CloudEvent[Any]) -> None:
-        """Publish an event; returns when the broker has it safely in every queue that is to get it.
+        """Publish an event; returns when the broker has stored it in every queue that gets it.
 
         Raises:
             EventError: The event is not valid; nothing was sent.
-            NotRouted: No queue is bound for it. An event that nobody has to act on may have no queue.
-            Refused: The broker said no: permission, missing exchange, full queue.
+            NotRouted: No queue is bound for it. An event that wakes no handler may have no queue.
+            Refused: The broker refused: permission, missing exchange, full queue.
             PublishTimeout: Not confirmed; publish the same event again later.
-            Unreachable: No connection, after all attempts.
+            Unreachable: No connection, after all tries.
         """
         message = to_message(event)
         entry = lookup(event.type)
         sent = False
         async with self._one_at_a_time:
-            for attempt in range(1, self._attempts + 1):
+            for number in range(1, self._tries + 1):
                 try:
-                    await self._attempt(message, entry)
+                    await self._try(message, entry)
                 except NotRouted:
                     raise
                 except BrokerError:
@@ -164,14 +164,14 @@ class Publisher:
                 except TROUBLE as error:
                     sent = sent or self._channel is not None
                     await self._disconnect()
-                    if attempt == self._attempts:
+                    if number == self._tries:
                         raise self._failure(error, event, sent=sent) from error
-                    _log.warning("publish.retry id=%s attempt=%d error=%s", event.id, attempt, reason(error))
-                    await asyncio.sleep(min(_FIRST_DELAY * 2 ** (attempt - 1), _LONGEST_DELAY))
+                    _log.warning("publish.retry id=%s try=%d error=%s", event.id, number, reason(error))
+                    await asyncio.sleep(min(_FIRST_DELAY * 2 ** (number - 1), _LONGEST_DELAY))
                 else:
                     return
 
-    async def _attempt(self, message: Message, entry: EventType) -> None:
+    async def _try(self, message: Message, entry: EventType) -> None:
         channel = await self._connected()
         place = f"exchange {entry.exchange!r} of {self._address}"
         try:
@@ -188,8 +188,8 @@ class Publisher:
         if isinstance(error, DeliveryError):
             return Refused(f"{self._address} did not take {what}: a queue for it is full or failing")
         if sent:
-            told = f"{self._address} did not confirm {what} within {self._timeout} s, {self._attempts} times"
-            return PublishTimeout(f"{told} ({reason(error)}): publish it again, with its id")
+            missing = f"{self._address} did not confirm {what} within {self._timeout} s, {self._tries} times"
+            return PublishTimeout(f"{missing} ({reason(error)}): publish it again, with its id")
         return Unreachable(f"{what} was not published: no connection to {self._address}: {reason(error)}")
 
     async def _connected(self) -> AbstractChannel:

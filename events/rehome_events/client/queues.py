@@ -1,4 +1,4 @@
-"""What a subscription consists of on the broker, and the moves of a message between its queues."""
+"""A subscription's exchange and queues, and the moves of a message between them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ from aio_pika.abc import (
     AbstractQueue,
 )
 
+from rehome_events.amqp_properties import sendable
 from rehome_events.client.connection import ConnectionLost, limited, refusals
-from rehome_events.foreign import sendable
-from rehome_events.wire import SHOWN
+from rehome_events.wire import LONGEST_ERROR
 
 PREFETCH: Final = 10
 DELIVERY_LIMIT: Final = 10
-"""How often a message may end its consumer (by killing the process) before the broker puts it to the dead letters."""
+"""How often a message may end its consumer (by killing the process) before the broker makes it a dead letter."""
 
-_ATTEMPT: Final = "sub-attempt"
+_TRIES: Final = "sub-attempt"
 _ERROR: Final = "sub-error"
 _REASON: Final = "sub-reason"
-_OWN_HEADERS: Final = (_ATTEMPT, _ERROR, _REASON)
+_OWN_HEADERS: Final = (_TRIES, _ERROR, _REASON)
 
 
 class Inbox:
-    """Where deliveries arrive, and the news that there will be no more."""
+    """Where deliveries arrive, and the error that ended them."""
 
     def __init__(self) -> None:
         self._items: asyncio.Queue[AbstractIncomingMessage | BaseException | None] = asyncio.Queue()
@@ -38,7 +38,7 @@ class Inbox:
         await self._items.put(message)
 
     def fail(self, error: BaseException) -> None:
-        """Let `next` raise this once it gets there."""
+        """Let `next` raise this after the deliveries before it."""
         self._items.put_nowait(error)
 
     def wake(self) -> None:
@@ -54,7 +54,7 @@ class Inbox:
 
 
 class Subscription:
-    """A queue with its retry queue and its dead letters.
+    """A queue with its retry queue and its dead-letter queue.
 
     Args:
         name: Name of the queue and of the exchange that leads to it.
@@ -74,7 +74,7 @@ class Subscription:
         self._dead: AbstractQueue
 
     async def declare(self, connection: AbstractConnection) -> None:
-        """Make sure that everything is there; on ``connection``, which is used from then on.
+        """Declare everything, on ``connection``, which is used from then on.
 
         Raises:
             Refused: Not permitted, or a queue exists with other settings.
@@ -87,8 +87,8 @@ class Subscription:
                 self._exchange = await self._channel.declare_exchange(
                     self.name, ExchangeType.DIRECT, durable=True
                 )
-                self._work = await self._declare_queue("", "work", self._then("dead", DELIVERY_LIMIT))
-                waiting = {"x-message-ttl": round(self._retry_delay * 1000), **self._then("work")}
+                self._work = await self._declare_queue("", "work", self._next_queue("dead", DELIVERY_LIMIT))
+                waiting = {"x-message-ttl": round(self._retry_delay * 1000), **self._next_queue("work")}
                 await self._declare_queue(".retry", "retry", waiting)
                 self._dead = await self._declare_queue(".dead", "dead", {})
                 for kind in self._types:
@@ -101,8 +101,8 @@ class Subscription:
         await queue.bind(self._exchange, key)
         return queue
 
-    def _then(self, key: str, limit: int | None = None) -> dict[str, Any]:
-        """Where a queue hands on what leaves it.
+    def _next_queue(self, key: str, limit: int | None = None) -> dict[str, Any]:
+        """A queue's dead-letter arguments: where its messages go next.
 
         At-least-once needs reject-publish, which never rejects anything where there is no length limit.
         """
@@ -115,7 +115,7 @@ class Subscription:
         }
 
     async def consume(self, inbox: Inbox) -> None:
-        """Let deliveries, and the end of the channel, arrive in ``inbox``."""
+        """Consume into ``inbox``, where the end of the channel arrives too."""
 
         def closed(*_: object) -> None:
             inbox.fail(ConnectionLost("the connection to the broker was lost"))
@@ -124,28 +124,28 @@ class Subscription:
         await limited(self._work.consume(inbox.put), self._timeout)
 
     async def require_consumer(self) -> None:
-        """Ask the broker whether anybody consumes from the queue.
+        """Check that the queue has a consumer.
 
         Raises:
-            ConnectionLost: Nobody does. That the queue is gone is trouble of another kind.
+            ConnectionLost: It has none. A missing queue raises another error of `TROUBLE`.
         """
         queue = await limited(self._channel.declare_queue(self.name, passive=True), self._timeout)
         if not queue.declaration_result.consumer_count:
             raise ConnectionLost(f"the broker does not know the consumer of {self.name} any more")
 
     async def done(self, message: AbstractIncomingMessage) -> None:
-        """Take a message off its queue for good."""
+        """Acknowledge a message: it leaves its queue."""
         await limited(message.ack(), self._timeout)
 
-    async def retry(self, message: AbstractIncomingMessage, attempt: int, error: Exception) -> None:
+    async def retry(self, message: AbstractIncomingMessage, tries: int, error: Exception) -> None:
         """Move a message to the retry queue: it comes back after the delay."""
-        await self._move(message, "retry", {_ATTEMPT: attempt, **_told(error)})
+        await self._move(message, "retry", {_TRIES: tries, **_failure(error)})
 
-    async def bury(self, message: AbstractIncomingMessage, error: Exception) -> None:
-        """Move a message to the dead letters."""
-        await self._move(message, "dead", {_ATTEMPT: attempts_of(message) + 1, **_told(error)})
+    async def dead_letter(self, message: AbstractIncomingMessage, error: Exception) -> None:
+        """Move a message to the dead-letter queue."""
+        await self._move(message, "dead", {_TRIES: tries_of(message) + 1, **_failure(error)})
 
-    async def requeue_dead(self, limit: int) -> int:
+    async def requeue_dead_letters(self, limit: int) -> int:
         """Move at most ``limit`` dead letters back to the queue; returns how many."""
         for count in range(limit):
             message = await limited(self._dead.get(fail=False, timeout=self._timeout), self._timeout)
@@ -155,19 +155,19 @@ class Subscription:
         return limit
 
     async def _move(self, message: AbstractIncomingMessage, key: str, headers: dict[str, Any]) -> None:
-        """Publish a copy, and take the original off its queue once the copy is confirmed.
+        """Publish a copy, and acknowledge the original once the copy is confirmed.
 
-        Left out are ``x-`` headers, which are the broker's, ``user_id``, which closes the channel when it is
-        somebody else's, and ``expiration``, by which the copy would vanish.
+        Left out are ``x-`` headers, which are the broker's, ``user_id``, since another user's closes the channel,
+        and ``expiration``, since the copy would expire.
         """
-        kept = {
+        others = {
             name: value
             for name, value in message.headers.items()
             if not name.startswith("x-") and name not in _OWN_HEADERS
         }
         copy = Message(
             message.body,
-            headers=sendable({**headers, **kept}),
+            headers=sendable({**headers, **others}),
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             message_id=message.message_id,
@@ -181,11 +181,11 @@ class Subscription:
         await self.done(message)
 
 
-def attempts_of(message: AbstractIncomingMessage) -> int:
+def tries_of(message: AbstractIncomingMessage) -> int:
     """How often a message was tried before this delivery."""
-    count = message.headers.get(_ATTEMPT, 0)
+    count = message.headers.get(_TRIES, 0)
     return count if isinstance(count, int) else 0
 
 
-def _told(error: Exception) -> dict[str, Any]:
-    return {_ERROR: type(error).__name__, _REASON: str(error)[:SHOWN]}
+def _failure(error: Exception) -> dict[str, Any]:
+    return {_ERROR: type(error).__name__, _REASON: str(error)[:LONGEST_ERROR]}

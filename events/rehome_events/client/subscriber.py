@@ -1,14 +1,14 @@
-"""Follow migrations: a durable queue of one's own that nothing is lost from and nothing is handled twice from.
+"""Follow migrations: a durable queue of its own for each subscriber; no event is lost, none is handled twice.
 
-Everything a subscriber needs on the broker carries its own name and is declared by it:
+A subscriber declares its own exchange and queues on the broker:
 
 - exchange ``sub_<team>.<name>`` (direct) leads to its queues, by the routing keys work, retry and dead;
 - queue ``sub_<team>.<name>`` gets the chosen types from exchange ``migration``;
-- queue ``sub_<team>.<name>.retry`` holds what failed until the delay has passed, and hands it back;
-- queue ``sub_<team>.<name>.dead`` keeps what cannot be handled, with the reason in its headers.
+- queue ``sub_<team>.<name>.retry`` holds what failed, and returns it after the delay;
+- queue ``sub_<team>.<name>.dead`` holds dead letters: what cannot be handled, with the reason in its headers.
 
-An event goes to retry and dead letter confirmed, and only then leaves the queue it came from: dying in between
-delivers it twice, which the memory of seen ids makes good, and never loses it.
+A copy of an event is confirmed in the retry or dead-letter queue before the original is acknowledged: a crash in
+between delivers the event twice, never loses it, and the memory of handled ids drops the repeat.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from typing import Any, Final, Self
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
-from rehome_events.catalog import CATALOG, meant
+from rehome_events.catalog import CATALOG, requested
 from rehome_events.client.connection import TROUBLE, Address, close, reason
 from rehome_events.client.dedup import Dedup, RecentEvents
-from rehome_events.client.queues import Inbox, Subscription, attempts_of
+from rehome_events.client.queues import Inbox, Subscription, tries_of
 from rehome_events.data import EventData
 from rehome_events.envelope import CloudEvent, from_message
 from rehome_events.errors import EventError, Undecodable, UnknownType, Unreachable
@@ -36,14 +36,14 @@ _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 15.0
 
 Handler = Callable[[CloudEvent[Any]], Awaitable[None]]
-"""Does what a subscriber does about an event. It may be called twice for one event, and must bear it.
+"""Handles an event. It may be called twice for one event, and the second call must do no harm.
 
-It raises `Reject` where another try is of no use; any other exception means another try, later.
+It raises `Reject` where another try would not help; any other exception leads to another try, later.
 """
 
 
 class Reject(Exception):
-    """Raised by a handler: this event cannot be handled, put it to the dead letters."""
+    """Raised by a handler: this event cannot be handled, make it a dead letter."""
 
 
 class Subscriber:
@@ -53,18 +53,18 @@ class Subscriber:
 
     Args:
         url: ``amqp://`` or ``amqps://user:password@host:port/vhost``.
-        handler: What is done about an event.
-        team: Whose subscription it is; small letters, digits, ``_`` and ``-``.
+        handler: Called with each event.
+        team: Whose subscription it is; lower-case letters, digits, ``_`` and ``-``.
         name: Which of the team's subscriptions; the same.
         types: What to receive: models, or names of types, which stand for version 1; None for all that
-            subscribers may read. Of several versions of one event the handler gets the first that comes.
-        attempts: How often an event is tried before it goes to the dead letters.
+            subscribers may read. Of several versions of one event the handler gets the one that comes first.
+        tries: How often an event is tried before it becomes a dead letter.
         retry_delay: Seconds until an event is tried again. It is a property of a queue: to change it later,
             delete the queue ``....retry`` first.
-        seen: Memory of handled ids; None for one in the process, which a restart forgets.
+        dedup: Remembers the ids of handled events; None for a memory in the process, which a restart forgets.
         timeout: Limit of each exchange with the broker, in seconds.
-        watch: Seconds between two looks at whether the broker still knows this consumer.
-        ca_file: Certificates of the authorities that vouch for the broker (PEM), for ``amqps://``.
+        watch: Seconds between two checks that the broker still knows this consumer.
+        ca_file: Certificates of the authorities that sign the broker's (PEM), for ``amqps://``.
         ssl_context: Replaces the TLS context that would be made.
 
     Raises:
@@ -79,9 +79,9 @@ class Subscriber:
         team: str,
         name: str,
         types: Iterable[str | type[EventData]] | None = None,
-        attempts: int = 5,
+        tries: int = 5,
         retry_delay: float = 30.0,
-        seen: Dedup | None = None,
+        dedup: Dedup | None = None,
         timeout: float = 10.0,
         watch: float = 30.0,
         ca_file: Path | str | None = None,
@@ -90,12 +90,12 @@ class Subscriber:
         self._wanted = wanted(types)
         self.types = frozenset(kind for kind, _ in self._wanted)
         if not _NAME.match(team) or not _NAME.match(name):
-            raise EventError(f"team {team!r} and name {name!r} must be small letters, digits, _ and -")
+            raise EventError(f"team {team!r} and name {name!r} must be lower-case letters, digits, _ and -")
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
         self._handler = handler
         self._queues = Subscription(f"sub_{team}.{name}", self.types, retry_delay, timeout)
-        self._attempts = attempts
-        self._seen = RecentEvents() if seen is None else seen
+        self._tries = tries
+        self._dedup = RecentEvents() if dedup is None else dedup
         self._timeout = timeout
         self._watch = watch
         self._stopping = asyncio.Event()
@@ -137,7 +137,7 @@ class Subscriber:
         """Handle events until `stop` is called, through losses of the connection.
 
         Raises:
-            Refused: The broker said no while reconnecting; trying again would not help.
+            Refused: The broker refused while reconnecting; trying again would not help.
         """
         delay = _FIRST_DELAY
         while not self._stopping.is_set():
@@ -155,13 +155,13 @@ class Subscriber:
                     await asyncio.wait_for(self._stopping.wait(), delay)
                 delay = min(delay * 2, _LONGEST_DELAY)
 
-    async def requeue_dead(self, limit: int = 1000) -> int:
-        """Hand at most ``limit`` dead letters back to the queue, attempts counted anew; returns how many.
+    async def requeue_dead_letters(self, limit: int = 1000) -> int:
+        """Return at most ``limit`` dead letters to the queue, their tries counted from 1 again; returns how many.
 
         Raises:
-            OSError: The connection was lost meanwhile; what was not handed back is still a dead letter.
+            OSError: The connection was lost meanwhile; what was not returned is still a dead letter.
         """
-        return await self._queues.requeue_dead(limit)
+        return await self._queues.requeue_dead_letters(limit)
 
     async def _connect(self) -> None:
         self._connection = await self._address.connect(self.queue, self._timeout)
@@ -176,7 +176,7 @@ class Subscriber:
         """Handle deliveries until stopped.
 
         Raises:
-            ConnectionLost: The connection or the consumer is gone; other kinds of trouble likewise.
+            ConnectionLost: The connection or the consumer was lost; or another error of `TROUBLE`.
         """
         self._inbox = Inbox()
         watching = asyncio.create_task(self._watch_consumer())
@@ -185,13 +185,13 @@ class Subscriber:
             while not self._stopping.is_set():
                 message = await self._inbox.next()
                 if message is not None and not self._stopping.is_set():
-                    await self._deal_with(message)
+                    await self._handle(message)
         finally:
             watching.cancel()
             self._inbox = None
 
     async def _watch_consumer(self) -> None:
-        """Look whether the broker still knows this consumer: it can be gone without a word."""
+        """Check that the broker still knows this consumer: it can drop one silently."""
         inbox = self._inbox
         try:
             while inbox is not None:
@@ -201,39 +201,37 @@ class Subscriber:
             if inbox is not None:
                 inbox.fail(error)
 
-    async def _deal_with(self, message: AbstractIncomingMessage) -> None:
+    async def _handle(self, message: AbstractIncomingMessage) -> None:
         try:
             event = from_message(message)
         except UnknownType as error:
             _log.debug("subscriber.ignored queue=%s reason=%s", self.queue, error)
             return await self._queues.done(message)
         except Undecodable as error:
-            return await self._bury(message, error)
-        if (event.type, event.data.VERSION) not in self._wanted or await self._seen.has(event.id):
+            return await self._dead_letter(message, error)
+        if (event.type, event.data.VERSION) not in self._wanted or await self._dedup.has(event.id):
             return await self._queues.done(message)
         try:
             await self._handler(event)
         except Reject as error:
-            return await self._bury(message, error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler throws, the event is kept
+            return await self._dead_letter(message, error)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the event is kept
             return await self._try_later(message, event, error)
-        await self._seen.add(event.id)
+        await self._dedup.add(event.id)
         return await self._queues.done(message)
 
     async def _try_later(
         self, message: AbstractIncomingMessage, event: CloudEvent[Any], error: Exception
     ) -> None:
-        attempt = attempts_of(message) + 1
-        if attempt >= self._attempts:
-            return await self._bury(message, error)
-        _log.warning(
-            *("subscriber.retry queue=%s id=%s attempt=%d", self.queue, event.id, attempt), exc_info=error
-        )
-        return await self._queues.retry(message, attempt, error)
+        tries = tries_of(message) + 1
+        if tries >= self._tries:
+            return await self._dead_letter(message, error)
+        _log.warning(*("subscriber.retry queue=%s id=%s try=%d", self.queue, event.id, tries), exc_info=error)
+        return await self._queues.retry(message, tries, error)
 
-    async def _bury(self, message: AbstractIncomingMessage, error: Exception) -> None:
+    async def _dead_letter(self, message: AbstractIncomingMessage, error: Exception) -> None:
         _log.error(*("subscriber.dead_letter queue=%s id=%s", self.queue, message.message_id), exc_info=error)
-        await self._queues.bury(message, error)
+        await self._queues.dead_letter(message, error)
 
 
 def wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str, int]]:
@@ -247,4 +245,4 @@ def wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str
     kinds = {one if isinstance(one, str) else one.TYPE for one in named}
     if unknown := sorted(kinds - set(readable)):
         raise EventError(f"not for subscribers: {', '.join(unknown)}; see `python -m rehome_events list`")
-    return frozenset((entry.type, entry.version) for entry in map(meant, named))
+    return frozenset((entry.type, entry.version) for entry in map(requested, named))

@@ -1,6 +1,6 @@
-"""For the tests of other teams: valid events, whole migrations in any disorder, a check of one's publisher.
+"""For the tests of other teams: valid events, complete migrations in any disorder, a check of a publisher.
 
-Nothing here needs pytest; with pytest installed, its fixtures are there by themselves (`rehome_events.testing.plugin`).
+Nothing here needs pytest; pytest finds the fixtures by itself (`rehome_events.testing.plugin`).
 """
 
 from rehome_events.testing.checks import assert_valid_event, unknown_fields

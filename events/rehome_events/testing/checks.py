@@ -1,4 +1,4 @@
-"""Is this a valid event, and is there nothing in it that the contract does not know?"""
+"""Check that an event is valid, and has no field that the contract does not know."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from rehome_events.wire import version_of
 def assert_valid_event(event: CloudEvent[Any] | Mapping[str, Any] | bytes) -> CloudEvent[Any]:
     """Assert that an event is valid, and that it has no field that the contract does not know.
 
-    Reading ignores an unknown field; in what one publishes it is a mistake, usually a misspelt optional field.
+    Reading ignores an unknown field; in a published event it is a mistake, usually a misspelt optional field.
 
     Args:
         event: The event, its JSON, or the body of its message.
@@ -42,7 +42,7 @@ def assert_valid_event(event: CloudEvent[Any] | Mapping[str, Any] | bytes) -> Cl
 def unknown_fields(event: Mapping[str, Any]) -> list[str]:
     """Paths of the fields that are in an event's data but not in its schema.
 
-    Attributes beside the data are not looked at: CloudEvents lets anybody add some.
+    Attributes beside the data are not checked: CloudEvents lets anybody add some.
     """
     entry = lookup(event["type"], version_of(event.get("dataschema"), event["type"]))
     schema = load(entry.type, entry.version)

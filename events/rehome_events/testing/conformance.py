@@ -1,4 +1,4 @@
-"""Does a publisher that was written without our library meet the contract? For its team's CI."""
+"""Check that a publisher, with or without this package, meets the contract: for its team's CI."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -85,7 +85,7 @@ async def check_returned(
     type: str = "plan.upgraded",  # noqa: A002 - the attribute's name in CloudEvents
     timeout: float = 10.0,
 ) -> None:
-    """Check that a publisher notices when no queue gets its event: the event would be lost without a word.
+    """Check that a publisher notices when no queue gets its event: the event would be lost silently.
 
     It needs an exchange that no queue is bound to, as in a vhost that is empty.
 
@@ -116,7 +116,7 @@ async def _with_exchange(channel: AbstractChannel, name: str) -> AbstractChannel
 
 
 async def _all(queue: aio_pika.abc.AbstractQueue, timeout: float) -> list[AbstractIncomingMessage]:
-    """Wait for the first message; what is there beside it is taken too."""
+    """Wait for the first message; take those that arrived with it."""
     found: list[AbstractIncomingMessage] = []
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
@@ -143,7 +143,7 @@ def _deviations(message: AbstractIncomingMessage, event: CloudEvent[Any]) -> Ite
     if message.type != event.type:
         yield f"property type {message.type} is not the event's type {event.type}"
     if message.expiration is not None:
-        yield "the message expires: an upgrade would be lost when nobody reads it in time"
+        yield "the message expires: an upgrade would be lost if it is not read in time"
     if not (message.content_type or "").startswith(("application/cloudevents+json", "application/json")):
         yield f"content type {message.content_type} is not application/cloudevents+json"
     body = orjson.loads(message.body)

@@ -1,4 +1,4 @@
-"""What a subscriber relies on, written down by its team, and held against the contract.
+"""What a subscriber relies on, written by its team, and compared with the contract.
 
 A file of expectations is JSON: ``subscriber``, ``purpose`` and ``needs``, a list of ``type``, ``version`` and
 ``fields``. A field is named by its path (``data.target.host``) and has
@@ -21,7 +21,7 @@ _FITS: Final = {"integer": {"integer", "number"}, "uuid": {"uuid", "string"}, "t
 def unmet(expectations: Mapping[str, Any]) -> list[str]:
     """Which expectations the contract does not meet; empty when it meets all."""
     return [
-        f"{expectations['subscriber']}: {told}" for need in expectations["needs"] for told in _unmet(need)
+        f"{expectations['subscriber']}: {text}" for need in expectations["needs"] for text in _unmet(need)
     ]
 
 
@@ -37,14 +37,14 @@ def _unmet(need: Mapping[str, Any]) -> Iterator[str]:
         yield f"{entry.type} v{entry.version} is not published any more"
     schema = load(entry.type, entry.version)
     for path, field in need["fields"].items():
-        yield from (f"{entry.type} v{entry.version}: {path} {told}" for told in _wrong(path, field, schema))
+        yield from (f"{entry.type} v{entry.version}: {path} {text}" for text in _wrong(path, field, schema))
 
 
 def _wrong(path: str, expected: Mapping[str, Any], schema: Schema) -> Iterator[str]:
     node, always = schema, True
     for name in path.split("."):
         if name not in node.get("properties", {}):
-            yield "is not there"
+            yield "is missing"
             return
         always = always and name in node.get("required", ())
         node = node["properties"][name]
@@ -54,8 +54,8 @@ def _wrong(path: str, expected: Mapping[str, Any], schema: Schema) -> Iterator[s
         yield "may be missing"
     if not _fits(kind := _kind(node), expected["is"]):
         yield f"is {kind}, not {expected['is']}"
-    told = node.get("enum", [node["const"]] if "const" in node else None)
-    if "values" in expected and (told is None or set(told) - set(expected["values"])):
+    possible = node.get("enum", [node["const"]] if "const" in node else None)
+    if "values" in expected and (possible is None or set(possible) - set(expected["values"])):
         yield f"may have other values than {', '.join(expected['values'])}"
 
 

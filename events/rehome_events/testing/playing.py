@@ -1,4 +1,4 @@
-"""Hand a migration to a handler as `rehome_events.client.Subscriber` would, without a broker and without waiting."""
+"""Deliver a migration's events to a handler as `rehome_events.client.Subscriber` would, without a broker or delays."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """What became of the events.
+    """The result of a delivery.
 
     Attributes:
-        handled: Those that the handler took, in the order in which it took them.
-        dead: Those that would be dead letters, each with the handler's last error.
+        handled: Events that were handled, in the order of handling.
+        dead_letters: Events that would be dead letters, each with the handler's last error.
         calls: How often the handler was called.
     """
 
     handled: list[CloudEvent[Any]] = field(default_factory=list)
-    dead: list[tuple[CloudEvent[Any], Exception]] = field(default_factory=list)
+    dead_letters: list[tuple[CloudEvent[Any], Exception]] = field(default_factory=list)
     calls: int = 0
 
 
@@ -33,15 +33,15 @@ async def play_into(
     events: Iterable[CloudEvent[Any]],
     *,
     types: Iterable[str | type[EventData]] | None = None,
-    attempts: int = 5,
+    tries: int = 5,
 ) -> Played:
-    """Deliver events: repeats dropped by id, what failed again after the others, at most `attempts` times.
+    """Deliver events: repeats dropped by id, what failed again later, at most `tries` times.
 
     Args:
         handler: As `Subscriber` takes it.
         events: What is delivered, such as ``Story("completed").disturbed("reordered")``.
         types: As `Subscriber` takes them.
-        attempts: How often an event is tried.
+        tries: How often an event is tried.
 
     Raises:
         EventError: A type is not for subscribers.
@@ -49,22 +49,22 @@ async def play_into(
     chosen = wanted(types)
     waiting = deque((event, 1) for event in events if (event.type, event.data.VERSION) in chosen)
     handled: dict[UUID, CloudEvent[Any]] = {}
-    dead: list[tuple[CloudEvent[Any], Exception]] = []
+    dead_letters: list[tuple[CloudEvent[Any], Exception]] = []
     calls = 0
     while waiting:
-        event, attempt = waiting.popleft()
+        event, number = waiting.popleft()
         if event.id in handled:
             continue
         calls += 1
         try:
             await handler(event)
         except Reject as error:
-            dead.append((event, error))
-        except Exception as error:  # noqa: BLE001 - whatever a handler throws, as in the subscriber
-            if attempt < attempts:
-                waiting.append((event, attempt + 1))
+            dead_letters.append((event, error))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, as in the subscriber
+            if number < tries:
+                waiting.append((event, number + 1))
             else:
-                dead.append((event, error))
+                dead_letters.append((event, error))
         else:
             handled[event.id] = event
-    return Played(list(handled.values()), dead, calls)
+    return Played(list(handled.values()), dead_letters, calls)

@@ -1,6 +1,6 @@
-"""Fixtures for pytest; installed with the package, so that nothing needs to be configured.
+"""Fixtures for pytest, found by the package's entry point: nothing needs to be configured.
 
-``play_migration`` is the one to begin with: a test that uses it runs once for every outcome and every disorder.
+``play_migration`` is the one to start with: a test that uses it runs once for every outcome and every disorder.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +24,7 @@ def _assert_valid_event() -> Callable[[Any], CloudEvent[Any]]:
 
 @pytest.fixture
 def migration_story() -> Callable[..., Story]:
-    """Make a migration: ``migration_story("rolled_back").events``."""
+    """Makes a migration: ``migration_story("rolled_back").events``."""
     return Story
 
 
@@ -44,7 +44,7 @@ def migration_disorder(request: pytest.FixtureRequest) -> Disorder:
 
 @pytest.fixture
 def migration_models() -> tuple[type[EventData], ...]:
-    """Models of the versions that `any_migration` is told in; none for the oldest. Override it with yours."""
+    """Models of the versions that `any_migration` has; none for the oldest. Override it with yours."""
     return ()
 
 
@@ -61,7 +61,7 @@ def play_migration(any_migration: Sequence[CloudEvent[Any]]) -> Callable[..., Aw
     """A function that plays `any_migration` into a handler as a subscriber would get it.
 
     ``await play_migration(handler)``, or in a test that is no coroutine ``asyncio.run(play_migration(handler))``.
-    Repeats are dropped, failures tried again; ``types`` and ``attempts`` are as `rehome_events.client.Subscriber`
+    Repeats are dropped, failures are tried again; ``types`` and ``tries`` are as `rehome_events.client.Subscriber`
     takes them.
     """
     return partial(play_into, events=any_migration)

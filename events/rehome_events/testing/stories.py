@@ -1,4 +1,4 @@
-"""Whole migrations as the events that tell them, in order and in every disorder that a subscriber may meet."""
+"""Complete migrations as events, in order and in every disorder that a subscriber may meet."""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from rehome_events.catalog import CATALOG, in_use, meant
+from rehome_events.catalog import CATALOG, in_use, requested
 from rehome_events.data import EventData
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, event_id
 from rehome_events.tools.schema import golden
@@ -22,7 +22,7 @@ Outcome = Literal["completed", "failed", "rolled_back", "rejected", "resized"]
 Disorder = Literal[
     "in order", "every event twice", "reordered", "end first", "first release", "unknown fields"
 ]
-"""What a subscriber may meet: `first release` has only what is always there, as events of an old release have."""
+"""What a subscriber may meet: `first release` has required fields only, as events of an old release have."""
 
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 DISORDERS: Final[tuple[Disorder, ...]] = get_args(Disorder)
@@ -37,7 +37,7 @@ _FOR_A_PERSON: Final = {
     "message": "postgres-pool-1: connection refused",
     "next": "operator",
 }
-"""What `migration.failed` says past the point of no return; the golden example is of a failure before it."""
+"""Data of `migration.failed` past the point of no return; the golden example is of a failure before it."""
 _TYPES: Final[dict[Outcome, tuple[str, ...]]] = {
     "completed": _COMPLETED,
     "failed": (*_COMPLETED[: _COMPLETED.index("migration.completed")], "migration.failed"),
@@ -61,9 +61,9 @@ class Story:
         instance_id: The instance that it is about.
         migration_id: The migration.
         attempt: Number of the attempt.
-        start: When billing told it.
-        models: Versions that it is told in, where these are not the oldest that are in use: one or several
-            models of a type; several tell one event, with one id, newest first.
+        start: When billing published the upgrade.
+        models: Versions of its events, where these are not the oldest that are in use: one or several models
+            of a type; several are one event in each of these versions, with one id, newest first.
     """
 
     outcome: Outcome = "completed"
@@ -75,12 +75,12 @@ class Story:
 
     @cached_property
     def upgrade(self) -> CloudEvent[Any]:
-        """The event of billing that it begins with; subscribers do not get it."""
+        """Billing's event that starts it; subscribers do not get it."""
         return _read(self._bodies("plan.upgraded", "full", None)[0])
 
     @cached_property
     def events(self) -> tuple[CloudEvent[Any], ...]:
-        """What is told about it, in order."""
+        """The events that subscribers get, in order."""
         return tuple(self.disturbed("in order"))
 
     def disturbed(self, disorder: Disorder, *, seed: int = 0) -> Sequence[CloudEvent[Any]]:
@@ -88,12 +88,12 @@ class Story:
 
         Args:
             disorder: What happens to them.
-            seed: Of the order, where the order is by chance.
+            seed: For the random order of `reordered`.
         """
         return [_read(body) for body in self.bodies(disorder, seed=seed)]
 
     def bodies(self, disorder: Disorder = "in order", *, seed: int = 0) -> Sequence[bytes]:
-        """The same as bodies of messages, for a subscriber that reads them without our library."""
+        """The same as bodies of messages, for a subscriber that reads them without this package."""
         example = {"first release": "minimal", "unknown fields": "later-fields"}.get(disorder, "full")
         bodies = [
             body
@@ -112,20 +112,19 @@ class Story:
 
     def _bodies(self, kind: str, example: str, cause: str | None) -> list[bytes]:
         """An event in the story's versions."""
-        chosen = {meant(model).version for model in self.models if kind == model.TYPE}
+        chosen = {requested(model).version for model in self.models if kind == model.TYPE}
         versions = sorted(chosen or {in_use(kind)[-1].version}, reverse=True)
         return [self._body(kind, version, example, cause) for version in versions]
 
     def _body(self, kind: str, version: int, example: str, cause: str | None) -> bytes:
         """A golden example, moved to this story's instance, migration and time."""
-        shown = golden(kind, version, "valid")[example]
+        event = golden(kind, version, "valid")[example]
         if (self.outcome, kind) == ("failed", "migration.failed"):
-            shown["data"] |= _FOR_A_PERSON
-            shown["time"] = golden(_COMPLETED[-1], 1, "valid")[example][
-                "time"
-            ]  # it comes instead of that one
+            event["data"] |= _FOR_A_PERSON
+            completed = golden(_COMPLETED[-1], 1, "valid")[example]
+            event["time"] = completed["time"]  # it takes the place of that event
         shift = self.start - _FIRST_OF_THE_EXAMPLES
-        moved = _moved(shown, str(shown["subject"]), str(self.instance_id), shift)
+        moved = _moved(event, str(event["subject"]), str(self.instance_id), shift)
         moved["id"] = str(event_id(self.migration_id, self.attempt, kind))
         if cause is not None:
             moved["causationid"] = str(event_id(self.migration_id, self.attempt, cause))

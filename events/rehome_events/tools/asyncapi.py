@@ -1,4 +1,4 @@
-"""The contract as an AsyncAPI 3 document, made from the catalogue: for tools, portals and generators."""
+"""The contract as an AsyncAPI 3 document, made from the catalogue, for tools, portals and generators."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +23,7 @@ _DESCRIPTION: Final = (
 
 
 def generate() -> Document:
-    """Make the document: one channel per type, seen from this project, which sends ``migration.*``."""
+    """Make the document: one channel per type, from rehome's view: it sends ``migration.*``."""
     entries = CATALOG.values()
     return {
         "asyncapi": "3.0.0",

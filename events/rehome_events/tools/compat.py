@@ -1,12 +1,12 @@
-"""May a schema take the place of an older one of the same version? Judged by who has to obey it.
+"""May a schema replace an older one of the same version? The answer depends on who has to obey it.
 
-What we publish (``emit``): whoever wrote code for the old schema must understand every new event, and events
-written yesterday must still be read. So a change may only add optional fields.
+What rehome publishes (``emit``): code written for the old schema must understand every new event, and events
+written before must still be read. So a change may only add optional fields.
 
-What we read (``read``): everything that the old schema allows must still be accepted. So a change may add
+What rehome reads (``read``): everything that the old schema allows must still be accepted. So a change may add
 optional fields and allow more than before.
 
-The rules cover the keywords that `rehome_events.tools.schema` writes; another keyword is reported, not guessed at.
+The rules cover the keywords that `rehome_events.tools.schema` writes; any other keyword is reported.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,10 @@ from rehome_events.tools.schema import Schema
 
 Role = Literal["emit", "read"]
 
-_SAYS_NOTHING: Final = frozenset({"$schema", "$id", "title", "description", "examples", "$defs", "$comment"})
-_JUDGED: Final = frozenset(
+_WITHOUT_EFFECT: Final = frozenset(
+    {"$schema", "$id", "title", "description", "examples", "$defs", "$comment"}
+)
+_COVERED: Final = frozenset(
     {
         *(
             "$ref",
@@ -40,25 +42,25 @@ _UPPER_BOUNDS: Final = ("maxLength", "maximum", "exclusiveMaximum")
 
 
 def breaks(old: Schema, new: Schema, role: Role) -> list[str]:
-    """Why ``new`` may not take the place of ``old``; empty when it may.
+    """Why ``new`` may not replace ``old``; empty when it may.
 
     Args:
-        old: The schema that others have.
+        old: The released schema.
         new: The schema that is to replace it.
-        role: ``emit`` for what we publish, ``read`` for what we accept from others.
+        role: ``emit`` for what rehome publishes, ``read`` for what it accepts from others.
     """
-    return list(dict.fromkeys(_compare(_Side(old, old), _Side(new, new), role, "")))
+    return list(dict.fromkeys(_compare(_Node(old, old), _Node(new, new), role, "")))
 
 
-class _Side:
-    """A place in a schema, with the whole schema for its references."""
+class _Node:
+    """A node of a schema, with the schema's root for its references."""
 
     def __init__(self, node: Schema, root: Schema) -> None:
         self.root = root
         self.node = _resolved(node, root)
 
-    def at(self, node: Schema) -> "_Side":
-        return _Side(node, self.root)
+    def at(self, node: Schema) -> "_Node":
+        return _Node(node, self.root)
 
     def get(self, keyword: str) -> Any:
         return self.node.get(keyword)
@@ -73,11 +75,11 @@ def _resolved(node: Schema, root: Schema) -> Schema:
     return node
 
 
-def _compare(old: _Side, new: _Side, role: Role, path: str) -> Iterator[str]:
+def _compare(old: _Node, new: _Node, role: Role, path: str) -> Iterator[str]:
     place = path or "the event"
-    for keyword in sorted((old.node.keys() | new.node.keys()) - _SAYS_NOTHING - _JUDGED):
+    for keyword in sorted((old.node.keys() | new.node.keys()) - _WITHOUT_EFFECT - _COVERED):
         if old.get(keyword) != new.get(keyword):
-            yield f"{place}: {keyword} changed, which is not judged"
+            yield f"{place}: {keyword} changed, which the rules do not cover"
     if old.get("anyOf") or new.get("anyOf"):
         yield from _alternatives(old, new, role, path)
         return
@@ -89,7 +91,7 @@ def _compare(old: _Side, new: _Side, role: Role, path: str) -> Iterator[str]:
         yield from _below(old, new, role, keyword, path + below)
 
 
-def _below(old: _Side, new: _Side, role: Role, keyword: str, path: str) -> Iterator[str]:
+def _below(old: _Node, new: _Node, role: Role, keyword: str, path: str) -> Iterator[str]:
     before, after = old.get(keyword), new.get(keyword)
     if isinstance(before, dict) and isinstance(after, dict):
         yield from _compare(old.at(before), new.at(after), role, path)
@@ -97,14 +99,14 @@ def _below(old: _Side, new: _Side, role: Role, keyword: str, path: str) -> Itera
         yield f"{path}: {keyword} changed"
 
 
-def _kind(old: _Side, new: _Side, role: Role, place: str) -> Iterator[str]:
+def _kind(old: _Node, new: _Node, role: Role, place: str) -> Iterator[str]:
     before, after = old.get("type"), new.get("type")
     widened = role == "read" and (after is None or (before, after) == ("integer", "number"))
     if before != after and not widened:
         yield f"{place}: type {before} became {after}"
 
 
-def _values(old: _Side, new: _Side, role: Role, place: str) -> Iterator[str]:
+def _values(old: _Node, new: _Node, role: Role, place: str) -> Iterator[str]:
     before, after = _allowed(old), _allowed(new)
     if before is None and after is None:
         return
@@ -114,20 +116,20 @@ def _values(old: _Side, new: _Side, role: Role, place: str) -> Iterator[str]:
         if role == "emit":
             yield f"{place}: any value may come now"
     else:
-        if gone := [value for value in before if value not in after]:
-            yield f"{place}: value removed: {', '.join(map(str, gone))}"
+        if removed := [value for value in before if value not in after]:
+            yield f"{place}: value removed: {', '.join(map(str, removed))}"
         if role == "emit" and (added := [value for value in after if value not in before]):
             yield f"{place}: value added: {', '.join(map(str, added))}"
 
 
-def _allowed(side: _Side) -> list[Any] | None:
-    if "const" in side.node:
-        return [side.node["const"]]
-    values: list[Any] | None = side.get("enum")
+def _allowed(place: _Node) -> list[Any] | None:
+    if "const" in place.node:
+        return [place.node["const"]]
+    values: list[Any] | None = place.get("enum")
     return values
 
 
-def _bounds(old: _Side, new: _Side, role: Role, place: str) -> Iterator[str]:
+def _bounds(old: _Node, new: _Node, role: Role, place: str) -> Iterator[str]:
     for keyword in ("pattern", "format"):
         before, after = old.get(keyword), new.get(keyword)
         if before != after and (role == "emit" or after is not None):
@@ -144,7 +146,7 @@ def _bounds(old: _Side, new: _Side, role: Role, place: str) -> Iterator[str]:
             yield f"{place}: {keyword} is looser"
 
 
-def _fields(old: _Side, new: _Side, role: Role, path: str) -> Iterator[str]:
+def _fields(old: _Node, new: _Node, role: Role, path: str) -> Iterator[str]:
     before: dict[str, Schema] = old.get("properties") or {}
     after: dict[str, Schema] = new.get("properties") or {}
     added = [name for name in after if name not in before]
@@ -163,13 +165,13 @@ def _fields(old: _Side, new: _Side, role: Role, path: str) -> Iterator[str]:
             yield f"{path}.{name}".lstrip(".") + ": may be missing now"
 
 
-def _alternatives(old: _Side, new: _Side, role: Role, path: str) -> Iterator[str]:
-    before, after = ([side.at(branch) for branch in _branches(side)] for side in (old, new))
-    told = set()
+def _alternatives(old: _Node, new: _Node, role: Role, path: str) -> Iterator[str]:
+    before, after = ([place.at(branch) for branch in _branches(place)] for place in (old, new))
+    reported = set()
     for branch in before:
         if any(_fits(branch, other, role, path) for other in after):
             continue
-        told.add(branch.get("type"))
+        reported.add(branch.get("type"))
         alike = [other for other in after if other.get("type") == branch.get("type")]
         if alike:
             yield from _compare(branch, alike[0], role, path)
@@ -178,17 +180,17 @@ def _alternatives(old: _Side, new: _Side, role: Role, path: str) -> Iterator[str
     if role == "emit":
         for branch in after:
             fits = any(_fits(other, branch, role, path) for other in before)
-            if not fits and branch.get("type") not in told:
+            if not fits and branch.get("type") not in reported:
                 yield f"{path}: {_named(branch)} may come now"
 
 
-def _fits(old: _Side, new: _Side, role: Role, path: str) -> bool:
+def _fits(old: _Node, new: _Node, role: Role, path: str) -> bool:
     return next(_compare(old, new, role, path), None) is None
 
 
-def _branches(side: _Side) -> list[Schema]:
-    return side.get("anyOf") or [side.node]
+def _branches(place: _Node) -> list[Schema]:
+    return place.get("anyOf") or [place.node]
 
 
-def _named(side: _Side) -> str:
-    return str(side.get("type") or "another shape")
+def _named(place: _Node) -> str:
+    return str(place.get("type") or "a value of another kind")

@@ -1,4 +1,4 @@
-"""Play a migration onto a real broker, for whoever writes a subscriber and has no platform at hand."""
+"""Publish a made-up migration on a real broker, for developers of subscribers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,34 +15,34 @@ from rehome_events.errors import EventError, NotRouted
 from rehome_events.testing.stories import Disorder, Story
 
 _LIMIT = 10.0
-_OF_THE_CONSUMER = "migration.h.prepare"
+_CONSUMERS_QUEUE = "migration.h.prepare"
 
 
 async def play(
     url: str, story: Story, *, disorder: Disorder = "in order", pause: float = 0.0, force: bool = False
 ) -> AsyncIterator[tuple[CloudEvent[Any], bool]]:
-    """Publish the events of a story on exchange ``migration``, which is made when it is missing.
+    """Publish the events of a story on exchange ``migration``, which is declared when it is missing.
 
     Args:
         url: The broker, as a user who may publish on ``migration``.
-        story: What is told.
+        story: The migration.
         disorder: What happens to its events on the way.
         pause: Seconds between two events.
-        force: Play even where the consumer's own queues are, which would get the events too.
+        force: Publish even on a broker that has the consumer's own queues, which would get the events too.
 
     Yields:
-        Each event once it is published, and whether a queue got it for sure.
+        Each event once it is published, and whether it certainly reached a queue.
 
     Raises:
         EventError: The broker has the consumer's queues.
-        BrokerError: The broker could not be talked to.
+        BrokerError: The broker could not be reached, or refused.
     """
     address = Address(url)
     connection = await address.connect("rehome_events.tools.mock", _LIMIT)
     async with connection:
         if not force and await _has_consumer(connection):
             raise EventError(
-                f"{address} has queue {_OF_THE_CONSUMER}: the consumer would take these events for real ones. "
+                f"{address} has queue {_CONSUMERS_QUEUE}: the consumer would take these events for real ones. "
                 "Use a broker of your own, or --force"
             )
         channel = await connection.channel()
@@ -61,7 +61,7 @@ async def play(
 async def _has_consumer(connection: AbstractConnection) -> bool:
     channel = await connection.channel()
     try:
-        await limited(channel.declare_queue(_OF_THE_CONSUMER, passive=True), _LIMIT)
+        await limited(channel.declare_queue(_CONSUMERS_QUEUE, passive=True), _LIMIT)
     except ChannelNotFoundEntity:
         return False
     return True

@@ -1,6 +1,6 @@
-"""What other teams have already: the released schemas and examples, which bind every later change.
+"""The released schemas and examples, which other teams rely on and every later change has to respect.
 
-``schemas/released`` holds each schema as it was released last, ``schemas/LOCK`` the SHA-256 of those and of every
+``schemas/released`` holds each schema as it was last released, ``schemas/LOCK`` the SHA-256 of those and of every
 golden example, in the format of ``sha256sum``. A schema may change only compatibly (`rehome_events.tools.compat`), a
 released example never.
 """
@@ -22,7 +22,7 @@ _SCHEMAS: Final = files("rehome_events") / "schemas"
 
 
 def role_of(entry: EventType) -> Role:
-    """Whether we publish an entry's events or read somebody else's."""
+    """Whether rehome publishes an entry's events or reads them."""
     return "emit" if entry.published_by == "rehome" else "read"
 
 
@@ -62,7 +62,7 @@ def tampered(schemas: Traversable = _SCHEMAS) -> list[str]:
 
 
 def unlocked(root: Path = Path(str(_SCHEMAS))) -> list[str]:
-    """Which released schemas and golden examples have no checksum, so that nobody would notice a change."""
+    """Which released schemas and golden examples have no checksum, so that a change would not be noticed."""
     locked = {line.split("  ")[1] for line in (root / "LOCK").read_text().splitlines()}
     return [f"{name}: not in LOCK; write it with --release" for name in _to_lock(root) if name not in locked]
 
@@ -74,7 +74,7 @@ def release(root: Path = Path(str(_SCHEMAS))) -> list[str]:
         EventError: A released file was changed, or the models break what was released.
     """
     if (root / "LOCK").exists():
-        loose = [told for told in unlocked(root) if told.startswith("released/")]
+        loose = [text for text in unlocked(root) if text.startswith("released/")]
         if reasons := [*tampered(root), *loose, *incompatible(root)]:
             raise EventError("not released: " + "; ".join(reasons))
     for entry in KNOWN.values():

@@ -1,8 +1,8 @@
 """JSON Schema (2020-12) of every type and version: generated from the models, committed, and read from there.
 
-The schema describes the whole event, envelope and data. It is written for the side that has to obey it:
-for what we publish it says exactly what comes (an absent value is left out, never null; times are in UTC),
-for what we read it says everything that we accept from others.
+The schema describes the complete event, envelope and data. It is written for whoever has to obey it: for what rehome
+publishes it says exactly what comes (an absent value is left out, never null; times are in UTC), for what rehome
+reads it says everything that is accepted from others.
 """
 
 from functools import cache
@@ -37,25 +37,25 @@ _ALWAYS: Final = ("specversion", "id", "source", "type", "subject", "time")
 
 def generate(entry: EventType) -> Schema:
     """Make the schema of an entry from its model."""
-    ours = entry.published_by == "rehome"
+    published = entry.published_by == "rehome"
     envelope = CloudEvent[entry.model]  # type: ignore[name-defined] # the model is known at run time only
     schema: Schema = envelope.model_json_schema()
     urn = schema_urn(entry.type, entry.version)
     attributes = schema["properties"]
     attributes["type"]["const"] = entry.type
-    attributes["subject"] = {**attributes["id"], **_told(attributes["subject"])}
+    attributes["subject"] = {**attributes["id"], **_texts(attributes["subject"])}
     attributes["dataschema"] |= {"const": urn, "type": "string"}
     for name, example in (("type", entry.type), ("source", entry.source), ("dataschema", urn)):
         attributes[name]["examples"] = [example]
     always = list(_ALWAYS)
-    if ours:
+    if published:
         attributes["source"]["const"] = entry.source
         always += ["datacontenttype", "dataschema"]
         always += ["migrationid", "attempt"] if entry.correlated else []
     else:
         attributes["datacontenttype"] |= {"pattern": "^application/json( *;.*)?$"}
         del attributes["datacontenttype"]["const"]
-    told = {
+    assembled = {
         "$schema": DIALECT,
         "$id": urn,
         "title": f"{entry.type} v{entry.version}",
@@ -65,28 +65,28 @@ def generate(entry: EventType) -> Schema:
         "required": [*always, "data"],
         "$defs": schema["$defs"],
     }
-    tidied: Schema = _tidy(told, ours=ours)
+    tidied: Schema = _tidy(assembled, published=published)
     return tidied
 
 
-def _tidy(node: Any, *, ours: bool, named: bool = False) -> Any:
-    """Drop pydantic's own, say what it leaves unsaid; ``named``: keys are names, not keywords."""
+def _tidy(node: Any, *, published: bool, named: bool = False) -> Any:
+    """Drop pydantic's titles and defaults, add what it leaves out; ``named``: keys are names, not keywords."""
     if isinstance(node, list):
-        return [_tidy(item, ours=ours) for item in node]
+        return [_tidy(item, published=published) for item in node]
     if not isinstance(node, dict):
         return node
     if named:
-        return {name: _tidy(value | {"title": None}, ours=ours) for name, value in node.items()}
+        return {name: _tidy(value | {"title": None}, published=published) for name, value in node.items()}
     tidied = {
-        key: value if key == "examples" else _tidy(value, ours=ours, named=key in _NAMES)
+        key: value if key == "examples" else _tidy(value, published=published, named=key in _NAMES)
         for key, value in node.items()
         if value is not None and key != "default"
     }
-    if ours and "anyOf" in tidied:
+    if published and "anyOf" in tidied:
         tidied = _without_null(tidied)
     if "const" in tidied:
         tidied = {key: value for key, value in tidied.items() if key not in _IMPLIED_BY_CONST}
-    tidied |= _spelled_out(tidied, ours=ours)
+    tidied |= _spelled_out(tidied, published=published)
     if "patternProperties" in tidied:
         ((pattern, values),) = tidied.pop("patternProperties").items()
         tidied |= {
@@ -96,12 +96,12 @@ def _tidy(node: Any, *, ours: bool, named: bool = False) -> Any:
     return dict(sorted(tidied.items(), key=lambda item: _ORDER.index(item[0])))
 
 
-def _spelled_out(node: Schema, *, ours: bool) -> Schema:
-    """A pattern for each format, since most validators only note a format."""
+def _spelled_out(node: Schema, *, published: bool) -> Schema:
+    """A pattern for each format, since most validators do not check formats."""
     if node.get("format") == "uuid":
         return {"pattern": _UUID}
     if node.get("format") == "date-time":
-        return {"pattern": _TIME_WRITTEN if ours else _TIME_READ}
+        return {"pattern": _TIME_WRITTEN if published else _TIME_READ}
     return {}
 
 
@@ -111,7 +111,7 @@ def _without_null(node: Schema) -> Schema:
     return branches[0] | rest if len(branches) == 1 else {**rest, "anyOf": branches}
 
 
-def _told(node: Schema) -> Schema:
+def _texts(node: Schema) -> Schema:
     return {key: node[key] for key in ("description", "examples")}
 
 
@@ -140,7 +140,7 @@ def golden(type: str, version: int, kind: Literal["valid", "invalid"]) -> dict[s
     """The golden examples of a type and version, by name.
 
     A valid one is an event. An invalid one is an object of ``why`` (a sentence), ``names`` (what the error
-    must name), ``event``, and ``beyond_schema`` when only our own reading finds the mistake.
+    must name), ``event``, and ``beyond_schema`` when only `rehome_events.envelope.decode` finds the mistake.
     """
     prefix = f"v{version}-"
     return {
@@ -158,7 +158,7 @@ def drift() -> list[str]:
         if not file.is_file():
             found.append(f"{entry.type} v{entry.version}: no schema is committed")
         elif file.read_bytes() != render(generate(entry)):
-            found.append(f"{entry.type} v{entry.version}: the committed schema is not the models'")
+            found.append(f"{entry.type} v{entry.version}: the committed schema differs from the model")
     return found
 
 

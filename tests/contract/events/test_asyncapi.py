@@ -1,4 +1,4 @@
-"""The AsyncAPI document: valid by the official schema, and the catalogue's."""
+"""The AsyncAPI document: valid by the official schema, and complete."""
 
 import json
 from importlib.resources import files
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rehome_events.catalog import CATALOG, EventType
-from rehome_events.tools.asyncapi import FILE, generate, render
+from rehome_events.tools.asyncapi import FILE, generate
 
 OFFICIAL = Path(__file__).parent / "asyncapi" / "asyncapi-3.0.0.json"
 
@@ -22,11 +22,7 @@ def document() -> dict[str, Any]:
     return read
 
 
-def test_the_committed_document_is_that_of_the_catalogue() -> None:
-    assert FILE.read_text() == render(generate())
-
-
-def test_what_is_written_as_yaml_is_read_as_it_was_meant(document: dict[str, Any]) -> None:
+def test_the_yaml_is_read_as_what_was_generated(document: dict[str, Any]) -> None:
     assert document == generate()
 
 
@@ -35,8 +31,8 @@ def test_the_document_is_valid_by_the_official_schema(document: dict[str, Any]) 
 
 
 def test_the_official_schema_notices_a_mistake(document: dict[str, Any]) -> None:
-    spoilt = {**document, "operations": {"x": {"action": "shout", "channel": {"$ref": "#/channels/x"}}}}
-    assert not jsonschema.Draft7Validator(json.loads(OFFICIAL.read_text())).is_valid(spoilt)
+    broken = {**document, "operations": {"x": {"action": "shout", "channel": {"$ref": "#/channels/x"}}}}
+    assert not jsonschema.Draft7Validator(json.loads(OFFICIAL.read_text())).is_valid(broken)
 
 
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.type)

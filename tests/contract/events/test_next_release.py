@@ -1,4 +1,4 @@
-"""A second version of a type goes through the gates, and into every document."""
+"""A second version of a type passes the release check, and is in every document."""
 
 import json
 from collections.abc import Iterator
@@ -45,14 +45,14 @@ def test_a_second_version_is_released_beside_the_first(schemas: Path) -> None:
         assert release(schemas) == []
 
 
-def test_a_retired_version_is_still_bound_by_its_release(schemas: Path) -> None:
+def test_a_retired_version_must_still_respect_its_release(schemas: Path) -> None:
     with next_release():
         release(schemas)
     with next_release(beside=False):
         assert incompatible(schemas) == []
 
 
-def test_a_version_that_is_not_even_read_any_more_is_a_break(schemas: Path) -> None:
+def test_a_version_that_is_no_longer_read_is_a_break(schemas: Path) -> None:
     with next_release():
         release(schemas)
     assert incompatible(schemas) == [f"{KIND} v2: withdrawn", "migration.stopped v2: withdrawn"]
@@ -78,7 +78,7 @@ def test_the_asyncapi_document_has_every_version_that_is_published(beside: bool,
 
 @pytest.mark.usefixtures("schemas")
 @pytest.mark.parametrize(("beside", "versions"), [(True, [2, 1]), (False, [2])])
-def test_the_page_tells_every_version_that_is_published(beside: bool, versions: list[int]) -> None:
+def test_the_page_has_every_version_that_is_published(beside: bool, versions: list[int]) -> None:
     with next_release(beside=beside):
-        told = [line for line in page.render().splitlines() if line.startswith(f"## {KIND} v")]
-    assert told == [f"## {KIND} v{version}" for version in versions]
+        titles = [line for line in page.render().splitlines() if line.startswith(f"## {KIND} v")]
+    assert titles == [f"## {KIND} v{version}" for version in versions]

@@ -1,4 +1,4 @@
-"""A broker as other teams meet it: the project's topology, and users with their permissions."""
+"""A broker as other teams use it: rehome's topology, and users with their permissions."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,7 +40,7 @@ async def contract_broker(scratch: Path) -> AsyncIterator[BrokerNode]:
 
 @pytest.fixture
 async def empty_vhost(contract_broker: BrokerNode) -> AsyncIterator[str]:
-    """URL of a vhost that has nothing of ours."""
+    """URL of a vhost without rehome's topology."""
     name = f"v{uuid4().hex}"
     await contract_broker.rabbitmqctl("add_vhost", name)
     await contract_broker.rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
@@ -50,7 +50,7 @@ async def empty_vhost(contract_broker: BrokerNode) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def operator(contract_broker: BrokerNode) -> AsyncIterator[AbstractChannel]:
-    """A channel that may do everything, for looking and for making trouble."""
+    """A channel that may do everything, for checks and for faults."""
     connection = await aio_pika.connect(contract_broker.url(), timeout=10)
     async with connection:
         yield await connection.channel()

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from aio_pika import DeliveryMode, Message
 
-from rehome_events.client.publisher import Publisher
+from rehome_events.client import Publisher
 from rehome_events.envelope import CONTENT_TYPE
 from rehome_events.testing import Story, check_publisher, check_returned
 from rehome_events.tools.schema import golden
@@ -19,7 +19,7 @@ Send = Callable[..., Awaitable[None]]
 
 @pytest.fixture
 async def send(contract_broker: BrokerNode) -> AsyncIterator[Send]:
-    """Publish by hand, without our library: `send(body, routing_key, **properties)`."""
+    """Publish with aio-pika alone: `send(body, routing_key, **properties)`."""
     async with await aio_pika.connect(contract_broker.url(), timeout=10) as connection:
         channel = await connection.channel(on_return_raises=True)
 
@@ -41,7 +41,7 @@ def example() -> tuple[bytes, dict[str, Any]]:
     return orjson.dumps(event), properties
 
 
-async def test_our_own_publisher_conforms(contract_broker: BrokerNode) -> None:
+async def test_the_librarys_publisher_conforms(contract_broker: BrokerNode) -> None:
     event = Story().upgrade
     async with Publisher(contract_broker.url("billing")) as publisher:
         assert await check_publisher(contract_broker.url(), lambda: publisher.publish(event)) == event
@@ -99,7 +99,7 @@ async def test_a_deviation_of_the_body_is_named(
     assert "hunter2" not in str(named.value)
 
 
-async def test_silence_is_named(contract_broker: BrokerNode) -> None:
+async def test_a_publisher_that_publishes_nothing_is_named(contract_broker: BrokerNode) -> None:
     async def nothing() -> None:
         """Publish nothing."""
 
@@ -118,7 +118,7 @@ async def test_a_second_message_is_named(contract_broker: BrokerNode, send: Send
         await check_publisher(contract_broker.url(), twice)
 
 
-async def test_our_own_publisher_notices_that_no_queue_gets_its_event(empty_vhost: str) -> None:
+async def test_the_librarys_publisher_notices_that_no_queue_gets_its_event(empty_vhost: str) -> None:
     async def publish() -> None:
         async with Publisher(empty_vhost) as publisher:
             await publisher.publish(Story().upgrade)

@@ -1,4 +1,4 @@
-"""What the documents tell other teams to do works as it stands there; their first ten minutes: tests/install."""
+"""The documents' instructions for other teams work as written; their first ten minutes: tests/install."""
 
 import asyncio
 import os
@@ -15,8 +15,7 @@ import asyncpg
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
-from rehome_events.client.publisher import Publisher
-from rehome_events.client.subscriber import Subscriber
+from rehome_events.client import Publisher, Subscriber
 from rehome_events.envelope import CloudEvent
 from rehome_events.errors import NotRouted
 from rehome_events.testing import Story, assert_conforms
@@ -60,7 +59,7 @@ async def upgrades(operator: AbstractChannel) -> AsyncIterator[AbstractQueue]:
     await queue.delete(if_empty=False)
 
 
-@pytest.mark.parametrize("example", ["tell_upgrade", "tell_upgrade_by_hand"])
+@pytest.mark.parametrize("example", ["publish_upgrade", "publish_by_hand"])
 async def test_the_examples_publish_what_conforms(
     example: str, publishing: dict[str, Any], upgrades: AbstractQueue, contract_broker: BrokerNode
 ) -> None:
@@ -70,7 +69,7 @@ async def test_the_examples_publish_what_conforms(
     assert_conforms(message)
 
 
-@pytest.mark.parametrize("example", ["tell_upgrade", "tell_upgrade_by_hand"])
+@pytest.mark.parametrize("example", ["publish_upgrade", "publish_by_hand"])
 async def test_the_conformance_check_passes_for_the_examples(
     example: str, publishing: dict[str, Any], empty_vhost: str, contract_broker: BrokerNode
 ) -> None:
@@ -130,7 +129,9 @@ async def test_an_upgrade_that_could_not_be_published_stays_in_the_outbox(
 
 
 @pytest.fixture
-async def told_before(contract_broker: BrokerNode, operator: AbstractChannel) -> AsyncIterator[list[Story]]:
+async def published_before(
+    contract_broker: BrokerNode, operator: AbstractChannel
+) -> AsyncIterator[list[Story]]:
     """Two migrations whose ends wait in the queue of the example."""
     stories = [Story("completed"), Story("rolled_back")]
 
@@ -150,8 +151,8 @@ async def told_before(contract_broker: BrokerNode, operator: AbstractChannel) ->
         await operator.exchange_delete(made.queue)
 
 
-async def test_the_example_of_a_subscriber_tells_what_became_of_upgrades_and_stops_when_told_to(
-    told_before: list[Story], contract_broker: BrokerNode
+async def test_the_example_of_a_subscriber_prints_how_upgrades_ended_and_stops_on_sigterm(
+    published_before: list[Story], contract_broker: BrokerNode
 ) -> None:
     program = blocks("subscribing.md", "python")[0]
     environment = {**os.environ, "CRM_AMQP_URL": contract_broker.url("crm")}
@@ -162,7 +163,7 @@ async def test_the_example_of_a_subscriber_tells_what_became_of_upgrades_and_sto
         assert example.stdout is not None
         async with asyncio.timeout(LIMIT):
             assert await example.stdout.readline() == b"following on sub_crm.upgrades\n"
-            lines = [(await example.stdout.readline()).decode() for _ in told_before]
+            lines = [(await example.stdout.readline()).decode() for _ in published_before]
             example.send_signal(signal.SIGTERM)
             assert await example.wait() == 0
     finally:
@@ -170,7 +171,7 @@ async def test_the_example_of_a_subscriber_tells_what_became_of_upgrades_and_sto
             example.kill()
             await example.wait()
     assert "moved, 42 s of downtime" in lines[0]
-    assert f"{told_before[1].instance_id}: still on the shared pool" in lines[1]
+    assert f"{published_before[1].instance_id}: still on the shared pool" in lines[1]
 
 
 async def test_the_examples_effect_happens_once_however_often_an_event_comes(
@@ -188,7 +189,7 @@ async def test_the_examples_effect_happens_once_however_often_an_event_comes(
 async def test_the_examples_memory_outlives_the_subscriber(subscribing: dict[str, Any]) -> None:
     database = sqlite3.connect(":memory:")
     event = uuid4()
-    await subscribing["SeenInDatabase"](database).add(event)
-    assert await subscribing["SeenInDatabase"](database).has(event)
-    assert not await subscribing["SeenInDatabase"](database).has(uuid4())
+    await subscribing["DedupInDatabase"](database).add(event)
+    assert await subscribing["DedupInDatabase"](database).has(event)
+    assert not await subscribing["DedupInDatabase"](database).has(uuid4())
     database.close()

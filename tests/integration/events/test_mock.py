@@ -1,4 +1,4 @@
-"""A migration played onto a real broker."""
+"""A made-up migration, published on a real broker."""
 
 from uuid import UUID
 
@@ -23,16 +23,16 @@ async def test_a_subscriber_gets_a_played_migration_in_order(empty_vhost: str) -
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind("migration", "migration.#")
-        told = await played(empty_vhost, story)
-        got = [from_message(await queue.get(no_ack=True)) for _ in told]
+        events = await played(empty_vhost, story)
+        got = [from_message(await queue.get(no_ack=True)) for _ in events]
     assert tuple(got) == story.events
 
 
-async def test_it_tells_which_events_no_queue_gets(empty_vhost: str) -> None:
-    told = dict(await played(empty_vhost, story := Story("rejected")))
-    assert told == {story.events[0].id: True}
-    told = dict(await played(empty_vhost, story := Story("completed")))
-    assert [told[event.id] for event in story.events] == [False] * 8 + [True]
+async def test_events_that_no_queue_gets_are_reported(empty_vhost: str) -> None:
+    routed = dict(await played(empty_vhost, story := Story("rejected")))
+    assert routed == {story.events[0].id: True}
+    routed = dict(await played(empty_vhost, story := Story("completed")))
+    assert [routed[event.id] for event in story.events] == [False] * 8 + [True]
 
 
 async def test_it_is_not_played_to_a_consumer_at_work(contract_broker: BrokerNode) -> None:

@@ -1,4 +1,4 @@
-"""Publishing on a real broker: confirmed, routed, limited in time, and refused in clear words."""
+"""Publishing on a real broker: confirmed, routed, limited in time, and refused with the reason."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
-from rehome_events.client.publisher import Publisher, plan_upgraded
+from rehome_events.client import Publisher, plan_upgraded
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, from_message, new_event
 from rehome_events.errors import EventError, NotRouted, PublishTimeout, Refused, Unreachable
 from rehome_events.migration import MigrationCompleted, MigrationRejected
@@ -34,7 +34,9 @@ def upgrade(**changes: Any) -> CloudEvent[Any]:
 
 
 def rejection() -> CloudEvent[Any]:
-    data = MigrationRejected(instance_id=INSTANCE, to_plan="premium", reason="terminated", message="Gone.")
+    data = MigrationRejected(
+        instance_id=INSTANCE, to_plan="premium", reason="terminated", message="Terminated."
+    )
     return new_event(data, subject=INSTANCE, id=uuid4(), time=upgrade().time)
 
 
@@ -81,12 +83,12 @@ async def test_an_upgrade_that_no_queue_gets_is_reported(
         await handler.bind("billing", "plan.upgraded")
 
 
-async def test_an_event_that_nobody_has_to_act_on_needs_no_queue(contract_broker: BrokerNode) -> None:
+async def test_an_event_that_wakes_no_handler_needs_no_queue(contract_broker: BrokerNode) -> None:
     async with Publisher(contract_broker.url()) as publisher:
         await publisher.publish(rejection())
 
 
-async def test_billing_may_not_publish_our_events_and_can_go_on_afterwards(
+async def test_billing_may_not_publish_rehomes_events_and_can_go_on_afterwards(
     contract_broker: BrokerNode, taken: AbstractQueue
 ) -> None:
     async with Publisher(contract_broker.url("billing")) as publisher:
@@ -96,7 +98,7 @@ async def test_billing_may_not_publish_our_events_and_can_go_on_afterwards(
     assert await taken.get(no_ack=True)
 
 
-async def test_a_wrong_password_is_refused_without_showing_it(contract_broker: BrokerNode) -> None:
+async def test_a_wrong_password_is_refused_without_printing_it(contract_broker: BrokerNode) -> None:
     with pytest.raises(Refused, match=r"log in to amqp://127\.0\.0\.1") as refused:
         async with Publisher(contract_broker.url("billing", password="hunter2")):
             pass
@@ -104,7 +106,7 @@ async def test_a_wrong_password_is_refused_without_showing_it(contract_broker: B
     assert "billing" in str(refused.value)
 
 
-async def test_a_vhost_that_is_not_there_is_named(contract_broker: BrokerNode) -> None:
+async def test_a_missing_vhost_is_named(contract_broker: BrokerNode) -> None:
     with pytest.raises(Unreachable, match="is there a vhost 'nowhere'"):
         async with Publisher(contract_broker.url(vhost="nowhere")):
             pass
@@ -118,7 +120,7 @@ async def test_no_broker_is_reported_with_its_address() -> None:
 
 
 async def test_a_frozen_broker_is_reported_in_time(contract_broker: BrokerNode) -> None:
-    async with Publisher(contract_broker.url("billing"), timeout=0.5, attempts=2) as publisher:
+    async with Publisher(contract_broker.url("billing"), timeout=0.5, tries=2) as publisher:
         contract_broker.freeze()
         started = time.monotonic()
         try:
@@ -131,7 +133,7 @@ async def test_a_frozen_broker_is_reported_in_time(contract_broker: BrokerNode) 
 
 async def test_a_publish_waits_for_a_restarted_broker_and_keeps_its_id(contract_broker: BrokerNode) -> None:
     before, meanwhile = upgrade(), upgrade()
-    async with Publisher(contract_broker.url("billing"), attempts=30) as publisher:
+    async with Publisher(contract_broker.url("billing"), tries=30) as publisher:
         await publisher.publish(before)
         await contract_broker.kill()
         publishing = asyncio.create_task(publisher.publish(meanwhile))
@@ -163,7 +165,7 @@ def test_the_builder_names_every_wrong_field() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "broker:5672", "http://u:hunter2@broker", "amqp://"])
-def test_an_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+def test_a_malformed_url_is_refused_without_printing_it(url: str) -> None:
     with pytest.raises(EventError, match="must look like") as refused:
         Publisher(url)
     assert "hunter2" not in str(refused.value)

@@ -14,8 +14,7 @@ import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from rehome_events.client.publisher import Publisher
-from rehome_events.client.subscriber import Reject, Subscriber
+from rehome_events.client import Publisher, Reject, Subscriber
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, encode, new_event, to_message
 from rehome_events.errors import EventError, Refused, Unreachable
 from rehome_events.migration import InstanceResized, MigrationRejected
@@ -27,7 +26,7 @@ LIMIT = 20.0
 REJECTED, RESIZED = MigrationRejected.TYPE, InstanceResized.TYPE
 
 
-def rejected(message: str = "Gone.") -> CloudEvent[Any]:
+def rejected(message: str = "Terminated.") -> CloudEvent[Any]:
     data = MigrationRejected(instance_id=uuid4(), to_plan="premium", reason="terminated", message=message)
     return envelope(data)
 
@@ -56,7 +55,7 @@ async def publish(channel: AbstractChannel, event: CloudEvent[Any]) -> None:
 
 
 class Inspector:
-    """A handler that keeps what it gets, and does what a test tells it to."""
+    """A handler that records its events, and waits or fails as a test sets it."""
 
     def __init__(self) -> None:
         self.ids: list[UUID] = []
@@ -179,19 +178,19 @@ async def test_a_failed_event_comes_back_while_others_are_handled(
         await inspector.has_got(failing, other, failing)
 
 
-async def test_an_event_that_fails_for_good_is_kept_with_the_reason(
+async def test_an_event_that_fails_for_good_becomes_a_dead_letter_with_the_reason(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     inspector.errors = [ValueError("CRM is down")] * 3
     event = rejected()
-    async with subscribers.running(attempts=3):
+    async with subscribers.running(tries=3):
         await publish(operator, event)
-        letter = await dead_letter(operator, subscribers.queue)
+        found = await dead_letter(operator, subscribers.queue)
     assert inspector.ids == [event.id] * 3
-    assert letter.body == encode(event)
-    assert (letter.message_id, letter.type, letter.content_type) == (str(event.id), REJECTED, CONTENT_TYPE)
-    told = {name: letter.headers[name] for name in ("sub-attempt", "sub-error", "sub-reason")}
-    assert told == {"sub-attempt": 3, "sub-error": "ValueError", "sub-reason": "CRM is down"}
+    assert found.body == encode(event)
+    assert (found.message_id, found.type, found.content_type) == (str(event.id), REJECTED, CONTENT_TYPE)
+    reported = {name: found.headers[name] for name in ("sub-attempt", "sub-error", "sub-reason")}
+    assert reported == {"sub-attempt": 3, "sub-error": "ValueError", "sub-reason": "CRM is down"}
 
 
 async def test_an_event_that_the_handler_rejects_is_not_tried_again(
@@ -201,12 +200,12 @@ async def test_an_event_that_the_handler_rejects_is_not_tried_again(
     event = rejected()
     async with subscribers.running():
         await publish(operator, event)
-        letter = await dead_letter(operator, subscribers.queue)
+        found = await dead_letter(operator, subscribers.queue)
     assert inspector.ids == [event.id]
-    assert letter.headers["sub-reason"] == "no such customer"
+    assert found.headers["sub-reason"] == "no such customer"
 
 
-async def test_bytes_that_are_no_event_are_kept_and_harm_nobody(
+async def test_bytes_that_are_no_event_become_a_dead_letter_and_block_nothing(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     event = rejected()
@@ -217,15 +216,15 @@ async def test_bytes_that_are_no_event_are_kept_and_harm_nobody(
         )
         await publish(operator, event)
         await inspector.has_got(event)
-        letter = await dead_letter(operator, subscribers.queue)
-    assert letter.body == b"\xff\x00{"
-    assert "not JSON" in str(letter.headers["sub-reason"])
-    assert letter.headers["plain"] == "kept"
-    assert letter.headers["odd"] == bytearray(b"\xff")
-    assert "x-odd" not in letter.headers
+        found = await dead_letter(operator, subscribers.queue)
+    assert found.body == b"\xff\x00{"
+    assert "not JSON" in str(found.headers["sub-reason"])
+    assert found.headers["plain"] == "kept"
+    assert found.headers["odd"] == bytearray(b"\xff")
+    assert "x-odd" not in found.headers
 
 
-async def test_types_and_versions_of_the_future_are_ignored(
+async def test_unknown_types_and_versions_are_ignored(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     event, later = rejected(), orjson.loads(encode(rejected()))
@@ -236,10 +235,10 @@ async def test_types_and_versions_of_the_future_are_ignored(
             await exchange.publish(Message(orjson.dumps(body), content_type=CONTENT_TYPE), REJECTED)
         await publish(operator, event)
         await inspector.has_got(event)
-        assert await subscriber.requeue_dead() == 0
+        assert await subscriber.requeue_dead_letters() == 0
 
 
-async def test_a_type_that_is_no_longer_chosen_is_passed_over(
+async def test_a_type_that_is_no_longer_chosen_is_ignored(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     async with subscribers(types=[REJECTED, RESIZED]):
@@ -251,7 +250,7 @@ async def test_a_type_that_is_no_longer_chosen_is_passed_over(
         await inspector.has_got(wanted)
 
 
-async def test_dead_letters_can_be_handed_back(
+async def test_dead_letters_can_be_returned_to_the_queue(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     inspector.errors = [Reject("not yet"), Reject("not yet")]
@@ -261,11 +260,11 @@ async def test_dead_letters_can_be_handed_back(
             await publish(operator, event)
         await inspector.has_got(first, second, last)
     async with subscribers.running() as subscriber:
-        assert await subscriber.requeue_dead() == 2
+        assert await subscriber.requeue_dead_letters() == 2
         await inspector.has_got(first, second, last, first, second)
 
 
-async def test_stopping_lets_the_present_event_finish_and_leaves_the_next(
+async def test_stopping_lets_the_current_event_finish_and_leaves_the_next(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     first, second = rejected(), rejected()
@@ -283,7 +282,7 @@ async def test_stopping_lets_the_present_event_finish_and_leaves_the_next(
         await inspector.has_got(first, second)
 
 
-async def test_an_event_whose_handling_was_cut_off_comes_again(
+async def test_an_event_whose_handling_was_interrupted_comes_again(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     event = rejected()
@@ -314,7 +313,7 @@ async def test_an_event_handled_while_the_connection_broke_is_not_handled_again(
         await inspector.has_got(event, last)
 
 
-async def test_a_subscriber_outlives_a_restart_of_the_broker(
+async def test_a_subscriber_survives_a_restart_of_the_broker(
     contract_broker: BrokerNode, subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     before, after = rejected(), rejected()
@@ -328,12 +327,12 @@ async def test_a_subscriber_outlives_a_restart_of_the_broker(
 
 
 async def publish_when_open(broker: BrokerNode, event: CloudEvent[Any]) -> None:
-    """Publish by a connection of its own, that a restart cannot have cut."""
+    """Publish by a new connection, opened after the restart."""
     async with Publisher(broker.url()) as publisher:
         await publisher.publish(event)
 
 
-async def test_a_deleted_queue_is_noticed_and_made_again(
+async def test_a_deleted_queue_is_noticed_and_declared_again(
     subscribers: Factory, inspector: Inspector, operator: AbstractChannel
 ) -> None:
     event = rejected()
@@ -344,18 +343,18 @@ async def test_a_deleted_queue_is_noticed_and_made_again(
             await publish(operator, event)
             return bool(inspector.ids)
 
-        await wait_until(bound_again, what="the queue to be made again", limit=LIMIT, pause=0.1)
+        await wait_until(bound_again, what="the queue to be declared again", limit=LIMIT, pause=0.1)
         await inspector.has_got(event)
 
 
 async def test_another_teams_name_is_refused(contract_broker: BrokerNode, inspector: Inspector) -> None:
-    stranger = Subscriber(contract_broker.url("crm"), inspector, team="status", name="page")
+    other = Subscriber(contract_broker.url("crm"), inspector, team="status", name="page")
     with pytest.raises(Refused, match=r"set up sub_status\.page: ACCESS_REFUSED"):
-        async with stranger:
+        async with other:
             pass
 
 
-async def test_queues_with_other_settings_are_told(subscribers: Factory) -> None:
+async def test_queues_with_other_settings_are_reported(subscribers: Factory) -> None:
     async with subscribers(retry_delay=1):
         pass
     with pytest.raises(Refused, match="x-message-ttl"):
@@ -363,7 +362,7 @@ async def test_queues_with_other_settings_are_told(subscribers: Factory) -> None
             pass
 
 
-async def test_no_broker_is_told(inspector: Inspector) -> None:
+async def test_a_missing_broker_is_reported(inspector: Inspector) -> None:
     port = free_port()
     with pytest.raises(Unreachable, match=f":{port}"):
         async with Subscriber(f"amqp://u:p@127.0.0.1:{port}/", inspector, team="crm", name="x", timeout=2):
@@ -377,5 +376,5 @@ def test_types_that_are_not_for_subscribers_are_refused(inspector: Inspector) ->
 
 @pytest.mark.parametrize("name", ["", "Ümlaut", "a.b", "a b", "#"])
 def test_a_name_that_would_not_fit_the_permissions_is_refused(name: str, inspector: Inspector) -> None:
-    with pytest.raises(EventError, match="small letters"):
+    with pytest.raises(EventError, match="lower-case letters"):
         Subscriber("amqp://broker/", inspector, team="crm", name=name)

@@ -1,4 +1,4 @@
-"""TLS: the broker's certificate is checked, against authorities of one's own choosing."""
+"""TLS: the broker's certificate is checked against the authorities that were chosen."""
 
 import asyncio
 import ipaddress
@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from rehome_events.client.publisher import Publisher, plan_upgraded
+from rehome_events.client import Publisher, plan_upgraded
 from rehome_events.errors import EventError, Unreachable
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.net import pass_on
 
 
 class Authority(NamedTuple):
-    """An authority, and a key and certificate for 127.0.0.1 that it vouches for."""
+    """An authority, and a key and certificate for 127.0.0.1 that it signed."""
 
     ca_file: Path
     server: Path
@@ -56,9 +56,9 @@ def make_authority(directory: Path) -> Authority:
 
 @pytest.fixture
 async def tls_port(contract_broker: BrokerNode, tmp_path: Path) -> AsyncIterator[int]:
-    """A port that speaks TLS, with the broker behind it; its authority is in ``tmp_path / "ours"``."""
+    """A port that speaks TLS, with the broker behind it; its authority is in ``tmp_path / "trusted"``."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(make_authority(tmp_path / "ours").server)
+    context.load_cert_chain(make_authority(tmp_path / "trusted").server)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind = await asyncio.open_connection("127.0.0.1", contract_broker.port)
@@ -81,14 +81,14 @@ async def test_an_event_is_published_over_tls(tls_port: int, tmp_path: Path) -> 
         to_plan="premium",
         plan_tier="premium",
     )
-    async with Publisher(url(tls_port), ca_file=tmp_path / "ours" / "ca.pem") as publisher:
+    async with Publisher(url(tls_port), ca_file=tmp_path / "trusted" / "ca.pem") as publisher:
         await publisher.publish(event)
 
 
-async def test_a_broker_that_a_stranger_vouches_for_is_not_talked_to(tls_port: int, tmp_path: Path) -> None:
-    strangers = make_authority(tmp_path / "strangers")
+async def test_a_certificate_of_another_authority_is_refused(tls_port: int, tmp_path: Path) -> None:
+    another = make_authority(tmp_path / "another")
     with pytest.raises(Unreachable, match=r"(?i)certificate"):
-        async with Publisher(url(tls_port), ca_file=strangers.ca_file, timeout=5):
+        async with Publisher(url(tls_port), ca_file=another.ca_file, timeout=5):
             pass
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from rehome_events.client.subscriber import Subscriber
+from rehome_events.client import Subscriber
 from rehome_events.data import EventData
 from rehome_events.envelope import CloudEvent, to_message
 from rehome_events.migration import MigrationCompleted
@@ -25,29 +25,29 @@ LIMIT = 20.0
 KIND = MigrationCompleted.TYPE
 RELEASED_BEFORE = f"""
 import asyncio, os
-from rehome_events.client.subscriber import Subscriber
+from rehome_events.client import Subscriber
 
-async def tell(event):
+async def handle(event):
     print(event.data.VERSION, event.id, flush=True)
 
 async def follow():
     chosen = {{"team": "crm", "name": os.environ["NAME"], "types": ["{KIND}"]}}
-    async with Subscriber(os.environ["URL"], tell, **chosen) as subscriber:
+    async with Subscriber(os.environ["URL"], handle, **chosen) as subscriber:
         print("ready", flush=True)
         await subscriber.run()
 
 asyncio.run(follow())
 """
-Told = list[tuple[int, UUID]]
+Versions = list[tuple[int, UUID]]
 
 
 def completed() -> CloudEvent[Any]:
-    """As the present release tells it, in the first version only."""
+    """As the present release publishes it, in the first version only."""
     return Story().events[-1]
 
 
 def completed_next() -> CloudEvent[Any]:
-    """As the next release tells it."""
+    """As the next release publishes it."""
     event = completed()
     data = completed_in_second(event.data)
     return event.model_copy(update={"data": data, "dataschema": f"urn:rehome:events:{KIND}:v2"})
@@ -70,27 +70,27 @@ async def name(operator: AbstractChannel) -> AsyncIterator[str]:
 
 
 class Handler:
-    """Keeps what it gets, but fails once at what it is told to fail at."""
+    """Records what it gets, but fails once at each of `fails_at`."""
 
     def __init__(self, *fails_at: tuple[int, UUID]) -> None:
-        self.told: Told = []
+        self.got: Versions = []
         self.fails_at = set(fails_at)
 
     async def __call__(self, event: CloudEvent[Any]) -> None:
-        got = (event.data.VERSION, event.id)
-        if got in self.fails_at:
-            self.fails_at.remove(got)
+        this = (event.data.VERSION, event.id)
+        if this in self.fails_at:
+            self.fails_at.remove(this)
             raise ValueError("CRM is down")
-        self.told.append(got)
+        self.got.append(this)
 
     async def has_got(self, *expected: tuple[int, UUID]) -> None:
         """Wait for the last of them, and compare."""
 
         async def there() -> bool:
-            return expected[-1] in self.told
+            return expected[-1] in self.got
 
-        await wait_until(there, what=f"{expected[-1]}, got {self.told}", limit=LIMIT)
-        assert self.told == list(expected)
+        await wait_until(there, what=f"{expected[-1]}, got {self.got}", limit=LIMIT)
+        assert self.got == list(expected)
 
 
 @asynccontextmanager
@@ -117,16 +117,16 @@ async def test_a_subscriber_with_the_package_of_before_gets_each_event_once_in_t
     try:
         async with asyncio.timeout(LIMIT):
             assert await old.stdout.readline() == b"ready\n"
-            told_before = completed()
+            published_before = completed()
             with next_release():
                 both = in_every_version(completed_next())
-                await publish(operator, told_before, *both, *reversed(both))
+                await publish(operator, published_before, *both, *reversed(both))
                 await publish(operator, last := in_every_version(completed_next())[-1])
             lines = [(await old.stdout.readline()).decode().split() for _ in range(3)]
     finally:
         old.kill()
         await old.wait()
-    assert lines == [["1", str(event.id)] for event in (told_before, both[0], last)]
+    assert lines == [["1", str(event.id)] for event in (published_before, both[0], last)]
 
 
 async def test_a_handler_of_before_gets_the_same_with_the_next_package(
@@ -149,14 +149,14 @@ async def test_a_handler_of_the_second_version_gets_that(
             await handler.has_got((2, first.id), (2, last.id))
 
 
-async def test_a_handler_of_both_versions_gets_each_event_once_also_those_told_before_the_change(
+async def test_a_handler_of_both_versions_gets_each_event_once_also_those_published_before_the_change(
     name: str, contract_broker: BrokerNode, operator: AbstractChannel
 ) -> None:
-    handler, told_before, told_after, last = Handler(), completed(), completed_next(), completed()
+    handler, published_before, published_after, last = Handler(), completed(), completed_next(), completed()
     with next_release():
         async with following(contract_broker, name, handler, MigrationCompleted, MigrationCompletedV2):
-            await publish(operator, told_before, *in_every_version(told_after), last)
-            await handler.has_got((1, told_before.id), (2, told_after.id), (1, last.id))
+            await publish(operator, published_before, *in_every_version(published_after), last)
+            await handler.has_got((1, published_before.id), (2, published_after.id), (1, last.id))
 
 
 async def test_a_version_that_failed_is_not_handled_again_once_the_other_was(

@@ -33,9 +33,9 @@ def test_every_mistake_of_an_invalid_event_is_named(event_file: Path, capsys: Ou
     event["data"]["customer_id"] = "42"
     event_file.write_bytes(orjson.dumps(event))
     assert main(["validate", str(event_file)]) == 1
-    told = capsys.readouterr().out
-    assert "data.to_plan" in told
-    assert "data.customer_id" in told
+    printed = capsys.readouterr().out
+    assert "data.to_plan" in printed
+    assert "data.customer_id" in printed
 
 
 def test_a_misspelt_optional_field_is_warned_of(event_file: Path, capsys: Output) -> None:
@@ -95,7 +95,9 @@ def test_schema_alone_is_wrong_usage() -> None:
 
 
 @pytest.mark.parametrize("command", ["schema", "asyncapi", "page"])
-def test_what_is_committed_is_up_to_date(command: str, capsys: Output) -> None:
+def test_committed_files_are_up_to_date_and_break_nothing_that_was_released(
+    command: str, capsys: Output
+) -> None:
     assert main([command, "--check"]) == 0
     assert capsys.readouterr().out == ""
 

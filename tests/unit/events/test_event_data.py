@@ -19,13 +19,13 @@ def failure(message: str) -> str:
         step="restore",
         error="RestoreFailed",
         message=message,
-        attempts=1,
+        tries=1,
         next="operator",
     ).message
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "masked_message"),
     [
         (
             "could not reach postgres://acme:s3cr%40t@pool:5432/acme",
@@ -43,8 +43,8 @@ def failure(message: str) -> str:
         ("http://odoo:8069/web@2x.png", "http://odoo:8069/web@2x.png"),
     ],
 )
-def test_what_looks_like_a_secret_is_masked_in_messages(message: str, shown: str) -> None:
-    assert failure(message) == shown
+def test_what_looks_like_a_secret_is_masked_in_messages(message: str, masked_message: str) -> None:
+    assert failure(message) == masked_message
 
 
 def test_a_long_message_is_cut_and_not_refused() -> None:
@@ -57,11 +57,9 @@ def test_a_message_loses_its_nul() -> None:
 
 
 def test_a_payload_cannot_be_changed() -> None:
-    data = MigrationFailed(
-        instance_id=uuid4(), step="stop", error="X", message="m", attempts=1, next="operator"
-    )
+    data = MigrationFailed(instance_id=uuid4(), step="stop", error="X", message="m", tries=1, next="operator")
     with pytest.raises(ValidationError, match="frozen"):
-        data.attempts = 2  # type: ignore[misc] # the point of the test
+        data.tries = 2  # type: ignore[misc] # the point of the test
 
 
 @pytest.mark.parametrize("given", [4, 4.0, "4", "4.0", "4.00"])

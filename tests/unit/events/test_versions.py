@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from rehome_events.catalog import CATALOG, all_in_use, in_use, lookup, meant
-from rehome_events.client.subscriber import Subscriber
+from rehome_events.catalog import CATALOG, all_in_use, in_use, lookup, requested
+from rehome_events.client import Subscriber
 from rehome_events.data import EventData
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, encode
 from rehome_events.errors import EventError, UnknownVersion
@@ -93,7 +93,7 @@ def test_a_retired_version_is_no_longer_published_and_still_read() -> None:
         assert decode(encode(event), CONTENT_TYPE) == event
 
 
-def test_a_release_that_does_not_know_a_version_says_so() -> None:
+def test_an_unknown_version_is_named() -> None:
     with next_release():
         body = encode(completed_next())
     with pytest.raises(UnknownVersion, match=r"unknown version 2 .*migration\.completed"):
@@ -101,14 +101,14 @@ def test_a_release_that_does_not_know_a_version_says_so() -> None:
 
 
 def test_a_name_means_the_first_version_whatever_the_release_knows() -> None:
-    before = meant(KIND)
+    before = requested(KIND)
     with next_release():
-        assert meant(KIND) is before
-        assert (lookup(KIND).version, meant(MigrationCompletedV2).version) == (2, 2)
+        assert requested(KIND) is before
+        assert (lookup(KIND).version, requested(MigrationCompletedV2).version) == (2, 2)
 
 
 @pytest.mark.parametrize("types", [(KIND,), (MigrationCompleted,), ()])
-def test_who_still_asks_for_a_retired_version_is_told_at_the_start(types: tuple[Any, ...]) -> None:
+def test_a_subscriber_of_a_retired_version_is_refused(types: tuple[Any, ...]) -> None:
     with (
         next_release(beside=False),
         pytest.raises(EventError, match=r"v1 is not published any more: name one of the models .*V2"),
@@ -126,7 +126,7 @@ def test_a_model_of_another_release_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("_examples")
-def test_a_story_is_told_in_the_oldest_versions_unless_others_are_asked_for() -> None:
+def test_a_story_has_the_oldest_versions_unless_others_are_chosen() -> None:
     with next_release():
         assert {event.data.VERSION for event in Story().events} == {1}
         assert isinstance(Story(models=(MigrationCompletedV2,)).events[-1].data, MigrationCompletedV2)

@@ -26,6 +26,7 @@ MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionEr
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of a manifest that is read back: some 300,000 files or tables."""
 
+_LONGEST_NAME = 255
 _CHUNK = 1024 * 1024
 
 
@@ -58,6 +59,8 @@ def require_valid(files: Mapping[str, Any]) -> None:
     """Raise ValueError unless every name is that of a file below the backup, and every size is a number of bytes."""
     for name, entry in files.items():
         path = PurePosixPath(name)
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise ValueError("a name that no file can have")
         if path.is_absolute() or ".." in path.parts or path.as_posix() != name:
             raise ValueError("a file that is not in the backup")
         if type(entry["bytes"]) is not int or entry["bytes"] < 0:

@@ -13,7 +13,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 from rehome_consumer.adapters.rabbitmq.connection import LOST, close
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
 from rehome_consumer.ports.engine import Message
-from rehome_events.foreign import sendable, short
+from rehome_events.amqp_properties import sendable, short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

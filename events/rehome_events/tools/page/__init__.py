@@ -1,7 +1,7 @@
 """The contract as a page to read, made from the catalogue, the schemas and the golden examples.
 
-`content` says what stands on it, `markdown` and `html` how it is written down: docs/events.md for git hosts,
-docs/events.html for a browser, with nothing to load from elsewhere.
+`content` makes its blocks, `markdown` and `html` render them: docs/events.md for git hosts, docs/events.html for a
+browser, with nothing to load from elsewhere.
 """
 
 from importlib.resources import files

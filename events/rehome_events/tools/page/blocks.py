@@ -1,4 +1,4 @@
-"""What a page consists of. Texts hold two kinds of markup: `code` in backticks, and links as in Markdown."""
+"""The blocks of a page. Texts hold two kinds of markup: `code` in backticks, and links as in Markdown."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Example:
-    """An event as JSON, folded away."""
+    """An event as JSON, collapsed."""
 
     json: str
 
@@ -51,9 +51,9 @@ class Diagram:
     """How events follow each other.
 
     Attributes:
-        chain: The events of a success in order, each with the handler that goes on from it.
-        branches: Other ends of the first handler.
-        failure: What any step but the first may end in, its handler, and what that tells.
+        chain: The events of a success in order, each with the handler that it wakes.
+        branches: Other events that the first handler may emit.
+        failure: The event of a failed step (any but the first), its handler, and what that emits.
     """
 
     chain: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""What stands on the page about the events."""
+"""The blocks of the page about the events."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,9 +12,9 @@ from rehome_events.tools.schema import Schema, golden, load
 _INTRODUCTION: Final[tuple[Block, ...]] = (
     Heading(1, "The events"),
     Text(
-        "What happens to an instance is told as events on RabbitMQ, so that anybody may follow a migration without "
-        "asking us. Billing publishes `plan.upgraded` on the topic exchange `billing`; we publish everything else on "
-        "the topic exchange `migration`. The routing key is the event's type."
+        "What happens to an instance is published as events on RabbitMQ, so that other services can follow a "
+        "migration. Billing publishes `plan.upgraded` on the topic exchange `billing`; rehome publishes everything "
+        "else on the topic exchange `migration`. The routing key is the event's type."
     ),
     Bullets(
         (
@@ -30,16 +30,16 @@ _INTRODUCTION: Final[tuple[Block, ...]] = (
     Bullets(
         (
             (
-                "CloudEvents 1.0, structured mode: the whole event is the JSON body; content type "
+                "CloudEvents 1.0, structured mode: the JSON body is the complete event; content type "
                 "`application/cloudevents+json; charset=utf-8`. Binary mode is read too."
             ),
             (
                 "A delivery may repeat, and may come late. The same event has the same `id`: drop an id that you have "
-                "seen. Do not rely on the order across instances."
+                "handled. Do not rely on the order of events of different instances."
             ),
             (
-                "Ignore types, versions, attributes and fields that you do not know. A value that is not known is left "
-                "out, never null."
+                "Ignore types, versions, attributes and fields that you do not know. An unknown value is left out, "
+                "never null."
             ),
             (
                 "Within a version only optional fields are added. A change that could break a reader is a "
@@ -57,58 +57,58 @@ _INTRODUCTION: Final[tuple[Block, ...]] = (
 _VERSIONS: Final[tuple[Block, ...]] = (
     Heading(2, "Versions"),
     Text(
-        "The version is the end of the attribute `dataschema`; without it, it is version 1. A new version of a type "
-        "comes in three releases of ours, each of which reads what the one before and the one after it publish:"
+        "The attribute `dataschema` ends with the version; without it, the version is 1. A new version of a type takes "
+        "three releases of rehome, each of which reads what the one before and the one after it publish:"
     ),
     Table(
-        ("release", "we read", "we publish", "a subscriber"),
+        ("release", "rehome reads", "rehome publishes", "a subscriber"),
         (
-            ("announces v2", "v1, v2", "v1", "reads the schema of v2, and does nothing yet"),
+            ("announces v2", "v1, v2", "v1", "can read the schema of v2, and need not change yet"),
             (
                 "publishes v2",
                 "v1, v2",
                 "v2, then v1 of the same event, with the same `id`",
-                "goes over to v2 in its own time",
+                "changes to v2 when it suits",
             ),
             (
                 "retires v1",
                 "v1, v2",
                 "v2",
-                "has gone over; the package says so at its start if it has not",
+                "has changed to v2; `Subscriber` refuses v1 with an error",
             ),
         ),
     ),
     Text(
         "With the package a subscriber gets version 1 of a type that it names, and another version where it gives "
         "the model: `types=[MigrationCompletedV2]`. With `types=[MigrationCompleted, MigrationCompletedV2]` it gets "
-        "each event once, in whichever of both comes first; that is the way to go over without missing an event that "
-        "was told before. A newer package changes none of this. Without the package: handle the versions that you "
-        "know, pass over the others, and only then drop repeated ids."
+        "each event once, in the version that comes first; so it changes to v2 without missing an event that was "
+        "published before. A newer package changes none of this. Without the package: handle the versions that you "
+        "know, ignore the others, and only then drop repeated ids."
     ),
-    Text("What we do for it, in this project:"),
+    Text("The steps in this project:"),
     Bullets(
         (
             (
                 "Announce: write the model (`VERSION = 2`; the old one stays as it is) and a function that makes "
                 "the old data of the new; put its line into `events/rehome_events/catalog.py` before that of v1, so "
-                "that it is known and not yet told; teach the handler that it wakes to take either model; write golden "
+                "that it is read and not yet published; let the handler that it wakes take either model; write golden "
                 "examples `v2-*.json`; `python -m rehome_events schema --write`, then `--release`. Deploy everywhere."
             ),
             (
-                "Publish: move the line behind that of v1 and add `older=` with the function; let the step tell the "
-                "new model, and put that into `consumer/rehome_consumer/saga.py`. "
+                "Publish: move the line behind that of v1 and add `older=` with the function; let the step emit the "
+                "new model, also in `consumer/rehome_consumer/saga.py`. "
                 "`python -m rehome_events asyncapi --write`, `page --write`. The outbox then gets both "
                 "versions of each event; a handler that gets both runs its step once."
             ),
             (
-                "Retire: once every subscriber that wrote down its needs reads v2, remove `older=`. Model, line and "
-                "examples of v1 stay for ever: there may be old events in outboxes, queues and dead letters."
+                "Retire: once every subscriber with a file of expectations reads v2, remove `older=`. Model, line and "
+                "examples of v1 are never removed: there may be old events in outboxes, queues and dead letters."
             ),
         ),
         numbered=True,
     ),
     Text(
-        "A consumer that meets a version which it does not know (a release was skipped, or taken back) lets it wait "
+        "A consumer that gets a version which it does not know (a release was skipped, or rolled back) lets it wait "
         "in the delay queues for a consumer that does, about three quarters of an hour, unless the same event came "
         "in a known version too; after that it is a dead letter, which can be replayed."
     ),
@@ -121,8 +121,8 @@ def blocks() -> list[Block]:
         *_INTRODUCTION,
         Heading(2, "How they follow each other"),
         Text(
-            "A box is an event, an arrow the handler that goes on from it. A failure before `migration.started` is "
-            "rolled back; after it there is only forward, and a person is called."
+            "A box is an event, an arrow the handler that it wakes. A failure before `migration.started` is rolled "
+            "back; after that point of no return, a person has to look."
         ),
         _diagram(),
         *_catalogue(),
@@ -154,7 +154,7 @@ def _catalogue() -> Iterator[Block]:
         link = f"[`{entry.type}`{version}](#{_title(entry).anchor})"
         handler = f"`{entry.next}`" if entry.next else ""
         rows.append((link, entry.summary, entry.published_by, ", ".join(entry.readers), handler))
-    yield Table(("event", "says", "published by", "read by", "goes on with"), tuple(rows))
+    yield Table(("event", "meaning", "published by", "read by", "wakes"), tuple(rows))
 
 
 def _attributes() -> Iterator[Block]:
@@ -163,8 +163,7 @@ def _attributes() -> Iterator[Block]:
     envelope = {**schema, "properties": {k: v for k, v in schema["properties"].items() if k != "data"}}
     yield Heading(2, "Attributes of every event")
     yield Text(
-        "As they are in `migration.completed`. `migrationid` and `attempt` are always there in what belongs to a "
-        "migration."
+        "As they are in `migration.completed`. Every event of a migration has `migrationid` and `attempt`."
     )
     yield _table(envelope, schema)
 
@@ -176,21 +175,21 @@ def _section(entry: EventType) -> Iterator[Block]:
     file = f"../events/rehome_events/schemas/{entry.type}/v{entry.version}.json"
     yield _title(entry)
     yield Text(" ".join(data["description"].split()))
-    yield Text(f"Fields of `data` ([JSON Schema of the whole event]({file})):")
+    yield Text(f"Fields of `data` ([JSON Schema of the complete event]({file})):")
     yield _table(data, schema)
     yield Example(example.decode())
 
 
 def _table(owner: Schema, root: Schema) -> Table:
-    return Table(("field", "type", "always", "says", "example"), tuple(_rows(owner, root, "")))
+    return Table(("field", "type", "always", "meaning", "example"), tuple(_rows(owner, root, "")))
 
 
 def _rows(owner: Schema, root: Schema, prefix: str) -> Iterator[tuple[str, ...]]:
     for name, field in owner["properties"].items():
         inner = _referred(field, root)
         always = "yes" if name in owner.get("required", ()) else ""
-        shown = "" if inner else _example(field)
-        yield f"`{prefix}{name}`", _kind(field), always, field["description"], shown
+        example = "" if inner else _example(field)
+        yield f"`{prefix}{name}`", _kind(field), always, field["description"], example
         if inner:
             below = f"{prefix}{name}[]." if "items" in field else f"{prefix}{name}."
             yield from _rows(inner, root, below)

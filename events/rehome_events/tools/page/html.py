@@ -1,4 +1,4 @@
-"""A page in HTML that stands alone: nothing is loaded from anywhere, and no script runs."""
+"""A page in HTML that is complete in itself: it loads nothing and runs no script."""
 
 import re
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ svg marker path { fill: var(--quiet); stroke: none; }
 }
 """
 _SHORT: Final = 30
-"""Characters of a value that is never broken."""
+"""Characters of a value that is never broken into lines."""
 _CODE: Final = re.compile(r"`([^`]+)`")
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
@@ -75,11 +75,11 @@ def _written(block: Block) -> str:
 
 @_written.register
 def _(block: Heading) -> str:
-    told = _inline(block.text)
+    title = _inline(block.text)
     if block.level == 1:
-        return f"<h1>{told}</h1>"
+        return f"<h1>{title}</h1>"
     anchor = escape(block.anchor)
-    return f'<h{block.level} id="{anchor}"><a href="#{anchor}">{told}</a></h{block.level}>'
+    return f'<h{block.level} id="{anchor}"><a href="#{anchor}">{title}</a></h{block.level}>'
 
 
 @_written.register

@@ -1,4 +1,4 @@
-"""A page in Markdown, as git hosts show it; the diagram is in Mermaid's language, which they draw."""
+"""A page in Markdown, for git hosts; the diagram is in Mermaid's language, which they draw."""
 
 from collections.abc import Iterable
 from functools import singledispatch
@@ -6,12 +6,12 @@ from typing import Final
 
 from rehome_events.tools.page.blocks import Block, Bullets, Diagram, Example, Heading, Table, Text
 
-_MARK: Final = "<!-- Generated: python -m rehome_events page --write -->"
+_GENERATED: Final = "<!-- Generated: python -m rehome_events page --write -->"
 
 
 def render(blocks: Iterable[Block]) -> str:
     """Write the page."""
-    return "\n\n".join([_MARK, *map(_written, blocks)]) + "\n"
+    return "\n\n".join([_GENERATED, *map(_written, blocks)]) + "\n"
 
 
 @singledispatch

@@ -1,4 +1,4 @@
-"""The diagram of the events, drawn: the way of a success down the left, other ends on the right."""
+"""The diagram of the events as SVG: a success on the left, from top to bottom; other ends on the right."""
 
 from typing import Final
 
@@ -42,10 +42,10 @@ def drawn(diagram: Diagram) -> str:
 
 
 def _failing(diagram: Diagram, row: int, last: int) -> list[str]:
-    """From every step but the first to the failure, and on from there."""
+    """From every step but the first to the failure, and to the rollback."""
     failed, handler, undone = diagram.failure
-    side = _LEFT + _WIDTH
-    parts = [_line(f"M{side} {_middle(step)}H{_RAIL}", "fails", arrow=False) for step in range(1, last)]
+    edge = _LEFT + _WIDTH
+    parts = [_line(f"M{edge} {_middle(step)}H{_RAIL}", "fails", arrow=False) for step in range(1, last)]
     parts.append(_line(f"M{_RAIL} {_middle(1)}V{_middle(last - 1)}", "fails", arrow=False))
     parts.append(_line(f"M{_RAIL} {_middle(row)}H{_RIGHT}", "fails"))
     parts.append(_label(_FORK + 12, _middle(row) - 6, "a step fails", quiet=True))

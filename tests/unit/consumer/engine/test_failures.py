@@ -16,7 +16,7 @@ from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, encode
 from rehome_events.migration import MigrationFailed
 from tests.fakes.site import ORDERS
-from tests.support.events import migration_of, replay_of, told
+from tests.support.events import emitted, migration_of, replay_of
 from tests.support.rig import CrashError, Rig
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def test_an_error_that_nobody_knows_is_tried_three_times(rig: Rig) -> None
     rig.fail(f"prepare.{FIRST_CALL}", KeyError("a defect"), times=10)
     await rig.run()
     failed = rig.events("migration.failed")[0].data
-    assert (failed.error, failed.attempts) == ("KeyError", 3)
+    assert (failed.error, failed.tries) == ("KeyError", 3)
     assert failed.message == "KeyError: 'a defect'"
     assert rig.row(event).state == "rolled_back"
 
@@ -109,7 +109,7 @@ async def test_attempts_that_are_used_up_are_a_dead_letter_and_a_rollback(rig: R
     assert rig.dead() == [(step, "failed")]
     failed = rig.events("migration.failed")[0].data
     assert (failed.step, failed.error) == (step, "Unreachable")
-    assert (failed.attempts, failed.next) == (len(found.retries) + 1, "roll_back")
+    assert (failed.tries, failed.next) == (len(found.retries) + 1, "roll_back")
     assert rig.row(event).state == "rolled_back"
     assert rig.site.snapshot(rig.instance(event)) == before
 
@@ -321,10 +321,10 @@ async def test_an_operator_may_roll_back_a_migration_under_way(rig: Rig) -> None
         step="rewrite_conf",
         error="Operator",
         message="asked for",
-        attempts=1,
+        tries=1,
         next="roll_back",
     )
-    await rig.journal.ask_roll_back(row, encode_for_outbox(told(failure, row.id)), "asked for")
+    await rig.journal.ask_roll_back(row, encode_for_outbox(emitted(failure, row.id)), "asked for")
     await rig.run()
     assert rig.row(event).state == "rolled_back"
     assert rig.site.snapshot(rig.instance(event)) == before
@@ -337,9 +337,9 @@ async def test_a_forward_step_that_waits_does_not_run_into_a_rollback_that_faile
     await rig.handle_next("restore")
     row = rig.row(event)
     failure = MigrationFailed(
-        instance_id=row.instance_id, step="restore", error="Operator", message="x", attempts=1, next="roll_back"
+        instance_id=row.instance_id, step="restore", error="Operator", message="x", tries=1, next="roll_back"
     )  # fmt: skip
-    await rig.journal.ask_roll_back(row, encode_for_outbox(told(failure, row.id)), "asked for")
+    await rig.journal.ask_roll_back(row, encode_for_outbox(emitted(failure, row.id)), "asked for")
     await rig.relay.sweep()
     rig.fail("roll_back.databases.unfence.before", Refused("no"))
     await rig.handle_next("roll_back")
@@ -561,9 +561,9 @@ async def test_an_old_message_of_a_known_step_that_says_nothing_new_is_dropped(r
     await rig.run()
     body = encode(rig.events("migration.failed")[0]) if rig.events("migration.failed") else b""
     assert body == b""
-    failure = told(
+    failure = emitted(
         MigrationFailed(
-            instance_id=rig.instance(event), step="stop", error="X", message="x", attempts=1, next="roll_back"
+            instance_id=rig.instance(event), step="stop", error="X", message="x", tries=1, next="roll_back"
         ),
         migration_of(event),
     )

@@ -14,7 +14,7 @@ from rehome_consumer.ports.engine import encode_for_outbox
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
-from tests.support.events import body_of, failed, migration_of, rejected, told, upgrade
+from tests.support.events import body_of, emitted, failed, migration_of, rejected, upgrade
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -44,7 +44,11 @@ class Bench:
         for data, state in ((failed(instance), "failing"), (rejected(instance), "rejected")):
             step = await self.journal.begin(self.journal.migrations[row.id], state, replay=None)
             await self.journal.finish(
-                step, state=state, event=encode_for_outbox(told(data, row.id)), reason=None, past_pivot=False
+                step,
+                state=state,
+                event=encode_for_outbox(emitted(data, row.id)),
+                reason=None,
+                past_pivot=False,
             )
         return row.id
 

@@ -16,7 +16,7 @@ from rehome_consumer.errors import Refused
 from rehome_consumer.ports.engine import ENDED, Message, MigrationRow
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, encode
-from tests.support.events import failed, told
+from tests.support.events import emitted, failed
 from tests.support.events import upgrade as upgraded
 from tests.support.rig import Rig
 
@@ -37,7 +37,7 @@ def a_row(state: str = "failed", **columns: Any) -> MigrationRow:
 
 def a_dead_letter(handler: str = "roll_back", *, attempt: int = 1, **fields: Any) -> DeadLetter:
     """A letter of a step's (the rollback's, whose event is quickly made)."""
-    event = told(failed(INSTANCE), MIGRATION, attempt)
+    event = emitted(failed(INSTANCE), MIGRATION, attempt)
     dead_letter = DeadLetter(
         id=str(event.id),
         handler=handler,
@@ -120,7 +120,7 @@ def test_whatever_is_in_a_letter_it_can_be_read(body: bytes) -> None:
 def test_what_the_broker_parked_itself_was_a_crash() -> None:
     rig = Rig()
     rig.node.publish(
-        DEAD, "restore", Message.of_event(encode(told(failed(INSTANCE), MIGRATION))), mandatory=True
+        DEAD, "restore", Message.of_event(encode(emitted(failed(INSTANCE), MIGRATION))), mandatory=True
     )
     delivery = rig.node.get(DEAD)
     assert delivery

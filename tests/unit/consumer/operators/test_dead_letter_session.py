@@ -22,7 +22,7 @@ from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import DEAD
 from rehome_events.envelope import encode
 from tests.fakes.broker import FakeBroker
-from tests.support.events import failed, told
+from tests.support.events import emitted, failed
 
 if TYPE_CHECKING:
     from tests.fakes.broker import FakeDelivery
@@ -35,7 +35,7 @@ def dead_lettered(
     node: FakeBroker, instance: Any, handler: str, *, hours: float, reason: str = "failed"
 ) -> str:
     """Publish a dead letter that failed so many hours ago; returns its id."""
-    event = told(failed(instance), uuid4())
+    event = emitted(failed(instance), uuid4())
     carried = {
         headers.HANDLER: handler,
         headers.REASON: reason,

@@ -1,4 +1,4 @@
-"""Messages that other clients may send and ours must survive: no lost connection, and a copy can always be kept."""
+"""Messages of other clients that a codec fails on: the connection is kept, and a copy can always be published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pamqp import encode
 from rehome_consumer.adapters.rabbitmq import connection as adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.engine import headers
-from rehome_events.foreign import UNREADABLE
+from rehome_events.amqp_properties import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class Raw(str):
-    """A value that goes over the wire as these bytes; no client of good will sends them."""
+    """A value that goes over the wire as these bytes; no ordinary client sends them."""
 
     __slots__ = ("wire",)
 
@@ -75,7 +75,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "headers nested deep": {"headers": {"deep": nested(200)}},
     "headers nested deeper than can be read": {"headers": {"deep": nested(3000)}},
     "headers that fill the frame": {"headers": {f"h{number}": "x" * 1000 for number in range(120)}},
-    "our counters at their end": {"headers": {headers.DEFERRALS: 2**63 - 1, headers.TRIES: 2**63 - 1}},
+    "rehome's counters at their largest": {
+        "headers": {headers.DEFERRALS: 2**63 - 1, headers.TRIES: 2**63 - 1}
+    },
 }
 
 
@@ -89,7 +91,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def queue(broker: BrokerNode) -> AsyncIterator[str]:
-    name = f"foreign_{secrets.token_hex(4)}"
+    name = f"malformed_{secrets.token_hex(4)}"
     async with await aio_pika.connect(broker.url()) as connection:
         channel = await connection.channel()
         await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
@@ -111,7 +113,7 @@ async def next_of(deliveries: Any) -> AmqpDelivery:
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.parametrize("name", MESSAGES)
-async def test_it_is_read_over_a_connection_that_lives_on_and_can_be_sent_on(
+async def test_it_is_read_the_connection_is_kept_and_copies_can_be_published(
     name: str, broker: BrokerNode, queue: str
 ) -> None:
     await send(broker, queue, **MESSAGES[name])
@@ -140,7 +142,7 @@ async def test_it_is_read_over_a_connection_that_lives_on_and_can_be_sent_on(
 
 
 @pytest.mark.usefixtures("hostile")
-async def test_headers_that_cannot_be_read_are_told_as_such(broker: BrokerNode, queue: str) -> None:
+async def test_headers_that_cannot_be_read_are_reported_as_such(broker: BrokerNode, queue: str) -> None:
     await send(broker, queue, headers={"deep": nested(3000), "good": 1})
     async with adapter.connected(broker.url(), name="test") as connection:
         deliveries = AmqpBroker(connection).consume(queue)

@@ -1,9 +1,9 @@
-"""Messages as others may send them: what brokers pass on, and aio-pika's codec would stumble over.
+"""Message properties that other clients may send and aio-pika's codec fails on.
 
-Brokers do not look into a message's properties. pamqp refuses bytes that AMQP allows, and aiormq then drops the
-whole connection, at every delivery of that message again: one message with a content type that is not UTF-8 would
-hold up everything that is read over the connection. It also cannot write everything that it can read, so a copy of
-such a message for a queue of retries or dead letters would never leave.
+Brokers do not check a message's properties. pamqp refuses bytes that AMQP allows, and aiormq then drops the
+connection, at every delivery of that message again: one message with a content type that is not UTF-8 would block
+everything that is read over the connection. pamqp also cannot write everything that it can read, so a copy of such
+a message could not be published to a retry queue or a dead-letter queue.
 """
 
 import math
@@ -23,12 +23,12 @@ MOST_HEADERS: Final = 32 * 1024
 """Bytes of headers that are copied: with the properties they must fit into one frame, often of 128 KiB."""
 
 _DEEPEST: Final = 8
-_SHOWN: Final = 200
+_LONGEST_VALUE: Final = 200
 _LENGTH: Final = struct.Struct(">I")
 
 
 def read_any_message() -> None:
-    """From now on this process reads every message's properties, whatever is in them. Idempotent.
+    """Let this process read every message's properties, whatever is in them. Idempotent.
 
     Bytes that are not UTF-8 become question marks, a time that Python cannot hold none, and headers that cannot
     be read `UNREADABLE` alone.
@@ -39,16 +39,16 @@ def read_any_message() -> None:
 def sendable(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Headers as they can be sent: a value that cannot becomes text, and what is too large in all is left out.
 
-    Those that come first are kept first.
+    The first ones are preferred.
     """
-    kept: dict[str, Any] = {}
+    fitting: dict[str, Any] = {}
     room = MOST_HEADERS
     for name, value in headers.items():
         fit = _value(value, _DEEPEST)
         room_left = room - len(name.encode()) - len(encode.encode_table_value(fit))
         if room_left >= 0:
-            kept[name], room = fit, room_left
-    return kept
+            fitting[name], room = fit, room_left
+    return fitting
 
 
 def short(text: str | None) -> str | None:
@@ -64,11 +64,11 @@ def _value(value: Any, depth: int) -> Any:
     if isinstance(value, bytes):
         return bytearray(value)
     if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
-        return str(value)[:_SHOWN]
+        return str(value)[:_LONGEST_VALUE]
     try:
         encode.encode_table_value(value)
     except (TypeError, ValueError, OverflowError, ArithmeticError, struct.error):
-        return str(value)[:_SHOWN]
+        return str(value)[:_LONGEST_VALUE]
     return value
 
 

@@ -1,7 +1,7 @@
-"""What others wrote, as it may be shown: no character of it may command a terminal or hide another.
+"""Text from others, made safe to print: no character of it may control a terminal or hide another.
 
-Names, comments and errors of others may hold escape sequences (to clear a screen, to fill the clipboard), C1 controls,
-characters that turn the direction of writing, and line ends that forge lines.
+Names, comments and errors may hold escape sequences (to clear a screen, to fill the clipboard), C1 controls,
+characters that change the direction of writing, and line ends that forge lines.
 """
 
 import argparse
@@ -15,9 +15,9 @@ def visible(text: str) -> str:
     r"""The text with whatever is not printable written as in Python: `\n`, `\x1b`, `\u202e`.
 
     Printable is what Unicode calls a letter, a mark, a number, punctuation, a symbol or the space; that is what
-    `str.isprintable` says. Shown twice, it is the same.
+    `str.isprintable` says. Applied twice, the result is the same.
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def visible_json(text: str) -> str:
@@ -25,7 +25,7 @@ def visible_json(text: str) -> str:
     return _NOT_ASCII.sub(lambda found: _in_json(found[0]), text)
 
 
-def _shown(one: str) -> str:
+def _escaped(one: str) -> str:
     return one if one.isprintable() else repr(one)[1:-1]
 
 
@@ -40,8 +40,8 @@ def _in_json(one: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that repeats in its errors what it was given only as it may be shown."""
+    """An argument parser whose errors repeat their input in printable form only."""
 
     def error(self, message: str) -> Never:
-        """Say what is wrong, and exit with code 2."""
+        """Print what is wrong, and exit with code 2."""
         super().error(visible(message))

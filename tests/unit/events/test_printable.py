@@ -1,4 +1,4 @@
-"""What others wrote is shown without commanding the terminal, and means the same in JSON."""
+"""Text from others is printed without controlling the terminal, and means the same in JSON."""
 
 import json
 
@@ -8,13 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehome_events.__main__ import main
-from rehome_events.shown import visible, visible_json
+from rehome_events.printable import visible, visible_json
 
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2066\u2028\u200b\r\nforged"
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "printed"),
     [
         ("acme é 日本 🙂", "acme é 日本 🙂"),
         ("\x1b[2J", r"\x1b[2J"),
@@ -24,38 +24,38 @@ HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x7f\u202e\u2066\u2028\u200b\r\nf
         ("\U000e0041 \ud800", r"\U000e0041 \ud800"),
     ],
 )
-def test_what_is_not_printable_is_shown_as_an_escape(text: str, shown: str) -> None:
-    assert visible(text) == shown
+def test_what_is_not_printable_becomes_an_escape(text: str, printed: str) -> None:
+    assert visible(text) == printed
 
 
 @given(st.text(st.characters()))
 @example(HOSTILE)
 def test_only_printable_characters_are_left_and_what_is_printable_stays(text: str) -> None:
-    shown = visible(text)
-    assert shown.isprintable()
-    assert visible(shown) == shown
-    assert not text.isprintable() or shown == text
+    printed = visible(text)
+    assert printed.isprintable()
+    assert visible(printed) == printed
+    assert not text.isprintable() or printed == text
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 @example({HOSTILE: [HOSTILE, "\U000e0041 🙂"]})
-def test_json_means_the_same_and_has_but_printable_characters(value: object) -> None:
+def test_json_means_the_same_and_has_printable_characters_only(value: object) -> None:
     for text in (
         orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),
         json.dumps(value, ensure_ascii=False),
     ):
-        shown = visible_json(text)
-        assert json.loads(shown) == value
-        assert all(line.isprintable() for line in shown.split("\n"))
+        printed = visible_json(text)
+        assert json.loads(printed) == value
+        assert all(line.isprintable() for line in printed.split("\n"))
 
 
-def test_the_contracts_command_line_shows_names_of_files_and_arguments_so(
+def test_the_command_line_prints_names_of_files_and_arguments_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["validate", f"/nonexistent/{HOSTILE}"]) == 2
     with pytest.raises(SystemExit):
         main(["list", f"--{HOSTILE}"])
-    said = capsys.readouterr().err
-    assert said.count(r"\x1b]52;c;") == 2
-    assert all(line.isprintable() for line in said.split("\n"))
-    assert not any(line.startswith("forged") for line in said.split("\n"))
+    printed = capsys.readouterr().err
+    assert printed.count(r"\x1b]52;c;") == 2
+    assert all(line.isprintable() for line in printed.split("\n"))
+    assert not any(line.startswith("forged") for line in printed.split("\n"))

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 OUTCOMES: Final = ("migration.completed", "migration.rolled_back", "migration.rejected", "instance.resized")
 READY_SECONDS: Final = 60.0
+NOWHERE: Final = "http://127.0.0.1:9"
+"""Of services that are fakes inside the consumers: nothing is asked there."""
 POOL: Final = """
     INSERT INTO db_servers (name, host, port, server_type, max_instances, current_instances, status, admin_password)
     VALUES ($1, $1, 5432, 'shared', $2, $2, 'active', 'admin-secret') RETURNING id
@@ -172,7 +174,7 @@ class Burst:
         given = {
             "AMQP_URL": self.node.url(),
             "PLATFORM_DSN": self.platform.instance_dsn,
-            "DATABASE_SERVICE_URL": "http://127.0.0.1:9",
+            "DATABASE_SERVICE_URL": NOWHERE,
             "DATA_ROOT": str(self.directory),
             "BACKUP_ROOT": str(self.directory),
             "SECRET_KEY": self.platform.password,
@@ -185,6 +187,7 @@ class Burst:
         own = {
             DIRECTORY: str(self.places.directory),
             PLATFORM_DSN: self.platform.cluster.dsn(self.platform.instance_database),
+            runtime.SUPERVISOR_URL: NOWHERE,
         }
         prefixed = {f"REHOME_{name}": value for name, value in given.items()}
         return {**os.environ, **MALLOC, **own, **prefixed}

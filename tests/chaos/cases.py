@@ -22,7 +22,7 @@ END_SECONDS = 240.0
 ROLLED_BACK_FROM = "start"
 """The last step that can be rolled back: every undo has something to undo."""
 PARKED = """
-    SELECT dead FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+    SELECT dead_lettered FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
     WHERE instance_id = $1 AND step = $2
 """
 LONG_SECONDS = 0.12

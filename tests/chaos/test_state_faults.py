@@ -92,7 +92,7 @@ async def test_a_deadlock_in_the_state_database_costs_one_try(move: Move) -> Non
                 return bool(await look.fetchval(WAITS_FOR_A_LOCK))
 
             await wait_until(waits, what="the commit to wait for a lock", limit=30, pause=0.01)
-            await other.execute("UPDATE rehome.migrations SET note = note WHERE id = $1", migration)
+            await other.execute("UPDATE rehome.migrations SET reason = reason WHERE id = $1", migration)
     assert "deadlock detected" in move.log()
     await move.ends("migration.completed")
 

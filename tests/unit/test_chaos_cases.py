@@ -15,7 +15,7 @@ def all_cases() -> list[Case]:
         Case("moved", f"{step.name}.{place}", later=later)
         for step in saga.MIGRATION
         for place, later in (
-            ("begun", 0.0),
+            ("started", 0.0),
             ("port.call.before", 0.0),
             ("port.call.before", 0.1),
             ("committed", 0.0),

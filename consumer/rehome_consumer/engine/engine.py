@@ -199,7 +199,7 @@ class Engine:
         """One try: begin, run, and what follows from its end."""
         await claim.check()
         row = await self._journal.begin(migration, step.name, replay=replay_of(event))
-        await self._probe(f"{step.name}.begun")
+        await self._probe(f"{step.name}.started")
         log.info("step.started step=%s migration=%s try=%d", step.name, migration.id, row.tries + 1)
         try:
             ports = dataclasses.replace(self._guarded(step, claim), facts=self._journal.facts(row))

@@ -340,6 +340,3 @@ def main() -> int:
         print(visible(f"rehome demo: {error}"), file=sys.stderr)
         return 1
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -129,8 +129,8 @@ async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, fam
 # A process like ours, which somebody kills.
 PARENT = """
 import asyncio, sys
-from rehome_consumer.adapters import children
-asyncio.run(children.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], env={}, limit=100, what="x"))
+from rehome_consumer.adapters.common import subprocesses
+asyncio.run(subprocesses.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], env={}, limit=100, what="x"))
 """
 
 

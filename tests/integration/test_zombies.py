@@ -34,15 +34,15 @@ LIMIT = timedelta(seconds=10)
 LONGEST = 0.5
 SLEEPER = f"""
 import asyncio, pathlib, sys, time
-from consumer import standstill
+from rehome_consumer.process import freeze_watchdog
 
 async def main():
-    async with standstill.watched(longest={LONGEST}):
+    async with freeze_watchdog.watched(longest={LONGEST}):
         while True:
             await asyncio.sleep(0)
             pathlib.Path(sys.argv[1]).write_text(str(time.monotonic()))
 
-standstill.BEAT = 0.1
+freeze_watchdog.BEAT = 0.1
 asyncio.run(main())
 """
 """Acts all the time, so that a stop meets it between two acts."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
 
 DIRECTORY: Final = "CHAOS_DIRECTORY"
-DEAF: Final = "CHAOS_DEAF"
+NO_WATCHDOG: Final = "CHAOS_NO_WATCHDOG"
 """Set: the consumer is not told that it was stopped, as when the whole machine was."""
 SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 HELD_SECONDS: Final = 120.0
@@ -50,7 +50,7 @@ class Order:
 
     Attributes:
         action: `kill` (SIGKILL) or `freeze` (SIGSTOP), of the consumer by itself; `hold` what has arrived
-            there, and nothing else of it, until `Orders.release`; `tell` only that it is there.
+            there, and nothing else of it, until `Orders.release`; `report` only that it is there.
         boundary: where, such as `stop.databases.fence.after`.
         nth: at which passage of the boundary since the order was given, from 1.
         later: seconds after that passage; 0 is at once, before anything else happens.
@@ -223,7 +223,7 @@ async def run() -> None:
         ) as consumer,
         periodic_diagnosis(settings, consumer.connection) as rounds,
         health.served(settings, consumer, rounds),
-        contextlib.nullcontext() if DEAF in os.environ else freeze_watchdog.watched(),
+        contextlib.nullcontext() if NO_WATCHDOG in os.environ else freeze_watchdog.watched(),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())
 

@@ -121,7 +121,7 @@ class Demo:
 
     async def _show(self, local: AnyPlatform, site: Site, other: Site) -> None:
         """Write to both instances, upgrade one, watch, and check."""
-        watching = Subscriber(local.broker.url(), tell=self._tell)
+        watching = Subscriber(local.broker.url(), on_event=self._tell)
         mine, theirs = Writers(site.url), Writers(other.url, prefix="other")
         async with watching, mine, theirs:
             await asyncio.gather(mine.wait_acknowledged(20), theirs.wait_acknowledged(20))
@@ -339,4 +339,3 @@ def main() -> int:
     except (TimeoutError, OSError, RuntimeError, EngineMissingError) as error:
         print(visible(f"rehome demo: {error}"), file=sys.stderr)
         return 1
-

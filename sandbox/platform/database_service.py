@@ -33,7 +33,7 @@ from sandbox.postgres.databases import create_role, major_version
 from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 from sandbox.system.processes import ChildEndedError, CommandFailedError
-from sandbox.system.serving import serving, told_to_stop
+from sandbox.system.serving import serving, until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -240,7 +240,7 @@ async def run(directory: Path, port: int, platform_dsn: str) -> None:
     """Serve until SIGTERM or SIGINT, then end all servers."""
     async with DatabaseService(directory, platform_dsn).serving(port):
         print(f"database-service: serving on port {port}", flush=True)
-        await told_to_stop()
+        await until_stopped()
 
 
 def main() -> int:

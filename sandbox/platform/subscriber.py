@@ -15,7 +15,7 @@ from rehome_events.client.connection import TROUBLE, Address, close, limited
 from rehome_events.envelope import CloudEvent, from_message
 from rehome_events.errors import BrokerError, Undecodable
 from rehome_events.shown import visible
-from sandbox.system.serving import told_to_stop
+from sandbox.system.serving import until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class Subscriber:
     Attributes:
         url: a broker's, as a user who may read exchange `migration`.
         binding: the events it wants; `#` is all.
-        tell: called with each event, in the order of arrival.
+        on_event: called with each event, in the order of arrival.
         deliveries: every event that arrived, repeats too, in the order of arrival.
         undecodable: what was wrong with each message that is no event.
         queue: its queue's name.
@@ -45,7 +45,7 @@ class Subscriber:
 
     url: str
     binding: str = "#"
-    tell: Callable[[CloudEvent[Any]], None] | None = None
+    on_event: Callable[[CloudEvent[Any]], None] | None = None
     deliveries: list[CloudEvent[Any]] = field(default_factory=list)
     undecodable: list[str] = field(default_factory=list)
     queue: str = field(default_factory=lambda: f"sub_watcher.{secrets.token_hex(4)}")
@@ -150,8 +150,8 @@ class Subscriber:
 
     async def _take(self, event: CloudEvent[Any]) -> None:
         self.deliveries.append(event)
-        if self.tell is not None:
-            self.tell(event)
+        if self.on_event is not None:
+            self.on_event(event)
         async with self._news:
             self._news.notify_all()
 
@@ -166,8 +166,8 @@ def _print(event: CloudEvent[Any]) -> None:
 
 async def run(url: str) -> None:
     """Print each event until SIGTERM or SIGINT."""
-    async with Subscriber(url, tell=_print):
-        await told_to_stop()
+    async with Subscriber(url, on_event=_print):
+        await until_stopped()
 
 
 def main() -> int:

@@ -41,7 +41,7 @@ async def serving(
         await runner.cleanup()
 
 
-async def told_to_stop(*signals: signal.Signals) -> None:
+async def until_stopped(*signals: signal.Signals) -> None:
     """Return when one of the signals (default: SIGTERM and SIGINT) arrives."""
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()

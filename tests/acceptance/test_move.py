@@ -106,7 +106,7 @@ async def test_where_the_data_lives_decides_even_if_billing_wrote_the_record_fir
 ) -> None:
     site = await make_site()
     async with local.consumer():
-        await billing.upgrade(site.id, PLAN, write_ahead=True, tell_entitlements=False)
+        await billing.upgrade(site.id, PLAN, write_ahead=True, with_entitlements=False)
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     assert (await observe(local, site)).on_dedicated > 0
 

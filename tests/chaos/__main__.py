@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sandbox.demo.chaos import DEAF
+from sandbox.demo.chaos import NO_WATCHDOG
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
 from tests.chaos.cases import SCENARIOS, Case, record
-from tests.chaos.play import DEAF_ACTIONS, ORDERS, Result, play
+from tests.chaos.experiment import ORDERS, UNNOTICED, Result, play
+from tests.chaos.report import STEPS, console, show, tell
 from tests.chaos.swarm_arena import STEPS as SWARM_STEPS
 from tests.chaos.swarm_arena import swarm_arena
-from tests.chaos.tables import STEPS, console, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +148,7 @@ def sample(cases: Sequence[Case], each: int, seed: int) -> list[Case]:
 
 async def run(args: argparse.Namespace) -> int:
     """Record, choose, play, tell; 1 when anything did not hold."""
-    stage = Stage(args.runtime, **{DEAF: "yes"} if args.action in DEAF_ACTIONS else {})
+    stage = Stage(args.runtime, **{NO_WATCHDOG: "yes"} if args.action in UNNOTICED else {})
     results: list[Result] = []
     began = time.monotonic()
     try:

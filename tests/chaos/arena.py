@@ -281,7 +281,7 @@ class Arena:
 
 
 @asynccontextmanager
-async def furnished(
+async def running_arena(
     directory: Path, broker_url: str, build: Callable[[Subscriber, Orders, Arrivals], A]
 ) -> AsyncIterator[A]:
     """What `build` makes of a subscriber to everything, the consumers' orders, and a list of arrivals."""
@@ -293,7 +293,7 @@ async def furnished(
     def arrived(event: CloudEvent[Any]) -> None:
         arrivals.append((time.monotonic(), event))
 
-    async with Subscriber(broker_url, tell=arrived) as subscriber:
+    async with Subscriber(broker_url, on_event=arrived) as subscriber:
         made = build(subscriber, orders, arrivals)
         try:
             yield made
@@ -312,5 +312,5 @@ async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
         def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Arena:
             return Arena(local, subscriber, orders, settings, arrivals)
 
-        async with furnished(directory, local.broker.url(), build) as made:
+        async with running_arena(directory, local.broker.url(), build) as made:
             yield made

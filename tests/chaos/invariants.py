@@ -10,9 +10,9 @@ import orjson
 
 from rehome_events.envelope import encode
 from sandbox.demo.observation import database_dsn
-from tests.chaos.agreement import agreement, record_of
+from tests.chaos.checksums import sums
+from tests.chaos.consistency import agreement, record_of
 from tests.chaos.leftovers import leftovers
-from tests.chaos.sums import sums
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -155,4 +155,4 @@ def hold(boundary: str, nth: int = 1) -> Order:
 
 def shortly_after(boundary: str, seconds: float) -> Order:
     """Tell when the consumer is so far inside the call that begins at this boundary."""
-    return Order("tell", boundary, later=seconds)
+    return Order("report", boundary, later=seconds)

@@ -14,7 +14,7 @@ from sandbox.postgres.tenants import create_odoo_tenant
 from sandbox.swarm.definitions import ODOO_PORT
 from sandbox.swarm.platform import POOL, SwarmPlatform, swarm_platform
 from sandbox.swarm.postgres_server import PORT
-from tests.chaos.arena import Arena, furnished
+from tests.chaos.arena import Arena, running_arena
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,5 +129,5 @@ async def swarm_arena(directory: Path, **settings: str) -> AsyncIterator[SwarmAr
             local = cast("LocalPlatform", swarm)
             return SwarmArena(local, subscriber, orders, settings, arrivals, swarm=swarm)
 
-        async with furnished(directory, swarm.broker.url(), build) as made:
+        async with running_arena(directory, swarm.broker.url(), build) as made:
             yield made

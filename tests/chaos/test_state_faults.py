@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from sandbox.system.net import wait_until
-from tests.chaos.cutting import Cut, wire
 from tests.chaos.disks import disk, needs_root
 from tests.chaos.moving import Move, hold
+from tests.chaos.proxy import Cut, wire
 
 ROLE_LIMIT = "ALTER ROLE rehome CONNECTION LIMIT {}"
 SMALL_DISK = 8

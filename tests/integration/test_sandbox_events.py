@@ -93,7 +93,7 @@ async def test_an_upgrade_can_leave_the_entitlements_to_the_billing_database(
     billing: Billing, published: BillingQueue, platform: Platform
 ) -> None:
     event = await billing.upgrade(
-        await platform.add_instance("shop"), "premium-monthly", tell_entitlements=False
+        await platform.add_instance("shop"), "premium-monthly", with_entitlements=False
     )
     assert (await published.next()).data.entitlements is None
     assert event.data.entitlements is None
@@ -127,7 +127,10 @@ async def test_an_unknown_plan_or_instance_is_named(billing: Billing, platform: 
 async def test_a_subscriber_sees_every_event_and_every_repeat(broker: BrokerNode) -> None:
     one, other = rejected(uuid.uuid4()), rejected(uuid.uuid4())
     told: list[CloudEvent[Any]] = []
-    async with Subscriber(broker.url(), tell=told.append) as subscriber, Publisher(broker.url()) as publisher:
+    async with (
+        Subscriber(broker.url(), on_event=told.append) as subscriber,
+        Publisher(broker.url()) as publisher,
+    ):
         for event in (one, one, other):
             await publisher.publish(event)
         await subscriber.wait_for("migration.rejected", instance_id=other.data.instance_id, limit=LIMIT)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
-from tests.load.verdict import breaches, longest_lived, most_at_once, unlucky
+from tests.load.invariants import breaches, longest_lived, most_at_once, unlucky
 
 if TYPE_CHECKING:
     from tests.load.burst import Burst

@@ -31,7 +31,7 @@ from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
 from sandbox.system.processes import Child
 from tests.fakes.site import Site
 from tests.load.consumer import DIRECTORY, PLATFORM_DSN
-from tests.load.places import Places
+from tests.load.shared_fakes import Places
 from tests.support.events import CUSTOMER, body_of, migration_of, upgrade
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Burst:
         await self._make_instances()
         spared = Keeper(self, "spared")
         others = [Keeper(self, f"other {number}") for number in range(1, self.size.consumers)]
-        async with Subscriber(self.node.url(), tell=self._seen):
+        async with Subscriber(self.node.url(), on_event=self._seen):
             keeping = [asyncio.create_task(reaper.keep()) for reaper in (spared, *others)]
             try:
                 for reaper in (spared, *others):

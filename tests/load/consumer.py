@@ -16,7 +16,7 @@ from rehome_consumer import bootstrap
 from rehome_consumer.process import health, logs
 from rehome_consumer.process.worker import until_signalled
 from rehome_consumer.settings import read_settings
-from tests.load.places import Placed, PlacedService, Places
+from tests.load.shared_fakes import Placed, PlacedService, Places
 
 if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports

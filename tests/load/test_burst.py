@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.platform.local import ROOT
 from tests.load.burst import MALLOC, Size, burst
-from tests.load.verdict import breaches, most_at_once
+from tests.load.invariants import breaches, most_at_once
 
 SMALL = Size(upgrades=40, limit=600.0)
 

@@ -15,9 +15,9 @@ from rehome_events.migration import (
     MigrationStarted,
 )
 from tests.fakes.odoo_conf import read
-from tests.simulation import tidiness
-from tests.simulation.secrecy import no_secret
-from tests.simulation.telling import buried, dead_letters, events, published, told_by
+from tests.simulation import leftovers
+from tests.simulation.no_secrets import no_secret
+from tests.simulation.published import buried, dead_letters, events, published, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,13 +38,13 @@ SELDOM: Final = 3
 
 def at_rest(schedule: Schedule) -> list[str]:
     """With operators still to come."""
-    always = (_nothing_lost, _one_outcome, tidiness.nothing_held, no_secret)
+    always = (_nothing_lost, _one_outcome, leftovers.nothing_held, no_secret)
     return _named(schedule, ("nothing is stuck", _nothing_stuck), *zip(NAMES, always, strict=True))
 
 
 def at_the_end(schedule: Schedule) -> list[str]:
     """After operators."""
-    always = (_nothing_lost, _one_outcome, tidiness.nothing_left, no_secret)
+    always = (_nothing_lost, _one_outcome, leftovers.nothing_left, no_secret)
     return _named(
         schedule,
         ("every migration ends", _all_over),

@@ -21,12 +21,12 @@ from tests.fakes.claims import FakeClaims
 from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
 from tests.simulation import customers, invariants
-from tests.simulation.fate import Fate
-from tests.simulation.faults import plan
+from tests.simulation.fault_injection import Fate
+from tests.simulation.fault_plan import plan
 from tests.simulation.loop import OWNER, VirtualLoop, known
+from tests.simulation.no_secrets import SAMPLE, Ear
 from tests.simulation.operators import Operators
 from tests.simulation.process import Process
-from tests.simulation.secrecy import SAMPLE, Ear
 from tests.support.events import body_of, upgrade
 
 if TYPE_CHECKING:

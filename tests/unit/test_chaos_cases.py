@@ -5,8 +5,8 @@ from __future__ import annotations
 from rehome_consumer import saga
 from tests.chaos.__main__ import sample
 from tests.chaos.cases import Case
-from tests.chaos.play import Result
-from tests.chaos.tables import STEPS, matrix
+from tests.chaos.experiment import Result
+from tests.chaos.report import STEPS, matrix
 
 
 def all_cases() -> list[Case]:

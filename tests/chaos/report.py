@@ -13,7 +13,7 @@ from rehome_consumer import saga
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.chaos.play import Result
+    from tests.chaos.experiment import Result
 
 STEPS = (*(step.name for step in saga.MIGRATION), "(failure)")
 """In the order of the saga; last what belongs to no step: the publication of `migration.failed`."""

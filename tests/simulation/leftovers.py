@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_events.migration import MigrationRolledBack
 from tests.fakes.world import ADMIN, SHORT_LIVED
-from tests.simulation.telling import told_by
+from tests.simulation.published import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

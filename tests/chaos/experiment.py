@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from tests.chaos.consumers import Consumer
 
 CHILDREN_SECONDS = 15.0  # the keeper grants its program three, the step's cancellation ten
-ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "tell"}
+ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "report"}
 LIMITS = {**dict.fromkeys(ORDERS, END_SECONDS), "pause": END_SECONDS + 90}
 """Seconds until the end; a broker gives up a silent consumer after two heartbeats of 30 seconds."""
 STANDSTILL = freeze_watchdog.LONGEST + freeze_watchdog.BEAT
 FROZEN = ("freeze", "pause", "stop")
-DEAF_ACTIONS = ("freeze", "pause")
+UNNOTICED = ("freeze", "pause")
 """A consumer that is told that it was stopped would end at once."""
 WRITE_PAUSE = 0.05
 CUT = """
@@ -176,7 +176,7 @@ async def _lose_claim(arena: Arena, site: Site) -> list[str]:
 
 async def _wake(arena: Arena, case: Case, victim: Consumer, hurt: float) -> list[str]:
     """Let a frozen consumer go on, and wait until it is done with what it had in hand, or has ended."""
-    if case.action in DEAF_ACTIONS:
+    if case.action in UNNOTICED:
         victim.child.thaw()
         await arena.wait_until_quiet()
         return []

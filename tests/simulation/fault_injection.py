@@ -11,9 +11,9 @@ from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of
 from rehome_events.envelope import encode
 from rehome_events.testing.stories import Story
-from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
-from tests.simulation.secrecy import DSN
-from tests.simulation.telling import told_by
+from tests.simulation.fault_plan import PERMANENT, TRANSIENT, Kind
+from tests.simulation.no_secrets import DSN
+from tests.simulation.published import told_by
 from tests.support.events import AT
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Billing, as far as a move notices it: tells of a paid upgrade, and may have written to the records before."""
+"""Billing, as far as a move sees it: publishes a paid upgrade, and may have written to the records before."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Billing:
         Args:
             instance_id: the customer's instance.
             to_plan: a plan of `plan_entitlements`, such as `premium-monthly`.
-            with_entitlements: whether the event holds what the plan grants, or the consumer looks it up.
+            with_entitlements: whether the event says what the plan grants; if not, the consumer looks it up.
             write_ahead: write limits and `db_type` into the instance's record first, as the real one may.
 
         Raises:
@@ -88,5 +88,5 @@ async def _row(dsn: str, query: str, key: object) -> dict[str, Any]:
     finally:
         await connection.close(timeout=CONNECT_LIMIT_SECONDS)
     if row is None:
-        raise LookupError(f"billing knows nothing of {key}")
+        raise LookupError(f"billing finds no row for {key}")
     return dict(row)

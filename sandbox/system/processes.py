@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 # The tail of a log that goes into an error: enough for the cause, short enough to be read.
 _LINES_IN_ERRORS = 20
@@ -157,6 +157,15 @@ def ended(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True
     return status.rpartition(")")[2].split()[0] == "Z"
+
+
+def memory(pid: int, kind: Literal["VmHWM", "VmRSS"]) -> int | None:
+    """Bytes of a process's own memory, at its highest (VmHWM) or now (VmRSS, proc(5)); None when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(kind)), None)
 
 
 def tail(log: Path, lines: int = _LINES_IN_ERRORS) -> str:

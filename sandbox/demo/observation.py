@@ -48,7 +48,7 @@ class Observation:
 
 
 async def observe(local: LocalPlatform | SwarmPlatform, site: Site) -> Observation:
-    """Look at an instance now."""
+    """Observe an instance now."""
     row = await local.platform.fetch_instance(site.id)
     facts = await _facts(site)
     async with local.platform.cluster.connect(local.platform.instance_database) as platform:

@@ -39,7 +39,7 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 60.0
 
 ODOO_CONF = """\
-; Written at the first boot, then kept by hand.
+; Written at the first boot, then edited by hand.
 [options]
 addons_path = /opt/bitnami/odoo/addons
 # the database
@@ -200,7 +200,7 @@ class LocalPlatform:
         module: Sequence[str] = ("rehome_consumer", "run"),
         settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Child]:
-        """A consumer as a process of its own, ready to handle events; stopped in order at the end."""
+        """A consumer as a process of its own, ready to handle events; stopped with SIGTERM at the end."""
         port = free_port()
         environment = {**self.settings(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK), **(settings or {})}
         child = await Child.start(

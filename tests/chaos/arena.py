@@ -119,7 +119,7 @@ class Arena:
         return self.consumers[0] if self.consumers else await self.start_consumer()
 
     async def stop_consumers(self, limit: float = 60.0) -> None:
-        """Stop all of them in order."""
+        """Stop all of them with SIGTERM."""
         await asyncio.gather(*(consumer.child.stop(limit=limit) for consumer in self.consumers))
         self.consumers.clear()
 

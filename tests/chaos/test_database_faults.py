@@ -71,8 +71,8 @@ async def _dump_held_up(move: Move) -> AsyncIterator[list[int]]:
         pids: list[int] = []
 
         async def waiting() -> bool:
-            async with pool.connect() as look:
-                pids[:] = [row["pid"] for row in await look.fetch(WAITING_CLIENTS, database)]
+            async with pool.connect() as observer:
+                pids[:] = [row["pid"] for row in await observer.fetch(WAITING_CLIENTS, database)]
             return bool(pids)
 
         await wait_until(waiting, what="the dump to wait for a lock", limit=120, pause=0.1)

@@ -77,7 +77,7 @@ async def test_a_deadlock_in_the_state_database_costs_one_try(move: Move) -> Non
     """The consumer's commit locks the migration and then the step; another session locks them in the other order."""
     await move.begin(order=hold("back_up.ran"))
     await move.until_reached()
-    async with move.arena.platform() as other, move.arena.platform() as look:
+    async with move.arena.platform() as other, move.arena.platform() as observer:
         await other.execute(
             "SET deadlock_timeout = '1h'"
         )  # the consumer's request is to be ended, not its own
@@ -91,7 +91,7 @@ async def test_a_deadlock_in_the_state_database_costs_one_try(move: Move) -> Non
             move.release()
 
             async def waits() -> bool:
-                return bool(await look.fetchval(WAITS_FOR_A_LOCK))
+                return bool(await observer.fetchval(WAITS_FOR_A_LOCK))
 
             await wait_until(waits, what="the commit to wait for a lock", limit=30, pause=0.01)
             await other.execute("UPDATE rehome.migrations SET reason = reason WHERE id = $1", migration)

@@ -161,7 +161,7 @@ class Process:
 
     async def _wait_while_paused(self, at: str) -> None:
         """Until SIGCONT. Between a check of the claim and the call after it the watchdog ends a process that was
-        paused for long; elsewhere it continues here, as on a machine that was frozen as a whole: harmless.
+        paused for long; elsewhere it continues, like a process of a machine that was frozen: that must do no harm.
         """
         since = self.schedule.loop.time()
         await self._resumed.wait()

@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""The README is up to date."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_table_of_settings_is_that_of_the_code() -> None:
+def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     script = ROOT / "scripts" / "settings_table.py"
     done = subprocess.run(
         [sys.executable, script, "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -15,7 +15,7 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_file_it_names_is_there() -> None:
+def test_every_file_that_it_links_exists() -> None:
     text = (ROOT / "README.md").read_text()
     links = {part.partition(")")[0] for part in text.split("](")[1:]}
     local = {link for link in links if not link.startswith("http")}

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from sandbox.platform.local import ROOT
 from tests.simulation.__main__ import play
 from tests.simulation.mutants import MUTANTS, hunt
 
@@ -52,6 +53,13 @@ def test_a_seed_is_played_exactly_the_same_in_another_process() -> None:
 
     assert first == trace("2")
     assert first.count("\n") > 300
+
+
+def test_the_document_lists_every_broken_guarantee() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    _, _, table = text.partition("| broken guarantee |")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    assert {row.split("|")[1].strip() for row in rows} == set(MUTANTS)
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure copies, whole moves and the engine on this machine, and print tables."""
+"""`python -m benchmarks`: measure copies, complete moves and the engine on this machine, and print tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="benchmarks",
         description="Real servers on this machine, in a directory under TMPDIR (by default /tmp; about 6 GB at "
-        "scale 1). Ways are compared in turns within one run, since other work on the machine changes every figure.",
+        "scale 1). Variants alternate within one run, since other work on the machine changes every figure.",
     )
     made.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(WHAT)}; by default all")
     made.add_argument(
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def measure(what: list[str], scales: list[float], repeats: int, moves: int) -> None:
-    """Measure, and print each table as soon as it is there."""
+    """Measure, and print each table as soon as it is complete."""
     say(await machine())
     if "engine" in what:
         await _in_scratch(partial(engine.measure, moves=moves))
@@ -69,7 +69,7 @@ def main() -> int:
             f"benchmarks: there is no {', '.join(sorted(unknown))}; choose of {', '.join(WHAT)}\n"
         )
         return 2
-    # On a disk, as in production: a scratch directory would be in memory otherwise.
+    # On a disk, as in production: otherwise the scratch directory could be in memory.
     os.environ.setdefault("TMPDIR", tempfile.gettempdir())
     try:
         asyncio.run(

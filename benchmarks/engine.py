@@ -1,4 +1,4 @@
-"""What the delivery engine costs by itself: real broker, journal and claims, and steps that do nothing."""
+"""The cost of the engine alone: real broker, journal and claims, and steps that do nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUEUE: Final = "benchmark"
 
 
 async def measure(directory: Path, moves: int) -> list[Table]:
-    """Moves one after the other, then all at once; beside them bare messages through the same broker.
+    """Moves one after the other, then all at once; for comparison bare messages through the same broker.
 
     Args:
         directory: for the servers.
@@ -106,7 +106,7 @@ async def _timed(
 
 
 async def _bare(url: str, count: int) -> float:
-    """Seconds per message that goes to the broker and comes back, one after the other: the least there is."""
+    """Seconds per message to the broker and back, one after the other: the minimum."""
     found = []
     async with amqp.connected(url, name="benchmark") as connection:
         channel = await connection.channel()
@@ -126,7 +126,7 @@ async def _bare(url: str, count: int) -> float:
 async def _consumer(
     url: str, dsn: str
 ) -> AsyncIterator[Callable[[CloudEvent[PlanUpgraded]], Awaitable[None]]]:
-    """The worker with all its parts, but steps that only tell their event; yields a way to publish upgrades."""
+    """The worker with all its parts, but steps that only emit their event; yields a function to publish upgrades."""
     async with (
         asyncpg.create_pool(dsn, min_size=2, max_size=16) as pool,
         amqp.connected(url, name="consumer") as connection,
@@ -165,7 +165,7 @@ async def _consumer(
 
 
 def _idle(step: saga.Step) -> saga.Step:
-    """The step as it is, but for its work: it tells the first event that it may tell."""
+    """The step without its work: it emits the first event that it may emit."""
     model = step.emits[0]
     example = golden(model.TYPE, model.VERSION, "valid")["full"]["data"]
 
@@ -176,7 +176,7 @@ def _idle(step: saga.Step) -> saga.Step:
 
 
 def _no_ports() -> Ports:
-    """Ports that nobody calls."""
+    """Ports that are never called."""
     nothing: Any = None
     unused = {field.name: nothing for field in dataclasses.fields(Ports)}
     return Ports(**{**unused, "policy": Policy(), "clock": SystemClock()})

@@ -1,9 +1,8 @@
-"""Whole moves through the real chain: downtime, seconds per step, and the consumer's own memory."""
+"""Complete moves through the real chain: downtime, seconds per step, and the consumer's own memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.report import MEBIBYTE, Table, say
@@ -11,9 +10,11 @@ from sandbox.platform.billing import Billing
 from sandbox.platform.local import local_platform
 from sandbox.platform.subscriber import Subscriber
 from sandbox.postgres.tenants import Tenant, inflate
+from sandbox.system.processes import memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from sandbox.platform.local import LocalPlatform
 
@@ -26,12 +27,12 @@ DOWN: Final = ("stop", "back_up", "provision", "rewrite_conf", "restore", "start
 
 
 class TooMuchMemoryError(Exception):
-    """The consumer's own memory grew beyond its promise."""
+    """The consumer's own memory grew beyond its limit."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """What one move took; `memory` is the consumer's own at its highest, in MiB."""
+    """The measurements of one move; `memory` is the consumer's own at its highest, in MiB, without subprocesses."""
 
     size: float
     downtime: float
@@ -77,21 +78,20 @@ async def _move(local: LocalPlatform, tenant: Tenant) -> Move:
         last: Any = await subscriber.wait_for(*ends, instance_id=site.id, limit=LIMIT_SECONDS)
         if last.type != "migration.completed":
             raise RuntimeError(f"the move ended in {last.type}: {getattr(last.data, 'reason', '')}")
-        memory = peak_memory(consumer.pid)
+        peak = memory(consumer.pid, "VmHWM")
+    if peak is None:
+        raise RuntimeError("the consumer ended before its memory was read")
     return Move(
-        last.data.database_bytes / MEBIBYTE, last.data.downtime_seconds, dict(last.data.seconds), memory
+        last.data.database_bytes / MEBIBYTE,
+        last.data.downtime_seconds,
+        dict(last.data.seconds),
+        peak / MEBIBYTE,
     )
-
-
-def peak_memory(pid: int) -> float:
-    """MiB of a process's own memory at its highest (`VmHWM`, proc(5)); its children are not in it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _table(moves: Mapping[float, Move]) -> Table:
     table = Table(
-        "A whole move, from billing's event to migration.completed", ("", *(f"scale {s:g}" for s in moves))
+        "A complete move, from billing's event to migration.completed", ("", *(f"scale {s:g}" for s in moves))
     )
     found = moves.values()
     table.rows.append(("database, MB", *(f"{move.size:.0f}" for move in found)))

@@ -1,4 +1,4 @@
-"""What is printed: one table per question, medians and ratios side by side, and the machine it was measured on."""
+"""The printed results: one table per question, with medians and ratios, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass
 class Table:
-    """One question and what was measured; printed as Markdown, so that it can go into a document as it is."""
+    """One question and its measurements; printed as Markdown, so that it can be copied into a document."""
 
     title: str
     columns: Sequence[str]
@@ -51,7 +51,7 @@ def median(values: Iterable[float]) -> float:
 
 
 async def machine() -> str:
-    """What this was measured on, and how busy it was with other work."""
+    """The machine and its load at the start."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     server = (await run([programs() / "postgres", "--version"], limit=10)).strip()
     return (

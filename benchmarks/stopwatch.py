@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Stopwatch:
-    """Sums up seconds by the name of a part; parts may overlap."""
+    """Adds up seconds by the name of a part; parts may overlap."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -33,7 +33,7 @@ class Stopwatch:
 
     @contextmanager
     def programs(self) -> Iterator[None]:
-        """Measure each client program that our adapters run in the block, by its name."""
+        """Measure each client program that the consumer's adapters run in the block, by its name."""
         real = subprocesses.run
 
         async def timed(command: Sequence[str | Path], **how: Any) -> str:

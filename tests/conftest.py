@@ -1,4 +1,4 @@
-"""Real servers for the tests: private, on loopback, started when the first test asks, gone at the end."""
+"""Real servers for the tests: private, on loopback, started for the first test that needs them, removed at the end."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +32,7 @@ class OdooTenantFactory(Protocol):
 
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
-    """A directory for servers: pytest's own is closed to user postgres."""
+    """A directory for servers: user postgres cannot enter pytest's own."""
     directory = scratch_directory("rehome-tests")
     yield directory
     remove_scratch_directory(directory)
@@ -58,7 +58,7 @@ async def second_pg(scratch: Path) -> AsyncIterator[Cluster]:
 
 @pytest.fixture(scope="session")
 async def odoo_pool(scratch: Path) -> AsyncIterator[Cluster]:
-    """A running PostgreSQL server that tenants with Odoo's data are quickly made on."""
+    """A running PostgreSQL server on which tenants with Odoo's data are made quickly."""
     cluster = await start_odoo_pool(scratch / "odoo_pool", [], password=nasty_password())
     yield cluster
     await cluster.destroy()

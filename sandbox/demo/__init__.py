@@ -1,1 +1,1 @@
-"""`rehome demo`: a whole move, watched from outside; and consumers that fail on purpose."""
+"""`rehome demo`: a complete move, observed from outside; and consumers that fail on purpose."""

@@ -1,10 +1,10 @@
-"""A consumer that ends or freezes at a named boundary, once, when it is told to.
+"""A consumer that kills or freezes itself at a named boundary, once, when ordered to.
 
-    CHAOS_DIRECTORY=DIR python -m sandbox.demo.chaos        as `rehome run`, but obeys what is written in DIR
+    CHAOS_DIRECTORY=DIR python -m sandbox.demo.chaos        as `rehome run`, but follows the orders in DIR
 
 The boundaries are the engine's own (its `probe`): before and after every call of a port, and around every
-commit, publish and acknowledgement. Each one reached is a line in DIR/reached. `Orders` writes to DIR; they
-can be changed while the consumer runs, so one consumer serves many experiments.
+commit, publish and acknowledgement. Each one reached is a line in DIR/reached. `Orders` writes to DIR; orders
+can change while the consumer runs, so one consumer serves many experiments.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
 
 DIRECTORY: Final = "CHAOS_DIRECTORY"
-DEAF: Final = "CHAOS_DEAF"
-"""Set: the consumer is not told that it was stopped, as when the whole machine was."""
+NO_WATCHDOG: Final = "CHAOS_NO_WATCHDOG"
+"""Set: the consumer does not notice that it was frozen, as when the complete machine was."""
 SIGNALS: Final = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 HELD_SECONDS: Final = 120.0
-"""The longest that `hold` lasts."""
+"""The longest time that `hold` lasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do, where.
+    """What to do, and where.
 
     Attributes:
-        action: `kill` (SIGKILL) or `freeze` (SIGSTOP), of the consumer by itself; `hold` what has arrived
-            there, and nothing else of it, until `Orders.release`; `tell` only that it is there.
+        action: `kill` (SIGKILL) or `freeze` (SIGSTOP): the consumer does it to itself; `hold`: what arrives
+            there waits until `Orders.release`, everything else goes on; `report`: only record the arrival.
         boundary: where, such as `stop.databases.fence.after`.
         nth: at which passage of the boundary since the order was given, from 1.
         later: seconds after that passage; 0 is at once, before anything else happens.
-        id: tells it from an equal one that was given before.
+        id: distinguishes it from an equal order that was given before.
     """
 
     action: str
@@ -76,7 +76,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The directory through which a consumer is told."""
+    """The directory through which a consumer gets its orders."""
 
     directory: Path
 
@@ -86,14 +86,14 @@ class Orders:
         return self.directory / "reached"
 
     def give(self, order: Order | None, *, fail: Sequence[str] = ()) -> None:
-        """One order, obeyed once by whoever gets there first; and steps that fail from now on, if any."""
+        """One order, followed once by the consumer that gets there first; and steps that fail from now on."""
         self.release()
         self._put("fail", " ".join(fail) or None)
         self.reached.write_text("")
         self._put("order", order.text() if order else None)
 
-    def present(self) -> Order | None:
-        """The order that waits."""
+    def pending(self) -> Order | None:
+        """The order that was not carried out yet."""
         line = self._get("order")
         return Order.parse(line) if line else None
 
@@ -111,7 +111,7 @@ class Orders:
         self._put("fail", None)
 
     def take(self) -> bool:
-        """Whether it is ours to obey: nobody else will any more."""
+        """Take the order; True: this process carries it out, and no other will."""
         try:
             (self.directory / "order").rename(self.directory / "obeyed")
         except FileNotFoundError:
@@ -120,11 +120,11 @@ class Orders:
 
     @property
     def holding(self) -> bool:
-        """Whether what was held is not released yet."""
+        """Whether something is still held."""
         return (self.directory / "obeyed").exists()
 
     def release(self) -> None:
-        """Let go on what is held."""
+        """Let what is held continue."""
         (self.directory / "obeyed").unlink(missing_ok=True)
 
     def passages(self) -> list[tuple[float, int, str]]:
@@ -133,7 +133,7 @@ class Orders:
         return [(float(at), int(pid), boundary) for at, pid, boundary in lines]
 
     def _put(self, name: str, text: str | None) -> None:
-        """At once or not at all: the consumer reads at any moment."""
+        """Atomically: the consumer may read at any moment."""
         if text is None:
             (self.directory / name).unlink(missing_ok=True)
             return
@@ -149,7 +149,7 @@ class Orders:
 
 
 class Probe:
-    """Called at every boundary: writes it down, and obeys."""
+    """Called at every boundary: records it, and carries out the order."""
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
@@ -160,7 +160,7 @@ class Probe:
         """One passage."""
         with self._orders.reached.open("a") as file:
             file.write(f"{time.monotonic()} {os.getpid()} {boundary}\n")
-        order = self._orders.present()
+        order = self._orders.pending()
         if order != self._order:
             self._order = order
             self._passed.clear()
@@ -168,52 +168,52 @@ class Probe:
         if order is None or (boundary, self._passed[boundary]) != (order.boundary, order.nth):
             return
         if order.action == "hold" and self._orders.take():
-            await self._held()
+            await self._hold()
         elif order.later:
-            threading.Timer(order.later, self._obey, (order,)).start()
+            threading.Timer(order.later, self._carry_out, (order,)).start()
         else:
-            self._obey(order)
+            self._carry_out(order)
 
-    async def _held(self) -> None:
+    async def _hold(self) -> None:
         async def released() -> bool:
             return not self._orders.holding
 
-        await wait_until(released, what="the order to go on", limit=HELD_SECONDS)
+        await wait_until(released, what="the release of what is held", limit=HELD_SECONDS)
 
-    def _obey(self, order: Order) -> None:
+    def _carry_out(self, order: Order) -> None:
         if self._orders.take() and order.action in SIGNALS:
             os.kill(os.getpid(), SIGNALS[order.action])
 
 
-class _Choice:
-    """A port that is another one while a certain step is to fail."""
+class _Switch:
+    """A port that is replaced by a failing one while the orders let a certain step fail."""
 
-    def __init__(self, port: Any, orders: Orders, bad: dict[str, Any]) -> None:
+    def __init__(self, port: Any, orders: Orders, failing: dict[str, Any]) -> None:
         self._port = port
         self._orders = orders
-        self._bad = bad
+        self._failing = failing
 
     def __getattr__(self, name: str) -> Any:
-        failing = next((self._bad[step] for step in self._orders.fails() if step in self._bad), self._port)
-        return getattr(failing, name)
+        steps = (step for step in self._orders.fails() if step in self._failing)
+        return getattr(next((self._failing[step] for step in steps), self._port), name)
 
 
 def failing_on_order(ports: Ports, orders: Orders) -> Ports:
     """The same ports, but the steps that the orders name fail (see `sandbox.demo.faults`)."""
-    bad = {step: failing(step)(ports) for step in ALL}
-    choices: dict[str, Any] = {
-        name: _Choice(
+    failing_in = {step: failing(step)(ports) for step in ALL}
+    switches: dict[str, Any] = {
+        name: _Switch(
             getattr(ports, name),
             orders,
-            {step: getattr(bad[step], name) for step in ALL if ALL[step][0] == name},
+            {step: getattr(failing_in[step], name) for step in ALL if ALL[step][0] == name},
         )
         for name in {name for name, _ in ALL.values()}
     }
-    return dataclasses.replace(ports, **choices)
+    return dataclasses.replace(ports, **switches)
 
 
 async def run() -> None:
-    """As `rehome run`, but under orders."""
+    """As `rehome run`, but following orders."""
     orders = Orders(Path(os.environ[DIRECTORY]))
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
@@ -221,15 +221,15 @@ async def run() -> None:
         bootstrap.consumer(
             settings, wrap=lambda ports: failing_on_order(ports, orders), probe=Probe(orders)
         ) as consumer,
-        periodic_diagnosis(settings, consumer.connection) as rounds,
-        health.served(settings, consumer, rounds),
-        contextlib.nullcontext() if DEAF in os.environ else freeze_watchdog.watched(),
+        periodic_diagnosis(settings, consumer.connection) as diagnosis,
+        health.served(settings, consumer, diagnosis),
+        contextlib.nullcontext() if NO_WATCHDOG in os.environ else freeze_watchdog.watched(),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())
 
 
 def main() -> int:
-    """Obey the directory that the environment names; 2 when it names none."""
+    """Follow the orders in the directory that the environment names; 2 when it names none."""
     if DIRECTORY not in os.environ:
         print(f"sandbox.demo.chaos: set {DIRECTORY}", file=sys.stderr)
         return 2

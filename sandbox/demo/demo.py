@@ -1,4 +1,4 @@
-"""`rehome demo`: a whole move on this machine, with real parts, watched from outside and checked."""
+"""`rehome demo`: a complete move on this machine, with real parts, observed and checked from outside."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _PARTS: Final = {
 
 
 class Demo:
-    """One show."""
+    """One run of the demo."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -100,9 +100,9 @@ class Demo:
     ) -> AnyPlatform:
         if self.args.runtime == "process":
             return await stack.enter_async_context(local_platform(directory, tenants))
-        engine, told = await borrowed(os.environ.get("DOCKER_HOST"), directory)
-        if told:
-            self._say(told)
+        engine, notice = await borrowed(os.environ.get("DOCKER_HOST"), directory)
+        if notice:
+            self._say(notice)
         if engine is not None:
             stack.push_async_callback(engine.destroy)
         return await stack.enter_async_context(swarm_platform(directory, tenants, engine=engine))
@@ -120,10 +120,10 @@ class Demo:
             yield
 
     async def _show(self, local: AnyPlatform, site: Site, other: Site) -> None:
-        """Write to both instances, upgrade one, watch, and check."""
-        watching = Subscriber(local.broker.url(), tell=self._tell)
+        """Write to both instances, upgrade one, follow its events, and check."""
+        subscriber = Subscriber(local.broker.url(), on_event=self._print_event)
         mine, theirs = Writers(site.url), Writers(other.url, prefix="other")
-        async with watching, mine, theirs:
+        async with subscriber, mine, theirs:
             await asyncio.gather(mine.wait_acknowledged(20), theirs.wait_acknowledged(20))
             self.story.before = await observe(local, site)
             billing = Billing(local.broker.url(), local.platform.instance_dsn, local.platform.billing_dsn)
@@ -132,13 +132,13 @@ class Demo:
             await billing.upgrade(site.id, PLAN)
             ends = ("migration.completed", "migration.rolled_back", "migration.rejected")
             async with self._progress(local):
-                last = await watching.wait_for(*ends, instance_id=site.id, limit=LIMIT_SECONDS)
+                last = await subscriber.wait_for(*ends, instance_id=site.id, limit=LIMIT_SECONDS)
             await asyncio.gather(mine.wait_acknowledged(20), theirs.wait_acknowledged(20))
         self.story.after = await observe(local, site)
-        await self._check(local, site, other, watching, last, mine, theirs)
+        await self._check(local, site, other, subscriber, last, mine, theirs)
 
-    def _tell(self, event: CloudEvent[Any]) -> None:
-        """An event, as another service sees it."""
+    def _print_event(self, event: CloudEvent[Any]) -> None:
+        """A line per event, as another service receives it."""
         seconds = time.monotonic() - self.published_at
         self.story.events.append(
             {"type": event.type, "seconds": round(seconds, 3), "data": event.data.model_dump(mode="json")}
@@ -150,7 +150,7 @@ class Demo:
         local: AnyPlatform,
         site: Site,
         other: Site,
-        watching: Subscriber,
+        subscriber: Subscriber,
         last: CloudEvent[Any],
         mine: Writers,
         theirs: Writers,
@@ -170,17 +170,17 @@ class Demo:
             theirs.longest_gap_seconds,
         )
         story.writes, story.other_writes = len(mine.acknowledged), len(theirs.acknowledged)
-        kept = await mine.verify_writes(await database_dsn(local, site))
+        own = await mine.verify_writes(await database_dsn(local, site))
         others = await theirs.verify_writes(await database_dsn(local, other))
-        types = watching.types(site.id)
+        types = subscriber.types(site.id)
         add = story.checks.append
         if self.args.fail:
             story.outcome = f"rolled back after step {self.args.fail} failed"
-            back = (before.record, before.conf, before.counts["postgres-pool-1"]) == (
+            restored = (before.record, before.conf, before.counts["postgres-pool-1"]) == (
                 after.record, after.conf, after.counts["postgres-pool-1"],
             )  # fmt: skip
             add(Check("it was rolled back", last.type == "migration.rolled_back", last.type))
-            add(Check("record, odoo.conf and the pool's count are as before", back))
+            add(Check("record, odoo.conf and the pool's count are as before", restored))
             add(Check("it runs on the pool", after.on_pool > 0, f"{after.on_pool} connections"))
             add(Check("nothing of it runs on a dedicated server", after.on_dedicated == 0))
         else:
@@ -193,14 +193,14 @@ class Demo:
                 )
             )
             add(Check("odoo.conf differs in the database's keys only", _only_keys(story.conf_diff)))
-            add(Check("record says dedicated, and running", _flipped(after.record)))
+            add(Check("record says dedicated, and running", _is_upgraded(after.record)))
         add(
             Check(
                 "database.uuid and users are the same",
                 (before.uuid, before.users) == (after.uuid, after.users),
             )
         )
-        add(Check("every acknowledged write is there once", kept.ok, f"{kept.acknowledged} writes"))
+        add(Check("every acknowledged write is there once", own.ok, f"{own.acknowledged} writes"))
         add(Check("so is every write of the other tenant", others.ok, f"{others.acknowledged} writes"))
         add(
             Check(
@@ -213,8 +213,9 @@ class Demo:
         )
         secrets = (site.tenant.password, other.tenant.password, local.pool.password)
         log = (local.directory / "consumer.log").read_text(encoding="utf-8", errors="replace")
-        spoken = orjson.dumps(story.events).decode() + log
-        add(Check("no password in any event or log line", not any(secret in spoken for secret in secrets)))
+        published = orjson.dumps(story.events).decode()
+        leaked = any(secret in published + log for secret in secrets)
+        add(Check("no password in any event or log line", not leaked))
 
     def _report(self) -> None:
         if self.args.json:
@@ -225,7 +226,7 @@ class Demo:
             self.story.show(self.console)
 
     async def _keep(self, local: AnyPlatform, site: Site, other: Site) -> None:
-        """Leave everything up until told to stop, and say how to reach it."""
+        """Leave everything running until a signal arrives, and print how to reach it."""
         env_file = local.directory / "env"
         env_file.touch(mode=0o600)
         env_file.write_text(
@@ -270,7 +271,7 @@ class Demo:
 
 
 def _end_in_order_on(number: signal.Signals) -> None:
-    """Let a signal cancel whoever calls this, as Ctrl-C does: what was made is removed."""
+    """Let a signal cancel the current task, as Ctrl-C does: what was made is removed."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker
     asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -298,7 +299,7 @@ def _only_keys(diff: list[str]) -> bool:
     return bool(diff) and all(line[2:].partition("=")[0].strip() in CONF_KEYS for line in diff)
 
 
-def _flipped(record: dict[str, Any]) -> bool:
+def _is_upgraded(record: dict[str, Any]) -> bool:
     return (
         record["db_type"] == "dedicated"
         and record["status"] == "running"

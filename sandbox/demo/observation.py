@@ -1,4 +1,4 @@
-"""What the platform looks like at a moment, seen from outside the consumer: before and after a move."""
+"""The state of the platform at one moment, observed from outside the consumer: before and after a move."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Observation:
 
 
 async def observe(local: LocalPlatform | SwarmPlatform, site: Site) -> Observation:
-    """Look at an instance now."""
+    """Observe an instance now."""
     row = await local.platform.fetch_instance(site.id)
     facts = await _facts(site)
     async with local.platform.cluster.connect(local.platform.instance_database) as platform:
@@ -67,7 +67,7 @@ async def observe(local: LocalPlatform | SwarmPlatform, site: Site) -> Observati
 
 
 async def database_dsn(local: LocalPlatform | SwarmPlatform, site: Site) -> str:
-    """Where the instance's data lives by its record, as the administrator of that server."""
+    """The database that the instance's record names, as the administrator of its server."""
     row = await local.platform.fetch_instance(site.id)
     if row["db_server_id"] == local.pool_id:
         return local.pool.dsn(site.tenant.database)

@@ -1,4 +1,4 @@
-"""How the demo tells what it sees: a line per event, a table at the end, or one JSON document."""
+"""How the demo shows what it observes: a line per event, a table at the end, or one JSON document."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Story:
         events: type, seconds after the upgrade was published, and data of each event, in order.
         before, after: the moved instance.
         checks: what must hold; the demo succeeds if all do.
-        seconds: per step; downtime_seconds as the consumer tells it, customer_gap_seconds as writers saw it.
+        seconds: per step; downtime_seconds as the consumer reports it, customer_gap_seconds as writers measured it.
     """
 
     outcome: str = ""
@@ -108,15 +108,15 @@ class Story:
         if self.seconds:
             steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
             console.print(f"seconds   {steps}", markup=False)
-        told = f"{self.downtime_seconds:.1f} s" if self.downtime_seconds is not None else "none"
+        downtime = f"{self.downtime_seconds:.1f} s" if self.downtime_seconds is not None else "none"
         console.print(
-            f"downtime  {told}; its users saw a gap of {self.customer_gap_seconds:.1f} s between two writes, "
+            f"downtime  {downtime}; its users saw a gap of {self.customer_gap_seconds:.1f} s between two writes, "
             f"the other tenant's of {self.other_gap_seconds:.2f} s"
         )
         console.print()
         for check in self.checks:
-            tag = "[green]holds[/]" if check.holds else "[bold red]FAILS[/]"
-            console.print(f"{tag}  {check.what}{': ' if check.detail else ''}", end="")
+            result = "[green]holds[/]" if check.holds else "[bold red]FAILS[/]"
+            console.print(f"{result}  {check.what}{': ' if check.detail else ''}", end="")
             console.print(visible(check.detail), markup=False)
         console.print(f"\n{self.outcome}: " + ("all of it holds" if self.ok else "NOT all of it holds"))
 

@@ -34,7 +34,7 @@ from aiohttp import web
 from sandbox.odoo.conf import ConfError, bootstrap_conf, read_conf
 from sandbox.odoo.database import DATABASE_ERRORS, DatabaseUnreachableError, OdooDatabase
 from sandbox.system.net import LOOPBACK
-from sandbox.system.serving import serving, told_to_stop
+from sandbox.system.serving import serving, until_stopped
 
 BOOT_ID_HEADER = "X-Boot-Id"
 ANSWER_LIMIT_SECONDS = 5.0
@@ -175,7 +175,7 @@ async def serve(settings: Settings) -> None:
         application = server.application()
         async with serving(application, settings.http_port, share_port=True, address=settings.http_address):
             print(f"odoo: HTTP service running on port {settings.http_port}", flush=True)
-            await (asyncio.Event().wait() if settings.ignore_sigterm else told_to_stop())
+            await (asyncio.Event().wait() if settings.ignore_sigterm else until_stopped())
             print("odoo: asked to stop, finishing running requests", flush=True)
     finally:
         await database.close()

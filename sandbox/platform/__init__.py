@@ -1,1 +1,1 @@
-"""The hosting platform's own parts: records, billing, database-service, and all of it on one machine."""
+"""The hosting platform's own parts: records, billing, database-service, and all of them on one machine."""

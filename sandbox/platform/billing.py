@@ -1,4 +1,4 @@
-"""Billing, as far as a move notices it: tells of a paid upgrade, and may have written to the records before."""
+"""Billing, as far as a move sees it: publishes a paid upgrade, and may have written to the records before."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Billing:
         self._billing_dsn = billing_dsn
 
     async def upgrade(
-        self, instance_id: UUID, to_plan: str, *, tell_entitlements: bool = True, write_ahead: bool = False
+        self, instance_id: UUID, to_plan: str, *, with_entitlements: bool = True, write_ahead: bool = False
     ) -> CloudEvent[PlanUpgraded]:
         """A customer has paid: publish `plan.upgraded` and return it once the broker has confirmed.
 
         Args:
             instance_id: the customer's instance.
             to_plan: a plan of `plan_entitlements`, such as `premium-monthly`.
-            tell_entitlements: whether the event holds what the plan grants, or the consumer looks it up.
+            with_entitlements: whether the event says what the plan grants; if not, the consumer looks it up.
             write_ahead: write limits and `db_type` into the instance's record first, as the real one may.
 
         Raises:
@@ -63,7 +63,7 @@ class Billing:
             from_plan=f"{instance['plan_tier']}-monthly",
             to_plan=to_plan,
             plan_tier=to_plan.partition("-")[0],
-            entitlements=granted if tell_entitlements else None,
+            entitlements=granted if with_entitlements else None,
         )
         if write_ahead:
             limits = (granted["cpu_limit"], granted["memory_limit"], granted["storage_limit"])
@@ -88,5 +88,5 @@ async def _row(dsn: str, query: str, key: object) -> dict[str, Any]:
     finally:
         await connection.close(timeout=CONNECT_LIMIT_SECONDS)
     if row is None:
-        raise LookupError(f"billing knows nothing of {key}")
+        raise LookupError(f"billing finds no row for {key}")
     return dict(row)

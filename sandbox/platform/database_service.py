@@ -9,7 +9,7 @@
 | `PUT /switches` (JSON, see `Switches`) | 200 the switches now in force |
 
 As in the field a second call for one instance violates the servers' unique name and answers 500. The
-servers are children of this process and end with it.
+servers are child processes of this one and end with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sandbox.postgres.databases import create_role, major_version
 from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 from sandbox.system.processes import ChildEndedError, CommandFailedError
-from sandbox.system.serving import serving, told_to_stop
+from sandbox.system.serving import serving, until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -70,7 +70,7 @@ class Request(BaseModel):
 
 
 class Switches(BaseModel):
-    """How the service misbehaves. The default is the field's best day, with the field's short answer."""
+    """How the service misbehaves. By default it does not, and gives the field's short answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,7 +114,7 @@ class DatabaseService:
         self._closing = asyncio.Event()
 
     def cluster(self, server_id: UUID) -> Cluster:
-        """A server that was made here, so that somebody can hurt it."""
+        """A server that was made here, for a test that damages it."""
         return self._clusters[server_id]
 
     def application(self) -> web.Application:
@@ -144,17 +144,17 @@ class DatabaseService:
             self.switches = self.switches.model_copy(update={"fail_times": self.switches.fail_times - 1})
             return _detail(self.switches.fail_status, "failing on purpose")
         try:
-            asked = Request.model_validate_json(await request.read())
+            wanted = Request.model_validate_json(await request.read())
         except ValidationError as error:
             return _detail(422, json.loads(error.json(include_url=False, include_input=False)))
         await self._pause(self.switches.delay_seconds)
-        if asked.plan_tier not in TIERS_WITH_DEDICATED_DATABASE:
-            return _detail(400, f"Plan '{asked.plan_tier}' does not support dedicated database")
+        if wanted.plan_tier not in TIERS_WITH_DEDICATED_DATABASE:
+            return _detail(400, f"Plan '{wanted.plan_tier}' does not support dedicated database")
         try:
-            server_id, cluster = await self._make(asked)
+            server_id, cluster = await self._make(wanted)
         except (asyncpg.PostgresError, ChildEndedError, CommandFailedError, OSError) as error:
             return _detail(500, f"Failed to provision dedicated server: {error}")
-        answer = await self._success(asked, server_id, cluster)
+        answer = await self._success(wanted, server_id, cluster)
         await self._pause(self.switches.hang_seconds)
         if self.switches.garbage:
             return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
@@ -173,23 +173,23 @@ class DatabaseService:
         return web.Response(status=204)
 
     async def switch(self, request: web.Request) -> web.Response:
-        """Set the switches; those not named fall back to their defaults."""
+        """Set the switches; those not named get their defaults."""
         try:
             self.switches = Switches.model_validate_json(await request.read())
         except ValidationError as error:
             return _detail(422, json.loads(error.json(include_url=False)))
         return web.json_response(self.switches.model_dump())
 
-    async def _make(self, asked: Request) -> tuple[UUID, Cluster]:
-        """Register the server, then make and start it; on failure its row and its data go again."""
+    async def _make(self, wanted: Request) -> tuple[UUID, Cluster]:
+        """Register the server, then make and start it; on failure its row and its data are removed."""
         port, password = free_port(), secrets.token_urlsafe(24)
-        row = (asked.name, LOOPBACK, port, SUPERUSER, password, asked.customer_id, asked.instance_id)
+        row = (wanted.name, LOOPBACK, port, SUPERUSER, password, wanted.customer_id, wanted.instance_id)
         async with self._platform() as platform, contextlib.AsyncExitStack() as undo:
             undo.callback(give_back_port, port)
             server_id: UUID = await platform.fetchval(REGISTER, *row)
             undo.push_async_callback(platform.execute, UNREGISTER, server_id)
             cluster = await Cluster.create(
-                self._directory / asked.name,
+                self._directory / wanted.name,
                 password=password,
                 port=port,
                 programs=self.programs,
@@ -202,7 +202,7 @@ class DatabaseService:
         self._clusters[server_id] = cluster
         return server_id, cluster
 
-    async def _success(self, asked: Request, server_id: UUID, cluster: Cluster) -> dict[str, Any]:
+    async def _success(self, wanted: Request, server_id: UUID, cluster: Cluster) -> dict[str, Any]:
         answer: dict[str, Any] = {
             "status": "provisioned",
             "db_server_id": str(server_id),
@@ -212,7 +212,7 @@ class DatabaseService:
         if self.switches.give_port:
             answer["db_port"] = cluster.port
         if self.switches.give_login:
-            answer["db_user"] = f"odoo_{asked.instance_id.hex[:8]}"
+            answer["db_user"] = f"odoo_{wanted.instance_id.hex[:8]}"
             answer["db_password"] = secrets.token_urlsafe(24)
             await create_role(cluster, answer["db_user"], answer["db_password"])
         return answer
@@ -240,7 +240,7 @@ async def run(directory: Path, port: int, platform_dsn: str) -> None:
     """Serve until SIGTERM or SIGINT, then end all servers."""
     async with DatabaseService(directory, platform_dsn).serving(port):
         print(f"database-service: serving on port {port}", flush=True)
-        await told_to_stop()
+        await until_stopped()
 
 
 def main() -> int:
@@ -249,7 +249,7 @@ def main() -> int:
         prog="sandbox.platform.database_service", description="Makes dedicated servers."
     )
     parser.add_argument("--port", type=int, required=True, help="TCP port on loopback")
-    parser.add_argument("--directory", type=Path, required=True, help="where the servers' data is kept")
+    parser.add_argument("--directory", type=Path, required=True, help="for the servers' data")
     arguments = parser.parse_args()
     if "DATABASE_SERVICE_PLATFORM_DSN" not in os.environ:
         print("database-service: set DATABASE_SERVICE_PLATFORM_DSN", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""The whole platform on one machine: broker, databases, database-service, instances, and a consumer.
+"""The complete platform on one machine: broker, databases, database-service, instances, and a consumer.
 
-Everything is real and private: free ports on loopback, a directory of its own, and children that end with
-this process.
+Everything is real and private: free ports on loopback, a directory of its own, and child processes that end
+with this one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 60.0
 
 ODOO_CONF = """\
-; Written at the first boot, then kept by hand.
+; Written at the first boot, then edited by hand.
 [options]
 addons_path = /opt/bitnami/odoo/addons
 # the database
@@ -107,11 +107,11 @@ class LocalPlatform:
 
     @property
     def backup_root(self) -> Path:
-        """Where backups go."""
+        """The directory for backups."""
         return self.directory / "backups"
 
     def resolve(self, host: str, port: int) -> tuple[str, int]:
-        """Where a server of the records is: here they are where the records say."""
+        """The address of a server of the records: here it is the one in the record."""
         return host, port
 
     def settings(self, **more: str) -> dict[str, str]:
@@ -138,7 +138,7 @@ class LocalPlatform:
     async def add_site(self, tenant: Tenant, **columns: object) -> Site:
         """Make an instance for a tenant whose database is on the pool, and start it."""
         instance, customer = uuid4(), uuid4()
-        port = free_port()  # ours even while the instance is down
+        port = free_port()  # reserved even while the instance is down
         self._ports.add(port)
         service = f"odoo-{tenant.database}-{instance.hex[:8]}"
         site = Site(
@@ -167,12 +167,12 @@ class LocalPlatform:
         return site
 
     async def remove_service(self, site: Site) -> None:
-        """The instance's service goes, and others may have its port."""
+        """Remove the instance's service, and release its port."""
         await self.supervisor.http.delete(f"/services/{site.service}")
         self._give_back(httpx.URL(site.url).port or 0)
 
     def give_back_ports(self) -> None:
-        """Let others have the instances' ports."""
+        """Release the instances' ports."""
         for port in tuple(self._ports):
             self._give_back(port)
 
@@ -200,7 +200,7 @@ class LocalPlatform:
         module: Sequence[str] = ("rehome_consumer", "run"),
         settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Child]:
-        """A consumer as a process of its own, ready to handle events; stopped in order at the end."""
+        """A consumer as a process of its own, ready to handle events; stopped with SIGTERM at the end."""
         port = free_port()
         environment = {**self.settings(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK), **(settings or {})}
         child = await Child.start(
@@ -243,7 +243,7 @@ def lay_out(site: Site, host: str, port: int) -> None:
     """Make an instance's directory on the shared storage: odoo.conf and a filestore.
 
     Args:
-        site: whose.
+        site: the instance.
         host: of the server with its database, as odoo.conf shall name it.
         port: of that server.
     """
@@ -276,7 +276,7 @@ async def local_platform(
 
     Args:
         directory: an existing directory that user postgres may pass through.
-        tenants: whose databases to make; `LocalPlatform.add_site` makes their instances.
+        tenants: get their databases; `LocalPlatform.add_site` makes their instances.
         switches: how database-service misbehaves.
         start_pool: makes and starts another pool in a directory; `tenants` are not made there.
     """
@@ -327,7 +327,7 @@ async def _platform_server(directory: Path) -> Cluster:
 
 
 async def _destroy(starting: asyncio.Task[Cluster]) -> None:
-    """Destroy the server if its start came to an end."""
+    """Destroy the server if it was started."""
     if starting.done() and not starting.cancelled() and starting.exception() is None:
         await starting.result().destroy()
 

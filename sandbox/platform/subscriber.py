@@ -1,4 +1,4 @@
-"""An independent subscriber: sees every event on exchange `migration`, repeats included, and keeps them all."""
+"""An independent subscriber: receives every event on exchange `migration`, repeats included, and keeps all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rehome_events.client.connection import TROUBLE, Address, close, limited
 from rehome_events.envelope import CloudEvent, from_message
 from rehome_events.errors import BrokerError, Undecodable
 from rehome_events.printable import visible
-from sandbox.system.serving import told_to_stop
+from sandbox.system.serving import until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,53 +32,53 @@ RETRY_SECONDS = 0.2
 
 @dataclass
 class Subscriber:
-    """Another team's service, used as ``async with``; its durable queue goes with it.
+    """Another team's service, used as ``async with``; its durable queue is deleted at the end.
 
     Attributes:
         url: a broker's, as a user who may read exchange `migration`.
         binding: the events it wants; `#` is all.
-        tell: called with each event, in the order of arrival.
+        on_event: called with each event, in the order of arrival.
         deliveries: every event that arrived, repeats too, in the order of arrival.
-        undecodable: what was wrong with each message that is no event.
+        undecodable: why each message that is not an event could not be read.
         queue: its queue's name.
     """
 
     url: str
     binding: str = "#"
-    tell: Callable[[CloudEvent[Any]], None] | None = None
+    on_event: Callable[[CloudEvent[Any]], None] | None = None
     deliveries: list[CloudEvent[Any]] = field(default_factory=list)
     undecodable: list[str] = field(default_factory=list)
     queue: str = field(default_factory=lambda: f"sub_watcher.{secrets.token_hex(4)}")
     _bound: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
-    _watching: asyncio.Task[None] | None = field(default=None, repr=False)
+    _arrived: asyncio.Condition = field(default_factory=asyncio.Condition, repr=False)
+    _reader: asyncio.Task[None] | None = field(default=None, repr=False)
 
     async def __aenter__(self) -> Self:
-        """Return once the queue is bound: what is published from now on is seen.
+        """Return once the queue is bound: what is published from now on is received.
 
         Raises:
             TimeoutError: no broker let it bind its queue within 10 seconds.
             BrokerError: the broker refuses it (`rehome_events.errors`).
         """
-        self._watching = asyncio.create_task(self._watch())
+        self._reader = asyncio.create_task(self._read_for_ever())
         bound = asyncio.create_task(self._bound.wait())
-        waiting = {self._watching, bound}
+        waiting = {self._reader, bound}
         await asyncio.wait(waiting, timeout=REQUEST_LIMIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         bound.cancel()
-        if self._watching.done():
-            await self._watching
+        if self._reader.done():
+            await self._reader
         if not self._bound.is_set():
-            self._watching.cancel()
+            self._reader.cancel()
             raise TimeoutError(f"queue {self.queue} was not bound within {REQUEST_LIMIT_SECONDS:g} s")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching}, timeout=REQUEST_LIMIT_SECONDS)
-        # Where the broker is gone by now, so is the queue.
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader}, timeout=REQUEST_LIMIT_SECONDS)
+        # Where the broker has been removed by now, so has the queue.
         with contextlib.suppress(*TROUBLE, BrokerError):
             connection = await self._connect()
             try:
@@ -89,7 +89,7 @@ class Subscriber:
 
     @property
     def events(self) -> list[CloudEvent[Any]]:
-        """The events without repeats (an event is known by its id), in the order of arrival."""
+        """The events without repeats (one per id), in the order of arrival."""
         return list({event.id: event for event in reversed(self.deliveries)}.values())[::-1]
 
     def types(self, instance_id: UUID) -> list[str]:
@@ -97,7 +97,7 @@ class Subscriber:
         return [event.type for event in self.events if event.subject == str(instance_id)]
 
     async def wait_for(self, *types: str, instance_id: UUID, limit: float) -> CloudEvent[Any]:
-        """The first event of one of these types about the instance, seen already or still to come.
+        """The first event of one of these types about the instance, already received or still to come.
 
         Raises:
             TimeoutError: none came within `limit` seconds; names the types that did come.
@@ -108,21 +108,21 @@ class Subscriber:
             return next((event for event in about if event.type in types), None)
 
         try:
-            async with asyncio.timeout(limit), self._news:
+            async with asyncio.timeout(limit), self._arrived:
                 while (found := first()) is None:
-                    await self._news.wait()
+                    await self._arrived.wait()
                 return found
         except TimeoutError as error:
-            seen = ", ".join(self.types(instance_id)) or "none"
+            received = ", ".join(self.types(instance_id)) or "none"
             raise TimeoutError(
-                f"waited {limit:g} s for {' or '.join(types)} of instance {instance_id}; came: {seen}"
+                f"waited {limit:g} s for {' or '.join(types)} of instance {instance_id}; received: {received}"
             ) from error
 
     async def _connect(self) -> AbstractConnection:
         return await Address(self.url).connect("sandbox.platform.subscriber", REQUEST_LIMIT_SECONDS)
 
-    async def _watch(self) -> None:
-        """Read the queue for ever; a lost connection is made again, the queue keeps what is missed."""
+    async def _read_for_ever(self) -> None:
+        """Read the queue; a lost connection is opened again, and the queue keeps what arrives meanwhile."""
         while True:
             with contextlib.suppress(*TROUBLE):
                 connection = await self._connect()
@@ -150,10 +150,10 @@ class Subscriber:
 
     async def _take(self, event: CloudEvent[Any]) -> None:
         self.deliveries.append(event)
-        if self.tell is not None:
-            self.tell(event)
-        async with self._news:
-            self._news.notify_all()
+        if self.on_event is not None:
+            self.on_event(event)
+        async with self._arrived:
+            self._arrived.notify_all()
 
 
 async def _channel(connection: AbstractConnection) -> AbstractChannel:
@@ -166,8 +166,8 @@ def _print(event: CloudEvent[Any]) -> None:
 
 async def run(url: str) -> None:
     """Print each event until SIGTERM or SIGINT."""
-    async with Subscriber(url, tell=_print):
-        await told_to_stop()
+    async with Subscriber(url, on_event=_print):
+        await until_stopped()
 
 
 def main() -> int:

@@ -12,10 +12,10 @@ ROLE = "rehome"
 
 @dataclass(frozen=True)
 class Platform:
-    """The two databases on one server, and the role through which the consumer sees them.
+    """The two databases on one server, and the consumer's role in them.
 
-    The role is an ordinary one: it reads and updates ``instances`` and ``db_servers``, keeps a schema of its
-    own in ``instance``, and reads ``plan_entitlements``. `Cluster.connect` goes in as superuser.
+    The role is an ordinary one: it reads and updates ``instances`` and ``db_servers``, has a schema of its
+    own in ``instance``, and reads ``plan_entitlements``. `Cluster.connect` connects as superuser.
 
     Attributes:
         cluster: the running server that holds them.
@@ -127,7 +127,7 @@ async def create_platform(
 
     Args:
         cluster: a running server.
-        password: for the consumer's role, which all platforms on one server share: the last call's holds.
+        password: for the consumer's role, which all platforms on one server share: the last one set is valid.
         instance_database: name of the new database for ``instances`` and ``db_servers``.
         billing_database: name of the new database for ``plan_entitlements``.
     """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that are closed even where nobody waits for them any more."""
+"""Connections to PostgreSQL that are closed even when their opening is cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def open_connection(dsn: str | None = None, **options: Any) -> Connection:
-    """As `asyncpg.connect`, which forgets a connection that is made in the moment of a cancellation.
+    """As `asyncpg.connect`, which leaks a connection that is made at the moment of a cancellation.
 
     Raises:
         Exception: whatever `asyncpg.connect` raises.

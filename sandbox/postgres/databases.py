@@ -1,4 +1,4 @@
-"""Roles and databases on a running server, with whatever names and passwords people choose."""
+"""Roles and databases on a running server, with any names and passwords."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ def script(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """An SQL identifier, whatever the name holds."""
+    """An SQL identifier, for any name."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """An SQL string, whatever the text holds: for statements that take no parameters."""
+    """An SQL string, for any text: for statements that take no parameters."""
     return " E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
@@ -45,7 +45,7 @@ async def create_database(
         cluster: a running server.
         name: of the new database.
         owner: an existing role.
-        template: the database to copy; nobody may be connected to it.
+        template: the database to copy; it must have no connections.
         options: further clauses, such as ``LC_COLLATE 'C'``.
     """
     async with cluster.connect() as connection:

@@ -50,8 +50,8 @@ async def initialise(directory: Path, password: str, account: str | None, where:
     Args:
         directory: the server's place; ``data`` is made in it.
         password: the superuser's.
-        account: user to run as; None is ourselves.
-        where: directory of the programs.
+        account: user to run as; None is the current one.
+        where: the programs' directory.
 
     Raises:
         CommandFailedError: initdb did not succeed.

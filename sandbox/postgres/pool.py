@@ -36,11 +36,11 @@ async def start_odoo_pool(
 ) -> Cluster:
     """Start a server that holds the given tenants, each with Odoo's demonstration data.
 
-    Besides them there is the database ``odoo_template`` that they are copied from: nobody can connect to it.
+    Besides them there is the database ``odoo_template`` that they are copied from: it takes no connections.
 
     Args:
         directory: the server's place, as for `Cluster.create`.
-        tenants: who; `add_odoo_tenant` adds more later.
+        tenants: the first ones; `add_odoo_tenant` adds more later.
         password: the superuser's.
         port: a port of the caller's choice; by default a free one.
         settings: for ``postgresql.conf``.
@@ -77,7 +77,7 @@ async def add_odoo_tenant(pool: Cluster, tenant: Tenant) -> None:
 
 
 def cache_directory() -> Path:
-    """Where ready-made servers are kept: ``$XDG_CACHE_HOME/rehome``, by default ``~/.cache/rehome``."""
+    """The directory of ready-made servers: ``$XDG_CACHE_HOME/rehome``, by default ``~/.cache/rehome``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "rehome"
 
@@ -98,7 +98,7 @@ class PackedServer:
 async def packed_server() -> PackedServer:
     """The cache's server for the present dump, code and PostgreSQL, made if missing.
 
-    Its superuser's password is part of the file's name: it holds from the start of an unpacked server until
+    Its superuser's password is part of the file's name: it is valid from the start of an unpacked server until
     the caller's own is set, a moment later.
     """
     archive = await _archive()
@@ -125,8 +125,8 @@ def _fingerprint(version: str) -> str:
 async def _build(cache: Path, name: str) -> Path:
     """Make a server with the template, and put it packed into the cache.
 
-    Several processes may do this at once: each builds its own, under a name of its own, and a file is seen
-    under its final name only when it is complete.
+    Several processes may do this at once: each builds its own, under a name of its own, and a file gets
+    its final name only when it is complete.
     """
     password = secrets.token_hex(16)
     scratch = scratch_directory("rehome-pool")

@@ -31,7 +31,7 @@ class Cluster:
 
     Attributes:
         directory: holds ``data`` (the server's own), ``server.log`` and ``sandbox.conf``.
-        port: its TCP port on loopback; it has no other door, not even a Unix socket.
+        port: its TCP port on loopback; it listens nowhere else, not even on a Unix socket.
         password: the superuser's.
         settings: server settings on top of the sandbox's own; `configure` changes them.
         programs: directory of the server's programs, which its user must reach.
@@ -57,14 +57,14 @@ class Cluster:
     ) -> Self:
         """Initialise a new server in ``directory`` (made if missing), which is not started yet.
 
-        As root the server runs as user ``postgres`` and the directory is handed to it.
+        As root the server runs as user ``postgres``, who becomes the directory's owner.
 
         Args:
-            directory: its place; every folder above must let the server's user through.
+            directory: its place; the server's user must be able to pass through every folder above.
             password: the superuser's password, any text of at least one character.
             port: a port of the caller's choice; by default a free one.
-            settings: for ``postgresql.conf``; they win over the sandbox's defaults.
-            programs: of the PostgreSQL version it shall be of; by default the newest installed.
+            settings: for ``postgresql.conf``; they override the sandbox's defaults.
+            programs: of the wanted PostgreSQL version; by default the newest installed.
 
         Raises:
             FileExistsError: the directory holds a server already.
@@ -132,7 +132,7 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        """Whether the server's main process lives."""
+        """Whether the server's main process is running."""
         return self._child is not None and self._child.alive
 
     @property
@@ -155,7 +155,7 @@ class Cluster:
         The server ends (immediate shutdown) when the thread that called this ends.
 
         Raises:
-            ChildEndedError: it ended instead of starting; holds the end of its log.
+            ChildEndedError: it ended instead of starting; the error has the end of its log.
             TimeoutError: it was not ready within ``limit`` seconds.
         """
         if self.running:
@@ -177,7 +177,7 @@ class Cluster:
         await wait_until(ready, what=f"{child.name} to take connections", limit=limit)
 
     async def stop(self, mode: Literal["fast", "immediate"] = "fast", *, limit: float = 30.0) -> None:
-        """Stop the server: ``fast`` ends connections in order, ``immediate`` leaves recovery to the start."""
+        """Stop the server: ``fast`` closes connections cleanly, ``immediate`` leaves recovery to the next start."""
         if self._child is not None:
             await self._child.stop(_STOP_SIGNALS[mode], limit=limit)
             self._child = None
@@ -185,7 +185,7 @@ class Cluster:
     async def kill(self) -> None:
         """Kill every process of the server (SIGKILL), as a crash of its machine would; `start` recovers."""
         server = self._started()
-        server.freeze()  # so that it forks no more while its children are listed
+        server.freeze()  # so that it forks no more while its child processes are listed
         backends = processes_of(server.pid)
         await server.kill()
         for backend in backends:
@@ -198,11 +198,11 @@ class Cluster:
         await wait_until(all_ended, what=f"the processes of {server.name} to end", limit=10)
 
     def freeze(self) -> None:
-        """Stop the main process in its tracks: no new connection is answered, old ones go on."""
+        """Freeze the main process (SIGSTOP): new connections get no answer, old ones continue."""
         self._started().freeze()
 
     def thaw(self) -> None:
-        """Let a frozen main process go on."""
+        """Let a frozen main process continue."""
         self._started().thaw()
 
     async def destroy(self) -> None:
@@ -212,7 +212,7 @@ class Cluster:
         give_back_port(self.port)
 
     def dsn(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
-        """A connection URL; it holds the password (by default the superuser's), so keep it out of logs."""
+        """A connection URL; it contains the password (by default the superuser's), so keep it out of logs."""
         secret = quote(self.password if password is None else password, safe="")
         return (
             f"postgresql://{quote(user, safe='')}:{secret}@{self.host}:{self.port}/{quote(database, safe='')}"

@@ -1,4 +1,4 @@
-"""Tenants' databases: each has a role and a database of its own, with Odoo's data or a tiny variety."""
+"""Tenants' databases: each has a role and a database of its own, with Odoo's data or little data of many kinds."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ _NASTY = """%(x)s%40 $HOME '"`;#=:/?@&\\ é"""
 
 
 def nasty_password() -> str:
-    """A new password that holds every character somebody forgets to quote."""
+    """A new password with every character that is easily left unquoted."""
     return f"{token_urlsafe(9)}{_NASTY}{token_urlsafe(3)}"
 
 
@@ -62,7 +62,7 @@ async def create_tiny_tenant(cluster: Cluster, tenant: Tenant, *, large_object: 
 
     Args:
         cluster: a running server.
-        tenant: who.
+        tenant: the tenant.
         large_object: with one large object; a database that has some cannot be replicated.
     """
     await create_tenant(cluster, tenant)
@@ -78,7 +78,7 @@ async def create_odoo_tenant(cluster: Cluster, tenant: Tenant, *, limit: float =
 
     Args:
         cluster: a running server.
-        tenant: who.
+        tenant: the tenant.
         limit: seconds for the restore.
     """
     await create_tenant(cluster, tenant)
@@ -91,7 +91,7 @@ async def restore(cluster: Cluster, tenant: Tenant, dump: Path, *, limit: float 
 
     Args:
         cluster: a running server.
-        tenant: whose database; it will own every object.
+        tenant: the database's owner; it will own every object.
         dump: file made by ``pg_dump --format=custom``.
         limit: seconds.
     """
@@ -120,7 +120,7 @@ async def inflate(cluster: Cluster, tenant: Tenant, *, scale: float, limit: floa
 
     Args:
         cluster: a running server.
-        tenant: whose database, as `create_odoo_tenant` left it.
+        tenant: the database's owner, made by `create_odoo_tenant`.
         scale: 1 makes about 1 GB, in about a minute.
         limit: seconds.
     """
@@ -134,7 +134,7 @@ async def inflate(cluster: Cluster, tenant: Tenant, *, scale: float, limit: floa
 
 
 def _client_env(cluster: Cluster, tenant: Tenant) -> dict[str, str]:
-    """Where and as whom PostgreSQL's client programs connect; a password in argv would be seen by all."""
+    """Server and login of PostgreSQL's client programs; a password in argv would be visible to all users."""
     return {
         "PGHOST": cluster.host,
         "PGPORT": str(cluster.port),

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes that are one broker, and the one address in front of them.
+"""A RabbitMQ cluster of three nodes, and one address in front of them.
 
 The nodes share a port mapper and a cookie. The topology is loaded when they have found each other, so that
 each quorum queue has a member on every node.
@@ -35,11 +35,11 @@ DISCOVERY = (
 
 @dataclass
 class BrokerCluster:
-    """The cluster; it has what its users ask of one `BrokerNode`.
+    """The cluster; it has the methods of one `BrokerNode` that its users call.
 
     Attributes:
-        nodes: the first keeps the port mapper.
-        port: where all of them are reached, whichever lives.
+        nodes: the first has the port mapper.
+        port: connects to any node that is running.
     """
 
     nodes: Sequence[BrokerNode]
@@ -51,25 +51,25 @@ class BrokerCluster:
         return self.nodes[0].url().replace(f":{self.nodes[0].port}/", f":{self.port}/")
 
     async def rabbitmqctl(self, *arguments: str, limit: float = 90.0) -> str:
-        """Ask a node that lives."""
-        return await self._living()[0].rabbitmqctl(*arguments, limit=limit)
+        """Run it against a node that is running."""
+        return await self._running_nodes()[0].rabbitmqctl(*arguments, limit=limit)
 
     async def queues(self) -> dict[str, dict[str, Any]]:
-        """As a node that lives tells them."""
-        return await self._living()[0].queues()
+        """As a node that is running reports them."""
+        return await self._running_nodes()[0].queues()
 
     async def running(self) -> set[str]:
-        """Names of the nodes that are in the cluster now, as a node that lives sees it."""
-        told = json.loads(await self.rabbitmqctl("cluster_status", "--formatter", "json"))
-        return {str(name).partition("@")[0] for name in told["running_nodes"]}
+        """Names of the nodes that are in the cluster now, as one of them reports."""
+        status = json.loads(await self.rabbitmqctl("cluster_status", "--formatter", "json"))
+        return {str(name).partition("@")[0] for name in status["running_nodes"]}
 
     async def restart(self, *nodes: BrokerNode) -> None:
         """Start nodes that were killed, together: each may wait for the others."""
         await asyncio.gather(*(node.start(limit=READY_SECONDS) for node in nodes))
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A client's connection goes to a node that takes it, and ends with it."""
-        for node in self._living():
+        """Pass a client's connection on to the first node that accepts it, until either end closes it."""
+        for node in self._running_nodes():
             with contextlib.suppress(OSError):
                 there, to_node = await asyncio.open_connection(LOOPBACK, node.port)
                 self._connections |= {writer, to_node}
@@ -83,7 +83,7 @@ class BrokerCluster:
         for writer in self._connections:
             writer.close()
 
-    def _living(self) -> list[BrokerNode]:
+    def _running_nodes(self) -> list[BrokerNode]:
         return [node for node in self.nodes if node.running]
 
 
@@ -102,10 +102,10 @@ async def broker_cluster(directory: Path, *, definitions: Path, conf: Path) -> A
     try:
         await _start(nodes)
 
-        async def together() -> bool:
+        async def complete() -> bool:
             return await cluster.running() == set(NAMES)
 
-        await wait_until(together, what="three brokers to be one", limit=READY_SECONDS, pause=0.5)
+        await wait_until(complete, what="three brokers to form a cluster", limit=READY_SECONDS, pause=0.5)
         await cluster.rabbitmqctl("import_definitions", str(definitions))
         yield cluster
     finally:
@@ -118,7 +118,7 @@ async def broker_cluster(directory: Path, *, definitions: Path, conf: Path) -> A
 
 
 async def _start(nodes: Sequence[BrokerNode]) -> None:
-    """All at once: with one port mapper, one cookie and each other's names they become one."""
+    """All at once: with one port mapper, one cookie and each other's names they form a cluster."""
     cookie = secrets.token_hex(16)
     for node in nodes:
         file = node.directory / "home" / COOKIE

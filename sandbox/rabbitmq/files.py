@@ -1,4 +1,4 @@
-"""What a private RabbitMQ node finds in its directory and environment when it boots."""
+"""The files and environment that a private RabbitMQ node boots with."""
 
 import base64
 import hashlib
@@ -52,7 +52,7 @@ GUEST = BrokerUser()
 
 @dataclass(frozen=True)
 class BrokerTls:
-    """Certificates of a node that speaks TLS and nothing else (PEM files, read anew for each connection).
+    """Certificates of a node that speaks TLS and nothing else (PEM files, read again for each connection).
 
     Attributes:
         ca_file: authorities that vouch for clients.
@@ -91,9 +91,9 @@ def lay_out(
     Args:
         directory: the node's own, made if missing.
         definitions: topology; None is an empty vhost ``migration``.
-        conf: a deployed node's configuration; what ties it to its place is left out.
-        users: who may log in.
-        listeners: further lines of configuration, that say where it listens.
+        conf: a deployed node's configuration; settings of its own addresses and files are left out.
+        users: those who may log in.
+        listeners: further lines of configuration: the addresses it listens on.
     """
     for folder in ("home", "db", "log"):
         (directory / folder).mkdir(parents=True)
@@ -102,15 +102,15 @@ def lay_out(
     loaded = directory / "definitions.json"
     loaded.touch(mode=0o600)
     loaded.write_text(json.dumps({**topology, **_access(users)}))
-    kept = [line for line in conf.read_text().splitlines() if not _is_own(line)] if conf else []
+    deployed = [line for line in conf.read_text().splitlines() if not _is_own(line)] if conf else []
     own = [f"load_definitions = {loaded}", "log.console = true", "log.console.level = info"]
-    (directory / "rabbitmq.conf").write_text("\n".join([*kept, *own, *listeners]) + "\n")
+    (directory / "rabbitmq.conf").write_text("\n".join([*deployed, *own, *listeners]) + "\n")
 
 
 def environment(
     directory: Path, name: str, *, port: int | None, distribution: int, port_mapper: int
 ) -> dict[str, str]:
-    """The whole environment of a node laid out in ``directory``, and of the commands that talk to it.
+    """The complete environment of a node laid out in ``directory``, and of the commands that talk to it.
 
     ``port`` is None where the configuration alone says where it listens.
     """
@@ -135,7 +135,7 @@ def environment(
         "RABBITMQ_PID_FILE": str(directory / "node.pid"),
         # Makes the start script become the node, so that the pid is the node's.
         "RABBITMQ_ALLOW_INPUT": "1",
-        # Quorum queues tell their counts twice a second instead of every 5 s: tests look at them.
+        # Quorum queues report their counts twice a second instead of every 5 s: tests read them.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
             "-kernel inet_dist_use_interface {127,0,0,1} -rabbit quorum_tick_interval 500"
         ),
@@ -143,9 +143,9 @@ def environment(
 
 
 def first_errors(log: str, lines: int = 10) -> str:
-    """The errors a node's log begins with: a boot that fails tells its cause first, and much after it."""
-    told = [line.partition("[error]")[2] for line in log.splitlines() if "[error]" in line]
-    return "\n".join(line.partition(">")[2].strip() for line in told[:lines])
+    """The first errors of a node's log: a boot that fails logs its cause first, and much after it."""
+    errors = [line.partition("[error]")[2] for line in log.splitlines() if "[error]" in line]
+    return "\n".join(line.partition(">")[2].strip() for line in errors[:lines])
 
 
 def _is_own(line: str) -> bool:

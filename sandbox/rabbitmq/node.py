@@ -1,7 +1,7 @@
 """A private RabbitMQ node: a directory, three ports on loopback, its own epmd, no system service.
 
 Measured on RabbitMQ 3.10 and 4.x: the programs in `/usr/lib/rabbitmq/bin` run for any user, the wrappers in
-`/usr/sbin` insist on user `rabbitmq`. The node's whole state stays in its directory.
+`/usr/sbin` insist on user `rabbitmq`. All of the node's state stays in its directory.
 """
 
 import asyncio
@@ -60,9 +60,9 @@ class BrokerNode:
         Args:
             directory: its place.
             definitions: topology to load at every boot; None is an empty vhost ``migration``.
-            conf: a deployed node's ``rabbitmq.conf``; what ties it to its place is left out.
+            conf: a deployed node's ``rabbitmq.conf``; settings of its own addresses and files are left out.
             name: of the node; several nodes on one machine may share it.
-            users: who may log in; the file of definitions itself holds none.
+            users: those who may log in; the file of definitions itself has none.
             tls: certificates; then its port speaks TLS, and plain TCP is off.
 
         Raises:
@@ -91,16 +91,16 @@ class BrokerNode:
 
     @property
     def pids(self) -> list[int]:
-        """The pids of the node's Erlang machine and its port mapper, of those that live."""
+        """The pids of the node's Erlang machine and its port mapper, as far as they are running."""
         return [child.pid for child in (self._node, self._port_mapper) if child is not None and child.alive]
 
     @property
     def running(self) -> bool:
-        """Whether the node's process lives."""
+        """Whether the node's process is running."""
         return self._node is not None and self._node.alive
 
     def url(self, user: str = "guest", *, password: str | None = None, vhost: str = VHOST) -> str:
-        """An AMQP URL; it holds the password (by default the one ``user`` was made with)."""
+        """An AMQP URL; it contains the password (by default the one ``user`` was made with)."""
         if password is None:
             password = next(known.password for known in self.users if known.name == user)
         parts = [quote(part, safe="") for part in (user, password, vhost)]
@@ -111,7 +111,7 @@ class BrokerNode:
         """Start the node and wait until it speaks AMQP: its definitions are loaded by then.
 
         Raises:
-            ChildEndedError: it ended instead of starting; holds its first errors.
+            ChildEndedError: it ended instead of starting; the error has the first ones of its log.
             TimeoutError: it was not ready within ``limit`` seconds.
         """
         if self.running:
@@ -131,7 +131,7 @@ class BrokerNode:
             if not node.alive:
                 errors = first_errors(self._log_text()[logged:])
                 raise ChildEndedError(f"{node.name} ended instead of starting; {self.log} says:\n{errors}")
-            # Behind TLS its greeting is not asked for: it listens once its definitions are loaded.
+            # With TLS no AMQP header is sent: it listens once its definitions are loaded.
             return await (accepts_connections if self.tls else _speaks_amqp)(self.port)
 
         await wait_until(ready, what=f"{node.name} to speak AMQP", limit=limit, pause=0.1)
@@ -143,7 +143,7 @@ class BrokerNode:
         self._port_mapper = other._port_mapper
 
     async def stop(self) -> None:
-        """Stop the node in order, and its port mapper."""
+        """Shut down the node, and its port mapper."""
         for child in (self._node, self._port_mapper):
             if child is not None:
                 await child.stop(signal.SIGTERM, limit=30)
@@ -154,11 +154,11 @@ class BrokerNode:
         await self._started().kill()
 
     def freeze(self) -> None:
-        """Stop the node in its tracks: connections stay open, nothing answers."""
+        """Freeze the node (SIGSTOP): connections stay open, nothing answers."""
         self._started().freeze()
 
     def thaw(self) -> None:
-        """Let a frozen node go on."""
+        """Let a frozen node continue."""
         self._started().thaw()
 
     async def destroy(self) -> None:
@@ -181,7 +181,7 @@ class BrokerNode:
 
     @property
     def rabbitmqctl_command(self) -> list[str]:
-        """How anybody calls ``rabbitmqctl`` for this node: program and first arguments, without a secret."""
+        """How to call ``rabbitmqctl`` for this node: program and first arguments, without a secret."""
         assignments = (f"{name}={value}" for name, value in self._environment.items())
         return ["env", "-i", *assignments, str(_PROGRAMS / "rabbitmqctl")]
 
@@ -192,10 +192,10 @@ class BrokerNode:
         counts lag by half a second), ``consumers`` and ``arguments`` (a dict).
         """
         counts = ("messages", "messages_ready", "messages_unacknowledged", "consumers")
-        told = await self.rabbitmqctl(
+        listed = await self.rabbitmqctl(
             "list_queues", "--vhost", VHOST, "--formatter", "json", "name", "type", "arguments", *counts
         )
-        queues = {queue.pop("name"): queue for queue in json.loads(told)}
+        queues = {queue.pop("name"): queue for queue in json.loads(listed)}
         for queue in queues.values():
             queue["arguments"] = {name: value for name, _, value in queue["arguments"]}
         return queues
@@ -220,7 +220,7 @@ class BrokerNode:
         return self._node
 
     async def start_port_mapper(self) -> None:
-        """Start our own epmd: the node would start one that outlives it."""
+        """Start an epmd of its own: the node would start one that outlives it."""
         if self._port_mapper is not None and self._port_mapper.alive:
             return
         epmd = await Child.start(

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from sandbox.supervisor.service import ManagedService
 from sandbox.supervisor.spec import Record, ServiceFiles, Spec, StaleVersionError
-from sandbox.system.serving import serving, told_to_stop
+from sandbox.system.serving import serving, until_stopped
 
 # More than any plan grants, so that a small machine can act as a big node.
 DEFAULT_CPUS = 64.0
@@ -134,7 +134,7 @@ async def run(directory: Path, port: int, cpus: float) -> None:
     try:
         async with serving(supervisor.application(), port):
             print(f"supervisor: serving on port {port}", flush=True)
-            await told_to_stop()
+            await until_stopped()
     finally:
         await supervisor.close()
 

@@ -21,7 +21,7 @@ from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.swarm.api import EngineApi
 from sandbox.swarm.postgres_server import PORT
 from sandbox.swarm.servers import start_server
-from sandbox.system.serving import serving, told_to_stop
+from sandbox.system.serving import serving, until_stopped
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -67,7 +67,7 @@ async def run(port: int, socket: Path, directory: Path) -> None:
     service = SwarmDatabaseService(directory, os.environ["DATABASE_SERVICE_PLATFORM_DSN"], EngineApi(socket))
     async with serving(service.application(), port, address="0.0.0.0"):  # noqa: S104, the overlay network alone
         print(f"database-service: serving on port {port}", flush=True)
-        await told_to_stop()
+        await until_stopped()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.system.net import LOOPBACK
-from sandbox.system.serving import told_to_stop
+from sandbox.system.serving import until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -93,7 +93,7 @@ async def run(port: int, socket: Path) -> None:
     forwarder = Forwarder(lambda: asyncio.open_unix_connection(socket))
     server = await asyncio.start_server(forwarder.serve, None, port)
     async with server:
-        await told_to_stop()
+        await until_stopped()
     await forwarder.close()
 
 

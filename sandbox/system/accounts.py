@@ -1,7 +1,7 @@
 """Which operating system account runs a server, and what that account may reach.
 
-PostgreSQL refuses to run as root. Where we are root its server runs as user ``postgres`` (made by Debian's
-package); where we are an ordinary user it runs as ourselves.
+PostgreSQL refuses to run as root. When this process is root, its server runs as user ``postgres`` (made by
+Debian's package); otherwise as the user of this process.
 """
 
 import os
@@ -14,10 +14,10 @@ POSTGRES_ACCOUNT = "postgres"
 
 
 def database_account() -> str | None:
-    """The account a PostgreSQL server must be switched to, or None when it runs as we do.
+    """The account a PostgreSQL server must be switched to, or None when it runs as this process does.
 
     Raises:
-        LookupError: we are root and the account does not exist.
+        LookupError: this process is root and the account does not exist.
     """
     if os.geteuid() != 0:
         return None
@@ -31,13 +31,13 @@ def database_account() -> str | None:
 
 
 def give(path: Path, account: str | None) -> None:
-    """Hand ``path`` to ``account``; None leaves it ours."""
+    """Make ``account`` the owner of ``path``; None changes nothing."""
     if account is not None:
         shutil.chown(path, user=account, group=account)
 
 
 def give_tree(path: Path, account: str | None) -> None:
-    """Hand ``path`` and everything below it to ``account``; None leaves it ours."""
+    """Make ``account`` the owner of ``path`` and everything below it; None changes nothing."""
     if account is None:
         return
     owner = pwd.getpwnam(account)

@@ -1,4 +1,4 @@
-"""Ports that nobody else takes, connections passed on, and waits that end."""
+"""Ports that no other process takes, connections passed on, and waits with a limit."""
 
 import asyncio
 import atexit
@@ -14,12 +14,12 @@ LOOPBACK = "127.0.0.1"
 # port stays free between its choice and the moment its server listens.
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 
-# One bound socket per port handed out: a lock that the kernel gives back when this process ends.
+# One bound socket per port handed out: a lock that the kernel releases when this process ends.
 _reservations: dict[int, socket.socket] = {}
 
 
 def free_port() -> int:
-    """Choose a TCP port on loopback, for this process alone as long as it lives.
+    """Choose a TCP port on loopback, reserved for this process until it ends.
 
     Processes that choose at the same time never get the same port: each choice binds a name in Linux's
     abstract socket namespace, which needs no file and ends with the process.
@@ -60,16 +60,16 @@ def _give_all_back() -> None:
 async def wait_until(
     ready: Callable[[], Awaitable[bool]], *, what: str, limit: float, pause: float = 0.02
 ) -> None:
-    """Ask ``ready`` again and again until it says yes.
+    """Call ``ready`` again and again until it returns True.
 
     Args:
-        ready: the question; it may take its time, the limit holds for it too.
-        what: what is waited for, as it shall stand in the error.
+        ready: the question; the limit includes the time it takes.
+        what: what is waited for, in the words of the error.
         limit: seconds in all.
-        pause: seconds between two questions.
+        pause: seconds between two calls.
 
     Raises:
-        TimeoutError: the answer was not yes within ``limit`` seconds; names ``what``.
+        TimeoutError: it did not return True within ``limit`` seconds; names ``what``.
     """
     started = time.monotonic()
     try:
@@ -94,7 +94,7 @@ async def accepts_connections(port: int, host: str = LOOPBACK) -> bool:
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Write what is read, until either side closes; then the writer is closed."""
+    """Write what is read, until either end closes; then close the writer."""
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)

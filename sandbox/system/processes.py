@@ -1,4 +1,4 @@
-"""Child processes that write to a log file, never outlive us, and are stopped by their own pid."""
+"""Child processes that write to a log file, never outlive this process, and are stopped by their own pid."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 # The tail of a log that goes into an error: enough for the cause, short enough to be read.
 _LINES_IN_ERRORS = 20
@@ -15,10 +15,10 @@ _LINES_IN_ERRORS = 20
 
 @dataclass(frozen=True)
 class Child:
-    """One running program of ours.
+    """One child process.
 
     Attributes:
-        name: what people call it, in errors.
+        name: for errors.
         process: asyncio's handle.
         log: file that gets its standard output and standard error.
     """
@@ -39,23 +39,23 @@ class Child:
         account: str | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
     ) -> Self:
-        """Start ``command`` in a session of its own, so that a Ctrl-C in our terminal is ours alone.
+        """Start ``command`` in a session of its own, so that a Ctrl-C in the terminal does not reach it.
 
         The kernel sends ``death_signal`` to the child when the thread that started it ends (prctl(2),
         PR_SET_PDEATHSIG): start children from the main thread. The pid is the program's own.
 
         Args:
-            name: what people call it.
-            command: program and arguments; no secrets, they are visible to everybody.
+            name: for errors.
+            command: program and arguments; no secrets, every user of the machine can read them.
             log: file to append standard output and standard error to.
-            env: the whole environment; None passes ours on.
+            env: the complete environment; None passes on this process's.
             directory: working directory.
-            account: user to run as; None stays who we are.
-            death_signal: what the child gets when we die.
+            account: user to run as; None does not change it.
+            death_signal: what the child gets when this process dies.
         """
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *_bound_to_us(account, death_signal),
+                *_dying_with_parent(account, death_signal),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -77,19 +77,19 @@ class Child:
         return self.process.returncode is None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; a child that has ended is left in peace."""
+        """Send a signal; a child that has ended gets none."""
         send_signal(self.process, number)
 
     def freeze(self) -> None:
-        """Stop it in its tracks (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
         self.send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen child go on (SIGCONT)."""
+        """Let a frozen child continue (SIGCONT)."""
         self.send(signal.SIGCONT)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, *, limit: float = 10.0) -> int:
-        """Ask it to end with ``number``; after ``limit`` seconds SIGKILL. Returns its exit code."""
+        """Send it ``number`` to end it; after ``limit`` seconds SIGKILL. Returns its exit code."""
         self.send(number)
         self.thaw()
         try:
@@ -98,7 +98,7 @@ class Child:
             return await self.kill()
 
     async def kill(self) -> int:
-        """End it with SIGKILL, now. Returns its exit code, -9 unless it was faster."""
+        """End it with SIGKILL, now. Returns its exit code: -9, unless it ended by itself before."""
         self.send(signal.SIGKILL)
         return await asyncio.wait_for(self.process.wait(), 10)
 
@@ -119,14 +119,14 @@ class ChildEndedError(Exception):
 
 
 class CommandFailedError(Exception):
-    """A short command exited with an error; the text names the command and holds its output's end."""
+    """A short command exited with an error; the text names the command and has its output's end."""
 
 
-def _bound_to_us(account: str | None, death_signal: signal.Signals) -> list[str]:
-    """What stands before a command so that it ends with us; each part becomes the next, the pid stays.
+def _dying_with_parent(account: str | None, death_signal: signal.Signals) -> list[str]:
+    """A prefix for a command so that it ends with this process; each part becomes the next, the pid stays.
 
-    ``setpriv`` switches to ``account`` and asks the kernel for the signal. Had we died before that, nobody
-    would send it: so the shell then looks whether we are still the parent.
+    ``setpriv`` switches to ``account`` and asks the kernel for the signal. If this process had died before
+    that, the signal would never come: so the shell then checks that this process is still the parent.
     """
     prefix = ["setpriv", f"--pdeathsig={death_signal.name.removeprefix('SIG')}"]
     if account is not None:
@@ -146,17 +146,26 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
 
 
 def processes_of(pid: int) -> list[int]:
-    """The pids of a running process's children, as they are now."""
+    """The pids of a running process's child processes, as they are now."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def ended(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has collected yet (a zombie) has."""
+    """Whether a process has ended; a zombie, whose exit code was not collected yet, has."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return True
     return status.rpartition(")")[2].split()[0] == "Z"
+
+
+def memory(pid: int, kind: Literal["VmHWM", "VmRSS"]) -> int | None:
+    """Bytes of a process's own memory, at its highest (VmHWM) or now (VmRSS, proc(5)); None when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(kind)), None)
 
 
 def tail(log: Path, lines: int = _LINES_IN_ERRORS) -> str:
@@ -177,18 +186,18 @@ async def run(
     """Run a short command to its end and return its standard output.
 
     Args:
-        command: program and arguments; no secrets, they are visible to everybody.
+        command: program and arguments; no secrets, every user of the machine can read them.
         limit: seconds; then the command is killed.
-        env: the whole environment; None passes ours on.
-        account: user to run as (root only); None stays who we are.
-        stdin: what it reads; None is an empty input.
+        env: the complete environment; None passes on this process's.
+        account: user to run as (root only); None does not change it.
+        stdin: its input; None is an empty one.
 
     Raises:
         CommandFailedError: it exited with an error.
         TimeoutError: it did not end within ``limit`` seconds.
     """
     process = await asyncio.create_subprocess_exec(
-        *_bound_to_us(account, signal.SIGKILL),
+        *_dying_with_parent(account, signal.SIGKILL),
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -206,6 +215,6 @@ async def run(
             send_signal(process, signal.SIGKILL)
             await process.wait()
     if process.returncode != 0:
-        told = (errors or output).decode(errors="replace").strip().splitlines()[-_LINES_IN_ERRORS:]
-        raise CommandFailedError(f"{program} exited with {process.returncode}:\n" + "\n".join(told))
+        lines = (errors or output).decode(errors="replace").strip().splitlines()[-_LINES_IN_ERRORS:]
+        raise CommandFailedError(f"{program} exited with {process.returncode}:\n" + "\n".join(lines))
     return output.decode()

@@ -1,4 +1,4 @@
-"""Directories for a process's servers, that go when the process does not come back for them."""
+"""Directories for a process's servers, removed by the next process when their own was killed."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ def scratch_directory(prefix: str) -> Path:
     """Make a directory that every account may pass through, but not list; the caller removes it.
 
     It is in memory (``/dev/shm``) where that has 4 GB to spare, since servers make thousands of files, else
-    under the system's temporary directory; ``TMPDIR`` overrules both. Directories of the same prefix whose
+    under the system's temporary directory; ``TMPDIR`` overrides both. Directories of the same prefix whose
     process was killed before it removed them are removed now.
     """
     root = _root()
@@ -46,7 +46,7 @@ def _root() -> Path:
 
 
 def remove_scratch_directory(directory: Path) -> None:
-    """Remove a directory that `scratch_directory` made, and all that is in it."""
+    """Remove a directory that `scratch_directory` made, with its contents."""
     shutil.rmtree(directory)
     os.close(_locks.pop(directory))
 

@@ -27,7 +27,7 @@ async def serving(
         application: what to serve.
         port: TCP port.
         share_port: let several processes listen on it, each getting some of the connections.
-        address: where to listen; in a container that is not loopback.
+        address: the one to listen on; in a container that is not loopback.
 
     Raises:
         OSError: the port is taken.
@@ -41,7 +41,7 @@ async def serving(
         await runner.cleanup()
 
 
-async def told_to_stop(*signals: signal.Signals) -> None:
+async def until_stopped(*signals: signal.Signals) -> None:
     """Return when one of the signals (default: SIGTERM and SIGINT) arrives."""
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()

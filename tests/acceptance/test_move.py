@@ -1,7 +1,5 @@
 """A complete move, from billing's publish to migration.completed, observed from outside the consumer."""
 
-from pathlib import Path
-
 import pytest
 
 from sandbox.demo.demo import CHAIN
@@ -11,15 +9,10 @@ from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
 from sandbox.platform.local import LocalPlatform
 from sandbox.platform.subscriber import Subscriber
+from sandbox.system.processes import memory
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
 MEMORY_BYTES = 150 * 1024 * 1024
-
-
-def peak_memory(pid: int) -> int:
-    """Bytes of the process's own memory at its highest (`VmHWM`, proc(5))."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
@@ -35,7 +28,7 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
         last = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
         await mine.wait_acknowledged(10)
         await theirs.wait_acknowledged(10)
-        memory = peak_memory(consumer.pid)
+        peak = memory(consumer.pid, "VmHWM")
     after = await observe(local, site)
     # Then the events come in their order, each once
     assert subscriber.types(site.id) == list(CHAIN)
@@ -62,7 +55,8 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
     assert (theirs.failed, len(theirs.boots)) == (0, 1)
     assert (await theirs.verify_writes(await database_dsn(local, other))).ok
     # and the consumer stayed small
-    assert memory < MEMORY_BYTES
+    assert peak is not None
+    assert peak < MEMORY_BYTES
 
 
 async def test_the_source_stays_complete_and_fenced_after_a_move(
@@ -106,7 +100,7 @@ async def test_where_the_data_is_decides_even_if_billing_wrote_the_record_first(
 ) -> None:
     site = await make_site()
     async with local.consumer():
-        await billing.upgrade(site.id, PLAN, write_ahead=True, tell_entitlements=False)
+        await billing.upgrade(site.id, PLAN, write_ahead=True, with_entitlements=False)
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     assert (await observe(local, site)).on_dedicated > 0
 

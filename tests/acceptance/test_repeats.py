@@ -57,7 +57,7 @@ async def test_every_event_twice_and_replayed_is_one_migration_with_one_outcome(
     repeater = Repeater()
     async with (
         local.consumer(),
-        Subscriber(local.broker.url(), tell=repeater.receive) as subscriber,
+        Subscriber(local.broker.url(), on_event=repeater.receive) as subscriber,
         Writers(site.url) as writers,
     ):
         upgrade = await billing.upgrade(site.id, PLAN)

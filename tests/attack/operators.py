@@ -45,7 +45,7 @@ async def rehome(place: Place, *words: object) -> Output:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         stdin=asyncio.subprocess.DEVNULL,
-        env={**os.environ, **place.given(), **place.settings},
+        env={**os.environ, **place.consumer_environment(), **place.settings},
         cwd=ROOT,
     )
     async with asyncio.timeout(LIMIT_SECONDS):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sandbox.platform.local import local_platform
 from sandbox.postgres.server import Cluster
 from sandbox.system.accounts import database_account, give
-from tests.chaos.arena import Arena, furnished
+from tests.chaos.arena import Arena, running_arena
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -84,7 +84,7 @@ async def place(directory: Path, pair: Pair) -> AsyncIterator[Place]:
         def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Place:
             return Place(local, subscriber, orders, arrivals=arrivals, pair=pair, marks=marks)
 
-        async with furnished(directory, local.broker.url(), build) as made:
+        async with running_arena(directory, local.broker.url(), build) as made:
             yield made
 
 

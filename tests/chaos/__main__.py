@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sandbox.demo.chaos import DEAF
+from sandbox.demo.chaos import NO_WATCHDOG
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
 from tests.chaos.cases import SCENARIOS, Case, record
-from tests.chaos.play import DEAF_ACTIONS, ORDERS, Result, play
+from tests.chaos.experiment import ORDERS, UNNOTICED, Result, play
+from tests.chaos.report import STEPS, console, print_result, print_tables
 from tests.chaos.swarm_arena import STEPS as SWARM_STEPS
 from tests.chaos.swarm_arena import swarm_arena
-from tests.chaos.tables import STEPS, console, show, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 RUNTIMES = {"process": arena, "swarm": swarm_arena}
 CHECKED = ".checked"
-"""Ends the names of boundaries between a look at the claim and the act: for who lives on there."""
+"""End of the names of boundaries between a check of the claim and the call after it: `--action stop` is for these."""
 COMMON = ("moved", "rolled back")
-"""Scenarios that a sample is taken of."""
+"""Scenarios that a sample is taken from."""
 
 
 class Stage:
-    """An arena that is built anew after an experiment that went wrong, so that the next is not blamed."""
+    """An arena that is built again after an experiment that failed, so that it cannot disturb the next."""
 
     def __init__(self, runtime: str, **settings: str) -> None:
-        """Take what runs the instances, and settings of its consumers."""
+        """`runtime` runs the instances; `settings` are the consumers'."""
         self._build = RUNTIMES[runtime]
         self._settings = settings
         self._stack = AsyncExitStack()
@@ -56,7 +56,7 @@ class Stage:
         self._next: tuple[str, asyncio.Task[Site]] | None = None
 
     async def arena(self) -> Arena:
-        """The arena; set up if there is none."""
+        """The arena; built if there is none."""
         if self._arena is None:
             self._directory = scratch_directory("rehome-chaos")
             self._arena = await self._stack.enter_async_context(
@@ -65,22 +65,22 @@ class Stage:
         return self._arena
 
     async def play(self, case: Case, following: Case | None) -> Result:
-        """One case, and meanwhile the customer of the following one is made."""
-        here = await self.arena()
+        """One case; the customer of the following one is made meanwhile."""
+        arena = await self.arena()
         scenario = SCENARIOS[case.scenario]
         try:
             if self._next is not None and self._next[0] == case.scenario:
                 site = await self._next[1]
             else:
-                site = await scenario.make_site(here)
+                site = await scenario.make_site(arena)
             self._next = None
             if following is not None:
-                making = asyncio.ensure_future(SCENARIOS[following.scenario].make_site(here))
+                making = asyncio.ensure_future(SCENARIOS[following.scenario].make_site(arena))
                 self._next = (following.scenario, making)
-            result = await play(here, case, site)
-            await here.dead_letters()
+            result = await play(arena, case, site)
+            await arena.dead_letters()
             if not result.breaches:
-                await here.remove_site(site)
+                await arena.remove_site(site)
         except (TimeoutError, OSError, RuntimeError, LookupError) as error:
             result = Result(case, "stuck", breaches=[f"{type(error).__name__}: {error}"])
         if result.breaches:
@@ -88,21 +88,21 @@ class Stage:
         return result
 
     async def close(self, keep_log: Case | None = None) -> None:
-        """Take everything down; the consumers' log is kept where something went wrong."""
+        """Remove everything; after a failed experiment the consumers' log is copied first."""
         if self._next is not None:
             await asyncio.gather(self._next[1], return_exceptions=True)
             self._next = None
         if self._arena is None or self._directory is None:
             return
         if keep_log is not None:
-            kept = f"rehome-chaos-{keep_log.boundary}-{keep_log.nth}.log"
-            console.print(f"    the consumers' log is {_kept(self._arena.log, kept)}")
+            name = f"rehome-chaos-{keep_log.boundary}-{keep_log.nth}.log"
+            console.print(f"    the consumers' log is {_copied(self._arena.log, name)}")
         await self._stack.aclose()
         remove_scratch_directory(self._directory)
         self._arena = self._directory = None
 
 
-def _kept(log: Path, name: str) -> Path:
+def _copied(log: Path, name: str) -> Path:
     """A copy that outlives the arena."""
     return Path(shutil.copy(log, Path(tempfile.gettempdir()) / name))
 
@@ -113,14 +113,12 @@ def _write(path: str, results: Sequence[Result]) -> None:
 
 
 def read(path: str) -> list[Result]:
-    """What an earlier run has written."""
-    return [
-        Result(**{**told, "case": Case(**told["case"])})
-        for told in (
-            {name: value for name, value in row.items() if name != "step"}
-            for row in orjson.loads(Path(path).read_bytes())
-        )
+    """The results that an earlier run has written."""
+    rows = [
+        {name: value for name, value in row.items() if name != "step"}
+        for row in orjson.loads(Path(path).read_bytes())
     ]
+    return [Result(**{**row, "case": Case(**row["case"])}) for row in rows]
 
 
 async def listed(stage: Stage, scenarios: Sequence[str]) -> list[Case]:
@@ -133,7 +131,7 @@ async def listed(stage: Stage, scenarios: Sequence[str]) -> list[Case]:
 
 
 def sample(cases: Sequence[Case], each: int, seed: int) -> list[Case]:
-    """So many of each step: a call cut in its middle, its commit, and others drawn by the seed."""
+    """`each` of every step: a call cut in its middle, its commit, and others drawn by the seed."""
     chosen: list[Case] = []
     draw = random.Random(seed)  # noqa: S311 - a choice of experiments, no secret
     for step in STEPS:
@@ -147,17 +145,17 @@ def sample(cases: Sequence[Case], each: int, seed: int) -> list[Case]:
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Record, choose, play, tell; 1 when anything did not hold."""
-    stage = Stage(args.runtime, **{DEAF: "yes"} if args.action in DEAF_ACTIONS else {})
+    """Record, choose, play, print; 1 when anything did not hold."""
+    stage = Stage(args.runtime, **{NO_WATCHDOG: "yes"} if args.action in UNNOTICED else {})
     results: list[Result] = []
     began = time.monotonic()
     try:
         on_swarm = args.runtime == "swarm"
-        some = COMMON if args.sample or on_swarm else SCENARIOS
-        scenarios = [args.scenario] if args.scenario else list(some)
-        between = args.action == "stop"
+        usual = COMMON if args.sample or on_swarm else SCENARIOS
+        scenarios = [args.scenario] if args.scenario else list(usual)
+        after_check = args.action == "stop"
         cases = [
-            case for case in await listed(stage, scenarios) if case.boundary.endswith(CHECKED) == between
+            case for case in await listed(stage, scenarios) if case.boundary.endswith(CHECKED) == after_check
         ]
         if on_swarm:
             cases = [case for case in cases if case.step in SWARM_STEPS]
@@ -178,12 +176,12 @@ async def run(args: argparse.Namespace) -> int:
         for number, case in enumerate(cases):
             following = cases[number + 1] if number + 1 < len(cases) else None
             results.append(await stage.play(case, following))
-            tell(results[-1])
+            print_result(results[-1])
             if args.json:
                 _write(args.json, results)
     finally:
         await stage.close()
-    show(results)
+    print_tables(results)
     console.print(f"{time.monotonic() - began:.0f} s")
     return 1 if any(result.breaches for result in results) else 0
 
@@ -207,27 +205,27 @@ def main() -> int:
         "--part",
         metavar="K/N",
         default="1/1",
-        help="every N-th boundary, from the K-th on: several may run at once",
+        help="every N-th boundary, from the K-th on: several parts may run at once",
     )
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
         default="process",
         help="what runs the instances (default: process); on a swarm (root, scripts/setup-swarm) the steps "
-        f"{' and '.join(SWARM_STEPS)} are hit",
+        f"{' and '.join(SWARM_STEPS)} are tested",
     )
-    parser.add_argument("--list", action="store_true", help="list the boundaries, kill nobody")
+    parser.add_argument("--list", action="store_true", help="list the boundaries, kill nothing")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.add_argument(
         "--show",
         metavar="FILE",
         nargs="+",
-        help="only show what such files hold, as one: parts in their order",
+        help="only show the results in such files as one table: parts in their order",
     )
     args = parser.parse_args()
     if args.show:
         parts = zip_longest(*(read(path) for path in args.show))
-        show([result for row in parts for result in row if result is not None])
+        print_tables([result for row in parts for result in row if result is not None])
         return 0
     return asyncio.run(run(args))
 

@@ -1,4 +1,4 @@
-"""One platform for many experiments: each gets a customer of its own; only the consumer is hurt and replaced."""
+"""One platform for many experiments: each gets a customer of its own; only the consumer is killed and replaced."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aio_pika
 import httpx
 
-from rehome_consumer import saga
-from rehome_consumer.rabbitmq.topology import DEAD, queue_of, retry_exchange
 from sandbox.demo.chaos import DIRECTORY, Orders
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
@@ -28,6 +26,7 @@ from sandbox.postgres.tenants import Tenant, create_tiny_tenant
 from sandbox.system.net import LOOPBACK, free_port, wait_until
 from sandbox.system.processes import Child, run
 from tests.chaos.consumers import Consumer
+from tests.support.at_rest import take_dead_letters, under_way, waiting_messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,26 +43,16 @@ A = TypeVar("A", bound="Arena")
 PLAN = "premium-monthly"
 QUIET_SECONDS = 120.0
 COMMAND_SECONDS = 60.0
-QUEUES = (
-    *(queue_of(step.name) for step in saga.MIGRATION),
-    *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
-)
-UNSETTLED = """
-    SELECT 'unsent ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
-    UNION ALL
-    SELECT s.step || ' is ' || s.state FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
-    WHERE m.ended_at IS NULL AND m.state <> 'failed' AND s.state IN ('running', 'waiting')
-"""
 
 
 @dataclass
 class Arena:
-    """A platform, a subscriber to everything, and whatever consumers run at the moment.
+    """A platform, a subscriber to everything, and the consumers that run at the moment.
 
     Attributes:
         local: the platform.
-        subscriber: sees every event from the start on.
-        orders: what the consumers are told to do.
+        subscriber: receives every event from the start on.
+        orders: what the consumers are ordered to do.
         settings: further settings of consumers started from now on.
         arrivals: when (monotonic seconds) the subscriber got each event, repeats too.
     """
@@ -84,21 +73,21 @@ class Arena:
 
     @property
     def log(self) -> Path:
-        """What all consumers have said."""
+        """The log of all consumers."""
         return self.local.directory / "consumer.log"
 
     async def start_consumer(self, **settings: str) -> Consumer:
         """One more consumer, ready to handle events."""
         self.started += 1
         port = free_port()
-        given = self.given(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK)
+        environment = self.consumer_environment(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK)
         child = await Child.start(
             f"consumer {self.started}",
             [sys.executable, "-m", "sandbox.demo.chaos"],
             log=self.log,
             env={
                 **os.environ,
-                **given,
+                **environment,
                 **self.settings,
                 **settings,
                 DIRECTORY: str(self.orders.directory),
@@ -110,32 +99,32 @@ class Arena:
 
         async def ready() -> bool:
             child.require_alive()
-            return await consumer.in_hand() is not None
+            return await consumer.deliveries_in_hand() is not None
 
         await wait_until(ready, what=f"{child.name} to be ready", limit=READY_SECONDS, pause=0.05)
         return consumer
 
-    def given(self, **more: str) -> dict[str, str]:
+    def consumer_environment(self, **more: str) -> dict[str, str]:
         """Every consumer's environment, `more` on top (without the prefix REHOME_)."""
         return self.local.settings(**more)
 
     async def rehome(self, *words: str) -> str:
-        """What a command of an operator prints. Raises CommandFailedError when it does not exit with 0."""
-        env = {**os.environ, **self.given(), **self.settings}
+        """The output of an operator's command. Raises CommandFailedError when it does not exit with 0."""
+        env = {**os.environ, **self.consumer_environment(), **self.settings}
         return await run([sys.executable, "-m", "rehome_consumer", *words], limit=COMMAND_SECONDS, env=env)
 
     async def ensure_consumer(self, site: Site) -> Consumer:
-        """The consumer that runs and can serve this customer; started if none does."""
+        """A consumer that can serve this customer; started if none is running."""
         self.consumers = [consumer for consumer in self.consumers if consumer.child.alive]
         return self.consumers[0] if self.consumers else await self.start_consumer()
 
     async def stop_consumers(self, limit: float = 60.0) -> None:
-        """Stop all of them in order."""
+        """Stop all of them with SIGTERM."""
         await asyncio.gather(*(consumer.child.stop(limit=limit) for consumer in self.consumers))
         self.consumers.clear()
 
     async def make_site(self, *, odoo: bool = False, **columns: object) -> Site:
-        """A customer whose instance serves; with Odoo's whole database, or a tiny one of much variety."""
+        """A customer whose instance serves; with Odoo's demonstration database, or a tiny one of many kinds."""
         tenant = Tenant(f"t{secrets.token_hex(4)}")
         await (self.make_odoo_tenant(tenant) if odoo else create_tiny_tenant(self.local.pool, tenant))
         async with self.platform() as platform:
@@ -152,7 +141,7 @@ class Arena:
         await add_odoo_tenant(self.local.pool, tenant)
 
     async def remove_site(self, site: Site) -> None:
-        """The instance, its dedicated server, its database and its rows go."""
+        """Remove the instance, its dedicated server, its database and its rows."""
         await self.remove_service(site)
         async with self.platform() as platform:
             home = await platform.fetchval(
@@ -172,32 +161,32 @@ class Arena:
             await pool.execute(f"DROP ROLE IF EXISTS {quoted(site.tenant.role)}")
 
     async def remove_service(self, site: Site) -> None:
-        """The instance's service goes."""
+        """Remove the instance's service."""
         await self.local.remove_service(site)
 
     async def definition(self, site: Site) -> dict[str, Any]:
-        """The service's definition as a rollback must put it back: without how often it was restarted."""
+        """The service's definition as a rollback must restore it: without the count of forced restarts."""
         spec: dict[str, Any] = (await self.local.supervisor.show(site.service))["spec"]
         return {**spec, "force": 0}
 
-    async def environment(self, site: Site) -> dict[str, str]:
+    async def service_environment(self, site: Site) -> dict[str, str]:
         """The service's environment."""
         env: dict[str, str] = (await self.definition(site))["env"]
         return env
 
     async def server_log(self) -> bytes:
-        """What the pool has said."""
+        """The pool's log."""
         return self.local.pool.log.read_bytes()
 
-    async def runs(self, site: Site) -> str:
-        """What has become of the instance's service, in words."""
+    async def describe_tasks(self, site: Site) -> str:
+        """The state of the instance's tasks, for an error."""
         return f"its tasks: {(await self.local.supervisor.show(site.service))['tasks']}"
 
     async def addresses(self, host: str) -> set[str]:
-        """What a server of the records may be called by who is connected to it."""
+        """Names and addresses under which an instance may be connected to a server of the records."""
         return {host}
 
-    def refuse(self, times: int) -> None:
+    def fail_database_service(self, times: int) -> None:
         """Let database-service fail so many times."""
         self.local.database_service.switches = Switches(fail_times=times, fail_status=503)
 
@@ -225,41 +214,35 @@ class Arena:
         ):
             yield channel
 
-    async def waiting(self) -> dict[str, int]:
-        """Messages in the handlers' and delays' queues, of those that have any."""
-        counts: dict[str, int] = {}
-        async with self.channel() as channel:
-            for name in QUEUES:
-                queue = await channel.declare_queue(name, passive=True)
-                counts[name] = queue.declaration_result.message_count or 0
-        return {name: count for name, count in counts.items() if count}
+    async def waiting(self) -> list[str]:
+        """Messages in the queues of steps and delays, as text."""
+        counts = await waiting_messages(self.local.broker.url())
+        return [f"{count} message(s) in {name}" for name, count in counts.items()]
 
-    async def unrest(self, but: Consumer | None = None) -> list[str]:
-        """What is under way, cheapest look first, or nothing; one consumer may be left out, a frozen one."""
-        living = [consumer for consumer in self.consumers if consumer.child.alive and consumer is not but]
+    async def activity(self, but: Consumer | None = None) -> list[str]:
+        """What is under way, the cheapest check first; one consumer may be left out: a frozen one."""
+        running = [consumer for consumer in self.consumers if consumer.child.alive and consumer is not but]
         found = [
-            f"{consumer.child.name} has {hand} deliveries in hand"
-            for consumer in living
-            if (hand := await consumer.in_hand()) != 0
+            f"{consumer.child.name} has {count} deliveries in hand"
+            for consumer in running
+            if (count := await consumer.deliveries_in_hand()) != 0
         ]
         if not found:
             async with self.platform() as platform:
-                found = [row[0] for row in await platform.fetch(UNSETTLED)]
-        if not found:
-            found = [f"{count} messages in {name}" for name, count in (await self.waiting()).items()]
-        return found
+                found = await under_way(platform)
+        return found or await self.waiting()
 
     async def wait_until_quiet(self, but: Consumer | None = None, limit: float = QUIET_SECONDS) -> None:
-        """Return when two looks in a row see nothing under way.
+        """Return when two checks in a row find nothing under way.
 
         Raises:
-            TimeoutError: something still is; says what.
+            TimeoutError: something still is; the error says what.
         """
         last: list[str] = []
 
         async def quiet() -> bool:
             for pause in (0.2, 0.0):
-                last[:] = await self.unrest(but)
+                last[:] = await self.activity(but)
                 if last:
                     return False
                 await asyncio.sleep(pause)
@@ -268,23 +251,21 @@ class Arena:
         try:
             await wait_until(quiet, what="rest", limit=limit, pause=0.1)
         except TimeoutError as error:
-            raise TimeoutError(f"{error}; last seen: {'; '.join(last)}") from None
+            raise TimeoutError(f"{error}; still under way: {'; '.join(last)}") from None
 
     async def dead_letters(self) -> list[aio_pika.abc.AbstractIncomingMessage]:
-        """Take all dead letters away."""
-        found = []
-        async with self.channel() as channel:
-            queue = await channel.declare_queue(DEAD, passive=True)
-            while (dead_letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-                found.append(dead_letter)
-        return found
+        """Take all dead letters from their queue."""
+        return await take_dead_letters(self.local.broker.url())
 
 
 @asynccontextmanager
-async def furnished(
+async def running_arena(
     directory: Path, broker_url: str, build: Callable[[Subscriber, Orders, Arrivals], A]
 ) -> AsyncIterator[A]:
-    """What `build` makes of a subscriber to everything, the consumers' orders, and a list of arrivals."""
+    """What `build` makes with a subscriber to everything, the consumers' orders, and a list of arrivals.
+
+    At the end all consumers are stopped, frozen ones too.
+    """
     orders = Orders(directory / "orders")
     orders.directory.mkdir()
     orders.give(None)
@@ -293,7 +274,7 @@ async def furnished(
     def arrived(event: CloudEvent[Any]) -> None:
         arrivals.append((time.monotonic(), event))
 
-    async with Subscriber(broker_url, tell=arrived) as subscriber:
+    async with Subscriber(broker_url, on_event=arrived) as subscriber:
         made = build(subscriber, orders, arrivals)
         try:
             yield made
@@ -306,11 +287,11 @@ async def furnished(
 
 @asynccontextmanager
 async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
-    """The platform without tenants; consumers are started by whoever needs them."""
+    """The platform without tenants and consumers: each experiment brings its own."""
     async with local_platform(directory, []) as local:
 
         def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Arena:
             return Arena(local, subscriber, orders, settings, arrivals)
 
-        async with furnished(directory, local.broker.url(), build) as made:
+        async with running_arena(directory, local.broker.url(), build) as made:
             yield made

@@ -1,4 +1,4 @@
-"""What experiments there are: scenarios, and the boundaries that each passes undisturbed."""
+"""The experiments: scenarios, and the boundaries that each passes undisturbed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 END_SECONDS = 240.0
 ROLLED_BACK_FROM = "start"
 """The last step that can be rolled back: every undo has something to undo."""
-PARKED = """
-    SELECT dead FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
+DEAD_LETTERED = """
+    SELECT dead_lettered FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
     WHERE instance_id = $1 AND step = $2
 """
 LONG_SECONDS = 0.12
@@ -34,10 +34,10 @@ class Scenario:
     """What happens besides the kill.
 
     Attributes:
-        name: shown in tables.
+        name: for tables.
         ends: the event it must end with.
         fail: steps that fail for good.
-        mended: an operator mends what lets them fail, and replays the dead letter.
+        fixed: an operator fixes the cause of the failure, and replays the dead letter.
         refusals: calls of database-service that fail before one succeeds.
         upgrades: how many times billing publishes the upgrade.
         plan: the plan that is paid for.
@@ -59,22 +59,22 @@ class Scenario:
 
     @asynccontextmanager
     async def played(self, arena: Arena, site: Site) -> AsyncIterator[None]:
-        """Publish, and have an operator at work if one is needed; he is done when the block ends."""
-        arena.refuse(self.refusals)
+        """Publish, and play the operator where one is needed; the operator is done when the block ends."""
+        arena.fail_database_service(self.refusals)
         for _ in range(self.upgrades):
             await arena.billing.upgrade(site.id, self.plan)
-        async with asyncio.TaskGroup() as people:
+        async with asyncio.TaskGroup() as operators:
             if self.fixed:
-                people.create_task(self._fix(arena, site))
+                operators.create_task(self._fix(arena, site))
             yield
 
     async def _fix(self, arena: Arena, site: Site) -> None:
-        """Once the last of the failing steps has a dead letter, what let it fail is mended; then it is replayed."""
+        """Once the last of the failing steps has a dead letter, fix the cause; then replay the dead letter."""
         step = self.fail[-1]
 
         async def dead_lettered() -> bool:
             async with arena.platform() as platform:
-                return bool(await platform.fetchval(PARKED, site.id, step))
+                return bool(await platform.fetchval(DEAD_LETTERED, site.id, step))
 
         await wait_until(dead_lettered, what=f"a dead letter of {step}", limit=END_SECONDS, pause=0.1)
         arena.orders.fix()
@@ -107,9 +107,9 @@ class Case:
 
     Attributes:
         action: `kill` it (SIGKILL); `freeze` it (SIGSTOP), cut the connections of its claim and to the
-            broker, and wake it when another has finished its work, without telling it that it slept; `pause`
-            it, the same without cutting anything; `stop` it, the same between a look at its claim and the act,
-            and tell it as the kernel does; or `cut` only the connection of its claim.
+            broker, and wake it when another has finished its work, without letting it notice the time;
+            `pause` it, the same without cutting anything; `stop` it, the same between a check of its claim and
+            the call after it, and let it notice as usual; or `cut` only the connection of its claim.
     """
 
     scenario: str
@@ -120,13 +120,13 @@ class Case:
 
     @property
     def step(self) -> str:
-        """The step that is hit; for a publish the one that told the event."""
+        """The step that the boundary belongs to; for a publish the one that emits the event."""
         head, _, rest = self.boundary.partition(".")
         if head != "publish":
             return head
-        told = rest.rpartition(".")[0]
+        published = rest.rpartition(".")[0]
         return next(
-            (step.name for step in saga.MIGRATION if told in {event.TYPE for event in step.emits}),
+            (step.name for step in saga.MIGRATION if published in {event.TYPE for event in step.emits}),
             "(failure)",
         )
 

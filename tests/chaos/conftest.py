@@ -20,7 +20,7 @@ async def shared_arena(scratch: Path) -> AsyncIterator[Arena]:
 
 @pytest.fixture
 async def place(shared_arena: Arena) -> AsyncIterator[Arena]:
-    """The platform at rest and in good health."""
+    """The platform at rest, without faults."""
     shared_arena.local.database_service.switches = Switches()
     shared_arena.settings.clear()
     shared_arena.orders.give(None)
@@ -32,7 +32,7 @@ async def place(shared_arena: Arena) -> AsyncIterator[Arena]:
 
 @pytest.fixture
 async def move(place: Arena) -> AsyncIterator[Move]:
-    """A customer who is about to be moved, and writes all the time."""
+    """A customer who will be moved, and writes all the time."""
     made = Move(place)
     yield made
     await made.close()

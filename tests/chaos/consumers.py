@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Consumer:
-    """A consumer's process, and where it tells how it is."""
+    """A consumer's process, and the port of its /health and /metrics."""
 
     child: Child
     port: int
 
-    async def in_hand(self) -> int | None:
-        """Deliveries that it is handling; None when it does not say."""
+    async def deliveries_in_hand(self) -> int | None:
+        """Deliveries that it is handling; None when it does not answer."""
         try:
             async with httpx.AsyncClient(timeout=5, trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
-                told = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
+                metrics = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
         except httpx.HTTPError:
             return None
         lines = (
-            line.split() for line in told.splitlines() if line.startswith("rehome_deliveries_in_progress")
+            line.split() for line in metrics.splitlines() if line.startswith("rehome_deliveries_in_progress")
         )
         return next((int(float(line[1])) for line in lines), None)

@@ -1,4 +1,4 @@
-"""Small file systems that can be filled to the brim, and files whose storage fails."""
+"""Small file systems that can be filled completely, and files whose storage fails."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Disk:
     path: Path
 
     def fill(self, *, but: int = 0) -> None:
-        """Leave no more than `but` bytes."""
+        """Leave no more than `but` bytes free."""
         free = os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize
         with (self.path / FILLER).open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(free - but, 1))
 
     def make_room(self) -> None:
-        """Take the filler away."""
+        """Remove the filler."""
         (self.path / FILLER).unlink()
 
 
@@ -41,7 +41,7 @@ class Disk:
 async def disk(path: Path, megabytes: int) -> AsyncIterator[Disk]:
     """An empty one, mounted over an existing directory (as root).
 
-    It is taken away even where somebody still uses it: the last one to let go frees it.
+    It is unmounted even while a process still uses it: the last one to close it frees it.
     """
     mode = f"mode={os.stat(path).st_mode & 0o7777:o}"  # noqa: PTH116 - at once, before the first wait
     await run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,{mode}", "tmpfs", str(path)], limit=10)
@@ -53,7 +53,7 @@ async def disk(path: Path, megabytes: int) -> AsyncIterator[Disk]:
 
 @asynccontextmanager
 async def read_only(directory: Path) -> AsyncIterator[None]:
-    """As if its file system had been mounted for reading only (as root)."""
+    """As if its file system had been mounted read-only (needs root)."""
     await run(["mount", "--bind", str(directory), str(directory)], limit=10)
     try:
         await run(["mount", "-o", "remount,bind,ro", str(directory)], limit=10)
@@ -64,7 +64,7 @@ async def read_only(directory: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def unreadable(file: Path) -> AsyncIterator[None]:
-    """Reading this file is an input/output error (as root): the kernel's view of our memory lies over it."""
+    """Reading this file is an input/output error (needs root): /proc/PID/mem is mounted over it."""
     await run(["mount", "--bind", f"/proc/{os.getpid()}/mem", str(file)], limit=10)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What must hold when an experiment is over, whatever was done to the consumer: each breach is a sentence."""
+"""What must hold after an experiment, whatever was done to the consumer: each breach is a sentence."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import orjson
 
 from rehome_events.envelope import encode
 from sandbox.demo.observation import database_dsn
-from tests.chaos.agreement import agreement, record_of
+from tests.chaos.checksums import checksums
+from tests.chaos.consistency import inconsistencies, record_of
 from tests.chaos.leftovers import leftovers
-from tests.chaos.sums import sums
+from tests.support.at_rest import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from tests.chaos.arena import Arena
     from tests.chaos.watch import Watch
 
-OUTCOMES = ("migration.completed", "migration.rolled_back", "migration.rejected", "instance.resized")
 JOURNAL = """
     SELECT string_agg(line, E'\n') FROM (
         SELECT row_to_json(m)::text || convert_from(trigger, 'UTF8') FROM rehome.migrations m WHERE instance_id = $1
@@ -34,7 +34,7 @@ JOURNAL = """
     ) AS lines (line)
 """
 MINE = "WITH mine AS (SELECT id FROM rehome.migrations WHERE instance_id = $1)"
-DOORS = """
+ACCESS = """
     SELECT rolcanlogin, datconnlimit, datdba = r.oid, EXISTS (
                SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
                WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
@@ -45,23 +45,23 @@ PARTNERS = "SELECT md5(res_partner::text) FROM res_partner"
 
 @dataclass(frozen=True)
 class Before:
-    """What a rollback must restore, and what the source must still hold in any case.
+    """What a rollback must restore, and what the source must still contain in any case.
 
     Attributes:
-        sums: one per table of the source; `partners`: rows of the table that customers write to.
+        checksums: one per table of the source; `partners`: rows of the table that customers write to.
     """
 
     record: dict[str, Any]
     conf: bytes
     spec: dict[str, Any]
-    sums: dict[str, str]
+    checksums: dict[str, str]
     partners: frozenset[str]
 
     @classmethod
     async def of(cls, arena: Arena, site: Site) -> Before:
         """As it is now."""
         async with arena.local.pool.connect(site.tenant.database) as source:
-            tables, partners = await sums(source), await source.fetch(PARTNERS)
+            tables, partners = await checksums(source), await source.fetch(PARTNERS)
         return cls(
             await record_of(arena, site),
             site.conf.read_bytes(),
@@ -81,13 +81,13 @@ async def breaches(
     logged: int = 0,
     replayed: bool = False,
 ) -> list[str]:
-    """Everything that does not hold now, the platform being at rest.
+    """Everything that does not hold now, with the platform at rest.
 
     Args:
-        arena: where.
+        arena: the platform.
         site: the customer that was moved, or was to be.
-        before: how it was.
-        watch: what was seen all through.
+        before: its state before.
+        watch: what was observed from the beginning to the end.
         writers: the customer's users, who have stopped by now.
         logged: bytes of the consumers' log that are older than the experiment.
         replayed: the only dead letter was replayed.
@@ -99,19 +99,21 @@ async def breaches(
     dead_letters = await _dead_letters(arena, site.id)
     if bool(dead_letters) != ("migration.failed" in types and not replayed):
         found.append(f"{len(dead_letters)} dead letters, and these events: {', '.join(types)}")
-    if watch.both_open or watch.both_inside:
+    if watch.both_open or watch.both_in_use:
         found.append(
-            f"two writable databases in {watch.both_open} looks, both in use in {watch.both_inside} of {watch.looks}"
+            f"two writable databases in {watch.both_open}, both in use in {watch.both_in_use} "
+            f"of {watch.observations} observations"
         )
-    kept = await writers.verify_writes(await database_dsn(arena.local, site))
-    if not kept.ok:
+    writes = await writers.verify_writes(await database_dsn(arena.local, site))
+    if not writes.ok:
         found.append(
-            f"of {kept.acknowledged} acknowledged writes {len(kept.missing)} are missing, {len(kept.repeated)} repeated"
+            f"of {writes.acknowledged} acknowledged writes {len(writes.missing)} are missing, "
+            f"{len(writes.repeated)} repeated"
         )
-    found += [breach async for breach in agreement(arena, site)]
+    found += [breach async for breach in inconsistencies(arena, site)]
     found += [breach async for breach in _source(arena, site, before, outcome)]
     if outcome == "migration.rolled_back":
-        found += [breach async for breach in _as_before(arena, site, before)]
+        found += [breach async for breach in _restored(arena, site, before)]
     found += [breach async for breach in leftovers(arena, site, outcome)]
     found += [breach async for breach in _secrets(arena, site, watch, dead_letters, logged)]
     return found
@@ -125,12 +127,12 @@ def repeats(arena: Arena, site: Site) -> int:
 
 
 async def _history(arena: Arena, site: Site, ends: list[str]) -> AsyncIterator[str]:
-    """One outcome, each event under one id, and nobody waits."""
+    """One outcome, each event under one id, and no migration is open."""
     if len(ends) != 1:
         yield f"the migration has {len(ends)} outcomes: {', '.join(ends) or 'none'}"
     types = arena.subscriber.types(site.id)
     for kind in {kind for kind in types if types.count(kind) > 1}:
-        yield f"{kind} was told under {types.count(kind)} ids"
+        yield f"{kind} was published under {types.count(kind)} ids"
     if arena.subscriber.undecodable:
         yield f"a subscriber could not read: {arena.subscriber.undecodable[-1]}"
     async with arena.platform() as platform:
@@ -141,20 +143,20 @@ async def _history(arena: Arena, site: Site, ends: list[str]) -> AsyncIterator[s
 
 
 async def _source(arena: Arena, site: Site, before: Before, outcome: str) -> AsyncIterator[str]:
-    """Never changed but for the fence, which stands after a move and not after a rollback."""
+    """Unchanged but for the fence, which is there after a move and not after a rollback."""
     tenant = site.tenant
     async with arena.local.pool.connect() as pool:
-        doors = await pool.fetchrow(DOORS, tenant.role, tenant.database)
-    if doors is None:
-        yield "the source database is gone"
+        access = await pool.fetchrow(ACCESS, tenant.role, tenant.database)
+    if access is None:
+        yield "the source database is missing"
         return
-    fenced = (False, 0, False, False) if outcome == "migration.completed" else (True, -1, True, True)
-    if tuple(doors) != fenced:
-        yield f"after {outcome} the source has login, connection limit, its owner, PUBLIC's CONNECT: {tuple(doors)}"
+    expected = (False, 0, False, False) if outcome == "migration.completed" else (True, -1, True, True)
+    if tuple(access) != expected:
+        yield f"after {outcome} the source has login, connection limit, its owner, PUBLIC's CONNECT: {tuple(access)}"
     async with arena.local.pool.connect(tenant.database) as source:
-        now = await sums(source)
+        now = await checksums(source)
         old = {row[0] for row in await source.fetch(PARTNERS)}
-    changed = [name for name, told in before.sums.items() if now.get(name) != told]
+    changed = [name for name, checksum in before.checksums.items() if now.get(name) != checksum]
     if changed or not before.partners <= old:
         yield f"the source was changed in {', '.join(changed) or 'rows of res_partner'}"
     if outcome != "migration.completed":
@@ -164,7 +166,8 @@ async def _source(arena: Arena, site: Site, before: Before, outcome: str) -> Asy
         yield f"{len(old - new)} rows of the source are not in the new database"
 
 
-async def _as_before(arena: Arena, site: Site, before: Before) -> AsyncIterator[str]:
+async def _restored(arena: Arena, site: Site, before: Before) -> AsyncIterator[str]:
+    """Record, odoo.conf and service are as before."""
     now = await Before.of(arena, site)
     changed = [name for name, value in before.record.items() if now.record[name] != value]
     if changed:
@@ -180,22 +183,22 @@ async def _secrets(
     arena: Arena, site: Site, watch: Watch, dead_letters: list[bytes], logged: int
 ) -> AsyncIterator[str]:
     """None in any event, log, process argument or readable row of the journal."""
-    for name in sorted(watch.shown):
+    for name in sorted(watch.in_arguments):
         yield f"a process showed {name} in its arguments"
     events = (event for event in arena.subscriber.deliveries if event.subject == str(site.id))
     async with arena.platform() as platform:
         journal = await platform.fetchval(MINE + JOURNAL, site.id) or ""
-    spoken: Mapping[str, bytes] = {
+    texts: Mapping[str, bytes] = {
         "an event": b"\n".join(encode(event) for event in events),
         "a dead letter": b"\n".join(dead_letters),
         "a log line": _since(arena.log, logged),
         "the journal": journal.encode(),
         "a server's log": await arena.server_log(),
     }
-    for where, text in spoken.items():
+    for where, text in texts.items():
         for name, secret in watch.secrets.items():
             if secret.encode() in text:
-                yield f"{name} stands in {where}"
+                yield f"{name} is in {where}"
 
 
 async def _dead_letters(arena: Arena, instance: UUID) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What a migration must not leave behind once it is over."""
+"""What a migration must not leave behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.system.net import wait_until
 from tests.chaos.watch import administrator
+from tests.support import at_rest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
 
-REST_SECONDS = 10.0  # what dying children and cut connections may take to go
+REST_SECONDS = 10.0  # dying subprocesses and cut connections may take so long to end
 PROGRAMS = ("reaper.py", "pg_dump", "pg_restore", "vacuumdb")
 
-OURS = """
+OWN = """
     SELECT 'session ' || application_name || ' as ' || usename FROM pg_stat_activity
         WHERE application_name LIKE 'rehome%' AND pid <> pg_backend_pid()
     UNION ALL SELECT 'database ' || datname FROM pg_database WHERE datname LIKE '%rehome%'
@@ -28,26 +29,19 @@ OURS = """
     UNION ALL SELECT 'prepared transaction ' || gid FROM pg_prepared_xacts
 """
 PUBLICATIONS = "SELECT 'publication ' || pubname FROM pg_publication"
-STRANGERS = """
+OTHERS = """
     SELECT 'database ' || datname FROM pg_database WHERE NOT datistemplate AND datname NOT IN ('postgres', $1)
     UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE NOT rolsuper AND rolname !~ '^pg_' AND rolname <> $2
-"""
-STATE = """
-    SELECT 'unsent event ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
-    UNION ALL SELECT 'claim held' FROM pg_stat_activity WHERE application_name = 'rehome claim'
-    UNION ALL SELECT 'transaction of ' || application_name || ' open since ' || xact_start FROM pg_stat_activity
-        WHERE application_name LIKE 'rehome%' AND state LIKE 'idle in transaction%'
-    UNION ALL SELECT 'advisory lock' FROM pg_locks WHERE locktype = 'advisory'
 """
 
 
 async def leftovers(arena: Arena, site: Site, outcome: str) -> AsyncIterator[str]:
-    """Each thing that is still there after a moment of rest."""
+    """What is still there after some seconds of rest."""
     left: list[str] = []
 
     async def none() -> bool:
         left[:] = [
-            *await _in_state(arena),
+            *await _in_journal_and_broker(arena),
             *await _on_servers(arena, site, outcome),
             *_in_directories(arena, site, outcome),
             *await _processes(arena, site),
@@ -60,21 +54,14 @@ async def leftovers(arena: Arena, site: Site, outcome: str) -> AsyncIterator[str
         yield f"left over: {thing}"
 
 
-async def _in_state(arena: Arena) -> list[str]:
-    waiting = await arena.waiting()
+async def _in_journal_and_broker(arena: Arena) -> list[str]:
     async with arena.platform() as platform:
-        rows = await platform.fetch(STATE)
-    return [
-        *(row[0] for row in rows),
-        *(f"{count} message(s) in {name}" for name, count in waiting.items()),
-    ]
+        return [*await at_rest.leftovers(platform), *await arena.waiting()]
 
 
 async def _on_servers(arena: Arena, site: Site, outcome: str) -> list[str]:
     async with arena.local.pool.connect(site.tenant.database) as pool:
-        found = [
-            f"{row[0]} on the pool" for row in [*await pool.fetch(OURS), *await pool.fetch(PUBLICATIONS)]
-        ]
+        found = [f"{row[0]} on the pool" for row in [*await pool.fetch(OWN), *await pool.fetch(PUBLICATIONS)]]
     server = await arena.dedicated(site)
     if server is None:
         return found
@@ -84,9 +71,9 @@ async def _on_servers(arena: Arena, site: Site, outcome: str) -> list[str]:
     target = await administrator(server, site.tenant.database)
     try:
         rows = [
-            *await target.fetch(OURS),
+            *await target.fetch(OWN),
             *await target.fetch(PUBLICATIONS),
-            *await target.fetch(STRANGERS, site.tenant.database, role),
+            *await target.fetch(OTHERS, site.tenant.database, role),
         ]
     finally:
         await target.close(timeout=10)
@@ -94,15 +81,15 @@ async def _on_servers(arena: Arena, site: Site, outcome: str) -> list[str]:
 
 
 def _in_directories(arena: Arena, site: Site, outcome: str) -> list[str]:
-    """odoo.conf stands alone; a completed move keeps its sealed backup, and nothing else does."""
+    """No file beside odoo.conf; a completed move keeps its sealed backup, and no other backup stays."""
     found = [f"file {file.name}" for file in site.conf.parent.iterdir() if file.name != "odoo.conf"]
     backups = sorted(place.name for place in arena.local.backup_root.iterdir())
-    found += [f"half a backup {name}" for name in backups if name.startswith(".")]
-    ours = [name for name in backups if name.startswith(tuple(migrations_of(arena, site)))]
-    if outcome == "migration.completed" and len(ours) != 1:
-        found.append(f"{len(ours)} backups")
+    found += [f"unfinished backup {name}" for name in backups if name.startswith(".")]
+    own = [name for name in backups if name.startswith(tuple(migrations_of(arena, site)))]
+    if outcome == "migration.completed" and len(own) != 1:
+        found.append(f"{len(own)} backups")
     if outcome != "migration.completed":
-        found += [f"backup {name}" for name in ours]
+        found += [f"backup {name}" for name in own]
     return found
 
 

@@ -1,4 +1,4 @@
-"""One customer's move in a test: where it is held up, what is done to the world, and how it must end."""
+"""One customer's move in a test: where the consumer is held, what is broken meanwhile, and how it must end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLACE_SECONDS = 180.0
 
 @dataclass
 class Move:
-    """Used in this order: `begin`, `at` or `during`, whatever the test does, `ends`."""
+    """Used in this order: `begin`, `until_reached`, what the test breaks, `release`, `must_end`."""
 
     arena: Arena
     _site: Site | None = None
@@ -48,9 +48,9 @@ class Move:
         """Make the customer, start a consumer under this order, and publish the upgrade.
 
         Args:
-            odoo: with Odoo's whole demonstration database, so that copies take seconds.
+            odoo: with Odoo's demonstration database, so that copies take seconds.
             order: for the consumer.
-            publish: the upgrade; else `publish` does it later.
+            publish: publish the upgrade now; else the test calls `publish`.
             settings: of the consumer, without the prefix REHOME_.
         """
         arena = self.arena
@@ -70,20 +70,20 @@ class Move:
         """The customer has paid."""
         await self.arena.billing.upgrade(self.site.id, PLAN)
 
-    async def there(self) -> None:
-        """Return when the order was obeyed."""
+    async def until_reached(self) -> None:
+        """Return when the order was carried out."""
 
         async def obeyed() -> bool:
             return self.arena.orders.obeyed
 
-        await wait_until(obeyed, what="the consumer to get there", limit=PLACE_SECONDS, pause=0.005)
+        await wait_until(obeyed, what="the consumer to reach the boundary", limit=PLACE_SECONDS, pause=0.005)
 
-    def go_on(self) -> None:
-        """Release what is held."""
+    def release(self) -> None:
+        """Let what is held continue."""
         self.arena.orders.release()
 
-    async def ends(self, kind: str, *, limit: float = END_SECONDS) -> CloudEvent[Any]:
-        """Wait for this end and for rest, and require that everything holds; the last event."""
+    async def must_end(self, kind: str, *, limit: float = END_SECONDS) -> CloudEvent[Any]:
+        """Wait for this event and for rest, and require that everything holds; the event."""
         assert self._writers is not None
         assert self._watch is not None
         assert self._before is not None
@@ -98,7 +98,7 @@ class Move:
         return last
 
     async def history(self) -> str:
-        """What the journal tells an operator, as text."""
+        """The history that an operator sees, as text."""
         async with self.arena.platform() as platform:
             rows = await platform.fetch(
                 "SELECT what, detail FROM rehome.history h JOIN rehome.migrations m ON m.id = migration_id "
@@ -107,31 +107,31 @@ class Move:
             )
         return "\n".join(f"{row['what']}: {row['detail']}" for row in rows)
 
-    async def waited(self, words: str, *, limit: float = 180.0) -> None:
-        """Return when the journal tells an operator these words."""
+    async def until_recorded(self, words: str, *, limit: float = 180.0) -> None:
+        """Return when the history has these words."""
 
-        async def there() -> bool:
+        async def recorded() -> bool:
             return words in await self.history()
 
-        await wait_until(there, what=f"the history to say {words!r}", limit=limit, pause=0.2)
+        await wait_until(recorded, what=f"the history to have {words!r}", limit=limit, pause=0.2)
 
-    async def failed(self, *, limit: float = END_SECONDS) -> str:
-        """The message of the `migration.failed` that comes."""
+    async def failure(self, *, limit: float = END_SECONDS) -> str:
+        """Step and message of the `migration.failed` that must come."""
         event = await self.arena.subscriber.wait_for(
             "migration.failed", instance_id=self.site.id, limit=limit
         )
         return f"{event.data.step}: {event.data.message}"
 
-    async def said(self, words: str, *, limit: float = 180.0) -> None:
-        """Return when a consumer has said this in its log."""
+    async def until_logged(self, words: str, *, limit: float = 180.0) -> None:
+        """Return when a consumer has logged these words."""
 
-        async def there() -> bool:
+        async def logged() -> bool:
             return words in self.log()
 
-        await wait_until(there, what=f"a consumer to say {words!r}", limit=limit, pause=0.1)
+        await wait_until(logged, what=f"a consumer to log {words!r}", limit=limit, pause=0.1)
 
     def log(self) -> str:
-        """What consumers have said since `begin`."""
+        """The consumers' log since `begin`."""
         return self.arena.log.read_bytes()[self._logged :].decode(errors="replace")
 
     async def dedicated_cluster(self) -> Cluster:
@@ -141,7 +141,7 @@ class Move:
         return self.arena.local.database_service.cluster(server["id"])
 
     async def close(self) -> None:
-        """Take the customer away."""
+        """Remove the customer."""
         await self._stack.aclose()
         await self.arena.stop_consumers()
         if self._site is not None:
@@ -149,10 +149,10 @@ class Move:
 
 
 def hold(boundary: str, nth: int = 1) -> Order:
-    """Let the consumer wait at this boundary until the test has done what it does."""
+    """Let the consumer wait at this boundary until the test releases it."""
     return Order("hold", boundary, nth)
 
 
 def shortly_after(boundary: str, seconds: float) -> Order:
-    """Tell when the consumer is so far inside the call that begins at this boundary."""
-    return Order("tell", boundary, later=seconds)
+    """Carried out so many seconds after this boundary: the consumer is inside the call that begins there."""
+    return Order("report", boundary, later=seconds)

@@ -1,6 +1,7 @@
 """The arena on a swarm: instances and servers are services, the consumer is a process of this machine.
 
-It reaches services through doors, by a host map; so each customer needs a consumer that was started after it.
+It reaches services through forwarded ports, by a host map; so each customer needs a consumer that was started
+after it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sandbox.postgres.tenants import create_odoo_tenant
 from sandbox.swarm.definitions import ODOO_PORT
 from sandbox.swarm.platform import POOL, SwarmPlatform, swarm_platform
 from sandbox.swarm.postgres_server import PORT
-from tests.chaos.arena import Arena, furnished
+from tests.chaos.arena import Arena, running_arena
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tests.chaos.consumers import Consumer
 
 STEPS = ("stop", "start")
-"""Steps in which a swarm is another world than processes are."""
+"""Steps in which a swarm differs from processes."""
 
 
 @dataclass
@@ -41,19 +42,19 @@ class SwarmArena(Arena):
     swarm: SwarmPlatform = field(kw_only=True)
     sites: list[Site] = field(default_factory=list)
 
-    def given(self, **more: str) -> dict[str, str]:
-        """See `Arena.given`; names lead through doors."""
-        doors = {(POOL, PORT)}
+    def consumer_environment(self, **more: str) -> dict[str, str]:
+        """See `Arena.consumer_environment`; the host map leads to forwarded ports."""
+        services = {(POOL, PORT)}
         for site in self.sites:
-            doors |= {(f"postgres-dedicated-{site.id.hex[:8]}", PORT), (site.service, ODOO_PORT)}
-        mapped = [(name, *self.swarm.resolve(name, port)) for name, port in sorted(doors)]
+            services |= {(f"postgres-dedicated-{site.id.hex[:8]}", PORT), (site.service, ODOO_PORT)}
+        mapped = [(name, *self.swarm.resolve(name, port)) for name, port in sorted(services)]
         return {
             **self.swarm.settings(**more),
             "REHOME_HOST_MAP": ",".join(f"{name}={host}:{port}" for name, host, port in mapped),
         }
 
     async def ensure_consumer(self, site: Site) -> Consumer:
-        """A consumer that knows the customer's doors."""
+        """A consumer whose host map has the customer's services."""
         if site not in self.sites:
             raise LookupError(f"{site.service} was not made here")
         self.consumers = [consumer for consumer in self.consumers if consumer.child.alive]
@@ -80,8 +81,8 @@ class SwarmArena(Arena):
         spec: dict[str, Any] = (await self.swarm.engine.ask("GET", f"services/{site.service}"))["Spec"]
         return {**spec, "TaskTemplate": {**spec["TaskTemplate"], "ForceUpdate": 0}}
 
-    async def environment(self, site: Site) -> dict[str, str]:
-        """See `Arena.environment`."""
+    async def service_environment(self, site: Site) -> dict[str, str]:
+        """See `Arena.service_environment`."""
         container = (await self.definition(site))["TaskTemplate"]["ContainerSpec"]
         return dict(entry.split("=", 1) for entry in container["Env"])
 
@@ -91,29 +92,31 @@ class SwarmArena(Arena):
         answer = await self.swarm.engine.http.get(f"/services/{POOL}/logs", params=params, timeout=60)
         return answer.content
 
-    async def runs(self, site: Site) -> str:
-        """See `Arena.runs`."""
+    async def describe_tasks(self, site: Site) -> str:
+        """See `Arena.describe_tasks`."""
         wanted = {"filters": json.dumps({"service": [site.service]})}
         tasks = await self.swarm.engine.ask("GET", "tasks", params=wanted)
-        told = (f"{task['Status']['State']} {task['Status'].get('Err', '')}".strip() for task in tasks)
-        return f"its tasks: {', '.join(told)}"
+        states = (f"{task['Status']['State']} {task['Status'].get('Err', '')}".strip() for task in tasks)
+        return f"its tasks: {', '.join(states)}"
 
     async def addresses(self, host: str) -> set[str]:
         """See `Arena.addresses`: the service's name, and its containers' addresses."""
         wanted = {"filters": json.dumps({"label": [f"com.docker.swarm.service.name={host}"]})}
         containers = await self.swarm.engine.ask("GET", "containers/json", params=wanted)
         networks = [
-            network for told in containers for network in told["NetworkSettings"]["Networks"].values()
+            network
+            for container in containers
+            for network in container["NetworkSettings"]["Networks"].values()
         ]
         return {host} | {network["IPAddress"] for network in networks}
 
-    def refuse(self, times: int) -> None:
-        """database-service is a service here, and well."""
+    def fail_database_service(self, times: int) -> None:
+        """Not possible here: database-service is a Swarm service."""
         if times:
             raise LookupError("on a swarm database-service does not fail on order")
 
     async def dedicated(self, site: Site) -> dict[str, Any] | None:
-        """See `Arena.dedicated`; host and port are those of a door."""
+        """See `Arena.dedicated`; host and port are the forwarded ones."""
         row = await super().dedicated(site)
         if row is not None:
             row["host"], row["port"] = self.swarm.resolve(row["host"], row["port"])
@@ -129,5 +132,5 @@ async def swarm_arena(directory: Path, **settings: str) -> AsyncIterator[SwarmAr
             local = cast("LocalPlatform", swarm)
             return SwarmArena(local, subscriber, orders, settings, arrivals, swarm=swarm)
 
-        async with furnished(directory, swarm.broker.url(), build) as made:
+        async with running_arena(directory, swarm.broker.url(), build) as made:
             yield made

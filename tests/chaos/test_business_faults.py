@@ -1,4 +1,4 @@
-"""What billing and the platform do at the wrong moment: it waits, or is told why nothing is done."""
+"""Changes by billing and the platform at the wrong moment: they wait, or are rejected with a reason."""
 
 import pytest
 
@@ -13,41 +13,41 @@ async def set_status(move: Move, status: str) -> None:
 
 
 @pytest.mark.representative
-async def test_an_upgrade_waits_for_somebody_else_who_maintains_the_instance(move: Move) -> None:
+async def test_an_upgrade_waits_while_another_service_maintains_the_instance(move: Move) -> None:
     await move.begin(publish=False)
     await set_status(move, "maintenance")
     await move.publish()
-    await move.waited("another process is at work on it")
+    await move.until_recorded("another process is at work on it")
     await set_status(move, "running")
-    await move.ends("migration.completed")
+    await move.must_end("migration.completed")
 
 
 @pytest.mark.parametrize(
     "where", [pytest.param("back_up.claimed", marks=pytest.mark.representative), "start.claimed"]
 )
-async def test_a_customer_who_leaves_in_mid_flight_is_not_started_again(where: str, move: Move) -> None:
+async def test_an_instance_terminated_during_the_move_is_not_started_again(where: str, move: Move) -> None:
     await move.begin(order=hold(where))
-    await move.there()
+    await move.until_reached()
     await set_status(move, "terminated")
-    move.go_on()
-    assert "was terminated during the migration" in await move.failed()
+    move.release()
+    assert "was terminated during the migration" in await move.failure()
     await move.arena.subscriber.wait_for("migration.rolled_back", instance_id=move.site.id, limit=END_SECONDS)
     await move.arena.wait_until_quiet()
     service = await move.arena.local.supervisor.show(move.site.service)
     assert service["spec"]["replicas"] == 0
     assert (await move.arena.local.platform.fetch_instance(move.site.id))["status"] == "terminated"
-    # and when the platform changes its mind, the instance serves from the source, whole
+    # when the platform sets it to running again, the instance serves from the complete source
     await set_status(move, "running")
     await move.arena.local.supervisor.change(move.site.service, replicas=1)
     await move.arena.local.wait_until_serving(move.site)
-    await move.ends("migration.rolled_back")
+    await move.must_end("migration.rolled_back")
 
 
-async def test_a_downgrade_in_mid_flight_waits_for_the_end_and_is_rejected(move: Move) -> None:
+async def test_a_downgrade_during_the_move_waits_for_its_end_and_is_rejected(move: Move) -> None:
     await move.begin(order=hold("back_up.claimed"))
-    await move.there()
+    await move.until_reached()
     await move.arena.billing.upgrade(move.site.id, "standard-monthly")
-    move.go_on()
+    move.release()
     subscriber = move.arena.subscriber
     await subscriber.wait_for("migration.completed", instance_id=move.site.id, limit=END_SECONDS)
     rejected = await subscriber.wait_for("migration.rejected", instance_id=move.site.id, limit=END_SECONDS)
@@ -59,9 +59,9 @@ async def test_a_downgrade_in_mid_flight_waits_for_the_end_and_is_rejected(move:
 
 async def test_an_upgrade_of_a_dedicated_instance_moves_nothing(move: Move) -> None:
     await move.begin()
-    await move.ends("migration.completed")
+    await move.must_end("migration.completed")
     before = move.arena.subscriber.types(move.site.id)
     await move.publish()
-    await move.waited("on the dedicated server")
+    await move.until_recorded("on the dedicated server")
     await move.arena.wait_until_quiet()
     assert move.arena.subscriber.types(move.site.id) == before

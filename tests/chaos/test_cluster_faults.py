@@ -1,4 +1,4 @@
-"""Three brokers that are one lose a node, or the majority for a while, in the middle of a move."""
+"""A cluster of three brokers loses a node, or the majority for a while, in the middle of a move."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ WITHOUT_MAJORITY_SECONDS = 15.0
 
 @dataclass
 class Clustered:
-    """A move whose consumer, billing and subscriber are on the cluster."""
+    """A move whose consumer, billing and subscriber use the cluster."""
 
     cluster: BrokerCluster
     move: Move
@@ -38,13 +38,13 @@ async def cluster(scratch: Path) -> AsyncIterator[BrokerCluster]:
 
 @pytest.fixture
 async def clustered(cluster: BrokerCluster, place: Arena) -> AsyncIterator[Clustered]:
-    """The arena's platform, but another broker."""
+    """The arena's platform with another broker."""
     await cluster.restart(*(node for node in cluster.nodes if not node.running))
     broker: Any = cluster
     local = replace(place.local, broker=broker)
     async with Subscriber(cluster.url()) as subscriber:
-        there = Arena(local, subscriber, Orders(place.orders.directory))
-        move = Move(there)
+        arena = Arena(local, subscriber, Orders(place.orders.directory))
+        move = Move(arena)
         yield Clustered(cluster, move)
         await cluster.restart(*(node for node in cluster.nodes if not node.running))
         await move.close()
@@ -54,15 +54,15 @@ async def clustered(cluster: BrokerCluster, place: Arena) -> AsyncIterator[Clust
     "where",
     ["accept.ran", pytest.param("stop.ran", marks=pytest.mark.representative), "restore.started"],
 )
-async def test_the_loss_of_the_node_that_leads_the_queues_and_has_the_connections_costs_a_move_a_moment(
+async def test_the_loss_of_the_node_with_the_queue_leaders_and_the_connections_only_delays_a_move(
     where: str, clustered: Clustered
 ) -> None:
     move, cluster = clustered.move, clustered.cluster
     await move.begin(order=hold(where))
-    await move.there()
-    await cluster.nodes[0].kill()  # it loaded the topology, and is the first that connections go to
-    move.go_on()
-    await move.ends("migration.completed")
+    await move.until_reached()
+    await cluster.nodes[0].kill()  # it leads the queues, and is the first that connections go to
+    move.release()
+    await move.must_end("migration.completed")
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ async def test_without_a_majority_a_move_waits_until_there_is_one_again(
 ) -> None:
     move, cluster = clustered.move, clustered.cluster
     await move.begin(order=hold(where))
-    await move.there()
+    await move.until_reached()
     lost = cluster.nodes[1:]
     await asyncio.gather(*(node.kill() for node in lost))
-    move.go_on()
+    move.release()
     await asyncio.sleep(WITHOUT_MAJORITY_SECONDS)  # the fault itself, not a wait for something
     await cluster.restart(*lost)
-    await move.ends("migration.completed")
+    await move.must_end("migration.completed")

@@ -1,4 +1,4 @@
-"""The storage with odoo.conf in the ways that it can be wrong: refused before the stop, or undone after it."""
+"""Faults of odoo.conf and its storage: refused before the stop, or rolled back after it."""
 
 import shutil
 from collections.abc import Callable
@@ -39,15 +39,15 @@ def other_server(conf: Path) -> None:
     conf.write_bytes(conf.read_bytes().replace(b"db_host = ", b"db_host = elsewhere-"))
 
 
-def replace_directory(site: Site, kept: Path) -> None:
-    """The directory as it was."""
+def replace_directory(site: Site, copy: Path) -> None:
+    """Restore the directory from a copy."""
     directory = site.conf.parent
     if directory.is_symlink():
         directory.unlink()
         shutil.rmtree(site.directory / "elsewhere")
     else:
         shutil.rmtree(directory)
-    shutil.copytree(kept, directory)
+    shutil.copytree(copy, directory)
 
 
 @pytest.mark.parametrize(
@@ -65,27 +65,27 @@ async def test_an_unusable_odoo_conf_is_named_before_the_instance_is_stopped(
     fault: Callable[[Path], None], move: Move, tmp_path: Path
 ) -> None:
     await move.begin(order=hold("prepare.claimed"))
-    await move.there()
-    kept = tmp_path / "conf"
-    shutil.copytree(move.site.conf.parent, kept)
+    await move.until_reached()
+    copy = tmp_path / "conf"
+    shutil.copytree(move.site.conf.parent, copy)
     fault(move.site.conf)
-    move.go_on()
-    message = await move.failed()
+    move.release()
+    message = await move.failure()
     assert message.startswith("prepare: ")
     assert str(move.site.conf.parent) in message
     await move.arena.subscriber.wait_for("migration.rolled_back", instance_id=move.site.id, limit=END_SECONDS)
-    replace_directory(move.site, kept)
-    await move.ends("migration.rolled_back")
+    replace_directory(move.site, copy)
+    await move.must_end("migration.rolled_back")
     assert "migration.stopped" not in move.arena.subscriber.types(move.site.id)
 
 
-async def test_an_odoo_conf_with_foreign_line_ends_and_no_last_one_is_moved_as_it_is(move: Move) -> None:
+async def test_an_odoo_conf_with_crlf_line_ends_and_none_at_its_end_keeps_them(move: Move) -> None:
     await move.begin(order=hold("prepare.claimed"))
-    await move.there()
+    await move.until_reached()
     before = move.site.conf.read_bytes().rstrip(b"\n").replace(b"\n", b"\r\n")
     move.site.conf.write_bytes(before)
-    move.go_on()
-    await move.ends("migration.completed")
+    move.release()
+    await move.must_end("migration.completed")
     after = move.site.conf.read_bytes()
     assert after.count(b"\n") == after.count(b"\r\n") == before.count(b"\r\n")
     assert not after.endswith(b"\n")
@@ -93,20 +93,20 @@ async def test_an_odoo_conf_with_foreign_line_ends_and_no_last_one_is_moved_as_i
 
 
 @pytest.mark.representative
-async def test_an_odoo_conf_that_vanishes_while_the_instance_is_down_is_named_and_awaited_by_the_rollback(
+async def test_an_odoo_conf_removed_while_the_instance_is_down_is_named_and_the_rollback_waits_for_it(
     move: Move,
 ) -> None:
     await move.begin(order=hold("rewrite_conf.claimed"))
-    await move.there()
-    kept = move.site.conf.read_bytes()
+    await move.until_reached()
+    copy = move.site.conf.read_bytes()
     move.site.conf.unlink()
-    move.go_on()
-    message = await move.failed()
+    move.release()
+    message = await move.failure()
     assert message.startswith("rewrite_conf: ")
     assert "it is not there; Odoo cannot start without it" in message
-    move.site.conf.write_bytes(kept)
+    move.site.conf.write_bytes(copy)
     move.site.conf.chmod(0o640)
-    await move.ends("migration.rolled_back")
+    await move.must_end("migration.rolled_back")
 
 
 @needs_root
@@ -122,30 +122,30 @@ async def test_a_storage_that_fails_is_named_before_the_instance_is_stopped(
     broken: Callable[[Path], AbstractAsyncContextManager[None]], words: str, move: Move
 ) -> None:
     await move.begin(order=hold("prepare.claimed"))
-    await move.there()
+    await move.until_reached()
     async with broken(move.site.conf):
-        move.go_on()
-        message = await move.failed()
+        move.release()
+        message = await move.failure()
         assert message.startswith("prepare: ")
         assert words in message
         assert str(move.site.conf.parent) in message
         await move.arena.subscriber.wait_for(
             "migration.rolled_back", instance_id=move.site.id, limit=END_SECONDS
         )
-    await move.ends("migration.rolled_back")
+    await move.must_end("migration.rolled_back")
     assert "migration.stopped" not in move.arena.subscriber.types(move.site.id)
 
 
 @needs_root
-async def test_a_storage_that_turns_read_only_while_the_instance_is_down_is_named_and_the_move_undone(
+async def test_a_storage_that_turns_read_only_while_the_instance_is_down_is_named_and_the_move_is_rolled_back(
     move: Move,
 ) -> None:
     await move.begin(order=hold("rewrite_conf.claimed"))
-    await move.there()
+    await move.until_reached()
     async with read_only(move.site.conf.parent):
-        move.go_on()
-        message = await move.failed()
+        move.release()
+        message = await move.failure()
         assert message.startswith("rewrite_conf: ")
         assert "the file system is read-only" in message
-        # nothing was written there, so nothing is to be put back: it can be undone as it is
-        await move.ends("migration.rolled_back")
+        # nothing was written there, so nothing has to be restored: the rollback needs no write
+        await move.must_end("migration.rolled_back")

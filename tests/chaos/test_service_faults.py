@@ -1,4 +1,4 @@
-"""database-service in all its moods: a move gets one server, or leaves everything as it was and says why."""
+"""Faults of database-service: a move gets one server, or changes nothing and says why."""
 
 import httpx
 import pytest
@@ -10,16 +10,16 @@ ALWAYS = 1000
 
 
 @pytest.mark.parametrize("status", [pytest.param(400, marks=pytest.mark.representative), 422, 500, 503])
-async def test_a_service_that_says_no_for_good_is_quoted_and_the_instance_never_stopped(
+async def test_the_error_of_a_service_that_always_refuses_is_quoted_and_the_instance_never_stopped(
     status: int, move: Move
 ) -> None:
     service = move.arena.local.database_service
     service.switches = Switches(fail_times=ALWAYS, fail_status=status)
     await move.begin()
-    message = await move.failed()
+    message = await move.failure()
     assert f"{status}" in message
     assert "failing on purpose" in message
-    await move.ends("migration.rolled_back")
+    await move.must_end("migration.rolled_back")
     assert "migration.stopped" not in move.arena.subscriber.types(move.site.id)
 
 
@@ -30,32 +30,38 @@ async def test_a_service_that_says_no_for_good_is_quoted_and_the_instance_never_
         pytest.param(
             Switches(hang_seconds=ALWAYS),
             "no answer in 30 s",
-            id="succeeds, but never says so",
+            id="succeeds, but never answers",
             marks=pytest.mark.representative,
         ),
-        pytest.param(Switches(delay_seconds=33), "no answer in 30 s", id="begins when nobody waits any more"),
+        pytest.param(
+            Switches(delay_seconds=33), "no answer in 30 s", id="begins when the consumer waits no longer"
+        ),
         pytest.param(Switches(garbage=True), "prepare waits", id="succeeds, and answers garbage"),
     ],
 )
-async def test_a_service_that_is_not_itself_delays_a_move_that_gets_one_server(
+async def test_a_faulty_service_delays_a_move_that_gets_one_server(
     switches: Switches, words: str, move: Move
 ) -> None:
     move.arena.local.database_service.switches = switches
     await move.begin(PROVISION_TIMEOUT="30")
-    await move.waited("prepare waits: ")
-    await move.ends("migration.completed")
+    await move.until_recorded("prepare waits: ")
+    await move.must_end("migration.completed")
     assert words in await move.history()
 
 
 async def test_a_request_that_the_service_gets_twice_makes_one_server(move: Move) -> None:
     local = move.arena.local
     await move.begin(order=hold("prepare.database_service.provision.checked"))
-    await move.there()
-    asked = {"instance_id": str(move.site.id), "customer_id": str(move.site.customer), "plan_tier": "premium"}
+    await move.until_reached()
+    request = {
+        "instance_id": str(move.site.id),
+        "customer_id": str(move.site.customer),
+        "plan_tier": "premium",
+    }
     async with httpx.AsyncClient(base_url=local.database_service_url, trust_env=False) as http:
-        made = await http.post("/api/database/provision-dedicated", json=asked, timeout=60)
+        made = await http.post("/api/database/provision-dedicated", json=request, timeout=60)
     assert made.status_code == httpx.codes.OK
-    move.go_on()
-    last = await move.ends("migration.completed")
+    move.release()
+    last = await move.must_end("migration.completed")
     assert str(last.data.target.id) == made.json()["db_server_id"]
-    assert "prepare waits: " in await move.history()  # the second was refused: the name was taken
+    assert "prepare waits: " in await move.history()  # the second was refused: the name exists

@@ -1,4 +1,4 @@
-"""The state database goes away, a wire to it breaks, or it takes no more: each step happens once all the same."""
+"""The state database fails, its connection breaks, or it is full: each step still happens once."""
 
 import asyncio
 import os
@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from sandbox.system.net import wait_until
-from tests.chaos.cutting import Cut, wire
 from tests.chaos.disks import disk, needs_root
 from tests.chaos.moving import Move, hold
+from tests.chaos.proxy import Cut, proxy
 
 ROLE_LIMIT = "ALTER ROLE rehome CONNECTION LIMIT {}"
 SMALL_DISK = 8
@@ -25,14 +25,14 @@ WAITS_FOR_A_LOCK = """
 @pytest.mark.parametrize(
     "where", ["stop.databases.fence.before", pytest.param("restore.ran", marks=pytest.mark.representative)]
 )
-async def test_a_restart_of_the_state_database_delays_a_move_and_nothing_else(where: str, move: Move) -> None:
+async def test_a_restart_of_the_state_database_only_delays_a_move(where: str, move: Move) -> None:
     await move.begin(order=hold(where))
-    await move.there()
+    await move.until_reached()
     state = move.arena.local.platform.cluster
     await state.kill()
-    move.go_on()
+    move.release()
     await state.start()
-    await move.ends("migration.completed")
+    await move.must_end("migration.completed")
 
 
 @pytest.mark.parametrize(
@@ -45,40 +45,42 @@ async def test_a_restart_of_the_state_database_delays_a_move_and_nothing_else(wh
         ("accept.ran", "request"),
     ],
 )
-async def test_a_step_whose_commit_may_or_may_not_have_happened_happens_once(
+async def test_a_step_whose_commit_has_an_unknown_result_happens_once(
     where: str, lost: Cut, move: Move
 ) -> None:
     local = move.arena.local
-    async with wire(local.platform.cluster.host, local.platform.cluster.port) as state:
+    async with proxy(local.platform.cluster.host, local.platform.cluster.port) as state:
         await move.begin(order=hold(where), STATE_DSN=state.dsn(local.platform.instance_dsn))
-        await move.there()
+        await move.until_reached()
         state.armed = lost
-        move.go_on()
+        move.release()
         async with asyncio.timeout(30):
             await state.cut.wait()
-        await move.ends("migration.completed")
+        await move.must_end("migration.completed")
         await move.arena.stop_consumers()
 
 
-async def test_a_state_database_without_room_for_a_connection_is_waited_for(move: Move) -> None:
+async def test_a_move_waits_for_a_state_database_that_refuses_connections(move: Move) -> None:
     await move.begin(order=hold("back_up.claimed"))
-    await move.there()
+    await move.until_reached()
     async with move.arena.platform() as platform:
         await platform.execute(ROLE_LIMIT.format(0))
-        move.go_on()
+        move.release()
         try:
-            await move.said("too many connections for role")
+            await move.until_logged("too many connections for role")
         finally:
             await platform.execute(ROLE_LIMIT.format(-1))
-    await move.ends("migration.completed")
+    await move.must_end("migration.completed")
 
 
 async def test_a_deadlock_in_the_state_database_costs_one_try(move: Move) -> None:
-    """The consumer's commit locks the migration and then the step; somebody locks them in the other order."""
+    """The consumer's commit locks the migration and then the step; another session locks them in the other order."""
     await move.begin(order=hold("back_up.ran"))
-    await move.there()
-    async with move.arena.platform() as other, move.arena.platform() as look:
-        await other.execute("SET deadlock_timeout = '1h'")  # not its own request is to be ended, but ours
+    await move.until_reached()
+    async with move.arena.platform() as other, move.arena.platform() as observer:
+        await other.execute(
+            "SET deadlock_timeout = '1h'"
+        )  # the consumer's request is to be ended, not its own
         async with other.transaction():
             migration = await other.fetchval(
                 "SELECT id FROM rehome.migrations WHERE instance_id = $1", move.site.id
@@ -86,32 +88,32 @@ async def test_a_deadlock_in_the_state_database_costs_one_try(move: Move) -> Non
             await other.execute(
                 "SELECT FROM rehome.steps WHERE migration_id = $1 AND step = 'back_up' FOR UPDATE", migration
             )
-            move.go_on()
+            move.release()
 
             async def waits() -> bool:
-                return bool(await look.fetchval(WAITS_FOR_A_LOCK))
+                return bool(await observer.fetchval(WAITS_FOR_A_LOCK))
 
             await wait_until(waits, what="the commit to wait for a lock", limit=30, pause=0.01)
-            await other.execute("UPDATE rehome.migrations SET note = note WHERE id = $1", migration)
+            await other.execute("UPDATE rehome.migrations SET reason = reason WHERE id = $1", migration)
     assert "deadlock detected" in move.log()
-    await move.ends("migration.completed")
+    await move.must_end("migration.completed")
 
 
 @needs_root
-async def test_a_state_database_whose_disk_is_full_is_named_and_waited_for(move: Move) -> None:
-    """Its history is on a disk of its own: a server whose log of changes finds no room stops altogether."""
+async def test_a_state_database_whose_disk_is_full_is_named_and_the_move_waits_for_it(move: Move) -> None:
+    """Only its history is on the small disk: a server without room for its write-ahead log would stop."""
     await move.begin(order=hold("back_up.ran"))
-    await move.there()
+    await move.until_reached()
     async with _history_on_a_full_disk(move) as make_room:
-        move.go_on()
-        await move.said("No space left on device")
+        move.release()
+        await move.until_logged("No space left on device")
         await make_room()
-        await move.ends("migration.completed")
+        await move.must_end("migration.completed")
 
 
 @asynccontextmanager
 async def _history_on_a_full_disk(move: Move) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Not another line can be written, until the function that this yields is called."""
+    """No row can be written, until the function that this yields is called."""
     cluster = move.arena.local.platform.cluster
     place = cluster.data.parent / "small"
     place.mkdir()
@@ -124,7 +126,7 @@ async def _history_on_a_full_disk(move: Move) -> AsyncIterator[Callable[[], Awai
         await _move_history(move, "small")
         full.fill()
         try:
-            while True:  # the last page that is there already
+            while True:  # fill the last page that exists
                 await platform.execute(
                     "INSERT INTO rehome.history (migration_id, attempt, what) "
                     "SELECT id, 1, 'filler' FROM rehome.migrations WHERE instance_id = $1",

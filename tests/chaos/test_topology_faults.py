@@ -1,4 +1,4 @@
-"""Somebody has changed the broker's topology: what goes no further is told, and goes on when it is mended."""
+"""A changed topology of the broker: a stuck migration is reported, and continues after the repair."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ STEP = "back_up"
 
 @asynccontextmanager
 async def unbound(move: Move) -> AsyncIterator[None]:
-    """The step's queue does not get its event, though others do: so the broker takes it without a word."""
+    """The step's queue does not get its event, but others do: so the broker accepts the event without an error."""
     async with move.arena.channel() as channel:
         queue = await channel.get_queue(queue_of(STEP))
         await queue.unbind(EXCHANGE, EVENT)
@@ -23,12 +23,12 @@ async def unbound(move: Move) -> AsyncIterator[None]:
             await queue.bind(EXCHANGE, EVENT)
 
 
-async def test_a_missing_binding_is_told_and_the_step_is_woken_by_the_doctor(move: Move) -> None:
+async def test_a_missing_binding_is_reported_and_the_doctor_wakes_the_step(move: Move) -> None:
     await move.begin(order=hold("stop.ran"), STUCK_AFTER="3", DOCTOR_EVERY="1")
-    await move.there()
+    await move.until_reached()
     async with unbound(move):
-        move.go_on()
-        await move.said(f"no delivery reaches step {STEP}")
-        told = await move.arena.rehome("doctor", str(move.site.id), "--stuck-after", "3", "--repair")
-        assert f"no delivery reaches step {STEP}" in told
-        await move.ends("migration.completed")
+        move.release()
+        await move.until_logged(f"no delivery reaches step {STEP}")
+        report = await move.arena.rehome("doctor", str(move.site.id), "--stuck-after", "3", "--repair")
+        assert f"no delivery reaches step {STEP}" in report
+        await move.must_end("migration.completed")

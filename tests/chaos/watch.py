@@ -1,4 +1,4 @@
-"""Looking at a customer all through an experiment: who lets the tenant write, and what processes show."""
+"""Observing a customer during an experiment: which servers let the tenant write, and process arguments."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PAUSE_SECONDS = 0.03
 NO_TARGET_PAUSE_SECONDS = 0.1
 CONNECT_SECONDS = 5.0
 ARGUMENTS_PAUSE_SECONDS = 0.15
-LOOKS_AT_ARGUMENTS = 3
-"""A process begins as a copy of its parent: its own arguments are there from the second look on."""
-GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+READS_PER_PROCESS = 3
+"""A process begins as a copy of its parent: its own arguments are there at the second reading."""
+UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
-# Doors: databases that the tenant's data may be in, and ordinary roles that may log in and own or reach them.
-# Our own short-lived role of a restore is no door of the tenant's.
+# Databases that the tenant's data may be in, and ordinary roles that may log in and own or reach them.
+# The consumer's own short-lived roles do not count.
 OPEN = """
     SELECT EXISTS (
         SELECT FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
@@ -38,18 +38,18 @@ OPEN = """
           AND d.datallowconn AND d.datconnlimit <> 0 AND (d.datname = $1 OR $2)
     )
 """
-INSIDE = """
+SESSIONS = """
     SELECT count(*) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
     WHERE NOT r.rolsuper AND r.rolname NOT LIKE 'rehome\\_%' AND (a.datname = $1 OR r.rolname = $2 OR $3)
 """
 
 
 @dataclass
-class Look:
-    """One server as it was at a moment: whether the tenant may come in, and how many of it are inside."""
+class ServerAccess:
+    """One server at one moment: whether the tenant may connect, and how many of its sessions there are."""
 
     open: bool
-    inside: int
+    sessions: int
 
 
 @dataclass
@@ -57,17 +57,18 @@ class Watch:
     """Samples in the background; used as ``async with``.
 
     Attributes:
-        looks: how many times both servers were seen.
-        both_open: moments at which the tenant could write to either server.
-        shown: secrets (by their names) that a process showed in its arguments.
+        observations: how many times both servers were observed.
+        both_open: of these, how many times the tenant could write to both.
+        both_in_use: how many times it had sessions on both.
+        in_arguments: secrets (by their names) that were in a process's arguments.
     """
 
     arena: Arena
     site: Site
-    looks: int = 0
+    observations: int = 0
     both_open: int = 0
-    both_inside: int = 0
-    shown: set[str] = field(default_factory=set)
+    both_in_use: int = 0
+    in_arguments: set[str] = field(default_factory=set)
     secrets: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -80,7 +81,10 @@ class Watch:
             "the platform superuser's password": recognisable(local.platform.cluster.password),
             "the key": recognisable(local.secret_key),
         }
-        self._tasks = [asyncio.create_task(self._doors()), asyncio.create_task(self._arguments())]
+        self._tasks = [
+            asyncio.create_task(self._watch_access()),
+            asyncio.create_task(self._watch_arguments()),
+        ]
         return self
 
     async def __aexit__(
@@ -90,36 +94,38 @@ class Watch:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _doors(self) -> None:
-        """Target, source, target: what was open before and after was open in between."""
-        open_now: list[asyncpg.Connection[asyncpg.Record]] = []
+    async def _watch_access(self) -> None:
+        connections: list[asyncpg.Connection[asyncpg.Record]] = []
         try:
             while True:
                 await asyncio.sleep(PAUSE_SECONDS)
                 try:
-                    await self._look_at_doors(open_now)
-                except GONE:
-                    _close(open_now)
+                    await self._observe_access(connections)
+                except UNREACHABLE:
+                    _close(connections)
         finally:
-            _close(open_now)
+            _close(connections)
 
-    async def _look_at_doors(self, open_now: list[asyncpg.Connection[asyncpg.Record]]) -> None:
-        """Once; `open_now` has the connections to source and target, as far as there are any."""
-        if not open_now:
-            open_now.append(await open_connection(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS))
-        if len(open_now) == 1:
+    async def _observe_access(self, connections: list[asyncpg.Connection[asyncpg.Record]]) -> None:
+        """Target, source, target: if the target was open before and after, it was open at the same time.
+
+        `connections` has those to source and target, as far as they are open.
+        """
+        if not connections:
+            connections.append(await open_connection(self.arena.local.pool.dsn(), timeout=CONNECT_SECONDS))
+        if len(connections) == 1:
             target = await self._target()
             if target is None:
                 await asyncio.sleep(NO_TARGET_PAUSE_SECONDS)
                 return
-            open_now.append(target)
-        source, target = open_now
-        first = await self._look(target, everything=True)
-        middle = await self._look(source, everything=False)
-        last = await self._look(target, everything=True)
-        self.looks += 1
+            connections.append(target)
+        source, target = connections
+        first = await self._access(target, any_database=True)
+        middle = await self._access(source, any_database=False)
+        last = await self._access(target, any_database=True)
+        self.observations += 1
         self.both_open += first.open and middle.open and last.open
-        self.both_inside += bool(min(first.inside, middle.inside, last.inside))
+        self.both_in_use += bool(min(first.sessions, middle.sessions, last.sessions))
 
     async def _target(self) -> asyncpg.Connection[asyncpg.Record] | None:
         server = await self.arena.dedicated(self.site)
@@ -128,20 +134,22 @@ class Watch:
         self.secrets["the dedicated server's password"] = recognisable(server["admin_password"])
         return await administrator(server)
 
-    async def _look(self, server: asyncpg.Connection[asyncpg.Record], *, everything: bool) -> Look:
-        """A dedicated server has one tenant: there any database (`everything`) is its."""
+    async def _access(
+        self, server: asyncpg.Connection[asyncpg.Record], *, any_database: bool
+    ) -> ServerAccess:
+        """On a dedicated server any database is the tenant's."""
         tenant = self.site.tenant
-        return Look(
-            await server.fetchval(OPEN, tenant.database, everything),
-            await server.fetchval(INSIDE, tenant.database, tenant.role, everything),
+        return ServerAccess(
+            await server.fetchval(OPEN, tenant.database, any_database),
+            await server.fetchval(SESSIONS, tenant.database, tenant.role, any_database),
         )
 
-    async def _arguments(self) -> None:
-        """Program and arguments of every process of the machine, as everybody can read them."""
-        looks: Counter[str] = Counter()
+    async def _watch_arguments(self) -> None:
+        """Program and arguments of every process of the machine, which every user can read."""
+        reads: Counter[str] = Counter()
         while True:
-            lines = command_lines(looks)
-            self.shown |= {
+            lines = command_lines(reads)
+            self.in_arguments |= {
                 name
                 for name, secret in self.secrets.items()
                 if any(secret.encode() in line for line in lines)
@@ -149,27 +157,27 @@ class Watch:
             await asyncio.sleep(ARGUMENTS_PAUSE_SECONDS)
 
 
-def command_lines(looks: Counter[str]) -> list[bytes]:
-    """Those of every process that was looked at fewer than a few times: arguments do not change after a start.
+def command_lines(reads: Counter[str]) -> list[bytes]:
+    """Those of every process that was read fewer than a few times: arguments do not change after a start.
 
     Args:
-        looks: how often each process (by its number) was looked at; brought up to date.
+        reads: how often each process (by its pid) was read; updated.
     """
-    there = {name for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208 - ten times a second
-    for name in looks.keys() - there:
-        del looks[name]
+    running = {name for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208 - ten times a second
+    for name in reads.keys() - running:
+        del reads[name]
     lines = []
-    for name in there:
-        if looks[name] >= LOOKS_AT_ARGUMENTS:
+    for name in running:
+        if reads[name] >= READS_PER_PROCESS:
             continue
-        looks[name] += 1
+        reads[name] += 1
         with contextlib.suppress(OSError):
             lines.append(Path("/proc", name, "cmdline").read_bytes())
     return lines
 
 
 def recognisable(secret: str) -> str:
-    """A part of a secret that stays the same in every spelling: quoted, escaped, in a URL or in JSON.
+    """A part of a secret that is the same in every encoding: quoted, escaped, in a URL or in JSON.
 
     The sandbox's passwords begin with twelve random letters, digits, hyphens and underscores.
     """

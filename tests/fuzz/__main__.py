@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: look for inputs that break a parser, guided by coverage. One process per parser."""
+"""`python -m tests.fuzz`: search for inputs that break a parser, guided by coverage. One process per parser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.fuzz.common import Parser
 
-OURS: Final = ("rehome_consumer", "rehome_events", "tests.fuzz")
+PACKAGES: Final = ("rehome_consumer", "rehome_events", "tests.fuzz")
 LARGEST: Final = 64 * 1024
 SECONDS_PER_INPUT: Final = 10
 MEBIBYTES: Final = 2048
@@ -38,16 +38,16 @@ def arguments() -> argparse.Namespace:
 
 
 def instrumented() -> tuple[Any, Mapping[str, Parser]]:
-    """The fuzzer, and the table of parsers with our code made so that it tells its coverage."""
+    """The fuzzer, and the table of parsers with the project's code instrumented for coverage."""
     atheris: Any = importlib.import_module("atheris")
-    said = os.dup(2)
+    stderr = os.dup(2)
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - it names every module on standard error
         os.dup2(nothing.fileno(), 2)
     try:
-        with atheris.instrument_imports(include=list(OURS), enable_loader_override=False):
+        with atheris.instrument_imports(include=list(PACKAGES), enable_loader_override=False):
             table: Any = importlib.import_module("tests.fuzz.parsers")
     finally:
-        os.dup2(said, 2)
+        os.dup2(stderr, 2)
     return atheris, table.PARSERS
 
 
@@ -74,24 +74,24 @@ def fuzz(atheris: Any, name: str, chosen: Parser, seconds: int, place: Path) -> 
 
 
 def in_a_process(atheris: Any, name: str, chosen: Parser, seconds: int) -> tuple[bool, str]:
-    """Fuzz one parser in a copy of this process; whether it kept its promises, and what was said.
+    """Fuzz one parser in a forked process; whether it kept its promises, and its output.
 
-    libFuzzer ends the copy without any tidying, so what it leaves in its directory goes with ours.
+    libFuzzer ends that process without any cleaning up, so its temporary files are in a directory of this one.
     """
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="rehome-fuzz-") as place:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory(prefix="rehome-fuzz-") as place:
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
             tempfile.tempdir = place
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
             try:
                 fuzz(atheris, name, chosen, seconds, Path(place))
             finally:
-                os._exit(70)  # libFuzzer does not come back, so this is trouble
+                os._exit(70)  # libFuzzer does not return, so this is an error
         status = _ended(child, seconds + GRACE)
-        said.seek(0)
-        return status == 0, said.read().decode(errors="replace")
+        output.seek(0)
+        return status == 0, output.read().decode(errors="replace")
 
 
 def _ended(child: int, limit: float) -> int:
@@ -112,15 +112,15 @@ def run(atheris: Any, table: Mapping[str, Parser], names: Sequence[str], seconds
     each = max(seconds // len(names), 1)
     broken = 0
     for name in names:
-        kept, said = in_a_process(atheris, name, table[name], each)
-        executed = [line.split()[-1] for line in said.splitlines() if "number_of_executed_units" in line]
+        held, output = in_a_process(atheris, name, table[name], each)
+        executed = [line.split()[-1] for line in output.splitlines() if "number_of_executed_units" in line]
         print(
-            f"{name:<20} {executed[-1] if executed else '?':>9} inputs  {'ok' if kept else 'BROKEN'}",
+            f"{name:<20} {executed[-1] if executed else '?':>9} inputs  {'ok' if held else 'BROKEN'}",
             flush=True,
         )
-        if not kept:
+        if not held:
             broken += 1
-            print(said[-6000:], flush=True)
+            print(output[-6000:], flush=True)
     return broken
 
 

@@ -1,4 +1,4 @@
-"""Checks of what other services answer over HTTP, and of what Docker's engine and RabbitMQ tell of themselves."""
+"""Checks of what other services answer over HTTP, and of the state that Docker's engine and RabbitMQ report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LIMITS = Limits(cpu_limit=4.0, memory_limit="8G", storage_limit="50G")
 
 
 def database_service(data: bytes) -> None:
-    """Status and body: a server, or a documented error that tells no password."""
+    """Status and body: a server, or a documented error without a password in it."""
     (status,), body = lines_and_rest(data, 1)
     code = int(status) if status in {"200", "201", "204", "301", "400", "404", "422", "500", "503"} else 200
 
@@ -52,7 +52,7 @@ def database_service(data: bytes) -> None:
             try:
                 made = await service.provision(INSTANCE.id, INSTANCE.customer_id, "premium")
             except RehomeError as error:
-                _tells_no_secret(str(error), body)
+                _require_no_secret(str(error), body)
                 raise
             assert made.host
             assert made.port is None or 0 < made.port < 65536
@@ -61,15 +61,15 @@ def database_service(data: bytes) -> None:
     refused(lambda: finished(ask()))
 
 
-def _tells_no_secret(text: str, body: bytes) -> None:
+def _require_no_secret(text: str, body: bytes) -> None:
     answer = as_json(body)
     secret = answer.get("db_password") if isinstance(answer, dict) else None
     if isinstance(secret, str) and len(secret) >= 8:
         assert secret not in text
 
 
-def process_manager(data: bytes) -> None:
-    """Status and body: services that everything can be asked of, or a documented error."""
+def supervisor(data: bytes) -> None:
+    """Status and body: services whose every method works, or a documented error."""
     (status,), body = lines_and_rest(data, 1)
     code = int(status) if status in {"200", "400", "404", "409", "500"} else 200
 
@@ -112,7 +112,7 @@ class _Docker:
 
 
 def docker(data: bytes) -> None:
-    """What the engine answers, whatever was asked: values that everything can be asked of, or a documented error."""
+    """The engine's answer to any request: values whose every method works, or a documented error."""
     answer = as_json(data)
     engine = Engine(_Docker(answer), patience=0)  # type: ignore[arg-type] # as far as requests go
 
@@ -178,20 +178,20 @@ def definitions(data: bytes) -> None:
 
 
 def access(data: bytes) -> None:
-    """A broker's definitions again: what a user lacks, or Refused; no password is told."""
+    """A broker's definitions again: what a user lacks, or Refused; no password in it."""
     user = User("crm", "subscriber", ("migration.completed",), password_env="CRM")
 
     def read() -> None:
         there = Access.of(as_json(data))
-        told = [change.why for change in changes(user, "a-secret-password", there)]
-        assert all("a-secret-password" not in line for line in told)
+        reasons = [change.why for change in changes(user, "a-secret-password", there)]
+        assert all("a-secret-password" not in line for line in reasons)
         assert all(isinstance(name, str) for name in unknown_users((user,), (), there))
 
     refused(read)
 
 
 def health(data: bytes) -> None:
-    """What an instance answers when asked whether it serves, whatever it is: healthy at 200, else a short reason."""
+    """An instance's answer to a health check: healthy at 200, else a short reason."""
     (status,), body = lines_and_rest(data, 1)
     code = int(status) if re.fullmatch("[1-9][0-9]{2}", status) else 200
 
@@ -199,13 +199,13 @@ def health(data: bytes) -> None:
         async with answering(code, body) as client:
             return await http_status.failure(client, "http://service:8080/web/health")
 
-    told = finished(ask())
-    assert (told is None) == (code == 200)
-    assert len(told or "") <= 300
+    reason = finished(ask())
+    assert (reason is None) == (code == 200)
+    assert len(reason or "") <= 300
 
 
 def host_map(data: bytes) -> None:
-    """REHOME_HOST_MAP: every name leads to an address and a port, or SettingsError."""
+    """REHOME_HOST_MAP: every name is resolved to an address and a port, or SettingsError."""
     text = data.decode(errors="replace").replace("\x00", "")
 
     def read() -> None:
@@ -259,7 +259,7 @@ def docker_seeds() -> Iterable[bytes]:
         yield json.dumps(value).encode()
 
 
-def process_seeds() -> Iterable[bytes]:
+def supervisor_seeds() -> Iterable[bytes]:
     task = {
         "id": "t1", "pid": 7, "state": "running", "desired": "running", "template_version": 3,
         "exit_code": None, "error": None, "log_tail": ["a"],

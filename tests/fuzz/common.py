@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 LONGEST_ERROR: Final = 10_000
-"""Characters. An error is read by people and kept in rows; it must not repeat a large input."""
+"""Characters. An error is read by people and stored in rows; it must not repeat a large input."""
 
 PROPERTIES: Final = settings(
     derandomize=True,
@@ -26,7 +26,7 @@ PROPERTIES: Final = settings(
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-"""How hypothesis runs here: the same inputs each time, nothing kept, no clock."""
+"""How hypothesis runs here: the same inputs each time, no database, no deadline."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Parser:
     """A parser's check, and inputs to begin with.
 
     Attributes:
-        check: takes any bytes; raises anything when a promise is broken.
-        seeds: good inputs, from which a fuzzer finds its way.
+        check: takes any bytes; raises any error when a promise is broken.
+        seeds: good inputs, with which a fuzzer begins.
         words: pieces that the parser knows.
     """
 
@@ -45,7 +45,7 @@ class Parser:
 
 
 def finished(work: Awaitable[Any]) -> Any:
-    """Run something asynchronous to its end, on a loop of its own."""
+    """The result of something asynchronous, run on a loop of its own."""
 
     async def run() -> Any:
         return await work
@@ -54,7 +54,7 @@ def finished(work: Awaitable[Any]) -> Any:
 
 
 def refused(work: Callable[[], Any], *kinds: type[Exception]) -> str | None:
-    """Do it; the text of the documented error it ended in, or None. Any other error goes on."""
+    """Do it; the text of the documented error that it raised, or None. Any other error is raised."""
     documented = kinds or (RehomeError,)
     try:
         work()
@@ -67,7 +67,7 @@ def refused(work: Callable[[], Any], *kinds: type[Exception]) -> str | None:
 
 
 def lines_and_rest(data: bytes, count: int) -> tuple[list[str], bytes]:
-    """The first lines as text, and what follows them as it is."""
+    """The first lines as text, and the bytes after them."""
     *lines, rest = [*data.split(b"\n", count), *([b""] * count)][: count + 1]
     return [line.decode(errors="replace") for line in lines], rest
 

@@ -1,4 +1,4 @@
-"""Checks of files: the instance's odoo.conf, backups, lists of a dump's entries, marks, users."""
+"""Checks of files: the instance's odoo.conf, backups, lists of a dump's entries, ownership tags, users."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ID = "b1"
 
 
 def odoo_conf(data: bytes) -> None:
-    """odoo.conf: read as Odoo does or refused; edited so that Odoo reads the new values, and only once."""
+    """odoo.conf: read as Odoo does or refused; edited so that Odoo reads the new values, also after a second edit."""
     path = Path("odoo.conf")
     options: dict[str, str] = {}
     if refused(lambda: options.update(read_options(data, "odoo.conf"))) is None:
@@ -65,15 +65,15 @@ def source(data: bytes) -> None:
 
 
 def check_backup(backup: Any) -> None:
-    """What follows may rely on."""
+    """The promises that later steps rely on."""
     assert backup is not None
     assert backup.bytes >= 0
     assert backup.started_at.tzinfo is not None
     assert backup.ended_at.tzinfo is not None
 
 
-def contents(data: bytes) -> None:
-    """A list of a dump's entries: every line goes to one of three or to none, in its order."""
+def restore_lists(data: bytes) -> None:
+    """A list of a dump's entries: every line goes to one of three lists or to none, in its order."""
     (tables, schemas, sequences), rest = lines_and_rest(data, 3)
     lines = rest.decode(errors="surrogateescape").splitlines(keepends=True)
     oids = [
@@ -89,8 +89,8 @@ def contents(data: bytes) -> None:
     assert sum(map(len, parts)) <= len(lines)
 
 
-def mark(data: bytes) -> None:
-    """A database's comment: our label, which written and read again is the same, or none."""
+def ownership_tag(data: bytes) -> None:
+    """A database's comment: a tag, which is the same when written and read again, or none."""
     label = parse(data.decode(errors="replace"))
     if label is not None:
         assert parse(label.text()) == label
@@ -176,7 +176,7 @@ def source_seeds() -> Iterable[bytes]:
         yield json.dumps({**times, "files": listed}).encode()
 
 
-def contents_seeds() -> Iterable[bytes]:
+def restore_list_seeds() -> Iterable[bytes]:
     yield b"\n".join(
         (
             b"16386,16387",
@@ -194,11 +194,11 @@ def contents_seeds() -> Iterable[bytes]:
     )
 
 
-def mark_seeds() -> Iterable[bytes]:
-    mark = {"migration": "3f2b8c4d-5e6f-4071-8293-a4b5c6d7e8f9", "attempt": 1, "state": "scratch"}
+def ownership_tag_seeds() -> Iterable[bytes]:
+    tag = {"migration": "3f2b8c4d-5e6f-4071-8293-a4b5c6d7e8f9", "attempt": 1, "state": "scratch"}
     for limit in ("-1", "1e400", "Infinity", "[]"):
         more = f', "connection_limit": {limit}, "restored": false}}}}'
-        yield f'{{"rehome": {json.dumps(mark)[:-1]}{more}'.encode()
+        yield f'{{"rehome": {json.dumps(tag)[:-1]}{more}'.encode()
 
 
 def users_seeds() -> Iterable[bytes]:

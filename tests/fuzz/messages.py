@@ -57,7 +57,7 @@ def envelope(data: bytes) -> None:
 def check_event(body: bytes, content_type: str | None, headers: dict[str, Any]) -> bool:
     """Whether it is an event.
 
-    Also for whom it is: every step takes it or calls it undecodable, and a dead letter of it can be read and planned.
+    Whether or not: every step accepts it or calls it undecodable, and a dead letter of it can be read and planned.
     """
     message = Message(body, content_type=content_type, headers=headers)
     dead_letter = replay.read(DeadLetter(message), 1)
@@ -90,14 +90,14 @@ def properties(data: bytes) -> None:
     try:
         header.unmarshal(data)
     except (struct.error, ValueError, IndexError):
-        return  # no frame that a broker would send
+        return  # a broker would not send this frame
     check_properties(header.properties)
 
 
 def check_properties(found: Basic.Properties) -> None:
-    """A delivery with these properties can be sent on, and its frame has room beside what we add."""
-    found.delivery_mode = None  # brokers refuse another than 1 and 2
-    found.expiration = None  # and one that is no number
+    """A delivery with these properties can be published again, and its frame has room for what the engine adds."""
+    found.delivery_mode = None  # brokers refuse values other than 1 and 2
+    found.expiration = None  # brokers refuse what is not a number
     delivery = AmqpDelivery(
         aio_pika.IncomingMessage(
             DeliveredMessage(

@@ -1,4 +1,4 @@
-"""PARSERS: every parser, its check, and where to begin. One table."""
+"""PARSERS: every parser, its check, and inputs to begin with. One table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CORPUS: Final = Path(__file__).parent / "corpus"
-"""One directory per parser: inputs that broke something once, and some that reach far."""
+"""One directory per parser: inputs that broke something once, and some that reach deep code."""
 
 PARSERS: Final[Mapping[str, Parser]] = {
     "envelope": Parser(
@@ -26,15 +26,17 @@ PARSERS: Final[Mapping[str, Parser]] = {
         files.manifest, files.manifest_seeds, (b'"files"', b'"../', b'"sha256"', b"dump/toc.dat")
     ),
     "source": Parser(files.source, files.source_seeds, (b'"files"', b'"../', b"dump/toc.dat")),
-    "contents": Parser(files.contents, files.contents_seeds, (b"TABLE DATA ", b"SCHEMA - ", b"DEFAULT ACL ")),
-    "mark": Parser(files.mark, files.mark_seeds, (b'"rehome"', b"Infinity", b'"verified"')),
+    "restore_lists": Parser(
+        files.restore_lists, files.restore_list_seeds, (b"TABLE DATA ", b"SCHEMA - ", b"DEFAULT ACL ")
+    ),
+    "ownership_tag": Parser(
+        files.ownership_tag, files.ownership_tag_seeds, (b'"rehome"', b"Infinity", b'"verified"')
+    ),
     "users": Parser(
         files.users, files.users_seeds, (b"[[user]]", b"password_file", b"subscriber", b"\\u0000")
     ),
     "database_service": Parser(answers.database_service, answers.database_seeds, (b"db_password", b"detail")),
-    "process_manager": Parser(
-        answers.process_manager, answers.process_seeds, (b"template_version", b"log_tail")
-    ),
+    "supervisor": Parser(answers.supervisor, answers.supervisor_seeds, (b"template_version", b"log_tail")),
     "docker": Parser(
         answers.docker, answers.docker_seeds, (b"ContainerSpec", b"rehome.before-resize", b"null")
     ),

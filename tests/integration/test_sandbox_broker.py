@@ -78,14 +78,14 @@ async def node(scratch: Path) -> AsyncIterator[BrokerNode]:
     await node.destroy()
 
 
-async def test_its_topology_is_there_with_its_arguments(node: BrokerNode) -> None:
+async def test_its_topology_is_loaded_with_its_arguments(node: BrokerNode) -> None:
     readers = (await node.queues())["readers"]
 
     assert readers["type"] == "quorum"
     assert readers["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": 5}
 
 
-async def test_a_deployed_nodes_settings_hold_but_not_its_place(node: BrokerNode) -> None:
+async def test_a_deployed_nodes_settings_apply_but_not_its_addresses(node: BrokerNode) -> None:
     assert "604800000" in await node.rabbitmqctl("eval", "application:get_env(rabbit, consumer_timeout).")
     listeners = await node.rabbitmqctl("eval", "application:get_env(rabbit, tcp_listeners).")
     assert str(node.port) in listeners
@@ -103,7 +103,7 @@ async def test_messages_survive_a_stop_and_a_crash(node: BrokerNode) -> None:
     assert await _take_two(node) == {"weather", "sport"}
 
 
-async def test_a_user_can_do_what_its_permissions_say_and_no_more(node: BrokerNode) -> None:
+async def test_a_user_may_do_what_its_permissions_say_and_no_more(node: BrokerNode) -> None:
     await _publish(node, "sport", user="reporter")
 
     with pytest.raises(AMQPError, match=r"access to topic 'weather' in exchange 'news'.* refused"):
@@ -120,7 +120,7 @@ async def test_a_frozen_node_answers_when_it_is_thawed(node: BrokerNode) -> None
     await connection.close()
 
 
-async def test_a_command_that_is_wrong_is_told(node: BrokerNode) -> None:
+async def test_the_error_for_a_wrong_command_names_it(node: BrokerNode) -> None:
     with pytest.raises(Exception, match="rabbitmqctl exited with"):
         await node.rabbitmqctl("no_such_command")
 

@@ -26,7 +26,7 @@ LIMIT = 20
 
 def rejected(instance_id: UUID, attempt: int = 1) -> CloudEvent[MigrationRejected]:
     data = MigrationRejected(
-        instance_id=instance_id, to_plan="premium-monthly", reason="terminated", message="It is gone."
+        instance_id=instance_id, to_plan="premium-monthly", reason="terminated", message="It was terminated."
     )
     migration = uuid.uuid4()
     return new_event(
@@ -40,7 +40,7 @@ def rejected(instance_id: UUID, attempt: int = 1) -> CloudEvent[MigrationRejecte
 
 
 class BillingQueue:
-    """A queue of our own that billing's events go to, besides the consumer's."""
+    """A second queue for billing's events, besides the consumer's."""
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue) -> None:
         self.channel = channel
@@ -93,7 +93,7 @@ async def test_an_upgrade_can_leave_the_entitlements_to_the_billing_database(
     billing: Billing, published: BillingQueue, platform: Platform
 ) -> None:
     event = await billing.upgrade(
-        await platform.add_instance("shop"), "premium-monthly", tell_entitlements=False
+        await platform.add_instance("shop"), "premium-monthly", with_entitlements=False
     )
     assert (await published.next()).data.entitlements is None
     assert event.data.entitlements is None
@@ -124,14 +124,17 @@ async def test_an_unknown_plan_or_instance_is_named(billing: Billing, platform: 
         await billing.upgrade(instance_id, plan)
 
 
-async def test_a_subscriber_sees_every_event_and_every_repeat(broker: BrokerNode) -> None:
+async def test_a_subscriber_receives_every_event_and_every_repeat(broker: BrokerNode) -> None:
     one, other = rejected(uuid.uuid4()), rejected(uuid.uuid4())
-    told: list[CloudEvent[Any]] = []
-    async with Subscriber(broker.url(), tell=told.append) as subscriber, Publisher(broker.url()) as publisher:
+    received: list[CloudEvent[Any]] = []
+    async with (
+        Subscriber(broker.url(), on_event=received.append) as subscriber,
+        Publisher(broker.url()) as publisher,
+    ):
         for event in (one, one, other):
             await publisher.publish(event)
         await subscriber.wait_for("migration.rejected", instance_id=other.data.instance_id, limit=LIMIT)
-    assert subscriber.deliveries == told == [one, one, other]
+    assert subscriber.deliveries == received == [one, one, other]
     assert subscriber.events == [one, other]
     assert subscriber.types(one.data.instance_id) == ["migration.rejected"]
 
@@ -149,7 +152,7 @@ async def test_a_subscriber_misses_nothing_while_its_connection_is_lost(broker: 
     assert subscriber.events == [first, second]
 
 
-async def test_a_subscriber_keeps_what_is_no_event_apart(broker: BrokerNode) -> None:
+async def test_a_subscriber_records_messages_that_are_not_events_separately(broker: BrokerNode) -> None:
     event = rejected(uuid.uuid4())
     async with Subscriber(broker.url()) as subscriber, await aio_pika.connect(broker.url()) as connection:
         channel = await connection.channel()
@@ -161,16 +164,18 @@ async def test_a_subscriber_keeps_what_is_no_event_apart(broker: BrokerNode) -> 
     assert subscriber.undecodable[0].startswith("not JSON")
 
 
-async def test_what_never_comes_is_named_with_what_came(broker: BrokerNode) -> None:
+async def test_the_error_for_an_event_that_never_comes_names_those_that_came(broker: BrokerNode) -> None:
     event = rejected(uuid.uuid4())
     async with Subscriber(broker.url()) as subscriber, Publisher(broker.url()) as publisher:
         await publisher.publish(event)
         await subscriber.wait_for("migration.rejected", instance_id=event.data.instance_id, limit=LIMIT)
-        with pytest.raises(TimeoutError, match=r"for migration\.completed of .*; came: migration\.rejected"):
+        with pytest.raises(
+            TimeoutError, match=r"for migration\.completed of .*; received: migration\.rejected"
+        ):
             await subscriber.wait_for("migration.completed", instance_id=event.data.instance_id, limit=0.05)
 
 
-async def test_a_subscriber_leaves_no_queue_behind(broker: BrokerNode) -> None:
+async def test_a_subscriber_deletes_its_queue(broker: BrokerNode) -> None:
     async with Subscriber(broker.url()) as subscriber:
         assert subscriber.queue in await broker.queues()
     assert subscriber.queue not in await broker.queues()

@@ -9,7 +9,7 @@ from sandbox.platform.tables import Platform
 from sandbox.postgres.server import Cluster
 
 
-async def test_the_platform_tells_where_an_instance_lives(platform: Platform, pg: Cluster) -> None:
+async def test_the_record_names_the_server_of_an_instance(platform: Platform, pg: Cluster) -> None:
     server = await platform.add_server("postgres-pool-1", pg, max_instances=3)
     instance = await platform.add_instance("acme", db_server_id=server, db_host=pg.host, db_port=pg.port)
 
@@ -19,7 +19,7 @@ async def test_the_platform_tells_where_an_instance_lives(platform: Platform, pg
     assert (row["status"], row["db_type"]) == ("running", "shared")
 
 
-async def test_an_unknown_instance_is_told(platform: Platform) -> None:
+async def test_an_unknown_instance_is_named(platform: Platform) -> None:
     with pytest.raises(LookupError, match="no instance 00000000"):
         await platform.fetch_instance(UUID(int=0))
 

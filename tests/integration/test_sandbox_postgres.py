@@ -26,7 +26,7 @@ async def server(scratch: Path) -> AsyncIterator[Cluster]:
         await cluster.destroy()
 
 
-async def test_its_url_works_whatever_characters_the_password_holds(pg: Cluster) -> None:
+async def test_its_url_works_with_any_characters_in_the_password(pg: Cluster) -> None:
     connection = await asyncpg.connect(pg.dsn())
 
     assert await connection.fetchval("SELECT current_user") == "postgres"
@@ -52,7 +52,7 @@ async def test_its_data_is_closed_to_other_users(pg: Cluster) -> None:
     assert pg.data.stat().st_mode & 0o777 == 0o700
 
 
-async def test_it_is_ready_for_logical_replication_unless_told_otherwise(server: Cluster) -> None:
+async def test_it_is_ready_for_logical_replication_unless_configured_otherwise(server: Cluster) -> None:
     async with server.connect() as connection:
         assert await connection.fetchval("SHOW wal_level") == "logical"
 
@@ -66,16 +66,16 @@ async def test_it_is_ready_for_logical_replication_unless_told_otherwise(server:
 
 async def test_rows_survive_a_stop_and_a_crash(server: Cluster) -> None:
     async with server.connect() as connection:
-        await connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        await connection.execute("CREATE TABLE numbers AS SELECT 1 AS n")
     await server.stop()
     await server.start()
     async with server.connect() as connection:
-        await connection.execute("INSERT INTO kept VALUES (2)")
+        await connection.execute("INSERT INTO numbers VALUES (2)")
     await server.kill()
     await server.start()
 
     async with server.connect() as connection:
-        assert await connection.fetchval("SELECT sum(n) FROM kept") == 3
+        assert await connection.fetchval("SELECT sum(n) FROM numbers") == 3
 
 
 async def test_starting_a_running_server_changes_nothing(server: Cluster) -> None:
@@ -85,7 +85,7 @@ async def test_starting_a_running_server_changes_nothing(server: Cluster) -> Non
     assert server.pid == before
 
 
-async def test_a_server_that_cannot_start_tells_why(server: Cluster) -> None:
+async def test_the_error_for_a_server_that_cannot_start_names_the_cause(server: Cluster) -> None:
     await server.stop()
     server.configure(max_connections="many")
 
@@ -112,7 +112,7 @@ async def test_nothing_is_left_of_a_destroyed_server(server: Cluster) -> None:
     assert not await accepts_connections(server.port)
 
 
-async def test_it_ends_when_its_starter_is_killed(scratch: Path) -> None:
+async def test_it_ends_when_the_process_that_started_it_is_killed(scratch: Path) -> None:
     pids = await orphan_of(
         """
         cluster = await Cluster.create(directory, password="secret")
@@ -126,7 +126,7 @@ async def test_it_ends_when_its_starter_is_killed(scratch: Path) -> None:
     await wait_until(have_ended(*pids), what="the server to end", limit=LIMIT)
 
 
-async def test_a_directory_that_holds_a_server_is_refused(pg: Cluster) -> None:
+async def test_a_directory_with_a_server_is_refused(pg: Cluster) -> None:
     with pytest.raises(FileExistsError, match="holds a PostgreSQL server already"):
         await Cluster.create(pg.directory, password="secret")
 

@@ -40,7 +40,7 @@ async def _uuid(cluster: Cluster, tenant: Tenant) -> str:
         )
 
 
-async def _strangers(cluster: Cluster, tenant: Tenant) -> list[asyncpg.Record]:
+async def _objects_of_others(cluster: Cluster, tenant: Tenant) -> list[asyncpg.Record]:
     async with cluster.connect(tenant.database) as connection:
         return await connection.fetch(NOT_OWNED_BY_TENANT, tenant.role)
 
@@ -48,13 +48,13 @@ async def _strangers(cluster: Cluster, tenant: Tenant) -> list[asyncpg.Record]:
 async def test_a_tiny_tenant_owns_its_database_and_everything_in_it(
     pg: Cluster, tiny_tenant: TinyTenantFactory
 ) -> None:
-    assert await _strangers(pg, await tiny_tenant()) == []
+    assert await _objects_of_others(pg, await tiny_tenant()) == []
 
 
 async def test_an_odoo_tenant_owns_its_database_and_everything_in_it(
     odoo_pool: Cluster, odoo_tenant: OdooTenantFactory
 ) -> None:
-    assert await _strangers(odoo_pool, await odoo_tenant()) == []
+    assert await _objects_of_others(odoo_pool, await odoo_tenant()) == []
 
 
 async def test_a_tenant_is_an_ordinary_role(pg: Cluster, tiny_tenant: TinyTenantFactory) -> None:
@@ -69,7 +69,7 @@ async def test_a_tenant_is_an_ordinary_role(pg: Cluster, tiny_tenant: TinyTenant
     assert not any(role.values())
 
 
-async def test_a_tenant_logs_in_with_every_character_that_breaks_things(
+async def test_a_tenant_logs_in_with_a_password_of_difficult_characters(
     pg: Cluster, tiny_tenant: TinyTenantFactory
 ) -> None:
     tenant = await tiny_tenant()
@@ -121,7 +121,7 @@ async def test_a_tiny_tenant_has_every_kind_of_object(pg: Cluster, tiny_tenant: 
     }
 
 
-async def test_a_tiny_tenant_that_shall_be_replicated_has_no_large_object(
+async def test_a_tiny_tenant_can_be_made_without_a_large_object(
     pg: Cluster, tiny_tenant: TinyTenantFactory
 ) -> None:
     tenant = await tiny_tenant(large_object=False)
@@ -129,7 +129,7 @@ async def test_a_tiny_tenant_that_shall_be_replicated_has_no_large_object(
         assert await connection.fetchval("SELECT count(*) FROM pg_largeobject_metadata") == 0
 
 
-async def test_an_odoo_tenant_is_the_dump_whether_restored_or_copied_from_the_cache(
+async def test_an_odoo_tenant_has_the_same_content_restored_or_copied_from_the_cache(
     odoo_pool: Cluster, odoo_tenant: OdooTenantFactory
 ) -> None:
     copied, restored = await odoo_tenant(), Tenant("restored")

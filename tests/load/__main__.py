@@ -1,4 +1,4 @@
-"""A burst of upgrades on real RabbitMQ and PostgreSQL, consumers killed all the time; `make load`."""
+"""A burst of upgrades on real RabbitMQ and PostgreSQL, with a consumer killed every few seconds; `make load`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
-from tests.load.verdict import breaches, longest_lived, most_at_once, unlucky
+from tests.load.invariants import breaches, longest_running, most_at_once, rolled_back
 
 if TYPE_CHECKING:
     from tests.load.burst import Burst
@@ -26,14 +26,14 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def report(played: Burst, dead_letters: list[tuple[str, str]], repeated: int) -> Table:
-    """What was measured."""
-    memory = longest_lived(played)
+    """The measurements."""
+    memory = longest_running(played)
     copies = sum(played.copies.values()) - len(played.copies)
     most = most_at_once(played)
     table = Table("", "measured", title=f"{played.size.upgrades} upgrades in one burst", show_lines=False)
     for name, value in (
         ("ended", f"{len(played.outcomes)} of {len(played.upgrades)}"),
-        ("completed; undone after four kills", _ends(played)),
+        ("completed; rolled back after four kills", _ends(played)),
         ("seconds", f"{played.seconds:.0f}"),
         ("migrations per second", f"{len(played.outcomes) / played.seconds:.1f}"),
         ("consumers killed", f"{played.killed}, and {played.poisoned} by the poison"),
@@ -54,7 +54,7 @@ def report(played: Burst, dead_letters: list[tuple[str, str]], repeated: int) ->
 
 
 def _ends(played: Burst) -> str:
-    undone = len(unlucky(played))
+    undone = len(rolled_back(played))
     return f"{len(played.outcomes) - 1 - undone}; {undone}"
 
 
@@ -67,8 +67,8 @@ async def run(size: Size) -> int:
                 await played.play()
             finally:
                 if played.log.exists():
-                    kept = Path(tempfile.gettempdir()) / "rehome-load.log"
-                    shutil.copy(played.log, kept)
+                    log = Path(tempfile.gettempdir()) / "rehome-load.log"
+                    shutil.copy(played.log, log)
             found = [breach async for breach in breaches(played)]
             async with played.platform.cluster.connect(played.platform.instance_database) as platform:
                 repeated = await platform.fetchval("SELECT sum(deaths) FROM rehome.steps")
@@ -78,7 +78,7 @@ async def run(size: Size) -> int:
     for breach in found[:SHOWN]:
         console.print(f"BREACH: {breach}", markup=False)
     if found:
-        console.print(f"{len(found)} breaches; the consumers' log is {kept}")
+        console.print(f"{len(found)} breaches; the consumers' log is {log}")
     return 1 if found else 0
 
 
@@ -100,7 +100,10 @@ def main() -> int:
         "--limit", type=float, default=usual.limit, help="seconds for all (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, default=usual.seed, help="chooses who is killed (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=usual.seed,
+        help="chooses which consumers are killed (default: %(default)s)",
     )
     given = parser.parse_args()
     size = Size(

@@ -1,4 +1,4 @@
-"""A burst of upgrades: published at once, handled by three consumers of which one is killed every few seconds."""
+"""A burst of upgrades: published at once, handled by three consumers, one of which is killed every few seconds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import time
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 import aio_pika
 import httpx
 
-from rehome_consumer import saga
 from rehome_consumer.bootstrap import SystemClock
-from rehome_consumer.rabbitmq.topology import DEAD, queue_of, retry_exchange
 from sandbox.platform.local import RABBITMQ, ROOT
 from sandbox.platform.subscriber import Subscriber
 from sandbox.platform.tables import create_platform
@@ -28,29 +25,31 @@ from sandbox.postgres.server import Cluster
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.supervisor import runtime
 from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
-from sandbox.system.processes import Child
+from sandbox.system.processes import Child, memory
 from tests.fakes.site import Site
 from tests.load.consumer import DIRECTORY, PLATFORM_DSN
-from tests.load.places import Places
+from tests.load.shared_fakes import SharedSites
+from tests.support.at_rest import OUTCOMES, take_dead_letters, under_way, waiting_messages
 from tests.support.events import CUSTOMER, body_of, migration_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from rehome_events.envelope import CloudEvent
     from sandbox.platform.tables import Platform
 
-OUTCOMES: Final = ("migration.completed", "migration.rolled_back", "migration.rejected", "instance.resized")
 READY_SECONDS: Final = 60.0
+MEBIBYTE: Final = 1024 * 1024
+MOST_POISONED: Final = 10
+"""Consumers that may end by themselves; the poison kills about four."""
+NOWHERE: Final = "http://127.0.0.1:9"
+"""Of services that are fakes inside the consumers: nothing is asked there."""
 POOL: Final = """
     INSERT INTO db_servers (name, host, port, server_type, max_instances, current_instances, status, admin_password)
     VALUES ($1, $1, 5432, 'shared', $2, $2, 'active', 'admin-secret') RETURNING id
 """
-QUEUES: Final = (
-    *(queue_of(step.name) for step in saga.MIGRATION),
-    *(retry_exchange(tier) for tier in saga.TIERS),  # a delay's queue has its exchange's name
-)
-STUCK: Final = """
+OPEN_STEPS: Final = """
     SELECT m.state || ', ' || s.step || ' ' || s.state || ', ' || s.runs || ' runs, ' || s.deaths || ' deaths'
     FROM rehome.migrations m JOIN rehome.steps s ON s.migration_id = m.id
     WHERE m.ended_at IS NULL AND s.state <> 'done'
@@ -62,16 +61,16 @@ COLUMNS: Final = ("id", "customer_id", "name", "admin_email", "database_name", "
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How big a burst is.
+    """The size of a burst.
 
     Attributes:
-        upgrades: published at once, each for an instance of its own; one more poisons consumers.
-        pools: servers that the instances are spread over.
+        upgrades: published at once, each for an instance of its own; one more is the poison, which kills consumers.
+        pools: servers that the instances are distributed over.
         dumps: instances that may be down for a dump of one server at a time.
         consumers: that run at a time.
         kill_every: seconds between kills.
         limit: seconds until all must have ended.
-        seed: chooses the victims.
+        seed: chooses which consumers are killed.
     """
 
     upgrades: int = 1000
@@ -84,12 +83,12 @@ class Size:
 
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""Of the environment that our image gives a consumer (`Dockerfile`): what is free goes back to the machine."""
+"""Variables that the image sets for a consumer (`Dockerfile`): free memory is returned to the system."""
 
 
 @dataclass
 class Memory:
-    """Resident memory (MiB) of one consumer, sampled from its readiness on."""
+    """Resident memory (MiB) of one consumer, sampled once it is ready."""
 
     name: str
     samples: list[float] = field(default_factory=list)
@@ -97,14 +96,14 @@ class Memory:
 
 @dataclass
 class Burst:
-    """One experiment and everything seen of it.
+    """One experiment and everything observed in it.
 
     Attributes:
-        upgrades: those published, the poisonous one last; by migration.
+        upgrades: those published, the poison last; by migration.
         copies: how often the subscriber got each event.
-        outcomes: ids of the outcomes told, by instance.
-        killed: when (monotonic seconds) each consumer died by our hand, by pid.
-        poisoned: consumers that died of the poison.
+        outcomes: published outcomes (id and type), by instance.
+        killed: consumers that were killed here.
+        poisoned: consumers that the poison killed.
         published, ended: monotonic seconds.
     """
 
@@ -112,13 +111,12 @@ class Burst:
     directory: Path
     node: BrokerNode
     platform: Platform
-    places: Places
+    sites: SharedSites
     upgrades: dict[UUID, CloudEvent[Any]] = field(default_factory=dict)
     poison: UUID = field(default_factory=uuid4)
     copies: Counter[UUID] = field(default_factory=Counter)
     outcomes: defaultdict[UUID, dict[UUID, str]] = field(default_factory=lambda: defaultdict(dict))
     failures: list[str] = field(default_factory=list)
-    died: dict[int, float] = field(default_factory=dict)
     killed: int = 0
     poisoned: int = 0
     memory: list[Memory] = field(default_factory=list)
@@ -132,50 +130,41 @@ class Burst:
 
     @property
     def log(self) -> Path:
-        """What all consumers have said."""
+        """The log of all consumers."""
         return self.directory / "consumer.log"
 
     async def play(self) -> None:
-        """All of it; returns when every instance has its outcome, or time is up."""
+        """All of it; returns when every instance has its outcome and nothing is under way."""
         await self._make_instances()
-        spared = Keeper(self, "spared")
-        others = [Keeper(self, f"other {number}") for number in range(1, self.size.consumers)]
-        async with Subscriber(self.node.url(), tell=self._seen):
-            keeping = [asyncio.create_task(reaper.keep()) for reaper in (spared, *others)]
+        spared = Respawner(self, "spared")
+        others = [Respawner(self, f"other {number}") for number in range(1, self.size.consumers)]
+        async with Subscriber(self.node.url(), on_event=self._received):
+            tasks = [asyncio.create_task(respawner.run()) for respawner in (spared, *others)]
             try:
-                for reaper in (spared, *others):
-                    await asyncio.wait_for(reaper.ready.wait(), READY_SECONDS)
+                for respawner in (spared, *others):
+                    await asyncio.wait_for(respawner.ready.wait(), READY_SECONDS)
                 await self._publish()
                 killing = asyncio.create_task(self._kill(others))
-                keeping.append(killing)
-                await self._all_ended(keeping)
+                tasks.append(killing)
+                await self._all_ended(tasks)
                 killing.cancel()
                 await self._rest()
             finally:
-                for task in keeping:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*keeping, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def dead_letters(self) -> list[tuple[str, str]]:
         """Handler and reason of each dead letter."""
-        found = []
-        async with await aio_pika.connect(self.node.url(), timeout=10) as connection:
-            queue = await (await connection.channel()).get_queue(DEAD)
-            while (dead_letter := await queue.get(no_ack=True, fail=False, timeout=10)) is not None:
-                found.append(
-                    (
-                        str(dead_letter.headers.get("rehome-handler")),
-                        str(dead_letter.headers.get("rehome-reason")),
-                    )
-                )
-        return sorted(found)
+        headers = [dead_letter.headers for dead_letter in await take_dead_letters(self.node.url())]
+        return sorted((str(one.get("rehome-handler")), str(one.get("rehome-reason"))) for one in headers)
 
     def environment(self, port: int) -> dict[str, str]:
-        """A consumer's."""
-        given = {
+        """A consumer's environment variables."""
+        settings = {
             "AMQP_URL": self.node.url(),
             "PLATFORM_DSN": self.platform.instance_dsn,
-            "DATABASE_SERVICE_URL": "http://127.0.0.1:9",
+            "DATABASE_SERVICE_URL": NOWHERE,
             "DATA_ROOT": str(self.directory),
             "BACKUP_ROOT": str(self.directory),
             "SECRET_KEY": self.platform.password,
@@ -186,24 +175,25 @@ class Burst:
             "HTTP_HOST": LOOPBACK,
         }
         own = {
-            DIRECTORY: str(self.places.directory),
+            DIRECTORY: str(self.sites.directory),
             PLATFORM_DSN: self.platform.cluster.dsn(self.platform.instance_database),
+            runtime.SUPERVISOR_URL: NOWHERE,
         }
-        prefixed = {f"REHOME_{name}": value for name, value in given.items()}
+        prefixed = {f"REHOME_{name}": value for name, value in settings.items()}
         return {**os.environ, **MALLOC, **own, **prefixed}
 
     async def _make_instances(self) -> None:
-        """Rows in the platform's tables, and a site each."""
+        """Rows in the platform's tables, and a fake site each."""
         rows: list[tuple[object, ...]] = []
         count = self.size.upgrades + 1
         async with self.platform.cluster.connect(self.platform.instance_database) as connection:
             for pool in range(self.size.pools):
-                here = len(range(pool, count, self.size.pools))
-                server = await connection.fetchval(POOL, f"postgres-pool-{pool + 1}", here)
-                rows += [self._instance(pool, server) for _ in range(here)]
+                on_pool = len(range(pool, count, self.size.pools))
+                server = await connection.fetchval(POOL, f"postgres-pool-{pool + 1}", on_pool)
+                rows += [self._instance(pool, server) for _ in range(on_pool)]
             await connection.copy_records_to_table("instances", records=rows, columns=COLUMNS)
         self.poison = list(self.upgrades)[-1]
-        self.places.put(self.poison, self.places.get(self.poison), poison=True)
+        self.sites.put(self.poison, self.sites.get(self.poison), poison=True)
 
     def _instance(self, pool: int, server: UUID) -> tuple[object, ...]:
         number = len(self.upgrades)
@@ -213,12 +203,12 @@ class Burst:
         site.add_tenant(name, id=instance, customer_id=CUSTOMER)
         event = upgrade(instance)
         self.upgrades[migration_of(event)] = event
-        self.places.put(migration_of(event), site)
+        self.sites.put(migration_of(event), site)
         return (instance, CUSTOMER, name, f"{name}@example.com", name, name, "running", f"odoo-{name}",
                 "standard", 2, "4G", "20G", server, site.pool.host, 5432, f"odoo_{name}", "shared")  # fmt: skip
 
     async def _publish(self) -> None:
-        """All at once, the poison among the first, and something that is no event."""
+        """All at once, the poison among the first, and a message that is not an event."""
         self.published = time.monotonic()
         order = list(self.upgrades.values())
         order.insert(min(10, len(order)), order.pop())
@@ -237,7 +227,7 @@ class Burst:
                 )
             )
 
-    def _seen(self, event: CloudEvent[Any]) -> None:
+    def _received(self, event: CloudEvent[Any]) -> None:
         self.copies[event.id] += 1
         if event.type in OUTCOMES:
             self.outcomes[event.data.instance_id][event.id] = event.type
@@ -245,18 +235,18 @@ class Burst:
         elif event.type == "migration.failed":
             self.failures.append(f"{event.data.step}: {event.data.message}")
 
-    async def _kill(self, keepers: list[Keeper]) -> None:
-        draw = random.Random(self.size.seed)  # noqa: S311 - a choice of victims, no secret
+    async def _kill(self, respawners: list[Respawner]) -> None:
+        draw = random.Random(self.size.seed)  # noqa: S311 - a choice of consumers, no secret
         while True:
             await asyncio.sleep(self.size.kill_every)
-            ready = [reaper for reaper in keepers if reaper.ready.is_set()]
+            ready = [respawner for respawner in respawners if respawner.ready.is_set()]
             if ready:
                 await draw.choice(ready).kill()
                 self.killed += 1
 
-    async def _all_ended(self, keeping: list[asyncio.Task[None]]) -> None:
+    async def _all_ended(self, tasks: list[asyncio.Task[None]]) -> None:
         async def all_ended() -> bool:
-            for task in keeping:
+            for task in tasks:
                 if task.done():
                     task.result()
             return len(self.outcomes) == len(self.upgrades)
@@ -265,43 +255,28 @@ class Burst:
             await wait_until(all_ended, what="every outcome", limit=self.size.limit, pause=0.2)
         except TimeoutError as error:
             raise TimeoutError(
-                f"{error}; {len(self.outcomes)} of {len(self.upgrades)} came; {await self._stuck()}"
+                f"{error}; {len(self.outcomes)} of {len(self.upgrades)} came; {await self._open()}"
             ) from None
 
-    async def _stuck(self) -> str:
+    async def _open(self) -> str:
         """What is under way, in the journal and on the broker."""
         async with self.platform.cluster.connect(self.platform.instance_database) as connection:
-            rows = [row[0] for row in await connection.fetch(STUCK)]
-        waiting = [f"{count} in {name}" for name, count in (await self._waiting()).items()]
+            rows = [row[0] for row in await connection.fetch(OPEN_STEPS)]
+        waiting = [f"{count} in {name}" for name, count in (await waiting_messages(self.node.url())).items()]
         return f"dead letters {await self.dead_letters()}; {', '.join(waiting)}; {'; '.join(rows[:10])}"
 
     async def _rest(self) -> None:
-        """Until the queues are empty and nothing is unsent or claimed."""
+        """Until the queues are empty, no step is open and no event is unsent."""
 
         async def quiet() -> bool:
-            return not await self._waiting() and not await self.unsent()
+            async with self.platform.cluster.connect(self.platform.instance_database) as journal:
+                return not await waiting_messages(self.node.url()) and not await under_way(journal)
 
         await wait_until(quiet, what="queues and outbox to be empty", limit=120, pause=1.0)
 
-    async def _waiting(self) -> dict[str, int]:
-        """Messages in the handlers' and delays' queues, of those that have any."""
-        counts: dict[str, int] = {}
-        async with await aio_pika.connect(self.node.url(), timeout=10) as connection:
-            channel = await connection.channel()
-            for name in QUEUES:
-                queue = await channel.declare_queue(name, passive=True)
-                counts[name] = queue.declaration_result.message_count or 0
-        return {name: count for name, count in counts.items() if count}
 
-    async def unsent(self) -> int:
-        """Events in the outbox that nobody sent."""
-        async with self.platform.cluster.connect(self.platform.instance_database) as connection:
-            count: int = await connection.fetchval("SELECT count(*) FROM rehome.outbox WHERE sent_at IS NULL")
-            return count
-
-
-class Keeper:
-    """Keeps one consumer running: whenever it has died, another is started."""
+class Respawner:
+    """Keeps one consumer running: when it dies, another is started."""
 
     def __init__(self, burst: Burst, name: str) -> None:
         self._burst = burst
@@ -310,8 +285,8 @@ class Keeper:
         self._child: Child | None = None
         self.ready = asyncio.Event()
 
-    async def keep(self) -> None:
-        """Until cancelled; then it is stopped in order."""
+    async def run(self) -> None:
+        """Until cancelled; then the consumer is stopped with SIGTERM."""
         port = free_port()
         try:
             while True:
@@ -327,10 +302,9 @@ class Keeper:
         self.ready.clear()
         assert child is not None
         await child.kill()
-        self._burst.died[child.pid] = time.monotonic()
 
     async def _one(self, port: int) -> None:
-        """Start it, and sample its memory until it is dead."""
+        """Start a consumer, and sample its memory until it ends."""
         self._started += 1
         child = await Child.start(
             f"{self._name}, {self._started}",
@@ -340,20 +314,19 @@ class Keeper:
             directory=ROOT,
         )
         self._child = child
-        memory = Memory(child.name)
-        self._burst.memory.append(memory)
+        series = Memory(child.name)
+        self._burst.memory.append(series)
         while child.alive:
             await asyncio.sleep(1.0)
             if not self.ready.is_set() and self._child is child and await _answers(port):
                 self.ready.set()
-            if self.ready.is_set() and (resident := _resident(child.pid)) is not None:
-                memory.samples.append(resident)
-        if self._child is child:  # nobody of us killed it
+            if self.ready.is_set() and (resident := memory(child.pid, "VmRSS")) is not None:
+                series.samples.append(resident / MEBIBYTE)
+        if self._child is child:  # it was not killed here
             self.ready.clear()
             self._burst.poisoned += 1
-            self._burst.died[child.pid] = time.monotonic()
-            if self._burst.poisoned > 10:
-                raise RuntimeError(f"consumers die by themselves; look at {self._burst.log}")
+            if self._burst.poisoned > MOST_POISONED:
+                raise RuntimeError(f"consumers end by themselves; see {self._burst.log}")
 
 
 async def _answers(port: int) -> bool:
@@ -364,18 +337,9 @@ async def _answers(port: int) -> bool:
         return False
 
 
-def _resident(pid: int) -> float | None:
-    """MiB of memory of a process (`VmRSS`, proc(5)); None when it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), None)
-
-
 @asynccontextmanager
 async def burst(directory: Path, size: Size) -> AsyncIterator[Burst]:
-    """The servers for one; it is not played yet.
+    """The servers for a burst, which is not played yet.
 
     Args:
         directory: an existing directory that user postgres may pass through.
@@ -390,6 +354,6 @@ async def burst(directory: Path, size: Size) -> AsyncIterator[Burst]:
         stack.push_async_callback(cluster.destroy)
         await asyncio.gather(node.start(), cluster.start())
         platform = await create_platform(cluster, password=secrets.token_urlsafe(24))
-        places = Places(directory / "places")
-        places.directory.mkdir()
-        yield Burst(size, directory, node, platform, places)
+        sites = SharedSites(directory / "sites")
+        sites.directory.mkdir()
+        yield Burst(size, directory, node, platform, sites)

@@ -1,4 +1,4 @@
-"""`rehome run`, but for what is slow in a move: that is played on files (see `places`).
+"""`rehome run`, but what is slow in a move is faked (see `shared_fakes`).
 
 LOAD_DIRECTORY=DIR LOAD_PLATFORM_DSN=... python -m tests.load.consumer
 """
@@ -16,7 +16,7 @@ from rehome_consumer import bootstrap
 from rehome_consumer.process import health, logs
 from rehome_consumer.process.worker import until_signalled
 from rehome_consumer.settings import read_settings
-from tests.load.places import Placed, PlacedService, Places
+from tests.load.shared_fakes import SharedDatabaseService, SharedPort, SharedSites
 
 if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
@@ -26,20 +26,20 @@ PLATFORM_DSN: Final = "LOAD_PLATFORM_DSN"
 FAKE: Final = ("databases", "copier", "verifier", "odoo_conf", "runtime")
 
 
-def played(ports: Ports) -> Ports:
+def with_fakes(ports: Ports) -> Ports:
     """The same ports, but servers, copies, files and services are fakes; the platform's tables stay real."""
-    places = Places(Path(os.environ[DIRECTORY]))
-    fakes: dict[str, Any] = {name: Placed(places, name) for name in FAKE}
-    service: Any = PlacedService(places, os.environ[PLATFORM_DSN])
+    sites = SharedSites(Path(os.environ[DIRECTORY]))
+    fakes: dict[str, Any] = {name: SharedPort(sites, name) for name in FAKE}
+    service: Any = SharedDatabaseService(sites, os.environ[PLATFORM_DSN])
     return dataclasses.replace(ports, **fakes, database_service=service)
 
 
 async def run() -> None:
-    """Until SIGTERM, or worse."""
+    """Until SIGTERM."""
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
     async with (
-        bootstrap.consumer(settings, wrap=played) as consumer,
+        bootstrap.consumer(settings, wrap=with_fakes) as consumer,
         health.served(settings, consumer),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())

@@ -1,4 +1,4 @@
-"""A small burst, so that a change which loses, doubles or blames somebody's migration is seen at once."""
+"""A small burst, so that a change which loses, repeats or wrongly fails a migration is noticed at once."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.platform.local import ROOT
 from tests.load.burst import MALLOC, Size, burst
-from tests.load.verdict import breaches, most_at_once
+from tests.load.invariants import breaches, most_at_once
 
 SMALL = Size(upgrades=40, limit=600.0)
 
@@ -25,10 +25,10 @@ async def test_every_upgrade_of_a_burst_ends_once_though_consumers_are_killed_an
     assert dead_letters == [("accept", "undecodable"), ("prepare", "failed")]
     assert played.killed > 1
     assert played.poisoned >= 1
-    # and the limit was felt, or it would not have been tried
+    # and the limit was reached, or it would not have been tested
     assert set(most_at_once(played).values()) == {SMALL.dumps}
 
 
-def test_consumers_have_the_memory_settings_of_our_image() -> None:
+def test_consumers_have_the_memory_settings_of_the_image() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert all(f"{name}={value}" in dockerfile for name, value in MALLOC.items())

@@ -22,9 +22,9 @@ HEAD = "| broken guarantee | schedules until it is found | invariant that notice
 
 
 def main() -> int:
-    """Run what is asked for; 1 when something did not hold."""
+    """Run what the arguments say; 1 when something did not hold."""
     parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
-    parser.add_argument("--seed", type=int, help="play this schedule alone, and tell what happened")
+    parser.add_argument("--seed", type=int, help="play this schedule alone, and print what happened")
     parser.add_argument("--schedules", type=int, default=10_000, help="how many (default: %(default)s)")
     parser.add_argument(
         "--mutants",
@@ -45,7 +45,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    gc.freeze()  # what was imported is no garbage, and need not be looked at time and again
+    gc.freeze()  # imported modules are no garbage, and need not be examined again and again
     gc.set_threshold(1_000_000, 20, 100)
     if args.seed is not None:
         return _one(args.seed)
@@ -77,9 +77,7 @@ def _many(seeds: range, jobs: int) -> int:
         for one in pool.imap_unordered(play, chunks):
             played.add(one)
     for seed, violations in sorted(played.failed)[:10]:
-        print(
-            f"seed {seed}: {violations[0]} (again, with everything that happened: make simulate SEED={seed})"
-        )
+        print(f"seed {seed}: {violations[0]} (to play it again with its trace: make simulate SEED={seed})")
     seconds = time.monotonic() - began
     print(
         f"{len(seeds)} schedules, {played.boundaries} boundaries, {len(played.failed)} violated, {seconds:.1f} s "
@@ -87,7 +85,7 @@ def _many(seeds: range, jobs: int) -> int:
     )
     print(
         f"killed at {len(played.killed)} of {len(played.passed)} places; "
-        f"{', '.join(f'{kind} {times}' for kind, times in sorted(played.struck.items()))}"
+        f"{', '.join(f'{kind} {times}' for kind, times in sorted(played.injected.items()))}"
     )
     return bool(played.failed)
 
@@ -111,29 +109,29 @@ def _mutants(names: list[str], args: argparse.Namespace) -> int:
 
 @dataclass
 class Played:
-    """What came of some schedules.
+    """The results of some schedules.
 
     Attributes:
         failed: seed and violations of those that did not hold.
         boundaries: how many were passed.
         passed: their names.
         killed: names of those at which a consumer was killed.
-        struck: how often each kind of fault struck.
+        injected: how often each kind of fault was injected.
     """
 
     failed: list[tuple[int, list[str]]] = field(default_factory=list)
     boundaries: int = 0
     passed: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
-    struck: Counter[str] = field(default_factory=Counter)
+    injected: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Played) -> None:
-        """Put another's to these."""
+        """Add another's results to these."""
         self.failed += other.failed
         self.boundaries += other.boundaries
         self.passed |= other.passed
         self.killed |= other.killed
-        self.struck += other.struck
+        self.injected += other.injected
 
 
 def play(seeds: range) -> Played:
@@ -143,22 +141,22 @@ def play(seeds: range) -> Played:
         schedule = Schedule(seed)
         try:
             violations = schedule.run()
-        except Exception as error:  # noqa: BLE001 - a schedule that cannot be played is a failure of its own
+        except Exception as error:  # noqa: BLE001 - a schedule that cannot be played has failed
             violations = [f"{type(error).__name__}: {error}"]
         if violations:
             played.failed.append((seed, violations))
         played.boundaries += schedule.boundaries
-        played.passed |= schedule.seen
-        played.killed.update(at for kind, at in schedule.struck if kind == "kill")
-        played.struck.update(kind for kind, _ in schedule.struck)
+        played.passed |= schedule.passed_names
+        played.killed.update(at for kind, at in schedule.injected if kind == "kill")
+        played.injected.update(kind for kind, _ in schedule.injected)
         del schedule
-        gc.collect(0)  # all of it is garbage now, and the next one finds its memory still in the cache
+        gc.collect(0)  # all of it is garbage now, and the next one reuses its memory
     return played
 
 
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts in the same order everywhere
-        os.execve(  # noqa: S606 - ourselves
+        os.execve(  # noqa: S606 - this program again
             sys.executable,
             [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
             {**os.environ, "PYTHONHASHSEED": "0"},

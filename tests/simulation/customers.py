@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 WRITES: Final = 12
 EAGER: Final = 20
-"""Tries to save an order until a customer is tired, and tries less often."""
+"""Failed tries to save an order after which a customer tries less often."""
 
 
 async def save_orders(schedule: Schedule, tenant: UUID) -> None:
-    """Save orders; while the instance is down try again and again, to be the first to come in."""
+    """Save orders; while the instance is down try again and again, to be the first when it is up."""
     random = schedule.random
     for number in range(WRITES):
         await schedule.loop.sleep(random.expovariate(0.25))
@@ -26,13 +26,13 @@ async def save_orders(schedule: Schedule, tenant: UUID) -> None:
             tries += 1
             await schedule.loop.sleep(random.expovariate(0.5 if tries < EAGER else 0.05))
         if schedule.trace is not None:
-            schedule.say("customer", f"saved order {number} of {tenant}")
+            schedule.log("customer", f"saved order {number} of {tenant}")
 
 
 async def upgrade_again(schedule: Schedule, index: int, at: float) -> None:
     """A second upgrade of a tenant, after so many seconds."""
     await schedule.loop.sleep(at)
     event = upgrade(schedule.tenants[index], id=UUID(int=0x100 + index, version=4))
-    schedule.say("billing", f"plan.upgraded again {event.id}")
+    schedule.log("billing", f"plan.upgraded again {event.id}")
     schedule.upgrades.append(event)
     schedule.node.route("billing", event.type, Message.of_event(body_of(event)))

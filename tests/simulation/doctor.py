@@ -1,4 +1,4 @@
-"""`rehome doctor --repair` in a schedule: what it looks through, and that its calls take time."""
+"""`rehome doctor --repair` in a schedule: the real command on fakes whose calls take time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAUSE = 0.05
 
 
 class Doctor:
-    """The command, with fakes for what it looks through.
+    """The command on fakes.
 
     Attributes:
         repaired: kinds of findings that were repaired.
@@ -57,18 +57,18 @@ class Doctor:
             databases=self._slow(site.databases),
         )
 
-    async def come_later(self, at: float) -> None:
-        """At any moment."""
+    async def run_later(self, at: float) -> None:
+        """`run`, after so many seconds."""
         await self._schedule.loop.sleep(at)
-        await self.come()
+        await self.run()
 
-    async def come(self) -> bool:
-        """Look at everything, and repair what is safe to repair; whether anything was."""
+    async def run(self) -> bool:
+        """Check everything, and repair what is safe to repair; whether anything was repaired."""
         schedule = self._schedule
         try:
             snapshot = await self._observer.everything(None, self._dead_letters())
         except RehomeError as error:
-            schedule.say("doctor", f"sees nothing: {error}")
+            schedule.log("doctor", f"cannot check: {error}")
             return False
         found = [finding for finding in diagnose(snapshot) if finding.action is not None]
         return any([await self._repair(finding) for finding in found])
@@ -77,10 +77,10 @@ class Doctor:
         try:
             await self._repairs.repair(finding)
         except RehomeError as error:
-            self._schedule.say("doctor", f"{finding.kind} of {finding.where}: not repaired: {error}")
+            self._schedule.log("doctor", f"{finding.kind} of {finding.where}: not repaired: {error}")
             return False
         self.repaired.append(finding.kind)
-        self._schedule.say("doctor", f"{finding.kind} of {finding.where}: {finding.repair}")
+        self._schedule.log("doctor", f"{finding.kind} of {finding.where}: {finding.repair}")
         return True
 
     def _dead_letters(self) -> tuple[DeadLetterRecord, ...]:
@@ -99,7 +99,7 @@ class Doctor:
 
 
 class Slow:
-    """A port of which every call takes a while, so that consumers act in between."""
+    """A port whose every call takes time, so that consumers act meanwhile."""
 
     def __init__(self, schedule: Schedule, port: Any, *, of_journal: bool) -> None:
         self._schedule = schedule
@@ -112,14 +112,14 @@ class Slow:
         async def slowly(*arguments: Any, **named: Any) -> Any:
             await self._schedule.loop.sleep(self._schedule.random.expovariate(1 / PAUSE))
             if self._of_journal:
-                self._schedule.fate.require_journal()
+                self._schedule.faults.require_journal()
             return await call(*arguments, **named)
 
         return slowly
 
 
 class WorldBackupInventory:
-    """Port `BackupInventory` on the backup place of a `World`."""
+    """Port `BackupInventory` on the backups of a `World`."""
 
     def __init__(self, world: World) -> None:
         self._world = world

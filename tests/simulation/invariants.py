@@ -1,4 +1,4 @@
-"""What must hold when a schedule has come to rest, and what at every instant. A violation begins with its name."""
+"""What must hold when a schedule has come to rest, and what at every moment. A violation begins with its name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rehome_events.migration import (
     MigrationStarted,
 )
 from tests.fakes.odoo_conf import read
-from tests.simulation import tidiness
-from tests.simulation.secrecy import no_secret
-from tests.simulation.telling import buried, dead_letters, events, published, told_by
+from tests.simulation import leftovers
+from tests.simulation.no_secrets import no_secret
+from tests.simulation.published import dead_letters, dead_letters_published, events, published, read_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,39 +27,39 @@ if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
 OUTCOMES: Final = {MigrationCompleted.TYPE, MigrationRolledBack.TYPE, MigrationRejected.TYPE}
-RETOLD: Final = {MigrationFailed.TYPE}
-"""Events that say something newer when they are told again."""
+CHANGING: Final = {MigrationFailed.TYPE}
+"""Events that may have newer content when they are published again."""
 FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.emits[:1]]
 PARTNERS: Final = [(1, "Asustek"), (2, "Agrolait")]
 HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "ahead", "fail"}
-"""What no migration may fail of, unless it strikes time and again."""
-SELDOM: Final = 3
+"""Faults that must not fail a migration, unless there are many of them."""
+FEW: Final = 3
 
 
 def at_rest(schedule: Schedule) -> list[str]:
-    """With operators still to come."""
-    always = (_nothing_lost, _one_outcome, tidiness.nothing_held, no_secret)
+    """Before operators act."""
+    always = (_nothing_lost, _one_outcome, leftovers.nothing_held, no_secret)
     return _named(schedule, ("nothing is stuck", _nothing_stuck), *zip(NAMES, always, strict=True))
 
 
 def at_the_end(schedule: Schedule) -> list[str]:
-    """After operators."""
-    always = (_nothing_lost, _one_outcome, tidiness.nothing_left, no_secret)
+    """After operators have acted."""
+    always = (_nothing_lost, _one_outcome, leftovers.nothing_left, no_secret)
     return _named(
         schedule,
         ("every migration ends", _all_over),
-        ("every failure has its letter", _letters_written),
+        ("every failure has its dead letter", _dead_letters_written),
         ("no crash fails a migration", _completed),
-        ("up and at home", _at_home),
+        ("up and consistent", _up_and_consistent),
         *zip(NAMES, always, strict=True),
     )
 
 
-NAMES: Final = ("nothing is lost", "one outcome", "nothing is left over", "no secret is told")
+NAMES: Final = ("nothing is lost", "one outcome", "nothing is left over", "no secret is published")
 
 
 def writable(site: Site, tenant: UUID) -> str | None:
-    """At every instant: one writable database at most, and only with the customer's data in it."""
+    """At every moment: at most one writable database, and only with the customer's data in it."""
     places = site.writable(tenant)
     if len(places) > 1:
         return f"one writable database: {tenant} is writable on {places}"
@@ -82,12 +82,12 @@ def _all_over(schedule: Schedule) -> Iterator[str]:
 
 def _completed(schedule: Schedule) -> Iterator[str]:
     """Where nothing refused to work for good, no migration was rolled back: it completed."""
-    kinds = [kind for kind, _ in schedule.fate.struck]
+    kinds = [kind for kind, _ in schedule.faults.injected]
     if (
         schedule.plan.rolled_back_at
         or schedule.plan.moods
         or not HARMLESS.issuperset(kinds)
-        or len(kinds) > SELDOM
+        or len(kinds) > FEW
     ):
         return
     for upgrade in schedule.upgrades[: len(schedule.tenants)]:
@@ -96,14 +96,14 @@ def _completed(schedule: Schedule) -> Iterator[str]:
             yield f"migration {row.id} is {row.state} in attempt {row.attempt}: {row.reason}, after {kinds}"
 
 
-def _letters_written(schedule: Schedule) -> Iterator[str]:
-    """A step that failed for good was put to the dead letters, however its migration went on.
+def _dead_letters_written(schedule: Schedule) -> Iterator[str]:
+    """A step that failed for good has a dead letter, whatever its migration did then.
 
-    Where the broker has lost a message of the migration, it may have been the one to be put there.
+    If the broker has lost a message of the migration, it may have been that one.
     """
-    written = buried(schedule)
+    written = dead_letters_published(schedule)
     for row in schedule.journal.steps.values():
-        if row.migration_id in schedule.fate.lost:
+        if row.migration_id in schedule.faults.lost:
             continue
         attempt = None if row.step == saga.MIGRATION[0].name else row.attempt
         is_last = row.attempt == schedule.journal.migrations[row.migration_id].attempt
@@ -112,11 +112,11 @@ def _letters_written(schedule: Schedule) -> Iterator[str]:
 
 
 def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
-    """Over, or a dead letter and `migration.failed`."""
-    there = list(dead_letters(schedule))
-    waiting = {dead_letter.migration for dead_letter in there} | schedule.operators.discarded
+    """Ended, or a dead letter and `migration.failed`."""
+    letters = list(dead_letters(schedule))
+    waiting = {letter.migration for letter in letters} | schedule.operators.discarded
     unsure = {
-        dead_letter.migration for dead_letter in there if dead_letter.reason != "failed"
+        letter.migration for letter in letters if letter.reason != "failed"
     } | schedule.operators.discarded
     failed = {
         (event.migration, event.attempt) for event in events(schedule) if event.type == MigrationFailed.TYPE
@@ -126,20 +126,20 @@ def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
         if migration not in {*schedule.journal.migrations, *waiting} and not schedule.on_its_way(upgrade.id):
             yield f"upgrade {upgrade.id} left no trace"
     for row in schedule.journal.migrations.values():
-        if row.ended or row.id in schedule.fate.lost or (row.state == "prepared" and schedule.fate.lost):
-            continue  # an operator is needed, and by those who wait for the turn that such a one has, too
+        if row.ended or row.id in schedule.faults.lost or (row.state == "prepared" and schedule.faults.lost):
+            continue  # an operator is needed, also for migrations that wait for the slot of such a one
         if row.id not in waiting:
             yield f"migration {row.id} is {row.state} without a dead letter: {row.reason}"
         elif row.state == "failed" and (row.id, row.attempt) not in failed:
             yield f"migration {row.id} failed without migration.failed"
         elif row.state == "failing":
-            yield f"migration {row.id} is failing, and nobody rolls it back"
+            yield f"migration {row.id} is failing, and no consumer rolls it back"
         elif row.state != "failed" and row.id not in unsure:
             yield f"migration {row.id} has a dead letter of a failure, and is {row.state}"
 
 
 def _nothing_lost(schedule: Schedule) -> Iterator[str]:
-    """Every order that a customer was told is saved is there once; the source is as it was."""
+    """Every order whose saving was confirmed is there once; the source is unchanged."""
     site = schedule.site
     pool = site.pool.host
     for tenant in schedule.tenants:
@@ -149,18 +149,18 @@ def _nothing_lost(schedule: Schedule) -> Iterator[str]:
         orders = site.orders(tenant)
         home = _home(schedule, tenant)
         if pool not in orders or home not in orders:
-            yield f"{tenant} lives on {home}, and is there only on {sorted(orders)}"
+            yield f"{tenant} belongs to {home}, and is only on {sorted(orders)}"
             continue
-        if _is_over(schedule, tenant) and orders[home] != confirmed:
+        if _has_ended(schedule, tenant) and orders[home] != confirmed:
             yield f"orders of {tenant} on {home} are {orders[home]}, confirmed were {confirmed}"
         if orders[pool] != confirmed[: len(orders[pool])]:
             yield f"the source of {tenant} was changed: {orders[pool]}, confirmed were {confirmed}"
         if not set(confirmed) <= set().union(*orders.values()):
             yield f"of the orders {confirmed} of {tenant} there are only {orders}"
         name = _row(schedule, tenant)["database_name"]
-        for host in {pool, home} if _is_over(schedule, tenant) else {pool}:
+        for host in {pool, home} if _has_ended(schedule, tenant) else {pool}:
             if site.world.servers[host, 5432].databases[name].tables["public.res_partner"] != PARTNERS:
-                yield f"{tenant} is not whole on {host}"
+                yield f"{tenant} is not complete on {host}"
 
 
 def _one_outcome(schedule: Schedule) -> Iterator[str]:
@@ -168,32 +168,31 @@ def _one_outcome(schedule: Schedule) -> Iterator[str]:
     bodies: dict[str, bytes] = {}
     order: dict[tuple[UUID, int], list[str]] = {}
     for message in published(schedule):
-        event = told_by(message)
+        event = read_event(message)
         if event.migration is None or event.attempt is None:
             yield f"{event.type} names no migration"
             continue
         if event.id != event_id(event.migration, event.attempt, event.type):
             yield f"{event.type} has id {event.id}"
-        if bodies.setdefault(str(event.id), message.body) != message.body and event.type not in RETOLD:
+        if bodies.setdefault(str(event.id), message.body) != message.body and event.type not in CHANGING:
             yield f"copies of {event.type} {event.id} differ"
-        told = order.setdefault((event.migration, event.attempt), [])
-        if event.type not in told:
-            told.append(event.type)
-    for (migration, attempt), told in order.items():
-        if len(OUTCOMES.intersection(told)) > 1 or {MigrationStarted.TYPE, MigrationRolledBack.TYPE} <= set(
-            told
-        ):
-            yield f"migration {migration} attempt {attempt} has the outcomes {told}"
-        steps = [kind for kind in told if kind in FORWARD]
+        types = order.setdefault((event.migration, event.attempt), [])
+        if event.type not in types:
+            types.append(event.type)
+    for (migration, attempt), types in order.items():
+        started_and_undone = {MigrationStarted.TYPE, MigrationRolledBack.TYPE} <= set(types)
+        if len(OUTCOMES.intersection(types)) > 1 or started_and_undone:
+            yield f"migration {migration} attempt {attempt} has the outcomes {types}"
+        steps = [kind for kind in types if kind in FORWARD]
         if steps != FORWARD[: len(steps)]:
-            yield f"migration {migration} attempt {attempt} told {told}"
+            yield f"migration {migration} attempt {attempt} published {types}"
 
 
-def _at_home(schedule: Schedule) -> Iterator[str]:
-    """The instance is up where record, odoo.conf and environment say, and there alone."""
+def _up_and_consistent(schedule: Schedule) -> Iterator[str]:
+    """The instance is up on the server that record, odoo.conf and environment name, and only there."""
     site = schedule.site
     for tenant, replicas in zip(schedule.tenants, schedule.plan.tenants, strict=True):
-        if not _is_over(schedule, tenant):
+        if not _has_ended(schedule, tenant):
             continue
         row, home = _row(schedule, tenant), _home(schedule, tenant)
         service = site.runtime.services[row["service_name"]]
@@ -203,7 +202,7 @@ def _at_home(schedule: Schedule) -> Iterator[str]:
         if not home == conf["db_host"] == env == row["db_host"]:
             yield f"{tenant}: record {home}, {row['db_host']}; odoo.conf {conf['db_host']}; environment {env}"
         if site.writable(tenant) != [home]:
-            yield f"{tenant} lives on {home} and is writable on {site.writable(tenant)}"
+            yield f"{tenant} belongs to {home} and is writable on {site.writable(tenant)}"
         if bool(service.running) is not bool(replicas):
             yield f"{tenant} has {len(service.running)} running task(s), wanted {replicas}"
         if row["status"] != ("running" if replicas else "stopped"):
@@ -222,5 +221,5 @@ def _home(schedule: Schedule, tenant: UUID) -> str:
     return str(schedule.site.platform.servers[server]["host"]) if server else ""
 
 
-def _is_over(schedule: Schedule, tenant: UUID) -> bool:
+def _has_ended(schedule: Schedule, tenant: UUID) -> bool:
     return all(row.ended for row in schedule.journal.migrations.values() if row.instance_id == tenant)

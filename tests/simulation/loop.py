@@ -1,4 +1,4 @@
-"""An event loop whose time is virtual: it passes when nobody has anything to do."""
+"""An event loop with virtual time: it passes when no task has anything to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASKED = (
     (asyncio.events, "_get_running_loop"),
     (asyncio.events, "_get_event_loop"),
 )
-"""Where asyncio asks which loop runs; it asks the operating system each time whether this is still its process."""
+"""Functions by which asyncio finds the running loop; each call asks the operating system for the process id."""
 
 OWNER: ContextVar[Any] = ContextVar("owner", default=None)
 """The process whose code is running."""
@@ -34,7 +34,7 @@ def _wake(waking: asyncio.Future[None]) -> None:
 
 @contextmanager
 def known(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """While this loop runs, and no other in this process, who asks for it is told at once."""
+    """While this loop runs, and no other in this process, these functions return it at once."""
     before = [(module, name, getattr(module, name)) for module, name in _ASKED]
 
     def it(*_: object, **__: object) -> asyncio.AbstractEventLoop:
@@ -50,7 +50,7 @@ def known(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 class StuckError(Exception):
-    """Everybody waits for something that nobody will do."""
+    """All tasks wait for something that will never happen."""
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -66,7 +66,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class Handle(asyncio.Handle):
-    """A callback that is ready, made with less ado."""
+    """A callback that is ready; cheaper to make than asyncio's."""
 
     __slots__ = ()
 
@@ -87,7 +87,7 @@ class Handle(asyncio.Handle):
 
 
 class Timer(asyncio.TimerHandle):
-    """A callback that has its time, made and cancelled with less ado."""
+    """A callback with a time; cheaper to make and cancel than asyncio's."""
 
     __slots__ = ()
 
@@ -141,7 +141,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     async def sleep(self, seconds: float) -> None:
-        """`asyncio.sleep`, which asks the operating system every time which loop is running."""
+        """`asyncio.sleep` without its search for the running loop."""
         waking: asyncio.Future[None] = asyncio.Future(loop=self)
         handle = self.call_at(self._now + seconds, _wake, waking)
         try:
@@ -192,10 +192,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         raise StuckError(f"at {self._now:.3f} s nothing is left to happen")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
+        """Nothing: it is skipped when its time comes."""
 
     def _asyncgen_firstiter_hook(self, agen: Any) -> None:
-        """They are not listed: whoever begins one ends it, and a schedule's end cancels everybody."""
+        """They are not listed: the code that begins one ends it, and a schedule's end cancels all tasks."""
 
     def _process_events(self, event_list: object) -> None:
         """There are none."""

@@ -26,7 +26,7 @@ BOUND = 5000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Which schedule noticed, how many were played until then, and what did not hold; `seed` None: none did."""
+    """The schedule that noticed, how many were played until then, and what did not hold; `seed` None: none noticed."""
 
     name: str
     seed: int | None
@@ -49,7 +49,7 @@ def hunt(name: str, bound: int = BOUND, first: int = 0) -> Found:
         schedule = Schedule(first + number)
         try:
             violations = schedule.run()
-        except Exception as error:  # noqa: BLE001 - a schedule that cannot be played has noticed, too
+        except Exception as error:  # noqa: BLE001 - a schedule that cannot be played has noticed it, too
             violations = [f"it can be played: {type(error).__name__}: {error}"]
         if violations:
             seconds = time.process_time() - began

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
 TIMES: Final = 30
-"""How often the claim is tried for that a rollback by hand needs."""
-CALLED: Final = 0.4
-"""How often the doctor comes before anything else is done about what waits."""
+"""Tries to get the claim that a rollback by hand needs."""
+DOCTOR_FIRST: Final = 0.4
+"""How often the doctor is run before operators do anything else."""
 WRITTEN: Final = "going back would lose it"
-"""How a rollback is refused that came while the instance was starting, when users were faster."""
+"""In the refusal of a rollback that came while the instance was starting, after users had written."""
 
 
 class Operators:
     """People at the command line.
 
     Attributes:
-        discarded: migrations of which a letter was discarded.
-        doctor: the one who repairs.
+        discarded: migrations of which a dead letter was discarded.
+        doctor: `rehome doctor --repair`.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -47,12 +47,12 @@ class Operators:
         self.doctor = Doctor(schedule)
 
     async def roll_back_later(self, at: float) -> None:
-        """`rehome roll-back --yes` of some upgrade, at any moment."""
+        """`rehome roll-back --yes` of some upgrade, after so many seconds."""
         await self._schedule.loop.sleep(at)
         await self.roll_back(migration_of(self._random.choice(self._schedule.upgrades)))
 
     async def roll_back(self, migration: UUID) -> None:
-        """As the command does: end the claim of whoever is at work, and commit the wish with the claim held."""
+        """As the command does: end the claim of the consumer at work, and commit the request with the claim held."""
         schedule = self._schedule
         row = schedule.journal.migrations.get(migration)
         if row is None or row.ended or row.past_pivot:
@@ -63,22 +63,22 @@ class Operators:
                 schedule.claims.cut(holder)
             async with schedule.claims.claim(row.instance_id) as claim:
                 if claim is not None:
-                    await self._ask(schedule.journal.migrations[migration], row)
+                    await self._request(schedule.journal.migrations[migration], row)
                     return
 
     async def replay_later(self, at: float) -> None:
-        """`rehome dead replay --all`, at any moment."""
+        """`rehome dead replay --all`, after so many seconds."""
         await self._schedule.loop.sleep(at)
         self.replay_all(blindly=self._random.random() < 0.5)
 
     def replay_all(self, *, blindly: bool) -> set[UUID | None]:
-        """Replay every letter; what cannot be read is discarded, and what is refused where that is advised.
+        """Replay every dead letter; discard what cannot be read, and what is refused with the advice to discard it.
 
         Args:
-            blindly: without the second thoughts of `rehome dead replay`, as a shovel would.
+            blindly: without the checks of `rehome dead replay`, as RabbitMQ's shovel plug-in would.
 
         Returns:
-            Migrations whose letters were sent.
+            Migrations whose dead letters were sent.
         """
         node = self._schedule.node
         dead_letters = node.queues[DEAD].ready
@@ -94,29 +94,28 @@ class Operators:
                 for _ in range(2 if self._random.random() < 0.2 else 1):
                     node.route(HANDLER, *sent)
             elif "discard" in sent:
-                self._schedule.say("operator", f"discards {dead_letter.type} of {dead_letter.handler}")
+                self._schedule.log("operator", f"discards {dead_letter.type} of {dead_letter.handler}")
                 self.discarded.add(dead_letter.migration_id)
             else:
                 dead_letters.append(stored)
         return taken
 
     async def tend(self, *, blindly: bool) -> None:
-        """Let the doctor repair, or replay what there is and roll back by hand what has no letter and is not over."""
+        """Let the doctor repair, or replay all dead letters and roll back by hand what has none and has not ended."""
         rows = self._schedule.journal.migrations.values()
-        forward = any(
-            row.past_pivot and not row.ended for row in rows
-        )  # no way back: the doctor knows the way
-        if (forward or self._random.random() < CALLED) and await self.doctor.come():
+        # past the point of no return only the doctor helps
+        forward = any(row.past_pivot and not row.ended for row in rows)
+        if (forward or self._random.random() < DOCTOR_FIRST) and await self.doctor.run():
             return
         taken = self.replay_all(blindly=blindly)
         for row in list(self._schedule.journal.migrations.values()):
             if not row.ended and row.id not in taken:
                 await self.roll_back(row.id)
 
-    async def _ask(self, now: MigrationRow, seen: MigrationRow) -> None:
-        """Refused where there is no way back, as the command refuses."""
+    async def _request(self, now: MigrationRow, before: MigrationRow) -> None:
+        """Does nothing past the point of no return: the command refuses."""
         journal = self._schedule.journal
-        if now.ended or now.past_pivot or now.attempt != seen.attempt:
+        if now.ended or now.past_pivot or now.attempt != before.attempt:
             return
         started = [
             step
@@ -131,7 +130,7 @@ class Operators:
                 instance_id=now.instance_id,
                 to_plan="premium-monthly",
                 reason="cancelled",
-                message="asked for",
+                message="requested",
             )
         else:
             state = "failing"
@@ -140,17 +139,17 @@ class Operators:
                 instance_id=now.instance_id,
                 step=step,
                 error="Operator",
-                message="asked for",
+                message="requested",
                 tries=1,
                 next="roll_back",
             )
-        self._schedule.say("operator", f"rolls back {now.id}: {state}")
+        self._schedule.log("operator", f"rolls back {now.id}: {state}")
         await journal.ask_roll_back(
-            now, encode_for_outbox(emitted(data, now.id, now.attempt)), "asked for", state=state
+            now, encode_for_outbox(emitted(data, now.id, now.attempt)), "requested", state=state
         )
 
     def _planned(self, dead_letter: DeadLetter) -> tuple[str, Message] | str:
-        """As `rehome dead replay` decides; text: refused, and what to do with it."""
+        """As `rehome dead replay` decides; text: refused, and what to do instead."""
         journal = self._schedule.journal
         row = journal.migrations.get(dead_letter.migration_id or UUID(int=0))
         steps = {} if row is None else {
@@ -162,11 +161,11 @@ class Operators:
             planned = replay.forward(dead_letter, replace(case, as_left=True), self._waking(case))
         else:
             planned = replay.plan(dead_letter, case)
-        self._schedule.say("operator", f"{dead_letter.type} of {dead_letter.handler}: {planned.what}")
+        self._schedule.log("operator", f"{dead_letter.type} of {dead_letter.handler}: {planned.what}")
         return (planned.handler, planned.message) if planned.message else planned.what
 
     def _waking(self, case: Case) -> bytes | None:
-        """What the journal told last before the step at which a migration stopped."""
+        """The last event before the step at which a migration stopped."""
         step, row = replay.stopped_at(case), case.migration
         if step is None or row is None:
             return None
@@ -182,5 +181,5 @@ class Operators:
         if row is not None and row.state == "rolled_back":
             event, handler = decode(row.trigger), saga.MIGRATION[0].name
         self._replays += 1
-        self._schedule.say("operator", f"replays {event.type} for {handler}")
+        self._schedule.log("operator", f"replays {event.type} for {handler}")
         return handler, replay.again(event, UUID(int=0x10000 + self._replays, version=4))

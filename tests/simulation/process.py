@@ -1,4 +1,4 @@
-"""A consumer as a process: what it does passes boundaries, where it may be struck; dead, it reaches nothing."""
+"""A consumer as a process: its calls pass boundaries, at which faults are injected; dead, it reaches nothing."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
 UNFAILING = frozenset({"facts.progress.before", "facts.progress.after"})
-"""Calls that by their port's promise never fail."""
+"""Calls that never fail, as their port promises."""
 IDLE = frozenset(f"journal.{call}.{place}" for call in ("unsent", "purge") for place in ("before", "after"))
 """Boundaries that a consumer passes all the time, whatever happens."""
 RELAY_EVERY = 60.0
 
 
 class KilledError(BaseException):
-    """The process is dead; nobody catches this."""
+    """The process is dead; no code of the consumer catches this."""
 
 
 class SlowRelay(Relay):
-    """A relay that looks by itself less often, since each look costs real time."""
+    """A relay that polls less often, since each query costs real time."""
 
     async def run(self, every: float = RELAY_EVERY) -> None:
         await super().run(every)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Boundary:
     """What the name of a boundary says.
 
     Attributes:
         idle: a consumer passes it all the time, whatever happens.
         fails: a call there may fail, if it is one.
-        calls: between `.before` and `.after` stands a call of a step's port.
-        checked: between a look at the claim and the act that the look was for.
+        calls: between `.before` and `.after` there is a call of a step's port.
+        checked: between a check of the claim and the call after it.
         changed: a database may have been changed.
     """
 
@@ -62,14 +62,14 @@ class Place:
     changed: bool
 
 
-PLACES: dict[str, Place] = {}
+BOUNDARIES: dict[str, Boundary] = {}
 
 
-def place_of(at: str) -> Place:
+def boundary_of(at: str) -> Boundary:
     """Read the name, once."""
-    return PLACES.setdefault(
+    return BOUNDARIES.setdefault(
         at,
-        Place(
+        Boundary(
             idle=at in IDLE,
             fails=at not in UNFAILING,
             calls=at.endswith((".before", ".after")) and not at.startswith("publish."),
@@ -84,7 +84,7 @@ class Process:
 
     Attributes:
         claims: those it holds.
-        stopped: it was asked to end in order.
+        stopped: it got SIGTERM.
     """
 
     def __init__(self, schedule: Schedule, name: str) -> None:
@@ -95,7 +95,7 @@ class Process:
         self.claims: list[FakeClaim] = []
         self._resumed = asyncio.Event()
         self._resumed.set()
-        self._stands = False
+        self._paused = False
         self._client = schedule.node.client()
         broker = SimBroker(self, self._client)
         journal = SimJournal(self)
@@ -106,7 +106,7 @@ class Process:
                 claims=SimClaims(self),
                 broker=broker,
                 relay=relay,
-                ports=schedule.site.ports(None),  # type: ignore[arg-type] # the engine binds notes for each run
+                ports=schedule.site.ports(None),  # type: ignore[arg-type] # the engine binds the facts for each run
                 probe=self.probe,
             ),
             broker=broker,
@@ -135,16 +135,16 @@ class Process:
             self.schedule.cancel_tasks_of(self)
 
     def _end(self) -> None:
-        """The process is gone: broker and state database notice that its connections are."""
+        """The process has ended: broker and state database notice that its connections are closed."""
         if self.alive:
             self.alive = False
             self._client.close()
             for claim in list(self.claims):
                 self.schedule.claims.cut(claim)
-            self.schedule.gone(self)
+            self.schedule.process_ended(self)
 
     def lose_broker(self) -> None:
-        """Its connection to the broker breaks: what it was delivered goes to somebody else."""
+        """Its connection to the broker breaks: its deliveries go to another consumer."""
         self._client.lose_deliveries()
 
     def stop(self) -> None:
@@ -153,15 +153,15 @@ class Process:
         self.worker.stop()
 
     async def pause(self, seconds: float, at: str) -> None:
-        """SIGSTOP, and SIGCONT after so many seconds. Time passes for others alone."""
+        """SIGSTOP, and SIGCONT after so many seconds, in which only others run."""
         self._resumed.clear()
-        self._stands = True
+        self._paused = True
         asyncio.get_running_loop().call_later(seconds, self.resume)
-        await self._stand_still(at)
+        await self._wait_while_paused(at)
 
-    async def _stand_still(self, at: str) -> None:
-        """Until SIGCONT. It ends a process that stood still for long; elsewhere than between a look at the claim and
-        the act we let it go on, as a machine would that was frozen as a whole: that must do no harm.
+    async def _wait_while_paused(self, at: str) -> None:
+        """Until SIGCONT. Between a check of the claim and the call after it the watchdog ends a process that was
+        paused for long; elsewhere it continues, like a process of a machine that was frozen: that must do no harm.
         """
         since = self.schedule.loop.time()
         await self._resumed.wait()
@@ -169,45 +169,45 @@ class Process:
             self.kill()
 
     async def running(self) -> None:
-        """Wait while it stands still."""
-        if self._stands:
+        """Wait while it is paused."""
+        if self._paused:
             await self._resumed.wait()
 
     def resume(self) -> None:
         """SIGCONT."""
-        self._stands = False
+        self._paused = False
         self._resumed.set()
 
     async def boundary(self, at: str, *, may_fail: bool = True) -> None:
-        """A place where the process may be struck. Raises what strikes it."""
+        """A place at which faults are injected. Raises the error of a call that fails there."""
         if not self.alive:
             raise KilledError
-        if self._stands:
-            await self._stand_still(at)
+        if self._paused:
+            await self._wait_while_paused(at)
             if not self.alive:
                 raise KilledError
-        place = PLACES.get(at) or place_of(at)
-        if place.idle:
+        here = BOUNDARIES.get(at) or boundary_of(at)
+        if here.idle:
             return
         schedule = self.schedule
         if schedule.passed(self, at):
-            await schedule.strike(self, at)
-        if schedule.fate.pending and may_fail and place.fails and self.alive:
-            schedule.fate.fail_pending(at)
+            await schedule.inject_fault(self, at)
+        if schedule.faults.pending and may_fail and here.fails and self.alive:
+            schedule.faults.fail_pending(at)
         random = schedule.random
-        if random.random() < schedule.plan.sluggish and not place.checked:
+        if random.random() < schedule.plan.slow and not here.checked:
             await schedule.loop.sleep(random.expovariate(0.5 if random.random() < 0.1 else 50))
-        if place.changed:
+        if here.changed:
             schedule.check_writable(at)
         if not self.alive:
             raise KilledError
 
     async def probe(self, at: str) -> None:
-        """Engine and relay call this; between a step's `.before` and `.after` stands a call of a port."""
-        place = PLACES.get(at) or place_of(at)
-        if place.checked and self.alive:
+        """Engine and relay call this; between a step's `.before` and `.after` there is a call of a port."""
+        here = BOUNDARIES.get(at) or boundary_of(at)
+        if here.checked and self.alive:
             self.schedule.require_claim(self, at)
-        await self.boundary(at, may_fail=place.calls)
+        await self.boundary(at, may_fail=here.calls)
 
 
 @cache
@@ -226,7 +226,7 @@ class Through:
 
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._port, method)
-        boundary, require_journal = self._process.boundary, self._process.schedule.fate.require_journal
+        boundary, require_journal = self._process.boundary, self._process.schedule.faults.require_journal
         before, after = around(self._name, method)
 
         async def passing(*arguments: Any, **named: Any) -> Any:
@@ -236,7 +236,7 @@ class Through:
             await boundary(after)
             return result
 
-        setattr(self, method, passing)  # the next call finds it there
+        setattr(self, method, passing)  # cached for the next call
         return passing
 
 
@@ -252,11 +252,11 @@ class SimJournal(Through):
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
         await self._process.boundary("journal.sending.before")
-        self._process.schedule.fate.require_journal()
+        self._process.schedule.faults.require_journal()
         async with self._port.sending(migration_id) as sending:
             yield sending
             await self._process.boundary("journal.sending.commit")
-            self._process.schedule.fate.require_journal()
+            self._process.schedule.faults.require_journal()
         await self._process.boundary("journal.sending.after")
 
 
@@ -269,12 +269,12 @@ class SimClaim:
 
     async def check(self) -> None:
         await self._process.boundary("claim.check", may_fail=False)
-        self._process.schedule.fate.require_journal(ClaimLost)
+        self._process.schedule.faults.require_journal(ClaimLost)
         await self._claim.check()
 
     async def lost(self) -> None:
         await self._claim.lost()
-        await self._process.running()  # who stands still notices nothing
+        await self._process.running()  # a paused process notices nothing
         await self._process.schedule.loop.sleep(self._process.schedule.random.choice((0, 0.01, 5.0)))
 
 
@@ -287,7 +287,7 @@ class SimClaims:
     @asynccontextmanager
     async def claim(self, instance_id: UUID) -> AsyncIterator[SimClaim | None]:
         await self._process.boundary("claims.claim.before")
-        self._process.schedule.fate.require_journal()
+        self._process.schedule.faults.require_journal()
         async with self._process.schedule.claims.claim(instance_id) as claim:
             if claim is None:
                 yield None
@@ -311,7 +311,7 @@ class SimDelivery:
 
     async def ack(self) -> None:
         await self._process.boundary("ack.before", may_fail=False)
-        if self._process.schedule.fate.loses_ack():
+        if self._process.schedule.faults.loses_ack():
             self._delivery.return_to_queue()
         else:
             await self._delivery.ack()

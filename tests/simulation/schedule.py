@@ -1,4 +1,4 @@
-"""One schedule: a platform, tenants who write, consumers, operators, and the faults of a seed."""
+"""One schedule: a platform, tenants that write, consumers, operators, and the faults of a seed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from tests.fakes.claims import FakeClaims
 from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
 from tests.simulation import customers, invariants
-from tests.simulation.fate import Fate
-from tests.simulation.faults import plan
+from tests.simulation.fault_injection import FaultInjection
+from tests.simulation.fault_plan import plan
 from tests.simulation.loop import OWNER, VirtualLoop, known
+from tests.simulation.no_secrets import SAMPLE, LogCheck
 from tests.simulation.operators import Operators
 from tests.simulation.process import Process
-from tests.simulation.secrecy import SAMPLE, Ear
 from tests.support.events import body_of, upgrade
 
 if TYPE_CHECKING:
     from rehome_events.envelope import CloudEvent
 
 START: Final = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
-CALM: Final = 900.0
+FAULT_SECONDS: Final = 900.0
 """Seconds until the faults end; what is left has to end by itself, or by operators."""
-LOOK: Final = 600.0
-LOOKS: Final = 150
-ROUNDS: Final = 8
-PATIENCE: Final = 2.0
+CHECK_SECONDS: Final = 600.0
+CHECKS: Final = 150
+OPERATOR_ROUNDS: Final = 8
+CLAIM_SECONDS: Final = 2.0
 MOST: Final = 60_000
-"""Boundaries after which a schedule is given up: those that come to rest have at most some 3,000."""
+"""Boundaries after which a schedule is given up: those that come to rest have at most about 3,000."""
 TOPOLOGY: Final = definitions()
 NAMES: Final = ("acme", "brie", "cato")
 
@@ -62,9 +62,9 @@ class Schedule:
         violations: what did not hold, in words.
         trace: what happened, as (seconds, who, what), if it is kept.
         boundaries: how many were passed.
-        seen: their names.
-        ear: what was logged that should not be.
-        struck: faults, as (kind, name of the boundary).
+        passed_names: their names.
+        log_check: secrets in log lines.
+        injected: faults, as (kind, name of the boundary).
     """
 
     def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
@@ -79,33 +79,33 @@ class Schedule:
         self.tenants: list[UUID] = []
         self.upgrades: list[CloudEvent[Any]] = []
         self.processes: list[Process] = []
-        self.seen: set[str] = set()
-        self.struck: list[tuple[str, str]] = []
-        self._errands: list[asyncio.Task[None]] = []
+        self.passed_names: set[str] = set()
+        self.injected: list[tuple[str, str]] = []
+        self._people: list[asyncio.Task[None]] = []
         self._passed_in: Counter[str] = Counter()
-        self.ear = Ear()
-        self._heard = seed % SAMPLE == 0
+        self.log_check = LogCheck()
+        self._logs_checked = seed % SAMPLE == 0
 
     def run(self) -> list[str]:
         """Play it; returns what did not hold."""
         asyncio.set_event_loop(self.loop)
-        if self._heard:
-            self.ear.listen()
+        if self._logs_checked:
+            self.log_check.start()
         try:
-            self.loop.run_until_complete(self._known())
+            self.loop.run_until_complete(self._play_on_known_loop())
         except RuntimeError:
             if self.boundaries < MOST:
                 raise
             self.violations.append(f"comes to rest: it does not, after {self.boundaries} boundaries")
         finally:
             self._clean_up()
-            if self._heard:
-                self.ear.rest()
+            if self._logs_checked:
+                self.log_check.stop()
             asyncio.set_event_loop(None)
             self.loop.close()
         return self.violations
 
-    async def _known(self) -> None:
+    async def _play_on_known_loop(self) -> None:
         with known(self.loop):
             await self._play()
 
@@ -114,9 +114,9 @@ class Schedule:
         for number in range(self.plan.consumers):
             self._start(f"c{number}")
         for event in self.upgrades:
-            self.say("billing", f"plan.upgraded {event.id}")
+            self.log("billing", f"plan.upgraded {event.id}")
             self.node.publish("billing", event.type, Message.of_event(body_of(event)), mandatory=True)
-        self._errands = [
+        self._people = [
             *(asyncio.create_task(customers.save_orders(self, tenant)) for tenant in self.tenants),
             *(
                 asyncio.create_task(customers.upgrade_again(self, *again))
@@ -124,18 +124,18 @@ class Schedule:
             ),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
-            *(asyncio.create_task(self.operators.doctor.come_later(at)) for at in self.plan.doctored_at),
+            *(asyncio.create_task(self.operators.doctor.run_later(at)) for at in self.plan.doctored_at),
         ]
-        await self.loop.sleep(CALM)
-        self.fate.relent()
-        for errand in self._errands:
-            errand.cancel()
-        await asyncio.gather(*self._errands, return_exceptions=True)
+        await self.loop.sleep(FAULT_SECONDS)
+        self.faults.end()
+        for task in self._people:
+            task.cancel()
+        await asyncio.gather(*self._people, return_exceptions=True)
         if not await self._settled():
             self.violations.append(f"comes to rest: it does not: {self.node.waiting()}")
         if self._waits_for_operator():
             self.violations += invariants.at_rest(self)
-        for number in range(ROUNDS):
+        for number in range(OPERATOR_ROUNDS):
             if not self._waits_for_operator():
                 break
             await self.operators.tend(blindly=bool(number % 2))
@@ -150,11 +150,11 @@ class Schedule:
         self.site.database_service.takes_back = self.plan.takes_back
         self.site.database_service.gives_login = self.plan.gives_login
         self.journal = FakeJournal(clock)
-        self.claims = FakeClaims(PATIENCE)
+        self.claims = FakeClaims(CLAIM_SECONDS)
         self.node = FakeBroker(TOPOLOGY)
         self.node.bind("migration", "events", "#")
-        self.fate = Fate(self)
-        self.struck = self.fate.struck
+        self.faults = FaultInjection(self)
+        self.injected = self.faults.injected
         self.operators = Operators(self)
         for index, replicas in enumerate(self.plan.tenants):
             tenant = self.site.add_tenant(NAMES[index], replicas=replicas)
@@ -164,48 +164,48 @@ class Schedule:
             self.upgrades.append(upgrade(tenant, id=UUID(int=index + 1, version=4)))
 
     def _start(self, name: str) -> None:
-        self.say(name, "is started")
+        self.log(name, "starts")
         self.processes.append(Process(self, name))
 
-    def gone(self, process: Process) -> None:
-        """A process has ended: somebody starts a new one after a while."""
-        self.say(process.name, "is gone")
+    def process_ended(self, process: Process) -> None:
+        """A process has ended: a new one is started after a while."""
+        self.log(process.name, "has ended")
         self.processes.remove(process)
         delay = self.random.expovariate(0.5)
         self.loop.call_later(delay, self._start, process.name + "'")
 
     def cancel_tasks_of(self, process: Process) -> None:
-        """What is left of a dead process runs no more."""
+        """The tasks of a dead process run no more."""
         current = asyncio.current_task()
         for task in self.loop.unfinished(process):
             if task is not current:
                 task.cancel()
 
     def passed(self, process: Process, at: str) -> bool:
-        """A process is at a boundary; whether it may be struck there (see `strike`)."""
+        """A process is at a boundary; whether there may be a fault for it (see `inject_fault`)."""
         self.boundaries += 1
         if self.boundaries == MOST:
             self.loop.stop()
-        self.seen.add(at)
+        self.passed_names.add(at)
         if self.trace is not None:
-            self.say(process.name, at)
-        if self.fate.calm:
+            self.log(process.name, at)
+        if self.faults.ended:
             return False
-        if self.plan.aimed and (step := at.partition(".")[0]) in self.plan.aimed:
-            if strike := self.plan.aimed[step].get(self._passed_in[step]):
-                self.plan.strikes[self.boundaries] = strike
+        if self.plan.at_step and (step := at.partition(".")[0]) in self.plan.at_step:
+            if kind := self.plan.at_step[step].get(self._passed_in[step]):
+                self.plan.at_boundary[self.boundaries] = kind
             self._passed_in[step] += 1
-        return self.boundaries in self.plan.strikes or self.fate.pausing is process
+        return self.boundaries in self.plan.at_boundary or self.faults.pausing is process
 
-    async def strike(self, process: Process, at: str) -> None:
-        """What the plan has for this boundary befalls the process."""
-        if self.boundaries in self.plan.strikes:
-            await self.fate.strike(process, self.plan.strikes[self.boundaries], at)
-        if self.fate.pausing is process:
-            await self.fate.pause_pending(process, at)
+    async def inject_fault(self, process: Process, at: str) -> None:
+        """The fault that the plan has for this boundary, if any."""
+        if self.boundaries in self.plan.at_boundary:
+            await self.faults.inject(process, self.plan.at_boundary[self.boundaries], at)
+        if self.faults.pausing is process:
+            await self.faults.pause_pending(process, at)
 
     def require_claim(self, process: Process, at: str) -> None:
-        """At every instant: who calls something of the world has looked, and holds the claim for it."""
+        """At every moment: a process that calls a port has checked the claim, and holds it."""
         migration = current_migration.get()
         row = self.journal.migrations[migration] if migration else None
         if row is None or self.claims.held.get(row.instance_id) not in process.claims:
@@ -221,7 +221,7 @@ class Schedule:
             self.site.reconcile()
 
     def check_writable(self, at: str) -> None:
-        """At every instant, after every small step of a database: see `invariants.writable`."""
+        """At every moment, after every small change of a database: see `invariants.writable`."""
         for tenant in self.tenants:
             if found := invariants.writable(self.site, tenant):
                 self.violations.append(f"{found} at {at}")
@@ -230,22 +230,22 @@ class Schedule:
         return any(not row.ended for row in self.journal.migrations.values())
 
     async def _settled(self) -> bool:
-        """Wait until nothing moves any more."""
-        for _ in range(LOOKS):
-            await self.loop.sleep(LOOK)
+        """Wait until nothing happens any more."""
+        for _ in range(CHECKS):
+            await self.loop.sleep(CHECK_SECONDS)
             if (
                 not self._busy()
                 and not self.claims.held
-                and not self.fate.delivering
+                and not self.faults.delivering
                 and not await self.journal.unsent()
             ):
                 return True
         return False
 
     def _busy(self) -> bool:
-        """Whether a message is on its way, but for those that wait until an operator ends an earlier migration."""
+        """Whether a message is on its way; those that wait until an operator ends an earlier migration do not count."""
         open_ = [row for row in self.journal.migrations.values() if not row.ended]
-        stuck = [row for row in open_ if row.state == "failed" or row.id in self.fate.lost]
+        stuck = [row for row in open_ if row.state == "failed" or row.id in self.faults.lost]
         waiting = {row.instance_id for row in (open_ if stuck else ())}
         for name, queue in self.node.queues.items():
             if name not in {DEAD, "events"}:
@@ -255,7 +255,7 @@ class Schedule:
         return False
 
     def _waits(self, message: Message, waiting: set[UUID], any_stuck: bool) -> bool:
-        """What waits for the turn that a stuck migration has, and upgrades for the instances of all these."""
+        """Messages that wait for the slot of a stuck migration, and upgrades of the instances of all these."""
         if message.type == PlanUpgraded.TYPE:
             return decode(message.body).data.instance_id in waiting
         return any_stuck and message.type == MigrationPrepared.TYPE
@@ -268,15 +268,15 @@ class Schedule:
             for stored in queue.ready
         )
 
-    def say(self, who: str, what: str) -> None:
-        """Keep it for whoever reads the trace."""
+    def log(self, who: str, what: str) -> None:
+        """Add a line to the trace, if it is kept."""
         if self.trace is not None:
             self.trace.append((self.loop.time(), who, what))
 
     def _clean_up(self) -> None:
         for task in self.loop.unfinished():
             task.cancel()
-        self.fate.calm = True
+        self.faults.ended = True
         for process in list(self.processes):
             process.alive = False
         self.loop.run_until_complete(asyncio.sleep(0))

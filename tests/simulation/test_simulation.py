@@ -1,4 +1,4 @@
-"""The simulation itself: it holds, plays a seed again exactly, and finds what is broken."""
+"""The simulation itself: its invariants hold, it plays a seed again exactly, and it finds what is broken."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from sandbox.platform.local import ROOT
 from tests.simulation.__main__ import play
 from tests.simulation.mutants import MUTANTS, hunt
 
@@ -28,12 +29,12 @@ FEW = 120
 
 
 def test_every_invariant_holds_after_each_of_some_schedules() -> None:
-    with multiprocessing.get_context("fork").Pool(1) as pool:  # its loop is not ours
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # its loop is not pytest's
         played = pool.apply(play, (range(200),))
 
     assert not played.failed
     assert played.boundaries > 200 * 300
-    assert len(played.killed) > 20, "crashes strike in too few places"
+    assert len(played.killed) > 20, "consumers are killed at too few boundaries"
 
 
 def test_a_seed_is_played_exactly_the_same_in_another_process() -> None:
@@ -52,6 +53,13 @@ def test_a_seed_is_played_exactly_the_same_in_another_process() -> None:
 
     assert first == trace("2")
     assert first.count("\n") > 300
+
+
+def test_the_document_lists_every_broken_guarantee() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    _, _, table = text.partition("| broken guarantee |")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    assert {row.split("|")[1].strip() for row in rows} == set(MUTANTS)
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -1,4 +1,4 @@
-"""A consumer, run as `python -m tests.support.failing_rollback`, whose restore fails, and whose rollback does too."""
+"""A consumer, run as `python -m tests.support.failing_rollback`, whose restore fails, and whose rollback fails too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unit tests reach nothing outside their process."""
+"""Unit tests use no network."""
 
 import socket
 from typing import Never

@@ -1,12 +1,12 @@
-"""What the crash matrix makes of boundaries: whose they are, and which a sample takes."""
+"""How the crash matrix reads boundaries: the step of each, and which are in a sample."""
 
 from __future__ import annotations
 
 from rehome_consumer import saga
 from tests.chaos.__main__ import sample
 from tests.chaos.cases import Case
-from tests.chaos.play import Result
-from tests.chaos.tables import STEPS, matrix
+from tests.chaos.experiment import Result
+from tests.chaos.report import STEPS, matrix
 
 
 def all_cases() -> list[Case]:
@@ -30,7 +30,7 @@ def test_a_sample_has_every_step_with_its_commit_and_a_call_cut_in_its_middle() 
         assert {case.place for case in chosen if case.step == step.name} == {"committed", "port.call.during"}
 
 
-def test_a_publish_belongs_to_the_step_that_told_the_event() -> None:
+def test_a_publish_belongs_to_the_step_that_emits_the_event() -> None:
     assert Case("moved", "publish.migration.stopped.before").step == "stop"
     assert Case("rolled back", "publish.migration.rolled_back.confirmed").step == "roll_back"
     assert Case("rolled back", "publish.migration.failed.before").step == "(failure)"

@@ -14,8 +14,8 @@ from yarl import URL
 
 from rehome_consumer.errors import Unreachable
 from rehome_consumer.network.tls import explained
-from rehome_events.client.connection import ClosedIfUnopened
 from rehome_events.amqp_properties import read_any_message
+from rehome_events.client.connection import ClosedIfUnopened
 
 if TYPE_CHECKING:
     import ssl

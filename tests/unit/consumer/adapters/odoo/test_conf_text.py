@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import contextlib
 import io
 import re
 
@@ -97,13 +96,6 @@ def assert_lines_stay(old: list[str], new: list[str]) -> None:
 def is_new(line: str) -> bool:
     key, _, value = re.sub(r"\s*[=:]\s*", "=", line.strip(), count=1).partition("=")
     return VALUES.get(key.lower()) == value
-
-
-@given(st.binary(max_size=200) | FILES.map(str.encode))
-def test_no_file_makes_reading_or_editing_crash(data: bytes) -> None:
-    for use in (lambda: read_options(data, "odoo.conf"), lambda: edit_options(data, VALUES, "odoo.conf")):
-        with contextlib.suppress(ConfUnusable):
-            use()
 
 
 @given(st.text(min_size=1, max_size=20), st.sampled_from(KEYS))

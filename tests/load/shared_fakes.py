@@ -1,8 +1,8 @@
 """A thousand small platforms in files: what is slow in a move is a fake, shared by all consumers through the disk.
 
-Each migration has a file with its `Site` (its slice of the pool, its dedicated server, its service). A call of
-a port reads it, plays on it and writes it back, under a lock; a process that is killed meanwhile has done
-nothing, one that is killed a moment later has done all of it. The platform's rows are real.
+Each migration has a file with its `Site` (its part of the pool, its dedicated server, its service). A call of
+a port reads the file, calls the fake and writes the file, under a lock; a process that is killed meanwhile has
+done nothing, one that is killed a moment later has done all of it. The platform's rows are real.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 LOCK_PAUSE = 0.005
 SECONDS = {"copier.dump": 0.3, "copier.restore": 0.3, "database_service.provision": 0.3, "runtime.start": 0.2}
-"""What a call takes, besides playing it."""
-NOTED = ("runtime.stop", "copier.dump", "copier.seal")
-"""Calls whose beginning and end are written down."""
+"""What these calls take."""
+RECORDED = ("runtime.stop", "copier.dump", "copier.seal")
+"""Calls whose beginning and end are recorded."""
 DEADLY = "runtime.find"
-"""The call that kills every consumer which makes it for the poisonous instance."""
+"""The call that kills every consumer which makes it for the poison."""
 
 REGISTER = """
     INSERT INTO db_servers (id, name, host, port, server_type, max_instances, status, admin_user, admin_password,
@@ -45,25 +45,25 @@ REGISTER = """
 
 
 @dataclass(frozen=True)
-class Places:
+class SharedSites:
     """The files.
 
     Attributes:
-        directory: holds them, and `calls` with a line for each call noted.
+        directory: contains them, and the file `calls` with two lines for each recorded call.
     """
 
     directory: Path
-    _inside: dict[UUID, asyncio.Lock] = field(default_factory=dict)
+    _in_process: dict[UUID, asyncio.Lock] = field(default_factory=dict)
 
     def put(self, migration: UUID, site: Site, *, poison: bool = False) -> None:
-        """A new platform."""
+        """Write a new site."""
         self._file(migration).write_bytes(pickle.dumps(site))
         if poison:
             self._file(migration).with_suffix(".poison").touch()
 
     def get(self, migration: UUID) -> Site:
-        """As it is now, to look at."""
-        found: Site = pickle.loads(self._file(migration).read_bytes())  # noqa: S301 - we wrote it
+        """The site as it is now, for reading."""
+        found: Site = pickle.loads(self._file(migration).read_bytes())  # noqa: S301 - written by `put`
         return found
 
     def is_poison(self, migration: UUID) -> bool:
@@ -72,11 +72,11 @@ class Places:
 
     @asynccontextmanager
     async def open(self, migration: UUID) -> AsyncIterator[Site]:
-        """It, for one call; nobody else has it meanwhile. What fails or dies changes nothing."""
+        """The site for one call, locked; a call that fails or dies changes nothing."""
         path = self._file(migration)
-        async with self._inside.setdefault(migration, asyncio.Lock()):
+        async with self._in_process.setdefault(migration, asyncio.Lock()):
             with path.with_suffix(".lock").open("w") as lock:
-                while not _locked(lock.fileno()):  # noqa: ASYNC110 - the other process tells nobody
+                while not _locked(lock.fileno()):  # noqa: ASYNC110 - the other process sends no signal
                     await asyncio.sleep(LOCK_PAUSE)
                 site = self.get(migration)
                 yield site
@@ -84,8 +84,8 @@ class Places:
                 new.write_bytes(pickle.dumps(site))
                 new.replace(path)
 
-    def note(self, edge: str, call: str, pool: str, migration: UUID) -> None:
-        """One line, whole even if several processes write at once."""
+    def record(self, edge: str, call: str, pool: str, migration: UUID) -> None:
+        """One line, complete even if several processes write at once."""
         line = f"{time.monotonic()} {os.getpid()} {edge} {call} {pool} {migration}\n".encode()
         descriptor = os.open(self._calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -94,7 +94,7 @@ class Places:
             os.close(descriptor)
 
     def calls(self) -> Iterator[tuple[float, int, str, str, str, str]]:
-        """What was noted, in order: seconds, pid, `begin` or `end`, call, pool, migration."""
+        """What was recorded, in order: seconds, pid, `begin` or `end`, call, pool, migration."""
         for line in self._calls.read_text().splitlines():
             at, pid, edge, call, pool, migration = line.split()
             yield float(at), int(pid), edge, call, pool, migration
@@ -115,11 +115,11 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-class Placed:
-    """A port of the site of the migration that the caller works for."""
+class SharedPort:
+    """A port of the site whose migration the caller works for."""
 
-    def __init__(self, places: Places, name: str) -> None:
-        self._places = places
+    def __init__(self, sites: SharedSites, name: str) -> None:
+        self._sites = sites
         self._name = name
 
     def __getattr__(self, method: str) -> Any:
@@ -128,34 +128,34 @@ class Placed:
         async def play(*arguments: Any, **named: Any) -> Any:
             migration = current_migration.get()
             assert migration is not None, f"{call} outside a step"
-            if call == DEADLY and self._places.is_poison(migration):
+            if call == DEADLY and self._sites.is_poison(migration):
                 os.kill(os.getpid(), signal.SIGKILL)
-            pool = self._places.get(migration).pool.name if call in NOTED else ""
+            pool = self._sites.get(migration).pool.name if call in RECORDED else ""
             if pool:
-                self._places.note("begin", call, pool, migration)
+                self._sites.record("begin", call, pool, migration)
             await asyncio.sleep(SECONDS.get(call, 0))
-            async with self._places.open(migration) as site:
+            async with self._sites.open(migration) as site:
                 result = await getattr(getattr(site, self._name), method)(*arguments, **named)
             if pool:
-                self._places.note("end", call, pool, migration)
+                self._sites.record("end", call, pool, migration)
             return result
 
         return play
 
 
-class PlacedService(Placed):
-    """database-service: its servers stand in the real `db_servers`, too."""
+class SharedDatabaseService(SharedPort):
+    """database-service: its servers have rows in the real `db_servers`, too."""
 
-    def __init__(self, places: Places, dsn: str) -> None:
-        super().__init__(places, "database_service")
+    def __init__(self, sites: SharedSites, dsn: str) -> None:
+        super().__init__(sites, "database_service")
         self._dsn = dsn
 
     async def provision(self, instance_id: UUID, customer_id: UUID, plan_tier: str) -> Provisioned:
-        """One server per instance; asked again it answers the same."""
+        """One server per instance; a second call returns the same."""
         migration = current_migration.get()
         assert migration is not None
         await asyncio.sleep(SECONDS["database_service.provision"])
-        async with self._places.open(migration) as site:
+        async with self._sites.open(migration) as site:
             server = await site.platform.dedicated_server(instance_id)
             if server is None:
                 await site.database_service.provision(instance_id, customer_id, plan_tier)

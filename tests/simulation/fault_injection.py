@@ -1,4 +1,4 @@
-"""What a schedule's dice do to consumers, broker, servers and messages, until the calm."""
+"""Injects the faults of a schedule's plan into consumers, broker, servers and messages, until `end`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of
 from rehome_events.envelope import encode
 from rehome_events.testing.stories import Story
-from tests.simulation.faults import PERMANENT, TRANSIENT, Kind
-from tests.simulation.secrecy import DSN
-from tests.simulation.telling import told_by
+from tests.simulation.fault_plan import PERMANENT, TRANSIENT, Kind
+from tests.simulation.no_secrets import DSN
+from tests.simulation.published import read_event
 from tests.support.events import AT
 
 if TYPE_CHECKING:
@@ -25,44 +25,44 @@ if TYPE_CHECKING:
 
 HANDLERS: Final = frozenset(queue_of(step.name) for step in saga.MIGRATION)
 LOSABLE: Final = frozenset(step.on.TYPE for step in saga.MIGRATION[1:])
-"""Of an upgrade that is lost before anybody read it nobody could know."""
-OURS: Final = frozenset({"journal", "facts", "claims", "broker", "world"})
+"""Types of messages that may be lost: a `plan.upgraded` that no consumer has read could not be detected."""
+ENGINE: Final = frozenset({"journal", "facts", "claims", "broker", "world"})
 """Beginnings of boundaries that are the engine's, not a step's."""
 AGAIN: Final = 0.45
 """How often a failure is followed by another fault ..."""
 SOON: Final = 10
-"""... within so many boundaries, which are those of its verdict ..."""
+"""... within so many boundaries, in which the engine handles the failure ..."""
 NEXT: Final[tuple[Kind, ...]] = ("kill", "kill", "cut", "no_broker", "no_journal", "lost_ack")
-"""... and what it is."""
-AT_A_DEED: Final = 0.55
-"""How often a consumer that stands still does so just before it changes or asks something ..."""
+"""... and of which kinds."""
+AT_A_CALL: Final = 0.55
+"""How often a consumer that is paused is paused just before a call of a port ..."""
 AT_A_COMMIT: Final = 0.25
-"""... and how often just before it commits what came of that."""
+"""... and how often just before it commits the result."""
 COMMITS: Final = frozenset({"journal.finish.before", "journal.fail.before", "journal.wait.before"})
 QUOTING: Final = 0.5
 """How often an error quotes a URL with its password, as foreign libraries do."""
 COPIES: Final = 4
-"""Most copies of one message: each that comes back by a delay queue could be doubled again."""
+"""Most copies of one message: each that comes back from a delay queue could be copied again."""
 HEARTBEAT: Final = 30.0
-"""Seconds after which the broker takes a consumer for dead that says nothing, and delivers to another."""
+"""Seconds after which the broker closes the connection of a silent consumer, and delivers to another."""
 
 
-class Fate:
-    """Strikes what the plan says.
+class FaultInjection:
+    """Injects what the plan says.
 
     Attributes:
-        calm: nothing more goes wrong.
-        pending: failures that the next calls will meet.
-        pausing: who will stand still at the next call of a port, or commit.
-        struck: what struck so far, as (kind, name of the boundary).
+        ended: no more faults.
+        pending: failures of the next calls.
+        pausing: the process that will be paused at its next call of a port, or commit.
+        injected: the faults so far, as (kind, name of the boundary).
         lost: migrations of which the broker lost a message.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._random = schedule.random
-        self.calm = False
-        self.struck: list[tuple[str, str]] = []
+        self.ended = False
+        self.injected: list[tuple[str, str]] = []
         self.pending: list[Kind] = []
         self.pausing: Process | None = None
         self._at_a_commit = False
@@ -72,7 +72,7 @@ class Fate:
         self._no_journal_until = 0.0
         self._arriving = 0
         self._restore = schedule.site.copier.restore
-        object.__setattr__(schedule.site.copier, "restore", self._perhaps_truncated)
+        object.__setattr__(schedule.site.copier, "restore", self._restore_perhaps_truncated)
         schedule.node.arrivals = self._arrivals
 
     @property
@@ -80,10 +80,10 @@ class Fate:
         """Whether copies of messages are still on their way."""
         return self._arriving > 0
 
-    async def strike(self, process: Process, kind: Kind, at: str) -> None:
-        """The process is struck at a boundary, or somebody else is at that instant."""
-        self._schedule.say("fate", f"{kind} {process.name}")
-        self.struck.append((kind, at))
+    async def inject(self, process: Process, kind: Kind, at: str) -> None:
+        """A fault of the process at this boundary, or of its environment at this moment."""
+        self._schedule.log("fault", f"{kind} {process.name}")
+        self.injected.append((kind, at))
         match kind:
             case "kill":
                 process.kill()
@@ -96,32 +96,32 @@ class Fate:
             case "fail" | "refuse" | "defect":
                 self.pending.append(kind)
             case _:
-                self._strike_neighbour(kind)
+                self._inject_around(kind)
 
     async def _pause_somewhere(self, process: Process, at: str) -> None:
         where = self._random.random()
-        if where < AT_A_DEED + AT_A_COMMIT:
-            self.pausing, self._at_a_commit = process, where >= AT_A_DEED
+        if where < AT_A_CALL + AT_A_COMMIT:
+            self.pausing, self._at_a_commit = process, where >= AT_A_CALL
         else:
             await self._pause(process, at)
 
     async def pause_pending(self, process: Process, at: str) -> None:
-        """Stand still between the decision to act or commit and doing it, if that was struck."""
-        is_deed = at.endswith(".before") and at.partition(".")[0] not in OURS
-        if at in COMMITS if self._at_a_commit else is_deed:
+        """Pause the process between its decision to act or commit and doing it, if the plan said so."""
+        is_call = at.endswith(".before") and at.partition(".")[0] not in ENGINE
+        if at in COMMITS if self._at_a_commit else is_call:
             self.pausing = None
-            self._schedule.say("fate", f"{process.name} stands still at {at}")
+            self._schedule.log("fault", f"{process.name} is paused at {at}")
             await self._pause(process, at)
 
     def fail_pending(self, at: str) -> None:
         """The call at this boundary fails, if one is to fail. Raises its error."""
-        of_step = at.partition(".")[0] not in OURS
+        of_step = at.partition(".")[0] not in ENGINE
         for index, kind in enumerate(self.pending):
             if kind != "fail" and not of_step:
                 continue
             del self.pending[index]
-            self._schedule.say("fate", f"{kind} at {at}")
-            self.struck.append((kind, at))
+            self._schedule.log("fault", f"{kind} at {at}")
+            self.injected.append((kind, at))
             self._follow_up()
             why = f"no answer from {DSN}" if self._random.random() < QUOTING else "no answer"
             if kind == "defect":
@@ -136,8 +136,8 @@ class Fate:
             raise error("state database: no answer")
 
     def loses_ack(self) -> bool:
-        """Whether the acknowledgement that is being made is lost."""
-        if self._next["lost_ack"] and not self.calm:
+        """Whether the acknowledgement that is being sent is lost."""
+        if self._next["lost_ack"] and not self.ended:
             self._next["lost_ack"] -= 1
             return True
         return False
@@ -145,13 +145,13 @@ class Fate:
     def cut(self, process: Process) -> None:
         """The connections of its claims end."""
         for claim in list(process.claims):
-            self._schedule.say("fate", f"the claim of {process.name} is cut")
+            self._schedule.log("fault", f"the claim of {process.name} is cut")
             self._schedule.claims.cut(claim)
 
-    def relent(self) -> None:
-        """From now on everything is reachable, and everybody runs."""
-        self._schedule.say("fate", "is calm")
-        self.calm = True
+    def end(self) -> None:
+        """From now on everything is reachable, and every process runs."""
+        self._schedule.log("fault", "no more faults")
+        self.ended = True
         self.pending.clear()
         self.pausing = None
         self._next.clear()
@@ -162,10 +162,10 @@ class Fate:
             process.resume()
 
     def _follow_up(self) -> None:
-        """Where a failure is dealt with, something else often goes wrong."""
+        """While a failure is handled, another fault often happens."""
         if self._random.random() < AGAIN:
             soon = self._schedule.boundaries + self._random.randint(1, SOON)
-            self._schedule.plan.strikes.setdefault(soon, self._random.choice(NEXT))
+            self._schedule.plan.at_boundary.setdefault(soon, self._random.choice(NEXT))
 
     async def _pause(self, process: Process, at: str) -> None:
         seconds = self._random.choice((1, 10, 120, 120))
@@ -175,8 +175,8 @@ class Fate:
             self._schedule.loop.call_later(self._random.random() * seconds, self.cut, process)
         await process.pause(seconds, at)
 
-    def _strike_neighbour(self, kind: Kind) -> None:
-        """What befalls not the consumer but what it works with."""
+    def _inject_around(self, kind: Kind) -> None:
+        """Faults not of the consumer but of what it works with."""
         match kind:
             case "lost_ack" | "truncate" | "lose":
                 self._next[kind] += 1
@@ -190,17 +190,17 @@ class Fate:
                 self._reach_targets(False)
                 self._later(self._reach_targets, True)
             case "meddle":
-                self._meddle()
+                self._scale_up()
             case "garbage":
-                self._litter()
+                self._send_garbage()
             case "ahead":
-                self._tell_too_early()
+                self._publish_too_early()
 
-    def _litter(self) -> None:
+    def _send_garbage(self) -> None:
         queue = self._random.choice(sorted(HANDLERS)).rpartition(".")[2]
         self._schedule.node.route(HANDLER, queue, Message(body=b"{" * self._random.randrange(5)))
 
-    def _tell_too_early(self) -> None:
+    def _publish_too_early(self) -> None:
         """The event of a step that is not done, for the one after it."""
         rows = [row for row in self._schedule.journal.migrations.values() if not row.ended]
         if not rows:
@@ -212,7 +212,7 @@ class Fate:
             step = self._random.choice(later)
             story = Story(instance_id=row.instance_id, migration_id=row.id, attempt=row.attempt, start=AT)
             event = next(one for one in story.events if one.type == step.on.TYPE)
-            self._schedule.say("somebody", f"tells {event.type} too early")
+            self._schedule.log("operator", f"publishes {event.type} too early")
             self._schedule.node.route(HANDLER, step.name, Message.of_event(encode(event)))
 
     def _later(self, end: Any, *arguments: Any) -> None:
@@ -221,7 +221,8 @@ class Fate:
     def _outage(self) -> int:
         return self._random.choice((2, 30, 200))
 
-    def _meddle(self) -> None:
+    def _scale_up(self) -> None:
+        """Start instances that are stopped."""
         schedule = self._schedule
         for tenant, replicas in zip(schedule.tenants, schedule.plan.tenants, strict=True):
             service = schedule.site.instance(tenant).service
@@ -240,24 +241,24 @@ class Fate:
             if host != self._schedule.site.pool.host:
                 there.reachable = reachable
 
-    async def _perhaps_truncated(self, *arguments: Any) -> None:
+    async def _restore_perhaps_truncated(self, *arguments: Any) -> None:
         await self._restore(*arguments)
         server, database = arguments[:2]
         if self._next["truncate"]:
             self._next["truncate"] -= 1
             copy = self._schedule.site.world.at(server).databases.get(database)
             if copy is not None and copy.tables:
-                self._schedule.say("fate", f"{database} is truncated")
+                self._schedule.log("fault", f"{database} is truncated")
                 copy.tables["public.res_partner"] = []
 
     def _arrivals(self, queue: str, stored: Stored) -> tuple[float, ...]:
-        """Messages for our queues come late, twice, and overtaken by others; if it was struck so, not at all."""
-        if self._next["lose"] and not self.calm and queue != "events" and stored.message.type in LOSABLE:
+        """Messages for the handlers' queues arrive late, twice, and out of order; or are lost, if the plan said so."""
+        if self._next["lose"] and not self.ended and queue != "events" and stored.message.type in LOSABLE:
             self._next["lose"] -= 1
-            self._schedule.say("fate", f"the broker loses {stored.message.type} in {queue}")
-            self.lost.add(told_by(stored.message).migration)
+            self._schedule.log("fault", f"the broker loses {stored.message.type} in {queue}")
+            self.lost.add(read_event(stored.message).migration)
             return ()
-        if queue not in HANDLERS or self.calm:
+        if queue not in HANDLERS or self.ended:
             return (0.0,)
         plan, random = self._schedule.plan, self._random
         copies = [random.expovariate(0.2) if random.random() < plan.delays else 0.0]

@@ -16,14 +16,14 @@ from tests.support.processes import have_ended, orphan_of
 LIMIT = 20
 
 
-async def test_a_child_writes_to_its_log_and_its_exit_code_is_told(tmp_path: Path) -> None:
+async def test_a_child_process_writes_to_its_log_and_returns_its_exit_code(tmp_path: Path) -> None:
     child = await Child.start("greeter", ["sh", "-c", "echo hello; exit 3"], log=tmp_path / "log")
 
     assert await asyncio.wait_for(child.process.wait(), LIMIT) == 3
     assert child.tail() == "hello"
 
 
-async def test_a_child_that_ended_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+async def test_the_error_for_a_child_process_that_ended_shows_the_end_of_its_log(tmp_path: Path) -> None:
     child = await Child.start("greeter", ["sh", "-c", "echo the cause >&2; exit 3"], log=tmp_path / "log")
     await asyncio.wait_for(child.process.wait(), LIMIT)
 
@@ -36,10 +36,10 @@ async def test_a_child_that_ignores_the_request_to_stop_is_killed(tmp_path: Path
         "deaf", ["sh", "-c", "trap '' TERM; echo deaf; exec sleep 60"], log=tmp_path / "log"
     )
 
-    async def said() -> bool:
+    async def printed() -> bool:
         return child.tail() == "deaf"
 
-    await wait_until(said, what="the child's trap", limit=LIMIT)
+    await wait_until(printed, what="the child's trap", limit=LIMIT)
 
     assert await child.stop(limit=0.1) == -signal.SIGKILL
 
@@ -64,7 +64,7 @@ async def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     await wait_until(have_ended(*pids), what="the child to end", limit=LIMIT)
 
 
-async def test_a_command_that_fails_is_told_with_what_it_said() -> None:
+async def test_the_error_for_a_command_that_fails_shows_its_output() -> None:
     with pytest.raises(CommandFailedError, match=r"(?s)sh exited with 4.*no luck"):
         await run(["sh", "-c", "echo no luck >&2; exit 4"], limit=LIMIT)
 
@@ -74,7 +74,7 @@ async def test_a_command_that_takes_too_long_is_killed() -> None:
         await run(["sleep", "60"], limit=0.1)
 
 
-async def test_a_wait_that_ends_without_success_says_what_it_waited_for() -> None:
+async def test_the_error_for_a_wait_that_fails_names_what_it_waited_for() -> None:
     async def never() -> bool:
         return False
 
@@ -83,12 +83,12 @@ async def test_a_wait_that_ends_without_success_says_what_it_waited_for() -> Non
 
 
 async def test_a_port_is_given_to_one_process_only() -> None:
-    asked = "from sandbox.system.net import free_port; print(*(free_port() for _ in range(200)), end='', flush=True)"
-    mine = {free_port() for _ in range(200)}
-    theirs = await run([sys.executable, "-c", asked], limit=LIMIT)
+    script = "from sandbox.system.net import free_port; print(*(free_port() for _ in range(200)), end='', flush=True)"
+    own = {free_port() for _ in range(200)}
+    others = await run([sys.executable, "-c", script], limit=LIMIT)
 
-    assert not mine & {int(port) for port in theirs.split()}
-    for port in mine:
+    assert not own & {int(port) for port in others.split()}
+    for port in own:
         give_back_port(port)
 
 
@@ -99,7 +99,7 @@ async def test_nothing_listens_on_a_free_port() -> None:
     give_back_port(port)
 
 
-def test_a_closed_folder_on_the_way_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_the_user_may_not_pass_is_named(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a schedule, drawn from its seed: which boundary is struck, and by what."""
+"""The faults of a schedule, drawn from its seed: at which boundary, and of which kind."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Kind = Literal[
     "cut",  # the claim's connection ends; the consumer notices later
     "fail",  # the next call that may fail raises a transient error
     "refuse",  # the next call of a step's port is refused for good
-    "defect",  # the next call of a step's port raises what nobody expects
+    "defect",  # the next call of a step's port raises an unexpected error
     "shutdown",  # SIGTERM; a new consumer comes later
-    "node",  # the broker restarts: every delivery comes again
+    "node",  # the broker restarts: every delivery is delivered again
     "no_broker",  # publishes fail for a while
     "no_journal",  # the state database does not answer for a while
     "no_target",  # the dedicated servers do not answer for a while
     "lost_ack",  # the next acknowledgement is lost
-    "truncate",  # the next restore loses a row without a word
-    "meddle",  # somebody scales the instance up
-    "garbage",  # a message that is no event
-    "lose",  # the broker takes the next message for us or the dead letters, and loses it: nothing but a person helps
-    "ahead",  # an event that is not true yet: somebody publishes it by hand
+    "truncate",  # the next restore loses a row without an error
+    "meddle",  # another service scales the instance up
+    "garbage",  # a message that is not an event
+    "lose",  # the broker accepts the next message for a step or the dead letters, and loses it: an operator must help
+    "ahead",  # an event that is not true yet, published by hand
 ]
 
 KINDS: Final[tuple[tuple[Kind, int], ...]] = (
@@ -70,52 +70,52 @@ AIMED: Final[tuple[tuple[Kind, int], ...]] = (
     ("ahead", 3),
     ("lose", 2),
 )
-"""What strikes at a boundary of a certain step."""
+"""Kinds of faults at a boundary of a certain step."""
 
 TRANSIENT: Final = (Unreachable, TimedOut, Conflict, ChildFailed, Transient)
 PERMANENT: Final = (Refused, Incompatible)
 SPANS: Final = (320, 320, 900, 1400)
-"""Faults strike among so many boundaries that a tenant's migration passes first: a whole move without faults has
+"""Faults happen among the first so many boundaries of a tenant's migration: a complete move without faults has
 about 850, rollbacks and replays come after."""
 AT_STEP: Final = 0.35
 """How often a fault is aimed at a step, so that the short ones at the end get their share."""
 IN_STEP: Final = 36
-"""Boundaries of a step among which it strikes then; the shortest has 15, the longest 54."""
+"""Boundaries of a step among which it happens then; the shortest step has 15, the longest 54."""
 UNDONE: Final = 0.5
-"""How often the move is then refused in some step, and the rollback is aimed at as well."""
+"""How often the move is then refused in some step, and another fault is aimed at the rollback."""
 
 
 @dataclass
 class Plan:
-    """A schedule's dice, once thrown.
+    """Everything about a schedule that is drawn before it is played.
 
     Attributes:
-        strikes: number of a boundary -> what strikes there.
-        aimed: name of a step -> number of a boundary of its own -> what strikes there.
+        at_boundary: number of a boundary -> the fault there.
+        at_step: name of a step -> number of a boundary of its own -> the fault there.
         consumers: how many there are.
         tenants: replicas of each tenant's instance.
-        has_server: tenants for whom there is a dedicated server before anybody asks for one.
+        has_server: tenants that have a dedicated server before the move.
         second_upgrade: tenants that get a second upgrade, and when (seconds).
         duplicates: share of messages that arrive twice.
         delays: share of messages that arrive late.
-        sluggish: share of boundaries that take time.
+        slow: share of boundaries that take time.
         rolled_back_at: when an operator rolls back by hand (seconds).
         replayed_at: when an operator replays every dead letter (seconds).
         doctored_at: when an operator lets the doctor repair what it finds (seconds).
         moods: how database-service answers.
-        takes_back: whether database-service can give a server back.
-        tells_login: whether it answers with a login.
+        takes_back: whether database-service can remove a server.
+        gives_login: whether it answers with a login.
     """
 
-    strikes: dict[int, Kind] = field(default_factory=dict)
-    aimed: dict[str, dict[int, Kind]] = field(default_factory=dict)
+    at_boundary: dict[int, Kind] = field(default_factory=dict)
+    at_step: dict[str, dict[int, Kind]] = field(default_factory=dict)
     consumers: int = 2
     tenants: list[int] = field(default_factory=lambda: [1])
     has_server: list[int] = field(default_factory=list)
     second_upgrade: list[tuple[int, float]] = field(default_factory=list)
     duplicates: float = 0.0
     delays: float = 0.0
-    sluggish: float = 0.2
+    slow: float = 0.2
     rolled_back_at: list[float] = field(default_factory=list)
     replayed_at: list[float] = field(default_factory=list)
     doctored_at: list[float] = field(default_factory=list)
@@ -125,15 +125,15 @@ class Plan:
 
 
 def plan(random: Random) -> Plan:
-    """Throw the dice."""
+    """Draw a plan."""
     tenants = [1 if random.random() < 0.85 else 0 for _ in range(2 if random.random() < 0.12 else 1)]
     span = random.choice(SPANS) * len(tenants)
     kinds, weights = zip(*KINDS, strict=True)
     count = min(int(random.expovariate(0.45)), 9)
-    struck = random.sample(range(span), count)
+    boundaries = random.sample(range(span), count)
     return Plan(
-        strikes=dict(zip(struck, random.choices(kinds, weights, k=count), strict=True)),
-        aimed=_aimed(random) if random.random() < AT_STEP else {},
+        at_boundary=dict(zip(boundaries, random.choices(kinds, weights, k=count), strict=True)),
+        at_step=_aimed(random) if random.random() < AT_STEP else {},
         consumers=random.choice((1, 2, 2, 2, 3)),
         tenants=tenants,
         has_server=[index for index in range(len(tenants)) if random.random() < 0.12],
@@ -142,7 +142,7 @@ def plan(random: Random) -> Plan:
         ],
         duplicates=random.choice((0, 0, 0.05, 0.3)),
         delays=random.choice((0, 0, 0.1, 0.4)),
-        sluggish=random.choice((0.02, 0.08, 0.2)),
+        slow=random.choice((0.02, 0.08, 0.2)),
         rolled_back_at=[random.expovariate(0.02) for _ in range(2) if random.random() < 0.08],
         replayed_at=[random.expovariate(0.003) for _ in range(random.choice((0, 0, 1, 1, 2)))],
         doctored_at=[random.expovariate(0.005) for _ in range(random.choice((0, 0, 0, 1, 2)))],
@@ -155,7 +155,7 @@ def plan(random: Random) -> Plan:
 
 
 def _aimed(random: Random) -> dict[str, dict[int, Kind]]:
-    """A fault in a step, in the last two twice as often; half the time one that fails it, and one in its rollback."""
+    """A fault in a step, in the last two twice as often; half the time a refusal, and another fault in the rollback."""
     kinds, weights = zip(*AIMED, strict=True)
     forward = random.choice((*saga.MIGRATION[:-1], *saga.MIGRATION[-3:-1])).name
     (kind,) = random.choices(kinds, weights)

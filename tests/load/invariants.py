@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from tests.fakes.site import NO_CONF
+from tests.support.at_rest import leftovers, wrong_counts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -13,35 +14,28 @@ if TYPE_CHECKING:
 
     from tests.load.burst import Burst, Memory
 
-UNLUCKY: Final = 0.01
-"""Share of the upgrades that may have been in a consumer's hands at four kills in a row; those are undone."""
+ROLLED_BACK_SHARE: Final = 0.01
+"""Share of the upgrades that may have been in a consumer's hands at four kills in a row; those are rolled back."""
 GROWTH_MIB: Final = 25.0
-"""What a consumer's memory may grow by between the first fifth of its life and its end."""
+"""How much a consumer's memory may grow between the first fifth of its life and its end."""
 SETTLED_SAMPLES: Final = 10
-"""Seconds of life below which growth says nothing."""
+"""Seconds of life below which growth means nothing."""
 
-UNDONE: Final = "migration.rolled_back"
-COUNTS: Final = """
-    SELECT name, current_instances AS told, (SELECT count(*) FROM instances WHERE db_server_id = s.id) AS there
-    FROM db_servers AS s
-"""
+ROLLED_BACK: Final = "migration.rolled_back"
 JOURNAL: Final = """
     SELECT 'a migration is in state ' || state FROM rehome.migrations WHERE ended_at IS NULL
     UNION ALL SELECT 'an instance has ' || count(*) || ' migrations' FROM rehome.migrations
         GROUP BY instance_id HAVING count(*) > 1
-    UNION ALL SELECT 'a slot is still held: ' || resource FROM rehome.slots t
-        JOIN rehome.migrations m ON m.id = t.migration_id WHERE m.ended_at IS NULL
-    UNION ALL SELECT 'an event is unsent: ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
-    UNION ALL SELECT 'an advisory lock is held' FROM pg_locks WHERE locktype = 'advisory'
 """
 
 
-def unlucky(burst: Burst) -> set[UUID]:
-    """Migrations that were undone, the poison apart."""
+def rolled_back(burst: Burst) -> set[UUID]:
+    """Migrations that were rolled back, without the poison."""
     return {
         migration
         for migration, event in burst.upgrades.items()
-        if migration != burst.poison and UNDONE in burst.outcomes.get(event.data.instance_id, {}).values()
+        if migration != burst.poison
+        and ROLLED_BACK in burst.outcomes.get(event.data.instance_id, {}).values()
     }
 
 
@@ -52,8 +46,8 @@ async def breaches(burst: Burst) -> AsyncIterator[str]:
             yield breach
     async for breach in _records(burst):
         yield breach
-    if len(unlucky(burst)) > burst.size.upgrades * UNLUCKY:
-        yield f"{len(unlucky(burst))} migrations were undone because consumers died"
+    if len(rolled_back(burst)) > burst.size.upgrades * ROLLED_BACK_SHARE:
+        yield f"{len(rolled_back(burst))} migrations were rolled back because consumers died"
     for failure in burst.failures:
         if "the consumer died in step" not in failure:
             yield f"a migration failed: {failure}"
@@ -66,24 +60,25 @@ async def _records(burst: Burst) -> AsyncIterator[str]:
     async with burst.platform.cluster.connect(burst.platform.instance_database) as platform:
         for row in await platform.fetch(JOURNAL):
             yield row[0]
-        for row in await platform.fetch(COUNTS):
-            if row["told"] != row["there"]:
-                yield f"{row['name']} counts {row['told']} instances, {row['there']} are there"
+        for leftover in await leftovers(platform):
+            yield f"left over: {leftover}"
+        for count in await wrong_counts(platform):
+            yield count
         moved = await platform.fetchval("SELECT count(*) FROM instances WHERE db_type = 'dedicated'")
-    should = burst.size.upgrades - len(unlucky(burst))
-    if moved != should:
-        yield f"{moved} records say dedicated, {should} should"
+    expected = burst.size.upgrades - len(rolled_back(burst))
+    if moved != expected:
+        yield f"{moved} records say dedicated, {expected} should"
 
 
 def _outcome(burst: Burst, migration: UUID, instance: UUID) -> Iterator[str]:
-    """Exactly one, and the platform is as it says."""
-    told = list(burst.outcomes.get(instance, {}).values())
-    undone = told == [UNDONE]
-    if told not in ([UNDONE], ["migration.completed"]):
-        yield f"{migration} has the outcomes {told}, not one"
+    """Exactly one, and the platform agrees with it."""
+    outcomes = list(burst.outcomes.get(instance, {}).values())
+    undone = outcomes == [ROLLED_BACK]
+    if outcomes not in ([ROLLED_BACK], ["migration.completed"]):
+        yield f"{migration} has the outcomes {outcomes}, not one"
     if migration == burst.poison and not undone:
-        yield f"the poison ended {told}"
-    site = burst.places.get(migration)
+        yield f"the poison ended {outcomes}"
+    site = burst.sites.get(migration)
     site.reconcile()
     home = site.pool.host if undone else f"postgres-dedicated-{instance.hex[:8]}"
     if site.writable(instance) != [home]:
@@ -100,7 +95,7 @@ def _outcome(burst: Burst, migration: UUID, instance: UUID) -> Iterator[str]:
         if name != "postgres"
     }
     if any(tables != rows[site.pool.host] for tables in rows.values()):
-        yield f"{migration}: what is in the two databases differs"
+        yield f"{migration}: the two databases differ"
 
 
 def _limits(burst: Burst) -> Iterator[str]:
@@ -112,9 +107,11 @@ def _limits(burst: Burst) -> Iterator[str]:
 def most_at_once(burst: Burst) -> dict[str, int]:
     """By server: how many instances were between the beginning of their stop and their sealed backup at once."""
     down: defaultdict[str, set[str]] = defaultdict(set)
-    done = {str(migration) for migration in unlucky(burst)}  # when they gave their turn back is not noted
+    done = {
+        str(migration) for migration in rolled_back(burst)
+    }  # when these released their slot is not recorded
     most: dict[str, int] = {}
-    for _, _, edge, call, pool, migration in burst.places.calls():
+    for _, _, edge, call, pool, migration in burst.sites.calls():
         if edge == "begin" and call == "runtime.stop" and migration not in done:
             down[pool].add(migration)
         elif edge == "end" and call == "copier.seal":
@@ -124,13 +121,13 @@ def most_at_once(burst: Burst) -> dict[str, int]:
     return most
 
 
-def longest_lived(burst: Burst) -> Memory:
-    """The consumer that was watched for the longest time."""
+def longest_running(burst: Burst) -> Memory:
+    """The consumer that ran for the longest time."""
     return max(burst.memory, key=lambda memory: len(memory.samples))
 
 
 def _memory(burst: Burst) -> Iterator[str]:
-    memory = longest_lived(burst)
+    memory = longest_running(burst)
     if len(memory.samples) < SETTLED_SAMPLES:
         return
     settled = max(memory.samples[: max(3, len(memory.samples) // 5)])

@@ -1,4 +1,4 @@
-"""What was told in a schedule: its events and dead letters, read from their bytes."""
+"""What was published in a schedule: its events and dead letters, read from their bytes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ GARBAGE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An event as far as invariants look at it: read from its bytes, since the whole reading takes long."""
+class Published:
+    """The parts of an event that invariants need; the package's own reading would take long."""
 
     id: UUID
     type: str
@@ -39,42 +39,43 @@ def published(schedule: Schedule) -> list[Message]:
     return [message for exchange, _, message in schedule.node.log if exchange == "migration"]
 
 
-def events(schedule: Schedule) -> list[Told]:
-    return [told_by(message) for message in published(schedule)]
+def events(schedule: Schedule) -> list[Published]:
+    return [read_event(message) for message in published(schedule)]
 
 
-def told_by(message: Message) -> Told:
-    """What the event says that a message carries."""
+def read_event(message: Message) -> Published:
+    """The event in a message."""
     event = orjson.loads(message.body)
     migration = event.get("migrationid")
-    return Told(
+    return Published(
         id=UUID(event["id"]),
         type=event["type"],
-        migration=UUID(migration) if migration else _opens(event),
+        migration=UUID(migration) if migration else _opened_by(event),
         attempt=event.get("attempt"),
         reason=message.headers.get(REASON),
         leftovers=tuple(event["data"].get("leftovers", ())),
     )
 
 
-def _opens(event: dict[str, Any]) -> UUID | None:
+def _opened_by(event: dict[str, Any]) -> UUID | None:
+    """The migration that a `plan.upgraded` opens."""
     if event["type"] != PlanUpgraded.TYPE:
         return None
     return opened_by(UUID(event.get("replayof") or event["id"]))
 
 
-def dead_letters(schedule: Schedule) -> Iterator[Told]:
-    """The events of all dead letters, but for the schedule's garbage."""
+def dead_letters(schedule: Schedule) -> Iterator[Published]:
+    """The events of all dead letters, without the schedule's garbage."""
     for stored in schedule.node.queues[DEAD].ready:
         if len(stored.message.body) > GARBAGE:
-            yield told_by(stored.message)
+            yield read_event(stored.message)
 
 
-def buried(schedule: Schedule) -> set[tuple[UUID | None, int | None, str]]:
-    """Migration, attempt and handler of every dead letter that was ever written."""
-    dead_letters = [
-        (key, told_by(message))
+def dead_letters_published(schedule: Schedule) -> set[tuple[UUID | None, int | None, str]]:
+    """Migration, attempt and handler of every dead letter that was ever published."""
+    letters = [
+        (key, read_event(message))
         for exchange, key, message in schedule.node.log
         if exchange == DEAD and len(message.body) > GARBAGE
     ]
-    return {(event.migration, event.attempt, handler) for handler, event in dead_letters}
+    return {(event.migration, event.attempt, handler) for handler, event in letters}

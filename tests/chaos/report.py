@@ -1,4 +1,4 @@
-"""What came out, as text: a line per experiment as it ends, the whole matrix, and a row per step."""
+"""The results as text: a line per experiment as it ends, the complete matrix, and a row per step."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rehome_consumer import saga
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.chaos.play import Result
+    from tests.chaos.experiment import Result
 
 STEPS = (*(step.name for step in saga.MIGRATION), "(failure)")
-"""In the order of the saga; last what belongs to no step: the publication of `migration.failed`."""
+"""In the order of the saga; the last belongs to no step: the publication of `migration.failed`."""
 NOT_REACHED = "not reached"
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def tell(result: Result) -> None:
+def print_result(result: Result) -> None:
     """One line, and one for each breach."""
     case = result.case
     console.print(
@@ -34,7 +34,7 @@ def tell(result: Result) -> None:
 
 
 def matrix(results: Sequence[Result]) -> Table:
-    """Step x boundary -> outcome, seconds to recover, duplicates seen by a subscriber."""
+    """Step x boundary -> outcome, seconds to recover, duplicates that a subscriber received."""
     table = Table("step", "boundary", "scenario", "outcome", "recovered", "repeats", "held", box=None)
     for step in STEPS:
         name = step
@@ -62,13 +62,13 @@ def summary(results: Sequence[Result]) -> Table:
     for step in STEPS:
         of_step = [result for result in results if result.case.step == step]
         if of_step:
-            table.add_row(step, *_summed(of_step))
+            table.add_row(step, *_totals(of_step))
     table.add_section()
-    table.add_row("all", *_summed(results))
+    table.add_row("all", *_totals(results))
     return table
 
 
-def _summed(results: Sequence[Result]) -> list[str]:
+def _totals(results: Sequence[Result]) -> list[str]:
     reached = [result for result in results if result.outcome != NOT_REACHED]
     times = [result.seconds for result in reached] or [0.0]
     return [
@@ -81,7 +81,7 @@ def _summed(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def show(results: Sequence[Result]) -> None:
+def print_tables(results: Sequence[Result]) -> None:
     """Both tables, and the figures in one line."""
     if not results:
         return
@@ -89,5 +89,7 @@ def show(results: Sequence[Result]) -> None:
     wide.print(matrix(results))
     wide.print(summary(results))
     broken = sum(bool(result.breaches) for result in results)
-    looks = sum(result.looks for result in results)
-    console.print(f"{len(results)} experiments, {broken} with breaches; {looks} looks at both servers' doors")
+    observed = sum(result.observations for result in results)
+    console.print(
+        f"{len(results)} experiments, {broken} with breaches; {observed} observations of both servers"
+    )

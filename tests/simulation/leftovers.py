@@ -1,4 +1,4 @@
-"""What may be left over: at rest nothing that is held, after the end nothing that migrations made for themselves."""
+"""What may be left over: at rest nothing that is held, at the end nothing that migrations made for themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_events.migration import MigrationRolledBack
 from tests.fakes.world import ADMIN, SHORT_LIVED
-from tests.simulation.telling import told_by
+from tests.simulation.published import read_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 ON_SERVERS: Final = ("left alone on ", "what is left of ")
 UNKNOWN: Final = "a dedicated server was asked for"
-"""How a rollback's words for what it leaves begin: databases and roles; a server that it cannot name."""
+"""Beginnings of the leftovers that a rollback reports: databases and roles; a server that it cannot name."""
 
 
 def nothing_held(schedule: Schedule) -> Iterator[str]:
-    """No claim, no session of ours, no event unsent, no turn of whoever has had it."""
+    """No claim, no session of the consumer's, no unsent event, no slot of a migration that has its backup."""
     if schedule.claims.held:
         yield f"claims are held: {schedule.claims.held}"
     for (host, _), there in schedule.site.world.servers.items():
-        if ours := [one.application for one in there.sessions if one.user == ADMIN]:
-            yield f"sessions of ours on {host}: {ours}"
+        if sessions := [one.application for one in there.sessions if one.user == ADMIN]:
+            yield f"sessions of the consumer on {host}: {sessions}"
         if roles := [name for name in there.roles if SHORT_LIVED.fullmatch(name)]:
             yield f"short-lived roles on {host}: {roles}"
     if unsent := [one.row.routing_key for one in schedule.journal.outbox if one.sent is None]:
@@ -33,11 +33,11 @@ def nothing_held(schedule: Schedule) -> Iterator[str]:
     for resource, migration, attempt in schedule.journal.turns:
         dumped = schedule.journal.steps.get((migration, attempt, "back_up"))
         if dumped is not None and dumped.state == "done":
-            yield f"migration {migration} still has its turn of {resource}"
+            yield f"migration {migration} still has its slot of {resource}"
 
 
 def nothing_left(schedule: Schedule) -> Iterator[str]:
-    """Of what migrations that are over made, nothing is left but what they named."""
+    """Of what ended migrations made, nothing is left but what they reported."""
     yield from nothing_held(schedule)
     if not all(row.ended for row in schedule.journal.migrations.values()):
         return
@@ -45,15 +45,15 @@ def nothing_left(schedule: Schedule) -> Iterator[str]:
     completed = {row.id for row in schedule.journal.migrations.values() if row.state == "completed"}
     yield from _databases_left(schedule, completed, named)
     yield from _servers_left(schedule, completed, named)
-    if kept := [path for path in schedule.site.odoo_conf.files if path.name != "odoo.conf"]:
-        yield f"kept copies: {kept}"
+    if copies := [path for path in schedule.site.odoo_conf.files if path.name != "odoo.conf"]:
+        yield f"backups of odoo.conf: {copies}"
     for name in schedule.site.world.backups:
         if not any(name.startswith(str(migration)) for migration in completed):
             yield f"backup {name} is left"
 
 
 def _databases_left(schedule: Schedule, completed: set[UUID], named: list[str]) -> Iterator[str]:
-    """Nothing on a dedicated server but databases that moved there, and their roles."""
+    """Nothing on a dedicated server but databases that were moved there, and their roles."""
     for (host, _), there in schedule.site.world.servers.items():
         if host == schedule.site.pool.host or any(
             text.startswith(ON_SERVERS) and host in text for text in named
@@ -74,7 +74,7 @@ def _databases_left(schedule: Schedule, completed: set[UUID], named: list[str]) 
 
 
 def _servers_left(schedule: Schedule, completed: set[UUID], named: list[str]) -> Iterator[str]:
-    """No dedicated server but for instances that moved, and those that were there before."""
+    """No dedicated server but those of moved instances, and those that were there before."""
     if any(text.startswith(UNKNOWN) for text in named):
         return
     moved = {schedule.journal.migrations[one].instance_id for one in completed}
@@ -86,10 +86,10 @@ def _servers_left(schedule: Schedule, completed: set[UUID], named: list[str]) ->
 
 
 def _named(schedule: Schedule) -> list[str]:
-    """What rollbacks said that they had to leave."""
+    """What rollbacks reported as left over."""
     return [
         text
         for _, key, message in schedule.node.log
         if key == MigrationRolledBack.TYPE
-        for text in told_by(message).leftovers
+        for text in read_event(message).leftovers
     ]

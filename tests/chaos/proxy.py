@@ -1,4 +1,4 @@
-"""A wire to the state database that breaks at a COMMIT, so that nobody knows what became of it."""
+"""A proxy to the state database that can lose a COMMIT or its answer, so that the consumer cannot know its result."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Cut = Literal["request", "answer"]
 
 
 @dataclass
-class Wire:
-    """Carries everything between its clients and one server.
+class Proxy:
+    """Passes everything on between its clients and one server.
 
     Attributes:
         armed: what of the next COMMIT is lost, together with its connection: the `request`, so that the
-            server never sees it, or the `answer`, so that it is done; None carries all.
-        cut: happens when that is done.
+            server never gets it, or the `answer`, so that the server has done it; None passes on all.
+        cut: set once that has happened.
     """
 
     server: tuple[str, int]
@@ -36,12 +36,12 @@ class Wire:
     cut: asyncio.Event = field(default_factory=asyncio.Event)
 
     def dsn(self, dsn: str) -> str:
-        """The same database by way of this wire."""
+        """The same database by way of this proxy."""
         parts = urlsplit(dsn)
         login = parts.netloc.rpartition("@")[0]
         return urlunsplit(parts._replace(netloc=f"{login}@{LOOPBACK}:{self.port}"))
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either end closes it."""
         with contextlib.suppress(OSError):
             there, to_server = await asyncio.open_connection(*self.server)
@@ -66,10 +66,10 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(host: str, port: int) -> AsyncIterator[Wire]:
-    """A wire to this server."""
-    made = Wire((host, port))
-    server = await asyncio.start_server(made.carry, LOOPBACK, 0)
+async def proxy(host: str, port: int) -> AsyncIterator[Proxy]:
+    """A proxy to this server."""
+    made = Proxy((host, port))
+    server = await asyncio.start_server(made.serve, LOOPBACK, 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from sandbox.odoo.conf import ConfError, DatabaseOptions, read_conf
+from tests.support.at_rest import wrong_counts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,14 +21,9 @@ ENVIRONMENT = {
     "user": "ODOO_DATABASE_USER",
     "password": "ODOO_DATABASE_PASSWORD",
 }
-COUNTS = """
-    SELECT name, current_instances AS told, there FROM db_servers AS s,
-           LATERAL (SELECT count(*) AS there FROM instances WHERE db_server_id = s.id) AS counted
-    WHERE current_instances <> there
-"""
 
 
-async def agreement(arena: Arena, site: Site) -> AsyncIterator[str]:
+async def inconsistencies(arena: Arena, site: Site) -> AsyncIterator[str]:
     """What disagrees, each in a sentence."""
     record = await record_of(arena, site)
     if (record["status"], record["error_message"]) != ("running", None):
@@ -49,13 +45,13 @@ async def agreement(arena: Arena, site: Site) -> AsyncIterator[str]:
 
 
 async def record_of(arena: Arena, site: Site) -> dict[str, Any]:
-    """The instance's row, without the columns that tell when."""
+    """The instance's row, without its times."""
     row = await arena.local.platform.fetch_instance(site.id)
     return {name: value for name, value in row.items() if name not in {"updated_at", "started_at"}}
 
 
 async def _environment(arena: Arena, site: Site, conf: DatabaseOptions) -> AsyncIterator[str]:
-    env = await arena.environment(site)
+    env = await arena.service_environment(site)
     wrong = [name for key, name in ENVIRONMENT.items() if env[name] != str(getattr(conf, key))]
     if wrong:
         yield f"the environment disagrees with odoo.conf in {', '.join(wrong)}"
@@ -64,8 +60,8 @@ async def _environment(arena: Arena, site: Site, conf: DatabaseOptions) -> Async
 async def _servers(arena: Arena, record: dict[str, Any]) -> AsyncIterator[str]:
     async with arena.platform() as platform:
         server = await platform.fetchrow("SELECT * FROM db_servers WHERE id = $1", record["db_server_id"])
-        for count in await platform.fetch(COUNTS):
-            yield f"{count['name']} counts {count['told']} instances, {count['there']} are there"
+        for count in await wrong_counts(platform):
+            yield count
     if server is None or (server["host"], server["port"]) != (record["db_host"], record["db_port"]):
         yield "db_server_id and db_host, db_port of the record name different servers"
     elif server["server_type"] != record["db_type"]:
@@ -77,7 +73,7 @@ async def _instance(arena: Arena, site: Site, named: tuple[Any, ...]) -> AsyncIt
         async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
             facts = (await http.get(f"{site.url}/facts")).raise_for_status().json()
     except httpx.HTTPError as error:
-        yield f"the instance does not answer: {type(error).__name__}; {await arena.runs(site)}"
+        yield f"the instance does not answer: {type(error).__name__}; {await arena.describe_tasks(site)}"
         return
     host, *rest = named
     if facts["db_host"] not in await arena.addresses(host) or [facts["db_port"], facts["db_user"]] != rest:

@@ -1,4 +1,4 @@
-"""One experiment: the consumer is hurt at one boundary, once, and everything must hold at the end."""
+"""One experiment: the consumer is disturbed at one boundary, once, and everything must hold at the end."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ from tests.chaos.leftovers import client_programs
 from tests.chaos.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from sandbox.platform.local import Site
     from tests.chaos.arena import Arena
     from tests.chaos.cases import Case, Scenario
     from tests.chaos.consumers import Consumer
 
-CHILDREN_SECONDS = 15.0  # the keeper grants its program three, the step's cancellation ten
-ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "tell"}
+SUBPROCESS_SECONDS = 15.0  # the reaper grants its program three, the step's cancellation ten
+ORDERS = {"kill": "kill", "freeze": "freeze", "pause": "freeze", "stop": "freeze", "cut": "report"}
 LIMITS = {**dict.fromkeys(ORDERS, END_SECONDS), "pause": END_SECONDS + 90}
-"""Seconds until the end; a broker gives up a silent consumer after two heartbeats of 30 seconds."""
+"""Seconds until the end; a broker closes a silent consumer's connection after two heartbeats of 30 seconds."""
 STANDSTILL = freeze_watchdog.LONGEST + freeze_watchdog.BEAT
 FROZEN = ("freeze", "pause", "stop")
-DEAF_ACTIONS = ("freeze", "pause")
-"""A consumer that is told that it was stopped would end at once."""
+UNNOTICED = ("freeze", "pause")
+"""The consumer runs without its watchdog: it would end at once when it noticed that it was frozen."""
 WRITE_PAUSE = 0.05
 CUT = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'rehome claim'
@@ -41,12 +39,13 @@ CUT = """
 
 @dataclass
 class Result:
-    """What became of it.
+    """The result of one case.
 
     Attributes:
         outcome: the last event, or `not reached`.
-        seconds: from the consumer's death to the next event, or to rest if none was to come.
+        seconds: from the disturbance to the next event, or to rest if none was to come.
         repeats: copies of events that a subscriber got more than once.
+        observations: how many times both servers were observed.
         breaches: what did not hold.
     """
 
@@ -54,12 +53,12 @@ class Result:
     outcome: str
     seconds: float = 0.0
     repeats: int = 0
-    looks: int = 0
+    observations: int = 0
     breaches: list[str] = field(default_factory=list)
 
 
 async def play(arena: Arena, case: Case, site: Site) -> Result:
-    """Do it, wait for the end and for rest, and look whether everything holds."""
+    """Disturb the consumer, wait for the end and for rest, and check that everything holds."""
     scenario = SCENARIOS[case.scenario]
     victim = await arena.ensure_consumer(site)
     logged = arena.log.stat().st_size
@@ -72,15 +71,15 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
         async with scenario.played(arena, site):
             if not await _obeyed(arena, scenario, site):
                 return Result(case, "not reached")
-            hurt = time.monotonic()
-            found += await _hurt(arena, case, site, victim)
+            disturbed_at = time.monotonic()
+            found += await _disturb(arena, case, site, victim)
             last = await arena.subscriber.wait_for(
                 scenario.ends, instance_id=site.id, limit=LIMITS[case.action]
             )
             await arena.wait_until_quiet(but=victim)
         rested = time.monotonic()
         if case.action in FROZEN:
-            found += await _wake(arena, case, victim, hurt)
+            found += await _wake(arena, case, victim, disturbed_at)
         await writers.wait_acknowledged(2)
     found += await breaches(
         arena,
@@ -96,15 +95,15 @@ async def play(arena: Arena, case: Case, site: Site) -> Result:
     return Result(
         case,
         last.type,
-        _next_news(arena, site, hurt, rested) - hurt,
+        _next_event(arena, site, disturbed_at, rested) - disturbed_at,
         repeats(arena, site),
-        watch.looks,
+        watch.observations,
         found,
     )
 
 
-async def _hurt(arena: Arena, case: Case, site: Site, victim: Consumer) -> list[str]:
-    """Do to the consumer what is left to do once the order is carried out, and start another."""
+async def _disturb(arena: Arena, case: Case, site: Site, victim: Consumer) -> list[str]:
+    """Do what is left to do once the order was carried out, and start another consumer."""
     if case.action == "cut":
         return await _lose_claim(arena, site)
     if case.action == "kill":
@@ -116,22 +115,25 @@ async def _hurt(arena: Arena, case: Case, site: Site, victim: Consumer) -> list[
 
 
 async def cut_off(arena: Arena) -> None:
-    """End the claims' connections and the consumers' to the broker, as a network that was cut would."""
+    """End the connections of the claims, and those of the consumers to the broker, like a network failure."""
     async with arena.platform() as platform:
         await platform.fetchval(CUT)
     broker = arena.local.broker
-    told = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
-    for line in told.splitlines():
+    connections = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
+    for line in connections.splitlines():
         pid, _, properties = line.partition("\t")
         if "rehome consumer" in properties:
             await broker.rabbitmqctl("close_connection", pid, "cut by an experiment")
 
 
 async def _obeyed(arena: Arena, scenario: Scenario, site: Site) -> bool:
-    """Whether the order is carried out; False when everything came to its end before."""
+    """Wait until the order was carried out; False: the migration ended before that."""
+
+    async def order_obeyed() -> bool:
+        return arena.orders.obeyed
 
     async def obeyed() -> None:
-        await wait_until(_truth(arena), what="the order to be obeyed", limit=END_SECONDS, pause=0.005)
+        await wait_until(order_obeyed, what="the order to be carried out", limit=END_SECONDS, pause=0.005)
 
     async def over() -> None:
         await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
@@ -149,48 +151,41 @@ async def _obeyed(arena: Arena, scenario: Scenario, site: Site) -> bool:
     return True
 
 
-def _truth(arena: Arena) -> Callable[[], Awaitable[bool]]:
-    async def ask() -> bool:
-        return arena.orders.obeyed
-
-    return ask
-
-
 async def _lose_claim(arena: Arena, site: Site) -> list[str]:
-    """Cut the claim's connection; what worked under it must end."""
+    """Cut the claim's connection; the programs that worked under it must end."""
     server = await arena.dedicated(site)
     ports = {str(arena.local.pool.port), str(server["port"]) if server else ""}
     programs = [pid for pid, _, port in client_programs() if port in ports]
     async with arena.platform() as platform:
         await platform.fetchval(CUT)
 
-    async def gone() -> bool:
+    async def all_ended() -> bool:
         return all(ended(pid) for pid in programs)
 
     try:
-        await wait_until(gone, what="programs of the lost run to end", limit=CHILDREN_SECONDS)
+        await wait_until(all_ended, what="programs of the lost run to end", limit=SUBPROCESS_SECONDS)
     except TimeoutError as error:
         return [str(error)]
     return []
 
 
-async def _wake(arena: Arena, case: Case, victim: Consumer, hurt: float) -> list[str]:
-    """Let a frozen consumer go on, and wait until it is done with what it had in hand, or has ended."""
-    if case.action in DEAF_ACTIONS:
+async def _wake(arena: Arena, case: Case, victim: Consumer, frozen_at: float) -> list[str]:
+    """Let a frozen consumer continue, and wait until it is done with what it had in hand, or has ended."""
+    if case.action in UNNOTICED:
         victim.child.thaw()
         await arena.wait_until_quiet()
         return []
-    await asyncio.sleep(max(0.0, hurt + STANDSTILL - time.monotonic()))
+    await asyncio.sleep(max(0.0, frozen_at + STANDSTILL - time.monotonic()))
     victim.child.thaw()
     try:
         await asyncio.wait_for(victim.child.process.wait(), 10)
     except TimeoutError:
-        return ["a consumer that had stood still went on"]
+        return ["a consumer continued after it had been frozen"]
     return []
 
 
-def _next_news(arena: Arena, site: Site, died: float, rested: float) -> float:
-    """When the first event arrived that nobody had seen before the death."""
+def _next_event(arena: Arena, site: Site, disturbed_at: float, rested: float) -> float:
+    """When the first event arrived that had not arrived before the disturbance."""
     about = [(at, event.id) for at, event in arena.arrivals if event.subject == str(site.id)]
-    known = {event_id for at, event_id in about if at <= died}
+    known = {event_id for at, event_id in about if at <= disturbed_at}
     return min((at for at, event_id in about if event_id not in known), default=rested)

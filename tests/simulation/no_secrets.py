@@ -1,4 +1,4 @@
-"""No secret anywhere that people or programs look: events, headers, the journal's plain columns, log lines."""
+"""No secret in anything readable: events, headers, the journal's plain columns, log lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ADMIN_PASSWORD: Final = "admin-secret"
 DSN: Final = f"postgresql://postgres:{ADMIN_PASSWORD}@postgres-pool-1:5432/postgres"
-"""What a foreign error may quote."""
+"""An error of a library may quote it."""
 _PLAIN: Final = (PASSWORD, ADMIN_PASSWORD, "made-for-")
 SECRETS: Final = tuple(
     sorted(
@@ -30,13 +30,13 @@ SECRETS: Final = tuple(
 )
 """Passwords as they are, and as URLs, JSON and Python would write them."""
 SAMPLE: Final = 4
-"""Of so many schedules one has its log lines read."""
+"""In one of so many schedules the log lines are checked."""
 
 
 def no_secret(schedule: Schedule) -> Iterator[str]:
-    """No password in a message or its headers, in a note, an error or a plain fact of the journal, in a log line."""
+    """No password in a message or its headers, in a reason, an error or a plain fact of the journal, in a log line."""
     yield from (f"there is one in {where}" for where, text in _texts(schedule) if is_secret(text))
-    yield from (f"there is one in the log: {line}" for line in schedule.ear.leaks)
+    yield from (f"there is one in the log: {line}" for line in schedule.log_check.leaks)
 
 
 def is_secret(text: str) -> bool:
@@ -49,7 +49,7 @@ def _texts(schedule: Schedule) -> Iterator[tuple[str, str]]:
     for _, key, message in schedule.node.log:
         yield key, message.body.decode() + repr(message.headers)
     for row in journal.migrations.values():
-        yield f"the note on {row.id}", row.reason or ""
+        yield f"the reason of {row.id}", row.reason or ""
     for step in journal.steps.values():
         yield f"the error of {step.step}", step.error or ""
     for (_, _, name), value in journal.stored_facts.items():
@@ -60,8 +60,8 @@ def _texts(schedule: Schedule) -> Iterator[tuple[str, str]]:
             yield f"the outbox: {one.row.routing_key}", one.row.message.body.decode()
 
 
-class Ear(logging.Handler):
-    """Makes lines of what is logged, as the consumer does, and keeps those that hold a secret.
+class LogCheck(logging.Handler):
+    """Formats what is logged as the consumer does, and keeps the lines with a secret.
 
     Attributes:
         leaks: such lines.
@@ -74,21 +74,21 @@ class Ear(logging.Handler):
         self.setFormatter(formatter("json"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Read the line, which takes long to make, if there is something to be masked in it."""
+        """Format the line, which takes long, only if something in it may have to be masked."""
         if record.exc_info or is_secret(record.getMessage()):
             line = self.format(record)
             if is_secret(line):
                 self.leaks.append(line)
 
-    def listen(self) -> None:
-        """From now on."""
+    def start(self) -> None:
+        """Check from now on."""
         self._before = (logging.root.manager.disable, logging.root.level)
         logging.disable(logging.NOTSET)
         logging.root.addHandler(self)
         logging.root.setLevel(logging.DEBUG)
 
-    def rest(self) -> None:
-        """As it was before."""
+    def stop(self) -> None:
+        """Restore the logging of before."""
         logging.root.removeHandler(self)
         logging.disable(self._before[0])
         logging.root.setLevel(self._before[1])

@@ -141,12 +141,11 @@ class ServerFacts:
 
     Attributes:
         version: as 150018.
-        extensions: those it could install; `extension_versions` has each with every version to be had.
+        extensions: those it could install.
     """
 
     version: int
     extensions: frozenset[str]
-    extension_versions: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def major(self) -> int:

@@ -34,7 +34,6 @@ class FakeDatabases:
             return ServerFacts(
                 version=there.version,
                 extensions=frozenset(there.offers),
-                extension_versions=frozenset(there.offers.items()),
             )
 
     async def database_size(self, server: Server, database: str) -> int:

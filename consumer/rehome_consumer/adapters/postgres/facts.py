@@ -31,7 +31,6 @@ async def of_server(session: Administrator, where: str) -> ServerFacts:
     return ServerFacts(
         version=row["version"],
         extensions=frozenset(found["name"] for found in installable),
-        extension_versions=frozenset((found["name"], found["version"]) for found in installable),
     )
 
 

@@ -5,13 +5,13 @@
 -- can create a role. The names of rehome's own sessions begin with 'rehome:'.
 
 -- name: server
--- Version, and whether this login is a superuser.
+-- Version, and whether the login may do what a move needs.
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
 
 -- name: installable
--- Extensions that can be created, with each available version.
-SELECT name::pg_catalog.text, version FROM pg_catalog.pg_available_extension_versions;
+-- Extensions that could be created.
+SELECT DISTINCT name::pg_catalog.text FROM pg_catalog.pg_available_extension_versions;
 
 -- name: settings_of_database
 -- Settings that have a value by ALTER DATABASE SET, or by ALTER ROLE SET in a database for this login, with the value that

@@ -5,7 +5,7 @@
 -- can create a role. The names of rehome's own sessions begin with 'rehome:'.
 
 -- name: server
--- Version, and whether this login is a superuser.
+-- Version, and whether the login may do what a move needs.
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
 

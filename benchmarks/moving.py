@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.report import MEBIBYTE, Table, say
 from sandbox.platform.billing import Billing
 from sandbox.platform.local import local_platform
-from sandbox.platform.subscriber import Subscriber
+from sandbox.platform.subscriber import ENDS, Subscriber
 from sandbox.postgres.tenants import Tenant, inflate
 from sandbox.system.processes import memory
 
@@ -74,8 +74,7 @@ async def _move(local: LocalPlatform, tenant: Tenant) -> Move:
     billing = Billing(local.broker.url(), local.platform.instance_dsn, local.platform.billing_dsn)
     async with Subscriber(local.broker.url()) as subscriber, local.consumer() as consumer:
         await billing.upgrade(site.id, PLAN)
-        ends = ("migration.completed", "migration.rolled_back", "migration.rejected")
-        last: Any = await subscriber.wait_for(*ends, instance_id=site.id, limit=LIMIT_SECONDS)
+        last: Any = await subscriber.wait_for(*ENDS, instance_id=site.id, limit=LIMIT_SECONDS)
         if last.type != "migration.completed":
             raise RuntimeError(f"the move ended in {last.type}: {getattr(last.data, 'reason', '')}")
         peak = memory(consumer.pid, "VmHWM")

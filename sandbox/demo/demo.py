@@ -24,12 +24,13 @@ from sandbox.demo.story import Check, Story, event_line
 from sandbox.odoo.writers import Writers
 from sandbox.platform.billing import Billing
 from sandbox.platform.local import LocalPlatform, Site, local_platform
-from sandbox.platform.subscriber import Subscriber
+from sandbox.platform.subscriber import ENDS, Subscriber
 from sandbox.postgres.tenants import Tenant
 from sandbox.swarm.borrowed import borrowed
 from sandbox.swarm.engine import EngineMissingError
 from sandbox.swarm.platform import SwarmPlatform, swarm_platform
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
+from sandbox.system.serving import until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -127,12 +128,11 @@ class Demo:
             await asyncio.gather(mine.wait_acknowledged(20), theirs.wait_acknowledged(20))
             self.story.before = await observe(local, site)
             billing = Billing(local.broker.url(), local.platform.instance_dsn, local.platform.billing_dsn)
-            self._say(f"publishing plan.upgraded: {site.tenant.database} -> {PLAN}\n")
+            self._say(f"publishing plan.upgraded: {site.tenant.database} -> {PLAN}", "")
             self.published_at = time.monotonic()
             await billing.upgrade(site.id, PLAN)
-            ends = ("migration.completed", "migration.rolled_back", "migration.rejected")
             async with self._progress(local):
-                last = await subscriber.wait_for(*ends, instance_id=site.id, limit=LIMIT_SECONDS)
+                last = await subscriber.wait_for(*ENDS, instance_id=site.id, limit=LIMIT_SECONDS)
             await asyncio.gather(mine.wait_acknowledged(20), theirs.wait_acknowledged(20))
         self.story.after = await observe(local, site)
         await self._check(local, site, other, subscriber, last, mine, theirs)
@@ -234,21 +234,19 @@ class Demo:
             encoding="utf-8",
         )
         self._say(
-            f"\nall of it stays up until Ctrl-C, or: kill {os.getpid()}\n"
-            f"  settings for the command line   . {env_file}    then: rehome status --all, rehome dead list, ...\n"
-            f"  instances                       {site.url} (moved: {site.id})\n"
-            f"                                  {other.url} ({other.id})\n"
-            f"  next upgrade                    rehome publish plan.upgraded --instance {other.id} --to-plan {PLAN}\n"
-            f"  RabbitMQ                        127.0.0.1:{local.broker.port}, vhost migration\n"
-            f"  PostgreSQL pool                 127.0.0.1:{local.pool.port}\n"
-            f"  platform's databases            127.0.0.1:{local.platform.cluster.port}\n"
-            f"  database-service                {local.database_service_url}\n"
-            f"  logs                            {local.directory}/consumer.log"
+            "",
+            f"all of it stays up until Ctrl-C, or: kill {os.getpid()}",
+            f"  settings for the command line   . {env_file}    then: rehome status --all, rehome dead list, ...",
+            f"  instances                       {site.url} (moved: {site.id})",
+            f"                                  {other.url} ({other.id})",
+            f"  next upgrade                    rehome publish plan.upgraded --instance {other.id} --to-plan {PLAN}",
+            f"  RabbitMQ                        127.0.0.1:{local.broker.port}, vhost migration",
+            f"  PostgreSQL pool                 127.0.0.1:{local.pool.port}",
+            f"  platform's databases            127.0.0.1:{local.platform.cluster.port}",
+            f"  database-service                {local.database_service_url}",
+            f"  logs                            {local.directory}/consumer.log",
         )
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await stop.wait()
+        await until_stopped()
 
     @asynccontextmanager
     async def _progress(self, local: AnyPlatform) -> AsyncIterator[None]:
@@ -266,8 +264,9 @@ class Demo:
                 with suppress(asyncio.CancelledError):
                     await drawing
 
-    def _say(self, text: str) -> None:
-        self.console.print(visible(text), markup=False)
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            self.console.print(visible(line), markup=False)
 
 
 def _end_in_order_on(number: signal.Signals) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
 EXCHANGE = "migration"
+ENDS = ("migration.completed", "migration.rolled_back", "migration.rejected")
+"""One of these is the last event of a migration."""
 REQUEST_LIMIT_SECONDS = 10.0
 RETRY_SECONDS = 0.2
 

@@ -171,7 +171,7 @@ async def run(args: argparse.Namespace) -> int:
         cases = [replace(case, action=args.action) for case in cases]
         if args.list:
             for case in cases:
-                console.print(f"{case.scenario:12} {case.step:13} {case.place}")
+                console.print(f"{case.scenario:15} {case.step:13} {case.place}")
             return 0
         for number, case in enumerate(cases):
             following = cases[number + 1] if number + 1 < len(cases) else None

@@ -87,7 +87,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("moved", "migration.completed"),
         Scenario("rolled back", "migration.rolled_back", fail=(ROLLED_BACK_FROM,)),
         Scenario("retried", "migration.completed", refusals=1),
-        Scenario("asked twice", "migration.completed", upgrades=2),
+        Scenario("requested twice", "migration.completed", upgrades=2),
         Scenario("resized", "instance.resized", plan="standard-monthly", tier="basic"),
         *(
             Scenario(f"{step} fails", "migration.rolled_back", fail=(step,))

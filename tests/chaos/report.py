@@ -26,7 +26,7 @@ def print_result(result: Result) -> None:
     """One line, and one for each breach."""
     case = result.case
     console.print(
-        f"{case.scenario:12} {case.step:13} {case.place:42} {result.outcome:22} "
+        f"{case.scenario:15} {case.step:13} {case.place:42} {result.outcome:22} "
         f"{result.seconds:5.1f} s  {result.repeats} repeated"
     )
     for breach in result.breaches:

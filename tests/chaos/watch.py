@@ -107,7 +107,7 @@ class Watch:
             _close(connections)
 
     async def _observe_access(self, connections: list[asyncpg.Connection[asyncpg.Record]]) -> None:
-        """Target, source, target: if the target was open before and after, it was open at the same time.
+        """Target, source, target: a target that is open before and after was open in between.
 
         `connections` has those to source and target, as far as they are open.
         """

@@ -8,13 +8,14 @@ import aio_pika
 
 from rehome_consumer import saga
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of, retry_exchange
+from sandbox.platform.subscriber import ENDS
 
 if TYPE_CHECKING:
     import asyncpg
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
-OUTCOMES: Final = ("migration.completed", "migration.rolled_back", "migration.rejected", "instance.resized")
+OUTCOMES: Final = (*ENDS, "instance.resized")
 """One of these is the last event of every upgrade."""
 QUEUES: Final = (
     *(queue_of(step.name) for step in saga.MIGRATION),

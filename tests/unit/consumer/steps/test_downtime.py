@@ -105,7 +105,7 @@ async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() 
     with pytest.raises(Queued, match="postgres-pool-1"):
         await bench.run("stop")
     assert bench.service.running
-    bench.journal.turns.clear()
+    bench.journal.slots.clear()
     await bench.run("stop")
     assert not bench.service.running
 
@@ -157,9 +157,9 @@ async def test_a_backup_that_is_there_is_not_made_again() -> None:
 
 async def test_after_the_dump_others_may_have_their_turn() -> None:
     bench = await before("back_up")
-    assert bench.journal.turns
+    assert bench.journal.slots
     await bench.run("back_up")
-    assert not bench.journal.turns
+    assert not bench.journal.slots
 
 
 @pytest.mark.parametrize("step", ["back_up", "restore", "start"])

@@ -33,7 +33,7 @@ async def state_database(cluster: Cluster) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def postgres_journal(dsn: str, *, limit: float = 30.0) -> AsyncIterator[PostgresJournal]:
-    """A consumer's journal, its tables made."""
+    """A consumer's journal, with its tables."""
     async with asyncpg.create_pool(dsn, min_size=0, max_size=8) as pool:
         journal = PostgresJournal(pool, SecretCipher(KEY), limit=limit)
         await journal.make_schema()

@@ -1,4 +1,4 @@
-"""Port `Broker`, held by the fake and by a RabbitMQ node with our topology alike."""
+"""Port `Broker`: the same suite for the fake and for a RabbitMQ node with the topology."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Rig(Protocol):
         """A second consumer's connection."""
         ...
 
-    async def bury_in_queue(self, queue: str, message: Message) -> None:
+    async def put_into_queue(self, queue: str, message: Message) -> None:
         """Put a message into a queue from outside, headers and all."""
         ...
 
@@ -54,7 +54,7 @@ class FakeRig:
     def another(self) -> Broker:
         return self._node.client()
 
-    async def bury_in_queue(self, queue: str, message: Message) -> None:
+    async def put_into_queue(self, queue: str, message: Message) -> None:
         step = queue.rpartition(".")[2]
         self._node.route(HANDLER, step, message)
 
@@ -69,7 +69,7 @@ class AmqpRig:
     def another(self) -> Broker:
         return AmqpBroker(self._second)
 
-    async def bury_in_queue(self, queue: str, message: Message) -> None:
+    async def put_into_queue(self, queue: str, message: Message) -> None:
         async with await self._first.channel() as channel:
             raw = aio_pika.Message(message.body, message_id=message.message_id, headers=dict(message.headers))
             await channel.default_exchange.publish(raw, queue)
@@ -137,7 +137,7 @@ async def test_a_publish_that_no_queue_takes_is_refused_where_it_must_arrive(rig
         await rig.broker.publish("migration", "migration.unheard_of", a_message(), mandatory=True)
 
 
-async def test_a_publish_that_no_queue_takes_is_fine_where_nobody_must_listen(rig: Rig) -> None:
+async def test_a_publish_that_no_queue_takes_is_accepted_where_none_is_required(rig: Rig) -> None:
     await rig.broker.publish("migration", "migration.completed", a_message(), mandatory=False)
 
 
@@ -173,10 +173,10 @@ async def test_one_delivery_at_a_time_is_in_hand(rig: Rig) -> None:
     for message in (first, second):
         await rig.broker.publish("migration", EVENT, message, mandatory=True)
     async with reading(rig.broker) as one, reading(rig.another()) as other:
-        mine, theirs = await one.next(), await other.next()
-        assert {mine.message.message_id, theirs.message.message_id} == {first.message_id, second.message_id}
-        await mine.ack()
-        await theirs.ack()
+        deliveries = await one.next(), await other.next()
+        assert {each.message.message_id for each in deliveries} == {first.message_id, second.message_id}
+        for each in deliveries:
+            await each.ack()
 
 
 async def test_what_was_not_acknowledged_comes_again(rig: Rig) -> None:
@@ -189,7 +189,7 @@ async def test_what_was_not_acknowledged_comes_again(rig: Rig) -> None:
         await delivery.ack()
 
 
-async def test_an_acknowledgement_after_the_channel_is_gone_is_no_error(rig: Rig) -> None:
+async def test_an_acknowledgement_after_the_channel_was_closed_is_no_error(rig: Rig) -> None:
     await rig.broker.publish("migration", EVENT, sent := a_message(), mandatory=True)
     async with reading(rig.broker) as reader:
         late = await reader.next()
@@ -263,8 +263,8 @@ async def test_a_replay_reaches_its_handler_alone(rig: Rig) -> None:
         await delivery.ack()
 
 
-async def test_a_message_that_says_nothing_is_delivered(rig: Rig) -> None:
-    await rig.bury_in_queue(QUEUE, Message(body=b""))
+async def test_an_empty_message_is_delivered(rig: Rig) -> None:
+    await rig.put_into_queue(QUEUE, Message(body=b""))
     async with reading(rig.broker) as reader:
         delivery = await reader.next()
         assert (delivery.message.body, delivery.message.headers) == (b"", {})

@@ -1,4 +1,4 @@
-"""Port `Claims`, held by the fake and by PostgreSQL's advisory locks alike."""
+"""Port `Claims`: the same suite for the fake and for PostgreSQL's advisory locks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_free_claim_is_given(rig: Rig) -> None:
         await claim.check()
 
 
-async def test_a_held_claim_is_given_to_nobody_else(rig: Rig) -> None:
+async def test_a_held_claim_is_given_to_no_other(rig: Rig) -> None:
     instance = uuid4()
     async with rig.first.claim(instance), rig.second.claim(instance) as claim:
         assert claim is None
@@ -118,7 +118,7 @@ async def test_a_claim_that_is_released_soon_is_waited_for(rig: Rig) -> None:
     await holder
 
 
-async def test_a_lost_connection_is_a_lost_claim_and_the_holder_is_told(rig: Rig) -> None:
+async def test_a_lost_connection_is_a_lost_claim_and_the_holder_notices(rig: Rig) -> None:
     instance = uuid4()
     async with rig.first.claim(instance) as claim:
         assert claim

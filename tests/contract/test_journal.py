@@ -1,4 +1,4 @@
-"""Port `Journal`, held by the fake and by PostgreSQL alike."""
+"""Port `Journal`: the same suite for the fake and for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_second_copy_of_the_upgrade_finds_the_same_migration(journal: Jo
     assert (second.id, second.state) == (first.id, "requested")
 
 
-async def test_what_was_never_begun_is_none(journal: Journal) -> None:
+async def test_what_was_never_started_is_none(journal: Journal) -> None:
     row = await opened(journal)
     assert await journal.migration(uuid4()) is None
     assert await journal.step(row.id, 1, "accept") is None
@@ -157,7 +157,7 @@ async def test_a_replay_of_a_migration_under_way_changes_nothing(journal: Journa
     assert await opened(journal, replay_of(event)) == row
 
 
-async def test_every_beginning_counts_a_run_and_takes_a_greater_token(journal: Journal) -> None:
+async def test_every_start_counts_a_run_and_takes_a_greater_token(journal: Journal) -> None:
     migration = await opened(journal)
     first = await started(journal, migration)
     second = await started(journal, migration)
@@ -166,19 +166,19 @@ async def test_every_beginning_counts_a_run_and_takes_a_greater_token(journal: J
     assert await step_of(journal, second) == second
 
 
-async def test_a_step_cannot_begin_on_an_old_look_at_the_migration(journal: Journal) -> None:
-    look = await opened(journal)
-    row = await started(journal, look)
-    with pytest.raises(ClaimLost, match=str(look.id)):
-        await journal.begin(look, "prepare", replay=None)
-    look = await row_of(journal, look.id)
+async def test_a_step_cannot_start_on_an_old_row_of_the_migration(journal: Journal) -> None:
+    old = await opened(journal)
+    row = await started(journal, old)
+    with pytest.raises(ClaimLost, match=str(old.id)):
+        await journal.begin(old, "prepare", replay=None)
+    old = await row_of(journal, old.id)
     await finish(journal, row)
     with pytest.raises(ClaimLost):
-        await journal.begin(look, "prepare", replay=None)
+        await journal.begin(old, "prepare", replay=None)
     assert (await step_of(journal, row)).state == "done"
 
 
-async def test_a_run_that_ended_without_a_word_is_a_death(journal: Journal) -> None:
+async def test_a_run_that_ended_with_neither_result_nor_error_is_a_death(journal: Journal) -> None:
     migration = await opened(journal)
     assert (await started(journal, migration)).deaths == 0
     again = await started(journal, migration)
@@ -189,9 +189,9 @@ async def test_a_run_that_ended_without_a_word_is_a_death(journal: Journal) -> N
 
 async def test_an_interrupted_run_is_neither_a_death_nor_a_try(journal: Journal) -> None:
     migration = await opened(journal)
-    await journal.interrupted(await started(journal, migration), "no turn yet", timedelta(seconds=1))
+    await journal.interrupted(await started(journal, migration), "no slot yet", timedelta(seconds=1))
     row = await started(journal, migration)
-    assert (row.runs, row.tries, row.deaths, row.error) == (2, 0, 0, "no turn yet")
+    assert (row.runs, row.tries, row.deaths, row.error) == (2, 0, 0, "no slot yet")
 
 
 async def test_a_run_that_was_taken_over_and_lives_is_no_death(journal: Journal) -> None:
@@ -285,7 +285,7 @@ async def test_a_failure_is_committed_with_its_event(journal: Journal) -> None:
     assert await unsent(journal, migration.id) == ["migration.failed"]
 
 
-async def test_a_buried_failure_is_noted(journal: Journal) -> None:
+async def test_a_confirmed_dead_letter_is_recorded(journal: Journal) -> None:
     migration = await opened(journal)
     row = await started(journal, migration)
     await journal.fail(row, state="failing", error="no", event=None)
@@ -293,7 +293,7 @@ async def test_a_buried_failure_is_noted(journal: Journal) -> None:
     assert (await step_of(journal, row)).dead_lettered
 
 
-async def test_a_replay_begins_a_step_afresh_once(journal: Journal) -> None:
+async def test_a_replay_resets_a_step_once(journal: Journal) -> None:
     migration = await opened(journal)
     row = await started(journal, migration)
     await journal.fail(row, state="failed", error="no", event=None)
@@ -310,7 +310,7 @@ async def test_a_replay_begins_a_step_afresh_once(journal: Journal) -> None:
     assert (row.runs, row.tries, row.replays) == (1, 0, (replay, other))
 
 
-async def test_a_replay_that_begins_a_step_for_the_first_time_is_known(journal: Journal) -> None:
+async def test_a_replay_that_starts_a_step_for_the_first_time_is_recorded(journal: Journal) -> None:
     replay = uuid4()
     row = await journal.begin(await opened(journal), "accept", replay=replay)
     assert (row.runs, row.replays) == (1, (replay,))
@@ -327,7 +327,7 @@ async def test_the_next_attempt_begins_without_the_facts_and_steps_of_the_last(j
     assert await facts.started() == {"accept"}
 
 
-async def test_steps_that_were_begun_and_the_time_of_those_that_ended_are_known(journal: Journal) -> None:
+async def test_steps_that_were_started_and_the_time_of_those_that_ended_are_known(journal: Journal) -> None:
     migration = await opened(journal)
     await finish(journal, await started(journal, migration, "accept"), "requested")
     facts = journal.facts(await started(journal, migration, "prepare"))
@@ -337,7 +337,7 @@ async def test_steps_that_were_begun_and_the_time_of_those_that_ended_are_known(
     assert seconds["accept"] >= 0
 
 
-async def test_telling_progress_never_fails(journal: Journal) -> None:
+async def test_reporting_progress_never_fails(journal: Journal) -> None:
     facts = journal.facts(await started(journal, await opened(journal)))
     await facts.progress(10, 100)
 
@@ -396,7 +396,7 @@ async def test_events_of_one_migration_are_sent_by_one_at_a_time(journal: Journa
         assert len(sending.rows) == 2
 
 
-async def test_an_event_that_is_told_again_is_sent_again_with_what_it_says_now(journal: Journal) -> None:
+async def test_an_event_that_is_committed_again_is_sent_again_with_its_new_content(journal: Journal) -> None:
     migration = await opened(journal)
     row = await started(journal, migration)
     await journal.fail(
@@ -414,7 +414,7 @@ async def test_an_event_that_is_told_again_is_sent_again_with_what_it_says_now(j
         assert [decode(row.message.body).data.step for row in sending.rows] == ["start"]
 
 
-async def test_sent_events_are_forgotten_and_unsent_ones_kept(journal: Journal) -> None:
+async def test_sent_events_are_deleted_and_unsent_ones_are_not(journal: Journal) -> None:
     migration_id = await two_events(journal)
     async with journal.sending(migration_id) as sending:
         sending.confirmed.append(sending.rows[0].seq)
@@ -422,7 +422,7 @@ async def test_sent_events_are_forgotten_and_unsent_ones_kept(journal: Journal) 
     assert await unsent(journal, migration_id) == ["migration.rejected"]
 
 
-async def test_a_turn_is_had_by_so_many_migrations_at_a_time(journal: Journal) -> None:
+async def test_a_slot_is_held_by_so_many_migrations_at_a_time(journal: Journal) -> None:
     resource = f"dump {uuid4()}"
     first, second, third = [
         journal.facts(await started(journal, await opened(journal), "stop")) for _ in range(3)
@@ -437,7 +437,7 @@ async def test_a_turn_is_had_by_so_many_migrations_at_a_time(journal: Journal) -
     assert await third.acquire_slot(resource, 2)
 
 
-async def test_a_turn_ends_with_its_migration(journal: Journal) -> None:
+async def test_a_slot_is_free_after_the_end_of_its_migration(journal: Journal) -> None:
     resource = f"dump {uuid4()}"
     migration, other = await opened(journal), await opened(journal)
     facts, others = [journal.facts(await started(journal, one, "stop")) for one in (migration, other)]
@@ -447,7 +447,7 @@ async def test_a_turn_ends_with_its_migration(journal: Journal) -> None:
     assert await others.acquire_slot(resource, 1)
 
 
-async def test_nobody_waits_for_the_turn_of_a_migration_that_waits_for_an_operator(journal: Journal) -> None:
+async def test_a_migration_that_waits_for_an_operator_holds_no_slot(journal: Journal) -> None:
     waiting, other = await opened(journal), await opened(journal)
     row = await started(journal, waiting)
     resource = f"dump {uuid4()}"
@@ -458,7 +458,7 @@ async def test_nobody_waits_for_the_turn_of_a_migration_that_waits_for_an_operat
     assert await facts.acquire_slot(resource, 1)
 
 
-async def test_who_lost_the_migration_takes_no_turn(journal: Journal) -> None:
+async def test_a_run_that_lost_the_migration_takes_no_slot(journal: Journal) -> None:
     migration = await opened(journal)
     facts = journal.facts(await started(journal, migration, "stop"))
     await started(journal, migration, "stop")

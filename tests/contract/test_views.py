@@ -88,7 +88,7 @@ async def test_a_migration_is_shown_with_the_step_it_is_at(stand: Stand) -> None
 
 
 @pytest.mark.parametrize("state", sorted(UNMOVED))
-async def test_those_that_are_over_can_be_left_out_and_some_moved_nothing(stand: Stand, state: str) -> None:
+async def test_ended_migrations_can_be_left_out_and_some_moved_nothing(stand: Stand, state: str) -> None:
     migration = await stand.opened()
     assert [one.id for one in await stand.views.newest_moves(migration.instance_id)] == [migration.id]
     row = await stand.journal.begin(migration, "accept", replay=None)
@@ -112,7 +112,7 @@ async def test_an_upgrade_that_waits_is_shown_since_when_behind_which_and_until_
     assert view.error == f"migration {first.id} holds the instance (open): this upgrade waits for its end"
     assert (view.behind, view.ended) == (first.id, False)
     assert view.next_try_at == view.created_at + timedelta(seconds=1)
-    # then each time it comes back it is known until when, and since when as before
+    # each deferral updates until when, and leaves since when
     await stand.put_off(second, seconds=60)
     (again,) = await stand.views.waiting(view.id)
     assert (again.created_at, again.next_try_at) == (
@@ -128,7 +128,7 @@ async def test_an_upgrade_that_waits_is_shown_since_when_behind_which_and_until_
     await stand.journal.finish(row, state="rejected", event=None, reason="no", past_pivot=False)
     (last,) = await stand.views.waiting(first.instance_id)
     assert last.error == f"migration {first.id} is over (rejected): this upgrade goes on at its next try"
-    # and opened it waits no more
+    # Once it is opened it waits no more
     await stand.open(second)
     assert await stand.views.waiting(first.instance_id) == []
 
@@ -153,7 +153,7 @@ async def test_what_waits_for_no_other_migration_is_not_shown_as_waiting(stand: 
     assert [one.id for one in await stand.views.waiting(first.instance_id)] == [first.id]
 
 
-async def test_what_waited_in_vain_is_forgotten_when_another_upgrade_of_the_instance_opens(
+async def test_an_upgrade_whose_event_was_lost_is_forgotten_when_another_one_of_the_instance_opens(
     stand: Stand,
 ) -> None:
     first = await stand.opened()
@@ -168,10 +168,10 @@ async def test_what_waited_in_vain_is_forgotten_when_another_upgrade_of_the_inst
     assert [one.id for one in await stand.views.waiting(of_others.instance_id)] == [migration_of(elsewhere)]
 
 
-async def test_a_dead_letter_that_the_engine_noted_is_shown_until_its_step_is_begun_again(
+async def test_a_dead_letter_that_the_engine_recorded_is_shown_until_its_step_is_started_again(
     stand: Stand,
 ) -> None:
-    async def noted() -> list[tuple[str, str, str]]:
+    async def recorded() -> list[tuple[str, str, str]]:
         dead_letters = [one for one in await stand.views.dead_letters() if one.migration_id == migration.id]
         assert all(one.since for one in dead_letters)
         return [(one.id, one.handler, one.reason) for one in dead_letters]
@@ -181,18 +181,21 @@ async def test_a_dead_letter_that_the_engine_noted_is_shown_until_its_step_is_be
     await stand.journal.dead_lettered(migration.id, 1, "stop", "m1", "crashed")
     await stand.journal.dead_lettered(migration.id, None, "accept", "m2", "crashed")  # of the present attempt
     await stand.journal.dead_lettered(migration.id, 1, "stop", "m3 \x00", "gave_up_waiting")
-    assert {(one[1], one[2]) for one in await noted()} == {("stop", "gave_up_waiting"), ("accept", "crashed")}
-    # a consumer that lives takes it back, and so does the beginning of the step
+    assert {(one[1], one[2]) for one in await recorded()} == {
+        ("stop", "gave_up_waiting"),
+        ("accept", "crashed"),
+    }
+    # a consumer that lives deletes it, and so does the start of the step
     await stand.journal.not_dead_lettered(migration.id, None, "stop")
-    assert await noted() == [("m2", "accept", "crashed")]
+    assert await recorded() == [("m2", "accept", "crashed")]
     row = await stand.journal.begin(migration, "accept", replay=None)
-    assert await noted() == []
-    # of an attempt that is no more, and of a migration that is over, there is none
+    assert await recorded() == []
+    # none is shown of another attempt, or of a migration that is over
     await stand.journal.dead_lettered(migration.id, 2, "stop", "m1", "crashed")
-    assert await noted() == []
+    assert await recorded() == []
     await stand.journal.dead_lettered(migration.id, 1, "stop", "m1", "crashed")
     await stand.journal.finish(row, state="rejected", event=None, reason="no", past_pivot=False)
-    assert await noted() == []
+    assert await recorded() == []
 
 
 async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: Stand) -> None:
@@ -203,7 +206,7 @@ async def test_facts_are_shown_and_of_secrets_only_that_they_are_there(stand: St
     assert await stand.views.facts(migration.id, 1) == RecordedFacts({"replicas": 2, "new_password": None})
 
 
-async def test_who_holds_a_claim_is_seen(stand: Stand) -> None:
+async def test_the_holder_of_a_claim_is_shown(stand: Stand) -> None:
     instance, other = uuid4(), uuid4()
     async with stand.claims.claim(instance) as claim:
         assert claim
@@ -213,7 +216,7 @@ async def test_who_holds_a_claim_is_seen(stand: Stand) -> None:
     assert await stand.views.holders([instance]) == {}
 
 
-async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(stand: Stand) -> None:
+async def test_unsent_events_are_shown_and_every_event_can_be_looked_up(stand: Stand) -> None:
     migration = await stand.opened()
     row = await stand.journal.begin(migration, "accept", replay=None)
     event = emitted(failed(migration.instance_id, "accept"), migration.id)
@@ -230,7 +233,7 @@ async def test_what_waits_to_be_sent_is_seen_and_every_event_can_be_looked_up(st
     assert migration.id not in [one.migration_id for one in await stand.views.unsent()]
 
 
-async def test_a_note_is_kept(stand: Stand) -> None:
+async def test_a_line_of_history_is_stored(stand: Stand) -> None:
     migration = await stand.opened()
     await stand.views.add_to_history(migration.id, "repaired by the doctor", "removed a file \x00")
     if isinstance(stand.views, PostgresJournalViews):
@@ -241,7 +244,7 @@ async def test_a_note_is_kept(stand: Stand) -> None:
         assert stand.views.noted
 
 
-async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(real: Stand) -> None:
+async def test_a_discarded_dead_letter_is_stored_once_however_often_it_is_asked_for(real: Stand) -> None:
     assert isinstance(real.views, PostgresJournalViews)
     dead_letter = {
         "message_id": str(uuid4()),
@@ -256,11 +259,11 @@ async def test_a_discarded_letter_is_kept_once_however_often_it_is_asked_for(rea
     assert await real.views.discard(**dead_letter, why="tested")  # type: ignore[arg-type] # its values are of these types
     assert not await real.views.discard(**dead_letter, why="tested")  # type: ignore[arg-type] # as above
     assert await real.views.discard(**dead_letter, why="another reason")  # type: ignore[arg-type] # as above
-    kept = [one["why"] for one in await real.views.discards(10) if one["id"] == dead_letter["message_id"]]
-    assert kept == ["another reason", "tested"]
+    reasons = [one["why"] for one in await real.views.discards(10) if one["id"] == dead_letter["message_id"]]
+    assert reasons == ["another reason", "tested"]
 
 
-async def test_of_a_letter_that_is_discarded_nothing_stays_noted(real: Stand) -> None:
+async def test_the_record_of_a_discarded_dead_letter_is_deleted(real: Stand) -> None:
     assert isinstance(real.views, PostgresJournalViews)
     first = await real.opened()
     second = upgrade(first.instance_id)
@@ -272,11 +275,13 @@ async def test_of_a_letter_that_is_discarded_nothing_stays_noted(real: Stand) ->
         reason="crashed", error="no", why="tested", body=b"{}",
     )  # fmt: skip
     assert await real.views.waiting(first.instance_id) == []
-    noted = [one.handler for one in await real.views.dead_letters() if one.migration_id == first.id]
-    assert noted == ["stop"]
+    handlers = [one.handler for one in await real.views.dead_letters() if one.migration_id == first.id]
+    assert handlers == ["stop"]
 
 
-async def test_a_journal_of_an_older_consumer_has_neither_what_waits_nor_letters(pg: Cluster) -> None:
+async def test_a_journal_of_an_older_consumer_has_neither_waiting_upgrades_nor_dead_letters(
+    pg: Cluster,
+) -> None:
     async with (
         state_database(pg) as dsn,
         postgres_journal(dsn),

@@ -1,4 +1,4 @@
-"""RabbitMQ in memory: our topology, confirms, delays by dead-lettering, delivery limits."""
+"""RabbitMQ in memory: the topology, confirms, delays by dead-lettering, delivery limits."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class FakeDelivery:
         return self.stored.routing_key
 
     async def ack(self) -> None:
-        if not self.settled.is_set():  # otherwise its channel is gone, and the message is elsewhere
+        if not self.settled.is_set():  # otherwise its channel was closed, and the message is elsewhere
             self.acknowledged = True
             self.queue.unacknowledged.remove(self)
             self.settled.set()
 
     def return_to_queue(self) -> None:
-        """Its channel is gone: deliver it again, or bury it when that happened too often."""
+        """Its channel was closed: deliver it again, or make it a dead letter when that happened too often."""
         if self.settled.is_set():
             return
         self.queue.unacknowledged.remove(self)
@@ -183,7 +183,7 @@ class FakeBroker:
         return {name: count for name, count in counts.items() if count}
 
     def drop_connections(self) -> None:
-        """As a restart of the node: every consumer's deliveries go back, and clients connect anew."""
+        """As a restart of the node: every consumer's deliveries go back, and clients connect again."""
         for client in self._clients:
             client.lose_deliveries()
 
@@ -226,7 +226,7 @@ class FakeBrokerClient:
                     source.filled.clear()
                     await source.filled.wait()
                 if self._closed:
-                    raise Unreachable(f"consumer of {queue} is gone")
+                    raise Unreachable(f"consumer of {queue} was closed")
                 delivery = FakeDelivery(self._broker, source, source.ready.popleft())
                 source.unacknowledged.append(delivery)
                 self._deliveries.append(delivery)
@@ -239,7 +239,7 @@ class FakeBrokerClient:
                 delivery.return_to_queue()
 
     def lose_deliveries(self) -> None:
-        """The connection breaks; it is made anew at once."""
+        """The connection breaks; another one is made at once."""
         for delivery in self._deliveries:
             delivery.return_to_queue()
 

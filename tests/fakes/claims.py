@@ -55,7 +55,7 @@ class FakeClaims:
             self.cut(claim)
 
     def cut(self, claim: FakeClaim) -> None:
-        """The claim's connection ends: the server gives the claim away, its holder is told."""
+        """The claim's connection ends: the server gives the claim to others, and its holder notices."""
         if self.held.get(claim.instance_id) is claim:
             del self.held[claim.instance_id]
         claim.gone.set()

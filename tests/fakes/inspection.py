@@ -137,7 +137,7 @@ class FakeViews:
                 instance_id=row.instance_id,
                 to_plan=row.to_plan,
                 created_at=row.since,
-                updated_at=row.seen_at,
+                updated_at=row.updated_at,
                 next_try_at=row.next_try_at,
                 behind=row.behind,
                 behind_state=self.journal.migrations[row.behind].state,

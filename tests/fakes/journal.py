@@ -1,4 +1,4 @@
-"""The journal in memory. Every method is atomic: nothing in it gives way to another task."""
+"""The journal in memory. Every method is atomic: none gives way to another task."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Waiting:
     to_plan: str
     behind: UUID
     since: datetime
-    seen_at: datetime
+    updated_at: datetime
     next_try_at: datetime
 
 
 @dataclasses.dataclass(slots=True)
 class Outgoing:
-    """A row of the outbox; `put` is when it was committed, `sent` when the broker's confirm was noted."""
+    """A row of the outbox; `put` is when it was committed, `sent` when the broker's confirm was recorded."""
 
     row: OutboxRow
     event_id: UUID
@@ -71,7 +71,7 @@ class FakeJournal:
     """Port `Journal`; one object for all consumers.
 
     Attributes:
-        migrations, steps, facts, outbox, history, waiting, letters: the tables.
+        migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots: the tables.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -79,7 +79,7 @@ class FakeJournal:
         self.migrations: dict[UUID, MigrationRow] = {}
         self.steps: dict[Key, StepRow] = {}
         self.stored_facts: dict[Key, Any] = {}
-        self.turns: set[tuple[str, UUID, int]] = set()
+        self.slots: set[tuple[str, UUID, int]] = set()
         self.outbox: list[Outgoing] = []
         self.waiting: dict[UUID, Waiting] = {}
         self.dead_letters: dict[Key, DeadLetterRecord] = {}
@@ -235,7 +235,7 @@ class FakeJournal:
         self.history.append((now.id, now.attempt, "rollback asked for"))
 
     def times(self, row: StepRow) -> StepTimes:
-        """When a step was begun, tried and done, and when it comes again."""
+        """When a step was started, tried and done, and when it comes back."""
         return self._times[_key(row)]
 
     def facts(self, row: StepRow) -> FakeFacts:
@@ -243,10 +243,10 @@ class FakeJournal:
 
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
-        mine = migration_id not in self._being_sent
-        rows = [one.row for one in self._unsent() if one.row.migration_id == migration_id] if mine else []
+        free = migration_id not in self._being_sent
+        rows = [one.row for one in self._unsent() if one.row.migration_id == migration_id] if free else []
         sending = Sending(tuple(rows))
-        if mine:
+        if free:
             self._being_sent.add(migration_id)
         try:
             yield sending
@@ -254,7 +254,7 @@ class FakeJournal:
                 if one.row.seq in sending.confirmed:
                     one.sent = self.clock.now()
         finally:
-            if mine:
+            if free:
                 self._being_sent.discard(migration_id)
 
     async def unsent(self) -> list[UUID]:
@@ -276,12 +276,12 @@ class FakeJournal:
             if row.instance_id == instance_id and not row.ended:
                 raise AnotherOpen(f"migration {row.id} holds instance {instance_id}")
 
-    def _take_token(self, migration_id: UUID, seen: int, step: str) -> int:
+    def _take_token(self, migration_id: UUID, last: int, step: str) -> int:
         row = self.migrations[migration_id]
-        if row.token != seen:
+        if row.token != last:
             raise ClaimLost(f"another consumer took over migration {migration_id} during {step}")
-        self._change(migration_id, token=seen + 1)
-        return seen + 1
+        self._change(migration_id, token=last + 1)
+        return last + 1
 
     def _state(self, migration_id: UUID, state: str, reason: str | None, *, past_pivot: bool) -> None:
         row = self.migrations[migration_id]
@@ -337,7 +337,7 @@ class FakeFacts:
         migrations, mine = self._journal.migrations, self._row.migration_id
         others = [
             one
-            for name, one, attempt in self._journal.turns
+            for name, one, attempt in self._journal.slots
             if name == resource
             and one != mine
             and not migrations[one].ended
@@ -347,13 +347,13 @@ class FakeFacts:
         if len(others) >= places:
             return False
         await self.release_slot(resource)
-        self._journal.turns.add((resource, mine, self._row.attempt))
+        self._journal.slots.add((resource, mine, self._row.attempt))
         return True
 
     async def release_slot(self, resource: str) -> None:
         self._require_newest()
         mine = (resource, self._row.migration_id)
-        self._journal.turns = {turn for turn in self._journal.turns if turn[:2] != mine}
+        self._journal.slots = {slot for slot in self._journal.slots if slot[:2] != mine}
 
     async def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))

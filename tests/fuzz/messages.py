@@ -17,6 +17,7 @@ from rehome_consumer import saga
 from rehome_consumer.adapters.rabbitmq import broker
 from rehome_consumer.adapters.rabbitmq.broker import AmqpDelivery
 from rehome_consumer.engine import headers, inbound, replay
+from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.engine.inbound import migration_id_of
 from rehome_consumer.ports.engine import Message
 from rehome_events.amqp_properties import read_any_message
@@ -60,7 +61,7 @@ def check_event(body: bytes, content_type: str | None, headers: dict[str, Any]) 
     Whether or not: every step accepts it or calls it undecodable, and a dead letter of it can be read and planned.
     """
     message = Message(body, content_type=content_type, headers=headers)
-    dead_letter = replay.read(DeadLetter(message), 1)
+    dead_letter = read_dead_letter(DeadLetter(message), 1)
     replay.plan(dead_letter, replay.Case())
     event = None
 
@@ -108,7 +109,7 @@ def check_properties(found: Basic.Properties) -> None:
             )
         )
     )
-    dead_letter = replay.read(delivery, 1)
+    dead_letter = read_dead_letter(delivery, 1)
     assert dead_letter.trouble
     plan = replay.plan(dead_letter, replay.Case())
     laters = headers.count(delivery, headers.DEFERRALS) + 1

@@ -17,7 +17,7 @@ from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.engine import headers
 from rehome_consumer.engine.inbound import read
 from rehome_consumer.engine.outbox_relay import nothing
-from rehome_consumer.engine.outcome import DeadLetter, Retry
+from rehome_consumer.engine.outcome import GiveUp, Retry
 from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of, retry_exchange
@@ -87,7 +87,7 @@ async def test_every_delivery_can_be_published_retried_dead_lettered_and_replaye
                 await first.delivery.ack()
                 again: AmqpDelivery = await anext(deliveries)
                 assert headers.count(again, headers.TRIES) == 1
-                await republisher.dead_letter(read(step, again), DeadLetter("failed", "for good"))
+                await republisher.dead_letter(read(step, again), GiveUp("failed", "for good"))
                 await again.ack()
                 dead_lettered[step.name].set()
                 await replayed[step.name].wait()
@@ -170,9 +170,7 @@ async def test_the_operators_command_replays_with_the_operators_permissions(
     ):
         first = await anext(arriving)
         given_up = read(saga.MIGRATION[0], first)
-        await Republisher(broker, FakeClock(), nothing).dead_letter(
-            given_up, DeadLetter("failed", "for good")
-        )
+        await Republisher(broker, FakeClock(), nothing).dead_letter(given_up, GiveUp("failed", "for good"))
         await first.ack()
         async with state_database(pg) as dsn, postgres_journal(dsn):
             settings = {"REHOME_AMQP_URL": node.url("operator"), "REHOME_PLATFORM_DSN": dsn}

@@ -111,7 +111,7 @@ async def test_a_commit_of_one_consumer_wakes_the_relay_of_another(dsn: str) -> 
             await woken.wait()
 
 
-async def test_a_connection_that_is_cut_is_told_and_replaced(server: Cluster, dsn: str) -> None:
+async def test_a_connection_that_is_cut_is_reported_and_replaced(server: Cluster, dsn: str) -> None:
     async with postgres_journal(dsn) as journal:
         migration = await opened(journal)
         with pytest.raises(Unreachable):
@@ -180,7 +180,7 @@ async def test_a_claim_whose_connection_hangs_is_lost_within_the_limit(dsn: str)
                 await claim.check()
 
 
-async def test_no_claim_is_given_by_a_server_that_is_gone() -> None:
+async def test_no_claim_is_given_by_a_server_that_cannot_be_reached() -> None:
     @asynccontextmanager
     async def claimed() -> AsyncIterator[Any]:
         claims = PostgresClaims(lambda: asyncpg.connect("postgresql://postgres@127.0.0.1:1/none"))

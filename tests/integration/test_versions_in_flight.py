@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LIMIT = 60.0
 STOPPED = "migration.stopped"
 STEPS = [step.name for step in saga.MIGRATION[:-1]]
-TOLD = [step.emits[0].TYPE for step in saga.MIGRATION[:-1]]
+EMITTED = [step.emits[0].TYPE for step in saga.MIGRATION[:-1]]
 RELEASES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "present": nullcontext,
     "next": next_release,
@@ -50,7 +50,7 @@ RELEASES: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 class Consumer:
-    """Consumers one after the other, on one platform of fakes, that die where they are told to.
+    """Consumers one after the other, on one platform of fakes, that die at a chosen boundary.
 
     Attributes:
         dies_at: the boundary at which the present one dies.
@@ -83,7 +83,7 @@ class Consumer:
                 claims=PostgresClaims(lambda: asyncpg.connect(self.dsn)),
                 broker=broker,
                 relay=relay,
-                ports=self.site.ports(None),  # type: ignore[arg-type] # the engine binds notes for each run
+                ports=self.site.ports(None),  # type: ignore[arg-type] # the engine binds facts for each run
                 longest_retry="1s",
                 probe=self.probe,
             )
@@ -122,14 +122,14 @@ class Onlooker:
 
     def __init__(self, channel: AbstractChannel) -> None:
         self.channel = channel
-        self.name = f"told-{uuid4().hex}"
+        self.name = f"onlooker-{uuid4().hex}"
 
     async def publish(self, event: CloudEvent[Any]) -> None:
         exchange = await self.channel.get_exchange("billing", ensure=False)
         await exchange.publish(to_message(event), event.type, mandatory=True)
 
     async def waiting(self) -> dict[str, int]:
-        """Messages that are ready in our queues, where there are any."""
+        """Messages that are ready in the handlers' queues, where there are any."""
         names = [queue["name"] for queue in definitions()["queues"]]
         counts = {}
         for name in names:
@@ -145,8 +145,8 @@ class Onlooker:
 
         await wait_until(idle, what="the queues to be empty", limit=LIMIT)
 
-    async def told(self) -> list[tuple[str, int]]:
-        """Types and versions of all events told, in order, repeats left out."""
+    async def published(self) -> list[tuple[str, int]]:
+        """Types and versions of all events, in order, repeats left out."""
         queue = await self.channel.get_queue(self.name)
         found = []
         with next_release():
@@ -188,9 +188,9 @@ async def test_a_migration_that_one_release_left_behind_is_finished_by_another(
         async with consumer.running():
             await consumer.until_state(migration_of(event), "completed")
             await onlooker.until_idle()
-    told = await onlooker.told()
-    assert [kind for kind, version in told if version == 1] == TOLD
-    assert {kind for kind, version in told if version == 2} == (
+    published = await onlooker.published()
+    assert [kind for kind, version in published if version == 1] == EMITTED
+    assert {kind for kind, version in published if version == 2} == (
         {STOPPED} if begins == "next" else {"migration.completed"}
     )
     assert await onlooker.waiting() == {}

@@ -1,4 +1,4 @@
-"""Consumers that were stopped past the loss of their claim: what they had in mind does not happen."""
+"""Consumers that were frozen past the loss of their claim: what they were about to do does not happen."""
 
 from __future__ import annotations
 
@@ -66,22 +66,22 @@ async def sleeper(acts: Path) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def stop_for(process: asyncio.subprocess.Process, seconds: float) -> None:
     process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(seconds)  # the standstill itself
+    await asyncio.sleep(seconds)  # the freeze itself
     process.send_signal(signal.SIGCONT)
 
 
-async def test_a_process_that_stood_still_acts_no_more(tmp_path: Path) -> None:
+async def test_a_process_that_was_frozen_acts_no_more(tmp_path: Path) -> None:
     acts = tmp_path / "acts"
     async with sleeper(acts) as process:
         process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(2 * LONGEST)  # the standstill itself
+        await asyncio.sleep(2 * LONGEST)  # the freeze itself
         last = acts.read_text()
         process.send_signal(signal.SIGCONT)
         assert await asyncio.wait_for(process.wait(), 30) == freeze_watchdog.EXIT_CODE
         assert acts.read_text() == last
 
 
-async def test_a_moment_s_standstill_is_forgiven(tmp_path: Path) -> None:
+async def test_a_short_freeze_does_not_end_the_process(tmp_path: Path) -> None:
     acts = tmp_path / "acts"
     async with sleeper(acts) as process:
         await stop_for(process, 0.05)
@@ -129,7 +129,7 @@ async def test_a_session_that_opens_after_the_claim_was_lost_does_nothing(
     assert await databases.fence_state(server, tenant.database, tenant.role) == before
 
 
-async def test_a_session_that_was_open_before_is_ended_by_who_takes_over(
+async def test_a_session_that_was_open_before_is_ended_by_the_consumer_that_takes_over(
     claim: PostgresClaim, pg: Cluster, tenant: Tenant
 ) -> None:
     databases, server = PostgresDatabases(), server_of(pg, "pool-1", "shared")

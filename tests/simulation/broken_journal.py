@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def a_stale_token_is_accepted() -> None:
-    def take(journal: FakeJournal, migration_id: UUID, _seen: int, _step: str) -> int:
+    def take(journal: FakeJournal, migration_id: UUID, _last: int, _step: str) -> int:
         token = journal.migrations[migration_id].token + 1
         journal._change(migration_id, token=token)
         return token
@@ -27,7 +27,7 @@ def two_migrations_of_an_instance_are_open() -> None:
     replace(FakeJournal, "_require_free", lambda *_arguments: None)
 
 
-def a_fact_is_overwritten_by_the_second_look() -> None:
+def a_fact_is_overwritten_by_the_second_value() -> None:
     def keep(facts: FakeFacts, name: str, value: Any) -> Any:
         facts._require_newest()
         facts._journal.stored_facts[facts._fact(name)] = value
@@ -38,14 +38,14 @@ def a_fact_is_overwritten_by_the_second_look() -> None:
 
 def a_slot_is_not_released() -> None:
     async def take(facts: FakeFacts, resource: str, places: int) -> bool:
-        replace(FakeFacts, "release_slot", give)  # taking one gives back what was held before
+        replace(FakeFacts, "release_slot", give)  # taking one releases the one held before
         try:
-            return bool(await whole(facts, resource, places))
+            return bool(await original(facts, resource, places))
         finally:
             replace(FakeFacts, "release_slot", nothing)
 
     give = replace(FakeFacts, "release_slot", nothing)
-    whole = replace(FakeFacts, "acquire_slot", take)
+    original = replace(FakeFacts, "acquire_slot", take)
 
 
 def the_event_is_committed_without_its_result() -> None:
@@ -58,33 +58,33 @@ def the_event_is_committed_without_its_result() -> None:
 
 def the_result_is_committed_without_its_event() -> None:
     async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **named: Any) -> None:
-        await whole(journal, row, event=event if row.runs == 1 else None, **named)
+        await original(journal, row, event=event if row.runs == 1 else None, **named)
 
-    whole = replace(FakeJournal, "finish", finish)
+    original = replace(FakeJournal, "finish", finish)
 
 
-def the_point_of_no_return_is_not_kept() -> None:
+def the_point_of_no_return_is_not_recorded() -> None:
     async def finish(journal: FakeJournal, row: StepRow, **named: Any) -> None:
-        await whole(journal, row, **{**named, "past_pivot": False})
+        await original(journal, row, **{**named, "past_pivot": False})
 
-    whole = replace(FakeJournal, "finish", finish)
+    original = replace(FakeJournal, "finish", finish)
 
 
 def a_run_that_died_is_the_last() -> None:
     async def begin(journal: FakeJournal, *arguments: Any, **named: Any) -> StepRow:
-        row: StepRow = await whole(journal, *arguments, **named)
+        row: StepRow = await original(journal, *arguments, **named)
         return dataclasses.replace(row, deaths=99 if row.deaths else 0)
 
-    whole = replace(FakeJournal, "begin", begin)
+    original = replace(FakeJournal, "begin", begin)
 
 
 BROKEN: Final = (
     a_stale_token_is_accepted,
     two_migrations_of_an_instance_are_open,
-    a_fact_is_overwritten_by_the_second_look,
+    a_fact_is_overwritten_by_the_second_value,
     a_slot_is_not_released,
     the_event_is_committed_without_its_result,
     the_result_is_committed_without_its_event,
-    the_point_of_no_return_is_not_kept,
+    the_point_of_no_return_is_not_recorded,
     a_run_that_died_is_the_last,
 )

@@ -8,7 +8,7 @@ from rehome_consumer.adapters.backup.inventory import read
 from rehome_consumer.doctor.diagnosis import diagnose
 from rehome_consumer.doctor.observer import Observer
 from rehome_consumer.doctor.repair import Repairs
-from rehome_consumer.engine import replay
+from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.ports.operators import BackupEntry, DeadLetterRecord
@@ -86,7 +86,7 @@ class Doctor:
     def _dead_letters(self) -> tuple[DeadLetterRecord, ...]:
         node = self._schedule.node
         dead_letters = [
-            replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
+            read_dead_letter(FakeDelivery(node, node.queues[DEAD], stored), place)
             for place, stored in enumerate(node.queues[DEAD].ready)
         ]
         return tuple(

@@ -30,7 +30,7 @@ def nothing_held(schedule: Schedule) -> Iterator[str]:
             yield f"short-lived roles on {host}: {roles}"
     if unsent := [one.row.routing_key for one in schedule.journal.outbox if one.sent is None]:
         yield f"unsent are {unsent}"
-    for resource, migration, attempt in schedule.journal.turns:
+    for resource, migration, attempt in schedule.journal.slots:
         dumped = schedule.journal.steps.get((migration, attempt, "back_up"))
         if dumped is not None and dumped.state == "done":
             yield f"migration {migration} still has its slot of {resource}"

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from rehome_consumer import saga
 from rehome_consumer.engine import replay
+from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.engine.replay import Case
 from rehome_consumer.ports.engine import encode_for_outbox
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
@@ -18,7 +19,7 @@ from tests.simulation.doctor import Doctor
 from tests.support.events import emitted, migration_of
 
 if TYPE_CHECKING:
-    from rehome_consumer.engine.replay import DeadLetter
+    from rehome_consumer.engine.dead_letter import DeadLetter
     from rehome_consumer.ports.engine import Message, MigrationRow
     from tests.fakes.broker import Stored
     from tests.simulation.schedule import Schedule
@@ -85,7 +86,7 @@ class Operators:
         taken: set[UUID | None] = set()
         for place in range(len(dead_letters)):
             stored = dead_letters.popleft()
-            dead_letter = replay.read(FakeDelivery(node, node.queues[DEAD], stored), place)
+            dead_letter = read_dead_letter(FakeDelivery(node, node.queues[DEAD], stored), place)
             if dead_letter.event is None:
                 continue
             sent = self._blind(dead_letter, stored) if blindly else self._planned(dead_letter)

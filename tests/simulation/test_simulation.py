@@ -18,7 +18,7 @@ QUICK = (
     "a delivery is acknowledged before the commit",
     "a failure is not committed",
     "a repeated event gets a new id",
-    "a secret is told",
+    "a secret is in an error",
     "the record is not flipped",
     "the rollback leaves the instance down",
     "a lost claim does not end the step",

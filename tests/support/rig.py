@@ -65,7 +65,7 @@ class Rig:
                 "claims": self.claims,
                 "broker": self.broker,
                 "relay": self.relay,
-                "ports": self.site.ports(None),  # type: ignore[arg-type] # the engine binds notes for each run
+                "ports": self.site.ports(None),  # type: ignore[arg-type] # the engine binds facts for each run
                 "probe": self.probe,
                 **changes,
             }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from rehome_consumer.engine.replay import DeadLetter
+    from rehome_consumer.engine.dead_letter import DeadLetter
     from rehome_consumer.operators.dead_letter_session import Copies, DeadLetterSession
 
 

@@ -26,7 +26,7 @@ from rehome_consumer.settings import read_settings
 if TYPE_CHECKING:
     import argparse
 
-    from rehome_consumer.engine.replay import DeadLetter
+    from rehome_consumer.engine.dead_letter import DeadLetter
 
 MOST_DISCARDED = 100
 HANDLERS = [step.name for step in saga.MIGRATION]

@@ -13,7 +13,7 @@ from rehome_consumer.commands.lines import Paragraphs, detail, printed, row, say
 from rehome_consumer.commands.show import age, as_json
 from rehome_consumer.doctor.diagnosis import diagnose
 from rehome_consumer.doctor.finding import NOT_CHECKED, Finding
-from rehome_consumer.engine import replay
+from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.operators.dead_letter_session import LOCK
 from rehome_consumer.operators.tools import EVERYTHING, operator_tools
@@ -111,7 +111,7 @@ async def _dead_letters(
         return None
     try:
         async with views.alone(LOCK), DeadLetters(connection).held() as held:
-            dead_letters = [replay.read(one, place) for place, one in enumerate(held)]
+            dead_letters = [read_dead_letter(one, place) for place, one in enumerate(held)]
     except RehomeError as error:
         found.append(Finding("not_checked", "warning", "the dead letters", str(error), NOT_CHECKED))
         return None

@@ -1,1 +1,1 @@
-"""The engine that every delivery goes through: `run` first, then `standing`, `verdict`, `relay`."""
+"""The engine that every delivery goes through: `engine` first, then `inbound`, `decide`, `tries`, `settle`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rehome_consumer import saga
 from rehome_consumer.engine.exclusive_runs import ASKED, is_suspect
 from rehome_consumer.engine.headers import FAILED, UNDECODABLE, UNKNOWN_MIGRATION
-from rehome_consumer.engine.outcome import Ack, DeadLetter, Run, come_back
+from rehome_consumer.engine.outcome import Ack, GiveUp, Run, come_back
 
 if TYPE_CHECKING:
     from rehome_consumer.engine.inbound import Inbound
@@ -44,14 +44,14 @@ def decide(inbound: Inbound, event: CloudEvent[Any], rows: Rows | None) -> Outco
         rows: None when there is no such migration of its instance.
     """
     if rows is None:
-        return DeadLetter(UNKNOWN_MIGRATION, "no such migration of this instance")
+        return GiveUp(UNKNOWN_MIGRATION, "no such migration of this instance")
     migration, row, name = rows.migration, rows.step, inbound.step.name
     stale = partial(Ack, migration.id, "stale")
     older = f"it belongs to attempt {rows.attempt}, the migration is at {migration.attempt}"
     done = Ack(migration.id, "done", f"step {name} was done before")
     error = (row.error or "") if row else ""
     written = row is not None and row.dead_lettered
-    failed = Ack(migration.id, "failed", error) if written else DeadLetter(FAILED, error, row)
+    failed = Ack(migration.id, "failed", error) if written else GiveUp(FAILED, error, row)
     refusal = _refusal(inbound, migration)
     early = come_back(inbound.early_returns, f"what comes before {name} is not done")
     rules: tuple[tuple[bool, Outcome], ...] = (
@@ -69,11 +69,11 @@ def decide(inbound: Inbound, event: CloudEvent[Any], rows: Rows | None) -> Outco
 def decide_unread(inbound: Inbound, row: StepRow | None) -> Settled:
     """What to do with what cannot be read; `row` is its step's, where it says whose it is.
 
-    An event in a newer version is no rubbish. Mostly the same event came in a known version, too; else a newer
-    consumer, which reads the same queues, can do something with it.
+    An event in a newer version is valid. Mostly the same event was published in a known version, too; else a newer
+    consumer, which reads the same queues, can handle it.
     """
     rules: tuple[tuple[bool, Settled], ...] = (
-        (not inbound.newer, DeadLetter(UNDECODABLE, inbound.unreadable)),
+        (not inbound.newer, GiveUp(UNDECODABLE, inbound.unreadable)),
         (row is not None and row.done, Ack(None, "done", inbound.unreadable)),
         (True, come_back(inbound.early_returns, inbound.unreadable)),
     )
@@ -87,10 +87,11 @@ def run(inbound: Inbound, event: CloudEvent[Any], rows: Rows) -> Run:
 
 
 def _has_failed(inbound: Inbound, rows: Rows) -> bool:
-    """Whether the step failed and that is the last word: no new replay, no new order to roll back."""
-    row, ordered = rows.step, inbound.step is saga.ROLL_BACK and rows.migration.state == "failing"
+    """Whether the step failed for good: no new replay, no new order to roll back."""
+    row, replay = rows.step, inbound.replay
+    ordered = inbound.step is saga.ROLL_BACK and rows.migration.state == "failing"
     failed = row is not None and row.state == "failed" and not ordered
-    return failed and row is not None and (inbound.replay is None or inbound.replay in row.replays)
+    return failed and (replay is None or (row is not None and replay in row.replays))
 
 
 def _refusal(inbound: Inbound, migration: MigrationRow) -> str:

@@ -56,7 +56,7 @@ class Engine:
             claims: one per instance.
             broker: where retries and dead letters go.
             relay: sends what a commit left in the outbox.
-            ports: the steps' world; `facts` is bound for every run.
+            ports: the ports of steps; `facts` is bound for every run.
             longest_retry: a tier that replaces longer ones.
             probe: called at every boundary (for crash tests).
         """
@@ -78,15 +78,10 @@ class Engine:
                 unacknowledged.
         """
         inbound = read(step, delivery)
-        async with self._settler.recorded_if_last(inbound):
-            try:
-                if inbound.event is None:
-                    await self._handle_unread(inbound)
-                else:
-                    await self._handle_event(inbound, inbound.event)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it comes back
-                _log_trouble(inbound, error)
-                await self._settler.settle(inbound, after_trouble(error, inbound.early_returns))
+        if inbound.event is None:
+            await self._handle_unread(inbound)
+        else:
+            await self._handle_event(inbound, inbound.event)
 
     async def _handle_unread(self, inbound: Inbound) -> None:
         row = None
@@ -95,14 +90,22 @@ class Engine:
         await self._settler.settle(inbound, decide_unread(inbound, row))
 
     async def _handle_event(self, inbound: Inbound, event: CloudEvent[Any]) -> None:
+        async with self._settler.recorded_if_last(inbound):
+            try:
+                await self._claim(inbound, event)
+            except Exception as error:  # noqa: BLE001 - the delivery comes back after any error
+                _log_trouble(inbound, error)
+                await self._settler.settle(inbound, after_trouble(error, inbound.early_returns))
+
+    async def _claim(self, inbound: Inbound, event: CloudEvent[Any]) -> None:
         async with self._claims.claim(event.data.instance_id) as claim:
             if claim is None:
                 await self._settler.settle(inbound, BUSY)
             else:
                 await self._probe(f"{inbound.step.name}.claimed")
-                await self._handle_claimed(inbound, event, claim)
+                await self._decide(inbound, event, claim)
 
-    async def _handle_claimed(self, inbound: Inbound, event: CloudEvent[Any], claim: Claim) -> None:
+    async def _decide(self, inbound: Inbound, event: CloudEvent[Any], claim: Claim) -> None:
         outcome = decide(inbound, event, await self._rows(inbound, event))
         if isinstance(outcome, Run):
             await self._tries.run(inbound, outcome, claim)
@@ -135,6 +138,6 @@ def _log_trouble(inbound: Inbound, error: Exception) -> None:
     step, instance, defect = inbound.step.name, inbound.instance, not isinstance(error, RehomeError)
     if defect:
         log.error("delivery.defect step=%s instance=%s", step, instance, exc_info=error)
-    elif not isinstance(error, AnotherOpen):  # that one waits, as it should
+    elif not isinstance(error, AnotherOpen):  # which is no trouble: the upgrade waits
         why = describe_error(error)
         log.warning("delivery.deferred step=%s instance=%s error=%s", step, instance, why)

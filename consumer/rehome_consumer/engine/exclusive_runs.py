@@ -1,8 +1,7 @@
-"""Who runs beside whom in one consumer: a run that may have killed it before is alone for its first minute.
+"""Which runs share a consumer: a run that may have killed one before is alone for its first minute.
 
-A consumer that dies takes along every step it was running, and nobody can tell which of them was to blame.
-So each of them is a suspect, and a suspect gets to run alone: the next death is its own, and no other
-migration's.
+A consumer that dies interrupts every step it was running, and the journal does not say which of them was the
+cause. So each of them is a suspect, and a suspect runs alone: if the consumer dies again, that one was the cause.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.engine import StepRow
 
 SUSPECT: Final = 2
-"""Deaths from which on a run is to be alone; one may be a power cut."""
+"""Deaths from which on a step runs alone; a single one may be a power cut."""
 ASKED: Final = 5
-"""Times that it comes back to be alone; then it runs in company, since its instance may be down meanwhile."""
+"""Deferrals while it waits to run alone; then it runs beside others, since its instance may be down meanwhile."""
 WAIT_SECONDS: Final = 10.0
-"""For the others to end; meanwhile no other begins."""
+"""For the others to end; meanwhile no other starts."""
 ALONE_SECONDS: Final = 60.0
-"""Then others may begin beside it: a poison kills soon, and a long copy must not hold up everybody."""
+"""Then others may start beside it: what kills a consumer does so soon, and a long copy must not block the rest."""
 
 
 class RunGate:
@@ -39,7 +38,7 @@ class RunGate:
 
     @asynccontextmanager
     async def beside(self) -> AsyncIterator[bool]:
-        """Run beside others, once nobody is alone; always True."""
+        """Run beside others, once none runs alone; always True."""
         while not self._open.is_set():
             await self._open.wait()
         self._entered()
@@ -86,15 +85,15 @@ class RunGate:
             self._empty.set()
 
     def _reopen(self, who: object) -> None:
-        """Let others begin, unless somebody else has closed the door since."""
+        """Let others start, unless another run has closed the gate since."""
         if self._closed_by is who:
             self._closed_by = None
             self._open.set()
 
 
 def is_suspect(row: StepRow | None) -> bool:
-    """Whether consumers died while they ran this step of this migration, time and again.
+    """Whether consumers died repeatedly while they ran this step of this migration.
 
-    A run that the journal still has as running was the last thing that somebody did.
+    A run that the journal still has as running ended in a death, too.
     """
     return row is not None and row.deaths + (row.state == "running") >= SUSPECT

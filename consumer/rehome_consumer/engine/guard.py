@@ -1,8 +1,8 @@
-"""Ports that check the claim immediately before everything they do.
+"""Ports that check the claim immediately before every call.
 
-So a consumer that was stopped past the loss of its claim does nothing more when it wakes. The same
-place names the boundaries that crash tests use: before and after every call of a port, and between the
-look at the claim and the call; and, within a call, the moments that `context.reached` tells.
+So a consumer that was frozen past the loss of its claim does nothing more when it goes on. The same place names
+the boundaries that crash tests use: before and after every call of a port, between the check of the claim and the
+call, and, within a call, the moments that `context.reached` reports.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
 
 UNGUARDED: Final = frozenset({"policy", "clock", "facts"})
-"""Not the world: values, time, and the journal's notes, which have a fencing token of their own."""
+"""No calls to the outside: values, time, and the facts, which have a fencing token of their own."""
 
 
 class _Guarded:
-    """A port whose methods, coroutines all, are checked."""
+    """A port whose methods, all of them coroutines, are checked."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class _Guarded:
 def guarded(
     ports: Ports, check: Callable[[], Awaitable[None]], probe: Callable[[str], Awaitable[None]]
 ) -> Ports:
-    """The same ports, each call preceded by `check` and told to `probe`."""
+    """The same ports, each call preceded by `check` and reported to `probe`."""
     fields: dict[str, Any] = {field.name: getattr(ports, field.name) for field in dataclasses.fields(ports)}
     guards: dict[str, Any] = {
         name: _Guarded(name, port, check, probe) for name, port in fields.items() if name not in UNGUARDED

@@ -1,4 +1,4 @@
-"""Copies of a delivery for the delay queues and the dead letters: same body and ids, our headers added."""
+"""Copies of a delivery for the delay queues and the dead letters: same body and ids, the engine's headers added."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.engine import Delivery, Message
 
 PREFIX = "rehome-"
-"""Of all headers that the engine writes; a broker's begin with `x-`."""
+"""Of every header that the engine writes; those of the broker begin with `x-`."""
 TRIES = "rehome-tries"
 DEFERRALS = "rehome-deferrals"
 EARLY_RETURNS = "rehome-early-returns"
@@ -29,7 +29,7 @@ UNKNOWN_MIGRATION = "unknown_migration"
 FAILED = "failed"
 GAVE_UP = "gave_up_waiting"
 CRASHED = "crashed"
-"""Reason of a letter that the broker parked itself, after too many redeliveries."""
+"""Reason of a dead letter that the broker made itself, after too many redeliveries."""
 
 ERROR_LENGTH = 2000
 
@@ -50,18 +50,18 @@ def dead_letter(delivery: Delivery, handler: str, reason: str, error: str, at: d
 
 
 def count(delivery: Delivery, counter: str) -> int:
-    """How often this delivery came back without being tried (DEFERRALS or EARLY_RETURNS)."""
+    """How often this delivery came back without a try (DEFERRALS or EARLY_RETURNS)."""
     value = delivery.message.headers.get(counter, 0)
     return max(value, 0) if isinstance(value, int) else 0
 
 
 def is_last(delivery: Delivery) -> bool:
-    """Whether the broker parks this delivery if its consumer dies once more."""
+    """Whether the broker makes this delivery a dead letter if its consumer dies once more."""
     return count(delivery, "x-delivery-count") >= REDELIVERIES
 
 
 def _copy(delivery: Delivery, handler: str, headers: dict[str, Any]) -> Message:
     message = delivery.message
     first = {EXCHANGE: delivery.exchange, ROUTING_KEY: delivery.routing_key, HANDLER: handler}
-    kept = {k: v for k, v in message.headers.items() if not k.startswith("x-")}
-    return dataclasses.replace(message, headers={**first, **kept, **headers})
+    carried = {k: v for k, v in message.headers.items() if not k.startswith("x-")}
+    return dataclasses.replace(message, headers={**first, **carried, **headers})

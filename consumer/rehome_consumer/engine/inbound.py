@@ -1,4 +1,4 @@
-"""A delivery, read once: nobody looks at its body or its headers afterwards."""
+"""A delivery, read once: its body and headers are not looked at afterwards."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _with_event(inbound: Inbound, event: CloudEvent[Any]) -> Inbound:
 def _with_attributes(inbound: Inbound) -> Inbound:
     """With the migration and attempt of an event that cannot be read, where it says enough.
 
-    Nothing of a replay: an operator wants its step done once more.
+    None of a replay: an operator wants its step run again.
     """
     message = inbound.delivery.message
     found = attributes(message.body, message.content_type, message.headers)

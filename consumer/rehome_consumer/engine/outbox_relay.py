@@ -1,4 +1,4 @@
-"""From the outbox to the broker: what a commit promised is published, in order per migration."""
+"""From the outbox to the broker: committed events are published, in order per migration."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WOKEN_BY_US = frozenset(step.on.TYPE for step in saga.MIGRATION)
-"""Events that must reach one of our queues; others may have no subscriber."""
+HANDLED = frozenset(step.on.TYPE for step in saga.MIGRATION)
+"""Events that must reach a handler's queue; others may have no subscriber."""
 
 
 async def nothing(boundary: str) -> None:
@@ -38,45 +38,45 @@ class Relay:
         self._wake = asyncio.Event()
 
     async def send(self, migration_id: UUID) -> None:
-        """Publish this migration's unsent events. Nothing if another relay is at it.
+        """Publish this migration's unsent events. Nothing while another relay publishes them.
 
         Raises:
             RehomeError: the broker did not take one; it and the later ones stay in the outbox.
         """
-        trouble: RehomeError | None = None
+        failure: RehomeError | None = None
         async with self._journal.sending(migration_id) as sending:
             for row in sending.rows:
                 try:
                     await self._probe(f"publish.{row.routing_key}.before")
                     await self._broker.publish(
-                        row.exchange, row.routing_key, row.message, mandatory=row.routing_key in WOKEN_BY_US
+                        row.exchange, row.routing_key, row.message, mandatory=row.routing_key in HANDLED
                     )
                 except RehomeError as error:
-                    trouble = error
+                    failure = error
                     break
                 await self._probe(f"publish.{row.routing_key}.confirmed")
                 sending.confirmed.append(row.seq)
                 log.info("event.published type=%s migration=%s", row.routing_key, migration_id)
-        if trouble is not None:
-            raise trouble
+        if failure is not None:
+            raise failure
 
     def wake(self) -> None:
-        """There is something to send."""
+        """Make `run` sweep now: there is something to send."""
         self._wake.set()
 
     async def sweep(self) -> int:
-        """Publish everything that is unsent; returns how many migrations could not be served."""
-        troubled = 0
+        """Publish everything that is unsent; returns for how many migrations that failed."""
+        failed = 0
         for migration_id in await self._journal.unsent():
             try:
                 await self.send(migration_id)
             except RehomeError as error:
-                troubled += 1
+                failed += 1
                 log.warning("relay.held_up migration=%s error=%s", migration_id, error)
-        return troubled
+        return failed
 
     async def run(self, every: float = 5.0) -> None:
-        """Sweep when woken, and every so many seconds in any case; for ever."""
+        """Sweep when woken, and every so many seconds in any case; never ends."""
         while True:
             try:
                 await self.sweep()

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from rehome_events.envelope import CloudEvent
 
 UNKNOWN_TRIES: Final = 3
-"""Errors outside our tree count as transient, this many times."""
+"""Errors that are no RehomeError count as transient, this many times."""
 PATIENCE: Final = ("1s", "1s", "10s", "10s", "1m")
 """Delays of what is not counted as a try (claim held by another, too early); the last one repeats."""
 EARLY_LIMIT: Final = 50
-"""Returns of a delivery that comes too early, or meets a defect of ours, before it is a dead letter."""
+"""Returns of a delivery that comes too early, or meets a defect of rehome, before it is a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Come back; not counted as a try.
+    """Come back after a delay; not counted as a try.
 
     Attributes:
-        early: it is too early, or met a defect: it comes back so only EARLY_LIMIT times.
+        early: it is too early, or met a defect, so it comes back EARLY_LIMIT times at most.
         behind: another delivery or migration holds its instance.
     """
 
@@ -68,8 +68,8 @@ class Defer:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Give it up; `failed` is the run whose failure it is, if it is one."""
+class GiveUp:
+    """Make it a dead letter; `failed` is the run whose failure that is, if there was one."""
 
     reason: str
     error: str
@@ -78,12 +78,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Nothing is left to do but to publish what was committed.
+    """Nothing is left to do but to publish committed events.
 
     Attributes:
-        migration_id: whose events may wait to be published; None: nobody's.
-        found: what the journal said of its step: `done` or `failed` before; `stale`: it is over or superseded;
-            None: it has just been done.
+        migration_id: the migration whose events may wait to be published; None for none.
+        found: what the journal has of its step: `done` or `failed` before, `stale` (it is over or superseded);
+            None where the step has just been done.
     """
 
     migration_id: UUID | None
@@ -91,7 +91,7 @@ class Ack:
     why: str = ""
 
 
-Settled: TypeAlias = Retry | Defer | DeadLetter | Ack
+Settled: TypeAlias = Retry | Defer | GiveUp | Ack
 """What a delivery can end in."""
 Outcome: TypeAlias = Run | Settled
 
@@ -100,37 +100,37 @@ _MASKED: Final[TypeAdapter[str]] = TypeAdapter(Message)
 
 def after_run(
     error: BaseException, row: StepRow, retries: Sequence[str], *, longest: str | None = None
-) -> Retry | Defer | DeadLetter:
+) -> Retry | Defer | GiveUp:
     """What follows from the error of a run.
 
     Args:
         error: what ended the run; of a group, its gravest member counts.
         row: its step's, as the run was started.
         retries: the tier before the second, third, ... try.
-        longest: a tier that replaces longer ones (for a sandbox in a hurry); None: none does.
+        longest: a tier that replaces longer ones (for sandboxes and tests); None: none does.
     """
     cause, tries = gravest(error), row.tries + 1
     allowed = len(retries) if isinstance(cause, Transient) else min(len(retries), UNKNOWN_TRIES - 1)
-    outcome: Retry | Defer | DeadLetter
+    outcome: Retry | Defer | GiveUp
     if isinstance(cause, ClaimLost | AnotherOpen | Queued | asyncio.CancelledError):
         outcome = Defer(describe_error(cause))
     elif isinstance(cause, Refused) or tries > allowed:
-        outcome = DeadLetter(FAILED, describe_error(cause), row)
+        outcome = GiveUp(FAILED, describe_error(cause), row)
     else:
         outcome = Retry(_at_most(longest, retries[tries - 1]), tries, describe_error(cause))
     return outcome
 
 
-def after_trouble(error: Exception, early_returns: int) -> Defer | DeadLetter:
+def after_trouble(error: Exception, early_returns: int) -> Defer | GiveUp:
     """What follows where a delivery could not be decided on, or its outcome not be carried out."""
     why = describe_error(error)
     known = Defer(why, behind=isinstance(error, AnotherOpen))
     return known if isinstance(error, RehomeError) else come_back(early_returns, why)
 
 
-def come_back(early_returns: int, why: str) -> Defer | DeadLetter:
-    """Come back once more, or after so many returns be given up."""
-    return Defer(why, early=True) if early_returns < EARLY_LIMIT else DeadLetter(GAVE_UP, why)
+def come_back(early_returns: int, why: str) -> Defer | GiveUp:
+    """Come back once more; a dead letter after EARLY_LIMIT returns."""
+    return Defer(why, early=True) if early_returns < EARLY_LIMIT else GiveUp(GAVE_UP, why)
 
 
 def patience(times: int) -> str:
@@ -139,14 +139,14 @@ def patience(times: int) -> str:
 
 
 def gravest(error: BaseException) -> BaseException:
-    """The member of an exception group that decides: lost claim, then refused, then unknown, then transient."""
+    """The member of an exception group that counts: lost claim, then refused, then unknown, then transient."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     return min((gravest(member) for member in error.exceptions), key=_gravity)
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line that every store takes, secrets masked. Foreign ones come with their class."""
+    """An error in one line that can be stored anywhere, secrets masked. Errors of others come with their class."""
     text = " ".join(str(error).replace("\x00", " ").split()).encode(errors="replace").decode()
     text = _MASKED.validate_python(text)
     name = type(error).__name__
@@ -155,7 +155,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _gravity(error: BaseException) -> int:
-    """The lower the graver."""
+    """A lower number is graver."""
     transient = isinstance(error, Transient)
     return (isinstance(error, ClaimLost), isinstance(error, Refused), not transient, transient).index(True)
 

@@ -1,78 +1,39 @@
 """Replaying a dead letter: whether it may be done, and the message that does it. Pure: no broker, no journal.
 
-The id of a replay is made from the letter (or, where it opens a new attempt, from that attempt). So a letter
-that is replayed twice, because the tool died in between, is one replay to the engine.
+The id of a replay is derived from the dead letter (or, where it opens a new attempt, from that attempt). So a dead
+letter that is replayed twice, because the tool died in between, is one replay to the engine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
-import orjson
-
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.inbound import migration_id_of
 from rehome_consumer.ports.engine import Message
 from rehome_events.envelope import decode, encode
-from rehome_events.errors import Undecodable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rehome_consumer.ports.engine import Delivery, MigrationRow
+    from rehome_consumer.engine.dead_letter import DeadLetter
+    from rehome_consumer.ports.engine import MigrationRow
     from rehome_consumer.saga import Step
     from rehome_events.envelope import CloudEvent
 
 REPLAYS: Final = UUID("5d1f0a34-7c52-5f6e-8f0b-6a3f1f5f2c11")
 """Namespace of the ids that replays get."""
-NO_HANDLER: Final = "unknown"
-FAILED: Final = "failed"
-"""Reason of a letter whose step gave up."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A dead letter, read as far as it can be read.
-
-    Attributes:
-        id: the message id, by which commands name it; `?` and its place when it has none.
-        handler: whose queue it was in.
-        event: the event, or None when it cannot be read; then `trouble` says why.
-        reason: `failed`, `undecodable`, ..., or `crashed` when the broker parked it itself.
-        instance: the instance it is about, if it says so.
-    """
-
-    id: str
-    handler: str
-    type: str
-    reason: str
-    error: str
-    failed_at: datetime | None
-    tries: int
-    event: CloudEvent[Any] | None
-    trouble: str | None
-    instance: str | None
-    message: Message
-
-    @property
-    def migration_id(self) -> UUID | None:
-        """The migration it belongs to, if it says so."""
-        return migration_id_of(self.event) if self.event else None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the journal and the world say of a letter's migration.
+    """What is known of a dead letter's migration.
 
     Attributes:
         migration: its row; None when the journal has none.
-        done, begun: steps of the present attempt that are done, and that were begun at all.
-        undoing: its rollback was begun in the present attempt.
-        as_left: the world is still as the failed step left it: nothing was undone.
+        done, started: steps of the present attempt that are done, and that were started at all.
+        undoing: its rollback was started in the present attempt.
+        as_left: everything is still as the failed step left it: nothing was undone.
         newer: a later migration of the same instance, in words.
     """
 
@@ -91,34 +52,6 @@ class Plan:
     what: str
     handler: str
     message: Message | None
-
-
-def read(delivery: Delivery, place: int) -> DeadLetter:
-    """Read a dead letter; never fails, whatever is in it."""
-    message = delivery.message
-    carried = message.headers
-    event, trouble = None, None
-    try:
-        event = decode(message.body, message.content_type, carried)
-    except Undecodable as error:
-        trouble = str(error)
-    reason = str(carried.get(headers.REASON, headers.CRASHED))  # without one the broker did it
-    return DeadLetter(
-        id=message.message_id or f"?{place}",
-        handler=str(carried.get(headers.HANDLER) or delivery.routing_key or NO_HANDLER),
-        type=event.type if event else str(message.type or "?"),
-        reason=reason,
-        error=str(
-            carried.get(headers.ERROR)
-            or ("the consumer died on it, time and again" if reason == headers.CRASHED else "")
-        ),
-        failed_at=_since(carried),
-        tries=_number(carried.get(headers.TRIES)) + (reason == FAILED),  # it was written before the last try
-        event=event,
-        trouble=trouble,
-        instance=event.subject if event else _subject(message.body),
-        message=message,
-    )
 
 
 def plan(dead_letter: DeadLetter, case: Case) -> Plan:
@@ -147,7 +80,7 @@ def plan(dead_letter: DeadLetter, case: Case) -> Plan:
 
 
 def stopped_at(case: Case) -> Step | None:
-    """The first forward step that is not done, begun or not: where a migration that is not undone would go on."""
+    """The first forward step that is not done: where a migration that is not undone would go on."""
     undone = next((step for step in saga.MIGRATION[:-1] if step.name not in case.done), None)
     return undone if undone is not None and saga.before(undone) else None
 
@@ -157,8 +90,8 @@ def forward(dead_letter: DeadLetter, case: Case, waking: bytes | None) -> Plan:
 
     Args:
         dead_letter: of the rollback.
-        case: with the world looked at.
-        waking: the event that wakes the step of `stopped_at`, as it was told.
+        case: with `as_left`.
+        waking: the event that wakes the step of `stopped_at`, as it was published.
     """
     migration, step = case.migration, stopped_at(case)
     if (
@@ -167,18 +100,19 @@ def forward(dead_letter: DeadLetter, case: Case, waking: bytes | None) -> Plan:
         or migration is None
     ):
         return _refused(
-            dead_letter, "only the letter of a rollback can be turned forward; replay it without --forward"
+            dead_letter,
+            "only the dead letter of a rollback can be turned forward; replay it without --forward",
         )
     refusal = _refusal(saga.ROLL_BACK, dead_letter.event, migration, case)
     if refusal is not None:
         return _refused(dead_letter, refusal)
-    if migration.state != FAILED:
+    if migration.state != "failed":
         return _refused(dead_letter, f"migration {migration.id} is being rolled back; wait for its end")
     if step is None or not case.as_left:
         return _refused(
             dead_letter,
-            "something was undone, or the world could not be looked at (`rehome dead show` says which): only back "
-            "from here; replay it without --forward",
+            "something was undone, or could not be checked (`rehome dead show` says which): it can only be rolled "
+            "back; replay it without --forward",
         )
     if waking is None:
         return _refused(
@@ -198,30 +132,30 @@ def again(event: CloudEvent[Any], replay: UUID) -> Message:
 
 
 def _refusal(step: Step, event: CloudEvent[Any], migration: MigrationRow, case: Case) -> str | None:
-    """Why this letter of a known migration must not be replayed; None: it may."""
+    """Why this dead letter of a known migration must not be replayed; None when it may."""
     rollback = step is saga.ROLL_BACK
     if event.attempt is not None and event.attempt < migration.attempt:
         return f"it is of attempt {event.attempt}, migration {migration.id} is at {migration.attempt}; discard it"
     if migration.state == "rolled_back":
-        return "it has been rolled back since; discard the letter" if rollback else _outdated(case)
+        return "it has been rolled back since; discard the dead letter" if rollback else _outdated(case)
     if migration.ended:
-        return f"migration {migration.id} is {migration.state}; discard the letter"
+        return f"migration {migration.id} is {migration.state}; discard the dead letter"
     if migration.state == "failing":
         return None if rollback else f"migration {migration.id} is being rolled back; wait for its end"
     if rollback and migration.past_pivot:
-        return f"migration {migration.id} is past the point of no return; discard the letter"
+        return f"migration {migration.id} is past the point of no return; discard the dead letter"
     if step.name in case.done:
-        return f"step {step.name} was done since; discard the letter"
+        return f"step {step.name} was done since; discard the dead letter"
     if case.undoing and not rollback and not case.as_left:
         return (
-            f"its rollback was begun, so what step {step.name} needs may be undone: replay the letter of roll_back, "
-            f"or rehome roll-back {migration.id}"
+            f"its rollback was started, so what step {step.name} needs may be undone: replay the dead letter of "
+            f"roll_back, or rehome roll-back {migration.id}"
         )
     return None
 
 
 def _outdated(case: Case) -> str | None:
-    """A later upgrade of the instance has the last word."""
+    """Whether a later upgrade of the instance has replaced it."""
     return f"a later upgrade of this instance came ({case.newer}); discard it" if case.newer else None
 
 
@@ -240,13 +174,13 @@ def _reopening(migration: MigrationRow) -> Plan:
 
 
 def _replay_id(dead_letter: DeadLetter) -> UUID:
-    """The same for the same letter; another one when the same event fails once more."""
+    """The same for the same dead letter; another one when the same event fails again."""
     return uuid5(REPLAYS, f"{dead_letter.id} {dead_letter.handler} {dead_letter.failed_at}")
 
 
 def _stripped(message: Message) -> Message:
     """The same message without what engine and broker wrote into its headers."""
-    kept = {k: v for k, v in message.headers.items() if not k.startswith((headers.PREFIX, "x-"))}
+    carried = {k: v for k, v in message.headers.items() if not k.startswith((headers.PREFIX, "x-"))}
     return Message(
         body=message.body,
         message_id=message.message_id,
@@ -255,32 +189,5 @@ def _stripped(message: Message) -> Message:
         content_type=message.content_type,
         app_id=message.app_id,
         timestamp=message.timestamp,
-        headers=kept,
+        headers=carried,
     )
-
-
-def _since(carried: Mapping[str, Any]) -> datetime | None:
-    """When it became a dead letter, as the engine or, for what the broker parked, the broker wrote it."""
-    told = carried.get(headers.FAILED_AT)
-    if told is not None:
-        try:
-            return datetime.fromisoformat(str(told))
-        except ValueError:
-            return None
-    deaths = carried.get("x-death")
-    first = deaths[0] if isinstance(deaths, list) and deaths else {}
-    time = first.get("time") if isinstance(first, dict) else None
-    return time if isinstance(time, datetime) else None
-
-
-def _subject(body: bytes) -> str | None:
-    """The instance that an event which cannot be read says it is about, if that much can be read."""
-    try:
-        subject = orjson.loads(body)["subject"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-        return None
-    return subject if isinstance(subject, str) else None
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

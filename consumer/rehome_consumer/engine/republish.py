@@ -1,6 +1,6 @@
-"""Copies of a delivery, for a delay queue or the dead letters, each awaited to its confirm.
+"""Copies of a delivery, published to a delay queue or the dead letters, each one confirmed.
 
-The engine acknowledges afterwards: dying in between gives a duplicate, never a loss.
+The delivery is acknowledged afterwards: a crash in between makes a duplicate, never a loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from rehome_consumer.engine.inbound import Inbound
-    from rehome_consumer.engine.outcome import DeadLetter, Defer, Retry
+    from rehome_consumer.engine.outcome import Defer, GiveUp, Retry
     from rehome_consumer.ports.engine import Broker, Message
     from rehome_consumer.ports.steps import Clock
 
@@ -31,10 +31,10 @@ def deferral_delay(inbound: Inbound) -> timedelta:
 
 
 class Republisher:
-    """Sends deliveries on. All raise RehomeError when the broker does not take the copy."""
+    """Publishes copies. All methods raise RehomeError when the broker does not confirm."""
 
     def __init__(self, broker: Broker, clock: Clock, probe: Callable[[str], Awaitable[None]]) -> None:
-        """Take the broker, the time for dead letters, and what is called at each boundary."""
+        """Take the broker, the clock for dead letters, and what is called at each boundary."""
         self._broker = broker
         self._clock = clock
         self._probe = probe
@@ -57,7 +57,7 @@ class Republisher:
         message = headers.deferral_message(inbound.delivery, inbound.step.name, counter, times, outcome.why)
         await self._send(inbound, retry_exchange(patience(times)), message, boundary)
 
-    async def dead_letter(self, inbound: Inbound, outcome: DeadLetter) -> None:
+    async def dead_letter(self, inbound: Inbound, outcome: GiveUp) -> None:
         """To the dead letters."""
         log.error(
             "delivery.dead step=%s reason=%s error=%s", inbound.step.name, outcome.reason, outcome.error

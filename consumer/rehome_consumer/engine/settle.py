@@ -1,4 +1,4 @@
-"""The end of a delivery: its outcome is carried out, then it is acknowledged, here and nowhere else."""
+"""The end of a delivery: its outcome is carried out, then it is acknowledged; only here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.outcome import EARLY_LIMIT, Ack, DeadLetter, Defer, Retry, describe_error
+from rehome_consumer.engine.outcome import EARLY_LIMIT, Ack, Defer, GiveUp, Retry, describe_error
 from rehome_consumer.engine.republish import deferral_delay
 from rehome_consumer.errors import RehomeError
 
@@ -42,7 +42,7 @@ class Settler:
         self._probe = probe
 
     async def settle(self, inbound: Inbound, outcome: Settled) -> None:
-        """Carry an outcome out, then acknowledge: nothing else does."""
+        """Carry an outcome out, then acknowledge. Nothing else in the engine acknowledges."""
         match outcome:
             case Ack():
                 await self._conclude(inbound, outcome)
@@ -50,13 +50,13 @@ class Settler:
                 await self._republisher.retry(inbound, outcome)
             case Defer():
                 await self._defer(inbound, outcome)
-            case DeadLetter():
+            case GiveUp():
                 await self._give_up(inbound, outcome)
         await inbound.delivery.ack()
         await self._probe(f"{inbound.step.name}.acked")
 
     async def _conclude(self, inbound: Inbound, outcome: Ack) -> None:
-        """Make sure that what was committed is published."""
+        """Publish what was committed and may not be published yet."""
         if outcome.found is not None:
             log.info(
                 "delivery.%s step=%s migration=%s why=%s",
@@ -67,14 +67,14 @@ class Settler:
             await self._probe(f"{inbound.step.name}.sent")
 
     async def _defer(self, inbound: Inbound, outcome: Defer) -> None:
-        """It comes back. An upgrade that waits for another migration is recorded, for operators to see."""
+        """Defer it. An upgrade that waits for another migration is recorded, so that operators see it."""
         if outcome.behind and inbound.opens and inbound.event and inbound.migration_id is not None:
             waiting = self._journal.put_off(inbound.migration_id, inbound.event, deferral_delay(inbound))
             await _recorded(inbound, waiting)
         await self._republisher.defer(inbound, outcome)
 
-    async def _give_up(self, inbound: Inbound, outcome: DeadLetter) -> None:
-        """To the dead letters, confirmed; then `migration.failed` if one was committed."""
+    async def _give_up(self, inbound: Inbound, outcome: GiveUp) -> None:
+        """Publish the dead letter; then `migration.failed`, if one was committed."""
         if outcome.reason == headers.GAVE_UP:
             await self._record_dead_letter(inbound, headers.GAVE_UP)
         await self._republisher.dead_letter(inbound, outcome)
@@ -85,7 +85,7 @@ class Settler:
 
     @asynccontextmanager
     async def recorded_if_last(self, inbound: Inbound) -> AsyncIterator[None]:
-        """Record the broker's last delivery while it is in hand: if we die of it, nobody could any more."""
+        """Record the broker's last delivery as a dead letter while it is handled: it is one if this consumer dies."""
         if inbound.is_last:
             await self._record_dead_letter(inbound, headers.CRASHED)
         yield
@@ -96,7 +96,7 @@ class Settler:
                 )
 
     async def _record_dead_letter(self, inbound: Inbound, reason: str) -> None:
-        """For whoever looks for stuck migrations, and may not look into the dead letters."""
+        """Record it for the reconciler, which looks for stuck migrations and may not read the dead letters."""
         if inbound.migration_id is not None:
             record = self._journal.dead_lettered(
                 inbound.migration_id, inbound.attempt, inbound.step.name, inbound.message_id, reason
@@ -104,7 +104,7 @@ class Settler:
             await _recorded(inbound, record)
 
     async def _publish(self, migration_id: UUID) -> None:
-        """Send what is committed. If the broker does not take it now, the relay will: it is not lost."""
+        """Publish what is committed. If the broker does not confirm it, the relay tries again: nothing is lost."""
         try:
             await self._relay.send(migration_id)
         except RehomeError as error:
@@ -113,7 +113,7 @@ class Settler:
 
 
 async def _recorded(inbound: Inbound, recording: Awaitable[None]) -> None:
-    """Record what only operators miss where it cannot be recorded: the delivery goes its way all the same."""
+    """Record something for operators. The delivery goes on where that is not possible."""
     try:
         await recording
     except RehomeError as error:

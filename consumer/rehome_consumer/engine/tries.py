@@ -1,4 +1,4 @@
-"""One try of a step: started in the journal, run, and what came of it committed, before anything is sent."""
+"""One try of a step: started in the journal, run, and its result or error committed before anything is published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer import saga
 from rehome_consumer.engine.exclusive_runs import RunGate
 from rehome_consumer.engine.guard import guarded
-from rehome_consumer.engine.outcome import Ack, DeadLetter, Defer, Retry, after_run, gravest
+from rehome_consumer.engine.outcome import Ack, Defer, GiveUp, Retry, after_run, gravest
 from rehome_consumer.engine.republish import deferral_delay
 from rehome_consumer.engine.running import run_step
 from rehome_consumer.errors import RehomeError
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MESSAGE_LENGTH: Final = 1000
-NOT_ALONE: Final = Defer("consumers died of it: it waits to run alone")
+NOT_ALONE: Final = Defer("consumers died while they ran it: it waits to run alone")
 SHUT_DOWN: Final = Defer("the consumer was shut down in mid step; another one goes on")
 HAND_OVER: Final = 5.0
-"""Seconds for sending a delivery on when the consumer is shut down in the middle of a step."""
+"""Seconds for deferring a delivery when the consumer is shut down during its step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Tries:
             await self._settler.settle(inbound, outcome)
 
     async def _try(self, inbound: Inbound, run: Run, claim: Claim) -> Settled:
-        """Start, run, commit; what follows is the outcome."""
+        """Start it, run it, commit its result or error; returns what follows."""
         await claim.check()
         row = await self._journal.begin(run.migration, inbound.step.name, replay=inbound.replay)
         this = Try(inbound, run.event, row)
@@ -90,7 +90,7 @@ class Tries:
         except asyncio.CancelledError:
             await self._hand_over(this)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a step dies of has an outcome
+        except Exception as error:  # noqa: BLE001 - every error of a step has an outcome
             outcome = after_run(error, row, inbound.step.retries, longest=self._longest)
             await self._commit_error(this, error, outcome)
         else:
@@ -99,14 +99,14 @@ class Tries:
         return outcome
 
     def _ports_of(self, this: Try, claim: Claim) -> Ports:
-        """The ports of one run: they check its claim, and keep its facts."""
+        """The ports of one run, with its claim and its facts."""
         ports = guarded(self._ports, claim.check, lambda at: self._reach(this, at))
         return dataclasses.replace(ports, facts=self._journal.facts(this.row))
 
     async def _commit_result(
         self, this: Try, result: EventData | NothingToDo, emits: OutboxEvent | None
     ) -> None:
-        """Step result, state and outbox row: one transaction."""
+        """Commit the step's result, the migration's state and the outbox row in one transaction."""
         row, past_pivot = this.row, this.inbound.step.pivot
         reason: str | None
         if isinstance(result, NothingToDo):
@@ -119,7 +119,7 @@ class Tries:
         log.info("step.finished step=%s migration=%s state=%s%s", row.step, row.migration_id, state, because)
 
     async def _commit_error(self, this: Try, error: Exception, outcome: Settled) -> None:
-        """What follows from an error, so that no crash can lose it."""
+        """Commit what follows from an error, so that no crash can lose it."""
         row = this.row
         match outcome:
             case Defer(why):
@@ -132,7 +132,7 @@ class Tries:
                 )  # fmt: skip
                 await self._journal.wait(row, why, saga.TIERS[tier])
                 await self._reach(this, "wait_committed")
-            case DeadLetter(_, why):
+            case GiveUp(_, why):
                 log.error(
                     "step.failed step=%s migration=%s try=%d error=%s",
                     row.step, row.migration_id, row.tries + 1, why,
@@ -157,7 +157,7 @@ class Tries:
         await self._reach(this, "failure_committed")
 
     async def _hand_over(self, this: Try) -> None:
-        """Shut down in mid step: send the delivery on, so that the broker does not count it as poison."""
+        """Defer a delivery at shutdown, so that the broker does not count a redelivery."""
         row = this.row
         try:
             async with asyncio.timeout(HAND_OVER):

@@ -14,6 +14,7 @@ from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.doctor import forecast
 from rehome_consumer.engine import replay
+from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.engine.replay import Case
 from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.operators.tools import WORLD, operator_tools
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.doctor.observer import Observer
     from rehome_consumer.doctor.snapshot import InstanceSnapshot
-    from rehome_consumer.engine.replay import DeadLetter
+    from rehome_consumer.engine.dead_letter import DeadLetter
     from rehome_consumer.settings import Settings
 
 NEEDED = frozenset({"amqp_url", "state"})
@@ -142,7 +143,7 @@ def with_copies(held: Iterable[HeldDeadLetter]) -> list[tuple[DeadLetter, Copies
     """Dead letters with their copies, in the order of the queue; the last copy is the one that is read."""
     found: dict[tuple[str, str], tuple[DeadLetter, Copies]] = {}
     for place, one in enumerate(held):
-        dead_letter = replay.read(one, place)
+        dead_letter = read_dead_letter(one, place)
         key = (dead_letter.id, dead_letter.handler)
         before = found[key][1].held if key in found else []
         found[key] = (dead_letter, Copies([*before, one]))

@@ -1,4 +1,4 @@
-"""What the delivery engine needs of the world: broker, journal, claims. Steps never see these."""
+"""What the engine needs besides the ports of steps: broker, journal, claims. Steps never use these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENDED = UNMOVED | {"completed", "rolled_back"}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One AMQP message, in or out, as far as the engine cares."""
+    """One AMQP message, in or out, as far as the engine uses it."""
 
     body: bytes
     message_id: str | None = None
@@ -66,16 +66,16 @@ class Delivery(Protocol):
 
     @property
     def exchange(self) -> str:
-        """Where it was published."""
+        """The exchange it was published to."""
         ...
 
     @property
     def routing_key(self) -> str:
-        """With which key."""
+        """The key it was published with."""
         ...
 
     async def ack(self) -> None:
-        """Tell the broker that it is dealt with. A lost channel is told in the log, not raised: it comes again."""
+        """Acknowledge it. A lost channel is logged, not raised: the message is delivered again."""
         ...
 
 
@@ -91,17 +91,17 @@ class Broker(Protocol):
         ...
 
     def consume(self, queue: str) -> AsyncGenerator[Delivery, None]:
-        """Deliveries of a queue, one at a time (prefetch 1), for ever; survives reconnections.
+        """Deliveries of a queue, one at a time (prefetch 1), without end; survives reconnections.
 
         What was delivered and not acknowledged when the generator is closed goes back to the queue.
 
-        Raises Unreachable when the consumer is gone for good.
+        Raises Unreachable when the queue cannot be consumed any more.
         """
         ...
 
 
 class Claim(Protocol):
-    """The right to work on one instance. Held while its connection lives."""
+    """The right to work on one instance. Held while its session lives."""
 
     async def check(self) -> None:
         """Raise ClaimLost unless the claim is still held; asks the server."""
@@ -122,7 +122,7 @@ class Claims(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What everybody is shown of a migration (also of an upgrade that turned out to need no move).
+    """A migration, as the engine and operators see it (also of an upgrade that turned out to need no move).
 
     Attributes:
         attempt: 1, or more after a replay of a migration that was rolled back.
@@ -167,12 +167,12 @@ class StepRow:
 
     Attributes:
         state: `running`, `waiting` (for its next try), `done`, `failed`.
-        runs: times it was begun since it was first asked for, or replayed.
+        runs: times it was started since it was first asked for, or replayed.
         tries: those of them that ended in an error that counts.
-        deaths: those of them that ended without a word.
+        deaths: those of them that ended with neither result nor error.
         token: fencing token of this run; a later change of the migration has a greater one.
-        replays: ids of the replays that began it afresh.
-        dead_lettered: the dead letter of its failure is at the broker.
+        replays: ids of the replays that reset it.
+        dead_lettered: the dead letter of its failure was confirmed by the broker.
     """
 
     migration_id: UUID
@@ -195,7 +195,7 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An event that is committed and not yet known to be at the broker."""
+    """An event that is committed and not yet confirmed by the broker."""
 
     seq: int
     migration_id: UUID
@@ -255,9 +255,9 @@ class Journal(Protocol):
         ...
 
     async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
-        """This upgrade comes back in `delay`: note that it waits, if another migration holds its instance.
+        """Record that this upgrade waits and comes back in `delay`, if another migration holds its instance.
 
-        Opening the migration ends the note, and so does another one of the instance an hour after its time.
+        The record is deleted when its migration opens, or another one of the instance an hour after its time.
         """
         ...
 
@@ -266,18 +266,18 @@ class Journal(Protocol):
         ...
 
     async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
-        """The step's row, or None when it was never begun."""
+        """The step's row, or None when it was never started."""
         ...
 
     async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
         """Count a run of the present attempt and take the next fencing token.
 
         Args:
-            migration: the row as it was looked at before the decision to begin.
+            migration: the row on which the decision to run was made.
             step: its name.
-            replay: id of the replay that asks for it, or None; the first run it asks for counts afresh.
+            replay: id of the replay that asks for it, or None; the first run it asks for resets the counts.
 
-        Raises ClaimLost when somebody changed the migration since that look.
+        Raises ClaimLost when the migration has changed since.
         """
         ...
 
@@ -292,9 +292,9 @@ class Journal(Protocol):
         ...
 
     async def interrupted(self, row: StepRow, why: str, delay: timedelta) -> None:
-        """The run was cut off, but is not dead without a word: why, and when it comes again. No try is counted.
+        """Record why the run was interrupted, and when it comes back. Neither a try nor a death.
 
-        Never raises ClaimLost; where a later run was begun meanwhile only the death is taken back.
+        Never raises ClaimLost; where a later run was started meanwhile, only the death counted for it is undone.
         """
         ...
 
@@ -306,20 +306,20 @@ class Journal(Protocol):
         ...
 
     async def dead_letter_sent(self, row: StepRow) -> None:
-        """Its dead letter is confirmed by the broker."""
+        """Record that the dead letter of its failure is confirmed by the broker."""
         ...
 
     async def dead_lettered(
         self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
     ) -> None:
-        """Note that a delivery to a step is a dead letter, or will be if this consumer dies now.
+        """Record that a delivery to a step is a dead letter, or will be if this consumer dies now.
 
-        Nothing for a migration that is not there. `attempt` None is the present one. Beginning the step ends the note.
+        Nothing where there is no such migration. `attempt` None: the present one. Starting the step deletes the record.
         """
         ...
 
     async def not_dead_lettered(self, migration_id: UUID, attempt: int | None, step: str) -> None:
-        """The consumer lives: the note of `parked` goes; `attempt` None: of all."""
+        """Delete the record of `dead_lettered`; `attempt` None: of all attempts."""
         ...
 
     def facts(self, row: StepRow) -> Facts:
@@ -327,7 +327,7 @@ class Journal(Protocol):
         ...
 
     def sending(self, migration_id: UUID) -> AbstractAsyncContextManager[Sending]:
-        """Unsent events of a migration in order, nobody else sending them meanwhile (else none).
+        """Unsent events of a migration, in order; none while another relay sends them.
 
         What was confirmed is marked as sent when the context ends without an error.
         """
@@ -338,5 +338,5 @@ class Journal(Protocol):
         ...
 
     async def purge(self, keep: timedelta) -> None:
-        """Forget events sent longer ago than `keep`, at most a thousand."""
+        """Delete events sent longer ago than `keep`, at most a thousand."""
         ...

@@ -1,4 +1,4 @@
-"""The consumer as a process: one reader per step and worker, the relay, health, and an orderly end."""
+"""The consumer as a process: one reader per step and worker, the relay, and an orderly end."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 REOPEN_AFTER: Final = 2.0  # seconds before a reader that lost its queue tries again
 REOPEN_TIMES: Final = 30
 STEADY: Final = 60.0  # seconds after which a reader's earlier failures are forgotten
-SHORTEST_PAUSE: Final = 1.0  # seconds before a delivery that nothing could be done with is tried again
+SHORTEST_PAUSE: Final = 1.0  # seconds before a delivery that could not be settled is handled again
 LONGEST_PAUSE: Final = 30.0
 KEEP_SENT: Final = timedelta(days=2)
 PURGE_EVERY: Final = 600.0
 
 
 class Worker:
-    """Reads every queue of the saga until told to stop."""
+    """Reads every queue of the saga until it is stopped."""
 
     def __init__(
         self, *, engine: Engine, broker: Broker, relay: Relay, journal: Journal, workers: int, grace: float
     ) -> None:
-        """Take the parts; `workers` deliveries per step at a time, `grace` seconds to end what runs."""
+        """Take the parts; `workers` deliveries per step at a time, `grace` seconds for running steps to end."""
         self._engine = engine
         self._broker = broker
         self._relay = relay
@@ -55,14 +55,14 @@ class Worker:
         return len(self._in_hand)
 
     def stop(self) -> None:
-        """Take no more deliveries; end what runs, within the grace time."""
+        """Take no more deliveries; let running steps end within the grace time."""
         self._stopping.set()
 
     async def run(self) -> None:
         """Serve until `stop`.
 
         Raises:
-            RehomeError: a queue could not be read for a minute; the process should be started anew.
+            RehomeError: a queue could not be read for a minute; the process should be restarted.
         """
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         readers = [
@@ -86,7 +86,7 @@ class Worker:
             await _cancel(stopped, *background)
 
     async def _read(self, step: Step, stopped: asyncio.Task[Any]) -> None:
-        """Deliveries of one step, one after the other. What is in hand at the stop is still ended."""
+        """Deliveries of one step, one after the other. One that is being handled at the stop is still finished."""
         failures = 0
         clock = asyncio.get_running_loop().time
         while not stopped.done():
@@ -104,10 +104,10 @@ class Worker:
             await asyncio.wait((stopped,), timeout=REOPEN_AFTER)
 
     async def _handle(self, step: Step, delivery: Delivery, stopped: asyncio.Task[Any]) -> None:
-        """Handle it until journal or broker takes what follows from it.
+        """Handle it until journal or broker accepts what follows from it.
 
-        It is not given back: that would count towards the broker's delivery limit, and an outage of
-        minutes would make dead letters of sound events.
+        It is not returned to the queue: that would count towards the broker's delivery limit, and an outage of
+        minutes would make dead letters of good events.
         """
         reader = asyncio.current_task()
         self._in_hand.add(reader)
@@ -120,22 +120,22 @@ class Worker:
                     log.warning("delivery.held step=%s again_in=%g error=%s", step.name, pause, error)
                 await asyncio.wait((stopped,), timeout=pause)
                 if stopped.done():
-                    return None  # unacknowledged, it comes again elsewhere
+                    return None  # unacknowledged, it is delivered again elsewhere
                 pause = min(2 * pause, LONGEST_PAUSE)
         finally:
             self._in_hand.discard(reader)
 
     async def _drain(self, readers: list[asyncio.Task[None]]) -> None:
-        """Wait for what runs; after the grace time cancel it: it is sent on, and comes again elsewhere."""
+        """Wait for running steps; after the grace time cancel them: other consumers handle their deliveries."""
         log.info("worker.draining in_hand=%d grace=%g", self.in_hand, self._grace)
         _, late = await asyncio.wait(readers, timeout=self._grace)
-        for task in late & self._in_hand:  # an idle one only takes its leave of the broker
+        for task in late & self._in_hand:  # an idle one only closes its channel
             log.warning("worker.cut_off task=%s", task.get_name())
-        # Those that have ended are asked for their errors: `run` raises one, and `_read` has logged all.
+        # Awaits those that have ended, too, for their errors: `run` raises one, and `_read` has logged all.
         await _cancel(*readers)
 
     async def _purge(self) -> None:
-        """Forget sent events after two days."""
+        """Delete sent events after two days."""
         while True:
             try:
                 await self._journal.purge(KEEP_SENT)
@@ -158,7 +158,7 @@ async def _next(deliveries: AsyncIterator[Delivery], stopped: asyncio.Task[Any])
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel what is not done; errors of ours are dropped."""
+    """Cancel what is not done; drop RehomeErrors."""
     for task in tasks:
         task.cancel()
     for task in tasks:

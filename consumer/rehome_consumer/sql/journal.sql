@@ -1,15 +1,15 @@
 -- The journal's statements: migrations, steps, facts and the outbox, all in schema rehome.
 
 -- name: version
--- The schema version that is there; NULL before the first.
+-- The present version of the schema; NULL before the first.
 SELECT max(version) FROM rehome.schema_version;
 
 -- name: lock_schema
--- Let one consumer at a time make or change our tables; ends with the transaction.
+-- Let one consumer at a time create or change the tables; ends with the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('rehome.schema', 0));
 
 -- name: make_schema
--- The schema, and the table that tells its version.
+-- The schema, and the table of its versions.
 CREATE SCHEMA IF NOT EXISTS rehome;
 CREATE TABLE IF NOT EXISTS rehome.schema_version (
     version integer PRIMARY KEY,
@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS rehome.schema_version (
 );
 
 -- name: set_version
--- Note that a version's statements were applied.
+-- Record that a version's statements were applied.
 INSERT INTO rehome.schema_version (version) VALUES ($1);
 
 -- name: migration
@@ -30,8 +30,8 @@ FROM rehome.migrations WHERE id = $1;
 SELECT id FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL;
 
 -- name: open
--- A new migration; nothing if it is there or if another one holds the instance. The last argument tells
--- which replay opens it, if one does.
+-- A new migration; nothing if it exists or if another one holds the instance. The last argument is the replay that
+-- opens it, if one does.
 INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays)
 VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL)) ON CONFLICT DO NOTHING;
 
@@ -46,8 +46,9 @@ WHERE m.instance_id = $2 AND m.ended_at IS NULL AND m.id <> $1
 ON CONFLICT (migration_id) DO UPDATE
 SET event_id = excluded.event_id, behind = excluded.behind, updated_at = now(), next_try_at = excluded.next_try_at;
 
--- name: waits_no_more
--- This upgrade was opened. With it goes what another of its instance waited for in vain: its event is lost.
+-- name: forget_waiting_of
+-- This upgrade was opened. Another of its instance that should have come back an hour ago is deleted, too: its event is
+-- lost.
 DELETE FROM rehome.waiting
 WHERE migration_id = $1 OR (instance_id = $2 AND next_try_at < now() - interval '1 hour');
 
@@ -69,13 +70,12 @@ FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
 WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
 
 -- name: take_token
--- The next fencing token of a migration, if it still has the one that was seen: whoever holds an older one
--- can write no more.
+-- The next fencing token of a migration, if it still has the one given: a run with an older one can write no more.
 UPDATE rehome.migrations SET token = token + 1, updated_at = now() WHERE id = $1 AND token = $2 RETURNING token;
 
 -- name: begin
--- Count a run of a step; the fourth argument is the replay that asks for it, if one does. A run that is
--- still noted as running died without a word.
+-- Count a run of a step; the fourth argument is the replay that asks for it, if one does. A run that is still recorded
+-- as running has died.
 INSERT INTO rehome.steps AS s (migration_id, attempt, step, state, runs, replays)
 VALUES ($1, $2, $3, 'running', 1, array_remove(ARRAY[$4::uuid], NULL))
 ON CONFLICT (migration_id, attempt, step) DO UPDATE
@@ -83,8 +83,8 @@ SET state = 'running', runs = s.runs + 1, deaths = s.deaths + (s.state = 'runnin
     next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL
 RETURNING migration_id, attempt, step, state, runs, tries, deaths, replays, dead_lettered, error;
 
--- name: begin_afresh
--- Forget a step's runs and tries, once for each replay (fourth argument).
+-- name: reset_step
+-- Reset a step's runs and tries, once for each replay (fourth argument).
 UPDATE rehome.steps
 SET state = 'waiting', runs = 0, tries = 0, deaths = 0, error = NULL, dead_lettered = false, replays = replays || $4::uuid
 WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND NOT $4 = ANY(replays);
@@ -106,7 +106,7 @@ SET state = $2, reason = coalesce($3, reason), updated_at = now(),
 WHERE id = $1;
 
 -- name: put
--- An event into the outbox; one that is there already is sent again.
+-- An event into the outbox; one that is already there is sent again.
 INSERT INTO rehome.outbox (migration_id, event_id, exchange, routing_key, body)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (event_id) DO UPDATE SET sent_at = NULL, body = excluded.body;
@@ -125,16 +125,16 @@ UPDATE rehome.steps
 SET state = 'waiting', tries = tries + 1, error = $4, next_try_at = now() + make_interval(secs => $5)
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
--- name: note_interruption
--- A line of a migration's history: why a step waits although it was no try. Not the same reason twice in a row.
+-- name: interruption_line
+-- A line of a migration's history: why a step waits although no try was counted. Not the same reason twice in a row.
 INSERT INTO rehome.history (migration_id, attempt, what, detail)
 SELECT m.id, s.attempt, s.step || ' waits', $5
 FROM rehome.steps s JOIN rehome.migrations m ON m.id = s.migration_id
 WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3 AND m.token = $4 AND s.error IS DISTINCT FROM $5;
 
 -- name: interrupted
--- A run that was cut off and lives to tell it: why, and in how many seconds it comes again. Where a later one
--- was begun meanwhile (the token is newer), that one took it for dead.
+-- A run that was interrupted: why, and in how many seconds it comes back. Where a later one was started meanwhile (the
+-- token is newer), that one has counted a death, which is undone.
 UPDATE rehome.steps s
 SET state = CASE WHEN m.token = $4 THEN 'waiting' ELSE s.state END,
     deaths = CASE WHEN m.token = $4 THEN s.deaths ELSE greatest(s.deaths - 1, 0) END,
@@ -149,23 +149,23 @@ UPDATE rehome.steps SET state = 'failed', tries = tries + 1, error = $4, next_tr
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
 -- name: dead_letter_sent
--- The dead letter of a failed step is at the broker.
+-- The dead letter of a failed step is confirmed by the broker.
 UPDATE rehome.steps SET dead_lettered = true
 WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND state = 'failed';
 
 -- name: dead_lettered
--- A delivery to a step is a dead letter, or will be if its consumer dies now; NULL: of the present attempt.
+-- A delivery to a step is a dead letter, or will be if its consumer dies now. Attempt NULL: the present one.
 INSERT INTO rehome.dead_letters (migration_id, attempt, step, message_id, reason)
 SELECT id, coalesce($2, attempt), $3, $4, $5 FROM rehome.migrations WHERE id = $1
 ON CONFLICT (migration_id, attempt, step) DO UPDATE
 SET message_id = excluded.message_id, reason = excluded.reason, at = now();
 
 -- name: not_dead_lettered
--- It was none, or the step is begun again. NULL: of all attempts.
+-- It is no dead letter, or its step is started again. Attempt NULL: all of them.
 DELETE FROM rehome.dead_letters WHERE migration_id = $1 AND ($2::integer IS NULL OR attempt = $2) AND step = $3;
 
 -- name: remember
--- Keep a fact unless one of that name is kept.
+-- Store a fact unless one of that name is stored.
 INSERT INTO rehome.facts (migration_id, attempt, name, value, secret) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING;
 
@@ -179,11 +179,11 @@ UPDATE rehome.steps SET progress_done = $4, progress_total = $5
 WHERE migration_id = $1 AND attempt = $2 AND step = $3;
 
 -- name: started
--- The steps of an attempt that were begun.
+-- The steps of an attempt that were started.
 SELECT step FROM rehome.steps WHERE migration_id = $1 AND attempt = $2;
 
 -- name: seconds_per_step
--- Seconds from the first beginning to the end of each finished step of an attempt.
+-- Seconds from the first start to the end of each finished step of an attempt.
 SELECT step, extract(epoch FROM done_at - started_at)::float8 AS seconds
 FROM rehome.steps WHERE migration_id = $1 AND attempt = $2 AND done_at IS NOT NULL ORDER BY done_at;
 
@@ -209,27 +209,27 @@ WHERE migration_id = $1 AND sent_at IS NULL ORDER BY seq;
 UPDATE rehome.outbox SET sent_at = now() WHERE seq = ANY($1::bigint[]);
 
 -- name: purge
--- Forget events sent longer ago than this many seconds, a batch at a time. Those of a migration that is not
--- over stay: one of them may have to be sent again.
+-- Delete events sent longer ago than this many seconds, a batch at a time. Those of a migration that is not over stay:
+-- one of them may have to be sent again.
 DELETE FROM rehome.outbox WHERE seq IN (
     SELECT o.seq FROM rehome.outbox o JOIN rehome.migrations m ON m.id = o.migration_id
     WHERE o.sent_at < now() - make_interval(secs => $1) AND m.ended_at IS NOT NULL LIMIT 1000
 );
 
 -- name: lock_slots
--- One taker of turns at a resource at a time; ends with the transaction.
+-- Let one migration at a time take a slot of a resource; ends with the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || $1::text, 0));
 
 -- name: slots_of_others
--- How many other migrations have a turn at a resource: not those that are over, nor those that wait for an operator.
+-- How many other migrations have a slot of a resource: not those that are over, nor those that wait for an operator.
 SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
 WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed';
 
 -- name: acquire_slot
--- This migration's turn at a resource.
+-- This migration's slot of a resource.
 INSERT INTO rehome.slots (resource, migration_id, attempt) VALUES ($1, $2, $3)
 ON CONFLICT (resource, migration_id) DO UPDATE SET attempt = excluded.attempt;
 
 -- name: release_slot
--- The turn is over.
+-- Release the slot.
 DELETE FROM rehome.slots WHERE resource = $1 AND migration_id = $2;

@@ -1,5 +1,5 @@
--- Our own tables, in schema rehome. Made by the consumer at start, in order; a version is never changed,
--- only followed by the next.
+-- The tables of schema rehome. The consumer creates them at start, in order; a released version is never changed, only
+-- followed by the next.
 
 -- name: v1
 -- Migrations, their steps, their facts, and the outbox.
@@ -103,7 +103,7 @@ CREATE TABLE rehome.waiting (
 );
 
 -- name: v3
--- Deliveries to steps of open migrations that the engine gave up, or that its death would make a dead letter.
+-- Deliveries to steps of open migrations that are dead letters, or would be if their consumer died.
 CREATE TABLE rehome.letters (
     migration_id uuid NOT NULL REFERENCES rehome.migrations ON DELETE CASCADE,
     attempt integer NOT NULL,

@@ -1,4 +1,4 @@
--- What operators see of the journal, and the few things they write into it. Schema rehome.
+-- The journal for operators: reads, and the few writes of the commands. Schema rehome.
 
 -- name: list
 -- Migrations, newest first, with their step at work or last. NULL or true does not filter: an instance's or
@@ -24,17 +24,17 @@ WHERE $1::uuid IS NULL OR w.instance_id = $1 OR w.migration_id = $1 OR w.behind 
 ORDER BY w.since;
 
 -- name: forget_waiting
--- An upgrade whose event was put away waits no more.
+-- An upgrade whose event was discarded waits no more.
 DELETE FROM rehome.waiting WHERE event_id::text = $1;
 
 -- name: dead_letters
--- Deliveries of open migrations that are dead letters, as far as the engine could note them.
+-- Deliveries of open migrations that are dead letters, as far as the engine could record them.
 SELECT l.message_id AS id, l.step AS handler, l.reason, l.migration_id, l.at AS since
 FROM rehome.dead_letters l JOIN rehome.migrations m ON m.id = l.migration_id AND m.attempt = l.attempt
 WHERE m.ended_at IS NULL ORDER BY l.at;
 
 -- name: forget_dead_letter
--- A dead letter that was put away is none any more.
+-- A dead letter that was discarded.
 DELETE FROM rehome.dead_letters WHERE message_id = $1 AND step = $2;
 
 -- name: newest_moves
@@ -46,7 +46,7 @@ WHERE state <> ALL($2)
 ORDER BY instance_id, ended_at IS NULL DESC, created_at DESC;
 
 -- name: steps_of
--- All steps of a migration, in the order they were begun.
+-- All steps of a migration, in the order they were started.
 SELECT attempt, step, state, tries, error, next_try_at, started_at, tried_at, done_at, dead_lettered,
        progress_done, progress_total
 FROM rehome.steps WHERE migration_id = $1 ORDER BY attempt, started_at;
@@ -67,7 +67,7 @@ WHERE h.seq > $1 AND ($2::uuid IS NULL OR m.instance_id = $2 OR m.id = $2)
 ORDER BY h.seq LIMIT 1000;
 
 -- name: facts
--- What an attempt noted; of what is secret only that it is there.
+-- The facts of an attempt; of a secret only its name.
 SELECT name, value FROM rehome.facts WHERE migration_id = $1 AND attempt = $2;
 
 -- name: newer
@@ -91,7 +91,7 @@ JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 JOIN pg_stat_activity a ON a.pid = l.pid;
 
 -- name: end_session
--- End a session: a claim's holder notices at once that it is lost.
+-- End a session: the claim's holder notices at once that it is lost.
 SELECT pg_terminate_backend($1);
 
 -- name: unsent
@@ -110,15 +110,15 @@ SELECT NOT EXISTS (SELECT FROM rehome.outbox WHERE migration_id = $1 AND sent_at
 SELECT body FROM rehome.outbox WHERE event_id = $1;
 
 -- name: lock_alone
--- One tool at a time does this; ends with the connection.
+-- Let one tool at a time do this; ends with the connection.
 SELECT pg_advisory_lock(hashtextextended('rehome.tool:' || $1::text, 0));
 
 -- name: unlock_alone
--- The next tool may.
+-- Let the next tool do it.
 SELECT pg_advisory_unlock(hashtextextended('rehome.tool:' || $1::text, 0));
 
 -- name: discard
--- Keep a discarded dead letter, whole, with the reason; once, also where the tool died before it took it away.
+-- Store a discarded dead letter, complete, with the reason; once, also where the tool died before it removed it.
 INSERT INTO rehome.discards (message_id, handler, type, instance, migration_id, reason, error, why, body)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
 WHERE NOT EXISTS (SELECT FROM rehome.discards
@@ -137,7 +137,7 @@ INSERT INTO rehome.history (migration_id, attempt, what, detail)
 SELECT id, attempt, $2, $3 FROM rehome.migrations WHERE id = $1;
 
 -- name: completed
--- Completed migrations whose source was not retired: until when it is kept.
+-- Completed migrations whose source was not retired, with the end of its retention.
 SELECT m.id, m.instance_id, m.attempt, m.ended_at,
        (SELECT value #>> '{}' FROM rehome.facts f
         WHERE f.migration_id = m.id AND f.attempt = m.attempt AND f.name = 'source_retained_until') AS until
@@ -148,7 +148,7 @@ WHERE m.state = 'completed' AND ($1::uuid IS NULL OR m.instance_id = $1 OR m.id 
 ORDER BY m.ended_at;
 
 -- name: retired
--- Note that a completed migration's source is gone.
+-- Record that a completed migration's source was removed.
 INSERT INTO rehome.facts (migration_id, attempt, name, value)
 SELECT id, attempt, 'source_retired_at', to_jsonb(now()) FROM rehome.migrations WHERE id = $1
 ON CONFLICT DO NOTHING;

@@ -1,8 +1,8 @@
 """Claims: one advisory lock per instance, each on a connection of its own in the state database.
 
-The lock lives as long as its connection. A lost connection is a lost claim: the engine races
-`Claim.lost` against the step. Between the loss and the moment we notice it another consumer may take
-over; the journal's fencing token keeps the loser from writing.
+The lock lives as long as its connection. A lost connection is a lost claim: the engine races `Claim.lost` against
+the step. Before the loss is noticed another consumer may take over; the journal's fencing token keeps the first one
+from writing.
 """
 
 from __future__ import annotations
@@ -37,35 +37,35 @@ class PostgresClaim:
     def __init__(
         self, instance_id: UUID, connection: asyncpg.Connection[asyncpg.Record], answer_within: float
     ) -> None:
-        """Take a connection that holds the lock already, and how long (seconds) it may take to answer."""
+        """Take a connection that holds the lock, and how long (seconds) it may take to answer."""
         self._instance_id = instance_id
         self._answer_within = answer_within
         self._connection = connection
-        self._gone = asyncio.Event()
+        self._lost = asyncio.Event()
         self._busy = asyncio.Lock()  # a connection does one thing at a time
-        connection.add_termination_listener(lambda _: self._gone.set())
+        connection.add_termination_listener(lambda _: self._lost.set())
 
     async def check(self) -> None:
         """See `Claim.check`."""
         try:
             async with self._busy, asyncio.timeout(self._answer_within):
-                if self._gone.is_set() or self._connection.is_closed():
+                if self._lost.is_set() or self._connection.is_closed():
                     raise ClaimLost(
                         f"the claim on instance {self._instance_id} is lost: its connection ended"
                     )
                 await self._connection.fetchval(ALIVE)
         except FOREIGN as error:
-            self._gone.set()
+            self._lost.set()
             why = str(error) or "its connection does not answer"
             raise ClaimLost(f"the claim on instance {self._instance_id} is lost: {why}") from error
 
     async def lost(self) -> None:
         """See `Claim.lost`."""
-        await self._gone.wait()
+        await self._lost.wait()
 
     async def watch(self, every: float) -> None:
-        """Ask the server every so many seconds: a half-open connection tells nothing by itself."""
-        while not self._gone.is_set():
+        """Ask the server every so many seconds: a half-open connection is not noticed otherwise."""
+        while not self._lost.is_set():
             await asyncio.sleep(every)
             try:
                 await self.check()
@@ -89,11 +89,11 @@ class PostgresClaims:
 
         Args:
             connect: opens a connection of the claim's own.
-            patience: seconds to wait for a claim that another holds; the event that a step tells often
+            patience: seconds to wait for a claim that another holds; the event that a step emits often
                 arrives before that step's claim is released.
-            watch_every: seconds between looks at whether a held claim's connection lives.
-            answer_within: seconds such a look may take before the claim counts as lost.
-            silent_for: seconds without a look after which the server itself ends the claim: a frozen
+            watch_every: seconds between checks of whether a held claim's connection lives.
+            answer_within: seconds such a check may take before the claim counts as lost.
+            silent_for: seconds without a check after which the server itself ends the claim: a frozen
                 consumer's connection stays open (from PostgreSQL 14 on).
         """
         self._connect = connect
@@ -122,7 +122,7 @@ class PostgresClaims:
             await _close(connection, self._answer_within)
 
     async def _locked(self, connection: asyncpg.Connection[asyncpg.Record], instance_id: UUID) -> bool:
-        """Take the lock; False when another holds it for longer than our patience."""
+        """Take the lock; False when another holds it for longer than `patience`."""
         with translated("state database"):
             async with asyncio.timeout(self._patience + self._answer_within):
                 limits = (f"{seconds * 1000:.0f}ms" for seconds in (self._patience, self._silent_for))
@@ -135,7 +135,7 @@ class PostgresClaims:
 
 
 async def _close(connection: Any, within: float) -> None:
-    """Close, or cut when the server does not answer; the lock ends with it either way."""
+    """Close, or terminate when the server does not answer; the lock ends with it either way."""
     try:
         await connection.close(timeout=within)
     except FOREIGN:

@@ -19,10 +19,10 @@ _KEY: Final = 32
 _SHORTEST: Final = 16
 
 _VERSION: Final = b"rehome\x00\x02"
-"""What blobs begin with. Those of the first version begin with a nonce: one in 2^64 of them like this."""
+"""Prefix of blobs. Those of the first version begin with a nonce: one in 2^64 of them with these bytes."""
 
-# scrypt (RFC 7914): 32 MiB and about 0.1 s a guess. Every consumer derives the same key from the text alone, so the
-# salt is the same everywhere: it keeps tables made for other programs from being of use.
+# scrypt (RFC 7914): 32 MiB and about 0.1 s for each guess. Every consumer derives the same key from the text alone, so
+# the salt is constant: it makes tables computed for other programs useless.
 _COST: Final = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20}
 _SALT: Final = b"rehome: secrets at rest, version 2"
 _AT_REST: Final = b"rehome secrets at rest"
@@ -30,13 +30,13 @@ _OTHER: Final = b"rehome: "
 
 
 class SecretCipher:
-    """Locks and unlocks short texts with AES-256-GCM; the key is derived from the setting's text by scrypt.
+    """Encrypts and decrypts short texts with AES-256-GCM; the key is derived from the setting's text by scrypt.
 
-    What the first version locked, whose key was one SHA-256 of the text, is still unlocked.
+    Texts of the first version, whose key was one SHA-256 of the setting, can still be decrypted.
     """
 
     def __init__(self, key: str | None) -> None:
-        """Take the key's text; with None the vault stays shut.
+        """Take the key's text; with None every use raises SettingsError.
 
         Raises:
             SettingsError: it is shorter than 16 characters.
@@ -53,7 +53,7 @@ class SecretCipher:
         self._first = AESGCM(hashlib.sha256(key.encode()).digest())
 
     def lock(self, text: str, context: str) -> bytes:
-        """Encrypt; `context` says what it belongs to and must be given again to unlock."""
+        """Encrypt; `context` says what it belongs to and must be given again to decrypt."""
         self._require_key()
         nonce = os.urandom(_NONCE)
         return _VERSION + nonce + self._cipher.encrypt(nonce, text.encode(), context.encode())
@@ -62,11 +62,11 @@ class SecretCipher:
         """Decrypt.
 
         Raises:
-            Refused: it was locked with another key or for another context, or was altered.
+            Refused: it was encrypted with another key or for another context, or was altered.
         """
         self._require_key()
-        ways = [(self._cipher, blob.removeprefix(_VERSION))] if blob.startswith(_VERSION) else []
-        for cipher, rest in [*ways, (self._first, blob)]:
+        newer = [(self._cipher, blob.removeprefix(_VERSION))] if blob.startswith(_VERSION) else []
+        for cipher, rest in [*newer, (self._first, blob)]:
             try:
                 return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], context.encode()).decode()
             except InvalidTag:
@@ -78,7 +78,7 @@ class SecretCipher:
     def subkey(self, purpose: str) -> bytes:
         """A key of 32 bytes for another purpose, such as a MAC: HKDF (RFC 5869) with the purpose's name as label.
 
-        The same for every consumer with this key; whoever knows it knows neither the key nor other subkeys.
+        The same for every consumer with this key; it reveals neither the key nor other subkeys.
 
         Raises:
             SettingsError: there is no key.
@@ -93,7 +93,7 @@ class SecretCipher:
 
 @lru_cache(maxsize=4)
 def _stretched(key: str) -> bytes:
-    """Once per process: it takes time on purpose."""
+    """Once per process: it is slow on purpose."""
     return hashlib.scrypt(key.encode(), salt=_SALT, dklen=_KEY, **_COST)
 
 

@@ -1,8 +1,8 @@
 """The journal in PostgreSQL: schema `rehome`. Every method is one transaction.
 
-Two guards keep a consumer that lost its claim from writing: a fencing token, taken anew at every
-beginning of a step and compared under a row lock by everything that writes, and the unique index that
-allows one open migration per instance.
+Two guards keep a consumer that lost its claim from writing: a fencing token, taken at every start of a step
+and compared under a row lock by everything that writes, and the unique index that allows one open migration per
+instance.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SQL = load("journal")
 SCHEMA = load("schema")
 WHAT = "state database"
-SENDING_LIMIT = 300.0  # seconds; the broker's confirms are waited for meanwhile, each with a limit of its own
+SENDING_LIMIT = 300.0  # seconds; includes waiting for the broker's confirms, each with a limit of its own
 
 
 class PostgresJournal:
@@ -50,7 +50,7 @@ class PostgresJournal:
     def __init__(
         self, pool: asyncpg.Pool[asyncpg.Record], cipher: SecretCipher, *, limit: float = 30.0
     ) -> None:
-        """Pool of the state database; the vault encrypts what may not be read there.
+        """Pool of the state database; the cipher encrypts what may not be read there.
 
         `limit` is how long (seconds) a transaction may take before its connection is cut.
         """
@@ -59,7 +59,7 @@ class PostgresJournal:
         self._limit = limit
 
     async def make_schema(self) -> None:
-        """Make or upgrade our tables. Several consumers may start at once; one does it.
+        """Create or upgrade the tables of schema rehome. Several consumers may start at once; one does it.
 
         Raises:
             Conflict: the tables are of a newer version than this code knows.
@@ -67,13 +67,13 @@ class PostgresJournal:
         async with self._transaction() as db:
             await db.execute(SQL["lock_schema"])
             await db.execute(SQL["make_schema"])
-            there = await db.fetchval(SQL["version"]) or 0
-            if there > len(SCHEMA):
+            found = await db.fetchval(SQL["version"]) or 0
+            if found > len(SCHEMA):
                 raise Conflict(
-                    f"schema rehome is of version {there}, this code knows {len(SCHEMA)}: deploy newer code"
+                    f"schema rehome is of version {found}, this code knows {len(SCHEMA)}: deploy newer code"
                 )
             for version, statements in enumerate(SCHEMA.values(), start=1):
-                if version > there:
+                if version > found:
                     await db.execute(statements)
                     await db.execute(SQL["set_version"], version)
 
@@ -81,7 +81,7 @@ class PostgresJournal:
     async def listening(self, wake: Callable[[], None]) -> AsyncIterator[None]:
         """Call `wake` whenever something is put into the outbox, by any consumer or tool.
 
-        A lost connection is told by nobody: the relay looks every few seconds all the same.
+        A lost connection is not reported: the relay looks every few seconds in any case.
         """
         with translated(WHAT):
             connection = await self._pool.acquire(timeout=self._limit)
@@ -116,15 +116,15 @@ class PostgresJournal:
             row = await db.fetchrow(SQL["migration"], migration_id)
             if row is None:
                 raise _another_open(instance_id, await db.fetchval(SQL["open_of_instance"], instance_id))
-            await db.execute(SQL["waits_no_more"], migration_id, instance_id)
+            await db.execute(SQL["forget_waiting_of"], migration_id, instance_id)
             return MigrationRow(**row)
 
     async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
         """See `Journal.put_off`."""
         upgrade, replay = event.data, event.replayof is not None
         async with self._transaction() as db:
-            whose = (migration_id, upgrade.instance_id, event.id, upgrade.to_plan)
-            await db.execute(SQL["put_off"], *whose, delay.total_seconds(), replay)
+            values = (migration_id, upgrade.instance_id, event.id, upgrade.to_plan, delay.total_seconds())
+            await db.execute(SQL["put_off"], *values, replay)
 
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
         """See `Journal.migration`."""
@@ -144,7 +144,7 @@ class PostgresJournal:
             token = await _take_token(db, migration.id, migration.token, step)
             key = (migration.id, migration.attempt, step)
             if replay is not None:
-                await db.execute(SQL["begin_afresh"], *key, replay)
+                await db.execute(SQL["reset_step"], *key, replay)
             await db.execute(SQL["not_dead_lettered"], *key)
             return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
 
@@ -171,7 +171,7 @@ class PostgresJournal:
         """See `Journal.interrupted`."""
         async with self._transaction() as db:
             run = (row.migration_id, row.attempt, row.step, row.token, why)
-            await db.execute(SQL["note_interruption"], *run)
+            await db.execute(SQL["interruption_line"], *run)
             await db.execute(SQL["interrupted"], *run, delay.total_seconds())
 
     async def fail(self, row: StepRow, *, state: str, error: str, event: OutboxEvent | None) -> None:
@@ -202,10 +202,10 @@ class PostgresJournal:
     async def ask_roll_back(
         self, migration: MigrationRow, event: OutboxEvent, why: str, *, state: str = "failing"
     ) -> None:
-        """An operator wants it undone: state `failing` and `migration.failed` in the outbox, together.
+        """An operator orders a rollback: state `failing` and `migration.failed` in the outbox, together.
 
-        Call it with the instance's claim held. Whatever still runs for it can write no more. A rollback that
-        failed before is counted afresh. Where nothing was begun yet, `state` is `rejected` and so is the event.
+        Call it with the instance's claim held. A run that is still active can write no more. The counts of a
+        rollback that failed before are reset. Where no step was started yet, `state` and event are `rejected`.
 
         Raises:
             Refused: it is over, or past the point of no return.
@@ -216,7 +216,7 @@ class PostgresJournal:
             if now.ended or now.past_pivot:
                 where = "past the point of no return" if now.past_pivot else now.state
                 raise Refused(f"migration {migration.id} is {where}: it cannot be rolled back")
-            await db.execute(SQL["begin_afresh"], migration.id, now.attempt, "roll_back", uuid4())
+            await db.execute(SQL["reset_step"], migration.id, now.attempt, "roll_back", uuid4())
             await db.execute(SQL["finish_migration"], migration.id, state, why, state in ENDED, False)
             await self._put(db, migration.id, event)
             await db.execute(SQL["history_line"], migration.id, now.attempt, "rollback asked for", why)
@@ -229,8 +229,8 @@ class PostgresJournal:
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
         """See `Journal.sending`."""
         async with self._transaction(SENDING_LIMIT) as db:
-            mine = await db.fetchval(SQL["try_sending"], str(migration_id))
-            rows = await db.fetch(SQL["unsent_of"], migration_id) if mine else []
+            locked = await db.fetchval(SQL["try_sending"], str(migration_id))
+            rows = await db.fetch(SQL["unsent_of"], migration_id) if locked else []
             sending = Sending(tuple(_outgoing(row) for row in rows))
             yield sending
             if sending.confirmed:
@@ -247,7 +247,7 @@ class PostgresJournal:
             return float(await db.fetchval(SQL["oldest_unsent"]) or 0)
 
     async def purge(self, keep: timedelta) -> None:
-        """Forget events sent longer ago than `keep`, at most a thousand."""
+        """See `Journal.purge`."""
         async with self._transaction() as db:
             await db.execute(SQL["purge"], keep.total_seconds())
 
@@ -262,7 +262,7 @@ class PostgresJournal:
         await db.execute(SQL["history_line"], migration_id, attempt, "opened again", f"by replay {replay}")
 
     async def _put(self, db: Any, migration_id: UUID, event: OutboxEvent | None) -> None:
-        """The event into the outbox, and the relays woken when the transaction commits."""
+        """Put the event into the outbox, and wake the relays when the transaction commits."""
         if event is None:
             return
         for key, body in event.bodies.items():
@@ -276,7 +276,7 @@ class PostgresJournal:
 
     @asynccontextmanager
     async def _held(self, row: StepRow) -> AsyncIterator[Any]:
-        """A transaction that holds the migration's row, if this run is still the newest.
+        """A transaction that locks the migration's row, if this run is still the newest.
 
         Raises:
             ClaimLost: a later run has taken over.
@@ -286,13 +286,13 @@ class PostgresJournal:
             yield db
 
 
-async def _take_token(db: Any, migration_id: UUID, seen: int, step: str) -> int:
+async def _take_token(db: Any, migration_id: UUID, last: int, step: str) -> int:
     """Lock the migration's row and take its next token.
 
     Raises:
-        ClaimLost: its token is no longer the one that was seen.
+        ClaimLost: its token is no longer `last`.
     """
-    token = await db.fetchval(SQL["take_token"], migration_id, seen)
+    token = await db.fetchval(SQL["take_token"], migration_id, last)
     if token is None:
         raise ClaimLost(f"another consumer took over migration {migration_id} during {step}")
     return int(token)

@@ -1,4 +1,4 @@
-"""What operators see of the journal, and the few things they write into it."""
+"""The journal for operators: reads, and the few writes of the commands."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ class PostgresJournalViews:
         return {row["instance_id"]: ClaimHolder(**row) for row in rows}
 
     async def cut(self, holder: ClaimHolder) -> None:
-        """End the session of a claim: whoever holds it stops its step at once.
+        """End the session of a claim: its holder stops its step at once.
 
         Raises:
-            Incompatible: our login may not end that session; it is another role's.
+            Incompatible: this login may not end that session, since it is another role's.
         """
         await self._fetch("end_session", holder.pid)
 
@@ -148,25 +148,25 @@ class PostgresJournalViews:
         why: str,
         body: bytes,
     ) -> bool:
-        """Keep a dead letter that is discarded, whole, with the reason `why`; False: it is kept already.
+        """Store a dead letter that is discarded, complete, with the reason `why`; False: it is stored already.
 
-        An upgrade whose event it is waits no more, and what the engine noted of the letter goes.
+        An upgrade whose event it is waits no more, and the engine's record of the dead letter is deleted.
         """
         texts = [clean(text) for text in (message_id, handler, type_)]
-        kept = (migration_id, clean(reason), clean(error), clean(why), body)
+        rest = (migration_id, clean(reason), clean(error), clean(why), body)
         with suppress(NotFound):  # in a journal that an older consumer made
             await self._fetch("forget_waiting", texts[0])
             await self._fetch("forget_dead_letter", *texts[:2])
         return bool(
-            await self._fetch("discard", *texts, None if instance is None else clean(instance), *kept)
+            await self._fetch("discard", *texts, None if instance is None else clean(instance), *rest)
         )
 
     async def discards(self, limit: int) -> list[dict[str, Any]]:
-        """Letters that were discarded, newest first."""
+        """Dead letters that were discarded, newest first."""
         return [dict(row) for row in await self._fetch("discards", limit)]
 
     async def completed(self, wanted: UUID | None = None) -> list[Completed]:
-        """Completed migrations whose source was not retired, longest over first."""
+        """Completed migrations whose source was not retired, the earliest completed first."""
         rows = [dict(row) for row in await self._fetch("completed", wanted)]
         return [
             Completed(**{**row, "until": datetime.fromisoformat(row["until"]) if row["until"] else None})
@@ -174,7 +174,7 @@ class PostgresJournalViews:
         ]
 
     async def retired(self, migration_id: UUID, detail: str) -> None:
-        """Note that a completed migration's source is gone."""
+        """Record that a completed migration's source was removed."""
         async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
             await db.execute(SQL["retired"], migration_id)
             await db.execute(SQL["history_line"], migration_id, "source retired", clean(detail))
@@ -215,5 +215,5 @@ class PostgresJournalViews:
 
 
 def clean(text: str) -> str:
-    """What PostgreSQL's text takes of it: no NUL, nothing that is no character."""
+    """The text without what PostgreSQL's type text refuses: NUL, and what is no character."""
     return text.replace("\x00", " ").encode(errors="replace").decode()

@@ -19,7 +19,7 @@ from rehome_consumer.doctor.observer import Observer
 from rehome_consumer.doctor.periodic import PeriodicDiagnosis
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.doctor.snapshot import tag
-from rehome_consumer.engine import replay
+from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.errors import Conflict, Refused, Unreachable
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.ports.operators import DeadLetterRecord
@@ -127,7 +127,7 @@ async def both(doctor: DoctorRig) -> tuple[set[str], set[str]]:
     assert len(doctor.rig.dead()) == 1
     delivery = doctor.rig.node.get(DEAD)
     assert delivery
-    dead_letter = replay.read(delivery, 0)
+    dead_letter = read_dead_letter(delivery, 0)
     delivery.return_to_queue()
     read = (
         DeadLetterRecord(

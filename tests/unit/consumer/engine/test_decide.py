@@ -13,7 +13,7 @@ from rehome_consumer import saga
 from rehome_consumer.engine.decide import Rows, decide, decide_unread
 from rehome_consumer.engine.exclusive_runs import ASKED, SUSPECT
 from rehome_consumer.engine.inbound import Inbound
-from rehome_consumer.engine.outcome import EARLY_LIMIT, Ack, DeadLetter, Defer, Run
+from rehome_consumer.engine.outcome import EARLY_LIMIT, Ack, Defer, GiveUp, Run
 from rehome_consumer.ports.engine import ENDED, MigrationRow, StepRow
 from tests.support.events import AT, upgrade
 
@@ -67,7 +67,7 @@ def answer(*arguments: Any, **named: Any) -> str:
             return str(found)
         case Defer(_, early=True):
             return "early"
-        case DeadLetter(reason):
+        case GiveUp(reason):
             return f"dead letter: {reason}"
         case other:
             raise AssertionError(other)
@@ -160,11 +160,11 @@ def test_an_event_that_stays_too_early_is_given_up() -> None:
 
 
 def test_the_dead_letter_of_an_earlier_failure_has_its_error_and_its_run() -> None:
-    assert decided("stop", "failed", FAILED) == DeadLetter("failed", "no", FAILED)
+    assert decided("stop", "failed", FAILED) == GiveUp("failed", "no", FAILED)
 
 
 def test_an_event_of_no_migration_of_its_instance_is_a_dead_letter() -> None:
-    expected = DeadLetter("unknown_migration", "no such migration of this instance")
+    expected = GiveUp("unknown_migration", "no such migration of this instance")
     assert decide(delivered("stop"), EVENT, None) == expected
 
 
@@ -186,7 +186,7 @@ def test_a_run_gets_the_event_with_its_migration_and_attempt() -> None:
         (row("waiting", deaths=SUSPECT), ASKED, False),
     ],
 )
-def test_a_run_that_consumers_died_in_is_alone_unless_it_asked_often_enough(
+def test_a_run_that_consumers_died_in_is_alone_unless_it_was_deferred_often_enough(
     mine: StepRow | None, deferrals: int, alone: bool
 ) -> None:
     found = decided("stop", mine=mine, deferrals=deferrals)
@@ -197,13 +197,13 @@ def test_a_run_that_consumers_died_in_is_alone_unless_it_asked_often_enough(
 @pytest.mark.parametrize(
     ("newer", "mine", "early_returns", "expected"),
     [
-        (False, None, 0, DeadLetter("undecodable", "odd")),
-        (False, DONE, EARLY_LIMIT, DeadLetter("undecodable", "odd")),
+        (False, None, 0, GiveUp("undecodable", "odd")),
+        (False, DONE, EARLY_LIMIT, GiveUp("undecodable", "odd")),
         (True, DONE, 0, Ack(None, "done", "odd")),
         (True, DONE, EARLY_LIMIT, Ack(None, "done", "odd")),
         (True, row("running"), 0, Defer("odd", early=True)),
         (True, None, EARLY_LIMIT - 1, Defer("odd", early=True)),
-        (True, None, EARLY_LIMIT, DeadLetter("gave_up_waiting", "odd")),
+        (True, None, EARLY_LIMIT, GiveUp("gave_up_waiting", "odd")),
     ],
 )
 def test_what_cannot_be_read_is_a_dead_letter_unless_a_newer_release_can_read_it(

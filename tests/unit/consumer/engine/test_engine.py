@@ -1,4 +1,4 @@
-"""One delivery through the engine: what is run, what is put off, what is dead, and what nobody may see."""
+"""One delivery through the engine: what is run, what is deferred, what is a dead letter, and what stays secret."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_an_upgrade_is_carried_through_to_its_completion(rig: Rig) -> None
     event = rig.upgraded()
     await rig.run()
     assert rig.row(event).state == "completed"
-    assert rig.published() == [told.TYPE for step in saga.MIGRATION[:-1] for told in step.emits[:1]]
+    assert rig.published() == [event.TYPE for step in saga.MIGRATION[:-1] for event in step.emits[:1]]
     assert rig.node.waiting() == {"events": 9}
     assert rig.claims.held == {}
     assert await rig.journal.unsent() == []
@@ -207,27 +207,27 @@ async def test_waiting_for_a_busy_instance_takes_ever_longer_and_never_ends(rig:
     assert rig.dead() == []
 
 
-async def test_an_upgrade_that_waits_behind_another_is_noted_until_it_is_opened(rig: Rig) -> None:
+async def test_an_upgrade_that_waits_behind_another_is_recorded_until_it_is_opened(rig: Rig) -> None:
     first = rig.upgraded()
     await rig.run(until="back_up")
     second = upgrade(rig.instance(first))
     rig.publish(second)
     await rig.handle_next("accept")
-    (noted,) = rig.journal.waiting.values()
-    assert (noted.migration_id, noted.behind) == (migration_of(second), migration_of(first))
-    assert noted.next_try_at - noted.since == timedelta(seconds=1)
-    # also while a step of the other is at work, which the journal is not asked about then
+    (waiting,) = rig.journal.waiting.values()
+    assert (waiting.migration_id, waiting.behind) == (migration_of(second), migration_of(first))
+    assert waiting.next_try_at - waiting.since == timedelta(seconds=1)
+    # also while a step of the other runs: the journal is not asked then
     rig.node.pass_delays()
     async with rig.claims.claim(rig.instance(first)):
         await rig.handle_next("accept")
     (again,) = rig.journal.waiting.values()
-    assert (again.since, again.seen_at > noted.seen_at) == (noted.since, True)
+    assert (again.since, again.updated_at > waiting.updated_at) == (waiting.since, True)
     await rig.run()
     assert rig.row(second).state == "nothing_to_do"
     assert rig.journal.waiting == {}
 
 
-async def test_a_note_that_cannot_be_kept_holds_no_upgrade_up(
+async def test_a_record_that_cannot_be_written_delays_no_upgrade(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unreachable(*_: object) -> None:
@@ -292,7 +292,7 @@ async def test_a_consumer_that_wakes_after_another_took_over_commits_nothing(rig
 
     async def taken_over() -> None:
         claim = rig.claims.held[rig.instance(event)]
-        rig.claims.held.pop(rig.instance(event))  # the server gave it away; the zombie was not told
+        rig.claims.held.pop(rig.instance(event))  # the server gave it away; the zombie has not noticed
         put(rig, "back_up", zombie[1].message.body, content_type=zombie[1].message.content_type)
         await rig.handle_next("back_up")
         rig.claims.held.setdefault(rig.instance(event), claim)
@@ -305,7 +305,7 @@ async def test_a_consumer_that_wakes_after_another_took_over_commits_nothing(rig
     assert len(rig.events("migration.backed_up")) == 1
 
 
-async def test_a_consumer_that_wakes_between_look_and_beginning_begins_nothing(rig: Rig) -> None:
+async def test_a_consumer_that_wakes_between_decision_and_start_starts_nothing(rig: Rig) -> None:
     event = rig.upgraded()
     await rig.run(until="stop")
     zombie = rig.next_delivery("stop")
@@ -370,11 +370,11 @@ async def test_without_journal_the_delivery_comes_back_and_is_no_try(rig: Rig) -
     event = rig.upgraded()
     opening = rig.journal.open
 
-    async def gone(*_: object) -> None:
+    async def unreachable(*_: object) -> None:
         rig.journal.open = opening  # type: ignore[method-assign]
         raise Unreachable("state database: no answer")
 
-    rig.journal.open = gone  # type: ignore[method-assign,assignment]
+    rig.journal.open = unreachable  # type: ignore[method-assign,assignment]
     delivery = await rig.handle_next("accept")
     assert delivery.acknowledged
     assert in_queue(rig, "migration.retry.1s")[0].headers[headers.ERROR] == "state database: no answer"
@@ -399,7 +399,9 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_done_twice(rig: Rig) -> 
     assert [what for _, _, what in rig.journal.history].count("stop done") == 1
 
 
-async def test_a_defect_of_the_engine_itself_is_put_off_and_dead_in_the_end(rig: Rig) -> None:
+async def test_a_delivery_that_meets_a_defect_of_the_engine_is_deferred_and_a_dead_letter_in_the_end(
+    rig: Rig,
+) -> None:
     rig.upgraded()
 
     async def broken(*_: object) -> None:
@@ -412,7 +414,7 @@ async def test_a_defect_of_the_engine_itself_is_put_off_and_dead_in_the_end(rig:
     assert rig.dead() == [("accept", "gave_up_waiting")]
 
 
-async def test_a_step_that_is_shut_down_is_sent_on_and_is_neither_a_try_nor_a_death(rig: Rig) -> None:
+async def test_a_step_that_is_shut_down_is_deferred_and_is_neither_a_try_nor_a_death(rig: Rig) -> None:
     event = rig.upgraded()
     await rig.run(until="back_up")
     found = rig.next_delivery("back_up")
@@ -461,7 +463,7 @@ async def test_an_upgrade_of_an_unknown_instance_is_rejected(rig: Rig) -> None:
     assert rig.row(event).state == "rejected"
 
 
-async def test_an_upgrade_that_finds_everything_as_it_should_be_tells_nothing(rig: Rig) -> None:
+async def test_an_upgrade_that_finds_everything_as_it_should_be_emits_nothing(rig: Rig) -> None:
     event = rig.upgraded()
     await rig.run()
     again = upgrade(rig.instance(event))
@@ -472,7 +474,7 @@ async def test_an_upgrade_that_finds_everything_as_it_should_be_tells_nothing(ri
     assert rig.published() == published
 
 
-async def test_two_upgrades_at_once_make_one_migration_and_the_second_is_decided_anew(rig: Rig) -> None:
+async def test_two_upgrades_at_once_make_one_migration_and_the_second_is_decided_on_later(rig: Rig) -> None:
     first = rig.upgraded()
     second = upgrade(rig.instance(first))
     rig.publish(second)
@@ -505,13 +507,13 @@ async def test_the_customer_of_another_instance_gets_nothing(rig: Rig) -> None:
 
 
 async def test_a_step_knows_its_migration_and_the_reader_does_not(rig: Rig) -> None:
-    from rehome_consumer.context import current_migration  # noqa: PLC0415 - a look from outside
+    from rehome_consumer.context import current_migration  # noqa: PLC0415 - one use
 
     event = rig.upgraded()
-    seen = []
-    rig.at["accept.platform.instance.before"] = [lambda: seen.append(current_migration.get())]
+    found = []
+    rig.at["accept.platform.instance.before"] = [lambda: found.append(current_migration.get())]
     await rig.handle_next("accept")
-    assert seen == [migration_of(event)]
+    assert found == [migration_of(event)]
     assert current_migration.get() is None
 
 

@@ -1,4 +1,4 @@
-"""A run that may have killed its consumer runs alone, so that the next death is blamed on nobody else."""
+"""A run that may have killed its consumer runs alone, so that no other is suspected after the next death."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Run:
-    """A run that goes on until it is let end; `began` tells whether it was allowed to, None is not yet."""
+    """A run that lasts until `ends`; `started` says whether it was allowed to start, None: not yet."""
 
     def __init__(self, place: AbstractAsyncContextManager[bool]) -> None:
-        self.began: bool | None = None
+        self.started: bool | None = None
         self._end = asyncio.Event()
         self._task = asyncio.ensure_future(self._run(place))
 
     async def _run(self, place: AbstractAsyncContextManager[bool]) -> None:
-        async with place as self.began:
+        async with place as self.started:
             await self._end.wait()
 
     async def ends(self) -> None:
@@ -61,7 +61,7 @@ def row(deaths: int, state: str = "waiting") -> StepRow:
         (row(1, "running"), True),
     ],
 )
-def test_whoever_was_there_at_two_deaths_is_a_suspect(found: StepRow | None, suspect: bool) -> None:
+def test_a_step_that_was_running_at_two_deaths_is_a_suspect(found: StepRow | None, suspect: bool) -> None:
     assert is_suspect(found) is suspect
 
 
@@ -69,12 +69,12 @@ async def test_runs_go_on_beside_each_other() -> None:
     runs = RunGate()
     first, second = Run(runs.beside()), Run(runs.beside())
     await settle()
-    assert (first.began, second.began) == (True, True)
+    assert (first.started, second.started) == (True, True)
     await first.ends()
     await second.ends()
 
 
-async def test_a_suspect_begins_when_the_others_have_ended_and_nobody_begins_meanwhile() -> None:
+async def test_a_suspect_starts_when_the_others_have_ended_and_none_starts_meanwhile() -> None:
     runs = RunGate()
     other = Run(runs.beside())
     await settle()
@@ -82,27 +82,27 @@ async def test_a_suspect_begins_when_the_others_have_ended_and_nobody_begins_mea
     await settle()
     late = Run(runs.beside())
     await settle()
-    assert (suspect.began, late.began) == (None, None)
+    assert (suspect.started, late.started) == (None, None)
     await other.ends()
     await settle()
-    assert (suspect.began, late.began) == (True, None)
+    assert (suspect.started, late.started) == (True, None)
     await suspect.ends()
     await settle()
-    assert late.began
+    assert late.started
     await late.ends()
 
 
-async def test_a_suspect_does_not_wait_for_ever_and_lets_others_begin_again() -> None:
+async def test_a_suspect_does_not_wait_for_ever_and_lets_others_start_again() -> None:
     runs = RunGate()
     long = Run(runs.beside())
     await settle()
     suspect = Run(runs.alone())
     await settle(0.1)
-    assert suspect.began is False
+    assert suspect.started is False
     await suspect.ends()
     late = Run(runs.beside())
     await settle()
-    assert late.began
+    assert late.started
     await late.ends()
     await long.ends()
 
@@ -111,27 +111,27 @@ async def test_of_two_suspects_one_comes_back_later() -> None:
     runs = RunGate()
     first, second = Run(runs.alone()), Run(runs.alone())
     await settle()
-    assert (first.began, second.began) == (True, False)
+    assert (first.started, second.started) == (True, False)
     await second.ends()
     await first.ends()
     again = Run(runs.alone())
     await settle()
-    assert again.began
+    assert again.started
     await again.ends()
 
 
-async def test_a_suspect_that_runs_for_long_holds_up_nobody() -> None:
+async def test_a_suspect_that_runs_for_long_blocks_no_other() -> None:
     runs = RunGate()
     suspect = Run(runs.alone())
     await settle()
     other = Run(runs.beside())
     await settle(0.1)
-    assert (suspect.began, other.began) == (True, True)
+    assert (suspect.started, other.started) == (True, True)
     await suspect.ends()
     await other.ends()
 
 
-async def test_a_cancelled_wait_lets_others_begin() -> None:
+async def test_a_cancelled_wait_lets_others_start() -> None:
     runs = RunGate()
     other = Run(runs.beside())
     await settle()
@@ -141,6 +141,6 @@ async def test_a_cancelled_wait_lets_others_begin() -> None:
     await settle()
     late = Run(runs.beside())
     await settle()
-    assert late.began
+    assert late.started
     await late.ends()
     await other.ends()

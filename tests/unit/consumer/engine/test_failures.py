@@ -88,7 +88,7 @@ async def test_a_retry_keeps_what_the_message_was(rig: Rig) -> None:
     assert stored.message.headers[headers.HANDLER] == "accept"
 
 
-async def test_an_error_that_nobody_knows_is_tried_three_times(rig: Rig) -> None:
+async def test_a_step_with_an_unknown_error_is_tried_three_times(rig: Rig) -> None:
     event = rig.upgraded()
     rig.fail(f"prepare.{FIRST_CALL}", KeyError("a defect"), times=10)
     await rig.run()
@@ -99,7 +99,7 @@ async def test_an_error_that_nobody_knows_is_tried_three_times(rig: Rig) -> None
 
 
 @pytest.mark.parametrize("step", BEFORE_RETURN)
-async def test_attempts_that_are_used_up_are_a_dead_letter_and_a_rollback(rig: Rig, step: str) -> None:
+async def test_used_up_tries_lead_to_a_dead_letter_and_a_rollback(rig: Rig, step: str) -> None:
     event = rig.upgraded()
     before = rig.site.snapshot(rig.instance(event))
     found = saga.named(step)
@@ -194,7 +194,7 @@ async def test_a_start_that_is_replayed_after_a_refused_rollback_goes_on(rig: Ri
     assert rig.site.orders(instance)[host] == [7]
 
 
-async def test_nobody_is_let_in_after_a_rollback_found_nothing_written(rig: Rig) -> None:
+async def test_access_is_not_opened_after_a_rollback_found_nothing_written(rig: Rig) -> None:
     event = rig.upgraded()
     instance = rig.instance(event)
     rig.fail("start.runtime.start.before", Refused("no"))
@@ -231,7 +231,7 @@ async def test_a_dead_letter_that_is_replayed_goes_on_where_it_failed(rig: Rig) 
     is_moved(rig, rig.instance(event))
 
 
-async def test_a_replay_has_all_its_tries_anew_and_a_second_delivery_of_it_has_none(rig: Rig) -> None:
+async def test_a_replay_has_all_tries_again_and_a_second_delivery_of_it_has_none(rig: Rig) -> None:
     event = rig.upgraded()
     complete = saga.named("complete")
     assert complete
@@ -350,7 +350,7 @@ async def test_a_forward_step_that_waits_does_not_run_into_a_rollback_that_faile
     assert rig.journal.history == history
 
 
-async def test_a_dead_letter_that_a_crash_prevented_is_made_up_for(rig: Rig) -> None:
+async def test_a_dead_letter_that_a_crash_prevented_is_written_later(rig: Rig) -> None:
     event = rig.upgraded()
     rig.fail(f"restore.{FIRST_CALL}", Refused("no"))
     rig.fail("restore.failure_committed", CrashError())
@@ -367,7 +367,7 @@ async def test_a_dead_letter_that_a_crash_prevented_is_made_up_for(rig: Rig) -> 
     assert rig.dead() == [("restore", "failed")]
 
 
-async def test_a_failure_is_told_though_the_dead_letters_are_out_of_reach_for_a_while(rig: Rig) -> None:
+async def test_a_failure_is_published_though_dead_letters_cannot_be_written_for_a_while(rig: Rig) -> None:
     event = rig.upgraded()
     rig.fail(f"restore.{FIRST_CALL}", Refused("no"))
     rig.at["restore.failure_committed"] = [lambda: setattr(rig.node, "refusing", Unreachable("no broker"))]
@@ -379,7 +379,7 @@ async def test_a_failure_is_told_though_the_dead_letters_are_out_of_reach_for_a_
     assert rig.dead() == [("restore", "failed")]
 
 
-async def test_a_step_that_takes_the_consumer_down_time_and_again_fails(rig: Rig) -> None:
+async def test_a_step_that_kills_the_consumer_repeatedly_fails(rig: Rig) -> None:
     event = rig.upgraded()
     before = rig.site.snapshot(rig.instance(event))
     rig.fail("restore.copier.restore.before", CrashError(), times=100)
@@ -391,7 +391,7 @@ async def test_a_step_that_takes_the_consumer_down_time_and_again_fails(rig: Rig
     assert rig.site.snapshot(rig.instance(event)) == before
 
 
-async def test_a_run_that_consumers_died_in_waits_for_the_others_to_end_and_comes_back(
+async def test_a_run_that_consumers_died_in_waits_for_the_others_to_end_and_is_deferred(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exclusive_runs, "WAIT_SECONDS", 0.01)
@@ -404,12 +404,12 @@ async def test_a_run_that_consumers_died_in_waits_for_the_others_to_end_and_come
         await rig.handle_next("restore")
     assert rig.seen[-2:] == ["restore.deferral_published", "restore.acked"]
     row = rig.journal.steps[migration_of(event), 1, "restore"]
-    assert (row.state, row.deaths) == ("running", 1)  # not begun a third time
+    assert (row.state, row.deaths) == ("running", 1)  # not started a third time
     await rig.run()
     assert rig.row(event).state == "completed"
 
 
-async def test_a_run_that_is_never_alone_goes_on_in_company_in_the_end(
+async def test_a_run_that_never_gets_to_be_alone_runs_beside_others_in_the_end(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exclusive_runs, "WAIT_SECONDS", 0.01)
@@ -422,7 +422,9 @@ async def test_a_run_that_is_never_alone_goes_on_in_company_in_the_end(
     assert rig.row(event).state == "completed"
 
 
-async def test_what_kills_the_consumer_before_it_begins_is_parked_by_the_broker(rig: Rig) -> None:
+async def test_the_broker_makes_a_dead_letter_of_what_kills_the_consumer_before_its_step_starts(
+    rig: Rig,
+) -> None:
     rig.upgraded()
     rig.fail("accept.claimed", CrashError(), times=100)
     await rig.run()
@@ -456,9 +458,9 @@ async def boundaries(step: str) -> list[str]:
     rig = Rig()
     rig.upgraded()
     await rig.run()
-    mine = [at for at in rig.seen if at.startswith(f"{step}.")]
-    told = [f"publish.{kind.TYPE}" for found in (saga.named(step),) if found for kind in found.emits]
-    return list(dict.fromkeys(mine + [at for at in rig.seen if at.rpartition(".")[0] in told]))
+    of_step = [at for at in rig.seen if at.startswith(f"{step}.")]
+    published = [f"publish.{kind.TYPE}" for found in (saga.named(step),) if found for kind in found.emits]
+    return list(dict.fromkeys(of_step + [at for at in rig.seen if at.rpartition(".")[0] in published]))
 
 
 @pytest.mark.parametrize("step", FORWARD)

@@ -99,7 +99,7 @@ async def test_a_crash_after_the_confirm_sends_the_same_message_again(bench: Ben
     assert first == again
 
 
-async def test_an_event_that_one_of_our_handlers_waits_for_must_find_its_queue(bench: Bench) -> None:
+async def test_an_event_that_a_handler_waits_for_must_find_its_queue(bench: Bench) -> None:
     migration = await bench.committed()
     bench.node._bindings = [one for one in bench.node._bindings if one[2] != "migration.h.roll_back"]
     bench.node._bindings = [one for one in bench.node._bindings if one[2] != "events"]
@@ -116,10 +116,10 @@ async def test_an_event_that_only_others_read_needs_no_queue(bench: Bench) -> No
 
 
 async def test_a_sweep_sends_everything_and_counts_what_it_could_not(bench: Bench) -> None:
-    troubled, fine = await bench.committed(), await bench.committed()
+    failed_one, fine = await bench.committed(), await bench.committed()
     bench.errors[BEFORE.format(FIRST)] = Unreachable("no broker")
     assert await bench.relay.sweep() == 1
-    assert await bench.journal.unsent() == [troubled]
+    assert await bench.journal.unsent() == [failed_one]
     assert fine not in await bench.journal.unsent()
     assert await bench.relay.sweep() == 0
 
@@ -139,7 +139,7 @@ async def test_the_relay_sends_when_woken(bench: Bench) -> None:
     running.cancel()
 
 
-async def test_the_relay_looks_by_itself_too(bench: Bench) -> None:
+async def test_the_relay_sweeps_without_being_woken_too(bench: Bench) -> None:
     running = asyncio.create_task(bench.relay.run(every=0.001))
     await bench.committed()
     await until(bench, 2)

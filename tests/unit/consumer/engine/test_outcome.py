@@ -9,8 +9,8 @@ from rehome_consumer.engine.outcome import (
     EARLY_LIMIT,
     PATIENCE,
     UNKNOWN_TRIES,
-    DeadLetter,
     Defer,
+    GiveUp,
     Retry,
     after_run,
     after_trouble,
@@ -46,22 +46,22 @@ def test_a_transient_error_is_tried_again_after_the_delay_of_its_try(tries: int)
 
 def test_a_transient_error_fails_when_the_tries_are_used_up() -> None:
     last = row(5)
-    assert after_run(Transient("no answer"), last, TIERS) == DeadLetter("failed", "no answer", last)
+    assert after_run(Transient("no answer"), last, TIERS) == GiveUp("failed", "no answer", last)
 
 
 def test_a_refusal_fails_at_once() -> None:
     first = row(1)
-    assert after_run(VerificationFailed("39 rows"), first, TIERS) == DeadLetter("failed", "39 rows", first)
+    assert after_run(VerificationFailed("39 rows"), first, TIERS) == GiveUp("failed", "39 rows", first)
 
 
 def test_an_unknown_error_has_few_tries() -> None:
     last = row(UNKNOWN_TRIES)
     assert after_run(ValueError("odd"), row(UNKNOWN_TRIES - 1), TIERS) == Retry("10s", 2, "ValueError: odd")
-    assert after_run(ValueError("odd"), last, TIERS) == DeadLetter("failed", "ValueError: odd", last)
+    assert after_run(ValueError("odd"), last, TIERS) == GiveUp("failed", "ValueError: odd", last)
 
 
 @pytest.mark.parametrize("error", [ClaimLost("lost"), AnotherOpen("held"), Queued("full")], ids=str)
-def test_what_is_nobody_s_fault_is_no_try(error: Exception) -> None:
+def test_what_is_no_fault_of_the_step_is_no_try(error: Exception) -> None:
     assert after_run(error, row(99), TIERS) == Defer(str(error))
 
 
@@ -81,12 +81,12 @@ def test_a_delivery_that_cannot_be_dealt_with_now_comes_back() -> None:
 
 def test_a_defect_comes_back_so_many_times() -> None:
     assert after_trouble(KeyError("x"), EARLY_LIMIT - 1) == Defer("KeyError: 'x'", early=True)
-    assert after_trouble(KeyError("x"), EARLY_LIMIT) == DeadLetter("gave_up_waiting", "KeyError: 'x'")
+    assert after_trouble(KeyError("x"), EARLY_LIMIT) == GiveUp("gave_up_waiting", "KeyError: 'x'")
 
 
 def test_what_comes_back_too_often_is_given_up() -> None:
     assert come_back(EARLY_LIMIT - 1, "why") == Defer("why", early=True)
-    assert come_back(EARLY_LIMIT, "why") == DeadLetter("gave_up_waiting", "why")
+    assert come_back(EARLY_LIMIT, "why") == GiveUp("gave_up_waiting", "why")
 
 
 def test_of_a_group_the_gravest_error_counts() -> None:

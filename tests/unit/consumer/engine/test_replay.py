@@ -11,7 +11,8 @@ import pytest
 
 from rehome_consumer import saga
 from rehome_consumer.engine import headers
-from rehome_consumer.engine.replay import Case, DeadLetter, forward, plan, read
+from rehome_consumer.engine.dead_letter import DeadLetter, read_dead_letter
+from rehome_consumer.engine.replay import Case, forward, plan
 from rehome_consumer.errors import Refused
 from rehome_consumer.ports.engine import ENDED, Message, MigrationRow
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
@@ -36,7 +37,7 @@ def a_row(state: str = "failed", **columns: Any) -> MigrationRow:
 
 
 def a_dead_letter(handler: str = "roll_back", *, attempt: int = 1, **fields: Any) -> DeadLetter:
-    """A letter of a step's (the rollback's, whose event is quickly made)."""
+    """A dead letter of a step (of the rollback, whose event is easily made)."""
     event = emitted(failed(INSTANCE), MIGRATION, attempt)
     dead_letter = DeadLetter(
         id=str(event.id),
@@ -55,7 +56,7 @@ def a_dead_letter(handler: str = "roll_back", *, attempt: int = 1, **fields: Any
 
 
 async def dead_after(rig: Rig, step: str) -> FakeDelivery:
-    """Let a step be refused, and everything that follows happen; returns its letter."""
+    """Let a step be refused, and everything that follows happen; returns its dead letter."""
     rig.upgraded()
     rig.fail(f"{step}.platform.instance.before", Refused("no such thing"))
     await rig.run()
@@ -80,8 +81,8 @@ def send(rig: Rig, dead_letter: DeadLetter, case: Case) -> None:
     rig.node.publish(HANDLER, planned.handler, planned.message, mandatory=True)
 
 
-async def test_a_letter_tells_who_gave_up_why_when_and_after_how_many_tries() -> None:
-    dead_letter = read(await dead_after(Rig(), "prepare"), 0)
+async def test_a_dead_letter_says_which_step_gave_up_why_when_and_after_how_many_tries() -> None:
+    dead_letter = read_dead_letter(await dead_after(Rig(), "prepare"), 0)
     assert (dead_letter.handler, dead_letter.reason, dead_letter.error, dead_letter.tries) == (
         "prepare", "failed", "no such thing", 1,
     )  # fmt: skip
@@ -104,29 +105,29 @@ async def test_a_letter_tells_who_gave_up_why_when_and_after_how_many_tries() ->
         b"null",
     ],
 )
-def test_whatever_is_in_a_letter_it_can_be_read(body: bytes) -> None:
+def test_a_dead_letter_can_be_read_whatever_is_in_it(body: bytes) -> None:
     rig = Rig()
     given = {headers.FAILED_AT: "yesterday", headers.TRIES: "x"}
     rig.node.publish(DEAD, "", Message(body, headers=given), mandatory=True)
     delivery = rig.node.get(DEAD)
     assert delivery
-    dead_letter = read(delivery, 3)
+    dead_letter = read_dead_letter(delivery, 3)
     assert (dead_letter.id, dead_letter.handler, dead_letter.reason) == ("?3", "unknown", headers.CRASHED)
     assert (dead_letter.event, dead_letter.failed_at, dead_letter.tries) == (None, None, 0)
     assert dead_letter.trouble
     assert plan(dead_letter, Case()).message is None
 
 
-def test_what_the_broker_parked_itself_was_a_crash() -> None:
+def test_a_dead_letter_that_the_broker_made_was_a_crash() -> None:
     rig = Rig()
     rig.node.publish(
         DEAD, "restore", Message.of_event(encode(emitted(failed(INSTANCE), MIGRATION))), mandatory=True
     )
     delivery = rig.node.get(DEAD)
     assert delivery
-    dead_letter = read(delivery, 0)
+    dead_letter = read_dead_letter(delivery, 0)
     assert (dead_letter.handler, dead_letter.reason) == ("restore", headers.CRASHED)
-    assert "time and again" in dead_letter.error
+    assert "repeatedly" in dead_letter.error
 
 
 LATER = "migration 7, requested"
@@ -140,7 +141,7 @@ REFUSALS: dict[str, tuple[DeadLetter, Case]] = {
     "is being rolled back": (a_dead_letter("restore"), Case(a_row("failing"))),
     "is past the point of no return": (a_dead_letter(), Case(a_row(past_pivot=True))),
     "was done since": (a_dead_letter("restore"), Case(a_row(), done=frozenset({"restore"}))),
-    "its rollback was begun": (a_dead_letter("restore"), Case(a_row(), undoing=True)),
+    "its rollback was started": (a_dead_letter("restore"), Case(a_row(), undoing=True)),
     "a later upgrade of this instance came": (
         a_dead_letter("restore"),
         Case(a_row("rolled_back"), newer=LATER),
@@ -206,7 +207,7 @@ def test_what_cannot_be_read_is_sent_as_it_is_without_what_we_wrote_on_it() -> N
 
 async def test_what_was_rolled_back_opens_one_new_attempt_however_often_it_is_replayed() -> None:
     rig = Rig()
-    dead_letter = read(await dead_after(rig, "back_up"), 0)
+    dead_letter = read_dead_letter(await dead_after(rig, "back_up"), 0)
     case = await case_of(rig, dead_letter)
     assert case.migration
     assert case.migration.state == "rolled_back"
@@ -224,7 +225,7 @@ async def test_what_was_rolled_back_opens_one_new_attempt_however_often_it_is_re
 
 async def test_a_step_past_the_point_of_no_return_is_run_again_and_a_second_replay_changes_nothing() -> None:
     rig = Rig()
-    dead_letter = read(await dead_after(rig, "complete"), 0)
+    dead_letter = read_dead_letter(await dead_after(rig, "complete"), 0)
     case = await case_of(rig, dead_letter)
     send(rig, dead_letter, case)
     send(rig, dead_letter, case)
@@ -238,15 +239,15 @@ async def test_a_step_past_the_point_of_no_return_is_run_again_and_a_second_repl
 @pytest.mark.parametrize("step", [step.name for step in saga.MIGRATION[1:-2]])
 async def test_every_step_that_failed_can_be_replayed_to_the_end(step: str) -> None:
     rig = Rig()
-    dead_letter = read(await dead_after(rig, step), 0)
+    dead_letter = read_dead_letter(await dead_after(rig, step), 0)
     assert dead_letter.handler == step
     send(rig, dead_letter, await case_of(rig, dead_letter))
     await rig.run()
     assert "migration.completed" in rig.published()
 
 
-BEGUN = frozenset(step.name for step in saga.MIGRATION if step.name != "complete")
-STOPPED = Case(a_row(), BEGUN - {"start", "roll_back"}, BEGUN, undoing=True, as_left=True)
+STARTED = frozenset(step.name for step in saga.MIGRATION if step.name != "complete")
+STOPPED = Case(a_row(), STARTED - {"start", "roll_back"}, STARTED, undoing=True, as_left=True)
 """A migration whose rollback was refused, because users have written to the new database."""
 WAKING = encode(TRIGGER)
 
@@ -254,12 +255,12 @@ WAKING = encode(TRIGGER)
 @pytest.mark.parametrize(
     ("dead_letter", "case", "waking", "why"),
     [
-        (a_dead_letter("start"), STOPPED, WAKING, "only the letter of a rollback can be turned forward"),
+        (a_dead_letter("start"), STOPPED, WAKING, "only the dead letter of a rollback can be turned forward"),
         (
             a_dead_letter(),
             replace(STOPPED, as_left=False),
             WAKING,
-            "something was undone, or the world could not be",
+            "something was undone, or could not be checked",
         ),
         (a_dead_letter(), replace(STOPPED, done=frozenset()), WAKING, "something was undone"),
         (a_dead_letter(), replace(STOPPED, migration=a_row("failing")), WAKING, "is being rolled back; wait"),
@@ -267,7 +268,7 @@ WAKING = encode(TRIGGER)
             a_dead_letter(),
             replace(STOPPED, migration=a_row("completed")),
             WAKING,
-            "is completed; discard the letter",
+            "is completed; discard the dead letter",
         ),
         (
             a_dead_letter(),
@@ -292,7 +293,7 @@ def test_only_an_untouched_refused_rollback_is_turned_forward(
     assert why in planned.what
 
 
-def test_a_refused_rollback_is_turned_forward_to_a_step_that_was_never_begun() -> None:
+def test_a_refused_rollback_is_turned_forward_to_a_step_that_was_never_started() -> None:
     """The event that wakes it was lost on its way."""
     planned = forward(a_dead_letter(), replace(STOPPED, started=STOPPED.done | {"roll_back"}), WAKING)
     assert planned.message
@@ -300,7 +301,7 @@ def test_a_refused_rollback_is_turned_forward_to_a_step_that_was_never_begun() -
 
 
 async def test_a_rollback_that_would_lose_what_users_wrote_is_turned_forward() -> None:
-    """A start is cut off by a rollback by hand after users have written: it has no letter of its own."""
+    """A start is interrupted by an operator's rollback after users have written: it has no dead letter of its own."""
     rig = Rig()
     event = rig.upgraded()
     instance = rig.instance(event)
@@ -310,8 +311,8 @@ async def test_a_rollback_that_would_lose_what_users_wrote_is_turned_forward() -
     rig.node.get(DEAD)  # as if the start had been interrupted, not refused
     delivery = rig.node.get(DEAD)
     assert delivery
-    dead_letter = read(delivery, 0)
-    case = replace(await case_of(rig, dead_letter), started=BEGUN, undoing=True, as_left=True)
+    dead_letter = read_dead_letter(delivery, 0)
+    case = replace(await case_of(rig, dead_letter), started=STARTED, undoing=True, as_left=True)
     (restored,) = rig.events("migration.restored")
     planned = forward(dead_letter, case, encode(restored))
     assert planned.what.startswith("would run start again")

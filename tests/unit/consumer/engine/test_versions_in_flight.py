@@ -1,4 +1,4 @@
-"""A migration whose events change their version on the way: begun by one release, finished by another."""
+"""A migration whose events change their version on the way: started by one release, finished by another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rehome_events.envelope import CloudEvent
 
 STEPS = [step.name for step in saga.MIGRATION[:-1]]
-TOLD = [step.emits[0].TYPE for step in saga.MIGRATION[:-1]]
+EMITTED = [step.emits[0].TYPE for step in saga.MIGRATION[:-1]]
 STOPPED = "migration.stopped"
 RELEASES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "present": nullcontext,
@@ -56,9 +56,9 @@ def versions(rig: Rig, kind: str) -> list[int]:
 
 
 def assert_completed(rig: Rig, event: CloudEvent[Any]) -> None:
-    """Each step ran once, each event is told, and nothing is left behind."""
+    """Each step ran once, each event is published, and nothing is left behind."""
     assert rig.row(event).state == "completed"
-    assert rig.published() == TOLD
+    assert rig.published() == EMITTED
     assert rig.dead() == []
     assert {row.step: row.runs for row in rig.journal.steps.values()} == dict.fromkeys(STEPS, 1)
 
@@ -84,7 +84,7 @@ async def test_a_handler_that_gets_both_versions_of_an_event_runs_its_step_once(
         ("after", "announcing"),
     ],
 )
-async def test_a_migration_begun_by_one_release_is_finished_by_another(
+async def test_a_migration_started_by_one_release_is_finished_by_another(
     rig: Rig, begins: str, ends: str, step: str
 ) -> None:
     event = rig.upgraded()
@@ -127,7 +127,7 @@ async def step_on(rig: Rig) -> None:
         rig.node.pass_delays()
 
 
-async def test_a_version_that_nobody_here_knows_waits_for_a_release_that_does(rig: Rig) -> None:
+async def test_a_version_that_this_release_does_not_know_waits_for_one_that_does(rig: Rig) -> None:
     event = rig.upgraded()
     await carry_on(rig, "after", until="back_up")
     await rig.handle_next("back_up")
@@ -136,7 +136,7 @@ async def test_a_version_that_nobody_here_knows_waits_for_a_release_that_does(ri
     assert_completed(rig, event)
 
 
-async def test_a_version_that_nobody_ever_knows_is_a_dead_letter_in_the_end(rig: Rig) -> None:
+async def test_a_version_that_no_release_knows_is_a_dead_letter_in_the_end(rig: Rig) -> None:
     rig.upgraded()
     await carry_on(rig, "after", until="back_up")
     await carry_on(rig, "present")
@@ -144,14 +144,16 @@ async def test_a_version_that_nobody_ever_knows_is_a_dead_letter_in_the_end(rig:
     dead_letter = rig.node.queues["migration.dead"].ready[0].message
     assert dead_letter.headers["rehome-error"] == f"unknown version 2 of event type '{STOPPED}'"
     assert dead_letter.headers["rehome-early-returns"] == EARLY_LIMIT
-    (noted,) = (
-        rig.journal.dead_letters.values()
-    )  # for the reconciler, which may not look into the dead letters
-    assert (noted.id, noted.handler, noted.reason) == (dead_letter.message_id, "back_up", "gave_up_waiting")
+    (recorded,) = rig.journal.dead_letters.values()  # for the reconciler, which may not read the queue
+    assert (recorded.id, recorded.handler, recorded.reason) == (
+        dead_letter.message_id,
+        "back_up",
+        "gave_up_waiting",
+    )
 
 
 @pytest.mark.parametrize(
-    "told",
+    "attributes",
     [
         {},
         {"migrationid": "x", "attempt": 1},
@@ -161,10 +163,10 @@ async def test_a_version_that_nobody_ever_knows_is_a_dead_letter_in_the_end(rig:
     ],
 )
 async def test_an_unknown_version_that_does_not_say_whose_it_is_waits_too(
-    rig: Rig, told: dict[str, object]
+    rig: Rig, attributes: dict[str, object]
 ) -> None:
     newer = {"specversion": "1.0", "type": STOPPED, "dataschema": f"urn:rehome:events:{STOPPED}:v9"}
-    body = orjson.dumps({**newer, **told, "data": {}})
+    body = orjson.dumps({**newer, **attributes, "data": {}})
     rig.node.publish("migration", STOPPED, Message(body=body), mandatory=True)
     await rig.handle_next("back_up")
     assert rig.dead() == []
@@ -190,7 +192,7 @@ async def test_an_upgrade_in_an_unknown_version_alone_waits(rig: Rig) -> None:
     assert rig.journal.migrations == {}
 
 
-async def test_a_field_that_a_later_release_added_disturbs_nobody(rig: Rig) -> None:
+async def test_a_field_that_a_later_release_added_is_ignored(rig: Rig) -> None:
     event = rig.upgraded()
     await carry_on(rig, "next", until="stop")
     (prepared,) = rig.node.queues[queue_of("stop")].ready
@@ -200,7 +202,7 @@ async def test_a_field_that_a_later_release_added_disturbs_nobody(rig: Rig) -> N
     assert_completed(rig, event)
 
 
-async def test_a_rollback_after_a_change_of_release_puts_back_everything(rig: Rig) -> None:
+async def test_a_rollback_after_a_change_of_release_restores_everything(rig: Rig) -> None:
     event = rig.upgraded()
     before = rig.site.snapshot(event.data.instance_id)
     await carry_on(rig, "next", until="restore")

@@ -101,7 +101,7 @@ async def test_an_idle_worker_stops_at_once(bench: Bench) -> None:
     await asyncio.wait_for(running, LIMIT)
 
 
-async def test_what_is_in_hand_at_the_stop_is_ended_and_nothing_more_is_taken(bench: Bench) -> None:
+async def test_what_is_being_handled_at_the_stop_is_finished_and_nothing_more_is_taken(bench: Bench) -> None:
     started, go = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -123,7 +123,7 @@ async def test_what_is_in_hand_at_the_stop_is_ended_and_nothing_more_is_taken(be
     assert bench.worker.in_hand == 0
 
 
-async def test_what_does_not_end_within_the_grace_is_cut_off_and_comes_again(
+async def test_what_does_not_end_within_the_grace_is_cut_off_and_delivered_again(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = asyncio.Event()
@@ -133,19 +133,19 @@ async def test_what_does_not_end_within_the_grace_is_cut_off_and_comes_again(
         await asyncio.Event().wait()
 
     bench.engine.work = work
-    bench.worker = bench.new_worker(grace=0.0)  # none: even those that are idle are not gone by then
+    bench.worker = bench.new_worker(grace=0.0)  # none: even idle readers have not ended by then
     bench.put()
     running = bench.start()
     await asyncio.wait_for(started.wait(), LIMIT)
     bench.worker.stop()
     await asyncio.wait_for(running, LIMIT)
     assert bench.engine.cancelled == 1
-    told = [record.getMessage() for record in caplog.records if "cut_off" in record.msg]
-    assert told == ["worker.cut_off task=stop#0"]
+    lines = [record.getMessage() for record in caplog.records if "cut_off" in record.msg]
+    assert lines == ["worker.cut_off task=stop#0"]
     assert bench.node.queues[queue_of("stop")].ready[0].redelivered == 1
 
 
-async def test_a_delivery_that_nothing_can_be_done_with_is_held_and_tried_again(bench: Bench) -> None:
+async def test_a_delivery_that_cannot_be_settled_is_held_and_handled_again(bench: Bench) -> None:
     failures = [Unreachable("no broker")] * 20
 
     async def work() -> None:
@@ -159,7 +159,7 @@ async def test_a_delivery_that_nothing_can_be_done_with_is_held_and_tried_again(
     assert bench.node.waiting() == {}  # neither a dead letter nor given back
 
 
-async def test_a_delivery_that_is_held_at_the_stop_comes_again_elsewhere(bench: Bench) -> None:
+async def test_a_delivery_that_is_held_at_the_stop_is_delivered_again_elsewhere(bench: Bench) -> None:
     tried = asyncio.Event()
 
     async def work() -> None:
@@ -175,8 +175,8 @@ async def test_a_delivery_that_is_held_at_the_stop_comes_again_elsewhere(bench: 
     assert bench.node.waiting() == {queue_of("stop"): 1}
 
 
-async def test_a_reader_that_lost_its_queue_opens_it_anew(bench: Bench) -> None:
-    consume, failures = bench.broker.consume, [Unreachable("gone")] * 5
+async def test_a_reader_that_lost_its_queue_opens_it_again(bench: Bench) -> None:
+    consume, failures = bench.broker.consume, [Unreachable("closed")] * 5
 
     async def failing(queue: str) -> Any:
         if failures and queue == queue_of("stop"):
@@ -193,12 +193,12 @@ async def test_a_reader_that_lost_its_queue_opens_it_anew(bench: Bench) -> None:
 async def test_a_queue_that_stays_out_of_reach_ends_the_worker(bench: Bench) -> None:
     async def failing(_queue: str) -> Any:
         if bench:
-            raise Unreachable("gone")
+            raise Unreachable("closed")
         yield
 
     bench.broker.consume = failing  # type: ignore[method-assign,assignment]
     running = bench.start()
-    with pytest.raises(RehomeError, match="gone"):
+    with pytest.raises(RehomeError, match="closed"):
         await asyncio.wait_for(running, LIMIT)
 
 

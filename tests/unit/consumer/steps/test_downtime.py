@@ -103,7 +103,7 @@ async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() 
     with pytest.raises(Queued, match="postgres-pool-1"):
         await rig.run("stop")
     assert rig.service.running
-    rig.journal.turns.clear()
+    rig.journal.slots.clear()
     await rig.run("stop")
     assert not rig.service.running
 
@@ -155,9 +155,9 @@ async def test_a_backup_that_is_there_is_not_made_again() -> None:
 
 async def test_after_the_dump_its_slot_is_free() -> None:
     rig = await before("back_up")
-    assert rig.journal.turns
+    assert rig.journal.slots
     await rig.run("back_up")
-    assert not rig.journal.turns
+    assert not rig.journal.slots
 
 
 @pytest.mark.parametrize("step", ["back_up", "restore", "start"])

@@ -1,4 +1,4 @@
-"""Secrets at rest: what the key's text is made into, and what of before is still read."""
+"""Secrets at rest: how keys are derived, and that secrets of the release before can be read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rehome_consumer.errors import Refused, SettingsError
 
 KEY = "sixteen letters!"
 OF_THE_FIRST_VERSION = b64decode("AAECAwQFBgcICQoLEHceYxhov8vEvA5DMKuUcR91NGgXnw==")
-"""The text `secret` for the context `migration 1`, as the release before locked it."""
+"""The text `secret` for the context `migration 1`, as the release before encrypted it."""
 
 
 def by_one_sha256(text: str, context: str, nonce: bytes | None = None) -> bytes:
@@ -27,17 +27,17 @@ def by_one_sha256(text: str, context: str, nonce: bytes | None = None) -> bytes:
     )
 
 
-def test_what_was_locked_is_unlocked_with_the_same_key_and_context() -> None:
+def test_a_secret_is_decrypted_with_the_same_key_and_context() -> None:
     blob = SecretCipher(KEY).lock("secret é", "migration 1")
     assert SecretCipher(KEY).unlock(blob, "migration 1") == "secret é"
     assert b"secret" not in blob
 
 
-def test_what_the_release_before_locked_is_still_unlocked() -> None:
+def test_a_secret_of_the_release_before_is_still_decrypted() -> None:
     assert SecretCipher(KEY).unlock(OF_THE_FIRST_VERSION, "migration 1") == "secret"
 
 
-def test_even_where_its_nonce_looks_like_a_newer_version() -> None:
+def test_a_secret_of_the_release_before_is_decrypted_where_its_nonce_looks_like_the_new_prefix() -> None:
     blob = by_one_sha256("secret", "migration 1", encryption._VERSION + os.urandom(4))
     assert SecretCipher(KEY).unlock(blob, "migration 1") == "secret"
 
@@ -54,7 +54,7 @@ def test_a_guess_takes_32_mebibytes() -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", b"short", encryption._VERSION, encryption._VERSION + b"x", b"x" * 100])
-def test_what_is_no_secret_of_ours_is_refused(blob: bytes) -> None:
+def test_what_is_no_secret_is_refused(blob: bytes) -> None:
     with pytest.raises(Refused, match="is REHOME_SECRET_KEY the one it was stored with"):
         SecretCipher(KEY).unlock(blob, "migration 1")
 
@@ -78,7 +78,7 @@ def test_subkeys_are_of_their_purpose_and_key() -> None:
     made = {
         SecretCipher(key).subkey(purpose)
         for key in (KEY, KEY + "x")
-        for purpose in ("backups", "marks", "secrets at rest")
+        for purpose in ("backups", "tags", "secrets at rest")
     }
     assert len(made) == 6
     assert all(len(one) == 32 for one in made)
@@ -91,7 +91,7 @@ def test_subkeys_are_those_of_rfc_5869() -> None:
     assert SecretCipher(KEY).subkey("backups") == hmac.digest(master, b"rehome: backups\x01", "sha256")
 
 
-def test_a_key_that_is_short_or_missing_is_told() -> None:
+def test_a_key_that_is_short_or_missing_is_refused() -> None:
     with pytest.raises(SettingsError, match="has 15 characters; give it at least 16"):
         SecretCipher("x" * 15)
     for use in (

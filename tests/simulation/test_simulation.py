@@ -19,7 +19,7 @@ QUICK = (
     "a failure is not committed",
     "a repeated event gets a new id",
     "a secret is in an error",
-    "the record is not flipped",
+    "the record is not pointed to the target",
     "the rollback leaves the instance down",
     "a lost claim does not end the step",
     "the rollback keeps the dedicated server",

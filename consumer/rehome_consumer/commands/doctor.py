@@ -142,7 +142,7 @@ def _print(found: list[Finding], done: dict[Finding, str], snapshot: Snapshot) -
             else "no dead letters"
         )
         checked = f"{len(snapshot.instances)} instance(s), {len(snapshot.servers)} database server(s), {dead_letters}"
-        say(f"nothing found; checked {checked}, the queues and the backup place")
+        printed(detail(f"nothing found; checked {checked}, the queues and the backup place", ""))
         return
     say(row(("SEVERITY", "KIND", "SINCE", "WHERE"), WIDTHS))
     for one in found:

@@ -48,7 +48,8 @@ def _after_rollback(snapshot: InstanceSnapshot) -> Iterator[Finding]:
             snapshot, "source_still_fenced", "error", what, advice, since=view.ended_at, thing=source.database
         )
         repair = (
-            f"removes the fence: {source.role} can use {source.database} on {snapshot.source.name} as before"
+            f"removes the fence: role {source.role} can use database {source.database} on "
+            f"{snapshot.source.name} as before"
         )
         action = Action("unfence", view, snapshot.source, source.database)
         safe = _at_source(snapshot) and not (target and target.open)
@@ -80,8 +81,7 @@ def _leftovers(snapshot: InstanceSnapshot) -> Iterator[Finding]:
         if snapshot.moving and view is not None and file.tag == tag(view):
             continue
         kind: Kind = "leftover_temp_file" if file.tag is None else "leftover_conf_backup"
-        what = "temporary file" if file.tag is None else "backup of odoo.conf"
-        what = f"{what} beside odoo.conf: {file.name}"
+        what = f"{'temporary file beside' if file.tag is None else 'backup of'} odoo.conf: {file.name}"
         finding = about(
             snapshot, kind, "info", what, "remove it by hand", since=file.modified, thing=file.name
         )  # fmt: skip

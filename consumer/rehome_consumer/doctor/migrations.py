@@ -141,7 +141,9 @@ def _dead_lettered(view: MigrationView, step: Step, dead_letter: DeadLetterRecor
 
 
 def _stuck(snapshot: Snapshot, view: MigrationView, step: Step) -> Finding:
-    where = "the queues could not be read" if snapshot.queues is None else f"none in {queue_of(step.name)}"
+    where = "the queues could not be read"
+    if snapshot.queues is not None:
+        where = f"its queue {queue_of(step.name)} is empty"
     unknown = "; it may be a dead letter (rehome dead list)" if snapshot.dead_letters is None else ""
     return Finding(
         kind="stuck",

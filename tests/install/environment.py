@@ -7,17 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-LIMIT = 120.0
+LIMIT: Final = 120.0
+BUILD_BACKEND: Final = ("hatchling", "editables")
+"""What builds our distributions: found beside an environment, not in it."""
 
 
 class FailedError(Exception):
@@ -32,27 +35,29 @@ def require(holds: object, otherwise: str) -> None:
 
 @dataclass(frozen=True)
 class Environment:
-    """The environment of somebody who installed the wheel and nothing else."""
+    """An environment with one or both distributions, what they need, and nothing else.
+
+    Attributes:
+        directory: the virtual environment.
+        build_tools: a directory with `BUILD_BACKEND`, for builds without isolation.
+    """
 
     directory: Path
+    build_tools: Path
 
     @classmethod
-    def create(cls, directory: Path, wheel: Path) -> Environment:
-        """Make it: the wheel as pip installs it, beside what its metadata asks for.
+    def create(cls, directory: Path, build_tools: Path) -> Environment:
+        """Make an empty one.
 
         Raises:
-            FailedError: the wheel does not install, or asks for what is not there.
+            FailedError: it could not be made.
         """
-        made = cls(directory)
         done = subprocess.run(
             [sys.executable, "-m", "venv", "--without-pip", str(directory)],
             capture_output=True, text=True, timeout=LIMIT, check=False,
         )  # fmt: skip
         require(done.returncode == 0, f"no virtual environment: {done.stderr}")
-        made.pip("install", "--no-deps", "--no-index", str(wheel))
-        made.add("rehome")
-        made.pip("check")
-        return made
+        return cls(directory, build_tools)
 
     @property
     def python(self) -> Path:
@@ -65,78 +70,120 @@ class Environment:
         (found,) = self.directory.glob("lib/python3*/site-packages")
         return found
 
-    def add(self, *names: str) -> None:
-        """Copy distributions that the present environment has, with all that they ask for."""
-        there = set(self.distributions())
-        for needed in sorted(self._needed(names) - there):
-            _copy(distribution(needed), self.packages)
+    def script(self, name: str) -> str:
+        """Path of a console script."""
+        return str(self.directory / "bin" / name)
 
-    def asked(self, name: str, extra: str = "") -> set[str]:
-        """Names of the distributions that one asks for, with an extra."""
+    def install(self, *arguments: str, at: Path | None = None) -> None:
+        """Install distributions of ours, as `pip install` does with these arguments, then add what they need.
+
+        Raises:
+            FailedError: it does not install, or needs what the present environment does not have.
+        """
+        self.pip("install", "--no-deps", "--no-index", "--no-build-isolation", *arguments, at=at)
+        if self.add(*(name for name in self.distributions() if name.startswith("rehome-"))):
+            self.pip("check")
+
+    def add(self, *names: str) -> set[str]:
+        """Copy distributions of the present environment, with all that they need; returns those that were missing."""
+        missing = _closure(names, self.needs) - set(self.distributions())
+        _copy(missing, self.packages)
+        return missing
+
+    def needs(self, name: str) -> set[str]:
+        """Names of the distributions that one needs by its metadata, here or in the present environment."""
         here = Distribution.discover(name=name, path=[str(self.packages)])
-        texts = next(iter(here), None) or distribution(name)
-        found = map(Requirement, texts.requires or ())
-        return {
-            _plain(one.name) for one in found if one.marker is None or one.marker.evaluate({"extra": extra})
-        }
+        return _needs(next(iter(here), None) or distribution(name))
 
     def distributions(self) -> list[str]:
         """Names of what is installed."""
-        return sorted(
-            _plain(one.metadata["Name"]) for one in Distribution.discover(path=[str(self.packages)])
-        )
+        return sorted(_plain(one.metadata["Name"]) for one in self._installed())
 
-    def pip(self, *arguments: str) -> str:
-        """Let the present environment's pip work on this one."""
+    def entry_points(self, group: str) -> dict[str, str]:
+        """The entry points of a group, of all that is installed."""
+        points = (point for one in self._installed() for point in one.entry_points.select(group=group))
+        return {point.name: point.value for point in points}
+
+    def require_owners(self) -> None:
+        """Every file belongs to one distribution: of two owners, the one installed last overwrites it."""
+        owners = Counter(str(file) for one in self._installed() for file in one.files or ())
+        shared = [name for name, count in owners.items() if count > 1 and ".." not in name]
+        require(not shared, f"installed by two distributions: {', '.join(shared[:3])}")
+
+    def pip(self, *arguments: str, at: Path | None = None) -> str:
+        """Let the present environment's pip work on this one.
+
+        Raises:
+            FailedError: pip failed; with its output.
+        """
         command = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check"]
-        return self._run([*command, *arguments], {}, None).stdout
+        variables = {**os.environ, "PYTHONPATH": str(self.build_tools)}
+        return _run([*command, *arguments], variables, at, 0).stdout
 
     def run(
         self, *arguments: str, at: Path, code: int = 0, variables: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run its Python somewhere, expecting an exit code.
+        """Run its Python in a directory, expecting an exit code.
 
         Raises:
-            FailedError: it ended otherwise; with what it printed.
+            FailedError: another exit code; with the output.
         """
-        return self._run([str(self.python), *arguments], variables or {}, at, code)
+        return _run([str(self.python), *arguments], self.environ(variables or {}), at, code)
 
     def environ(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Environment variables, without those that lead to other packages."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        return {**kept, "PYTHONWARNINGS": "error", **variables}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        return {**others, "PYTHONWARNINGS": "error", **variables}
 
-    def _needed(self, names: Iterable[str]) -> set[str]:
-        """The distributions and all that they ask for."""
-        found: set[str] = set()
-        ahead = list(names)
-        while ahead:
-            name = _plain(ahead.pop())
-            if name not in found:
-                found.add(name)
-                ahead += self.asked(name)
-        return found
+    def _installed(self) -> Iterable[Distribution]:
+        return Distribution.discover(path=[str(self.packages)])
 
-    def _run(
-        self, command: list[str], variables: Mapping[str, str], at: Path | None, code: int = 0
-    ) -> subprocess.CompletedProcess[str]:
-        ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=at,
-            env=self.environ(variables) if at else None,
-        )  # fmt: skip
-        if ran.returncode != code:
-            told = f"{ran.stdout}\n{ran.stderr}"
-            raise FailedError(f"{' '.join(command)} ended with {ran.returncode}, not {code}:\n{told}")
-        return ran
+
+def build_tools(directory: Path) -> Path:
+    """Make a directory of packages with `BUILD_BACKEND`, and all that it needs."""
+    _copy(_closure(BUILD_BACKEND, lambda name: _needs(distribution(name))), directory)
+    return directory
+
+
+def _closure(names: Iterable[str], needs: Callable[[str], set[str]]) -> set[str]:
+    """The distributions and all that they need."""
+    found: set[str] = set()
+    ahead = list(names)
+    while ahead:
+        name = _plain(ahead.pop())
+        if name not in found:
+            found.add(name)
+            ahead += needs(name)
+    return found
+
+
+def _needs(one: Distribution) -> set[str]:
+    found = map(Requirement, one.requires or ())
+    return {_plain(need.name) for need in found if need.marker is None or need.marker.evaluate({"extra": ""})}
+
+
+def _copy(names: Iterable[str], to: Path) -> None:
+    """Copy distributions of the present environment into a directory of packages."""
+    for name in sorted(names):
+        found = distribution(name)
+        for file in found.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                target = to / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(str(found.locate_file(file)), target)
+
+
+def _run(
+    command: list[str], variables: Mapping[str, str], at: Path | None, code: int
+) -> subprocess.CompletedProcess[str]:
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=at, env=dict(variables)
+    )
+    if ran.returncode != code:
+        output = f"{ran.stdout}\n{ran.stderr}"
+        raise FailedError(f"{' '.join(command)} ended with {ran.returncode}, not {code}:\n{output}")
+    return ran
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _copy(one: Distribution, to: Path) -> None:
-    for file in one.files or ():
-        if ".." not in file.parts and "__pycache__" not in file.parts:
-            target = to / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(str(one.locate_file(file)), target)

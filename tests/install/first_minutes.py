@@ -1,4 +1,4 @@
-"""What the documents promise for the first ten minutes, done as it stands there, in an empty directory."""
+"""The documents' first ten minutes, done as written, in an empty directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BLOCK: Final = re.compile(r"([^\n]*)\n+```(\w+)\n(.*?)```", re.DOTALL)
 
 @dataclass
 class Terminal:
-    """A program that runs until Ctrl-C, and the lines that it has said."""
+    """A program that runs until Ctrl-C, and the lines that it has printed."""
 
     command: str
     process: subprocess.Popen[str]
@@ -48,37 +48,38 @@ class Terminal:
         """Until so many lines match; FailedError otherwise."""
         deadline = time.monotonic() + LIMIT
         while len([line for line in self.lines if re.search(pattern, line)]) < count:
-            told = f"{self.command} said {self.lines}"
-            require(self.process.poll() is None, f"{told} and ended with {self.process.returncode}")
-            require(time.monotonic() < deadline, f"{told}, and not {count} times {pattern!r} in {LIMIT:g} s")
+            printed = f"{self.command} printed {self.lines}"
+            require(self.process.poll() is None, f"{printed} and ended with {self.process.returncode}")
+            require(time.monotonic() < deadline, f"{printed}, not {count} times {pattern!r} in {LIMIT:g} s")
             time.sleep(0.05)
 
 
 @contextmanager
 def terminal(command: list[str], at: Path, variables: Mapping[str, str]) -> Iterator[Terminal]:
-    """Run a program; at the end it gets Ctrl-C, and must end in order."""
+    """Run a program; at the end it gets Ctrl-C, and must end with 0."""
     process = subprocess.Popen(command, cwd=at, env=dict(variables), stdout=subprocess.PIPE, text=True)
     opened = Terminal(shlex.join(command), process)
     try:
         yield opened
-        process.send_signal(signal.SIGINT)
-        require(process.wait(LIMIT) == 0, f"{command} ended with {process.returncode} after Ctrl-C")
     finally:
-        if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(LIMIT)
+        finally:
             process.kill()
-            process.wait()
+    require(process.returncode == 0, f"{command} ended with {process.returncode} after Ctrl-C")
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who does what a page says."""
+    """A reader who follows a page."""
 
     directory: Path
     page: str
     variables: Mapping[str, str]
 
     def shell(self, block: str) -> str:
-        """Run a block of the page as it stands there, in a terminal in which what came before still holds."""
+        """Run a block of the page as written, in a terminal where the blocks before it have been run."""
         activate = ". try/bin/activate\n" if (self.directory / "try").exists() else ""
         ran = subprocess.run(
             ["bash", "-ec", activate + block], cwd=self.directory, env=dict(self.variables),
@@ -104,10 +105,10 @@ class Reader:
                 (self.directory / name).write_text(text)
         return [text for _, language, text in blocks if language == "sh"]
 
-    def promised(self, *texts: str) -> None:
-        """The page says that this will be said."""
+    def announces(self, *texts: str) -> None:
+        """The page says that this will be printed."""
         for text in texts:
-            require(f"`{text}`" in self.page, f"the page does not promise {text!r}")
+            require(f"`{text}`" in self.page, f"the page does not announce {text!r}")
 
 
 @contextmanager
@@ -118,9 +119,9 @@ def broker(directory: Path, root: Path) -> Iterator[dict[str, str]]:
     )
     with terminal([sys.executable, "-m", BROKERS_MODULE], root, os.environ) as running:
         running.wait_for("^export ", 5)
-        said = "\n".join(running.lines)
+        exports = "\n".join(running.lines)
         values = subprocess.run(
-            ["bash", "-ec", f"{said}\nenv -0"],
+            ["bash", "-ec", f"{exports}\nenv -0"],
             cwd=directory,
             env={},
             capture_output=True,
@@ -131,37 +132,38 @@ def broker(directory: Path, root: Path) -> Iterator[dict[str, str]]:
         yield {name: value for name, _, value in pairs if name == "REHOME" or name.endswith("_URL")}
 
 
-def first_minutes_hold(environment: Environment, directory: Path, root: Path, wheel: Path) -> list[str]:
-    """Both pages; what others' packages there are is found beside and not asked for; returns seconds taken."""
-    directory.mkdir()
-    beside = directory / "beside"
-    ours = shutil.ignore_patterns("rehome*", "events", "consumer")
-    shutil.copytree(environment.packages, beside, ignore=ours)
-    took = []
-    with broker(directory, root) as told:
-        require(told["REHOME"] == str(root), f"REHOME is {told['REHOME']!r}")
-        offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PYTHONPATH": str(beside), "REHOME": str(wheel)}
-        quiet = {
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTHONWARNINGS": "",
-        }  # pip itself is not free of warnings
-        variables = environment.environ({**told, **offline, **quiet})
-        for name, do in (("publishing", _as_billing), ("subscribing", _as_subscriber)):
-            place = directory / name
-            place.mkdir()
-            began = time.monotonic()
-            do(Reader(place, (root / "docs" / f"{name}.md").read_text(), variables))
-            took.append(f"{name} {time.monotonic() - began:.0f} s")
-    return took
+def packages(environment: Environment, beside: Path) -> dict[str, str]:
+    """Variables with which pip takes other packages, and what builds a wheel, from a new directory `beside`."""
+    shutil.copytree(environment.packages, beside, ignore=shutil.ignore_patterns("rehome*"))
+    shutil.copytree(environment.build_tools, beside, dirs_exist_ok=True)
+    # pip takes "0" for "no isolation": the variable is the value of what the option switches off.
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    return {**offline, "PYTHONPATH": str(beside)}
+
+
+def work(environment: Environment, directory: Path, root: Path, variables: Mapping[str, str]) -> list[str]:
+    """Follow both pages, with the variables that `make broker` prints and others; returns seconds taken."""
+    require(variables["REHOME"] == str(root), f"REHOME is {variables['REHOME']!r}")
+    # pip itself is not free of warnings.
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONWARNINGS": ""}
+    taken = []
+    for name, do in (("publishing", _as_billing), ("subscribing", _as_subscriber)):
+        place = directory / name
+        place.mkdir(parents=True)
+        page = (root / "docs" / f"{name}.md").read_text()
+        start = time.monotonic()
+        do(Reader(place, page, environment.environ({**variables, **quiet})))
+        taken.append(f"{name} {time.monotonic() - start:.0f} s")
+    return taken
 
 
 def _as_billing(reader: Reader) -> None:
-    start, install, tell = reader.save()
+    start, install, publish = reader.save()
     require(start.strip() == BROKER, f"the page begins with {start!r}")
     valid = "upgrade.json: valid plan.upgraded v1"
     require(reader.shell(install).splitlines()[-1] == valid, f"the last line is not {valid!r}")
-    require(reader.shell(tell) == "told\nconforms\n", "billing's programs say something else")
-    reader.promised(valid, "told", "conforms")
+    require(reader.shell(publish) == "published\nconforms\n", "billing's programs print something else")
+    reader.announces(valid, "published", "conforms")
 
 
 def _as_subscriber(reader: Reader) -> None:
@@ -173,12 +175,12 @@ def _as_subscriber(reader: Reader) -> None:
         crm.wait_for(f"^{following}$")
         reader.shell(play)
         crm.wait_for("^[0-9a-f-]{36}: still on the shared pool: ")
-    require(len(crm.lines) == 3 and ": moved, " in crm.lines[1], f"the subscriber said {crm.lines}")
+    require(len(crm.lines) == 3 and ": moved, " in crm.lines[1], f"the subscriber printed {crm.lines}")
     with terminal(reader.program(trouble), reader.directory, reader.variables) as crm:
         crm.wait_for("^following on sub_crm.trouble$")
         reader.shell(play_again)
         crm.wait_for("^[0-9a-f-]{36}: moved, ")
-    require(crm.lines[1] == failing and len(crm.lines) == 3, f"the troubled subscriber said {crm.lines}")
+    require(crm.lines[1] == failing and len(crm.lines) == 3, f"the failing subscriber printed {crm.lines}")
     passed = f"{len(OUTCOMES) * len(DISORDERS)} passed"
     require(passed in reader.shell(test), f"not {passed}")
-    reader.promised(following, failing, passed)
+    reader.announces(following, failing, passed)

@@ -1,11 +1,12 @@
-"""Imports every module of the contract but the pytest plugin; prints where it is from."""
+"""Imports every module of a package but those named after it; prints where the package is."""
 
 import importlib
 import pkgutil
+import sys
 
-import rehome_events
-
-for module in pkgutil.walk_packages(rehome_events.__path__, "rehome_events."):
-    if module.name != "rehome_events.testing.plugin":
+name, *left_out = sys.argv[1:]
+package = importlib.import_module(name)
+for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+    if module.name not in left_out:
         importlib.import_module(module.name)
-print(rehome_events.__path__[0])  # noqa: T201 - this is what it is for
+print(package.__path__[0])  # noqa: T201 - this is what it is for

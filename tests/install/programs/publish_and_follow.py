@@ -1,12 +1,11 @@
-"""Billing publishes an upgrade; another team follows a migration that is played."""
+"""Billing publishes an upgrade; another team follows a made-up migration."""
 
 import asyncio
 import os
 from typing import Any
 from uuid import uuid4
 
-from rehome_events.client.publisher import Publisher, plan_upgraded
-from rehome_events.client.subscriber import Subscriber
+from rehome_events.client import Publisher, Subscriber, plan_upgraded
 from rehome_events.envelope import CloudEvent
 from rehome_events.migration import MigrationCompleted
 from rehome_events.testing import Story
@@ -35,12 +34,12 @@ async def follow(url: str, player_url: str) -> None:
     """As any team does."""
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def tell(event: CloudEvent[Any]) -> None:
+    async def handle(event: CloudEvent[Any]) -> None:
         match event.data:
             case MigrationCompleted(downtime_seconds=seconds) if seconds > 0:
                 ended.set_result(event.type)
 
-    async with Subscriber(url, tell, team="crm", name="install", types=[MigrationCompleted]) as subscriber:
+    async with Subscriber(url, handle, team="crm", name="install", types=[MigrationCompleted]) as subscriber:
         running = asyncio.create_task(subscriber.run())
         async for _ in play(player_url, Story("completed"), force=True):
             pass
@@ -51,8 +50,8 @@ async def follow(url: str, player_url: str) -> None:
 
 async def main() -> None:
     """Both."""
-    await publish(os.environ["BILLING_URL"])
-    await follow(os.environ["CRM_URL"], os.environ["GUEST_URL"])
+    await publish(os.environ["BILLING_AMQP_URL"])
+    await follow(os.environ["CRM_AMQP_URL"], os.environ["EVENTS_AMQP_URL"])
 
 
 if __name__ == "__main__":

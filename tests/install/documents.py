@@ -1,0 +1,24 @@
+"""Do the documents name distributions that can be installed? `rehome` belongs to someone else."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from tests.install.environment import require
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INSTALLABLE: Final = {"./events", "./consumer", "$REHOME/events", "pytest", "opensearch-py"}
+_COMMAND: Final = re.compile(r"pip3? install ([^`\n#]+)")
+
+
+def name_what_can_be_installed(root: Path) -> None:
+    """Every `pip install` in README, docs and the distributions' READMEs."""
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("*/README.md")]
+    commands = [(page, text) for page in pages for text in _COMMAND.findall(page.read_text())]
+    require(commands, "no document says how to install")
+    for page, text in commands:
+        wrong = {name for name in re.split(r"[\s\"']+", text) if name} - INSTALLABLE
+        require(not wrong, f"{page.relative_to(root)}: pip install {text}: {', '.join(sorted(wrong))}")

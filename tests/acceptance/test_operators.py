@@ -29,10 +29,10 @@ async def test_a_failed_rollback_is_started_again_by_hand(
     waiting = await dead_letters(rehome, site)
     assert set(waiting) == {"restore", "roll_back"}
     refused = await rehome("dead", "replay", waiting["restore"]["id"], "--json")
-    assert (refused.code, "its rollback was begun" in refused.json[0]["what"]) == (1, True)
+    assert (refused.code, "its rollback was started" in refused.json[0]["what"]) == (1, True)
     undo = (await rehome("dead", "show", waiting["roll_back"]["id"], "--json")).json["replay_in_detail"]
     assert f"{site.tenant.database}__rehome_" in " ".join(undo)
-    assert f"into {site.tenant.database} on postgres-pool-1 again" in " ".join(undo)
+    assert f"connect to {site.tenant.database} on postgres-pool-1 again" in " ".join(undo)
     # and an operator's rollback starts it again
     plan = await rehome("roll-back", site.id)
     assert (plan.code, f"postgres-dedicated-{site.id.hex[:8]}" in plan.out) == (0, True)

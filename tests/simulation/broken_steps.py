@@ -185,7 +185,7 @@ def the_server_is_requested_without_a_look() -> None:
 
 
 def the_doctor_wakes_nobody() -> None:
-    replace(Repairs, "_wake", nothing)
+    replace(Repairs, "_resend", nothing)
 
 
 def _step(name: str, run: Any) -> Any:

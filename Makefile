@@ -9,7 +9,7 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults attack load fuzz bench lint \
-	install-check lock clean
+	install-check lock on clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,11 @@ lock: ## write requirements.lock again from the three pyproject.toml (needs uv; 
 		--no-emit-find-links --quiet $(ARGS) events/pyproject.toml consumer/pyproject.toml \
 		$(foreach group,dev beside fuzz attack,--group pyproject.toml:$(group)) \
 		--no-emit-package rehome-events --no-emit-package rehome-consumer --output-file requirements.lock
+
+SUITE := trixie
+DO := test
+on: ## make other targets on another release of Debian (root): SUITE=trixie DO="test", DO="demo", ...
+	@scripts/on-suite $(SUITE) $(DO) $(if $(ARGS),ARGS="$(ARGS)")
 
 clean: ## remove what was built, .venv included
 	@rm -rf .venv build dist {events,consumer}/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -25,10 +25,10 @@ class MigrationView(Migration):
     """One migration and the step it is at (or was last).
 
     Attributes:
-        step, step_state, tries, error, next_try_at: of that step; None when none was begun.
+        step, step_state, tries, error, next_try_at: of that step; None when none was started.
         started_at, tried_at: when that step was started first, and last.
-        progress_done, progress_total: how far it is, in one unit, where it tells.
-        behind: of an upgrade that waits (state `waiting`), the migration for whose end it does.
+        progress_done, progress_total: its progress, in one unit, where it reports any.
+        behind: of an upgrade that waits (state `waiting`), the migration for whose end it waits.
     """
 
     to_plan: str

@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(arguments: list[str]) -> int:
     """Hand over to the sandbox, which is part of the checkout but not of the installed package."""
     checkout = Path(__file__).parents[2]
-    if not (checkout / "sandbox" / "demo").is_dir():
+    # Two folders above an installed package there may be another project's sandbox.
+    if checkout / "consumer" != Path(__file__).parents[1] or not (checkout / "sandbox" / "demo").is_dir():
         say("rehome: the demo runs from a checkout of the project: `make demo`", error=True)
         return 2
     return subprocess.call([sys.executable, "-m", "sandbox.demo", *arguments], cwd=checkout)

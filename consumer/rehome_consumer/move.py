@@ -23,6 +23,9 @@ Event: TypeAlias = CloudEvent[Any]
 
 _NAME_LENGTH: Final = 63
 """Bytes of a PostgreSQL identifier; longer ones are cut silently."""
+_SCRATCH: Final = "__rehome_"
+_TAG_DIGITS: Final = 12
+"""Hexadecimal digits of the migration's id in the short name of an attempt."""
 
 
 class Move:
@@ -178,9 +181,14 @@ async def new_tenant_of(ports: Ports, instance: Instance) -> Credentials:
     return Credentials(user or today.user, password or today.password)
 
 
+def is_scratch_name(name: str, migration_id: UUID) -> bool:
+    """Whether `scratch_name` gives such a name to a copy of an attempt of this migration."""
+    return f"{_SCRATCH}{migration_id.hex[:_TAG_DIGITS]}-" in name
+
+
 def attempt_tag(migration_id: UUID, attempt: int) -> str:
     """A short name for an attempt, fit for file and database names: `3f2b8c4d5e6f-1`."""
-    return f"{migration_id.hex[:12]}-{attempt}"
+    return f"{migration_id.hex[:_TAG_DIGITS]}-{attempt}"
 
 
 def backup_id(migration_id: UUID, attempt: int) -> str:
@@ -190,5 +198,5 @@ def backup_id(migration_id: UUID, attempt: int) -> str:
 
 def scratch_name(tag: str, database: str) -> str:
     """The name of a copy until it is verified; at most 63 bytes, and of no other attempt."""
-    tail = f"__rehome_{tag}"
+    tail = f"{_SCRATCH}{tag}"
     return database.encode()[: _NAME_LENGTH - len(tail)].decode(errors="ignore") + tail

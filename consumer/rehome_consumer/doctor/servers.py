@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.doctor.finding import Action, Finding
+from rehome_consumer.move import is_scratch_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +123,7 @@ def _database(snapshot: Snapshot, server: Server, database: TaggedDatabase) -> I
 
 
 def _is_rehomes_name(name: str, migration_id: UUID) -> bool:
-    return f"__rehome_{migration_id.hex[:12]}-" in name or name == f"rehome_making_{migration_id.hex}"
+    return is_scratch_name(name, migration_id) or name == f"rehome_making_{migration_id.hex}"
 
 
 def _unused(snapshot: Snapshot, one: ServerSnapshot) -> Iterator[Finding]:

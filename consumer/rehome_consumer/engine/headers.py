@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from rehome_consumer.ports.engine import BROKER_HEADERS
 from rehome_consumer.rabbitmq.topology import REDELIVERIES
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from rehome_consumer.ports.engine import Delivery, Message
 
-PREFIX = "rehome-"
-"""Of every header that the engine writes; those of the broker begin with `x-`."""
 TRIES = "rehome-tries"
 DEFERRALS = "rehome-deferrals"
 EARLY_RETURNS = "rehome-early-returns"
@@ -63,5 +62,5 @@ def is_last(delivery: Delivery) -> bool:
 def _copy(delivery: Delivery, handler: str, headers: dict[str, Any]) -> Message:
     message = delivery.message
     first = {EXCHANGE: delivery.exchange, ROUTING_KEY: delivery.routing_key, HANDLER: handler}
-    carried = {k: v for k, v in message.headers.items() if not k.startswith("x-")}
+    carried = {k: v for k, v in message.headers.items() if not k.startswith(BROKER_HEADERS)}
     return dataclasses.replace(message, headers={**first, **carried, **headers})

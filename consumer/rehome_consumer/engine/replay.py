@@ -6,13 +6,12 @@ letter that is replayed twice, because the tool died in between, is one replay t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 from rehome_consumer import saga
-from rehome_consumer.engine import headers
-from rehome_consumer.ports.engine import Message
+from rehome_consumer.ports.engine import BROKER_HEADERS, ENGINE_HEADERS, Message
 from rehome_events.envelope import decode, encode
 
 if TYPE_CHECKING:
@@ -180,14 +179,5 @@ def _replay_id(dead_letter: DeadLetter) -> UUID:
 
 def _stripped(message: Message) -> Message:
     """The same message without what engine and broker wrote into its headers."""
-    carried = {k: v for k, v in message.headers.items() if not k.startswith((headers.PREFIX, "x-"))}
-    return Message(
-        body=message.body,
-        message_id=message.message_id,
-        type=message.type,
-        correlation_id=message.correlation_id,
-        content_type=message.content_type,
-        app_id=message.app_id,
-        timestamp=message.timestamp,
-        headers=carried,
-    )
+    carried = {k: v for k, v in message.headers.items() if not k.startswith((ENGINE_HEADERS, BROKER_HEADERS))}
+    return replace(message, headers=carried)

@@ -28,6 +28,12 @@ ENDED = UNMOVED | {"completed", "rolled_back"}
 """States in which a migration is over; all others hold the instance. The journal sets `ended_at` in these alone."""
 
 
+BROKER_HEADERS = "x-"
+"""Prefix of the headers that the broker writes; they are not copied when a message is published again."""
+ENGINE_HEADERS = "rehome-"
+"""Prefix of the headers that the engine writes (`rehome_consumer.engine.headers`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One AMQP message, in or out, as far as the engine uses it."""

@@ -12,7 +12,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 
 from rehome_consumer.adapters.rabbitmq.connection import LOST, close
 from rehome_consumer.errors import Refused, TimedOut, Unreachable
-from rehome_consumer.ports.engine import Message
+from rehome_consumer.ports.engine import BROKER_HEADERS, ENGINE_HEADERS, Message
 from rehome_events.amqp_properties import sendable, short
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 ACK_WITHIN: Final = 10.0  # seconds
 LOST_AFTER: Final = 2
 """Consecutive checks that must find the consumer missing: a message may just be on its way."""
-BROKER_HEADERS: Final = ("x-",)
-"""Prefix of headers that the broker writes; they are not copied when a message is published again."""
-ENGINE_HEADERS: Final = "rehome-"
-"""Prefix of headers that the engine writes (`rehome_consumer.engine.headers`)."""
 
 
 class AmqpDelivery:

@@ -1,10 +1,10 @@
 # Two images from one file: the consumer (the default), and the sandbox's services for compose.yaml.
 #
 # Base images are pinned by the digest of all platforms' manifests; the tag says which one it was. To renew one:
-# `docker buildx imagetools inspect python:3.11-slim-bookworm`. Debian's packages are the newest at the time of the build.
+# `docker buildx imagetools inspect python:3.11-slim-bookworm`. Debian's packages are the newest at build time.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# Our wheels, made where nothing of what makes it gets into an image.
+# Rehome's wheels, built in a stage of its own: no build tool gets into an image.
 FROM ${PYTHON_IMAGE} AS wheel
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build

@@ -24,7 +24,7 @@ demo-swarm: setup ## the same on a private Docker Swarm, every part of it a serv
 	@scripts/setup-swarm
 	@$(BIN)/rehome demo --runtime swarm $(ARGS)
 
-broker: setup ## RabbitMQ with our topology, for whoever publishes or follows events (Ctrl-C ends it)
+broker: setup ## RabbitMQ with rehome's topology, for developers of publishers and subscribers (Ctrl-C ends it)
 	@$(BIN)/python -m sandbox.rabbitmq.try_broker
 
 test: setup ## run the tests, on real servers
@@ -71,7 +71,7 @@ lint: setup ## check style, types, the direction of imports, and that what is ge
 	@$(BIN)/python -m rehome_events page --check
 	@$(BIN)/python scripts/settings_table.py --check
 
-install-check: setup ## build both distributions, install the contract alone, and use it there as other teams do
+install-check: setup ## build both distributions, install them in every way, and use them as other teams do
 	@scripts/setup-part --download beside
 	@$(BIN)/python -m tests.install
 

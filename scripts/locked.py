@@ -23,29 +23,28 @@ def plain(requirement: str) -> str:
 
 
 def roots(part: str) -> set[str]:
-    """Names that a distribution of ours or a group asks for itself.
+    """Names of the distributions that a part needs directly.
 
     Raises:
         SystemExit: there is no such part.
     """
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     if part in MEMBERS:
-        asked = tomllib.loads((ROOT / MEMBERS[part] / "pyproject.toml").read_text())["project"][
-            "dependencies"
-        ]
+        project = tomllib.loads((ROOT / MEMBERS[part] / "pyproject.toml").read_text())["project"]
+        needs = project["dependencies"]
     elif part in groups:
-        asked = groups[part]
+        needs = groups[part]
     else:
         raise SystemExit(f"locked.py: no part {part!r}; there are {', '.join([*MEMBERS, *groups])}")
     found: set[str] = set()
-    for one in asked:
+    for one in needs:
         name = one["include-group"] if isinstance(one, dict) else plain(one)
         found |= roots(name) if isinstance(one, dict) or name in MEMBERS else {name}
     return found
 
 
 def entries(text: str) -> dict[str, tuple[str, set[str]]]:
-    """Name -> its lines, and the names of those that ask for it."""
+    """Name -> its lines, and the names of those that need it."""
     found: dict[str, tuple[str, set[str]]] = {}
     name = ""
     for line in text.splitlines(keepends=True):
@@ -61,7 +60,7 @@ def entries(text: str) -> dict[str, tuple[str, set[str]]]:
 
 
 def main() -> None:
-    """Print the closure of the parts named."""
+    """Print the entries of the parts, with all that they need."""
     locked = entries((ROOT / "requirements.lock").read_text())
     wanted = set().union(*map(roots, sys.argv[1:]))
     if missing := sorted(wanted - locked.keys()):

@@ -1,4 +1,4 @@
-"""`make broker`: RabbitMQ with our topology, for whoever publishes or follows events and has no platform at hand."""
+"""`make broker`: RabbitMQ with rehome's topology, for developers of publishers and subscribers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rehome_consumer.rabbitmq.permissions import Role
 
 EMPTY: Final = "empty"
-"""A vhost that has nothing of ours, where nobody gets what is published."""
+"""A vhost without rehome's topology, where no queue gets what is published."""
 _ROOT: Final = Path(__file__).parents[2]
 _RABBITMQ: Final = _ROOT / "rabbitmq"
 
 
 async def serve() -> None:
-    """Run a node until we are told to end, and say how to reach it."""
+    """Run a node until SIGINT or SIGTERM, and print how to reach it."""
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -39,14 +39,14 @@ async def serve() -> None:
         await node.start()
         await node.rabbitmqctl("add_vhost", EMPTY)
         await node.rabbitmqctl("set_permissions", "-p", EMPTY, GUEST.name, ".*", ".*", ".*")
-        _tell(node)
+        _print_variables(node)
         await ended.wait()
     finally:
         await node.destroy()
         remove_scratch_directory(directory)
 
 
-def _tell(node: BrokerNode) -> None:
+def _print_variables(node: BrokerNode) -> None:
     variables = {
         "REHOME": _ROOT,
         "BILLING_AMQP_URL": node.url("billing"),
@@ -54,7 +54,7 @@ def _tell(node: BrokerNode) -> None:
         "EVENTS_AMQP_URL": node.url(),
         "EMPTY_AMQP_URL": node.url(vhost=EMPTY),
     }
-    print("# RabbitMQ with our topology, until Ctrl-C. Paste this into another terminal:")
+    print("# RabbitMQ with rehome's topology, until Ctrl-C. Paste this into another terminal:")
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(str(value))}", flush=True)
 

@@ -16,7 +16,7 @@ BUILD_LIMIT: Final = 300.0
 
 @dataclass(frozen=True)
 class Project:
-    """A distribution of ours.
+    """One of the two distributions.
 
     Attributes:
         name: of the distribution.

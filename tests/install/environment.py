@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LIMIT: Final = 120.0
 BUILD_BACKEND: Final = ("hatchling", "editables")
-"""What builds our distributions: found beside an environment, not in it."""
+"""What builds rehome's distributions: found beside an environment, not in it."""
 
 
 class FailedError(Exception):
@@ -75,7 +75,7 @@ class Environment:
         return str(self.directory / "bin" / name)
 
     def install(self, *arguments: str, at: Path | None = None) -> None:
-        """Install distributions of ours, as `pip install` does with these arguments, then add what they need.
+        """Install rehome's distributions, as `pip install` does with these arguments, then add what they need.
 
         Raises:
             FailedError: it does not install, or needs what the present environment does not have.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.install.environment import Environment
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
+NEEDS: Final = {"aio-pika", "orjson", "pydantic"}
 PLUGIN: Final = "rehome_events.testing.plugin"
 SOURCE_TREE_ONLY: Final = "this works in a source tree only"
 
@@ -33,9 +34,11 @@ def every_module_is_imported(environment: Environment, package: str, place: Path
 
 
 def nothing_of_the_consumer_is_there(environment: Environment) -> None:
-    """The base install is the contract's."""
-    beyond = {"rehome-consumer", *environment.needs("rehome-consumer")} - environment.needs("rehome-events")
-    found = sorted((beyond - {"rehome-events"}) & set(environment.distributions()))
+    """The contract needs what the documents say, and nothing that only the consumer needs."""
+    needs = environment.needs("rehome-events")
+    require(needs == NEEDS, f"rehome-events needs {', '.join(sorted(needs))}")
+    of_the_consumer = {"rehome-consumer", *environment.needs("rehome-consumer")} - {"rehome-events", *NEEDS}
+    found = sorted(of_the_consumer & set(environment.distributions()))
     require(not found, f"the base install brings {', '.join(found)}")
     environment.run("-c", "import rehome_consumer", at=environment.directory, code=1)
 

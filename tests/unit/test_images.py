@@ -1,4 +1,4 @@
-"""Images are made of what was looked at: bases by digest, packages by hash, and no tools of development."""
+"""Images are built from pinned bases and packages, without development tools."""
 
 import re
 import subprocess
@@ -35,8 +35,8 @@ def locked(*parts: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def asked(project: str) -> set[str]:
-    """Distributions that a project of ours asks for, apart from ours."""
+def needs(project: str) -> set[str]:
+    """Other distributions that a project needs directly."""
     found = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]["dependencies"]
     return {re.split(r"[<>=~\[]", one)[0] for one in found} - {"rehome-events"}
 
@@ -66,16 +66,16 @@ def test_one_tag_has_one_digest() -> None:
     assert len({image.partition("@")[0] for image in found}) == len(found)
 
 
-def test_what_is_locked_is_locked_by_hash_and_names_no_index() -> None:
+def test_entries_are_locked_by_hash_and_name_no_index() -> None:
     entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
     assert entries
     assert all("--hash=sha256:" in entry for entry in entries)
     assert not re.search(r"://|^--(index|extra-index|find-links)", LOCK, re.MULTILINE)
 
 
-def test_a_part_of_the_lock_holds_what_is_asked_for_and_what_that_asks_for() -> None:
-    assert asked("events") <= versions(locked("rehome-events")).keys()
-    assert asked("events") | asked("consumer") <= versions(locked("rehome-consumer")).keys()
+def test_a_part_of_the_lock_holds_all_that_it_needs() -> None:
+    assert needs("events") <= versions(locked("rehome-events")).keys()
+    assert needs("events") | needs("consumer") <= versions(locked("rehome-consumer")).keys()
     assert {"pamqp", "yarl", "pydantic-core"} <= versions(locked("rehome-events")).keys()
     everything = locked("dev", "beside", "fuzz", "attack")
     assert versions(everything) == versions(LOCK)
@@ -98,7 +98,7 @@ def test_an_unknown_part_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("project", ["events", "consumer"])
-def test_what_builds_our_wheels_is_in_its_part(project: str) -> None:
+def test_the_build_backend_is_in_its_part(project: str) -> None:
     wanted = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["build-system"]["requires"]
     assert {re.split(r"[<>=~\[]", one)[0] for one in wanted} <= versions(locked("build")).keys()
 
@@ -108,7 +108,7 @@ def test_both_distributions_carry_the_licence(project: str) -> None:
     assert (ROOT / project / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
-def test_images_are_made_of_the_locks_and_what_builds_stays_behind() -> None:
+def test_images_hold_locked_packages_and_no_build_tools() -> None:
     made = stages()
     assert "locked.py build > build.txt" in (wheel := made.pop("wheel"))
     assert "locked.py rehome-consumer > runtime.txt" in wheel

@@ -18,13 +18,13 @@ from rehome_consumer.errors import (
     Refused,
     Unreachable,
 )
-from rehome_consumer.model import Backup
+from rehome_consumer.model import EVERYTHING, Backup
 from tests.fakes.world import FakeBackup, copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rehome_consumer.model import Server
+    from rehome_consumer.model import Scope, Server
     from rehome_consumer.ports.steps import Facts
     from tests.fakes.world import Visit, World
 
@@ -48,7 +48,15 @@ class FakeCopier:
             raise Incompatible(f"the backup place {ROOT} cannot be written to")
         return self.world.free
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
+    async def dump(
+        self,
+        server: Server,
+        database: str,
+        tenant: str,
+        backup_id: str,
+        facts: Facts,
+        scope: Scope = EVERYTHING,
+    ) -> None:
         _check(backup_id)
         found = self.world.backups.get(backup_id)
         if found is not None and found.sealed:
@@ -59,7 +67,9 @@ class FakeCopier:
             self.world.short_lived_role(server, "copier.dump", tenant, "dump") as user,
             self.world.visit(server, "copier.dump", database, user) as visit,
         ):
-            content = copied(visit.session.database)
+            content = copied(self.world.seen(visit, scope.snapshot))
+            if not scope.rows:
+                content.tables = {name: [] for name in content.tables}
             total = len(content.tables)
             for done, _ in enumerate(content.tables, 1):
                 await _copying(visit, "table")

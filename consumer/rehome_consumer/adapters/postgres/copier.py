@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.common.bounded_thread import in_thread
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.postgres import client_programs, extensions
@@ -201,7 +200,7 @@ class PgCopier:
         zstd = await client_programs.major_version(where) >= _ZSTD_SINCE
 
         async def dump(compression: str) -> None:
-            await subprocesses.run(
+            await client_programs.run(
                 [
                     *(
                         where / "pg_dump",

@@ -79,7 +79,7 @@ class PostgresVerifier:
     ) -> T:
         """Hold a snapshot while `work` runs. Raises NotFound."""
         what = f"holding a snapshot of {database}"
-        async with self._opened(server, database, role, "hold", what, jobs=1) as opened:
+        async with self._opened(server, database, role, "hold", what, EVERYTHING, jobs=1) as opened:
             snapshot = await opened.snapshot()
             await opened.login.close()
             return await work(snapshot)
@@ -160,7 +160,7 @@ class PostgresVerifier:
     ) -> AsyncIterator[list[TenantSession]]:
         """Sessions that all see the database as it was at one moment."""
         what, jobs = f"reading database {database}", scope.jobs or self._jobs
-        async with self._opened(server, database, role, "read", what, jobs=jobs) as opened:
+        async with self._opened(server, database, role, "read", what, scope, jobs=jobs) as opened:
             await opened.add(scope.snapshot)
             snapshot = scope.snapshot or await opened.snapshot()
             await checksums.run_together([opened.add_if_admitted(snapshot) for _ in range(1, jobs)])
@@ -169,10 +169,18 @@ class PostgresVerifier:
 
     @asynccontextmanager
     async def _opened(
-        self, server: Server, database: str, role: str, purpose: Purpose, what: str, *, jobs: int
+        self,
+        server: Server,
+        database: str,
+        role: str,
+        purpose: Purpose,
+        what: str,
+        scope: Scope,
+        *,
+        jobs: int,
     ) -> AsyncIterator[_Opened]:
         """No reader yet; those that are added are closed at the end, within the limit."""
-        settings = {**_SETTINGS, "rehome.tenant": role}
+        settings = {**_SETTINGS, "rehome.tenant": role, "rehome.rows": "on" if scope.rows else "off"}
         try:
             async with (
                 asyncio.timeout(self._limit),

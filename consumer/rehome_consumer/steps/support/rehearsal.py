@@ -173,6 +173,10 @@ async def _from_snapshot(
 ) -> _Rehearsed:
     source, target, scratch = await move.source(), await move.target(), await move.scratch_name()
     database, old, new = (await move.instance()).database, await move.tenant(), await move.new_tenant()
+    # As `require_current` will read them.
+    definitions = await move.verifier.fingerprint(
+        source, database, old.user, replace(DEFINITIONS, snapshot=scope.snapshot, jobs=scope.jobs)
+    )
     began = move.clock.now()
     await move.copier.dump(source, database, old.user, move.rehearsal_id, move.facts, scope)
     backup = await move.copier.seal(move.rehearsal_id, {}, {})
@@ -198,7 +202,7 @@ async def _from_snapshot(
             restore_seconds=_seconds(dumped, restored),
             compare_seconds=_seconds(restored, move.clock.now()),
         ),
-        definitions_digest(before),
+        definitions_digest(definitions),
         tuple(found),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from rehome_consumer.errors import Conflict, NotFound
 from rehome_consumer.fingerprint import LISTED, SEQUENCES, TABLES, digest, summary
 from rehome_consumer.model import DEFINITIONS, EVERYTHING, Scope
-from tests.contract.servers import Change
+from tests.contract.servers import A_ROW_MORE, Change
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
@@ -128,11 +128,6 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "extension unaccent: missing on the target",
     ),
 }
-
-A_ROW_MORE = Change(
-    "INSERT INTO public.import_log (line) VALUES ('later')",
-    lambda database: database.tables["public.import_log"].append(("later", "later")),
-)
 
 REORDERED = Change(
     "UPDATE public.res_partner SET id = id WHERE id % 2 = 0; VACUUM FULL public.res_partner",

@@ -70,7 +70,8 @@ UNTIDY: dict[str, tuple[str, str, str]] = {
     "duplicates below a unique index": (
         "superuser",
         (
-            "CREATE TABLE twice (a integer); INSERT INTO twice VALUES (4141), (4141); CREATE INDEX twice_a ON twice (a); "
+            "CREATE TABLE twice (a integer); INSERT INTO twice VALUES (4141), (4141); "
+            "CREATE INDEX twice_a ON twice (a); "
             "ALTER TABLE twice OWNER TO {role}; "
             "UPDATE pg_index SET indisunique = true WHERE indexrelid = 'twice_a'::regclass"
         ),

@@ -129,6 +129,15 @@ class Databases(Protocol):
         """No login for the role and no session of it, if it exists."""
         ...
 
+    async def drop_role(self, server: Server, role: str) -> None:
+        """Drop a role that may not log in and has nothing; nothing when it does not exist.
+
+        Raises:
+            NotOurs: it may log in, or is a superuser.
+            RehomeError: it has something.
+        """
+        ...
+
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
         """End what an earlier run for this migration left behind: its sessions and its short-lived roles.
 

@@ -81,6 +81,7 @@ class FakeDatabase:
         immovable: things that no copy can take along.
         closed: only superusers and rehome's short-lived roles may connect.
         strays: what its extensions hold and do not bring.
+        unrestorable: definitions that work here, and that a restore refuses.
     """
 
     name: str
@@ -99,6 +100,7 @@ class FakeDatabase:
     immovable: list[str] = field(default_factory=list)
     closed: bool = False
     strays: list[str] = field(default_factory=list)
+    unrestorable: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -354,4 +356,5 @@ def copied(database: FakeDatabase) -> FakeDatabase:
         prepared=list(database.prepared),
         immovable=list(database.immovable),
         strays=list(database.strays),
+        unrestorable=list(database.unrestorable),
     )

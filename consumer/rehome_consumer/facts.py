@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 
 from rehome_consumer.model import Fence, Grant, Secret
-from rehome_events.parts import Limits, Verified
+from rehome_events.parts import Limits, Rehearsal, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,10 @@ def _verified(verified: Verified) -> dict[str, Any]:
     return verified.model_dump(mode="json")
 
 
+def _rehearsal(rehearsal: Rehearsal) -> dict[str, Any]:
+    return rehearsal.model_dump(mode="json")
+
+
 def _json(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
@@ -82,6 +86,10 @@ NEW_USER: Final[Fact[str]] = Fact("new_user", str, str)
 NEW_PASSWORD: Final[Fact[Secret]] = Fact("new_password", Secret.reveal, Secret, secret=True)
 """The login on the dedicated server, where database-service names one; else it is the tenant's of today."""
 SERVER_RETURN_REQUESTED: Final[Fact[bool]] = Fact("server_return_requested", bool, bool)
+REHEARSED_DEFINITIONS: Final[Fact[str]] = Fact("rehearsed_definitions", str, str)
+"""Digest of the definitions that were rehearsed."""
+REHEARSAL: Final[Fact[Rehearsal]] = Fact("rehearsal", _rehearsal, Rehearsal.model_validate)
+"""How the rehearsal went: the forecast of the copy."""
 
 # stop: everything that a rollback restores
 REPLICAS: Final[Fact[int]] = Fact("replicas", int, int)

@@ -179,6 +179,18 @@ def digest(fingerprint: Fingerprint) -> str:
     return hashed.hexdigest()
 
 
+def definitions_digest(fingerprint: Fingerprint) -> str:
+    """SHA-256, hexadecimal, over everything but rows and where sequences stand (`Scope.positions` must be false)."""
+    kinds = (*sorted(fingerprint.objects.items()), (SEQUENCES, fingerprint.sequences))
+    hashed = hashlib.sha256(
+        repr((sorted(fingerprint.extensions.items()), sorted(fingerprint.database.items()))).encode()
+    )
+    for kind, parts in kinds:
+        for number, part in sorted(parts.items()):
+            hashed.update(f"{kind} {number} {part.size} ".encode() + part.digest)
+    return hashed.hexdigest()
+
+
 def summary(fingerprint: Fingerprint) -> Verified:
     """What `migration.restored` says of a fingerprint that both databases have."""
     return Verified(

@@ -79,6 +79,11 @@ class Move:
         """The name of this attempt's backup."""
         return backup_id(self.migration_id, self.attempt)
 
+    @property
+    def rehearsal_id(self) -> str:
+        """The name of the dump that this attempt's rehearsal makes and removes."""
+        return f"{self.backup_id}-rehearsal"
+
     async def scratch_name(self) -> str:
         """The name of the copy until it is verified."""
         return scratch_name(self.tag, (await self.instance()).database)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rehome_consumer.errors import SettingsError
-from rehome_consumer.model import Policy
+from rehome_consumer.model import Hours, Policy
 from rehome_consumer.network.tls import PostgresTls, SslMode
 from rehome_consumer.saga import TIERS
 
@@ -89,6 +89,25 @@ class Settings(BaseSettings):
         le=32,
         description="Instances stopped for a dump of the same server at a time, over all consumers.",
     )
+    rehearse: Literal["full", "definitions", "off"] = Field(
+        "full",
+        description="What is moved once, to see that it can be, before an instance is stopped: full, definitions "
+        "(everything but rows), or off.",
+    )
+    rehearse_up_to: int | None = Field(
+        None,
+        ge=0,
+        description="Bytes; of a larger database only the definitions are rehearsed. Default: no limit.",
+    )
+    rehearsal_jobs: int = Field(
+        2, ge=1, le=64, description="Sessions that read the pool at a time for one rehearsal."
+    )
+    rehearsals_per_server: int = Field(
+        1, ge=1, le=32, description="Rehearsals that read the same pool at a time, over all consumers."
+    )
+    rehearsal_hours: Hours | None = Field(
+        None, description="When rehearsals may begin, in UTC, such as 22:00-05:00; default: at any time."
+    )
     provision_timeout: Positive = Field(600.0, description="Seconds database-service may take.")
     fence_timeout: Positive = Field(60.0, description="Seconds ending the tenant's connections may take.")
     start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
@@ -140,6 +159,21 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgres://", "postgresql://")):
             raise ValueError("it must look like postgresql://user:password@host:port/database")
         return value
+
+    @field_validator("rehearsal_hours", mode="before")
+    @classmethod
+    def _hours(cls, value: Any) -> Any:
+        """`22:00-05:00` as `Hours`."""
+        if not isinstance(value, str):
+            return value
+        start, dash, end = value.partition("-")
+        try:
+            hours = Hours(time.fromisoformat(start.strip()), time.fromisoformat(end.strip()))
+        except ValueError:
+            hours = None
+        if hours is None or not dash or hours.start == hours.end:
+            raise ValueError("write it as 22:00-05:00, in UTC; the two differ")
+        return hours
 
     @field_validator("longest_retry")
     @classmethod
@@ -200,6 +234,11 @@ class Settings(BaseSettings):
             room_factor=self.room_factor,
             dumps_per_server=self.dumps_per_server,
             retention=timedelta(days=self.retention_days),
+            rehearse=self.rehearse,
+            rehearse_up_to=self.rehearse_up_to,
+            rehearsal_jobs=self.rehearsal_jobs,
+            rehearsals_per_server=self.rehearsals_per_server,
+            rehearsal_hours=self.rehearsal_hours,
         )
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from rehome_events.data import Code, Count, CustomerId, EventData, Message, Path, Seconds, Sha256, Utc, Word
-from rehome_events.parts import Limits, ServerRef, Verified
+from rehome_events.parts import Limits, Rehearsal, ServerRef, Verified
 
 
 class InstanceResized(EventData):
@@ -72,6 +72,9 @@ class MigrationPrepared(EventData):
     checks: tuple[Word, ...] = Field(
         description="Names of the checks that passed, in the order in which they ran.",
         examples=[["postgres_versions", "locale", "disk_space"]],
+    )
+    rehearsal: Rehearsal | None = Field(
+        default=None, description="How the rehearsal of the copy went, where there was one."
     )
 
 

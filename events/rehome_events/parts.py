@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 
-from rehome_events.data import Count, Sha256, Word
+from rehome_events.data import Count, Seconds, Sha256, Word
 
 Size = Annotated[str, Field(max_length=16, pattern=r"^[0-9]{1,13}(\.[0-9]{1,3})?([KMGTkmgt][Ii]?)?[Bb]?$")]
 """An amount of memory or storage as the platform writes it: a number and a unit, ``2G`` or ``512M``."""
@@ -79,6 +79,21 @@ class ServerRef(Part):
     postgres_version: Word | None = Field(
         default=None, description="PostgreSQL version as the server reports it.", examples=["15.14"]
     )
+
+
+class Rehearsal(Part):
+    """A move of the data that was tried while the instance served, and how long it took: the forecast."""
+
+    mode: Literal["full", "definitions"] = Field(
+        description="full: all of it. definitions: everything but the rows.", examples=["full"]
+    )
+    database_bytes: Count = Field(description="Size of the database, in bytes.", examples=[1017118720])
+    dump_seconds: Seconds = Field(description="Seconds that the dump took.", examples=[6.1])
+    restore_seconds: Seconds = Field(
+        description="Seconds that the restore took; meanwhile the source was read for the comparison.",
+        examples=[21.4],
+    )
+    compare_seconds: Seconds = Field(description="Seconds that reading the copy took.", examples=[4.2])
 
 
 class Verified(Part):

@@ -28,7 +28,7 @@ from rehome_consumer.operators.tools import periodic_diagnosis
 from rehome_consumer.process import freeze_watchdog, health, logs
 from rehome_consumer.process.worker import until_signalled
 from rehome_consumer.settings import read_settings
-from sandbox.demo.faults import ALL, failing
+from sandbox.demo.faults import ALL, failing, note_step
 from sandbox.system.net import wait_until
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class Probe:
 
     async def __call__(self, boundary: str) -> None:
         """One passage."""
+        await note_step(boundary)
         with self._orders.reached.open("a") as file:
             file.write(f"{time.monotonic()} {os.getpid()} {boundary}\n")
         order = self._orders.pending()

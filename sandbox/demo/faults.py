@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import dataclasses
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -46,6 +47,9 @@ FOR_AN_OPERATOR: Final = {
 ALL: Final = FAILING | FOR_AN_OPERATOR
 
 
+_RUNNING: ContextVar[str] = ContextVar("running", default="")
+
+
 class Failing:
     """A port one of whose methods fails after (or instead of) its work."""
 
@@ -64,11 +68,28 @@ def failing(step: str) -> Callable[[Ports], Ports]:
 
     def wrap(ports: Ports) -> Ports:
         port = getattr(ports, name)
-        replacement = _replacement(step, getattr(port, method))
+        real = getattr(port, method)
+        replacement = only_in(step, real, _replacement(step, real))
         changed: dict[str, Any] = {name: Failing(port, method, replacement)}
         return dataclasses.replace(ports, **changed)
 
     return wrap
+
+
+async def note_step(boundary: str) -> None:
+    """For the consumer's `probe`: which step runs."""
+    _RUNNING.set(boundary.partition(".")[0])
+
+
+def only_in(
+    step: str, real: Callable[..., Awaitable[Any]], replacement: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
+    """Other steps call the same method, such as the rehearsal."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await (replacement if _RUNNING.get() == step else real)(*args, **kwargs)
+
+    return call
 
 
 def _replacement(step: str, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -115,7 +136,7 @@ async def run(step: str) -> None:
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
     async with (
-        bootstrap.consumer(settings, wrap=failing(step)) as consumer,
+        bootstrap.consumer(settings, wrap=failing(step), probe=note_step) as consumer,
         health.served(settings, consumer),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())

@@ -76,6 +76,12 @@ async def database_dsn(local: LocalPlatform | SwarmPlatform, site: Site) -> str:
     return _dsn(local, server, site.tenant.database)
 
 
+async def dedicated_dsn(local: LocalPlatform | SwarmPlatform, site: Site) -> str:
+    """The maintenance database of the instance's dedicated server, as its administrator."""
+    async with local.platform.cluster.connect(local.platform.instance_database) as platform:
+        return _dsn(local, await platform.fetchrow(SERVER, site.id))
+
+
 def conf_diff(before: bytes, after: bytes) -> list[str]:
     """The changed lines of odoo.conf, `-` old and `+` new, the password masked."""
     lines = difflib.ndiff(before.decode().splitlines(), after.decode().splitlines())

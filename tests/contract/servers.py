@@ -148,6 +148,13 @@ def login_of(tenant: Tenant) -> Credentials:
     return Credentials(tenant.role, Secret(tenant.password))
 
 
+A_ROW_MORE = Change(
+    "INSERT INTO public.import_log (line) VALUES ('later')",
+    lambda database: database.tables["public.import_log"].append(("later", "later")),
+)
+"""Users write."""
+
+
 def new_tag() -> OwnershipTag:
     """A scratch tag of a new migration, which this task works for from now on."""
     migration = uuid4()

@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 
 from rehome_consumer.errors import Conflict, NotFound, NotOurs, Refused
-from rehome_consumer.model import Credentials, Secret
+from rehome_consumer.fingerprint import definitions_digest
+from rehome_consumer.model import DEFINITIONS, Credentials, Scope, Secret
 from sandbox.postgres.tenants import nasty_password
-from tests.contract.servers import Change, ProgressRecorder, new_tag, verified
+from tests.contract.servers import A_ROW_MORE, Change, ProgressRecorder, new_tag, verified
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Backup, OwnershipTag
+    from rehome_consumer.model import Backup, Fingerprint, OwnershipTag
     from sandbox.postgres.tenants import Tenant
     from tests.contract.servers import Stage
 
@@ -53,6 +54,40 @@ async def found_differences(stage: Stage, tenant: Tenant, copy: str, role: str =
 async def test_the_version_of_client_programs_and_the_free_bytes_are_reported(stage: Stage) -> None:
     assert await stage.copier.client_version() == 15
     assert await stage.copier.free_bytes() > 0
+
+
+async def test_a_dump_of_a_snapshot_holds_what_was_there_when_it_was_taken(stage: Stage) -> None:
+    tenant, tag = await stage.add_tenant(), new_tag()
+    place = stage.pool, tenant.database, tenant.role
+
+    async def dumped_later(snapshot: str) -> tuple[Backup, Fingerprint]:
+        await stage.change(tenant.database, A_ROW_MORE)
+        scope = Scope(snapshot=snapshot, jobs=2)
+        await stage.copier.dump(*place, f"{tag.migration_id}-1", ProgressRecorder(), scope)
+        return await stage.copier.seal(f"{tag.migration_id}-1", {}, {}), await stage.verifier.fingerprint(
+            *place
+        )
+
+    before = await stage.verifier.fingerprint(*place)
+    backup, after = await stage.verifier.with_snapshot(*place, dumped_later)
+    copy = await a_scratch(stage, tenant, tag)
+    await stage.copier.restore(stage.dedicated, copy, backup, "acme", ProgressRecorder())
+    restored = await stage.verifier.fingerprint(stage.dedicated, copy, "acme")
+    assert (restored.tables, restored.rows) == (before.tables, after.rows - 1)
+
+
+async def test_a_dump_without_rows_holds_every_definition(stage: Stage) -> None:
+    tenant, tag = await stage.add_tenant(), new_tag()
+    place, name = (stage.pool, tenant.database, tenant.role), f"{tag.migration_id}-1"
+    await stage.copier.dump(*place, name, ProgressRecorder(), Scope(rows=False))
+    copy = await a_scratch(stage, tenant, tag)
+    await stage.copier.restore(
+        stage.dedicated, copy, await stage.copier.seal(name, {}, {}), "acme", ProgressRecorder()
+    )
+    restored = await stage.verifier.fingerprint(stage.dedicated, copy, "acme", DEFINITIONS)
+    source = await stage.verifier.fingerprint(*place, DEFINITIONS)
+    assert definitions_digest(restored) == definitions_digest(source)
+    assert (await stage.verifier.fingerprint(stage.dedicated, copy, "acme")).rows == 0
 
 
 async def test_a_restored_database_does_not_differ_from_the_dumped_one(stage: Stage) -> None:

@@ -227,6 +227,22 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
     await stage.databases.close_role(stage.dedicated, "never made")
 
 
+async def test_a_role_that_has_nothing_and_may_not_log_in_is_dropped(stage: Stage) -> None:
+    new_tag()
+    await stage.databases.make_role(stage.dedicated, new_login("for_a_rehearsal"), ())
+    await stage.databases.drop_role(stage.dedicated, "for_a_rehearsal")
+    with pytest.raises(NotFound):
+        await stage.databases.role_facts(stage.dedicated, "for_a_rehearsal", "none")
+    await stage.databases.drop_role(stage.dedicated, "for_a_rehearsal")
+
+
+async def test_a_role_that_may_log_in_is_not_dropped(stage: Stage) -> None:
+    await stage.add_role(stage.dedicated, "somebody")
+    with pytest.raises(NotOurs, match="somebody"):
+        await stage.databases.drop_role(stage.dedicated, "somebody")
+    assert (await stage.databases.role_facts(stage.dedicated, "somebody", "none")).can_login
+
+
 @pytest.mark.parametrize("purpose", ["read", "dump", "restore"])
 async def test_a_short_lived_role_that_a_lost_run_left_is_dropped_with_its_sessions(
     stage: Stage, purpose: str

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rehome_consumer.errors import NotFound
+from rehome_consumer.errors import Conflict, NotFound
 from rehome_consumer.fingerprint import LISTED, SEQUENCES, TABLES, digest, summary
-from tests.contract.servers import Change
+from rehome_consumer.model import DEFINITIONS, EVERYTHING, Scope
+from tests.contract.servers import A_ROW_MORE, Change
 from tests.support.comparing import compared
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Spared
+    from rehome_consumer.model import Fingerprint
     from sandbox.postgres.tenants import Tenant
     from tests.contract.servers import Stage
 
@@ -185,21 +186,57 @@ async def test_what_is_spared_is_in_neither_look(stage: Stage, kind: str, name: 
     def spared(asked: str, which: str) -> bool:
         return (asked, which) == (kind, name)
 
-    without = await stage.verifier.fingerprint(*place, spared)
+    without = await stage.verifier.fingerprint(*place, Scope(spared=spared))
     before, after = (
         fingerprint.tables if kind == TABLES else fingerprint.sequences for fingerprint in (complete, without)
     )
     changed = [part for part in before if before[part] != after.get(part)]
     assert len(changed) == 1
     assert sum(part.size for part in before.values()) == 1 + sum(part.size for part in after.values())
-    assert name in await _names(stage, tenant, kind, changed, None)
-    assert name not in await _names(stage, tenant, kind, changed, spared)
+    assert name in await _names(stage, tenant, kind, changed, EVERYTHING)
+    assert name not in await _names(stage, tenant, kind, changed, Scope(spared=spared))
 
 
-async def _names(
-    stage: Stage, tenant: Tenant, kind: str, parts: list[int], spared: Spared | None
-) -> list[str]:
-    found = await stage.verifier.some(stage.pool, tenant.database, tenant.role, kind, parts, spared)
+async def test_a_snapshot_shows_the_database_as_it_was(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database, tenant.role
+    before = await stage.verifier.fingerprint(*place)
+
+    async def changed_meanwhile(snapshot: str) -> tuple[Fingerprint, Fingerprint]:
+        await stage.change(tenant.database, A_ROW_MORE)
+        now = await stage.verifier.fingerprint(*place)
+        return await stage.verifier.fingerprint(*place, Scope(snapshot=snapshot)), now
+
+    then, now = await stage.verifier.with_snapshot(*place, changed_meanwhile)
+    assert (then.rows, then.tables) == (before.rows, before.tables)
+    assert now.rows == before.rows + 1
+
+
+async def test_a_snapshot_ends_with_the_work(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database, tenant.role
+
+    async def nothing(snapshot: str) -> str:
+        return snapshot
+
+    held = await stage.verifier.with_snapshot(*place, nothing)
+    with pytest.raises(Conflict, match="gone"):
+        await stage.verifier.fingerprint(*place, Scope(snapshot=held))
+
+
+async def test_definitions_stay_the_same_while_users_write(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database, tenant.role
+    before = await stage.verifier.fingerprint(*place, DEFINITIONS)
+    assert (before.rows, before.tables, before.large_objects) == (0, {}, None)
+    await stage.change(tenant.database, A_ROW_MORE)
+    assert await stage.verifier.fingerprint(*place, DEFINITIONS) == before
+    await stage.change(tenant.database, CHANGES["an index missing"][0])
+    assert await stage.verifier.fingerprint(*place, DEFINITIONS) != before
+
+
+async def _names(stage: Stage, tenant: Tenant, kind: str, parts: list[int], scope: Scope) -> list[str]:
+    found = await stage.verifier.some(stage.pool, tenant.database, tenant.role, kind, parts, scope)
     return [one.name for listed in found.values() for one in listed]
 
 

@@ -18,15 +18,16 @@ from rehome_consumer.errors import (
     Refused,
     Unreachable,
 )
-from rehome_consumer.model import Backup
+from rehome_consumer.model import EVERYTHING, Backup
 from tests.fakes.world import FakeBackup, copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rehome_consumer.model import Server
+    from rehome_consumer.adapters.postgres.ownership_tags import TagComment
+    from rehome_consumer.model import Scope, Server
     from rehome_consumer.ports.steps import Facts
-    from tests.fakes.world import Visit, World
+    from tests.fakes.world import FakeDatabase, Visit, World
 
 ROOT = Path("/srv/backups")
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,7 +49,15 @@ class FakeCopier:
             raise Incompatible(f"the backup place {ROOT} cannot be written to")
         return self.world.free
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
+    async def dump(
+        self,
+        server: Server,
+        database: str,
+        tenant: str,
+        backup_id: str,
+        facts: Facts,
+        scope: Scope = EVERYTHING,
+    ) -> None:
         _check(backup_id)
         found = self.world.backups.get(backup_id)
         if found is not None and found.sealed:
@@ -59,7 +68,9 @@ class FakeCopier:
             self.world.short_lived_role(server, "copier.dump", tenant, "dump") as user,
             self.world.visit(server, "copier.dump", database, user) as visit,
         ):
-            content = copied(visit.session.database)
+            content = copied(self.world.seen(visit, scope.snapshot))
+            if not scope.rows:
+                content.tables = {name: [] for name in content.tables}
             total = len(content.tables)
             for done, _ in enumerate(content.tables, 1):
                 await _copying(visit, "table")
@@ -101,14 +112,7 @@ class FakeCopier:
         source = self.world.backups[backup.id]
         async with self.world.visit(server, "copier.restore", database) as visit:
             target = visit.session.database
-            label = target.label
-            if label is None or label.tag.state != "scratch":
-                state = label.tag.state if label else "without a tag"
-                raise NotOurs(
-                    f"database {database} on {server.name} is {state}, not a scratch database of this migration"
-                )
-            if current_migration.get() not in (None, label.tag.migration_id):
-                raise NotOurs(f"database {database} on {server.name} is another migration's")
+            label = _require_scratch(target, server)
             if label.restored:
                 return
             if not target.empty:
@@ -129,6 +133,8 @@ class FakeCopier:
                     target.tables[name] = rows
                     await facts.progress(done, len(content.tables))
                 await _copying(inside, "rest")
+                if refused := content.unrestorable:
+                    raise Incompatible(f"{inside.what}: ERROR: {refused[0]}")
                 target.sequences |= content.sequences
                 target.objects |= content.objects
             visit.require_session()
@@ -140,6 +146,19 @@ class FakeCopier:
         _check(backup_id)
         await self.world.pause("copier.discard")
         self.world.backups.pop(backup_id, None)
+
+
+def _require_scratch(database: FakeDatabase, server: Server) -> TagComment:
+    """Its tag, if it is this migration's scratch database."""
+    label = database.label
+    if label is None or label.tag.state != "scratch":
+        state = label.tag.state if label else "without a tag"
+        raise NotOurs(
+            f"database {database.name} on {server.name} is {state}, not a scratch database of this migration"
+        )
+    if current_migration.get() not in (None, label.tag.migration_id):
+        raise NotOurs(f"database {database.name} on {server.name} is another migration's")
+    return label
 
 
 async def _copying(visit: Visit, name: str) -> None:

@@ -9,7 +9,7 @@ from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
-from rehome_consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut
+from rehome_consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut, Transient
 from rehome_consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
 from tests.fakes.world import ADMIN, TOUCH_LIMIT, FakeDatabase, FakeRole
 
@@ -230,6 +230,17 @@ class FakeDatabases:
             _owned(there, role)
             found.can_login = False
             await _end(visit, lambda: there.tenants("", role), f"closing role {role}")
+
+    async def drop_role(self, server: Server, role: str) -> None:
+        async with self.world.visit(server, "databases.drop_role") as visit:
+            found = visit.there.roles.get(role)
+            if found is None:
+                return
+            if found.superuser or found.can_login:
+                raise NotOurs(f"role {role} on {server.name} may log in: it is left alone")
+            if any(database.owner == role for database in visit.there.databases.values()):
+                raise Transient(f"role {role} on {server.name} cannot be dropped: it has something")
+            del visit.there.roles[role]
 
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
         async with self.world.visit(server, "databases.end_sessions") as visit:

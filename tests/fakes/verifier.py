@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rehome_consumer.fingerprint import (
     HOLDERS,
@@ -19,13 +19,16 @@ from rehome_consumer.fingerprint import (
     Fold,
     Shortlist,
 )
-from rehome_consumer.model import Fingerprint
+from rehome_consumer.model import EVERYTHING, Fingerprint
+from tests.fakes.world import copied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from rehome_consumer.model import Named, Part, Server, Spared
+    from rehome_consumer.model import Named, Part, Scope, Server
     from tests.fakes.world import FakeDatabase, Row, Visit, World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,32 @@ class FakeVerifier:
             tables = visit.session.database.tables
             return {name: len(rows) for name, rows in tables.items() if name != LARGE_OBJECTS}
 
+    async def with_snapshot(
+        self, server: Server, database: str, role: str, work: Callable[[str], Awaitable[T]]
+    ) -> T:
+        what = "verifier.with_snapshot"
+        async with (
+            self.world.short_lived_role(server, what, role, "hold") as user,
+            self.world.visit(server, what, database, user) as visit,
+        ):
+            snapshot = f"{visit.session.pid:08X}-1"
+            self.world.snapshots[snapshot] = copied(visit.session.database)
+            try:
+                return await work(snapshot)
+            finally:
+                del self.world.snapshots[snapshot]
+
     async def fingerprint(
-        self, server: Server, database: str, role: str, spared: Spared | None = None
+        self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
     ) -> Fingerprint:
         async with self._reading(server, "verifier.fingerprint", database, role) as visit:
-            found = visit.session.database
-            named = _named(found, role, spared)
-            large = found.tables.get(LARGE_OBJECTS)
+            found = self.world.seen(visit, scope.snapshot)
+            named = _named(found, role, scope)
+            large = found.tables.get(LARGE_OBJECTS) if scope.rows else None
+            rows = {name: rows for name, rows in found.tables.items() if scope.rows and name != LARGE_OBJECTS}
             return Fingerprint(
                 tables=folded(named.pop(TABLES), TABLE_PARTS),
-                rows=sum(len(rows) for name, rows in found.tables.items() if name != LARGE_OBJECTS),
+                rows=sum(len(one) for one in rows.values()),
                 large_objects=(len(large), _checksum(large)) if large else None,
                 sequences=folded(named.pop(SEQUENCES)),
                 objects={kind: folded(names) for kind, names in named.items()},
@@ -73,10 +92,12 @@ class FakeVerifier:
         role: str,
         kind: str,
         parts: Sequence[int],
-        spared: Spared | None = None,
+        scope: Scope = EVERYTHING,
     ) -> Mapping[int, Sequence[Named]]:
         async with self._reading(server, "verifier.some", database, role) as visit:
-            return first(_named(visit.session.database, role, spared).get(kind, {}), kind, parts)
+            return first(
+                _named(self.world.seen(visit, scope.snapshot), role, scope).get(kind, {}), kind, parts
+            )
 
     @asynccontextmanager
     async def _reading(self, server: Server, what: str, database: str, role: str) -> AsyncIterator[Visit]:
@@ -114,7 +135,7 @@ def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[
     return both
 
 
-def _named(found: FakeDatabase, role: str, spared: Spared | None) -> dict[str, Mapping[str, str]]:
+def _named(found: FakeDatabase, role: str, scope: Scope) -> dict[str, Mapping[str, str]]:
     """All of it but the few extensions: kind -> name -> value."""
     objects = {kind: dict(names) for kind, names in found.objects.items()}
     objects["setting"] = {
@@ -124,13 +145,15 @@ def _named(found: FakeDatabase, role: str, spared: Spared | None) -> dict[str, M
     objects["owner"] = {
         name: TENANT if owner == role else owner for name, owner in objects.get("owner", {}).items()
     }
-    tables = {name: f"{len(rows)} {_checksum(rows)}" for name, rows in found.tables.items()}
+    tables = {name: f"{len(rows)} {_checksum(rows)}" for name, rows in found.tables.items() if scope.rows}
     tables.pop(LARGE_OBJECTS, None)
     return {
         **in_both_ways(objects),
-        TABLES: {name: value for name, value in tables.items() if not (spared and spared(TABLES, name))},
+        TABLES: {name: value for name, value in tables.items() if scope.has(TABLES, name)},
         SEQUENCES: {
-            name: value for name, value in found.sequences.items() if not (spared and spared(SEQUENCES, name))
+            name: value if scope.positions else ""
+            for name, value in found.sequences.items()
+            if scope.has(SEQUENCES, name)
         },
     }
 

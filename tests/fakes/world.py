@@ -18,7 +18,7 @@ from uuid import UUID
 from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX, MAINTENANCE, application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import claim_check, current_migration
-from rehome_consumer.errors import NotFound, RehomeError, Unreachable
+from rehome_consumer.errors import Conflict, NotFound, RehomeError, Unreachable
 from rehome_consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class FakeDatabase:
         immovable: things that no copy can take along.
         closed: only superusers and rehome's short-lived roles may connect.
         strays: what its extensions hold and do not bring.
+        unrestorable: definitions that work here, and that a restore refuses.
     """
 
     name: str
@@ -99,6 +100,7 @@ class FakeDatabase:
     immovable: list[str] = field(default_factory=list)
     closed: bool = False
     strays: list[str] = field(default_factory=list)
+    unrestorable: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -174,6 +176,7 @@ class World:
         free: bytes at the backup place; None when it cannot be written to.
         client: major version of the client programs; None when there are none.
         pause: called before each step with its name, such as `databases.fence.closed`.
+        snapshots: exported ones that are held now.
     """
 
     servers: dict[tuple[str, int], FakeServer] = field(default_factory=dict)
@@ -181,6 +184,7 @@ class World:
     free: int | None = 10**12
     client: int | None = 15
     pause: Callable[[str], Awaitable[None]] = _no_pause
+    snapshots: dict[str, FakeDatabase] = field(default_factory=dict)
     _pids: int = 1000
 
     def add_server(self, name: str, kind: Literal["shared", "dedicated"], **attributes: Any) -> Server:
@@ -241,6 +245,14 @@ class World:
         if session not in self.at(server).sessions:
             raise SessionEndedError
         session.database.tables.setdefault(table, []).append(row)
+
+    def seen(self, visit: Visit, snapshot: str | None) -> FakeDatabase:
+        """What a session sees: its database as it is now, or as it was. Raises Conflict: nobody holds that."""
+        if snapshot is None:
+            return visit.session.database
+        if snapshot not in self.snapshots:
+            raise Conflict(f"{visit.what}: snapshot {snapshot} is gone")
+        return self.snapshots[snapshot]
 
     def short_lived_role(
         self, server: Server, what: str, tenant: str, purpose: str
@@ -344,4 +356,5 @@ def copied(database: FakeDatabase) -> FakeDatabase:
         prepared=list(database.prepared),
         immovable=list(database.immovable),
         strays=list(database.strays),
+        unrestorable=list(database.unrestorable),
     )

@@ -10,7 +10,7 @@ from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import decide
 from rehome_consumer.move import Move
 from rehome_consumer.steps import back_up, prepare, restore, roll_back, start
-from rehome_consumer.steps.support import open_access
+from rehome_consumer.steps.support import open_access, rehearsal
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
@@ -184,6 +184,16 @@ def the_server_is_requested_without_a_look() -> None:
     original = replace(prepare, "_dedicated_server", dedicated)
 
 
+def definitions_that_changed_since_the_rehearsal_are_not_noticed() -> None:
+    replace(rehearsal, "require_current", nothing)
+
+
+def the_rehearsal_leaves_its_dump() -> None:
+    replace(
+        Move, "rehearsal_id", property(lambda move: f"{move.backup_id}-rehearsal-{move.clock.now():%H%M%S}")
+    )
+
+
 def the_doctor_wakes_nobody() -> None:
     replace(Repairs, "_resend", nothing)
 
@@ -220,5 +230,7 @@ BROKEN: Final = (
     the_environment_is_not_kept_in_step,
     an_instance_that_was_stopped_is_left_running,
     the_server_is_requested_without_a_look,
+    definitions_that_changed_since_the_rehearsal_are_not_noticed,
+    the_rehearsal_leaves_its_dump,
     the_doctor_wakes_nobody,
 )

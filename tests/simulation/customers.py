@@ -29,6 +29,22 @@ async def save_orders(schedule: Schedule, tenant: UUID) -> None:
             schedule.log("customer", f"saved order {number} of {tenant}")
 
 
+async def install_module(schedule: Schedule, index: int, at: float, restorable: bool) -> None:
+    """Change definitions after so many seconds, unless the instance is being stopped; no restore may take them."""
+    await schedule.loop.sleep(at)
+    tenant = schedule.tenants[index]
+    name = schedule.site.platform.instances[tenant]["database_name"]
+    found = schedule.site.world.at(schedule.site.pool).databases.get(name)
+    stops = {key: row for key, row in schedule.journal.steps.items() if row.step == "stop"}
+    if found is None or found.closed or any(row.state in {"running", "waiting"} for row in stops.values()):
+        return
+    schedule.log("customer", f"installed a module in {name}")
+    found.objects["index"] = {**found.objects["index"], "module_idx": "(name)"}
+    if not restorable:
+        found.unrestorable.append("functions in index expression must be marked IMMUTABLE")
+        schedule.unmovable_since[tenant] = frozenset(key for key, row in stops.items() if row.state == "done")
+
+
 async def upgrade_again(schedule: Schedule, index: int, at: float) -> None:
     """A second upgrade of a tenant, after so many seconds."""
     await schedule.loop.sleep(at)

@@ -74,9 +74,9 @@ AIMED: Final[tuple[tuple[Kind, int], ...]] = (
 
 TRANSIENT: Final = (Unreachable, TimedOut, Conflict, ChildFailed, Transient)
 PERMANENT: Final = (Refused, Incompatible)
-SPANS: Final = (320, 320, 900, 1400)
+SPANS: Final = (320, 640, 1200, 1700)
 """Faults happen among the first so many boundaries of a tenant's migration: a complete move without faults has
-about 850, rollbacks and replays come after."""
+about 1,170, rollbacks and replays come after."""
 AT_STEP: Final = 0.35
 """How often a fault is aimed at a step, so that the short ones at the end get their share."""
 IN_STEP: Final = 36
@@ -105,6 +105,7 @@ class Plan:
         moods: how database-service answers.
         takes_back: whether database-service can remove a server.
         gives_login: whether it answers with a login.
+        installs: tenants that change definitions, when (seconds), and whether a restore takes them.
     """
 
     at_boundary: dict[int, Kind] = field(default_factory=dict)
@@ -122,6 +123,7 @@ class Plan:
     moods: list[str] = field(default_factory=list)
     takes_back: bool = True
     gives_login: bool = False
+    installs: list[tuple[int, float, bool]] = field(default_factory=list)
 
 
 def plan(random: Random) -> Plan:
@@ -151,6 +153,11 @@ def plan(random: Random) -> Plan:
         else [],
         takes_back=random.random() < 0.9,
         gives_login=random.random() < 0.3,
+        installs=[
+            (index, random.expovariate(0.05), random.random() < 0.5)
+            for index in range(len(tenants))
+            if random.random() < 0.15
+        ],
     )
 
 

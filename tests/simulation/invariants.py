@@ -51,6 +51,7 @@ def at_the_end(schedule: Schedule) -> list[str]:
         ("every failure has its dead letter", _dead_letters_written),
         ("no crash fails a migration", _completed),
         ("up and consistent", _up_and_consistent),
+        ("nothing is stopped in vain", _stopped_in_vain),
         *zip(NAMES, always, strict=True),
     )
 
@@ -86,6 +87,7 @@ def _completed(schedule: Schedule) -> Iterator[str]:
     if (
         schedule.plan.rolled_back_at
         or schedule.plan.moods
+        or schedule.unmovable_since
         or not HARMLESS.issuperset(kinds)
         or len(kinds) > FEW
     ):
@@ -94,6 +96,15 @@ def _completed(schedule: Schedule) -> Iterator[str]:
         row = schedule.journal.migrations.get(opened_by(upgrade.id))
         if row is not None and (row.state, row.attempt) not in {("completed", 1), ("nothing_to_do", 1)}:
             yield f"migration {row.id} is {row.state} in attempt {row.attempt}: {row.reason}, after {kinds}"
+
+
+def _stopped_in_vain(schedule: Schedule) -> Iterator[str]:
+    """What no restore takes is found before the stop."""
+    for tenant, before in schedule.unmovable_since.items():
+        for key, row in schedule.journal.steps.items():
+            of_tenant = schedule.journal.migrations[row.migration_id].instance_id == tenant
+            if of_tenant and row.step == "stop" and row.state == "done" and key not in before:
+                yield f"{tenant} was stopped in attempt {row.attempt}, though its database cannot be restored"
 
 
 def _dead_letters_written(schedule: Schedule) -> Iterator[str]:
@@ -126,7 +137,11 @@ def _nothing_stuck(schedule: Schedule) -> Iterator[str]:
         if migration not in {*schedule.journal.migrations, *waiting} and not schedule.on_its_way(upgrade.id):
             yield f"upgrade {upgrade.id} left no trace"
     for row in schedule.journal.migrations.values():
-        if row.ended or row.id in schedule.faults.lost or (row.state == "prepared" and schedule.faults.lost):
+        if (
+            row.ended
+            or row.id in schedule.faults.lost
+            or (row.state in {"requested", "prepared"} and schedule.faults.lost)
+        ):
             continue  # an operator is needed, also for migrations that wait for the slot of such a one
         if row.id not in waiting:
             yield f"migration {row.id} is {row.state} without a dead letter: {row.reason}"

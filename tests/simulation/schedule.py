@@ -15,7 +15,7 @@ from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import DEAD, definitions
 from rehome_events.billing import PlanUpgraded
 from rehome_events.envelope import decode
-from rehome_events.migration import MigrationPrepared
+from rehome_events.migration import MigrationPrepared, MigrationRequested
 from tests.fakes.broker import FakeBroker
 from tests.fakes.claims import FakeClaims
 from tests.fakes.journal import FakeJournal
@@ -65,6 +65,7 @@ class Schedule:
         passed_names: their names.
         log_check: secrets in log lines.
         injected: faults, as (kind, name of the boundary).
+        unmovable_since: tenants whose database no restore takes; the stops that were done before.
     """
 
     def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
@@ -81,6 +82,7 @@ class Schedule:
         self.processes: list[Process] = []
         self.passed_names: set[str] = set()
         self.injected: list[tuple[str, str]] = []
+        self.unmovable_since: dict[UUID, frozenset[Any]] = {}
         self._people: list[asyncio.Task[None]] = []
         self._passed_in: Counter[str] = Counter()
         self.log_check = LogCheck()
@@ -122,6 +124,7 @@ class Schedule:
                 asyncio.create_task(customers.upgrade_again(self, *again))
                 for again in self.plan.second_upgrade
             ),
+            *(asyncio.create_task(customers.install_module(self, *one)) for one in self.plan.installs),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
             *(asyncio.create_task(self.operators.doctor.run_later(at)) for at in self.plan.doctored_at),
@@ -258,7 +261,7 @@ class Schedule:
         """Messages that wait for the slot of a stuck migration, and upgrades of the instances of all these."""
         if message.type == PlanUpgraded.TYPE:
             return decode(message.body).data.instance_id in waiting
-        return any_stuck and message.type == MigrationPrepared.TYPE
+        return any_stuck and message.type in {MigrationRequested.TYPE, MigrationPrepared.TYPE}
 
     def on_its_way(self, upgrade_id: UUID) -> bool:
         """Whether a `plan.upgraded` is in some queue."""

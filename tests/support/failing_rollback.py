@@ -11,7 +11,7 @@ from rehome_consumer.errors import Refused
 from rehome_consumer.process import health, logs
 from rehome_consumer.process.worker import until_signalled
 from rehome_consumer.settings import read_settings
-from sandbox.demo.faults import Failing, failing
+from sandbox.demo.faults import Failing, failing, note_step, only_in
 
 if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
@@ -21,14 +21,18 @@ def wrap(ports: Ports) -> Ports:
     async def refused(*_: Any) -> Never:
         raise Refused("the scratch database could not be dropped: it was made to fail")
 
-    databases: Any = Failing(ports.databases, "drop", refused)
+    replacement = only_in("roll_back", ports.databases.drop, refused)
+    databases: Any = Failing(ports.databases, "drop", replacement)
     return dataclasses.replace(failing("restore")(ports), databases=databases)
 
 
 async def run() -> None:
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
-    async with bootstrap.consumer(settings, wrap=wrap) as consumer, health.served(settings, consumer):
+    async with (
+        bootstrap.consumer(settings, wrap=wrap, probe=note_step) as consumer,
+        health.served(settings, consumer),
+    ):
         await until_signalled(consumer.worker, consumer.worker.run())
 
 

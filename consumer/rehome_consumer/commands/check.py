@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
+from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import an_id
 from rehome_consumer.commands.lines import field, printed, row, say
+from rehome_consumer.commands.rehearsing import rehearse
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.model import TERMINATED
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.model import DatabaseFacts, Instance, Server
     from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.settings import Settings
 
 NEEDED: Final = ("platform_dsn", "data_root", "backup_root")
 NEVER: Final = frozenset({"creating", TERMINATED})
@@ -45,9 +48,19 @@ def add(commands: Any) -> None:
         help="whether a move of this instance would pass its checks; changes nothing",
         description="Run every check that a move makes before it stops anything, and say on which server the "
         "instance's data is. Exit code 1 when a check fails. Needs REHOME_PLATFORM_DSN, REHOME_DATA_ROOT, "
-        "REHOME_BACKUP_ROOT, and the settings of the runtime (REHOME_RUNTIME).",
+        "REHOME_BACKUP_ROOT, and the settings of the runtime (REHOME_RUNTIME). With --rehearse the data is moved once, "
+        "from a snapshot, into a scratch database that is removed again: only that tells whether every object and "
+        "every row can be restored.",
     )
     parser.add_argument("instance", type=an_id, metavar="INSTANCE", help="the instance's id")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="move the data once while the instance serves, and compare"
+    )
+    parser.add_argument(
+        "--on",
+        metavar="SERVER",
+        help="rehearse on this server of db_servers, by name; default: the dedicated server, if there is one",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(work=_check)
 
@@ -62,6 +75,8 @@ async def _check(args: argparse.Namespace) -> int:
             )
         findings = [_status(instance), await _others(PostgresJournalViews(pool), instance)]
         findings += await _findings(ports, instance)
+        if args.rehearse:
+            findings.append(await _rehearsal(settings, ports, instance, args.on))
     passed = all(one.ok for one in findings)
     if args.json:
         as_json({"instance": instance.id, "ok": passed, "checks": [asdict(one) for one in findings]})
@@ -71,6 +86,8 @@ async def _check(args: argparse.Namespace) -> int:
             start = row((one.check, "ok" if one.ok else "FAILED"), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
         say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
+        if passed and not args.rehearse:
+            say("whether every object and row can be restored, and how long it takes, only --rehearse tells")
     return 0 if passed else 1
 
 
@@ -115,6 +132,33 @@ async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
     elif database is not None:
         await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
     return findings
+
+
+async def _rehearsal(settings: Settings, ports: Ports, instance: Instance, on: str | None) -> Finding:
+    try:
+        home = await ports.platform.home(instance)
+        if home is None or home.kind == "dedicated":
+            return Finding("rehearsal", ok=True, detail="there is nothing to move")
+        target = await _server(settings, ports, instance, on)
+        return Finding("rehearsal", ok=True, detail=await rehearse(ports, instance, home, target))
+    except RehomeError as error:
+        return Finding("rehearsal", ok=False, detail=str(error))
+
+
+async def _server(settings: Settings, ports: Ports, instance: Instance, on: str | None) -> Server:
+    """Where to rehearse. Raises NotFound."""
+    if on is None:
+        found = await ports.platform.dedicated_server(instance.id)
+        if found is None:
+            raise NotFound("there is no dedicated server yet: name a server to rehearse on with --on NAME")
+        return found
+    async with bootstrap.platform_pool(settings) as pool:
+        servers = await PostgresPlatform(pool).tenant_servers()
+    named = next((server for server in servers if server.name == on), None)
+    if named is None:
+        names = ", ".join(sorted(server.name for server in servers)) or "none"
+        raise NotFound(f"there is no server {on} in `db_servers`; there are: {names}")
+    return named
 
 
 async def _source(

@@ -10,7 +10,15 @@ from rehome_consumer.model.databases import (
     RoleFacts,
     ServerFacts,
 )
-from rehome_consumer.model.fingerprint import Fingerprint, Named, Part, Spared
+from rehome_consumer.model.fingerprint import (
+    DEFINITIONS,
+    EVERYTHING,
+    Fingerprint,
+    Named,
+    Part,
+    Scope,
+    Spared,
+)
 from rehome_consumer.model.platform import (
     LARGEST_CPU,
     LONGEST_LIMIT,
@@ -20,10 +28,12 @@ from rehome_consumer.model.platform import (
     Provisioned,
     Server,
 )
-from rehome_consumer.model.policy import NothingToDo, Policy
+from rehome_consumer.model.policy import Hours, NothingToDo, Policy
 from rehome_consumer.model.runtime import Conf, Healthy, Service, Task
 
 __all__ = [
+    "DEFINITIONS",
+    "EVERYTHING",
     "LARGEST_CPU",
     "LONGEST_LIMIT",
     "LONGEST_TIER",
@@ -36,6 +46,7 @@ __all__ = [
     "Fingerprint",
     "Grant",
     "Healthy",
+    "Hours",
     "Instance",
     "Named",
     "NothingToDo",
@@ -44,6 +55,7 @@ __all__ = [
     "Policy",
     "Provisioned",
     "RoleFacts",
+    "Scope",
     "Secret",
     "Server",
     "ServerFacts",

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Spared: TypeAlias = "Callable[[str, str], bool]"
 """Whether something is left out of a fingerprint; asked with `fingerprint.TABLES` or `SEQUENCES`, and its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a database is read, and as of when.
+
+    Attributes:
+        spared: tables and sequences that are left out; None: none.
+        snapshot: an exported snapshot that the server still holds; None: the database as it is now.
+        rows: whether tables and large objects are read; without, only definitions are.
+        positions: whether it is read where the sequences stand. They stand where they are now, in every snapshot.
+        jobs: parallel sessions; None: as many as the settings say.
+    """
+
+    spared: Spared | None = None
+    snapshot: str | None = None
+    rows: bool = True
+    positions: bool = True
+    jobs: int | None = None
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether it is read."""
+        return not (self.spared and self.spared(kind, name))
+
+
+EVERYTHING: Final = Scope()
+"""All of it, as it is now."""
+
+DEFINITIONS: Final = Scope(rows=False, positions=False)
+"""Everything but rows, and where sequences stand."""
 
 
 class Part(NamedTuple):

@@ -3,7 +3,8 @@
 -- Kinds called *_definition hold text that PostgreSQL writes from its parse trees; major versions may spell it
 -- differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and so is pg_database_owner;
 -- the database's owner is not read, since a fenced database belongs to the administrator. What superusers are granted has
--- no effect and is left out. Nothing here needs a superuser, and every name is qualified.
+-- no effect and is left out. With setting rehome.rows off, what goes with rows is left out: whether a materialized view is
+-- filled, and large objects. Nothing here needs a superuser, and every name is qualified.
 
 -- name: table
 -- Tables, views and composite types: what kind, how stored, how protected, whose child.
@@ -11,7 +12,8 @@ SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
            'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
                  'replica_identity=' || c.relreplident::pg_catalog.text, 'row_security=' || c.relrowsecurity,
-                 'forced=' || c.relforcerowsecurity, 'populated=' || c.relispopulated,
+                 'forced=' || c.relforcerowsecurity, 'populated='
+                     || CASE pg_catalog.current_setting('rehome.rows', true) WHEN 'off' THEN '' ELSE c.relispopulated::pg_catalog.text END,
                  'of=' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::pg_catalog.regtype::pg_catalog.text END,
                  'options=' || ARRAY(SELECT pg_catalog.unnest(c.reloptions) ORDER BY 1)::pg_catalog.text,
                  'toast_options=' || ARRAY(SELECT pg_catalog.unnest(t.reloptions) ORDER BY 1)::pg_catalog.text,
@@ -352,6 +354,7 @@ FROM (
     SELECT 'large objects', ARRAY['all'], m.owner, 0, 0
     FROM (SELECT m.lomowner AS owner
           FROM pg_catalog.pg_largeobject_metadata AS m
+          WHERE pg_catalog.current_setting('rehome.rows', true) IS DISTINCT FROM 'off'
           ORDER BY pg_catalog.pg_get_userbyid(m.lomowner) = pg_catalog.current_setting('rehome.tenant'), m.lomowner
           LIMIT 1) AS m
 ) AS o
@@ -454,6 +457,8 @@ SELECT i.type AS label, ARRAY[i.identity]::pg_catalog.text[] AS name,
        pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(c.description, 'UTF8')), 'hex') AS value
 FROM pg_catalog.pg_description AS c, LATERAL pg_catalog.pg_identify_object(c.classoid, c.objoid, c.objsubid) AS i
 WHERE c.objoid >= 16384
+  AND (c.classoid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass
+       OR pg_catalog.current_setting('rehome.rows', true) IS DISTINCT FROM 'off')
   AND c.classoid NOT IN ('pg_catalog.pg_extension'::pg_catalog.regclass,
       'pg_catalog.pg_publication'::pg_catalog.regclass, 'pg_catalog.pg_subscription'::pg_catalog.regclass)
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.errors import ConfUnusable, Incompatible, NotFound, Refused, Transient
+from rehome_consumer.errors import (
+    ConfUnusable,
+    Incompatible,
+    NotFound,
+    Refused,
+    TimedOut,
+    Transient,
+    Unreachable,
+)
 from rehome_consumer.facts import (
     NEW_PASSWORD,
     NEW_USER,
     PLAN_TIER,
+    REHEARSAL,
     SERVER_PROVISIONED,
     SERVER_REQUESTED,
     SERVER_RETURN_REQUESTED,
     TARGET,
 )
 from rehome_consumer.move import new_tenant_of, tenant_of
+from rehome_consumer.steps.support import rehearsal
 from rehome_consumer.steps.support.identity import require_free, require_tenant
 from rehome_events.migration import MigrationPrepared
 
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 
 
 async def run(move: Move) -> MigrationPrepared:
-    """Check, find or provision the server, check again with it. Changes nothing of the tenant's."""
+    """Check, find or provision the server, check again with it, rehearse. Changes nothing of the tenant's."""
     instance = await move.active_instance()
     source = await move.source()
     database = await check_source(move.ports, instance, source)
@@ -34,15 +44,19 @@ async def run(move: Move) -> MigrationPrepared:
     await check_conf(move.ports, instance, source)
     await check_room(move.ports, database)
     target = await _dedicated_server(move)
+    if await move.facts.recall(REHEARSAL) is None:
+        await rehearsal.clear(move)  # a run that was cut off would be in the way of the checks
     await check_pair(move.ports, source, target, database)
     await check_target_role(move.ports, instance, target)
     await check_extensions(move.ports, instance, source, target)
+    rehearsed = await rehearsal.run(move)
     return MigrationPrepared(
         instance_id=instance.id,
         source=source.ref,
         target=target.ref,
         provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,
         checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
+        rehearsal=rehearsed,
     )
 
 
@@ -53,9 +67,28 @@ def describe(now: Situation) -> tuple[str, ...]:
 
 
 async def undo(move: Move) -> tuple[str, ...]:
-    """Give the dedicated server back if this migration asked for it; name it if that cannot be done."""
+    """Remove what a rehearsal left; give the server back if this migration asked for it, or name it."""
+    left = await _clear_rehearsal(move)
     if not await move.facts.recall(SERVER_REQUESTED):
+        return left
+    return (*left, *await _give_back(move))
+
+
+async def _clear_rehearsal(move: Move) -> tuple[str, ...]:
+    if await move.facts.recall(TARGET) is None:
         return ()
+    if "provision" in await move.facts.started():  # whose undo has dropped the database
+        await move.copier.discard(move.rehearsal_id)
+        return ()
+    try:
+        return await rehearsal.clear(move)
+    except NotFound:  # the server is not in `db_servers` any more
+        return ()
+    except (Unreachable, TimedOut) as error:  # the customer does not wait for a dead server
+        return (f"what is left of a rehearsal could not be removed: {error}",)
+
+
+async def _give_back(move: Move) -> tuple[str, ...]:
     server = await move.platform.dedicated_server(move.data.instance_id)
     if server is None:
         if await move.facts.recall(SERVER_RETURN_REQUESTED):

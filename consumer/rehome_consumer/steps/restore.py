@@ -11,20 +11,14 @@ from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.comparing import Fingerprinted, differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences, named, privilege_differences
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_events.migration import MigrationRestored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rehome_consumer.model import DatabaseFacts
     from rehome_consumer.move import Move
     from rehome_consumer.steps.support.situation import Situation
     from rehome_events.parts import Verified
-
-SHOWN = 10
-"""Differences named in the error; the rest is counted."""
 
 
 async def run(move: Move) -> MigrationRestored:
@@ -104,25 +98,7 @@ async def _restore_verified(move: Move) -> Verified:
         Fingerprinted(target, scratch, new_role, after),
     )
     made = await move.databases.database_facts(target, scratch, new_role)
-    found += _privileges(like, made)
+    found += privilege_differences(like, made)
     if found:
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise VerificationFailed(
-            f"the copy on {target.name} differs from {source.name}: {'; '.join(found[:SHOWN])}{more}"
-        )
+        raise VerificationFailed(f"the copy on {target.name} differs from {source.name}: {named(found)}")
     return summary(before)
-
-
-def _privileges(source: DatabaseFacts, target: DatabaseFacts) -> Iterator[str]:
-    """Privileges on the database itself that are not the same: the source's as they were before the fence."""
-    before, after = (
-        {(grantee, privilege, grantable) for grantee, privilege, grantable in one.acl if grantee != one.owner}
-        for one in (source, target)
-    )
-    for grantee, privilege, _ in sorted(before ^ after):
-        where = (
-            "missing on the target"
-            if (grantee, privilege) in {one[:2] for one in before - after}
-            else "only there"
-        )
-        yield f"privilege {privilege} on the database for {grantee or 'PUBLIC'}: {where}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rehome_consumer.errors import Queued
 from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SPEC, STOPPED_AT
 from rehome_consumer.model import TERMINATED
+from rehome_consumer.steps.support import rehearsal
 from rehome_consumer.steps.support.identity import require_alone
 from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_consumer.steps.support.slots import dump_slot
@@ -29,6 +30,8 @@ async def run(move: Move) -> MigrationStopped:
         raise Queued(
             f"{move.policy.dumps_per_server} dumps of {source.name} are under way; waiting for a slot"
         )
+    if await move.facts.recall(FENCE) is None:  # nothing is stopped yet
+        await rehearsal.require_current(move)
     role = (await move.tenant()).user
     service = await move.runtime.find(instance)
     replicas = await move.facts.remember(REPLICAS, service.replicas)

@@ -26,7 +26,8 @@ _ID = r"(?P<migration>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(?P<attempt>[
 _FORMS: Final[tuple[tuple[Kind, re.Pattern[str]], ...]] = (
     ("backup", re.compile(_ID)),
     ("filestore", re.compile(rf"{_ID}-filestore\.tar")),
-    ("partial", re.compile(rf"\.{_ID}(-filestore)?(\.[0-9a-f]{{8}})?\.(partial|work)")),
+    ("partial", re.compile(rf"\.{_ID}(-filestore|-rehearsal)?(\.[0-9a-f]{{8}})?\.(partial|work)")),
+    ("partial", re.compile(rf"{_ID}-rehearsal")),
 )
 """Names as `rehome_consumer.adapters.backup.place` and `rehome_consumer.adapters.backup.filestore` give them."""
 

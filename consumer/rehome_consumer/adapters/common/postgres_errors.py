@@ -1,8 +1,10 @@
 """PostgreSQL's, asyncpg's and the network's errors, translated into `rehome_consumer.errors`.
 
-Only the server's first sentence is kept, without the value of a query argument. Its DETAIL can show an entire
-row (`Failing row contains (...)`), and rows of `db_servers` hold passwords; for the same reason the foreign
-error is not chained.
+The server's first sentence is kept, without the value of a query argument, and its DETAIL and HINT. A DETAIL can
+show an entire row (`Failing row contains (...)`), and rows of `db_servers` hold passwords: that one is left out, and of
+others the values; for the same reason the foreign error is not chained.
+
+What a server says about a definition or data stays so, however often it is asked: it is never `Transient`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from rehome_consumer.adapters.common import server_words
 from rehome_consumer.adapters.common.scram_only import NotScramError
 from rehome_consumer.errors import (
     Conflict,
@@ -45,8 +48,17 @@ _MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
     (asyncpg.IntegrityConstraintViolationError, Refused),
     (asyncpg.DataError, Refused),
     (asyncpg.InsufficientPrivilegeError, Incompatible),
-    (asyncpg.UndefinedTableError, Incompatible),
-    (asyncpg.UndefinedColumnError, Incompatible),
+    (asyncpg.DuplicateDatabaseError, Conflict),
+    (asyncpg.DuplicateObjectError, Conflict),
+    (asyncpg.SyntaxOrAccessError, Incompatible),
+    (asyncpg.FeatureNotSupportedError, Incompatible),
+    (asyncpg.ProgramLimitExceededError, Incompatible),
+    (asyncpg.PLPGSQLError, Incompatible),
+    (asyncpg.ExternalRoutineError, Incompatible),
+    (asyncpg.ExternalRoutineInvocationError, Incompatible),
+    (asyncpg.SQLRoutineError, Incompatible),
+    (asyncpg.WithCheckOptionViolationError, Incompatible),
+    (asyncpg.TriggeredActionError, Incompatible),
     (asyncpg.PostgresError, Transient),
     (NotScramError, Incompatible),
     (asyncpg.InterfaceError, Unreachable),
@@ -56,6 +68,9 @@ _MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
 
 FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What PostgreSQL, asyncpg and the network raise (a time-out is an OSError)."""
+
+_POOLER = "unsupported startup parameter"  # source: pgbouncer's answer to a setting that it does not track
+_LONGEST = 400
 
 # asyncpg shows the argument that it could not encode.
 _ARGUMENT = re.compile(r"(query argument \$\d+).*")
@@ -73,8 +88,23 @@ def translated(what: str) -> Iterator[None]:
     except RehomeError:
         raise
     except FOREIGN as error:
+        if _POOLER in str(error):
+            raise Incompatible(
+                f"{what}: {_sentence(error)}: a connection pooler (such as pgbouncer) answers there. rehome needs the "
+                "server itself: put its own host and port into `db_servers`"
+            ) from None
         meaning = next(translation for foreign, translation in _MEANING if isinstance(error, foreign))
-        raise meaning(f"{what}: {_sentence(error)}") from None
+        raise meaning(f"{what}: {_sentence(error)}{_more(error)}") from None
+
+
+def _more(error: BaseException) -> str:
+    """DETAIL and HINT, without data."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return ""
+    # asyncpg sets them from the server's answer; an error of its own has none.
+    said = server_words.detail(getattr(error, "detail", None) or ""), getattr(error, "hint", None) or ""
+    named = zip(("DETAIL", "HINT"), said, strict=True)
+    return "".join(f" | {name}: {' '.join(text.split())[:_LONGEST]}" for name, text in named if text)
 
 
 def _sentence(error: BaseException) -> str:

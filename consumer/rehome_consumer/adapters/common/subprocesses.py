@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rehome_consumer.adapters.common import server_words
 from rehome_consumer.errors import ChildFailed, Incompatible, TimedOut
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ KEPT_LINES: Final = 12
 KEPT_LINE: Final = 400
 """Characters that are kept of one of these."""
 
+_ADDED: Final = ("DETAIL: ", "HINT: ")
 _REAPER: Final = Path(__file__).with_name("reaper.py")
 _READ_BYTES = 64 * 1024
 _WATCH_SECONDS = 1.0
@@ -114,10 +116,10 @@ async def _output(stream: asyncio.StreamReader | None) -> str:
 
 
 async def _errors(stream: asyncio.StreamReader | None, program: str) -> str:
-    """The last lines of standard error that are the program's own.
+    """The last lines of standard error that are the program's own, and the server's DETAIL and HINT without data.
 
-    The server's DETAIL and CONTEXT and the failed command follow on lines of their own, without the
-    program's name in front; they can show the tenant's rows, so only the server's log has them.
+    The server's CONTEXT and the failed command follow on lines of their own, without the program's name in front;
+    they can show the tenant's rows, so only the server's log has them.
     """
     own: deque[str] = deque(maxlen=KEPT_LINES)
     other: deque[str] = deque(maxlen=KEPT_LINES)
@@ -126,7 +128,11 @@ async def _errors(stream: asyncio.StreamReader | None, program: str) -> str:
         *lines, rest = (rest[-_READ_BYTES:] + chunk).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace").rstrip()[:KEPT_LINE]
-            (own if text.startswith(f"{program}: ") else other).append(text)
+            added = server_words.detail(text) if text.startswith(_ADDED) else ""
+            if own and added:
+                own.append(added)
+            else:
+                (own if text.startswith(f"{program}: ") else other).append(text)
     return " | ".join(_without_data(line) for line in own) or " | ".join(filter(None, other))
 
 

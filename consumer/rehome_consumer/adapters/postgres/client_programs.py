@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.common import subprocesses
+from rehome_consumer.adapters.common import server_words, subprocesses
 from rehome_consumer.adapters.postgres.releases import require_patched_programs
 from rehome_consumer.adapters.postgres.sessions import KEEPALIVE_SETTINGS, application_name
 from rehome_consumer.context import current_migration
-from rehome_consumer.errors import Incompatible
+from rehome_consumer.errors import ChildFailed, Incompatible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rehome_consumer.adapters.postgres.sessions import Sessions
     from rehome_consumer.model import Credentials, Server
@@ -24,6 +24,22 @@ _WRAPPER: Final = "pg_wrapper"  # Debian's, which chooses a version by cluster; 
 _VERSION_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
+
+
+async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
+    """As `subprocesses.run`, for a program that asks a server.
+
+    Raises:
+        Incompatible: there is no such program; or the server rejects a definition or data, which stays so.
+        ChildFailed: it failed otherwise.
+        TimedOut: the limit passed.
+    """
+    try:
+        return await subprocesses.run(command, env=env, limit=limit, what=what)
+    except ChildFailed as error:
+        if server_words.is_final(str(error)):
+            raise Incompatible(str(error)) from None
+        raise
 
 
 def directory(pg_bin: Path | None) -> Path:

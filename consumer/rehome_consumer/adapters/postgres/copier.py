@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.common.bounded_thread import in_thread
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.postgres import client_programs, extensions
@@ -17,15 +16,16 @@ from rehome_consumer.adapters.postgres.restoring import Restoring
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.short_lived import short_lived_login
 from rehome_consumer.errors import ChildFailed, RehomeError
+from rehome_consumer.model import EVERYTHING
 from rehome_consumer.sql import administrator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from rehome_consumer.adapters.postgres.backup_storage import BackupStorage
     from rehome_consumer.adapters.postgres.short_lived import Login
-    from rehome_consumer.model import Backup, Server
+    from rehome_consumer.model import Backup, Scope, Server
     from rehome_consumer.ports.steps import Facts
 
 _SQL: Final = administrator("copy")
@@ -74,7 +74,15 @@ class PgCopier:
             lambda _: self._place.require_writable(), "looking at the backup place", _STORAGE_SECONDS
         )
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
+    async def dump(
+        self,
+        server: Server,
+        database: str,
+        tenant: str,
+        backup_id: str,
+        facts: Facts,
+        scope: Scope = EVERYTHING,
+    ) -> None:
         """Dump under a temporary name, with the tenant's rights; a sealed backup of that id stays as it is.
 
         Raises:
@@ -99,12 +107,21 @@ class PgCopier:
                 _reporting_progress(facts, written, total=source["data_bytes"]),
                 short_lived_login(
                     *(self._sessions, server, database, tenant, "dump"),
-                    jobs=self._jobs + 1,
+                    jobs=(scope.jobs or self._jobs) + 1,
                     limit=self._limit,
                 ) as login,
             ):
                 await self._pg_dump(
-                    login, self._place.dump_in(work), source["version"] // 10000, source["encoding"], what
+                    login,
+                    self._place.dump_in(work),
+                    source["version"] // 10000,
+                    what,
+                    (
+                        f"--encoding={source['encoding']}",  # whatever the database asks of its clients
+                        f"--jobs={scope.jobs or self._jobs}",
+                        *([] if scope.rows else ["--schema-only"]),
+                        *([f"--snapshot={scope.snapshot}"] if scope.snapshot else []),
+                    ),
                 )
             source |= {
                 "database": database,
@@ -177,24 +194,23 @@ class PgCopier:
                 await in_thread(lambda _: shutil.rmtree(work, ignore_errors=True), what, _STORAGE_SECONDS)
 
     async def _pg_dump(
-        self, login: Login, directory: Path, server_major: int, encoding: str, what: str
+        self, login: Login, directory: Path, server_major: int, what: str, options: Sequence[str]
     ) -> None:
         where = client_programs.directory(self._pg_bin)
         zstd = await client_programs.major_version(where) >= _ZSTD_SINCE
 
         async def dump(compression: str) -> None:
-            await subprocesses.run(
+            await client_programs.run(
                 [
                     *(
                         where / "pg_dump",
                         client_programs.database_option(login.database),
                         "--format=directory",
                     ),
-                    *(f"--file={directory}", f"--jobs={self._jobs}", f"--compress={compression}"),
+                    *(f"--file={directory}", f"--compress={compression}", *options),
                     *("--quote-all-identifiers", f"--lock-wait-timeout={_LOCK_WAIT}"),
                     *("--no-publications", "--no-subscriptions", "--no-security-labels"),
                     "--no-sync",  # `seal` flushes every file
-                    f"--encoding={encoding}",  # whatever the database asks of its clients
                 ],
                 env=client_programs.environment(
                     self._sessions, login.server, login.credentials, server_major=server_major

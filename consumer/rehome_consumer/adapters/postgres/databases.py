@@ -137,6 +137,11 @@ class PostgresDatabases:
         async with self._sessions.administrator(server, what=f"closing role {role}") as session:
             await roles.close(session, role, server.name, limit=self._limit)
 
+    async def drop_role(self, server: Server, role: str) -> None:
+        """Drop a role that has nothing. Raises NotOurs; Transient when it has something."""
+        async with self._sessions.administrator(server, what=f"dropping role {role}") as session:
+            await roles.drop(session, role, server.name)
+
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
         """End what an earlier run left, and drop its short-lived roles. Raises TimedOut."""
         names = application_name(migration_id), short_lived_roles.prefix(migration_id)

@@ -49,9 +49,9 @@ class Administrator:
         query = _allowed(statement)
         await self._connection.execute(query)
 
-    def transaction(self) -> Transaction:
-        """A transaction, as an async context manager."""
-        return self._connection.transaction()
+    def transaction(self, **options: Any) -> Transaction:
+        """A transaction, as an async context manager; `options` as asyncpg's."""
+        return self._connection.transaction(**options)
 
     @property
     def major(self) -> int:

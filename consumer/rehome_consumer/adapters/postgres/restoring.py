@@ -14,8 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rehome_consumer.adapters.common import subprocesses
-from rehome_consumer.adapters.postgres import extensions, restore_list, roles
+from rehome_consumer.adapters.postgres import client_programs, extensions, restore_list, roles
 from rehome_consumer.adapters.postgres.client_programs import database_option, environment
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment, read_comment, write_comment
 from rehome_consumer.adapters.postgres.short_lived import short_lived_login
@@ -157,7 +156,7 @@ class Restoring:
 
     async def _lists(self, source: Mapping[str, Any]) -> restore_list.RestoreLists:
         listed = self.work / "all.list"
-        await subprocesses.run(
+        await client_programs.run(
             [self.programs / "pg_restore", "--list", f"--file={listed}", self.dump],
             env={},
             limit=self.limit,
@@ -186,7 +185,7 @@ class Restoring:
         settings: Mapping[str, str],
         *options: str,
     ) -> None:
-        await subprocesses.run(
+        await client_programs.run(
             [
                 *(self.programs / "pg_restore", database_option(self.database), f"--jobs={self.jobs}"),
                 *("--no-owner", "--no-tablespaces", "--no-security-labels", "--exit-on-error", *options),
@@ -199,7 +198,7 @@ class Restoring:
 
     async def _analyze(self, session: Administrator, login: Credentials, name: str) -> None:
         """Statistics of what the tenant owns; the administrator, or autovacuum, takes care of the rest."""
-        await subprocesses.run(
+        await client_programs.run(
             [
                 *(self.programs / "vacuumdb", "--analyze-only", f"--jobs={self.jobs}", "--quiet"),
                 database_option(self.database),

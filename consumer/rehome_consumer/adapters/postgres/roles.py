@@ -99,6 +99,22 @@ async def close(session: Administrator, role: str, where: str, *, limit: float) 
     await end_sessions(session, "tenants_sessions", "", role, limit=limit, what=what)
 
 
+async def drop(session: Administrator, role: str, where: str) -> None:
+    """Drop a role that may not log in, and has nothing; nothing when it does not exist.
+
+    Raises:
+        NotOurs: it is more than that.
+    """
+    async with session.transaction():
+        await session.fetchval(_SQL["lock_role"], role)
+        found = await session.fetchrow(_SQL["role"], role)
+        if found is None:
+            return
+        if found["superuser"] or found["can_login"]:
+            raise NotOurs(f"role {role} on {where} may log in: it is left alone")
+        await session.execute(ddl("drop_role", role=quoted(role)))
+
+
 async def _require_unused_elsewhere(
     session: Administrator, role: str, owned: dict[str, TagComment | None], where: str
 ) -> None:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Final
 from rehome_consumer.adapters.postgres.checksums import run_together
 from rehome_consumer.adapters.postgres.names import spelt
 from rehome_consumer.fingerprint import HOLDERS, LISTED, OWNED, PARTS, SEQUENCES, TENANT, Fold, Shortlist
-from rehome_consumer.model import Named, Part
+from rehome_consumer.model import EVERYTHING, Named, Part
 from rehome_consumer.sql import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    import asyncpg
+
     from rehome_consumer.adapters.postgres.kinds import TenantSession
-    from rehome_consumer.model import Spared
+    from rehome_consumer.model import Scope
 
 _SQL: Final = load("verification")
 _BY_NAME: Final = load("fingerprint")
@@ -81,40 +83,45 @@ async def some(reader: TenantSession, kind: str, wanted: Sequence[int]) -> dict[
     return found
 
 
-async def sequence_parts(reader: TenantSession, spared: Spared | None = None) -> dict[int, Part]:
-    """The parts of 'schema.sequence' -> its position and how it counts."""
+async def sequence_parts(reader: TenantSession, scope: Scope = EVERYTHING) -> dict[int, Part]:
+    """The parts of 'schema.sequence' -> its position, if the scope has it, and how it counts."""
     fold = Fold()
-    async for name, state in _sequences(reader):
-        if not (spared and spared(SEQUENCES, name)):
-            fold.add(name, state)
+    async for name, state in _sequences(reader, scope):
+        fold.add(name, state)
     return fold.parts()
 
 
 async def some_sequences(
-    reader: TenantSession, wanted: Sequence[int], spared: Spared | None = None
+    reader: TenantSession, wanted: Sequence[int], scope: Scope = EVERYTHING
 ) -> dict[int, list[Named]]:
     """The first sequences of some parts."""
     shortlist = Shortlist(wanted)
-    async for name, state in _sequences(reader):
-        if not (spared and spared(SEQUENCES, name)):
-            shortlist.add(name, state)
+    async for name, state in _sequences(reader, scope):
+        shortlist.add(name, state)
     return shortlist.found
 
 
-async def _sequences(reader: TenantSession) -> AsyncIterator[tuple[str, str]]:
+async def _sequences(reader: TenantSession, scope: Scope) -> AsyncIterator[tuple[str, str]]:
     last = 0
     while page := await reader.fetch(_SQL["sequences"], last, _SEQUENCES_AT_ONCE):
-        queries = [
-            f"SELECT {place}, last_value, is_called FROM {row['quoted']}"  # noqa: S608 - quoted by the server
-            for place, row in enumerate(page)
-        ]
-        positions = {
-            place: f"last_value={value} is_called={str(called).lower()}"
-            for place, value, called in await reader.fetch(" UNION ALL ".join(queries))
-        }
-        for place, row in enumerate(page):
-            yield spelt(row["name"]), f"{positions[place]} {row['definition']}"
+        positions = await _positions(reader, page) if scope.positions else [""] * len(page)
+        for row, position in zip(page, positions, strict=True):
+            name = spelt(row["name"])
+            if scope.has(SEQUENCES, name):
+                yield name, f"{position}{row['definition']}"
         last = page[-1]["oid"]
+
+
+async def _positions(reader: TenantSession, page: Sequence[asyncpg.Record]) -> list[str]:
+    queries = [
+        f"SELECT {place}, last_value, is_called FROM {row['quoted']}"  # noqa: S608 - quoted by the server
+        for place, row in enumerate(page)
+    ]
+    found = {
+        place: f"last_value={value} is_called={str(called).lower()} "
+        for place, value, called in await reader.fetch(" UNION ALL ".join(queries))
+    }
+    return [found[place] for place in range(len(page))]
 
 
 async def extensions(reader: TenantSession) -> dict[str, str]:

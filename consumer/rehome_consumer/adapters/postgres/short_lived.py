@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.postgres.sessions import Sessions
     from rehome_consumer.model import Server
 
-    Purpose = Literal["read", "dump", "restore"]
+    Purpose = Literal["read", "hold", "dump", "restore"]
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ async def short_lived_login(
             max_sessions=jobs + _SPARE_SESSIONS,
             seconds=limit + _EXTRA_SECONDS,
         )
-        if purpose == "read":  # all its sessions are opened at once, and then no more
+        if purpose in ("read", "hold"):  # all its sessions are opened at once, and then no more
             stack.push_async_callback(session.execute, ddl("forbid_login", role=quoted(name)))
             await login.closing.enter_async_context(stack.pop_all())
     try:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import asyncpg
 
 from rehome_consumer.adapters.postgres import checksums, schema_objects
+from rehome_consumer.adapters.postgres.kinds import Administrator
+from rehome_consumer.adapters.postgres.names import literal
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.short_lived import short_lived_login
-from rehome_consumer.errors import TimedOut, Unreachable
+from rehome_consumer.errors import Conflict, TimedOut, Unreachable
 from rehome_consumer.fingerprint import SEQUENCES, TABLE_PARTS, TABLES, Fold, Shortlist
-from rehome_consumer.model import Fingerprint
+from rehome_consumer.model import EVERYTHING, Fingerprint
+from rehome_consumer.sql import ddl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from rehome_consumer.adapters.postgres.kinds import TenantSession
-    from rehome_consumer.model import Named, Server, Spared
+    from rehome_consumer.adapters.postgres.short_lived import Login, Purpose
+    from rehome_consumer.model import Named, Scope, Server
+
+T = TypeVar("T")
 
 # The same value must be the same text on both servers, whatever a database or a role has set.
 _SETTINGS: Final[Mapping[str, str]] = {
@@ -65,8 +74,18 @@ class PostgresVerifier:
             )
         return dict(sorted(counts.items()))
 
+    async def with_snapshot(
+        self, server: Server, database: str, role: str, work: Callable[[str], Awaitable[T]]
+    ) -> T:
+        """Hold a snapshot while `work` runs. Raises NotFound."""
+        what = f"holding a snapshot of {database}"
+        async with self._opened(server, database, role, "hold", what, EVERYTHING, jobs=1) as opened:
+            snapshot = await opened.snapshot()
+            await opened.login.close()
+            return await work(snapshot)
+
     async def fingerprint(
-        self, server: Server, database: str, role: str, spared: Spared | None = None
+        self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
     ) -> Fingerprint:
         """Content and schema objects; `role` is written <tenant>. Raises NotFound."""
         tables, rows = Fold(TABLE_PARTS), 0
@@ -79,17 +98,18 @@ class PostgresVerifier:
 
         async def take_large_objects() -> None:
             nonlocal large
-            large = await self._large_objects(server, database)
+            large = await self._large_objects(server, database, scope.snapshot)
 
-        async with self._readers(server, database, role) as readers:
-            also = [take_large_objects()] if await checksums.has_large_objects(readers[0]) else []
-            reading = checksums.read_tables(readers, take, checksums=True, wanted=_without(spared))
-            await checksums.run_together([reading, *also])
+        async with self._readers(server, database, role, scope) as readers:
+            if scope.rows:
+                also = [take_large_objects()] if await checksums.has_large_objects(readers[0]) else []
+                reading = checksums.read_tables(readers, take, checksums=True, wanted=_tables(scope))
+                await checksums.run_together([reading, *also])
             return Fingerprint(
                 tables=tables.parts(),
                 rows=rows,
                 large_objects=large,
-                sequences=await schema_objects.sequence_parts(readers[0], spared),
+                sequences=await schema_objects.sequence_parts(readers[0], scope),
                 objects=await schema_objects.objects(readers),
                 extensions=await schema_objects.extensions(readers[0]),
                 database=await schema_objects.database(readers[0]),
@@ -102,15 +122,15 @@ class PostgresVerifier:
         role: str,
         kind: str,
         parts: Sequence[int],
-        spared: Spared | None = None,
+        scope: Scope = EVERYTHING,
     ) -> Mapping[int, Sequence[Named]]:
         """The second look; for tables it reads all rows again. Raises NotFound."""
-        async with self._readers(server, database, role) as readers:
+        async with self._readers(server, database, role, scope) as readers:
             if kind == SEQUENCES:
-                return await schema_objects.some_sequences(readers[0], parts, spared)
+                return await schema_objects.some_sequences(readers[0], parts, scope)
             if kind != TABLES:
                 return await schema_objects.some(readers[0], kind, parts)
-            first, wanted = Shortlist(parts, TABLE_PARTS), _without(spared)
+            first, wanted = Shortlist(parts, TABLE_PARTS), _tables(scope)
             await checksums.list_tables(readers[0], lambda name: first.add(name) if wanted(name) else None)
             chosen = {one.name for found in first.found.values() for one in found}
             read = Shortlist(parts, TABLE_PARTS)
@@ -122,65 +142,114 @@ class PostgresVerifier:
             )
             return read.found
 
-    async def _large_objects(self, server: Server, database: str) -> tuple[int, str] | None:
+    async def _large_objects(
+        self, server: Server, database: str, snapshot: str | None
+    ) -> tuple[int, str] | None:
         """Read by the administrator, in a session of its own: no one else may read their catalogue."""
         what = f"reading large objects of {database}"
-        async with self._sessions.administrator(server, database, what=what, limit=self._limit) as session:
+        async with (
+            self._sessions.administrator(server, database, what=what, limit=self._limit) as session,
+            session.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await _see(session, snapshot, what)
             return await checksums.large_objects(session)
 
     @asynccontextmanager
-    async def _readers(self, server: Server, database: str, role: str) -> AsyncIterator[list[TenantSession]]:
+    async def _readers(
+        self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
+    ) -> AsyncIterator[list[TenantSession]]:
         """Sessions that all see the database as it was at one moment."""
-        what = f"reading database {database}"
-        settings = {**_SETTINGS, "rehome.tenant": role}
+        what, jobs = f"reading database {database}", scope.jobs or self._jobs
+        async with self._opened(server, database, role, "read", what, scope, jobs=jobs) as opened:
+            await opened.add(scope.snapshot)
+            snapshot = scope.snapshot or await opened.snapshot()
+            await checksums.run_together([opened.add_if_admitted(snapshot) for _ in range(1, jobs)])
+            await opened.login.close()  # before anything of the tenant's is read, which may run its code
+            yield opened.readers
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        server: Server,
+        database: str,
+        role: str,
+        purpose: Purpose,
+        what: str,
+        scope: Scope,
+        *,
+        jobs: int,
+    ) -> AsyncIterator[_Opened]:
+        """No reader yet; those that are added are closed at the end, within the limit."""
+        settings = {**_SETTINGS, "rehome.tenant": role, "rehome.rows": "on" if scope.rows else "off"}
         try:
             async with (
                 asyncio.timeout(self._limit),
                 short_lived_login(
-                    *(self._sessions, server, database, role, "read"), jobs=self._jobs, limit=self._limit
+                    *(self._sessions, server, database, role, purpose), jobs=jobs, limit=self._limit
                 ) as login,
                 AsyncExitStack() as stack,
             ):
-
-                async def open_reader(snapshot: str | None) -> TenantSession:
-                    reader = await stack.enter_async_context(
-                        self._sessions.tenant(
-                            server,
-                            database,
-                            login.credentials,
-                            what=what,
-                            limit=self._limit,
-                            settings=settings,
-                        )
-                    )
-                    await stack.enter_async_context(
-                        reader.transaction(isolation="repeatable_read", readonly=True)
-                    )
-                    if reader.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-                        await reader.execute("SET LOCAL transaction_timeout = 0")
-                    if snapshot is not None:
-                        await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-                    return reader
-
-                async def open_if_admitted(snapshot: str) -> TenantSession | None:
-                    try:
-                        return await open_reader(snapshot)
-                    except (
-                        Unreachable
-                    ):  # the database's limit, or the server's, admits no more: fewer read longer
-                        return None
-
-                first = await open_reader(None)
-                snapshot = str(await first.fetchval("SELECT pg_catalog.pg_export_snapshot()"))
-                others = await checksums.run_together(
-                    [open_if_admitted(snapshot) for _ in range(1, self._jobs)]
-                )
-                readers = [first, *(one for one in others if one is not None)]
-                await login.close()  # before anything of the tenant's is read, which may run its code
-                yield readers
+                yield _Opened(self._sessions, login, stack, what, self._limit, settings)
         except TimeoutError:
             raise TimedOut(f"{what} on {server.name}: not done in {self._limit:g} s") from None
 
 
-def _without(spared: Spared | None) -> Callable[[str], bool]:
-    return lambda name: not (spared and spared(TABLES, name))
+@dataclass
+class _Opened:
+    """Sessions of one short-lived login, each in a transaction that sees one moment."""
+
+    sessions: Sessions
+    login: Login
+    stack: AsyncExitStack
+    what: str
+    limit: float
+    settings: Mapping[str, str]
+    readers: list[TenantSession] = field(default_factory=list)
+
+    async def snapshot(self) -> str:
+        """What the first session sees, for others; for as long as it is open."""
+        if not self.readers:
+            await self.add(None)
+        return str(await self.readers[0].fetchval("SELECT pg_catalog.pg_export_snapshot()"))
+
+    async def add(self, snapshot: str | None) -> None:
+        """One more session; None: it sees the database as it is now."""
+        login = self.login
+        reader = await self.stack.enter_async_context(
+            self.sessions.tenant(
+                login.server,
+                login.database,
+                login.credentials,
+                what=self.what,
+                limit=self.limit,
+                settings=self.settings,
+            )
+        )
+        await self.stack.enter_async_context(reader.transaction(isolation="repeatable_read", readonly=True))
+        if reader.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+            await reader.execute("SET LOCAL transaction_timeout = 0")
+        await _see(reader, snapshot, self.what)
+        self.readers.append(reader)
+
+    async def add_if_admitted(self, snapshot: str) -> None:
+        """As `add`; the database's limit, or the server's, may admit no more: then fewer read longer."""
+        with suppress(Unreachable):
+            await self.add(snapshot)
+
+
+async def _see(session: TenantSession | Administrator, snapshot: str | None, what: str) -> None:
+    """Let the session's transaction see an exported snapshot. Raises Conflict: nobody holds it any more."""
+    if snapshot is None:
+        return
+    try:
+        statement = ddl("see_snapshot", snapshot=literal(snapshot))
+        if isinstance(session, Administrator):
+            await session.execute(statement)
+        else:
+            await session.execute(str(statement))
+    except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
+        raise Conflict(f"{what}: its snapshot is gone ({error}): the session that held it ended") from None
+
+
+def _tables(scope: Scope) -> Callable[[str], bool]:
+    return lambda name: scope.has(TABLES, name)

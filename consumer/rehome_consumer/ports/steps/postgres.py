@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from rehome_consumer.model import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
         Named,
         OwnershipTag,
         RoleFacts,
+        Scope,
         Server,
         ServerFacts,
-        Spared,
     )
     from rehome_consumer.ports.steps.facts import Facts
+
+T = TypeVar("T")
 
 
 class Databases(Protocol):
@@ -125,6 +129,15 @@ class Databases(Protocol):
         """No login for the role and no session of it, if it exists."""
         ...
 
+    async def drop_role(self, server: Server, role: str) -> None:
+        """Drop a role that may not log in and has nothing; nothing when it does not exist.
+
+        Raises:
+            NotOurs: it may log in, or is a superuser.
+            RehomeError: it has something.
+        """
+        ...
+
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
         """End what an earlier run for this migration left behind: its sessions and its short-lived roles.
 
@@ -144,10 +157,18 @@ class Copier(Protocol):
         """Room at the backup place. Raises Incompatible when it cannot be written to."""
         ...
 
-    async def dump(self, server: Server, database: str, tenant: str, backup_id: str, facts: Facts) -> None:
+    async def dump(
+        self,
+        server: Server,
+        database: str,
+        tenant: str,
+        backup_id: str,
+        facts: Facts,
+        scope: Scope = EVERYTHING,
+    ) -> None:
         """Dump in directory format, in parallel, under a temporary name; an incomplete earlier one is removed.
 
-        Done with the rights of the tenant's role, by a short-lived login.
+        Done with the rights of the tenant's role, by a short-lived login. Of the scope count snapshot, rows and jobs.
         """
         ...
 
@@ -178,12 +199,24 @@ class Verifier(Protocol):
         """Exact rows of every table, 'schema.table' -> count."""
         ...
 
+    async def with_snapshot(
+        self, server: Server, database: str, role: str, work: Callable[[str], Awaitable[T]]
+    ) -> T:
+        """Run `work` with the name of an exported snapshot, which the server holds meanwhile; return its result.
+
+        The server cannot clean up rows that were deleted since, so it is held no longer than needed.
+        """
+        ...
+
     async def fingerprint(
-        self, server: Server, database: str, role: str, spared: Spared | None = None
+        self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
     ) -> Fingerprint:
-        """Content and schema objects, without what is `spared`.
+        """Content and schema objects, as far as `scope` has them.
 
         The tenant's role is written as `<tenant>`, so that two roles can be compared.
+
+        Raises:
+            Conflict: nobody holds the scope's snapshot any more.
         """
         ...
 
@@ -194,7 +227,7 @@ class Verifier(Protocol):
         role: str,
         kind: str,
         parts: Sequence[int],
-        spared: Spared | None = None,
+        scope: Scope = EVERYTHING,
     ) -> Mapping[int, Sequence[Named]]:
         """The second look: of each of these parts of a kind the first `fingerprint.LISTED`, in the order of keys.
 

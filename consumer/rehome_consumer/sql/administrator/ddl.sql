@@ -132,3 +132,7 @@ CREATE EXTENSION IF NOT EXISTS {extension} {clauses}
 -- name: analyze_catalogue
 -- Collect statistics of system tables, to which a tenant can add nothing that runs.
 ANALYZE {tables}
+
+-- name: see_snapshot
+-- Let the transaction that has just begun see an exported snapshot; {snapshot} is a literal.
+SET TRANSACTION SNAPSHOT {snapshot}

@@ -6,34 +6,59 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rehome_consumer.fingerprint import counted_difference, direct_differences, named_differences, suspects
+from rehome_consumer.model import EVERYTHING
 
 if TYPE_CHECKING:
-    from rehome_consumer.model import Fingerprint, Server, Spared
+    from collections.abc import Iterator, Sequence
+
+    from rehome_consumer.model import DatabaseFacts, Fingerprint, Scope, Server
     from rehome_consumer.ports.steps import Verifier
 
 ENOUGH: Final = 100
-"""Differences after which no more are named."""
+"""Differences after which no more are looked for."""
+
+SHOWN: Final = 10
+"""Differences named in an error; the rest is counted."""
 
 
 class Fingerprinted(NamedTuple):
-    """One of the two databases, the tenant's role there, and its fingerprint."""
+    """One of the two databases, the tenant's role there, its fingerprint, and of what that was made."""
 
     server: Server
     database: str
     role: str
     fingerprint: Fingerprint
+    scope: Scope = EVERYTHING
 
 
-async def differences(
-    verifier: Verifier, source: Fingerprinted, target: Fingerprinted, spared: Spared | None = None
-) -> list[str]:
+def named(found: Sequence[str]) -> str:
+    """The first differences, and how many more there are."""
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{'; '.join(found[:SHOWN])}{more}"
+
+
+def privilege_differences(source: DatabaseFacts, target: DatabaseFacts) -> Iterator[str]:
+    """Privileges on the database itself that are not the same: the source's as they were before the fence."""
+    before, after = (
+        {(grantee, privilege, grantable) for grantee, privilege, grantable in one.acl if grantee != one.owner}
+        for one in (source, target)
+    )
+    for grantee, privilege, _ in sorted(before ^ after):
+        where = (
+            "missing on the target"
+            if (grantee, privilege) in {one[:2] for one in before - after}
+            else "only there"
+        )
+        yield f"privilege {privilege} on the database for {grantee or 'PUBLIC'}: {where}"
+
+
+async def differences(verifier: Verifier, source: Fingerprinted, target: Fingerprinted) -> list[str]:
     """What is not the same, each in a sentence that names it; empty when the copy is exact.
 
     Args:
         verifier: reads again what differs.
         source: the original.
         target: its copy.
-        spared: what both fingerprints were made without.
     """
     found = direct_differences(source.fingerprint, target.fingerprint)
     for suspect in suspects(source.fingerprint, target.fingerprint):
@@ -43,7 +68,7 @@ async def differences(
         async with asyncio.TaskGroup() as together:
             here, there = (
                 together.create_task(
-                    verifier.some(one.server, one.database, one.role, kind, suspect.parts, spared)
+                    verifier.some(one.server, one.database, one.role, kind, suspect.parts, one.scope)
                 )
                 for one, kind in ((source, suspect.source_kind), (target, suspect.target_kind))
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from rehome_consumer.errors import NotFound, Refused
 from rehome_consumer.facts import ACCESS_OPENED, ACCESS_REVOKED
 from rehome_consumer.fingerprint import TABLES
-from rehome_consumer.model import OwnershipTag
+from rehome_consumer.model import OwnershipTag, Scope
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ async def _require_nothing_written(move: Move) -> None:
     """Compare the new database with the source: they were equal when the role was allowed to log in."""
     instance, source, target = await move.instance(), await move.source(), await move.target()
     new_role, old_role = (await move.new_tenant()).user, (await move.tenant()).user
-    after = await move.verifier.fingerprint(target, instance.database, new_role, _by_itself)
-    before = await move.verifier.fingerprint(source, instance.database, old_role, _by_itself)
+    scope = Scope(spared=_by_itself)
+    after = await move.verifier.fingerprint(target, instance.database, new_role, scope)
+    before = await move.verifier.fingerprint(source, instance.database, old_role, scope)
     written = await differences(
         move.verifier,
-        Fingerprinted(source, instance.database, old_role, before),
-        Fingerprinted(target, instance.database, new_role, after),
-        _by_itself,
+        Fingerprinted(source, instance.database, old_role, before, scope),
+        Fingerprinted(target, instance.database, new_role, after, scope),
     )
     if written:
         raise Refused(

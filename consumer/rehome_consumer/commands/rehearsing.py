@@ -1,0 +1,102 @@
+"""`rehome check --rehearse`: the rehearsal of a move that nobody asked for yet; it leaves nothing behind."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid4
+
+from rehome_consumer.context import current_migration
+from rehome_consumer.engine.outcome import gravest
+from rehome_consumer.errors import Incompatible, NotFound, RehomeError
+from rehome_consumer.facts import NEW_PASSWORD, NEW_USER, SOURCE, TARGET
+from rehome_consumer.model import Secret
+from rehome_consumer.move import Move
+from rehome_consumer.steps.support import rehearsal
+from rehome_events.billing import PlanUpgraded
+from rehome_events.envelope import new_event
+
+if TYPE_CHECKING:
+    from rehome_consumer.model import Instance, Server
+    from rehome_consumer.ports.steps import Ports
+
+_DIGITS: Final = 12
+
+
+async def rehearse(ports: Ports, instance: Instance, home: Server, target: Server) -> str:
+    """Move the data once from `home` to a scratch database on `target`, compare, and remove everything again.
+
+    Args:
+        ports: their facts are stored nowhere.
+        instance: serves meanwhile, and is not touched.
+        home: where its data is.
+        target: any server that is not its home.
+
+    Returns:
+        How long it took.
+
+    Raises:
+        RehomeError: what a move would meet.
+    """
+    if target.id == home.id:
+        raise Incompatible(f"{target.name} is where the data is: name another server")
+    migration = uuid4()
+    current_migration.set(migration)
+    facts = ports.facts
+    await facts.remember(SOURCE, home.id)
+    await facts.remember(TARGET, target.id)
+    # A role of its own: the tenant's may be on that server, and in use.
+    role = await facts.remember(NEW_USER, f"rehearsal_{migration.hex[:_DIGITS]}")
+    await facts.remember(NEW_PASSWORD, Secret(secrets.token_urlsafe(24)))
+    policy = replace(
+        ports.policy, rehearse="full" if ports.policy.rehearse == "off" else ports.policy.rehearse
+    )
+    move = _move(replace(ports, policy=policy), instance, migration)
+    made = [role, *await _missing_roles(ports, instance, home, target)]
+    try:
+        done = await rehearsal.run(move)
+    except ExceptionGroup as error:
+        grave = gravest(error)
+        raise (grave if isinstance(grave, RehomeError) else error) from None
+    finally:
+        for name in made:
+            with suppress(RehomeError):  # what the rehearsal found counts
+                await ports.databases.drop_role(target, name)
+    if done is None:
+        return "nothing was rehearsed"
+    seconds = done.dump_seconds + done.restore_seconds + done.compare_seconds
+    what = "everything" if done.mode == "full" else "all definitions, no rows,"
+    return (
+        f"{what} was copied to {target.name} and compared in {seconds:.1f} s (dump {done.dump_seconds:.1f}, restore "
+        f"{done.restore_seconds:.1f}, comparison {done.compare_seconds:.1f}), and removed again"
+    )
+
+
+async def _missing_roles(ports: Ports, instance: Instance, home: Server, target: Server) -> list[str]:
+    """Roles that privileges in the database name, and that are not on the target: the rehearsal makes them."""
+    tenant = (await ports.odoo_conf.read(instance)).credentials.user
+    found = await ports.databases.database_facts(home, instance.database, tenant)
+    missing: list[str] = []
+    for name in found.grantees:
+        try:
+            await ports.databases.role_facts(target, name, instance.database)
+        except NotFound:
+            missing.append(name)
+    return missing
+
+
+def _move(ports: Ports, instance: Instance, migration: UUID) -> Move:
+    asked = PlanUpgraded(
+        instance_id=instance.id,
+        customer_id=instance.customer_id,
+        subscription_id=migration,
+        from_plan="check",
+        to_plan="check",
+        plan_tier="check",
+    )
+    event = new_event(
+        asked, subject=instance.id, id=uuid4(), time=ports.clock.now(), migrationid=migration, attempt=1
+    )
+    return Move(event, ports)

@@ -1,0 +1,87 @@
+"""A rehearsal finds what cannot be moved while the customer works; by itself, and in every move."""
+
+import asyncpg
+import httpx
+
+from sandbox.demo.observation import dedicated_dsn, observe
+from sandbox.odoo.writers import Writers
+from sandbox.platform.billing import Billing
+from sandbox.platform.local import LocalPlatform
+from sandbox.platform.subscriber import Subscriber
+from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
+
+UNMOVABLE = (
+    "CREATE FUNCTION partners() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM res_partner'; "
+    "CREATE MATERIALIZED VIEW summary AS SELECT public.partners() AS partners"
+)
+"""Works on the pool, with the tenant's search_path; a restore has none."""
+
+
+async def test_a_database_that_cannot_be_restored_is_refused_and_never_stopped(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    # Given a customer who writes all the time, and a view that no restore can fill
+    site = await make_site(odoo=False)
+    async with local.pool.connect(
+        site.tenant.database, user=site.tenant.role, password=site.tenant.password
+    ) as connection:
+        await connection.execute(UNMOVABLE)
+    # then the cheap checks see nothing, and say so
+    checked = await rehome("check", site.id)
+    assert (checked.code, "only --rehearse tells" in checked.out) == (0, True)
+    async with local.consumer(), Writers(site.url) as writers:
+        await writers.wait_acknowledged(5)
+        before = await observe(local, site)
+        tasks = (await local.supervisor.show(site.service))["tasks"]
+        # When the customer upgrades
+        await billing.upgrade(site.id, PLAN)
+        event = await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
+        await writers.wait_acknowledged(5)
+    # Then it was refused at the first try, in the server's words, and the instance has run all the time
+    failed = next(
+        one for one in subscriber.events if one.type == "migration.failed" and one.data.instance_id == site.id
+    )
+    assert (failed.data.step, failed.data.tries, failed.data.error) == ("prepare", 1, "Incompatible")
+    assert 'relation "res_partner" does not exist' in failed.data.message
+    assert event.data.downtime_seconds is None
+    assert (await local.supervisor.show(site.service))["tasks"] == tasks
+    after = await observe(local, site)
+    assert (after.record, after.conf) == (before.record, before.conf)
+    # and nothing is left over
+    assert event.data.leftovers == ()
+    assert [one.name for one in local.backup_root.iterdir() if str(event.migrationid) in one.name] == []
+    waiting = (await rehome("dead", "list", "--instance", site.id, "--json")).json
+    assert (await rehome("dead", "discard", waiting[0]["id"], "--reason", "the test is over")).code == 0
+
+
+async def test_an_operator_rehearses_without_an_upgrade_and_nothing_is_left(
+    local: LocalPlatform, make_site: MakeSite, rehome: Cli
+) -> None:
+    site = await make_site(odoo=False)
+    checked = await rehome("check", site.id, "--rehearse")
+    assert (checked.code, "name a server to rehearse on with --on" in checked.out) == (1, True)
+    unknown = await rehome("check", site.id, "--rehearse", "--on", "no-such-server")
+    assert (unknown.code, "postgres-pool-1" in unknown.out) == (1, True)
+    same = await rehome("check", site.id, "--rehearse", "--on", "postgres-pool-1")
+    assert (same.code, "is where the data is" in same.out) == (1, True)
+    # Given its dedicated server is there
+    asked = {"instance_id": str(site.id), "customer_id": str(site.customer), "plan_tier": "premium"}
+    async with httpx.AsyncClient(
+        base_url=local.settings()["REHOME_DATABASE_SERVICE_URL"], timeout=LIMIT
+    ) as http:
+        (await http.post("/api/database/provision-dedicated", json=asked)).raise_for_status()
+    before = await observe(local, site)
+    # When it is rehearsed
+    checked = await rehome("check", site.id, "--rehearse", "--json")
+    # Then it is told how long it takes, and nothing is left there
+    assert checked.code == 0, checked
+    found = {one["check"]: one["detail"] for one in checked.json["checks"]}
+    assert "everything was copied to postgres-dedicated-" in found["rehearsal"]
+    dedicated = await asyncpg.connect(await dedicated_dsn(local, site), timeout=10)
+    try:
+        assert await dedicated.fetch("SELECT datname FROM pg_database WHERE datname LIKE '%rehome%'") == []
+        assert await dedicated.fetch("SELECT rolname FROM pg_roles WHERE rolname LIKE '%reh%'") == []
+    finally:
+        await dedicated.close(timeout=10)
+    assert list(local.backup_root.iterdir()) == []
+    assert await observe(local, site) == before

@@ -12,7 +12,7 @@ import pytest
 
 from rehome_consumer.adapters.swarm import connected, quota
 from rehome_consumer.adapters.swarm.answers import log_text
-from rehome_consumer.adapters.swarm.engine import _translated
+from rehome_consumer.adapters.swarm.failures import translated
 from rehome_consumer.adapters.swarm.health import HealthCheck
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from rehome_consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
@@ -51,7 +51,7 @@ TASK = SwarmTask.read(
 def test_an_error_of_the_engine_becomes_one_of_the_consumers_with_its_words(
     status: int, message: str, kind: type[Exception]
 ) -> None:
-    error = _translated("Docker engine, GET /services/x", aiodocker.DockerError(status, message))
+    error = translated("Docker engine, GET /services/x", aiodocker.DockerError(status, message))
     assert type(error) is kind
     assert str(error).startswith(f"Docker engine, GET /services/x: {message}")
 

@@ -117,7 +117,7 @@ class Engine:
                 orjson.dumps(spec),
             )
         except Transient as error:
-            if _STALE in str(error):
+            if _STALE in str(error).lower():
                 return False
             raise
         return True
@@ -227,7 +227,7 @@ class Engine:
                     self._docker.api_version = versions.agreed(answer)
                 return await self._ask_once(method, path, dict(params or {}), body)
             except Unreachable as error:
-                if versions.OTHER_VERSION in str(error):
+                if versions.OTHER_VERSION in str(error).lower():
                     self._docker.api_version = versions.UNKNOWN
                 waited = time.monotonic() - started
                 if waited > self._patience:

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     import aiodocker
 
 _UNREACHABLE: Final = 900  # aiodocker's own number for "no connection"
+_SERVERS_FAULT: Final = 500
 _SHOWN_TEXT: Final = 300
 
 # Words of status 500 and 503 while a manager starts or elects a leader: it passes.
 _STARTING: Final = (
     "not a swarm manager",
     "does not have a leader",
-    "Unavailable",
-    "DeadlineExceeded",
+    "unavailable",
+    "deadlineexceeded",
     "deadline",
 )
 
@@ -30,13 +31,15 @@ def translated(what: str, error: aiodocker.DockerError) -> Exception:
         what: the request.
         error: what came instead of an answer.
     """
-    message = f"{what}: {str(error.message)[:_SHOWN_TEXT].strip()}"
-    if error.status == _UNREACHABLE or any(words in message for words in _STARTING):
+    said = str(error.message)[:_SHOWN_TEXT].strip()
+    message = f"{what}: {said}"
+    starting = error.status >= _SERVERS_FAULT and any(words in said.lower() for words in _STARTING)
+    if error.status == _UNREACHABLE or starting:
         return Unreachable(message)
     match error.status:
         case 404:
             return NotFound(message)
-        case 400 if OTHER_VERSION in message:
+        case 400 if OTHER_VERSION in said.lower():
             return Unreachable(message)  # another engine than the one that a version was agreed with
         case 400:
             return Incompatible(message)

@@ -17,7 +17,7 @@ _PAUSED: Final = frozenset({"paused", "rollback_paused"})
 _KILLED: Final = 137  # most often for want of memory
 
 # Words of errors that other limits may cure.
-_ABOUT_AMOUNTS: Final = ("Range of CPUs", "memory", "insufficient resources")
+_ABOUT_AMOUNTS: Final = ("range of cpus", "memory", "insufficient resources")
 
 
 def require_runs(service: SwarmService, tasks: Collection[SwarmTask], wanted: Mapping[str, Any]) -> list[str]:
@@ -63,5 +63,5 @@ def _update(service: SwarmService) -> str:
 def _may_be_cured(service: SwarmService, wanted: Mapping[str, Any], task: SwarmTask) -> bool:
     """Whether it ended for want of what it gets more of now."""
     before, after = (edit.template_of(spec).get("Resources") for spec in (service.spec, wanted))
-    about_amounts = task.exit_code == _KILLED or any(words in task.error for words in _ABOUT_AMOUNTS)
+    about_amounts = task.exit_code == _KILLED or any(words in task.error.lower() for words in _ABOUT_AMOUNTS)
     return before != after and about_amounts

@@ -42,6 +42,8 @@ TASK = SwarmTask.read(
         (502, "Bad Gateway", Unreachable),
         (504, "Gateway Time-out", TimedOut),
         (404, "service x not found", NotFound),
+        (404, "service odoo-deadline-7d9f2a54 not found", NotFound),
+        (400, "client version 1.41 is too old. Minimum supported API version is 1.44", Unreachable),
         (400, "invalid JSON", Incompatible),
         (403, "Forbidden", Incompatible),
         (500, "rpc error: code = Unknown desc = update out of sequence", Transient),

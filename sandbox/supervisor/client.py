@@ -56,6 +56,12 @@ class _Limits(BaseModel):
     memory: Size | None = None
 
 
+class _Node(BaseModel):
+    """What the node has."""
+
+    cpus: Cores
+
+
 class _Definition(BaseModel):
     """The fields of a definition that are read."""
 
@@ -152,6 +158,11 @@ class Services:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
+    async def cpus(self) -> float:
+        """Cores of the only node."""
+        node: _Node = _parsed(_NODE, await self._send("GET", "/node"))
+        return node.cpus
+
     async def by_name(self, name: str) -> ProcessService | None:
         """The service of this name, or None."""
         answer = await self._send("GET", f"/services/{quote(name, safe='')}")
@@ -226,6 +237,7 @@ async def _complete(response: httpx.Response, what: str) -> httpx.Response:
     return httpx.Response(response.status_code, content=body, request=response.request)
 
 
+_NODE = TypeAdapter(_Node)
 _SERVICE = TypeAdapter(ProcessService)
 _SERVICES = TypeAdapter(list[ProcessService])
 

@@ -6,6 +6,7 @@ Definitions are stored in files and survive a restart; tasks are child processes
 
 | request | answer |
 |---|---|
+| `GET /node` | 200 `{cpus}`: what this node has |
 | `GET /services?label=k=v` (repeatable) | 200, a list of services with their tasks |
 | `GET /services/{name}` | 200 `{id, version, template_version, spec, tasks}`, 404 |
 | `POST /services` (a definition) | 201 the service, 409 when the name is taken, 400 |
@@ -57,12 +58,17 @@ class Supervisor:
     def application(self) -> web.Application:
         """The routes of the table above."""
         application = web.Application()
+        application.router.add_get("/node", self.node)
         application.router.add_get("/services", self.list)
         application.router.add_post("/services", self.create)
         application.router.add_get("/services/{name}", self.show)
         application.router.add_put("/services/{name}", self.update)
         application.router.add_delete("/services/{name}", self.delete)
         return application
+
+    async def node(self, _: web.Request) -> web.Response:
+        """What this node has."""
+        return web.json_response({"cpus": self._cpus})
 
     async def list(self, request: web.Request) -> web.Response:
         """Services that carry all of the labels in the query."""

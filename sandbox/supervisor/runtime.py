@@ -94,6 +94,16 @@ class ProcessRuntime:
         """The instance's service: by its name, else by the label with the instance's id."""
         return (await self._find(instance)).as_service()
 
+    async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
+        """Compare the limits with the node's cores; the supervisor refuses nothing else."""
+        service = await self._find(instance)
+        wanted, cpus = _limited(service.spec, limits)["limits"].get("cpu") or 0, await self._services.cpus()
+        if wanted > cpus:
+            raise Incompatible(
+                f"service {service.name} cannot run with {wanted:g} CPUs: there are only {cpus:g} CPUs available"
+            )
+        return ()
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until no task runs: the service's grace plus a margin at most."""
         await self._update(instance, lambda spec: {**spec, "replicas": 0})

@@ -55,6 +55,7 @@ async def test_a_service_of_another_name_is_found_by_its_instance_label(stage: S
 
 CALLS: dict[str, Callable[[Runtime, Instance], Coroutine[Any, Any, Any]]] = {
     "find": lambda runtime, instance: runtime.find(instance),
+    "look ahead": lambda runtime, instance: runtime.require_can_run(instance, None),
     "stop": lambda runtime, instance: runtime.stop(instance),
     "configure": lambda runtime, instance: runtime.configure(instance, {"A": "1"}),
     "start": lambda runtime, instance: runtime.start(instance, 1, None),
@@ -185,6 +186,34 @@ async def test_limits_above_the_nodes_are_refused_with_the_nodes_words(stage: St
     instance = await stage.add(replicas=0)
     with pytest.raises(Incompatible, match=f"there are only {stage.cpus} CPUs available"):
         await stage.runtime.start(instance, 1, Limits(cpu_limit=2.0 * stage.cpus))
+
+
+async def test_limits_above_the_nodes_are_found_out_while_the_instance_serves(stage: Stage) -> None:
+    instance = await stage.add(limits={"cpu": 0.5})
+    served_by = (await stage.runtime.start(instance, 1, None)).task
+    before = await stage.runtime.find(instance)
+    with pytest.raises(Incompatible, match=f"there are only {stage.cpus} CPUs available") as caught:
+        await stage.runtime.require_can_run(instance, Limits(cpu_limit=2.0 * stage.cpus))
+    assert instance.service in str(caught.value)
+    assert await stage.runtime.find(instance) == before
+    assert [task.id for task in before.running] == [served_by]
+
+
+async def test_limits_that_the_definition_has_already_are_compared_with_the_node_too(stage: Stage) -> None:
+    instance = await stage.add(replicas=0, limits={"cpu": 2.0 * stage.cpus})
+    with pytest.raises(Incompatible, match="CPUs available"):
+        await stage.runtime.require_can_run(instance, None)
+    await stage.runtime.require_can_run(instance, Limits(cpu_limit=0.5))
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+async def test_looking_ahead_changes_and_starts_nothing(stage: Stage, replicas: int) -> None:
+    instance = await stage.add(replicas=replicas)
+    if replicas:
+        await stage.runtime.start(instance, 1, None)
+    before = await stage.runtime.find(instance)
+    assert await stage.runtime.require_can_run(instance, Limits(cpu_limit=0.5, memory_limit="64M")) == ()
+    assert await stage.runtime.find(instance) == before
 
 
 async def test_a_restored_definition_is_exactly_what_it_was(stage: Stage) -> None:

@@ -78,6 +78,7 @@ class FakeRuntime:
         answers: what a running task answers over HTTP now; by default its behaviour's status.
         before_update: called once, before the next update is made: another process is faster.
         cpus: cores of the only node.
+        warnings: of every look ahead.
         now: the present.
     """
 
@@ -87,6 +88,7 @@ class FakeRuntime:
         self.answers: Callable[[FakeTask], int] = lambda task: task.behaviour.status
         self.before_update: Callable[[], None] | None = None
         self.cpus = 64.0
+        self.warnings: tuple[str, ...] = ()
         self.now = now
 
     def add(self, name: str, **spec: Any) -> FakeService:
@@ -115,6 +117,11 @@ class FakeRuntime:
             spec=spec,
             limits=Limits(cpu_limit=spec["limits"].get("cpu"), memory_limit=spec["limits"].get("memory")),
         )
+
+    async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
+        service = self._look(instance)
+        self._require_cpus(service, _limited(service.spec, limits))
+        return self.warnings
 
     async def stop(self, instance: Instance) -> None:
         self._stopped(self._update(instance, lambda spec: {**spec, "replicas": 0}))
@@ -181,12 +188,15 @@ class FakeRuntime:
             tasks = ", ".join(task.id for task in service.running)
             raise TimedOut(f"waited for service {service.name} to stop; still run: {tasks}")
 
-    def _healthy(self, service: FakeService) -> Healthy:
-        """Play the restarts until a task answers, for ever, or three have ended."""
-        if (service.spec["limits"].get("cpu") or 0) > self.cpus:
+    def _require_cpus(self, service: FakeService, spec: dict[str, Any]) -> None:
+        if (spec["limits"].get("cpu") or 0) > self.cpus:
             raise Incompatible(
                 f"service {service.name} cannot run: there are only {self.cpus:g} CPUs available"
             )
+
+    def _healthy(self, service: FakeService) -> Healthy:
+        """Play the restarts until a task answers, for ever, or three have ended."""
+        self._require_cpus(service, service.spec)
         ended = 0
         while not service.running:
             task = self._run(service)

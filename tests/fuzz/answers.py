@@ -12,10 +12,11 @@ from uuid import UUID
 
 from rehome_consumer.adapters.common import http_status
 from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
-from rehome_consumer.adapters.swarm import answers, resizing
+from rehome_consumer.adapters.swarm import answers, fitting, resizing, versions
 from rehome_consumer.adapters.swarm import spec as edit
 from rehome_consumer.adapters.swarm.diagnosis import Diagnosis, ending, is_exhausted
 from rehome_consumer.adapters.swarm.engine import Engine
+from rehome_consumer.adapters.swarm.nodes import admits
 from rehome_consumer.adapters.swarm.services import Services as SwarmServices
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.model import Instance
@@ -104,11 +105,13 @@ def _look_at_process(services: Services, service: Any) -> None:
 class _Docker:
     """An engine that answers every request with one value."""
 
+    api_version = "auto"
+
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    async def _query_json(self, *_: Any, **__: Any) -> Any:
-        return self._value
+    async def _query_json(self, path: str, **_: Any) -> Any:
+        return {"ApiVersion": "1.41"} if path == "version" else self._value
 
 
 def docker(data: bytes) -> None:
@@ -126,7 +129,7 @@ def docker(data: bytes) -> None:
     refused(lambda: finished(SwarmServices(engine).find(INSTANCE)))
 
     async def ask_for_tasks() -> None:
-        (service,) = await Engine(_Docker([SERVICE]), patience=0).services_labelled("a", "b")  # type: ignore[arg-type]
+        (service,) = await Engine(_Docker([SERVICE]), patience=0).services(label=["a=b"])  # type: ignore[arg-type]
         diagnosis = Diagnosis(service.name, service.spec, (), room_limit=30.0)
         tasks = await engine.tasks(service)
         for task in tasks:
@@ -138,6 +141,23 @@ def docker(data: bytes) -> None:
         await SwarmServices(engine).running(service)
 
     refused(lambda: finished(ask_for_tasks()))
+
+
+def docker_nodes(data: bytes) -> None:
+    """The engine's answer to a question for its version or its nodes: values to judge by, or a documented error."""
+    answer = as_json(data)
+    refused(lambda: versions.agreed(answer))
+
+    async def ask() -> None:
+        (service,) = await Engine(_Docker([SERVICE]), patience=0).services(label=["a=b"])  # type: ignore[arg-type]
+        found = await Engine(_Docker(answer), patience=0).nodes()  # type: ignore[arg-type]
+        wanted = edit.with_limits(service.spec, LIMITS)
+        for node in found:
+            node.describe(), admits(wanted, node)
+        if found:
+            fitting.warnings(service.name, wanted, fitting.able(service.name, wanted, found))
+
+    refused(lambda: finished(ask()))
 
 
 def _is_named(answer: Any) -> bool:
@@ -154,10 +174,11 @@ def _look_at_definition(spec: Any) -> None:
     assert edit.replicas_of(stopped) == 0
     env = edit.env_of(edit.with_env(spec, {"ODOO_DATABASE_HOST": "a=b"}))
     assert env["ODOO_DATABASE_HOST"] == "a=b"
-    edit.limits_of(spec), edit.external_url(spec), edit.has_health_check(spec), edit.has_host_port(spec)
+    edit.limits_of(spec), edit.external_url(spec), edit.has_health_check(spec), edit.host_ports(spec)
     assert 0 < edit.http_port(spec, 8069) < 65536
     assert edit.stop_grace_seconds(spec) >= 0
     assert edit.limits_of(edit.with_limits(spec, LIMITS)).memory_limit == "8G"
+    edit.max_per_node(spec), edit.amounts_of(spec, "Reservations")
     edit.forced(spec)
     edit.restored(spec, spec)
     started = resizing.started(spec, LIMITS)
@@ -217,6 +238,25 @@ def host_map(data: bytes) -> None:
 
     with mock.patch.dict(os.environ, {"REHOME_HOST_MAP": text}):
         refused(read)
+
+
+NODE: dict[str, Any] = {
+    "ID": "n1",
+    "Spec": {"Role": "manager", "Availability": "active", "Labels": {"zone": "a"}},
+    "Description": {
+        "Hostname": "one",
+        "Platform": {"Architecture": "x86_64", "OS": "linux"},
+        "Resources": {"NanoCPUs": 8_000_000_000, "MemoryBytes": 16_000_000_000},
+        "Engine": {"EngineVersion": "26.1.5", "Labels": {}},
+    },
+    "Status": {"State": "ready", "Addr": "192.0.2.1"},
+}
+
+
+def docker_nodes_seeds() -> Iterable[bytes]:
+    """Nodes of a swarm, and the version of an engine."""
+    yield json.dumps([NODE]).encode()
+    yield json.dumps({"Version": "26.1.5", "ApiVersion": "1.45", "MinAPIVersion": "1.24"}).encode()
 
 
 SERVICE: dict[str, Any] = {

@@ -40,6 +40,9 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "docker": Parser(
         answers.docker, answers.docker_seeds, (b"ContainerSpec", b"rehome.before-resize", b"null")
     ),
+    "docker_nodes": Parser(
+        answers.docker_nodes, answers.docker_nodes_seeds, (b"Availability", b"ApiVersion", b"null")
+    ),
     "task_log": Parser(answers.task_log, lambda: (b"\x01\0\0\0\0\0\0\x03abc",)),
     "definitions": Parser(answers.definitions, answers.definitions_seeds, (b'"policies"', b'"arguments"')),
     "access": Parser(

@@ -118,7 +118,7 @@ def _memory_is_bounded() -> Any:
     ("ask", "path"),
     [
         (lambda engine: engine.service("odoo-shop"), "GET /v1.41/services/odoo-shop"),
-        (lambda engine: engine.services_labelled("a", "b"), "GET /v1.41/services"),
+        (lambda engine: engine.services(label=["a=b"]), "GET /v1.41/services"),
         (lambda engine: engine.tasks(SERVICE), "GET /v1.41/tasks"),
         (lambda engine: engine.containers(SERVICE), "GET /v1.41/containers/json"),
         (lambda engine: engine.update(SERVICE, SERVICE.spec), "POST /v1.41/services/odoo-shop/update"),

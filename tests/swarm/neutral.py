@@ -29,6 +29,9 @@ class NeutralRuntime:
         service = await self._runtime.find(instance)
         return replace(service, spec=as_neutral(service.spec, self._networks))
 
+    async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
+        return await self._runtime.require_can_run(instance, limits)
+
     async def stop(self, instance: Instance) -> None:
         await self._runtime.stop(instance)
 

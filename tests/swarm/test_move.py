@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
 LIMIT = 300
 PLAN = "premium-monthly"
-SHOP, CAFE = Tenant("shop"), Tenant("cafe")
+SHOP, CAFE, BAR = Tenant("shop"), Tenant("cafe"), Tenant("bar")
+GIANT = "giant-monthly"
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -32,7 +36,7 @@ async def platform(engine: PrivateEngine, scratch: Path) -> AsyncIterator[SwarmP
     """The platform with a consumer; its services end with the engine."""
     directory = scratch / "platform"
     directory.mkdir(mode=0o711)
-    async with swarm_platform(directory, [SHOP, CAFE], engine=engine) as platform, platform.consumer():
+    async with swarm_platform(directory, [SHOP, CAFE, BAR], engine=engine) as platform, platform.consumer():
         yield platform
 
 
@@ -107,4 +111,60 @@ async def test_an_upgrade_on_the_pool_resizes_the_running_service_and_moves_noth
     (warning,) = event.data.warnings
     assert warning.startswith(f"the storage limit 20G is not enforced on {site.directory}: ")
     assert subscriber.types(site.id) == ["instance.resized"]
+    assert (await observe(platform, site)).on_pool > 0
+
+
+async def containers_of(platform: SwarmPlatform, site: Site) -> list[tuple[str, str]]:
+    """Id and start of the instance's containers."""
+    found = await platform.engine.ask("GET", "containers/json")
+    name = "com.docker.swarm.service.name"
+    ids = [one["Id"] for one in found if one["Labels"].get(name) == site.service]
+    details = [await platform.engine.ask("GET", f"containers/{one}/json") for one in ids]
+    return [(one["Id"], one["State"]["StartedAt"]) for one in details]
+
+
+async def check(platform: SwarmPlatform, site: Site, *more: str) -> tuple[int, str]:
+    """`rehome check`: exit code and output."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "rehome_consumer", "check", str(site.id), *more),
+        env={**os.environ, **platform.settings(), "COLUMNS": "300"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await child.communicate()
+    return child.returncode or 0, out.decode()
+
+
+async def test_a_plan_with_more_cpus_than_any_node_has_stops_nothing(
+    platform: SwarmPlatform, billing: Billing, subscriber: Subscriber
+) -> None:
+    site = await serving(platform, BAR)
+    # Given a plan that no node can run
+    info = await platform.engine.ask("GET", "info")
+    cpus, most = info["NCPU"], min(2 * info["NCPU"], 99)
+    async with platform.platform.cluster.connect(platform.platform.billing_database) as connection:
+        await connection.execute(
+            "INSERT INTO plan_entitlements (plan_name, effective_date, cpu_limit, memory_limit, storage_limit, "
+            "db_type) VALUES ($1, '2024-01-01', $2, '1G', '10G', 'dedicated')",
+            GIANT,
+            most,
+        )
+    words = f"service {site.service} cannot run with {most} CPUs: on "
+    # Then rehome check says so, and that the instance as it is would pass
+    code, out = await check(platform, site, "--plan", GIANT)
+    assert (code, words in out.replace("\n" + " " * 20, " ")) == (1, True), out
+    assert "a move would fail its checks, and stop nothing" in out
+    assert (await check(platform, site))[0] == 0
+    # When the customer upgrades to it
+    running = await containers_of(platform, site)
+    assert running
+    await billing.upgrade(site.id, GIANT)
+    failed = await subscriber.wait_for("migration.failed", instance_id=site.id, limit=LIMIT)
+    assert (failed.data.step, failed.data.error, failed.data.tries) == ("prepare", "Incompatible", 1)
+    assert failed.data.message.startswith(words)
+    assert f"there are only {cpus} CPUs available" in failed.data.message
+    await subscriber.wait_for("migration.rolled_back", instance_id=site.id, limit=LIMIT)
+    # Then the same container has served all the time
+    assert await containers_of(platform, site) == running
+    assert "migration.stopped" not in subscriber.types(site.id)
     assert (await observe(platform, site)).on_pool > 0

@@ -35,6 +35,7 @@ async def test_the_documented_proxy_allows_all_requests_and_has_no_rule_too_many
     original = (await stage.swarm.find(instance)).spec
     await stage.swarm.start(instance, 1, None)
     await stage.swarm.resize(instance, Limits(cpu_limit=1.0))
+    assert await stage.swarm.require_can_run(instance, None) == ()
     await stage.swarm.stop(instance)
     await stage.swarm.configure(instance, {"TINY_CRASHES": "1000"})
     with pytest.raises(CrashLoop, match="last lines: odoo"):
@@ -54,6 +55,11 @@ async def test_the_documented_proxy_allows_all_requests_and_has_no_rule_too_many
         ("GET", "/v1.41/secrets"),
         ("GET", "/v1.41/services/postgres-pool-1"),
         ("GET", "/v1.41/containers/odoo/json"),
+        ("GET", "/v1.41/images/json"),
+        ("GET", "/v1.41/images/../containers/odoo/json"),
+        ("GET", "/v1.41/images/odoo%2F..%2F..%2Fcontainers%2Fodoo/json"),
+        ("GET", "/v1.41/nodes/n1"),
+        ("POST", "/v1.41/images/create"),
         ("GET", "/v1.41/services/odoo-shop/../postgres-pool-1"),
         ("POST", "/v1.41/services/create"),
         ("POST", "/v1.41/services/postgres-pool-1/update"),

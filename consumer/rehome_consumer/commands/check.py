@@ -17,6 +17,7 @@ from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.settings import read_settings
 from rehome_consumer.steps import accept, prepare
+from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
     import argparse
@@ -34,11 +35,19 @@ WIDTHS: Final = (10, 6)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check and its outcome."""
+    """One check and its outcome; a warning is about what cannot be known before, and fails nothing."""
 
     check: str
     ok: bool
     detail: str
+    warning: bool = False
+
+    @property
+    def mark(self) -> str:
+        """How the outcome is printed."""
+        if self.warning:
+            return "warn"
+        return "ok" if self.ok else "FAILED"
 
 
 def add(commands: Any) -> None:
@@ -47,10 +56,10 @@ def add(commands: Any) -> None:
         "check",
         help="whether a move of this instance would pass its checks; changes nothing",
         description="Run every check that a move makes before it stops anything, and say on which server the "
-        "instance's data is. Exit code 1 when a check fails. Needs REHOME_PLATFORM_DSN, REHOME_DATA_ROOT, "
-        "REHOME_BACKUP_ROOT, and the settings of the runtime (REHOME_RUNTIME). With --rehearse the data is moved once, "
-        "from a snapshot, into a scratch database that is removed again: only that tells whether every object and "
-        "every row can be restored.",
+        "instance's data is. Exit code 1 when a check fails; a warning fails nothing. Needs REHOME_PLATFORM_DSN, "
+        "REHOME_DATA_ROOT, REHOME_BACKUP_ROOT, and the settings of the runtime (REHOME_RUNTIME). With --rehearse the "
+        "data is moved once, from a snapshot, into a scratch database that is removed again: only that tells whether "
+        "every object and every row can be restored.",
     )
     parser.add_argument("instance", type=an_id, metavar="INSTANCE", help="the instance's id")
     parser.add_argument(
@@ -60,6 +69,12 @@ def add(commands: Any) -> None:
         "--on",
         metavar="SERVER",
         help="rehearse on this server of db_servers, by name; default: the dedicated server, if there is one",
+    )
+    parser.add_argument(
+        "--plan",
+        metavar="PLAN",
+        help="check with the CPU and memory that this plan grants, from billing's table (REHOME_BILLING_DSN); "
+        "by default with those that the service has",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(work=_check)
@@ -74,7 +89,7 @@ async def _check(args: argparse.Namespace) -> int:
                 f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
             )
         findings = [_status(instance), await _others(PostgresJournalViews(pool), instance)]
-        findings += await _findings(ports, instance)
+        findings += await _findings(ports, instance, await _limits(ports, args.plan))
         if args.rehearse:
             findings.append(await _rehearsal(settings, ports, instance, args.on))
     passed = all(one.ok for one in findings)
@@ -83,12 +98,22 @@ async def _check(args: argparse.Namespace) -> int:
     else:
         say(row(("CHECK", "", "DETAIL"), WIDTHS))
         for one in findings:
-            start = row((one.check, "ok" if one.ok else "FAILED"), WIDTHS)
+            start = row((one.check, one.mark), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
         say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
         if passed and not args.rehearse:
             say("whether every object and row can be restored, and how long it takes, only --rehearse tells")
     return 0 if passed else 1
+
+
+async def _limits(ports: Ports, plan: str | None) -> Limits | None:
+    """What the plan grants; None without a plan."""
+    if plan is None:
+        return None
+    granted = await ports.platform.entitlements(plan)
+    if granted is None:
+        raise NotFound(f"no plan {plan} is in force; is the name right, and REHOME_BILLING_DSN set?")
+    return Limits(**granted.model_dump(exclude={"db_type"}))
 
 
 def _status(instance: Instance) -> Finding:
@@ -112,16 +137,20 @@ async def _others(views: PostgresJournalViews, instance: Instance) -> Finding:
     return Finding("no_other", ok=True, detail="no migration of it is under way")
 
 
-async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
+async def _findings(ports: Ports, instance: Instance, limits: Limits | None) -> list[Finding]:
     home = await ports.platform.home(instance)
     if home is None:
         return [Finding("home", ok=False, detail="its record names no database server")]
     findings = [Finding("home", ok=True, detail=f"{instance.database} is on {home.name} ({home.kind})")]
     if home.kind == "dedicated":
         detail = "it is on a dedicated server already: only limits would change"
-        return [*findings, Finding("move", ok=True, detail=detail)]
+        findings.append(Finding("move", ok=True, detail=detail))
+        await _try(findings, "service", lambda: _service(ports, instance))
+        await _runtime(findings, ports, instance, limits)
+        return findings
     database = await _source(findings, ports, instance, home)
     await _try(findings, "service", lambda: _service(ports, instance))
+    await _runtime(findings, ports, instance, limits)
     await _try(findings, "odoo_conf", lambda: _conf(ports, instance, home))
     if database is not None:
         await _try(findings, "room", lambda: _room(ports, database))
@@ -177,6 +206,16 @@ async def _source(
 async def _service(ports: Ports, instance: Instance) -> str:
     service = await ports.runtime.find(instance)
     return f"{service.name}, {service.replicas} replica(s), {len(service.running)} running"
+
+
+async def _runtime(findings: list[Finding], ports: Ports, instance: Instance, limits: Limits | None) -> None:
+    async def look() -> str:
+        warnings.extend(await prepare.check_runtime(ports, instance, limits))
+        return "it can start again" + (" with the plan's limits" if limits else "")
+
+    warnings: list[str] = []
+    await _try(findings, "runtime", look)
+    findings += [Finding("runtime", ok=True, detail=warning, warning=True) for warning in warnings]
 
 
 async def _conf(ports: Ports, instance: Instance, home: Server) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import (
@@ -14,6 +15,7 @@ from rehome_consumer.errors import (
     Unreachable,
 )
 from rehome_consumer.facts import (
+    LIMITS,
     NEW_PASSWORD,
     NEW_USER,
     PLAN_TIER,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from rehome_consumer.move import Move
     from rehome_consumer.ports.steps import Ports
     from rehome_consumer.steps.support.situation import Situation
+    from rehome_events.parts import Limits
+
+log = logging.getLogger(__name__)
 
 
 async def run(move: Move) -> MigrationPrepared:
@@ -41,6 +46,9 @@ async def run(move: Move) -> MigrationPrepared:
     source = await move.source()
     database = await check_source(move.ports, instance, source)
     await move.runtime.find(instance)
+    limits = await move.facts.recall(LIMITS)
+    for warning in await check_runtime(move.ports, instance, limits):
+        log.warning("prepare.warning instance=%s warning=%s", instance.id, warning)
     await check_conf(move.ports, instance, source)
     await check_room(move.ports, database)
     target = await _dedicated_server(move)
@@ -55,7 +63,17 @@ async def run(move: Move) -> MigrationPrepared:
         source=source.ref,
         target=target.ref,
         provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,
-        checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
+        checks=(
+            "source",
+            "role",
+            "service",
+            "runtime",
+            "odoo_conf",
+            "room",
+            "target",
+            "versions",
+            "extensions",
+        ),
         rehearsal=rehearsed,
     )
 
@@ -150,6 +168,11 @@ async def check_source(ports: Ports, instance: Instance, source: Server) -> Data
     require_tenant(instance, role, source)
     await ports.databases.require_admitted(source, instance.database, user)
     return await ports.databases.database_facts(source, instance.database, user)
+
+
+async def check_runtime(ports: Ports, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
+    """The service can start with these limits as `start` sends them; returns warnings."""
+    return await ports.runtime.require_can_run(instance, limits)
 
 
 async def check_conf(ports: Ports, instance: Instance, source: Server) -> None:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 CRASHES_IN_A_LOOP = 3
 LOOKS_UNTIL_GIVEN_UP = 2  # between a task's end and its successor no task is listed for a moment
 
+# Engine's words, without regard to upper and lower case: Docker 28 begins them in lower case.
 _NO_ROOM = "no suitable node"
 
 # Source: rejections of the engine as measured. Another task meets the same, except that a registry may have
 # been unreachable when the image was asked for: that one must occur twice.
 _PERMANENT = {
-    "Range of CPUs": 1,
+    "range of cpus": 1,
     "memory limit": 1,
     "memory reservation": 1,
     "bind source path does not exist": 1,
     "invalid mount config": 1,
-    "No such image": 2,
+    "no such image": 2,
 }
 _NEVER_RAN = 128  # the engine's own code for a container that it could not start; its error says why
 _ENDED = "task: non-zero exit"
@@ -69,7 +70,7 @@ class Diagnosis:
         self._latest = current
         self._ends.update({task.id: task for task in current if task.ended_unasked})
         for words, times in _PERMANENT.items():
-            rejected = [task for task in self._ends.values() if words in task.error]
+            rejected = [task for task in self._ends.values() if words in task.error.lower()]
             if len(rejected) >= times:
                 raise Incompatible(f"service {self._service} cannot run: {rejected[-1].error}")
         self._given_up = self._given_up + 1 if is_exhausted(self._spec, current) else 0
@@ -94,7 +95,7 @@ class Diagnosis:
 
     def _check_room(self, tasks: Collection[SwarmTask], *, stopping: bool) -> None:
         """Raise when no node has room; a task that is still stopping may hold the room needed."""
-        unplaced = [task for task in tasks if task.state == "pending" and _NO_ROOM in task.error]
+        unplaced = [task for task in tasks if task.state == "pending" and _NO_ROOM in task.error.lower()]
         if stopping or not unplaced:
             self._no_room_since = None
             return
@@ -111,7 +112,7 @@ def ending(task: SwarmTask) -> str:
     if task.state == "rejected" or task.exit_code is None:
         return task.error or task.state
     meaning = _EXIT_CODES.get(task.exit_code)
-    if task.exit_code == _NEVER_RAN and not task.error.startswith(_ENDED):
+    if task.exit_code == _NEVER_RAN and not task.error.lower().startswith(_ENDED):
         meaning = task.error
     return f"exit code {task.exit_code}{f' ({meaning})' if meaning else ''}"
 

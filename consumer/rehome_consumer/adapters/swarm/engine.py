@@ -18,10 +18,12 @@ import aiodocker
 import aiohttp
 import orjson
 
-from rehome_consumer.adapters.swarm import answers, json_types
+from rehome_consumer.adapters.swarm import answers, json_types, versions
+from rehome_consumer.adapters.swarm.failures import translated
+from rehome_consumer.adapters.swarm.nodes import SwarmNode
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from rehome_consumer.adapters.swarm.waiting import Watch
-from rehome_consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
+from rehome_consumer.errors import NotFound, SettingsError, Transient, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -34,14 +36,10 @@ CONNECT_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*([.:/@][A-Za-z0-9_-]+)*")
 _SERVICE_LABEL = "com.docker.swarm.service.id"
-_UNREACHABLE = 900  # aiodocker's own number for "no connection"
 _STALE = "update out of sequence"
-_SHOWN_TEXT = 300
 _WAKING = ["start", "die", "destroy", "health_status"]
-
-# Words of status 500 and 503 while a manager starts or elects a leader: it passes.
-_STARTING = ("not a swarm manager", "does not have a leader", "Unavailable", "DeadlineExceeded", "deadline")
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +47,7 @@ async def connected(host: str | None) -> AsyncIterator[aiodocker.Docker]:
     """A client for the engine at `host` (as DOCKER_HOST is written).
 
     Every request is limited to 30 seconds, and every answer to `answers.LARGEST_ANSWER` bytes.
-    Nothing is sent yet: the first request finds out whether the engine answers.
+    Nothing is sent yet: the first request finds out whether the engine answers, and agrees on a version.
 
     Raises:
         SettingsError: `host` is not of that form.
@@ -78,8 +76,8 @@ class Engine:
     """Services, tasks and containers of one engine, which must be a manager of the swarm.
 
     A request that gets no answer is sent again until `patience` is over: a daemon's restart takes
-    seconds. Errors of every method: Unreachable (it did not answer all that time), Incompatible (it or a
-    proxy before it refuses the request), Transient (it failed).
+    seconds. Errors of every method: Unreachable (it did not answer all that time), Incompatible (it is too
+    old, or it or a proxy before it refuses the request), Transient (it failed).
     """
 
     def __init__(self, docker: aiodocker.Docker, *, patience: float) -> None:
@@ -97,9 +95,9 @@ class Engine:
         found = SwarmService.read(answer)
         return found if name in (found.name, found.id) else None  # the engine also accepts the start of an id
 
-    async def services_labelled(self, label: str, value: str) -> list[SwarmService]:
-        """The services that carry this label with this value."""
-        answer = await self._ask("GET", "services", {"filters": _filters(label=[f"{label}={value}"])})
+    async def services(self, **filters: list[str]) -> list[SwarmService]:
+        """The services of the swarm to which these filters of the engine apply, by default all."""
+        answer = await self._ask("GET", "services", {"filters": _filters(**filters)})
         return [SwarmService.read(service) for service in json_types.checked(json_types.LIST, answer)]
 
     async def update(self, service: SwarmService, spec: Mapping[str, Any]) -> bool:
@@ -119,7 +117,7 @@ class Engine:
                 orjson.dumps(spec),
             )
         except Transient as error:
-            if _STALE in str(error):
+            if _STALE in str(error).lower():
                 return False
             raise
         return True
@@ -129,6 +127,33 @@ class Engine:
         answer = await self._ask("GET", "tasks", {"filters": _filters(service=[service.id])})
         tasks = map(SwarmTask.read, json_types.checked(json_types.LIST, answer))
         return tuple(sorted(tasks, key=lambda task: task.created))
+
+    async def tasks_on(self, node: SwarmNode) -> tuple[SwarmTask, ...]:
+        """All tasks, of every service, that are to run on the node."""
+        wanted = _filters(node=[node.id], **{"desired-state": ["running"]})
+        answer = await self._ask("GET", "tasks", {"filters": wanted})
+        return tuple(map(SwarmTask.read, json_types.checked(json_types.LIST, answer)))
+
+    async def nodes(self) -> tuple[SwarmNode, ...]:
+        """All nodes of the swarm, by name."""
+        answer = await self._ask("GET", "nodes")
+        nodes = map(SwarmNode.read, json_types.checked(json_types.LIST, answer))
+        return tuple(sorted(nodes, key=lambda node: node.name))
+
+    async def own_node(self) -> str:
+        """Id of the node whose engine this is."""
+        answer = await self._ask("GET", "info")
+        return str(json_types.checked(json_types.INFO, answer)["Swarm"]["NodeID"])
+
+    async def has_image(self, name: str) -> bool:
+        """Whether the image is on this node; a name that no image can have is on none."""
+        if not _IMAGE.fullmatch(name):
+            return False
+        try:
+            await self._ask("GET", f"images/{name}/json")
+        except NotFound:
+            return False
+        return True
 
     async def containers(self, service: SwarmService) -> tuple[str, ...]:
         """Ids of the service's containers that run on this node, whatever the tasks say."""
@@ -197,49 +222,34 @@ class Engine:
         started = time.monotonic()
         while True:
             try:
+                if self._docker.api_version == versions.UNKNOWN:
+                    answer = await self._ask_once("GET", "version", {}, None, versioned=False)
+                    self._docker.api_version = versions.agreed(answer)
                 return await self._ask_once(method, path, dict(params or {}), body)
             except Unreachable as error:
+                if versions.OTHER_VERSION in str(error).lower():
+                    self._docker.api_version = versions.UNKNOWN
                 waited = time.monotonic() - started
                 if waited > self._patience:
                     raise Unreachable(f"{error} (repeated for {waited:.0f} s)") from None
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _ask_once(self, method: str, path: str, params: dict[str, Any], body: bytes | None) -> Any:
+    async def _ask_once(
+        self, method: str, path: str, params: dict[str, Any], body: bytes | None, *, versioned: bool = True
+    ) -> Any:
         what = f"Docker engine, {method} /{path.partition('?')[0]}"
         try:
             return await self._docker._query_json(  # noqa: SLF001, the only request that sends a complete definition
-                path, method=method, params=params, data=body
+                path, method=method, params=params, data=body, versioned_api=versioned
             )
         except aiodocker.DockerError as error:
-            raise _translated(what, error) from None
+            raise translated(what, error) from None
         except TimeoutError:
             raise Unreachable(f"{what}: no answer in {REQUEST_SECONDS:.0f} s") from None
         except aiohttp.ClientError as error:
             raise Unreachable(f"{what}: {type(error).__name__} {error}".strip()) from None
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise Transient(f"{what}: the answer is no JSON ({type(error).__name__})") from None
-
-
-def _translated(what: str, error: aiodocker.DockerError) -> Exception:
-    """The engine's error as one of `rehome_consumer.errors`, with its own words."""
-    message = f"{what}: {str(error.message)[:_SHOWN_TEXT].strip()}"
-    if error.status == _UNREACHABLE or any(words in message for words in _STARTING):
-        return Unreachable(message)
-    match error.status:
-        case 404:
-            return NotFound(message)
-        case 400:
-            return Incompatible(message)
-        case 401 | 403 | 405:
-            return Incompatible(
-                f"{message} (HTTP {error.status}: the requests that must be allowed are listed in docs/swarm.md)"
-            )
-        case 408 | 504:
-            return TimedOut(message)
-        case 502 | 503:
-            return Unreachable(message)
-        case _:
-            return Transient(f"{message} (HTTP {error.status})")
 
 
 def _filters(**wanted: list[str]) -> str:

@@ -25,11 +25,27 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+class _DriverConfig(_Part):
+    Options: dict[str, str] | None = None
+
+
+class _VolumeOptions(_Part):
+    DriverConfig: _DriverConfig | None = None
+
+
+class _Mount(_Part):
+    Type: str = "bind"
+    Source: str = ""
+    VolumeOptions: _VolumeOptions | None = None
+
+
 class _HealthCheck(_Part):
     Test: list[str] | None = None
 
 
 class _Container(_Part):
+    Image: str = ""
+    Mounts: list[_Mount] | None = None
     Env: list[str] | None = None
     StopGracePeriod: Number | None = None
     Healthcheck: _HealthCheck | None = None
@@ -50,7 +66,19 @@ class _RestartPolicy(_Part):
     MaxAttempts: Number | None = None
 
 
+class _Platform(_Part):
+    OS: str = ""
+    Architecture: str = ""
+
+
+class _Placement(_Part):
+    Constraints: list[str] | None = None
+    MaxReplicas: Number = 0
+    Platforms: list[_Platform] | None = None
+
+
 class _Template(_Part):
+    Placement: _Placement | None = None
     ContainerSpec: _Container | None = None
     Resources: _Resources = _Resources()
     RestartPolicy: _RestartPolicy | None = None
@@ -67,6 +95,8 @@ class _Mode(_Part):
 
 class _Port(_Part):
     PublishMode: str | None = None
+    PublishedPort: Number = 0
+    Protocol: str = "tcp"
 
 
 class _Endpoint(_Part):
@@ -86,10 +116,16 @@ class _Version(_Part):
     Index: Number
 
 
+class _UpdateStatus(_Part):
+    State: str = ""
+    Message: str = ""
+
+
 class _Service(_Part):
     ID: str = Field(min_length=1)
     Version: _Version
     Spec: _Spec
+    UpdateStatus: _UpdateStatus | None = None
 
 
 class _ContainerStatus(_Part):
@@ -121,9 +157,53 @@ class _Task(_Part):
     Status: _Status = _Status()
     DesiredState: str = ""
     NodeID: str = ""
+    ServiceID: str = ""
     CreatedAt: str = ""
-    Spec: dict[str, Any] = Field(default_factory=dict)
+    Spec: _Template = _Template()
     NetworksAttachments: list[_Attachment] | None = None
+
+
+class _NodeSpec(_Part):
+    Labels: dict[str, str] | None = None
+    Role: str = ""
+    Availability: str = ""
+
+
+class _Engine(_Part):
+    Labels: dict[str, str] | None = None
+
+
+class _Description(_Part):
+    Hostname: str = ""
+    Platform: _Platform = _Platform()
+    Resources: _Amounts = _Amounts()
+    Engine: _Engine = _Engine()
+
+
+class _NodeStatus(_Part):
+    State: str = ""
+    Addr: str = ""
+
+
+class _Node(_Part):
+    ID: str = Field(min_length=1)
+    Spec: _NodeSpec = _NodeSpec()
+    Description: _Description = _Description()
+    Status: _NodeStatus = _NodeStatus()
+
+
+class _SwarmInfo(_Part):
+    NodeID: str
+
+
+class _Info(_Part):
+    Swarm: _SwarmInfo
+
+
+class _VersionAnswer(_Part):
+    ApiVersion: str = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,4}$")
+    Version: str | None = None
+    MinAPIVersion: str | None = None
 
 
 class _Running(_Part):
@@ -139,6 +219,9 @@ class BeforeResize(_Part):
 
 SERVICE: Final = TypeAdapter(_Service)
 TASK: Final = TypeAdapter(_Task)
+NODE: Final = TypeAdapter(_Node)
+INFO: Final = TypeAdapter(_Info)
+VERSION: Final = TypeAdapter(_VersionAnswer)
 CONTAINERS: Final = TypeAdapter(list[_Running])
 LIST: Final = TypeAdapter(list[Any])
 

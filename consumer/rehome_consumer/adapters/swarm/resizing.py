@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rehome_consumer.adapters.swarm.json_types import BeforeResize
-from rehome_consumer.adapters.swarm.spec import copied, has_host_port, template_of, with_limits
+from rehome_consumer.adapters.swarm.spec import copied, host_ports, template_of, with_limits
 from rehome_consumer.errors import Incompatible
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 LABEL = "rehome.before-resize"
 
 
-def started(spec: Mapping[str, Any], limits: Limits) -> Spec:
+def started(spec: Mapping[str, Any], limits: Limits, *, beside: bool = True) -> Spec:
     """New limits, in one rolling update that starts the new task before it stops the old one.
+
+    Without room for one more task (`beside`), or with a port of the node, it stops the old one first.
 
     The order belongs to this update, not to the service: the former values are saved in a label, so that
     after a crash in between a later run can finish (`finished`) or undo the resize (`undone`). A change of
@@ -34,8 +36,8 @@ def started(spec: Mapping[str, Any], limits: Limits) -> Spec:
     if LABEL not in (changed.get("Labels") or {}):
         before = {"UpdateConfig": config, "Resources": template_of(spec).get("Resources")}
         changed["Labels"] = {**(changed.get("Labels") or {}), LABEL: json.dumps(before)}
-    # Two tasks cannot share a port of a node. The caller judges a failure: Swarm's own rollback would hide it.
-    order = "stop-first" if has_host_port(changed) else "start-first"
+    # The caller judges a failure: Swarm's own rollback would hide it.
+    order = "start-first" if beside and not host_ports(changed) else "stop-first"
     changed["UpdateConfig"] = {"Parallelism": 1, **(config or {}), "Order": order, "FailureAction": "pause"}
     return changed
 
@@ -53,6 +55,11 @@ def undone(spec: Mapping[str, Any]) -> Spec:
 def is_started(spec: Mapping[str, Any]) -> bool:
     """Whether a resize was started and not finished."""
     return LABEL in (spec.get("Labels") or {})
+
+
+def stops_first(spec: Mapping[str, Any]) -> bool:
+    """Whether the old task is stopped before the new one starts."""
+    return bool((spec.get("UpdateConfig") or {}).get("Order") == "stop-first")
 
 
 def _after_resize(spec: Mapping[str, Any], *restored: str) -> Spec:

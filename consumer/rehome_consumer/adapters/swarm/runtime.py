@@ -1,4 +1,4 @@
-"""The port `Runtime` on Docker Swarm: find, stop, configure, start, resize, restore."""
+"""The port `Runtime` on Docker Swarm: find, look ahead, stop, configure, start, resize, restore."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rehome_consumer.adapters.swarm import quota, resizing
 from rehome_consumer.adapters.swarm import spec as edit
 from rehome_consumer.adapters.swarm.diagnosis import is_exhausted
 from rehome_consumer.adapters.swarm.engine import Engine
+from rehome_consumer.adapters.swarm.foresight import Foresight
 from rehome_consumer.adapters.swarm.health import HealthCheck
 from rehome_consumer.adapters.swarm.services import Services
 from rehome_consumer.adapters.swarm.serving import ServingWait
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 ODOO_PORT: Final = 8069
 
-_ONE_PORT = (
-    "the instance was restarted to apply its new CPU and memory limits: "
-    "it occupies a port of its node, so that no second task can run beside the old one"
+_ONE_AT_A_TIME = (
+    "the instance was restarted to apply its new CPU and memory limits: it occupies a port of its node, or as "
+    "many run as the nodes may have, so that no second task can run beside the old one"
 )
 _NO_HEALTH_CHECK = (
     "the instance's task was restarted, new before old, to apply its new CPU and memory limits; "
@@ -97,6 +98,7 @@ class SwarmRuntime:
             settle=settle.total_seconds(),
             log_every=log_every.total_seconds(),
         )
+        self._foresight = Foresight(self._engine, data_root)
         self._data_root = data_root
         self._stop_margin = stop_margin.total_seconds()
         self._pause = pause.total_seconds()
@@ -114,6 +116,10 @@ class SwarmRuntime:
             spec=service.spec,
             limits=edit.limits_of(service.spec),
         )
+
+    async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
+        """Compare the definition that `start` would send with the nodes, and with what its tasks do now."""
+        return await self._foresight.require_can_run(instance, limits)
 
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until neither a task nor a container is left."""
@@ -145,8 +151,10 @@ class SwarmRuntime:
             Incompatible, CrashLoop, TimedOut: no task runs with the new limits. The old limits apply again, and
                 the instance went on serving.
         """
-        tasks = await self._engine.tasks(await self._services.find(instance))
-        await self._services.update(instance, lambda spec: resizing.started(spec, limits))
+        service = await self._services.find(instance)
+        tasks = await self._engine.tasks(service)
+        beside = await self._foresight.has_room_for_one_more(service)
+        await self._services.update(instance, lambda spec: resizing.started(spec, limits, beside=beside))
         service = await self._services.find(instance)
         warnings: list[str] = []
         if resizing.is_started(service.spec):
@@ -193,8 +201,8 @@ class SwarmRuntime:
         except (Refused, TimedOut):
             await self._services.update(instance, resizing.undone)
             raise
-        if edit.has_host_port(service.spec):
-            return [_ONE_PORT]
+        if resizing.stops_first(service.spec):
+            return [_ONE_AT_A_TIME]
         if not edit.has_health_check(service.spec):
             return [_NO_HEALTH_CHECK]
         return []

@@ -46,7 +46,7 @@ class Services:
                     f"instance {instance.id}"
                 )
             return service
-        labelled = await self._engine.services_labelled(INSTANCE_LABEL, str(instance.id))
+        labelled = await self._engine.services(label=[f"{INSTANCE_LABEL}={instance.id}"])
         if len(labelled) > 1:
             several = ", ".join(service.name for service in labelled)
             raise Incompatible(f"several services carry the label {INSTANCE_LABEL}={instance.id}: {several}")

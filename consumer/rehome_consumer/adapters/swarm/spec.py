@@ -124,10 +124,25 @@ def restored(spec: Mapping[str, Any], original: Mapping[str, Any]) -> Spec:
     return {**with_replicas(original, 0), "Name": spec["Name"]}
 
 
-def has_host_port(spec: Mapping[str, Any]) -> bool:
-    """Whether a task occupies a port of its node, so that no second one can run there."""
+def host_ports(spec: Mapping[str, Any]) -> frozenset[tuple[int, str]]:
+    """Ports (number, protocol) of its node that a task occupies, so that no second one can run there."""
     ports = (spec.get("EndpointSpec") or {}).get("Ports") or ()
-    return any(port.get("PublishMode") == "host" for port in ports)
+    return frozenset(
+        (port.get("PublishedPort", 0), port.get("Protocol", "tcp"))
+        for port in ports
+        if port.get("PublishMode") == "host"
+    )
+
+
+def max_per_node(spec: Mapping[str, Any]) -> int:
+    """How many of its tasks may run on one node; 0: any number."""
+    return int((template_of(spec).get("Placement") or {}).get("MaxReplicas", 0))
+
+
+def amounts_of(spec: Mapping[str, Any], kind: str) -> tuple[int, int]:
+    """CPU (in billionths of a core) and memory (bytes) of `Limits` or `Reservations`; 0: none."""
+    amounts = (template_of(spec).get("Resources") or {}).get(kind) or {}
+    return int(amounts.get("NanoCPUs", 0)), int(amounts.get("MemoryBytes", 0))
 
 
 def has_health_check(spec: Mapping[str, Any]) -> bool:

@@ -22,17 +22,31 @@ _MADE_OF = ("ContainerSpec", "Resources", "ForceUpdate")
 
 @dataclass(frozen=True, slots=True)
 class SwarmService:
-    """A service as it was inspected; `version` is what an update must name."""
+    """A service as it was inspected.
+
+    Attributes:
+        version: what an update must name.
+        update: state of its last rolling update (`completed`, `paused`), and what Swarm says of it.
+    """
 
     id: str
     version: int
     spec: Mapping[str, Any]
+    update: str = ""
+    update_message: str = ""
 
     @classmethod
     def read(cls, answer: Any) -> Self:
         """From the engine's JSON. Raises Transient when it is no service."""
         json_types.checked(json_types.SERVICE, answer)
-        return cls(answer["ID"], answer["Version"]["Index"], answer["Spec"])
+        update = answer.get("UpdateStatus") or {}
+        return cls(
+            answer["ID"],
+            answer["Version"]["Index"],
+            answer["Spec"],
+            update.get("State", ""),
+            update.get("Message", ""),
+        )
 
     @property
     def name(self) -> str:
@@ -48,6 +62,7 @@ class SwarmTask:
         state: how far it has come; `desired`: how far it is to come.
         error: why it could not run, or why it is not placed yet.
         exit_code: of its container; it means something only once the task is over.
+        service: id of its service.
         addresses: in the overlay networks, without the one for published ports.
     """
 
@@ -61,6 +76,7 @@ class SwarmTask:
     created: str
     spec: Mapping[str, Any]
     addresses: tuple[str, ...]
+    service: str = ""
 
     @classmethod
     def read(cls, answer: Any) -> Self:
@@ -78,6 +94,7 @@ class SwarmTask:
             container=container.get("ContainerID", ""),
             created=answer.get("CreatedAt", ""),
             spec=answer.get("Spec", {}),
+            service=answer.get("ServiceID", ""),
             addresses=tuple(
                 address.partition("/")[0]
                 for attachment in answer.get("NetworksAttachments") or ()

@@ -52,6 +52,20 @@ class Runtime(Protocol):
         """The instance's service as it is now. Raises NotFound naming what was looked for."""
         ...
 
+    async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
+        """Check, while it runs, that it could start again with `limits` (None: as they are); changes nothing.
+
+        Looks at exactly what `start` would ask for. An upgrade is not refused for what cannot be known.
+
+        Returns:
+            Warnings: what may go wrong and cannot be known from here.
+
+        Raises:
+            Incompatible: it could not start, and waiting does not change that; names what is wanted and what is there.
+            Transient: it could not start now: its node is down, there is no room, it does not run today.
+        """
+        ...
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and return when nothing of the service runs any more, anywhere.
 

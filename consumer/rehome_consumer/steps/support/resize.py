@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from rehome_consumer.facts import LIMITS_BEFORE_RESIZE, TASKS_BEFORE_RESIZE
@@ -12,13 +13,21 @@ if TYPE_CHECKING:
     from rehome_consumer.move import Move
     from rehome_events.parts import Limits
 
+log = logging.getLogger(__name__)
+
 
 async def run(move: Move, instance: Instance, limits: Limits) -> InstanceResized:
-    """Apply the limits to the running service, then write them into the platform's record."""
+    """Apply the limits to the running service, then write them into the platform's record.
+
+    Raises:
+        Incompatible, Transient: no task could run with them; the service was not touched.
+    """
     service = await move.runtime.find(instance)
     held = service.limits.model_copy(update={"storage_limit": instance.limits.storage_limit})
     before = await move.facts.remember(LIMITS_BEFORE_RESIZE, held)
     tasks = await move.facts.remember(TASKS_BEFORE_RESIZE, tuple(task.id for task in service.running))
+    for warning in await move.runtime.require_can_run(instance, limits):
+        log.warning("resize.warning instance=%s warning=%s", instance.id, warning)
     warnings = await move.runtime.resize(instance, limits)
     after = await move.runtime.find(instance)
     await move.platform.set_limits(instance.id, limits, plan_tier=move.data.plan_tier)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from rehome_consumer.errors import Conflict
+from rehome_consumer.errors import Conflict, Incompatible
 from rehome_consumer.facts import PLAN_TIER, SOURCE
 from rehome_consumer.model import NothingToDo
 from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
@@ -130,6 +130,22 @@ async def test_a_plan_that_stays_shared_is_a_resize() -> None:
     )  # fmt: skip
     assert rig.service.spec["limits"] == {"cpu": 3.0, "memory": "6G"}
     assert rig.record["db_type"] == "shared"
+
+
+async def test_a_resize_that_no_node_can_run_touches_nothing() -> None:
+    rig = StepRig()
+    rig.site.runtime.cpus = 2.5
+    before, record = rig.service.spec, dict(rig.record)
+    with pytest.raises(Incompatible, match=r"only 2\.5 CPUs available"):
+        await accepted(rig, entitlements=SHARED)
+    assert (rig.service.spec, rig.service.updates, rig.record) == (before, 0, record)
+
+
+async def test_what_may_go_wrong_with_a_resize_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    rig = StepRig()
+    rig.site.runtime.warnings = ("the image is not on this node",)
+    assert isinstance(await accepted(rig, entitlements=SHARED), InstanceResized)
+    assert f"resize.warning instance={rig.instance} warning=the image is not on this node" in caplog.text
 
 
 async def test_a_resize_that_is_run_again_emits_the_same() -> None:

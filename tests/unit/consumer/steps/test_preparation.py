@@ -56,6 +56,24 @@ async def test_a_server_is_provisioned_and_the_instance_serves_on(rig: StepRig) 
     assert rig.site.write(rig.instance, 1)
 
 
+async def test_limits_that_no_node_has_are_refused_before_anything_is_asked_for_or_stopped(
+    rig: StepRig,
+) -> None:
+    rig.site.runtime.cpus = 0.5
+    await refused(rig, Incompatible, "only 0.5 CPUs available")
+    assert rig.site.database_service.calls == 0
+
+
+async def test_what_may_go_wrong_is_logged_and_refuses_nothing(
+    rig: StepRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.site.runtime.warnings = ("the image is not on this node",)
+    answer = await rig.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert "runtime" in answer.checks
+    assert f"prepare.warning instance={rig.instance} warning=the image is not on this node" in caplog.text
+
+
 async def test_a_server_that_is_there_is_used(rig: StepRig) -> None:
     await rig.site.database_service.provision(rig.instance, rig.record["customer_id"], "premium")
     answer = await rig.run("prepare")

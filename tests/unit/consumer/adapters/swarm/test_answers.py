@@ -12,7 +12,7 @@ import pytest
 
 from rehome_consumer.adapters.swarm import connected, quota
 from rehome_consumer.adapters.swarm.answers import log_text
-from rehome_consumer.adapters.swarm.engine import _translated
+from rehome_consumer.adapters.swarm.failures import translated
 from rehome_consumer.adapters.swarm.health import HealthCheck
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from rehome_consumer.errors import Incompatible, NotFound, SettingsError, TimedOut, Transient, Unreachable
@@ -42,6 +42,8 @@ TASK = SwarmTask.read(
         (502, "Bad Gateway", Unreachable),
         (504, "Gateway Time-out", TimedOut),
         (404, "service x not found", NotFound),
+        (404, "service odoo-deadline-7d9f2a54 not found", NotFound),
+        (400, "client version 1.41 is too old. Minimum supported API version is 1.44", Unreachable),
         (400, "invalid JSON", Incompatible),
         (403, "Forbidden", Incompatible),
         (500, "rpc error: code = Unknown desc = update out of sequence", Transient),
@@ -51,7 +53,7 @@ TASK = SwarmTask.read(
 def test_an_error_of_the_engine_becomes_one_of_the_consumers_with_its_words(
     status: int, message: str, kind: type[Exception]
 ) -> None:
-    error = _translated("Docker engine, GET /services/x", aiodocker.DockerError(status, message))
+    error = translated("Docker engine, GET /services/x", aiodocker.DockerError(status, message))
     assert type(error) is kind
     assert str(error).startswith(f"Docker engine, GET /services/x: {message}")
 

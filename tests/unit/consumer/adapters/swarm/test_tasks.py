@@ -128,6 +128,7 @@ def test_the_moment_between_an_end_and_its_successor_does_not_count_as_given_up(
     "error",
     [
         "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
+        "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
         'invalid mount config for type "bind": bind source path does not exist: /data/shop',
         "Minimum memory limit allowed is 6MB",
     ],

@@ -28,7 +28,10 @@ def wrap(ports: Ports) -> Ports:
 async def run() -> None:
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
-    async with bootstrap.consumer(settings, wrap=wrap) as consumer, health.served(settings, consumer):
+    async with (
+        bootstrap.consumer(settings, wrap=wrap) as consumer,
+        health.served_when_connected(settings, consumer),
+    ):
         await until_signalled(consumer.worker, consumer.worker.run())
 
 

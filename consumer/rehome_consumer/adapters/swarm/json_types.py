@@ -130,6 +130,15 @@ class _Running(_Part):
     Id: str = Field(min_length=1)
 
 
+class _Swarm(_Part):
+    LocalNodeState: str = ""
+    ControlAvailable: bool = False
+
+
+class _Info(_Part):
+    Swarm: _Swarm = _Swarm()
+
+
 class BeforeResize(_Part):
     """What a resize saves in a label: these parts of the definition as they were before."""
 
@@ -140,6 +149,7 @@ class BeforeResize(_Part):
 SERVICE: Final = TypeAdapter(_Service)
 TASK: Final = TypeAdapter(_Task)
 CONTAINERS: Final = TypeAdapter(list[_Running])
+INFO: Final = TypeAdapter(_Info)
 LIST: Final = TypeAdapter(list[Any])
 
 

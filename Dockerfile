@@ -38,6 +38,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-c
     && useradd --system --uid 10001 --home-dir /app rehome
 USER rehome
 # Swarm replaces what is unhealthy: only after five minutes, since a broker's restart or a busy node is no reason to.
+# /health, not /readyz: a restart brings no program or mount, and would interrupt what runs.
 HEALTHCHECK --interval=15s --timeout=15s --start-period=60s --retries=20 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/health', timeout=10)"]
 # On loopback: for Prometheus set REHOME_HTTP_HOST to 0.0.0.0, where no tenant's service is on the same network.

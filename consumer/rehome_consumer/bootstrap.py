@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -26,26 +26,29 @@ from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.adapters.rabbitmq import connection as amqp_adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.management import managing
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector, require_topology
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.outbox_relay import Relay, nothing
-from rehome_consumer.errors import SettingsError
+from rehome_consumer.errors import SettingsError, TimedOut, Unreachable
 from rehome_consumer.network.hosts import resolver
 from rehome_consumer.network.tls import authorities, broker_context, parsed
 from rehome_consumer.ports.steps import Ports
+from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.process.worker import Worker
 from rehome_consumer.settings import SWARM
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
     from aio_pika.abc import AbstractRobustConnection
 
+    from rehome_consumer.ports.readiness import Part
     from rehome_consumer.ports.steps import Facts, Runtime
     from rehome_consumer.settings import Settings
 
@@ -239,15 +242,92 @@ def _plugged_in(name: str) -> Callable[[Settings, SystemClock], AbstractAsyncCon
     return found  # type: ignore[no-any-return] # an object of the operator's: its type is not known here
 
 
+SAMPLE = 50
+"""Instances of which one must have its directory below the data root."""
+
+
+def checks(
+    settings: Settings,
+    ports: Ports,
+    journal: PostgresJournal,
+    connection: AbstractRobustConnection | None,
+    *,
+    only_look: bool = False,
+) -> dict[Part, Callable[[], Awaitable[None]]]:
+    """What a consumer looks at before it works, by part; what this process has no setting for is left out.
+
+    With `only_look` a backup place that no consumer has used yet is not marked as the one that all of them use.
+    """
+    inspector = AmqpQueueInspector(connection) if connection else None
+
+    async def broker() -> None:
+        if connection is not None and inspector is not None:
+            await require_topology(inspector, connected=connection.connected.is_set())
+
+    async def data_root() -> None:
+        await ports.odoo_conf.require_root(await ports.platform.some_instances(SAMPLE))
+
+    async def platform() -> None:
+        await ports.platform.some_instances(1)
+
+    async def client_programs() -> None:
+        await ports.copier.client_version()
+
+    async def backup_place() -> None:
+        known = await journal.place_mark()
+        if known is None and only_look:
+            await ports.copier.free_bytes()
+            return
+        found = await ports.copier.require_place(known)
+        if known is None and (winner := await journal.place_mark(found)) != found:
+            await ports.copier.require_place(winner)
+
+    every: dict[Part, Callable[[], Awaitable[None]]] = {
+        "journal": journal.require_key,
+        "platform": platform,
+        "broker": broker,
+        "database_service": ports.database_service.require_ready,
+        "runtime": ports.runtime.require_ready,
+        "client_programs": client_programs,
+        "backup_place": backup_place,
+        "data_root": data_root,
+    }
+    unknown = {
+        "journal": not settings.has_key,
+        "broker": connection is None,
+        "database_service": settings.is_left_out("database_service_url"),
+    }
+    return {part: check for part, check in every.items() if not unknown.get(part)}
+
+
+class NotConnected(Unreachable):
+    """A server does not answer at the start; `part` is whose."""
+
+    def __init__(self, part: Part, message: str) -> None:
+        """Take both."""
+        super().__init__(message)
+        self.part = part
+
+
+@contextmanager
+def blaming(part: Part) -> Iterator[None]:
+    """Let errors that may pass by themselves say which part they are about."""
+    try:
+        yield
+    except (Unreachable, TimedOut) as error:
+        raise NotConnected(part, str(error)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A consumer ready to run."""
+    """A consumer that can be run."""
 
     worker: Worker
     engine: Engine
     relay: Relay
     journal: PostgresJournal
     connection: AbstractRobustConnection
+    readiness: Readiness
 
 
 @asynccontextmanager
@@ -256,6 +336,7 @@ async def consumer(
     *,
     wrap: Callable[[Ports], Ports] = lambda given: given,
     probe: Callable[[str], Awaitable[None]] = nothing,
+    checked: bool = True,
 ) -> AsyncIterator[Consumer]:
     """Everything that `rehome run` runs.
 
@@ -263,26 +344,40 @@ async def consumer(
         settings: of this deployment.
         wrap: replaces ports (for demonstrations of failures).
         probe: called at every boundary of the engine (for crash tests).
+        checked: whether it works only while it has everything that it needs (False where ports are replaced).
 
     Raises:
-        RehomeError: a server is not reachable, or a setting is wrong.
+        NotConnected: a server is not reachable now.
+        RehomeError: a setting is wrong, or something else that waiting does not change.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        state = await enter(state_pool(settings, STATE_CONNECTIONS))
-        journal = PostgresJournal(state, SecretCipher(settings.key()))
-        await journal.make_schema()
-        connection = await enter(amqp(settings, "rehome consumer"))
+        cipher = SecretCipher(settings.key())
+        with blaming("journal"):
+            state = await enter(state_pool(settings, STATE_CONNECTIONS))
+            journal = PostgresJournal(state, cipher)
+            await journal.make_schema()
+        with blaming("broker"):
+            connection = await enter(amqp(settings, "rehome consumer"))
         broker = AmqpBroker(connection)
         relay = Relay(journal, broker, probe=probe)
-        await enter(journal.listening(relay.wake))
+        with blaming("journal"):
+            await enter(journal.listening(relay.wake))
+        with blaming("platform"):
+            real = await enter(ports(settings, MemoryFacts()))
+        readiness = Readiness(
+            checks(settings, real, journal, connection) if checked else {},
+            queues=AmqpQueueInspector(connection),
+            patience=settings.not_ready_timeout,
+        )
         engine = Engine(
             journal=journal,
             claims=claims(settings),
             broker=broker,
             relay=relay,
-            ports=wrap(await enter(ports(settings, MemoryFacts()))),
+            ports=wrap(real),
             longest_retry=settings.longest_retry,
+            readiness=readiness,
             probe=probe,
         )
         worker = Worker(
@@ -292,5 +387,6 @@ async def consumer(
             journal=journal,
             workers=settings.workers,
             grace=settings.grace,
+            readiness=readiness,
         )
-        yield Consumer(worker, engine, relay, journal, connection)
+        yield Consumer(worker, engine, relay, journal, connection, readiness)

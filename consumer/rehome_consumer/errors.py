@@ -6,7 +6,8 @@ RehomeError
 │   ├── Unreachable           a server, a service or the broker does not answer
 │   ├── TimedOut              a bounded wait ended; the message says what it waited for
 │   ├── Conflict              another process changed the same thing in between
-│   └── ChildFailed           a client program ended with an error; carries its last lines
+│   ├── ChildFailed           a client program ended with an error; carries its last lines
+│   └── NotReady              this consumer lacks what every migration needs; not a try while its checks say so, too
 ├── Refused                   no for good: trying again changes nothing
 │   ├── NotFound              the instance, service, server, file or database is not there
 │   ├── Incompatible          versions, extensions, roles or room do not allow the move
@@ -49,6 +50,13 @@ class Conflict(Transient):
 
 class ChildFailed(Transient):
     """A client program (pg_dump, pg_restore) ended with an error; the message holds its last lines."""
+
+
+class NotReady(Transient):
+    """Something of this consumer's own is missing or wrong: a program, the backup place, a mount.
+
+    While its readiness check confirms that, the delivery waits and no try is counted, whatever the error was.
+    """
 
 
 class Refused(RehomeError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
+from rehome_consumer.ports.readiness import EVERYTHING, Part
 from rehome_consumer.steps import (
     accept,
     back_up,
@@ -83,6 +84,8 @@ class Step:
         describe_undo: what that would do, for operators.
         if_it_fails: `roll_back` the migration, or leave it to an `operator`.
         pivot: when it is done, the point of no return is passed: only forward from here.
+        needs: parts of the consumer's surroundings without which it is not run. Before the downtime that is everything,
+            so that nothing is stopped which could not go on; afterwards what the step itself uses.
     """
 
     name: str
@@ -96,6 +99,12 @@ class Step:
     describe_undo: DescribeUndo | None = None
     if_it_fails: Literal["roll_back", "operator"] = "roll_back"
     pivot: bool = False
+    needs: frozenset[Part] = EVERYTHING
+
+    @property
+    def while_down(self) -> bool:
+        """Whether the instance may be down when it is tried again, and a rollback would serve it again."""
+        return self.retries is WHILE_DOWN
 
     def __post_init__(self) -> None:
         """Raise TypeError for an undo that operators could not be shown."""
@@ -106,6 +115,12 @@ class Step:
 _MINUTES = timedelta(minutes=1)
 _HOURS = timedelta(hours=1)
 
+
+def _just(*parts: Part) -> frozenset[Part]:
+    """What a step needs beside the databases that every step reads."""
+    return frozenset({"journal", "platform", *parts})
+
+
 # fmt: off
 _FORWARD: Final = (
     Step("accept", PlanUpgraded, accept.run, (MigrationRequested, InstanceResized, MigrationRejected),
@@ -115,17 +130,23 @@ _FORWARD: Final = (
     Step("stop", MigrationPrepared, stop.run, (MigrationStopped,),
          WHILE_DOWN, 24 * _HOURS, stop.describe, stop.undo, stop.describe_undo),
     Step("back_up", MigrationStopped, back_up.run, (MigrationBackedUp,),
-         WHILE_DOWN, 12 * _HOURS, back_up.describe, back_up.undo, back_up.describe_undo),
+         WHILE_DOWN, 12 * _HOURS, back_up.describe, back_up.undo, back_up.describe_undo,
+         needs=_just("client_programs", "backup_place")),
     Step("provision", MigrationBackedUp, provision.run, (MigrationProvisioned,),
-         WHILE_DOWN, 5 * _MINUTES, provision.describe, provision.undo, provision.describe_undo),
+         WHILE_DOWN, 5 * _MINUTES, provision.describe, provision.undo, provision.describe_undo,
+         needs=_just()),
     Step("rewrite_conf", MigrationProvisioned, rewrite_conf.run, (MigrationConfRewritten,),
-         WHILE_DOWN, 5 * _MINUTES, rewrite_conf.describe, rewrite_conf.undo, rewrite_conf.describe_undo),
+         WHILE_DOWN, 5 * _MINUTES, rewrite_conf.describe, rewrite_conf.undo, rewrite_conf.describe_undo,
+         needs=_just("data_root", "runtime")),
     Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,),
-         WHILE_DOWN, 24 * _HOURS, restore.describe, restore.undo, restore.describe_undo),
+         WHILE_DOWN, 24 * _HOURS, restore.describe, restore.undo, restore.describe_undo,
+         needs=_just("client_programs", "backup_place")),
     Step("start", MigrationRestored, start.run, (MigrationStarted,),
-         WHILE_DOWN, 20 * _MINUTES, start.describe, start.undo, start.describe_undo, pivot=True),
+         WHILE_DOWN, 20 * _MINUTES, start.describe, start.undo, start.describe_undo, pivot=True,
+         needs=_just("runtime")),
     Step("complete", MigrationStarted, complete.run, (MigrationCompleted,),
-         ONLY_FORWARD, 2 * _HOURS, complete.describe, if_it_fails="operator"),
+         ONLY_FORWARD, 2 * _HOURS, complete.describe, if_it_fails="operator",
+         needs=_just("data_root", "runtime", "backup_place")),
 )
 _BACKWARD: Final = tuple(reversed(_FORWARD))
 
@@ -135,7 +156,7 @@ MIGRATION: Final = (
          roll_back.undoing(tuple((step.name, step.undo) for step in _BACKWARD if step.undo)), (MigrationRolledBack,),
          ONLY_FORWARD, 2 * _HOURS,
          roll_back.describing(tuple((step.name, step.describe_undo) for step in _BACKWARD if step.describe_undo)),
-         if_it_fails="operator"),
+         if_it_fails="operator", needs=_just("data_root", "runtime")),
 )
 # fmt: on
 

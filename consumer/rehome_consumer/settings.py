@@ -116,6 +116,10 @@ class Settings(BaseSettings):
     room_factor: Positive = Field(
         1.2, description="Free bytes wanted for a backup, times the database's size."
     )
+    not_ready_timeout: Positive = Field(
+        900.0,
+        description="Seconds a customer who is down waits for a consumer that is ready; then the move is rolled back.",
+    )
     retention_days: Positive = Field(
         7.0, description="Days the fenced source is kept after a completed move."
     )
@@ -135,7 +139,7 @@ class Settings(BaseSettings):
         "info", description="Lowest level logged."
     )
     http_port: int | None = Field(
-        None, ge=1, le=65535, description="Port of /health and /metrics; default: none."
+        None, ge=1, le=65535, description="Port of /health, /readyz and /metrics; default: none."
     )
     http_host: str = Field(
         "127.0.0.1",
@@ -190,6 +194,10 @@ class Settings(BaseSettings):
                 f"it is neither {SWARM} nor module:function, such as my_platform.runtime:connected"
             )
         return value
+
+    def is_left_out(self, field: str) -> bool:
+        """Whether a needed setting was not set, where the command does not need it (see `read_settings`)."""
+        return str(getattr(self, field)) == _PLACEHOLDERS[field]
 
     @property
     def pg_tls(self) -> PostgresTls:
@@ -282,7 +290,7 @@ def variable(name: str) -> str | None:
 _PLACEHOLDERS: Final[dict[str, str]] = {
     "amqp_url": "amqp://localhost/migration",
     "platform_dsn": "postgresql://localhost/instance",
-    "database_service_url": "http://localhost",
+    "database_service_url": "http://not-set.invalid",
     "data_root": "/nonexistent",
     "backup_root": "/nonexistent",
 }

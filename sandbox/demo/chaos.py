@@ -222,8 +222,8 @@ async def run() -> None:
         bootstrap.consumer(
             settings, wrap=lambda ports: failing_on_order(ports, orders), probe=Probe(orders)
         ) as consumer,
-        periodic_diagnosis(settings, consumer.connection) as diagnosis,
-        health.served(settings, consumer, diagnosis),
+        periodic_diagnosis(settings, consumer.connection, consumer.readiness) as diagnosis,
+        health.served_when_connected(settings, consumer, diagnosis),
         contextlib.nullcontext() if NO_WATCHDOG in os.environ else freeze_watchdog.watched(),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())

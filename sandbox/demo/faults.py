@@ -137,7 +137,7 @@ async def run(step: str) -> None:
     logs.configure(settings.log_format, settings.log_level)
     async with (
         bootstrap.consumer(settings, wrap=failing(step), probe=note_step) as consumer,
-        health.served(settings, consumer),
+        health.served_when_connected(settings, consumer),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())
 

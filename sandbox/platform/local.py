@@ -199,8 +199,16 @@ class LocalPlatform:
         *,
         module: Sequence[str] = ("rehome_consumer", "run"),
         settings: Mapping[str, str] | None = None,
+        page: str | None = "/readyz",
     ) -> AsyncIterator[Child]:
-        """A consumer as a process of its own, ready to handle events; stopped with SIGTERM at the end."""
+        """A consumer as a process of its own, ready to handle events; stopped with SIGTERM at the end.
+
+        Args:
+            name: of its log.
+            module: that runs it.
+            settings: more of them.
+            page: of its own that must say that all is well before the block begins; None: it only has to run.
+        """
         port = free_port()
         environment = {**self.settings(HTTP_PORT=str(port), HTTP_HOST=LOOPBACK), **(settings or {})}
         child = await Child.start(
@@ -211,7 +219,10 @@ class LocalPlatform:
             directory=ROOT,
         )
         try:
-            await wait_until(lambda: _healthy(child, port), what=f"{name} to be ready", limit=READY_SECONDS)
+            if page is not None:
+                await wait_until(
+                    lambda: _is_well(child, port, page), what=f"{name} to be ready", limit=READY_SECONDS
+                )
             yield child
         finally:
             await child.stop(limit=STOP_SECONDS)
@@ -332,10 +343,10 @@ async def _destroy(starting: asyncio.Task[Cluster]) -> None:
         await starting.result().destroy()
 
 
-async def _healthy(child: Child, port: int) -> bool:
+async def _is_well(child: Child, port: int, page: str) -> bool:
     child.require_alive()
     try:
         async with httpx.AsyncClient(timeout=2) as http:
-            return (await http.get(f"http://{LOOPBACK}:{port}/health")).status_code == httpx.codes.OK
+            return (await http.get(f"http://{LOOPBACK}:{port}{page}")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

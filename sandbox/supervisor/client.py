@@ -163,6 +163,10 @@ class Services:
         node: _Node = _parsed(_NODE, await self._send("GET", "/node"))
         return node.cpus
 
+    async def require_ready(self) -> None:
+        """Return when the supervisor answers. Raises Unreachable, TimedOut."""
+        await self._send("GET", "/services", params={"label": f"{INSTANCE_LABEL}=none"})
+
     async def by_name(self, name: str) -> ProcessService | None:
         """The service of this name, or None."""
         answer = await self._send("GET", f"/services/{quote(name, safe='')}")

@@ -90,6 +90,10 @@ class ProcessRuntime:
         self._stop_margin = stop_margin.total_seconds()
         self._pause = pause.total_seconds()
 
+    async def require_ready(self) -> None:
+        """Return when the supervisor answers."""
+        await self._services.require_ready()
+
     async def find(self, instance: Instance) -> Service:
         """The instance's service: by its name, else by the label with the instance's id."""
         return (await self._find(instance)).as_service()

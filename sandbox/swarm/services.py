@@ -71,7 +71,7 @@ async def consumer(
     following = asyncio.create_task(follow(engine, CONSUMER, log))
     try:
         host, port = forwards.resolve(CONSUMER, CONSUMER_PORT)
-        await wait_for(f"http://{host}:{port}/health", "the consumer to be ready", READY_SECONDS)
+        await wait_for(f"http://{host}:{port}/readyz", "the consumer to be ready", READY_SECONDS)
         yield
     finally:
         following.cancel()

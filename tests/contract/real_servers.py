@@ -59,6 +59,7 @@ class RealStage:
     def __post_init__(self) -> None:
         self.pool = server_of(self.pool_cluster, "pool-1", "shared")
         self.dedicated = server_of(self.dedicated_cluster, "dedicated-1", "dedicated")
+        self.backup_root.mkdir(exist_ok=True)
         self.databases: steps.Databases = PostgresDatabases(session_limit=2.0)
         self.copier: steps.Copier = PgCopier(BackupPlace(self.backup_root), jobs=2)
         self.verifier: steps.Verifier = PostgresVerifier(jobs=2)

@@ -104,6 +104,15 @@ class FakeBroker:
         ]
         self._clients: list[FakeBrokerClient] = []
 
+    @property
+    def exchanges(self) -> frozenset[str]:
+        """Names of all exchanges."""
+        return frozenset(self._kinds)
+
+    def remove_exchange(self, name: str) -> None:
+        """As an operator would."""
+        del self._kinds[name]
+
     def client(self) -> FakeBrokerClient:
         """A new connection."""
         made = FakeBrokerClient(self)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import (
@@ -15,6 +16,7 @@ from rehome_consumer.errors import (
     Incompatible,
     NotFound,
     NotOurs,
+    NotReady,
     Refused,
     Unreachable,
 )
@@ -41,13 +43,23 @@ class FakeCopier:
 
     async def client_version(self) -> int:
         if self.world.client is None:
-            raise Incompatible("there is no pg_dump")
+            raise NotReady("there is no pg_dump")
         return self.world.client
 
     async def free_bytes(self) -> int:
         if self.world.free is None:
-            raise Incompatible(f"the backup place {ROOT} cannot be written to")
+            raise NotReady(f"the backup place {ROOT} cannot be written to")
         return self.world.free
+
+    async def require_place(self, mark: UUID | None) -> UUID:
+        await self.free_bytes()
+        if mark is None:
+            self.world.mark = self.world.mark or UUID(int=1, version=4)
+        if self.world.mark is None:
+            raise NotReady(f"the backup place {ROOT} has no file .rehome-place")
+        if mark is not None and self.world.mark != mark:
+            raise NotReady(f"the backup place {ROOT} is another one than the consumers have used")
+        return self.world.mark
 
     async def dump(
         self,
@@ -64,6 +76,7 @@ class FakeCopier:
             return
         self.world.backups.pop(backup_id, None)
         await self.free_bytes()
+        await self.client_version()
         async with (
             self.world.short_lived_role(server, "copier.dump", tenant, "dump") as user,
             self.world.visit(server, "copier.dump", database, user) as visit,
@@ -109,6 +122,8 @@ class FakeCopier:
     async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
         if backup.id not in self.world.backups:
             raise NotFound(f"backup {backup.id} is no longer at the backup place")
+        await self.free_bytes()
+        await self.client_version()
         source = self.world.backups[backup.id]
         async with self.world.visit(server, "copier.restore", database) as visit:
             target = visit.session.database
@@ -145,6 +160,7 @@ class FakeCopier:
     async def discard(self, backup_id: str) -> None:
         _check(backup_id)
         await self.world.pause("copier.discard")
+        await self.free_bytes()
         self.world.backups.pop(backup_id, None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rehome_consumer.errors import Refused, TimedOut, Transient
+from rehome_consumer.errors import Refused, TimedOut, Transient, Unreachable
 from rehome_consumer.model import Provisioned, Secret
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class FakeDatabaseService:
         moods: how the next calls of `provision` end, one each; none left: well.
         tells_login: whether the answer holds port, user and password.
         takes_back: whether it can give a server back; the field's cannot.
+        reachable: whether it answers.
         calls: how many times a server was asked for.
         postgres_version: of the servers it makes.
     """
@@ -32,10 +33,16 @@ class FakeDatabaseService:
         self.moods: list[Mood] = []
         self.gives_login = False
         self.takes_back = True
+        self.reachable = True
         self.calls = 0
         self.postgres_version = "16"
 
+    async def require_ready(self) -> None:
+        if not self.reachable:
+            raise Unreachable("database-service does not answer")
+
     async def provision(self, instance_id: UUID, customer_id: UUID, plan_tier: str) -> Provisioned:
+        await self.require_ready()
         self.calls += 1
         mood = self.moods.pop(0) if self.moods else "well"
         if mood == "fails":
@@ -63,6 +70,7 @@ class FakeDatabaseService:
         return Provisioned(server, name)
 
     async def give_back(self, server_id: UUID) -> bool:
+        await self.require_ready()
         if not self.takes_back:
             return False
         removed = self.platform.servers.pop(server_id, None)

@@ -243,3 +243,6 @@ class FakeQueueInspector:
             for name in names
             if name in self.node.queues
         }
+
+    async def missing_exchanges(self, names: Collection[str]) -> list[str]:
+        return [name for name in names if name not in self.node.exchanges]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from rehome_consumer.errors import ClaimLost, Refused
+from rehome_consumer.errors import ClaimLost, NotReady, Refused
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import (
     ENDED,
@@ -71,11 +71,15 @@ class FakeJournal:
     """Port `Journal`; one object for all consumers.
 
     Attributes:
+        place: the mark of the backup place.
+        wrong_key: whether the consumer's key is another than that of the secrets.
         migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots: the tables.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.place: UUID | None = None
+        self.wrong_key = False
         self.migrations: dict[UUID, MigrationRow] = {}
         self.steps: dict[Key, StepRow] = {}
         self.stored_facts: dict[Key, Any] = {}
@@ -88,6 +92,15 @@ class FakeJournal:
         self._times: dict[Key, StepTimes] = {}
         self._being_sent: set[UUID] = set()
         self._seq = 0
+
+    async def require_key(self) -> None:
+        for (migration, _, _), stored in self.stored_facts.items():
+            if self.wrong_key and isinstance(stored, Secret) and not self.migrations[migration].ended:
+                raise NotReady(f"REHOME_SECRET_KEY is not the key of the secrets of migration {migration}")
+
+    async def place_mark(self, found: UUID | None = None) -> UUID | None:
+        self.place = self.place or found
+        return self.place
 
     async def open(
         self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes

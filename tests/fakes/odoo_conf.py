@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from rehome_consumer.adapters.odoo.conf import as_conf, backup_path
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
-from rehome_consumer.errors import ConfUnusable
+from rehome_consumer.errors import ConfUnusable, NotReady
 from rehome_consumer.ports.operators import ConfBackup
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rehome_consumer.model import Conf, Credentials, Instance
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,12 +37,14 @@ class FakeOdooConf:
         data_root: where the files pretend to be.
         files: every file by path: each odoo.conf and each backup.
         read_only: paths that cannot be replaced.
+        mounted: whether the storage is at the data root.
     """
 
     def __init__(self, data_root: Path = Path("/srv/instances")) -> None:
         self.data_root = data_root
         self.files: dict[Path, bytes] = {}
         self.read_only: set[Path] = set()
+        self.mounted = True
         self._paths: dict[str, Path] = {}
 
     def path(self, instance: Instance) -> Path:
@@ -49,6 +53,13 @@ class FakeOdooConf:
         if name not in self._paths:
             self._paths[name] = conf_path(self.data_root, instance)
         return self._paths[name]
+
+    async def require_root(self, some: Collection[Instance]) -> None:
+        there = {path.parents[1] for path in self.files} if self.mounted else set()
+        if some and not there & {self.data_root / instance.directory for instance in some}:
+            raise NotReady(
+                f"the data root {self.data_root} holds none of the directories of {len(some)} instance(s)"
+            )
 
     async def read(self, instance: Instance) -> Conf:
         path = self.path(instance)

@@ -73,6 +73,12 @@ class FakePlatform:
         self.writes = 0
         self._made = 0
 
+    async def some_instances(self, most: int) -> list[Instance]:
+        rows = [
+            row for row in self.instances.values() if row["status"] not in {"terminated", "creating", "error"}
+        ]
+        return [as_instance(row) for row in reversed(rows)][:most]
+
     def add_instance(self, **columns: Any) -> UUID:
         """A new row; ids count up unless given. Needs `database_name`."""
         identity = columns.get("id") or UUID(int=len(self.instances) + 1, version=4)

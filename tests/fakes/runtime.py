@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rehome_consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut
+from rehome_consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut, Unreachable
 from rehome_consumer.model import Healthy, Service, Task
 from rehome_events.parts import Limits
 
@@ -80,6 +80,7 @@ class FakeRuntime:
         cpus: cores of the only node.
         warnings: of every look ahead.
         now: the present.
+        reachable: whether it answers.
     """
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC)) -> None:
@@ -90,6 +91,7 @@ class FakeRuntime:
         self.cpus = 64.0
         self.warnings: tuple[str, ...] = ()
         self.now = now
+        self.reachable = True
 
     def add(self, name: str, **spec: Any) -> FakeService:
         """A new service; started when it asks for a replica, which is the default."""
@@ -105,7 +107,12 @@ class FakeRuntime:
         service = self.services[name]
         self._take_over(service, {**service.spec, **changes})
 
+    async def require_ready(self) -> None:
+        if not self.reachable:
+            raise Unreachable("what runs the instances does not answer")
+
     async def find(self, instance: Instance) -> Service:
+        await self.require_ready()
         service = self._look(instance)
         spec = copy.deepcopy(service.spec)
         return Service(
@@ -157,6 +164,8 @@ class FakeRuntime:
         raise NotFound(f"no service {instance.service}, and none with label {LABEL}={instance.id}")
 
     def _update(self, instance: Instance, change: Callable[[dict[str, Any]], dict[str, Any]]) -> FakeService:
+        if not self.reachable:
+            raise Unreachable("what runs the instances does not answer")
         faster, self.before_update = self.before_update, None
         if faster is not None:
             faster()

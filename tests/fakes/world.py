@@ -175,6 +175,7 @@ class World:
         backups: by id, sealed or not.
         free: bytes at the backup place; None when it cannot be written to.
         client: major version of the client programs; None when there are none.
+        mark: of the backup place.
         pause: called before each step with its name, such as `databases.fence.closed`.
         snapshots: exported ones that are held now.
     """
@@ -183,6 +184,7 @@ class World:
     backups: dict[str, FakeBackup] = field(default_factory=dict)
     free: int | None = 10**12
     client: int | None = 15
+    mark: UUID | None = None
     pause: Callable[[str], Awaitable[None]] = _no_pause
     snapshots: dict[str, FakeDatabase] = field(default_factory=dict)
     _pids: int = 1000

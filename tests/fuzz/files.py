@@ -124,6 +124,7 @@ def _directory() -> Path:
 @cache
 def _place() -> BackupPlace:
     place = BackupPlace(_directory() / "backups", threads=1)
+    place.root.mkdir()
     dump = place.sealed(ID) / DUMP
     dump.mkdir(parents=True)
     (dump / "toc.dat").write_bytes(b"PGDMP")

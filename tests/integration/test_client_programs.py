@@ -9,7 +9,7 @@ import pytest
 
 from rehome_consumer.adapters.postgres import client_programs
 from rehome_consumer.adapters.postgres.sessions import Sessions
-from rehome_consumer.errors import Incompatible
+from rehome_consumer.errors import NotReady
 from rehome_consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
@@ -35,14 +35,39 @@ async def test_programs_are_not_used_if_one_of_them_has_a_known_hole(
 ) -> None:
     install(tmp_path, pg_restore="16.9")
     with pytest.raises(
-        Incompatible, match=rf"^{tmp_path}/pg_restore is of PostgreSQL 16\.9, which is open to CVE-2024"
+        NotReady, match=rf"^{tmp_path}/pg_restore is of PostgreSQL 16\.9, which is open to CVE-2024"
     ):
         await client_programs.major_version(tmp_path)
 
 
 async def test_programs_without_updates_are_not_used(tmp_path: Path) -> None:
     install(tmp_path, **dict.fromkeys(NAMES, "13.23"))
-    with pytest.raises(Incompatible, match="13, which gets no corrections any more"):
+    with pytest.raises(NotReady, match="13, which gets no corrections any more"):
+        await client_programs.major_version(tmp_path)
+
+
+async def test_a_program_that_is_missing_or_does_not_run_is_named(tmp_path: Path) -> None:
+    install(tmp_path)
+    assert await client_programs.major_version(tmp_path) == 16
+    (tmp_path / "vacuumdb").unlink()
+    with pytest.raises(NotReady, match=f"there is no program {tmp_path}/vacuumdb .*REHOME_PG_BIN"):
+        await client_programs.major_version(tmp_path)
+    (tmp_path / "vacuumdb").write_text("#!/bin/sh\necho cannot open shared object >&2; exit 127\n")
+    with pytest.raises(NotReady, match=r"there is no program .*vacuumdb; set REHOME_PG_BIN"):
+        await client_programs.major_version(tmp_path)  # not executable
+    (tmp_path / "vacuumdb").chmod(0o755)
+    with pytest.raises(NotReady, match="vacuumdb ended with exit code 127: cannot open shared object"):
+        await client_programs.major_version(tmp_path)
+    # and once it is there again, it is used
+    install(tmp_path)
+    assert await client_programs.major_version(tmp_path) == 16
+
+
+async def test_a_program_is_asked_again_when_it_was_replaced(tmp_path: Path) -> None:
+    install(tmp_path)
+    assert await client_programs.major_version(tmp_path) == 16
+    install(tmp_path, vacuumdb="17.6")
+    with pytest.raises(NotReady, match="of different versions"):
         await client_programs.major_version(tmp_path)
 
 

@@ -60,9 +60,10 @@ async def served(journal: Journal, port: int, host: str = LOOPBACK) -> AsyncIter
         journal=journal,
         connection=SimpleNamespace(connected=connected),
         worker=SimpleNamespace(in_hand=3),
+        readiness=SimpleNamespace(missing=()),
     )
     settings: Any = SimpleNamespace(http_port=port, http_host=host)
-    async with health.served(settings, consumer):
+    async with health.served_when_connected(settings, consumer):
         yield
 
 

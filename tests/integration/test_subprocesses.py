@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rehome_consumer.adapters.common import subprocesses
-from rehome_consumer.errors import ChildFailed, Incompatible, TimedOut
+from rehome_consumer.errors import ChildFailed, NotReady, TimedOut
 from sandbox.system.net import wait_until
 
 SHELL = "/bin/sh"
@@ -104,7 +104,7 @@ async def test_much_output_does_not_fill_the_memory() -> None:
 
 
 async def test_a_missing_program_is_named() -> None:
-    with pytest.raises(Incompatible, match=r"/nowhere/pg_dump.*REHOME_PG_BIN"):
+    with pytest.raises(NotReady, match=r"/nowhere/pg_dump.*REHOME_PG_BIN"):
         await subprocesses.run([Path("/nowhere/pg_dump")], env={}, limit=20, what="dumping")
 
 

@@ -121,7 +121,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
 ) -> None:
     through = sessions("verify-full", authority)
     databases, tag = PostgresDatabases(sessions=through), new_tag()
-    copier = PgCopier(BackupPlace(tmp_path / "backups"), sessions=through, jobs=2)
+    copier = PgCopier(BackupPlace(tmp_path), sessions=through, jobs=2)
     tenant, role, copy, backup_id = Tenant("kept"), "acme", "kept__copy", f"{uuid4()}-1"
     await create_tiny_tenant(cluster, tenant)
     await copier.dump(server, tenant.database, tenant.role, backup_id, ProgressRecorder())
@@ -143,9 +143,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
 async def test_client_programs_refuse_a_certificate_of_another_authority(
     server: Server, other_authority: Authority, tmp_path: Path
 ) -> None:
-    copier = PgCopier(
-        BackupPlace(tmp_path / "backups"), sessions=sessions("verify-full", other_authority), jobs=1
-    )
+    copier = PgCopier(BackupPlace(tmp_path), sessions=sessions("verify-full", other_authority), jobs=1)
     with pytest.raises((ChildFailed, Unreachable), match="certificate"):
         await copier.dump(server, "postgres", "nobody", f"{uuid4()}-1", ProgressRecorder())
 

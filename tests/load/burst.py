@@ -332,7 +332,7 @@ class Respawner:
 async def _answers(port: int) -> bool:
     try:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
-            return (await http.get(f"http://{LOOPBACK}:{port}/health")).status_code == httpx.codes.OK
+            return (await http.get(f"http://{LOOPBACK}:{port}/readyz")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 

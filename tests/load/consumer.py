@@ -39,8 +39,8 @@ async def run() -> None:
     settings = read_settings()
     logs.configure(settings.log_format, settings.log_level)
     async with (
-        bootstrap.consumer(settings, wrap=with_fakes) as consumer,
-        health.served(settings, consumer),
+        bootstrap.consumer(settings, wrap=with_fakes, checked=False) as consumer,
+        health.served_when_connected(settings, consumer),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())
 

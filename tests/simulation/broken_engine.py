@@ -16,9 +16,11 @@ from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.engine.outcome import Ack, Defer, GiveUp, Outcome, Retry
 from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.engine.tries import Tries
+from rehome_consumer.engine.whether_ready import WhetherReady
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.move import Move
 from rehome_consumer.process import logs
+from rehome_consumer.process.readiness import Readiness
 from rehome_events.envelope import event_id
 from tests.fakes.claims import FakeClaims
 from tests.fakes.site import PASSWORD
@@ -219,6 +221,24 @@ def a_secret_is_logged() -> None:
     original = replace(Move, "tenant", tenant)
 
 
+def a_consumer_does_not_look_whether_it_is_ready() -> None:
+    """Before it takes anything, nor before it blames a customer's database."""
+
+    async def causes(_readiness: Readiness, _needs: Any, *, max_age: float | None = None) -> tuple[()]:
+        del max_age
+        return ()
+
+    replace(Readiness, "causes", causes)
+    replace(Readiness, "is_ready_for", lambda _readiness, _step: True)
+
+
+def the_tries_of_a_consumer_that_is_not_ready_count() -> None:
+    async def after(_asking: WhetherReady, _step: Any, outcome: Any) -> Any:
+        return outcome
+
+    replace(WhetherReady, "after", after)
+
+
 def errors_are_not_masked() -> None:
     for module in (engine, outcome, settle):
         replace(module, "describe_error", str)
@@ -251,6 +271,8 @@ BROKEN: Final = (
     the_outbox_is_not_swept,
     a_secret_is_in_an_error,
     a_secret_is_logged,
+    a_consumer_does_not_look_whether_it_is_ready,
+    the_tries_of_a_consumer_that_is_not_ready_count,
     errors_are_not_masked,
     log_lines_are_not_masked,
 )

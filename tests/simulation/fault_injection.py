@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from rehome_consumer import saga
 from rehome_consumer.errors import RehomeError, TimedOut, Unreachable
@@ -11,7 +11,7 @@ from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of
 from rehome_events.envelope import encode
 from rehome_events.testing.stories import Story
-from tests.simulation.fault_plan import PERMANENT, TRANSIENT, Kind
+from tests.simulation.fault_plan import PERMANENT, TRANSIENT, Kind, Lacked
 from tests.simulation.no_secrets import DSN
 from tests.simulation.published import read_event
 from tests.support.events import AT
@@ -157,9 +157,34 @@ class FaultInjection:
         self._next.clear()
         self._broker_is_back()
         self._reach_targets(True)
+        for part in get_args(Lacked):
+            self._have(part, True)
         self._no_journal_until = 0.0
         for process in self._schedule.processes:
             process.resume()
+
+    async def lack_later(self, when: float, seconds: float, part: Lacked) -> None:
+        """Then, and for so long, every consumer lacks this part."""
+        await self._schedule.loop.sleep(when)
+        self._schedule.log("fault", f"unready: {part}")
+        self.injected.append(("unready", part))
+        self._have(part, False)
+        await self._schedule.loop.sleep(seconds)
+        self._have(part, True)
+
+    def _have(self, part: Lacked, there: bool) -> None:
+        site = self._schedule.site
+        match part:
+            case "client_programs":
+                site.world.client = 15 if there else None
+            case "backup_place":
+                site.world.free = 10**12 if there else None
+            case "database_service":
+                site.database_service.reachable = there
+            case "runtime":
+                site.runtime.reachable = there
+            case "data_root":
+                site.odoo_conf.mounted = there
 
     def _follow_up(self) -> None:
         """While a failure is handled, another fault often happens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from rehome_consumer import saga
 from rehome_consumer.errors import (
@@ -37,7 +37,9 @@ Kind = Literal[
     "garbage",  # a message that is not an event
     "lose",  # the broker accepts the next message for a step or the dead letters, and loses it: an operator must help
     "ahead",  # an event that is not true yet, published by hand
+    "unready",  # the consumers lack something of their own for a while
 ]
+Lacked = Literal["client_programs", "backup_place", "database_service", "runtime", "data_root"]
 
 KINDS: Final[tuple[tuple[Kind, int], ...]] = (
     ("kill", 20),
@@ -81,6 +83,8 @@ AT_STEP: Final = 0.35
 """How often a fault is aimed at a step, so that the short ones at the end get their share."""
 IN_STEP: Final = 36
 """Boundaries of a step among which it happens then; the shortest step has 15, the longest 54."""
+UNREADY: Final = 0.15
+"""How often the consumers lack something of their own, for less time than a customer who is down is left waiting."""
 UNDONE: Final = 0.5
 """How often the move is then refused in some step, and another fault is aimed at the rollback."""
 
@@ -106,6 +110,7 @@ class Plan:
         takes_back: whether database-service can remove a server.
         gives_login: whether it answers with a login.
         installs: tenants that change definitions, when (seconds), and whether a restore takes them.
+        unready: what consumers lack for a while, as (when, for how long in seconds, which part).
     """
 
     at_boundary: dict[int, Kind] = field(default_factory=dict)
@@ -124,6 +129,7 @@ class Plan:
     takes_back: bool = True
     gives_login: bool = False
     installs: list[tuple[int, float, bool]] = field(default_factory=list)
+    unready: list[tuple[float, float, Lacked]] = field(default_factory=list)
 
 
 def plan(random: Random) -> Plan:
@@ -159,6 +165,17 @@ def plan(random: Random) -> Plan:
             if random.random() < 0.15
         ],
     )
+
+
+def unready(random: Random) -> list[tuple[float, float, Lacked]]:
+    """Draw what consumers lack, and when. A move takes some seconds, and begins again after each of these."""
+    if random.random() >= UNREADY:
+        return []
+    spans = []
+    for _ in range(random.choice((1, 1, 2))):
+        lasts = random.choice((3.0, 100.0, 300.0, 300.0))
+        spans.append((random.expovariate(0.2), lasts, random.choice(get_args(Lacked))))
+    return spans
 
 
 def _aimed(random: Random) -> dict[str, dict[int, Kind]]:

@@ -31,7 +31,18 @@ CHANGING: Final = {MigrationFailed.TYPE}
 """Events that may have newer content when they are published again."""
 FORWARD: Final = [kind.TYPE for step in saga.MIGRATION[:-1] for kind in step.emits[:1]]
 PARTNERS: Final = [(1, "Asustek"), (2, "Agrolait")]
-HARMLESS: Final = {"kill", "pause", "cut", "shutdown", "node", "lost_ack", "garbage", "ahead", "fail"}
+HARMLESS: Final = {
+    "kill",
+    "pause",
+    "cut",
+    "shutdown",
+    "node",
+    "lost_ack",
+    "garbage",
+    "ahead",
+    "fail",
+    "unready",
+}
 """Faults that must not fail a migration, unless there are many of them."""
 FEW: Final = 3
 

@@ -48,7 +48,8 @@ def nothing_left(schedule: Schedule) -> Iterator[str]:
     if copies := [path for path in schedule.site.odoo_conf.files if path.name != "odoo.conf"]:
         yield f"backups of odoo.conf: {copies}"
     for name in schedule.site.world.backups:
-        if not any(name.startswith(str(migration)) for migration in completed):
+        reported = any(name in text for text in named)
+        if not reported and not any(name.startswith(str(migration)) for migration in completed):
             yield f"backup {name} is left"
 
 

@@ -13,14 +13,17 @@ from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.errors import ClaimLost
 from rehome_consumer.process.freeze_watchdog import LONGEST
+from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.process.worker import Worker
+from tests.fakes.inspection import FakeQueueInspector
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
     from rehome_consumer.ports.engine import Message, Sending, StepRow
+    from rehome_consumer.ports.readiness import Part
     from tests.fakes.broker import FakeBrokerClient, FakeDelivery
     from tests.fakes.claims import FakeClaim
     from tests.simulation.schedule import Schedule
@@ -32,6 +35,10 @@ IDLE = frozenset(f"journal.{call}.{place}" for call in ("unsent", "purge") for p
 RELAY_EVERY = 60.0
 
 
+LOOK_EVERY = 600.0
+"""Likewise for looks at the consumer itself while nothing is missing; one precedes each step before the downtime."""
+
+
 class KilledError(BaseException):
     """The process is dead; no code of the consumer catches this."""
 
@@ -41,6 +48,30 @@ class SlowRelay(Relay):
 
     async def run(self, every: float = RELAY_EVERY) -> None:
         await super().run(every)
+
+
+def checks_of(schedule: Schedule) -> dict[Part, Callable[[], Awaitable[None]]]:
+    """What a consumer looks at; none where the schedule lets it lack nothing, since each look costs real time."""
+    if not schedule.plan.unready:
+        return {}
+    site = schedule.site
+
+    async def client_programs() -> None:
+        await site.copier.client_version()
+
+    async def backup_place() -> None:
+        await site.copier.free_bytes()
+
+    async def data_root() -> None:
+        await site.odoo_conf.require_root(await site.platform.some_instances(1))
+
+    return {
+        "client_programs": client_programs,
+        "backup_place": backup_place,
+        "data_root": data_root,
+        "database_service": site.database_service.require_ready,
+        "runtime": site.runtime.require_ready,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +131,7 @@ class Process:
         broker = SimBroker(self, self._client)
         journal = SimJournal(self)
         relay = SlowRelay(journal, broker, probe=self.probe)
+        readiness = Readiness(checks_of(schedule), queues=FakeQueueInspector(schedule.node), every=LOOK_EVERY)
         self.worker = Worker(
             engine=Engine(
                 journal=journal,
@@ -107,6 +139,7 @@ class Process:
                 broker=broker,
                 relay=relay,
                 ports=schedule.site.ports(None),  # type: ignore[arg-type] # the engine binds the facts for each run
+                readiness=readiness,
                 probe=self.probe,
             ),
             broker=broker,
@@ -114,6 +147,7 @@ class Process:
             journal=journal,
             workers=1,
             grace=20.0,
+            readiness=readiness,
         )
         context = copy_context()
         context.run(OWNER.set, self)

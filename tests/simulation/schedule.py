@@ -22,7 +22,7 @@ from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
 from tests.simulation import customers, invariants
 from tests.simulation.fault_injection import FaultInjection
-from tests.simulation.fault_plan import plan
+from tests.simulation.fault_plan import plan, unready
 from tests.simulation.loop import OWNER, VirtualLoop, known
 from tests.simulation.no_secrets import SAMPLE, LogCheck
 from tests.simulation.operators import Operators
@@ -71,6 +71,8 @@ class Schedule:
     def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
         self.random = Random(seed)  # noqa: S311 - reproducible is the point
         self.plan = plan(self.random)
+        # Of its own, so that the rest of a seed's schedule is as it was.
+        self.plan.unready = unready(Random(f"{seed} unready"))  # noqa: S311
         self.loop = VirtualLoop(seed)
         self.violations: list[str] = []
         self.trace: list[tuple[float, str, str]] | None = [] if keep_trace else None
@@ -127,6 +129,7 @@ class Schedule:
             *(asyncio.create_task(customers.install_module(self, *one)) for one in self.plan.installs),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
+            *(asyncio.create_task(self.faults.lack_later(*one)) for one in self.plan.unready),
             *(asyncio.create_task(self.operators.doctor.run_later(at)) for at in self.plan.doctored_at),
         ]
         await self.loop.sleep(FAULT_SECONDS)

@@ -22,6 +22,7 @@ QUICK = (
     "the record is not pointed to the target",
     "the rollback leaves the instance down",
     "a lost claim does not end the step",
+    "a consumer does not look whether it is ready",
     "the rollback keeps the dedicated server",
 )
 """Mutants that few schedules find."""

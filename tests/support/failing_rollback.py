@@ -31,7 +31,7 @@ async def run() -> None:
     logs.configure(settings.log_format, settings.log_level)
     async with (
         bootstrap.consumer(settings, wrap=wrap, probe=note_step) as consumer,
-        health.served(settings, consumer),
+        health.served_when_connected(settings, consumer),
     ):
         await until_signalled(consumer.worker, consumer.worker.run())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
 from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
+from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.commands.arguments import a_span, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, printed, row, say
 from rehome_consumer.commands.show import age, as_json
@@ -18,6 +20,7 @@ from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.operators.dead_letter_session import LOCK
 from rehome_consumer.operators.tools import EVERYTHING, operator_tools
 from rehome_consumer.ports.operators import DeadLetterRecord
+from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.settings import read_settings
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.state.views import PostgresJournalViews
     from rehome_consumer.doctor.repair import Repairs
     from rehome_consumer.doctor.snapshot import Snapshot
+    from rehome_consumer.settings import Settings
 
 WIDTHS: Final = (8, 21, 6)
 FAILING: Final = frozenset({"error", "warning"})
@@ -84,7 +88,8 @@ async def _doctor(args: argparse.Namespace) -> int:
                     "is it running? then: rehome topology check",
                 )
             )
-        tools = await stack.enter_async_context(operator_tools(settings, connection))
+        readiness = await _readiness(settings, connection, stack)
+        tools = await stack.enter_async_context(operator_tools(settings, connection, readiness))
         dead_letters = await _dead_letters(tools.views, connection, found)
         snapshot = await tools.observer.everything(args.instance, dead_letters)
         if (
@@ -101,6 +106,18 @@ async def _doctor(args: argparse.Namespace) -> int:
         _print(found, done, snapshot)
     left = [one for one in found if one.severity in FAILING and done.get(one) != "repaired"]
     return 1 if left else 0
+
+
+async def _readiness(
+    settings: Settings, connection: AbstractRobustConnection | None, stack: AsyncExitStack
+) -> Readiness:
+    """That of a consumer with these settings on this machine."""
+    state = await stack.enter_async_context(bootstrap.state_pool(settings))
+    ports = await stack.enter_async_context(bootstrap.ports(settings, MemoryFacts()))
+    journal = bootstrap.journal(state, settings)
+    return Readiness(
+        bootstrap.checks(settings, ports, journal, connection, only_look=True), level=logging.DEBUG
+    )
 
 
 async def _dead_letters(

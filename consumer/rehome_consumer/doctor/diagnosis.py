@@ -25,6 +25,7 @@ def diagnose(
         *migrations.findings(snapshot, stuck_after=stuck_after),
         *(finding for one in snapshot.instances for finding in instances.findings(one, snapshot.now)),
         *servers.findings(snapshot),
+        *servers.not_ready(snapshot),
         *(
             Finding(
                 "not_checked",

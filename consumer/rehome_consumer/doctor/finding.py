@@ -21,7 +21,7 @@ Kind = Literal[
     "dead_letter_missing", "queue_missing", "queue_not_consumed", "record_mismatch", "environment_mismatch",
     "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch", "leftover_copy",
     "leftover_sessions", "leftover_role", "partial_backup", "leftover_backup", "unused_server",
-    "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_checked",
+    "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_ready", "not_checked",
 ]  # fmt: skip
 """Stable words for what can be found; docs/operating.md explains each and says what to do."""
 

@@ -14,6 +14,7 @@ from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Sn
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.facts import NEW_USER, SOURCE, TARGET, TENANT_USER, RecordedFacts
 from rehome_consumer.model import TERMINATED
+from rehome_consumer.ports.readiness import EVERYTHING
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 
 if TYPE_CHECKING:
@@ -35,11 +36,14 @@ if TYPE_CHECKING:
         PlatformRecords,
         QueueInspector,
     )
+    from rehome_consumer.ports.readiness import Readiness
     from rehome_consumer.ports.steps import Clock, Runtime
 
 T = TypeVar("T")
 X = TypeVar("X")
 
+LOOK_AGE: Final = 60.0
+"""Seconds that a look at the consumer itself may be old."""
 AT_A_TIME: Final = 8
 """Instances or servers that are read concurrently."""
 MOST: Final = 10_000
@@ -62,7 +66,10 @@ class _Attempted:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Reads through these ports. Without `queues` the broker is left out."""
+    """Reads through these ports. Without `queues` the broker is left out, without `readiness` the consumer itself.
+
+    `host` is the name of the machine that readiness is about.
+    """
 
     clock: Clock
     views: JournalViews
@@ -72,6 +79,8 @@ class Observer:
     runtime: Runtime
     inventory: BackupInventory
     queues: QueueInspector | None = None
+    readiness: Readiness | None = None
+    host: str = ""
 
     async def instance(self, instance_id: UUID, migration: MigrationView | None = None) -> InstanceSnapshot:
         """One instance, and a migration of it: by default the last that moved something."""
@@ -126,6 +135,8 @@ class Observer:
             queues=await tried("the broker's queues", self._queues()),
             stored=stored,
             troubles=tuple(tried.troubles),
+            not_ready=await self.readiness.causes(EVERYTHING, max_age=LOOK_AGE) if self.readiness else (),
+            host=self.host,
         )
 
     async def _queues(self) -> Any:

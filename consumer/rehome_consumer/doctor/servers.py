@@ -22,6 +22,25 @@ COMING_OR_GOING: Final = frozenset({"provisioning", "initializing", "deprovision
 _BY_HAND: Final = "rehome cannot know whether it is still needed: check, then remove it by hand"
 
 
+ASK_THE_CONSUMER: Final = (
+    "fix it: a consumer looks again within a minute. This is how it looks from this machine, with these settings; "
+    "consumers elsewhere may lack something else: their /readyz says so, and their logs (consumer.not_ready)"
+)
+
+
+def not_ready(snapshot: Snapshot) -> Iterator[Finding]:
+    """What a consumer lacks here; it leaves deliveries to others meanwhile."""
+    for cause in snapshot.not_ready:
+        yield Finding(
+            kind="not_ready",
+            severity="error",
+            where=f"consumer at {snapshot.host}",
+            what=f"{cause.part}: {cause.message}",
+            advice=ASK_THE_CONSUMER,
+            thing=cause.part,
+        )
+
+
 def findings(snapshot: Snapshot) -> Iterator[Finding]:
     """What rehome made on servers and in the backup place, and no migration under way needs."""
     for one in snapshot.servers:

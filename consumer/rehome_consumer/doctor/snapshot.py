@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TaggedDatabase,
         UnsentEvents,
     )
+    from rehome_consumer.ports.readiness import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Snapshot:
         dead_letters: those in the queue; None when they were not read.
         recorded_dead_letters: those that the journal knows of, used when the queue was not read.
         queues: the broker's queues; None when it could not be asked.
+        not_ready: what a consumer on the machine `host` lacks, with the settings of who looks.
     """
 
     now: datetime
@@ -113,6 +115,8 @@ class Snapshot:
     queues: Mapping[str, QueueStatus] | None = None
     stored: tuple[BackupEntry, ...] = ()
     troubles: tuple[Trouble, ...] = ()
+    not_ready: tuple[Cause, ...] = ()
+    host: str = ""
 
 
 def tag(migration: MigrationView) -> str:

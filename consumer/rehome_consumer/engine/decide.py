@@ -83,7 +83,8 @@ def decide_unread(inbound: Inbound, row: StepRow | None) -> Settled:
 def run(inbound: Inbound, event: CloudEvent[Any], rows: Rows) -> Run:
     """Run the step: alone if consumers died of it, unless it came back for that often enough."""
     bound = event.model_copy(update={"migrationid": rows.migration.id, "attempt": rows.attempt})
-    return Run(bound, rows.migration, alone=is_suspect(rows.step) and inbound.deferrals < ASKED)
+    alone = is_suspect(rows.step) and inbound.deferrals < ASKED
+    return Run(bound, rows.migration, alone=alone, again=rows.step is not None)
 
 
 def _has_failed(inbound: Inbound, rows: Rows) -> bool:

@@ -17,8 +17,10 @@ from rehome_consumer.engine.outcome import Defer, Run, after_trouble, describe_e
 from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.engine.settle import Settler
 from rehome_consumer.engine.tries import Tries
+from rehome_consumer.engine.whether_ready import WhetherReady
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.ports.engine import AnotherOpen
+from rehome_consumer.ports.readiness import AlwaysReady
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rehome_consumer.engine.inbound import Inbound
     from rehome_consumer.engine.outbox_relay import Relay
     from rehome_consumer.ports.engine import Broker, Claim, Claims, Delivery, Journal, MigrationRow
+    from rehome_consumer.ports.readiness import Readiness
     from rehome_consumer.ports.steps import Ports
     from rehome_consumer.saga import Step
     from rehome_events.envelope import CloudEvent
@@ -47,6 +50,7 @@ class Engine:
         relay: Relay,
         ports: Ports,
         longest_retry: str | None = None,
+        readiness: Readiness | None = None,
         probe: Callable[[str], Awaitable[None]] = nothing,
     ) -> None:
         """Take the parts.
@@ -58,6 +62,7 @@ class Engine:
             relay: sends what a commit left in the outbox.
             ports: the ports of steps; `facts` is bound for every run.
             longest_retry: a tier that replaces longer ones.
+            readiness: whether this consumer has what its steps need; None: it has.
             probe: called at every boundary (for crash tests).
         """
         self._journal = journal
@@ -66,7 +71,12 @@ class Engine:
             journal=journal, republisher=Republisher(broker, ports.clock, probe), relay=relay, probe=probe
         )
         self._tries = Tries(
-            journal=journal, settler=self._settler, ports=ports, longest_retry=longest_retry, probe=probe
+            journal=journal,
+            settler=self._settler,
+            ports=ports,
+            longest_retry=longest_retry,
+            asking=WhetherReady(readiness or AlwaysReady()),
+            probe=probe,
         )
         self._probe = probe
 

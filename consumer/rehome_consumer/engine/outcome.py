@@ -37,11 +37,13 @@ class Run:
         event: the event, with its migration and attempt.
         migration: the row as it was looked at.
         alone: no other run of this consumer beside it.
+        again: it was started before in this attempt: it may have changed something.
     """
 
     event: CloudEvent[Any]
     migration: MigrationRow
     alone: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

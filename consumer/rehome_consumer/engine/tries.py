@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer import saga
 from rehome_consumer.engine.exclusive_runs import RunGate
 from rehome_consumer.engine.guard import guarded
+from rehome_consumer.engine.headers import FAILED
 from rehome_consumer.engine.outcome import Ack, Defer, GiveUp, Retry, after_run, gravest
 from rehome_consumer.engine.republish import deferral_delay
 from rehome_consumer.engine.running import run_step
-from rehome_consumer.errors import RehomeError
+from rehome_consumer.errors import NotReady, RehomeError
 from rehome_consumer.model import NothingToDo
 from rehome_consumer.ports.engine import encode_for_outbox
 from rehome_events.envelope import event_id, new_event
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rehome_consumer.engine.inbound import Inbound
     from rehome_consumer.engine.outcome import Run, Settled
     from rehome_consumer.engine.settle import Settler
+    from rehome_consumer.engine.whether_ready import WhetherReady
     from rehome_consumer.ports.engine import Claim, Journal, OutboxEvent, StepRow
     from rehome_consumer.ports.steps import Ports
     from rehome_events.envelope import CloudEvent, EventData
@@ -58,13 +60,15 @@ class Tries:
         settler: Settler,
         ports: Ports,
         longest_retry: str | None,
+        asking: WhetherReady,
         probe: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Take the parts; see `Engine`."""
+        """Take the parts; see `Engine`. `asking` knows whether this consumer is ready."""
         self._journal = journal
         self._settler = settler
         self._ports = ports
         self._longest = longest_retry
+        self._asking = asking
         self._probe = probe
         self.gate = RunGate()
 
@@ -77,21 +81,32 @@ class Tries:
 
     async def _try(self, inbound: Inbound, run: Run, claim: Claim) -> Settled:
         """Start it, run it, commit its result or error; returns what follows."""
+        step = inbound.step
+        unready = await self._asking.before(step, again=run.again)
+        if unready is not None and not unready.roll_back:
+            log.warning("step.not_ready step=%s instance=%s why=%s", step.name, inbound.instance, unready.why)
+            return Defer(unready.why)
         await claim.check()
-        row = await self._journal.begin(run.migration, inbound.step.name, replay=inbound.replay)
+        row = await self._journal.begin(run.migration, step.name, replay=inbound.replay)
         this = Try(inbound, run.event, row)
         await self._reach(this, "started")
         log.info("step.started step=%s migration=%s try=%d", row.step, row.migration_id, row.tries + 1)
         outcome: Settled = Ack(row.migration_id)
         try:
-            result = await run_step(inbound.step, run.event, self._ports_of(this, claim), row, claim)
+            if unready is not None:
+                raise NotReady(unready.why)  # noqa: TRY301 - it fails as a run of it would
+            result = await run_step(step, run.event, self._ports_of(this, claim), row, claim)
             # Still in the try: a result that makes no valid event is a failure of the step.
             emits = None if isinstance(result, NothingToDo) else self._outbox_event(this, result)
         except asyncio.CancelledError:
             await self._hand_over(this)
             raise
         except Exception as error:  # noqa: BLE001 - every error of a step has an outcome
-            outcome = after_run(error, row, inbound.step.retries, longest=self._longest)
+            if unready is not None:
+                outcome = GiveUp(FAILED, unready.why, row)
+            else:
+                found = after_run(error, row, step.retries, longest=self._longest)
+                outcome = await self._asking.after(step, found)
             await self._commit_error(this, error, outcome)
         else:
             await self._reach(this, "ran")

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from platform import node
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer import bootstrap
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.adapters.state.claims import PostgresClaims
     from rehome_consumer.adapters.state.journal import PostgresJournal
+    from rehome_consumer.ports.readiness import Readiness
     from rehome_consumer.ports.steps import Runtime
     from rehome_consumer.settings import Settings
 
@@ -63,13 +65,16 @@ class OperatorTools:
 
 @asynccontextmanager
 async def operator_tools(
-    settings: Settings, connection: AbstractRobustConnection | None = None
+    settings: Settings,
+    connection: AbstractRobustConnection | None = None,
+    readiness: Readiness | None = None,
 ) -> AsyncIterator[OperatorTools]:
     """The tools, connected.
 
     Args:
         settings: with those of WORLD set.
         connection: to the broker, to read its queues; None leaves them out.
+        readiness: of the consumer that the tools belong to, or of a consumer with these settings in this place.
 
     Raises:
         RehomeError: state database or platform database does not answer.
@@ -88,7 +93,9 @@ async def operator_tools(
             views=views,
             journal=bootstrap.journal(state, settings),
             claims=bootstrap.claims(settings),
-            observer=Observer(clock, views, records, inspector, conf, runtime, inventory, queues),
+            observer=Observer(
+                clock, views, records, inspector, conf, runtime, inventory, queues, readiness, node()
+            ),
             records=records,
             databases=PostgresDatabases(sessions),
             inspector=inspector,
@@ -100,10 +107,10 @@ async def operator_tools(
 
 @asynccontextmanager
 async def periodic_diagnosis(
-    settings: Settings, connection: AbstractRobustConnection
+    settings: Settings, connection: AbstractRobustConnection, readiness: Readiness
 ) -> AsyncIterator[PeriodicDiagnosis]:
     """The reconciler's checks in the background, for the length of the block."""
-    async with operator_tools(settings, connection) as tools:
+    async with operator_tools(settings, connection, readiness) as tools:
         diagnosis = PeriodicDiagnosis(
             tools.observer,
             every=timedelta(seconds=settings.doctor_every),

@@ -250,6 +250,14 @@ class AnotherOpen(Conflict):
 class Journal(Protocol):
     """Migrations, steps, facts and the outbox. Every method is one transaction."""
 
+    async def require_key(self) -> None:
+        """Raise NotReady unless this consumer's key opens a secret of an open migration, if there is any secret."""
+        ...
+
+    async def place_mark(self, found: UUID | None = None) -> UUID | None:
+        """The mark of the backup place that all consumers share; None: none yet, and `found` becomes it, if given."""
+        ...
+
     async def open(
         self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
     ) -> MigrationRow:

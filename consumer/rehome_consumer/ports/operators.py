@@ -303,3 +303,7 @@ class QueueInspector(Protocol):
     async def queues(self, names: Collection[str]) -> Mapping[str, QueueStatus]:
         """The status of each of these; those that do not exist are left out. Needs no permission."""
         ...
+
+    async def missing_exchanges(self, names: Collection[str]) -> list[str]:
+        """Those of these that do not exist. Needs no permission."""
+        ...

@@ -1,30 +1,58 @@
-"""`/health` and `/metrics` of a running consumer."""
+"""`/health`, `/readyz` and `/metrics` of a consumer, from its start on.
+
+`/health` says whether the process should be left alone: it is connected, and its events get out. `/readyz` says whether
+it takes deliveries; a restart seldom changes that.
+"""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from rehome_consumer.doctor.migrations import UNSENT_TOO_LONG
-from rehome_consumer.errors import RehomeError, SettingsError
+from rehome_consumer.errors import RehomeError, SettingsError, Unreachable
 from rehome_consumer.network.http_server import Shared, listening
+from rehome_consumer.ports.readiness import EVERYTHING, Cause
+from rehome_consumer.process.readiness import NOT_YET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from rehome_consumer.bootstrap import Consumer
     from rehome_consumer.doctor.periodic import PeriodicDiagnosis
     from rehome_consumer.settings import Settings
 
 
-@asynccontextmanager
-async def served(
+@dataclass(slots=True)
+class Status:
+    """What is known of this process.
+
+    Attributes:
+        consumer: None until it is connected.
+        starting: why it is not, when something does not answer.
+        diagnosis: the reconciler, for its last findings.
+    """
+
+    consumer: Consumer | None = None
+    starting: Cause | None = None
+    diagnosis: PeriodicDiagnosis | None = None
+
+
+def served_when_connected(
     settings: Settings, consumer: Consumer, diagnosis: PeriodicDiagnosis | None = None
-) -> AsyncIterator[None]:
-    """Serve them on REHOME_HTTP_PORT, if it is set; with the last findings of the reconciler.
+) -> AbstractAsyncContextManager[None]:
+    """As `served`, for a consumer that is connected already."""
+    return served(settings, Status(consumer, diagnosis=diagnosis))
+
+
+@asynccontextmanager
+async def served(settings: Settings, status: Status) -> AsyncIterator[None]:
+    """Serve them on REHOME_HTTP_PORT, if it is set; `status` may change meanwhile.
 
     Raises:
         SettingsError: the port is taken, or REHOME_HTTP_HOST is not an address of this machine.
@@ -32,7 +60,7 @@ async def served(
     if settings.http_port is None:
         yield
         return
-    state = _State(consumer, diagnosis)
+    state = _State(status)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(listening(state.answer, settings.http_host, settings.http_port))
@@ -45,10 +73,9 @@ async def served(
 class _State:
     """The state of this consumer; the state database is queried at most once a second."""
 
-    def __init__(self, consumer: Consumer, diagnosis: PeriodicDiagnosis | None) -> None:
-        self._consumer = consumer
-        self._diagnosis = diagnosis
-        self._oldest_unsent = Shared(consumer.journal.oldest_unsent)
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._oldest_unsent = Shared(self._asked)
         self._metrics = Shared(self._measured)
         self._registry = registry = CollectorRegistry()
         self._oldest = Gauge(
@@ -56,6 +83,11 @@ class _State:
         )
         self._handling = Gauge(
             "rehome_deliveries_in_progress", "Deliveries being handled by this consumer.", registry=registry
+        )
+        self._missing = Gauge(
+            "rehome_not_ready",
+            "Parts that this consumer needs and does not have; 0 while it takes deliveries.",
+            registry=registry,
         )
         self._findings = Gauge(
             "rehome_findings",
@@ -79,6 +111,8 @@ class _State:
             response = web.Response(status=405)
         elif request.path == "/health":
             response = await self._health()
+        elif request.path == "/readyz":
+            response = self._ready()
         elif request.path == "/metrics":
             response = web.Response(body=await self._metrics(), content_type="text/plain")
         else:
@@ -86,12 +120,33 @@ class _State:
         response.force_close()
         return response
 
+    async def _asked(self) -> float:
+        """Seconds that the oldest unsent event has waited."""
+        consumer = self._status.consumer
+        if consumer is None:
+            raise Unreachable(str(self._status.starting or "it is being connected"))
+        return await consumer.journal.oldest_unsent()
+
+    def _causes(self) -> tuple[Cause, ...]:
+        """What it lacks; all parts, while nothing was looked at."""
+        if self._status.consumer is not None:
+            return self._status.consumer.readiness.missing
+        if self._status.starting is not None:
+            return (self._status.starting,)
+        return tuple(Cause(part, NOT_YET) for part in sorted(EVERYTHING))
+
+    def _ready(self) -> web.Response:
+        causes = self._causes()
+        body = {"ready": not causes, "causes": [{"cause": one.part, "error": one.message} for one in causes]}
+        return web.json_response(body, status=503 if causes else 200)
+
     async def _health(self) -> web.Response:
         try:
             waits = await self._oldest_unsent()
         except RehomeError as error:
             return web.json_response({"ok": False, "error": str(error)}, status=503)
-        connected = self._consumer.connection.connected.is_set()
+        consumer = self._status.consumer
+        connected = consumer is not None and consumer.connection.connected.is_set()
         ok = connected and waits < UNSENT_TOO_LONG.total_seconds()
         body = {"ok": ok, "broker": connected, "oldest_unsent_seconds": waits}
         return web.json_response(body, status=200 if ok else 503)
@@ -101,12 +156,14 @@ class _State:
             self._oldest.set(await self._oldest_unsent())
         except RehomeError:
             self._oldest.set(float("nan"))
-        self._handling.set(self._consumer.worker.in_hand)
-        if self._diagnosis is not None:
+        consumer, diagnosis = self._status.consumer, self._status.diagnosis
+        self._handling.set(consumer.worker.in_hand if consumer is not None else 0)
+        self._missing.set(len(self._causes()))
+        if diagnosis is not None:
             self._findings.clear()
-            for (kind, severity), number in self._diagnosis.counts.items():
+            for (kind, severity), number in diagnosis.counts.items():
                 self._findings.labels(kind, severity).set(number)
-            self._last_check.set(self._diagnosis.checked_at.timestamp() if self._diagnosis.checked_at else 0)
-            dead = self._diagnosis.dead_letters
+            self._last_check.set(diagnosis.checked_at.timestamp() if diagnosis.checked_at else 0)
+            dead = diagnosis.dead_letters
             self._dead_letters.set(float("nan") if dead is None else dead)
         return generate_latest(self._registry)

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer import saga
-from rehome_consumer.errors import RehomeError
+from rehome_consumer.errors import Refused, RehomeError
+from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.rabbitmq.topology import queue_of
 
 if TYPE_CHECKING:
@@ -31,21 +32,35 @@ SHORTEST_PAUSE: Final = 1.0  # seconds before a delivery that could not be settl
 LONGEST_PAUSE: Final = 30.0
 KEEP_SENT: Final = timedelta(days=2)
 PURGE_EVERY: Final = 600.0
+LAST_RESORT: Final = 5.0
+"""Seconds for which a queue is read as a last resort, and between looks whether that is needed."""
 
 
 class Worker:
     """Reads every queue of the saga until it is stopped."""
 
     def __init__(
-        self, *, engine: Engine, broker: Broker, relay: Relay, journal: Journal, workers: int, grace: float
+        self,
+        *,
+        engine: Engine,
+        broker: Broker,
+        relay: Relay,
+        journal: Journal,
+        workers: int,
+        grace: float,
+        readiness: Readiness | None = None,
     ) -> None:
-        """Take the parts; `workers` deliveries per step at a time, `grace` seconds for running steps to end."""
+        """Take the parts; `workers` deliveries per step at a time, `grace` seconds for running steps to end.
+
+        Queues are read while `readiness` says so; without it, always.
+        """
         self._engine = engine
         self._broker = broker
         self._relay = relay
         self._journal = journal
         self._workers = workers
         self._grace = grace
+        self._readiness = readiness or Readiness({})
         self._stopping = asyncio.Event()
         self._in_hand: set[asyncio.Task[Any] | None] = set()
 
@@ -73,6 +88,7 @@ class Worker:
         background = [
             asyncio.create_task(self._relay.run(), name="relay"),
             asyncio.create_task(self._purge(), name="purge"),
+            asyncio.create_task(self._readiness.watch(), name="readiness"),
         ]
         try:
             done, _ = await asyncio.wait(
@@ -89,19 +105,42 @@ class Worker:
         """Deliveries of one step, one after the other. One that is being handled at the stop is still finished."""
         failures = 0
         clock = asyncio.get_running_loop().time
-        while not stopped.done():
+        while (closed := await self._until_open(step, stopped)) is not None:
             opened = clock()
             try:
                 async with aclosing(self._broker.consume(queue_of(step.name))) as deliveries:
-                    while (delivery := await _next(deliveries, stopped)) is not None:
+                    while (delivery := await _next(deliveries, stopped, closed)) is not None:
                         failures = 0
                         await self._handle(step, delivery, stopped)
             except RehomeError as error:
                 failures = failures + 1 if clock() - opened < STEADY else 1
                 log.warning("reader.lost step=%s times=%d error=%s", step.name, failures, error)
-                if failures > REOPEN_TIMES:
-                    raise
+                if failures > REOPEN_TIMES and not isinstance(error, Refused):
+                    raise  # a queue that is not there, or may not be read, is there no sooner after a restart
+            finally:
+                await _cancel(closed)
             await asyncio.wait((stopped,), timeout=REOPEN_AFTER)
+
+    async def _until_open(self, step: Step, stopped: asyncio.Task[Any]) -> asyncio.Task[None] | None:
+        """Wait until the step's queue may be read.
+
+        Returns:
+            A task that ends when it may be read no longer; None at the stop.
+        """
+        while not stopped.done():
+            if self._readiness.is_ready_for(step):
+                return asyncio.create_task(self._readiness.until_not_ready_for(step))
+            if await self._readiness.is_last_resort(step):
+                log.error("reader.last_resort step=%s", step.name)
+                return asyncio.create_task(asyncio.sleep(LAST_RESORT))
+            changing = asyncio.create_task(self._readiness.until_changed())
+            try:
+                await asyncio.wait(
+                    (changing, stopped), timeout=LAST_RESORT, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                await _cancel(changing)
+        return None
 
     async def _handle(self, step: Step, delivery: Delivery, stopped: asyncio.Task[Any]) -> None:
         """Handle it until journal or broker accepts what follows from it.
@@ -144,13 +183,13 @@ class Worker:
             await asyncio.sleep(PURGE_EVERY)
 
 
-async def _next(deliveries: AsyncIterator[Delivery], stopped: asyncio.Task[Any]) -> Delivery | None:
-    """The next delivery; None when there will be none, or the worker stops first."""
-    if stopped.done():
+async def _next(deliveries: AsyncIterator[Delivery], *ends: asyncio.Task[Any]) -> Delivery | None:
+    """The next delivery; None when there will be none, or one of these tasks ends first."""
+    if any(end.done() for end in ends):
         return None
     taking = asyncio.ensure_future(anext(deliveries, None))
     try:
-        await asyncio.wait((taking, stopped), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((taking, *ends), return_when=asyncio.FIRST_COMPLETED)
     finally:
         if not taking.done():
             await _cancel(taking)

@@ -233,3 +233,18 @@ ON CONFLICT (resource, migration_id) DO UPDATE SET attempt = excluded.attempt;
 -- name: release_slot
 -- Release the slot.
 DELETE FROM rehome.slots WHERE resource = $1 AND migration_id = $2;
+
+-- name: some_secrets
+-- Secrets of open migrations, newest first, as many as are asked for. Those of attempts that are over may be of an
+-- earlier key.
+SELECT f.migration_id, f.attempt, f.name, f.secret
+FROM rehome.facts f JOIN rehome.migrations m ON m.id = f.migration_id AND m.attempt = f.attempt
+WHERE m.ended_at IS NULL AND f.secret IS NOT NULL ORDER BY m.created_at DESC LIMIT $1;
+
+-- name: put_place
+-- The mark of a place, unless it has one.
+INSERT INTO rehome.places (name, mark) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: place
+-- The mark of a place.
+SELECT mark FROM rehome.places WHERE name = $1;

@@ -8,6 +8,16 @@ SELECT id, customer_id, name, status, database_name, db_name, db_host, db_port, 
 FROM instances
 WHERE id = $1;
 
+-- name: some_instances
+-- Instances that should have a directory by now, newest first.
+SELECT id, customer_id, name, status, database_name, db_name, db_host, db_port, db_user, db_type, db_server_id,
+       plan_tier, cpu_limit, memory_limit, storage_limit, service_name, service_id, internal_url, external_url,
+       error_message
+FROM instances
+WHERE status NOT IN ('terminated', 'creating', 'error')
+ORDER BY created_at DESC
+LIMIT $1;
+
 -- name: server
 -- A database server by its id.
 SELECT id, name, host, coalesce(port, 5432) AS port, server_type, status, health_status, postgres_version,

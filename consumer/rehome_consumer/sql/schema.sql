@@ -134,3 +134,11 @@ FROM (VALUES ('record', 'platform_record'), ('up_again_at', 'restarted_at'),
              ('backup_manifest', 'backup_manifest_sha256'), ('conf_changed', 'conf_keys_changed')
      ) AS renamed (before, now)
 WHERE f.name = renamed.before;
+
+-- name: v5
+-- Where backups are: the mark of the place that all consumers share. One row.
+CREATE TABLE rehome.places (
+    name text PRIMARY KEY,
+    mark uuid NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from rehome_consumer.errors import NotReady
 from rehome_consumer.facts import BACKUP_BYTES, BACKUP_MANIFEST_SHA256
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_consumer.steps.support.slots import dump_slot
@@ -52,8 +53,11 @@ def describe(now: Situation) -> tuple[str, ...]:
 
 
 async def undo(move: Move) -> tuple[str, ...]:
-    """The source is complete, so the backup of it is removed."""
-    await move.copier.discard(move.backup_id)
+    """The source is complete, so the backup of it is removed. A customer who is down does not wait for that."""
+    try:
+        await move.copier.discard(move.backup_id)
+    except NotReady as error:
+        return (f"backup {move.backup_id}, if there is one, could not be removed: {error}",)
     return ()
 
 

@@ -5,6 +5,7 @@
 <root>/<backup id>/source.json     what the dump was taken of, and its files' sizes
 <root>/<backup id>/manifest.json   every file's size and SHA-256, row counts, versions, times
 <root>/.<backup id>.partial/       a complete dump that is not sealed yet
+<root>/.rehome-place               the place's mark; its presence proves that the right thing is mounted
 <root>/.<backup id>.<run>.work/    a running dump or restore; each run has its own, so that two cannot mix
 ```
 
@@ -21,11 +22,13 @@ import secrets
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid4
 
 from rehome_consumer.adapters.backup import files
-from rehome_consumer.errors import Conflict, Incompatible, NotFound, Refused
+from rehome_consumer.errors import Conflict, NotFound, NotReady, Refused
 from rehome_consumer.model import Backup
 
 if TYPE_CHECKING:
@@ -37,10 +40,12 @@ if TYPE_CHECKING:
 MANIFEST: Final = "manifest.json"
 SOURCE: Final = "source.json"
 DUMP: Final = "dump"
+MARK: Final = ".rehome-place"
 
 _FORMAT = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _SHOWN = 200
+_LONGEST_MARK = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +108,48 @@ class BackupPlace:
         run.rename(self.partial(backup_id))
 
     def require_writable(self) -> int:
-        """Free bytes. Raises Incompatible when nothing can be written."""
+        """Free bytes. Raises NotReady when it is not there, or nothing can be written."""
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
                 return shutil.disk_usage(self.root).free
-        except OSError as error:
-            raise Incompatible(
-                f"the backup place {self.root} cannot be written to: {error.strerror}"
+        except FileNotFoundError:
+            raise NotReady(
+                f"the backup place {self.root} is not there: mount it, or make the directory (REHOME_BACKUP_ROOT)"
             ) from None
+        except OSError as error:
+            raise NotReady(f"the backup place {self.root} cannot be written to: {error.strerror}") from None
+
+    def require_mark(self, mark: UUID | None) -> UUID:
+        """The place's mark: a file with an id, which is in one place only, and in no empty mount point.
+
+        Args:
+            mark: the one it must have; None: any, and one is made where there is none.
+
+        Raises:
+            NotReady: the place is not there, cannot be written to, or has another mark or none.
+        """
+        self.require_writable()
+        path = self.root / MARK
+        try:
+            if mark is None:
+                with suppress(FileExistsError), path.open("x", encoding="ascii") as file:
+                    file.write(f"{uuid4()}\n")
+            text = path.read_bytes()[:_LONGEST_MARK].decode("ascii").strip()
+            found = UUID(text)
+        except FileNotFoundError:
+            raise NotReady(
+                f"the backup place {self.root} has no file {MARK}: is it what should be mounted there? "
+                f"If it is a new place, on purpose: echo {mark} > {path}"
+            ) from None
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "there is no id in it"
+            raise NotReady(f"the backup place {self.root}: {MARK} cannot be read: {why}") from None
+        if mark is not None and found != mark:
+            raise NotReady(
+                f"the backup place {self.root} is another one than the consumers have used: {MARK} says {found}, "
+                f"not {mark}. Mount the same place for all. If it is a new one, on purpose: echo {mark} > {path}"
+            )
+        return found
 
     def seal(
         self,
@@ -177,7 +215,8 @@ class BackupPlace:
         return described
 
     def discard(self, backup_id: str, still_wanted: StillWanted) -> None:
-        """Remove the backup, sealed or not."""
+        """Remove the backup, sealed or not. Raises NotReady when the place cannot be written to."""
+        self.require_writable()
         still_wanted()
         sealed, partial = self.sealed(backup_id), self.partial(backup_id)
         if sealed.exists():  # from now on it is no backup, even if removing it is cut off

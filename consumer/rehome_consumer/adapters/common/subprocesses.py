@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.common import server_words
-from rehome_consumer.errors import ChildFailed, Incompatible, TimedOut
+from rehome_consumer.errors import ChildFailed, NotReady, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,13 +47,13 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
         what: what is being done, such as "dumping acme": errors start with it.
 
     Raises:
-        Incompatible: there is no such program.
+        NotReady: there is no such program.
         ChildFailed: it ended with an error; holds what it printed, without data of the tenant.
         TimedOut: the limit passed.
     """
     program = Path(command[0])
     if not os.access(program, os.X_OK):
-        raise Incompatible(f"{what}: there is no program {program}; set REHOME_PG_BIN")
+        raise NotReady(f"{what}: there is no program {program}; set REHOME_PG_BIN")
     reaper = [sys.executable, "-I", "-S", str(_REAPER), str(os.getpid())]
     process = await asyncio.create_subprocess_exec(
         *reaper,

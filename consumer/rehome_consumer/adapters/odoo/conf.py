@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rehome_consumer.adapters.common.bounded_thread import in_thread
+from rehome_consumer.adapters.common.instance_directory import instance_directory
 from rehome_consumer.adapters.odoo import conf_files as files
 from rehome_consumer.adapters.odoo.conf_text import KEYS, UNSET, edit_options, read_options
-from rehome_consumer.errors import Conflict, ConfUnusable
+from rehome_consumer.errors import Conflict, ConfUnusable, NotReady
 from rehome_consumer.model import Conf, Credentials, Secret
 from rehome_consumer.ports.operators import ConfBackup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from rehome_consumer.model import Instance
@@ -43,6 +45,10 @@ class OdooConfFiles:
         """
         self._root = data_root
         self._limit = limit
+
+    async def require_root(self, some: Collection[Instance]) -> None:
+        """Raise NotReady unless the data root is there, writable, and holds the directory of one of these."""
+        await in_thread(lambda _: self._require_root(some), f"looking at {self._root}", self._limit)
 
     async def read(self, instance: Instance) -> Conf:
         """Read it as Odoo does."""
@@ -89,6 +95,29 @@ class OdooConfFiles:
     async def conf_backups(self, instance: Instance) -> tuple[ConfBackup, ...]:
         """Backups and temporary files beside the file (for operators' tools)."""
         return await self._bounded(instance, "listing the files beside", lambda _: self._backups(instance))
+
+    def _require_root(self, some: Collection[Instance]) -> None:
+        what = f"the data root {self._root}"
+        try:
+            with os.scandir(self._root):
+                read_only = os.statvfs(self._root).f_flag & os.ST_RDONLY
+            there = [name for name in map(self._directory, some) if name is not None and name.is_dir()]
+        except OSError as error:
+            raise NotReady(f"{what} cannot be read: {error.strerror} (REHOME_DATA_ROOT)") from None
+        if read_only:
+            raise NotReady(f"{what} is mounted read-only: no odoo.conf can be changed in it")
+        if some and not there:
+            raise NotReady(
+                f"{what} holds none of the directories of {len(some)} instance(s), such as "
+                f"{next(iter(some)).directory}: is the shared storage mounted there? (REHOME_DATA_ROOT)"
+            )
+
+    def _directory(self, instance: Instance) -> Path | None:
+        """An instance's directory; None where its record's names lead out of the data root."""
+        try:
+            return instance_directory(self._root, instance, ConfUnusable)
+        except ConfUnusable:
+            return None
 
     def _read(self, instance: Instance) -> Conf:
         path = files.conf_path(self._root, instance)

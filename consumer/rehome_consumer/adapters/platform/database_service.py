@@ -26,6 +26,12 @@ LARGEST_ANSWER: Final = 64 * 1024
 _SETTING: Final = "check REHOME_DATABASE_SERVICE_URL"
 _MAY_HAVE_DONE_IT: Final = "it may have made the server all the same: look in db_servers before asking again"
 _MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
+_GATEWAY: Final = frozenset(
+    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
+_PRESENCE: Final = "/health"
+"""Asked to see whether it is there. Where it has no such page it says 404, which is an answer, too."""
+_PRESENCE_SECONDS: Final = 10.0
 _CANNOT: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 _WITHOUT_SECRETS: Final = TypeAdapter[str](Message)
@@ -60,6 +66,18 @@ class HttpDatabaseService:
         """
         self._client = client
         self._limit = limit or client.timeout.read or 600.0
+
+    async def require_ready(self) -> None:
+        """Return when it answers, whatever it says, but for a gateway's word that it does not.
+
+        Raises:
+            Unreachable, TimedOut: no answer of its own.
+            Refused: REHOME_DATABASE_SERVICE_URL is no address.
+        """
+        what = "asking database-service whether it is there"
+        async with self._exchange(what, "GET", _PRESENCE, limit=_PRESENCE_SECONDS) as (status, _):
+            if status in _GATEWAY:
+                raise Unreachable(f"{what}: HTTP {status}; {_SETTING}")
 
     async def provision(self, instance_id: UUID, customer_id: UUID, plan_tier: str) -> Provisioned:
         """Ask for a dedicated server; blocks for minutes.
@@ -96,33 +114,38 @@ class HttpDatabaseService:
 
     @asynccontextmanager
     async def _exchange(
-        self, what: str, method: str, path: str, body: dict[str, str] | None = None
+        self,
+        what: str,
+        method: str,
+        path: str,
+        body: dict[str, str] | None = None,
+        limit: float | None = None,
     ) -> AsyncIterator[tuple[int, bytes]]:
         """One request and its answer: status and body, the latter cut off at `LARGEST_ANSWER`."""
+        limit = limit or self._limit
+        may_act = "" if method == "GET" else f"; {_MAY_HAVE_DONE_IT}"
         try:
             async with (
-                asyncio.timeout(self._limit),
+                asyncio.timeout(limit),
                 self._client.stream(
                     method,
                     path,
                     json=body,
                     headers={"Accept": "application/json", **http_body.UNCOMPRESSED},
-                    timeout=httpx.Timeout(self._limit, connect=min(self._limit, 10.0)),
+                    timeout=httpx.Timeout(limit, connect=min(limit, 10.0)),
                     follow_redirects=False,
                 ) as response,
             ):
                 answer = response.status_code, await http_body.read(response, LARGEST_ANSWER)
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
-            raise TimedOut(f"{what}: no answer in {self._limit:g} s; {_MAY_HAVE_DONE_IT}") from None
+            raise TimedOut(f"{what}: no answer in {limit:g} s{may_act}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             place = self._client.base_url.netloc.decode()  # without a login that the URL may hold
             raise Unreachable(f"{what}: {place} does not answer ({_problem(error)})") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise Refused(f"{what}: {error}; {_SETTING}") from error
         except httpx.HTTPError as error:
-            raise Unreachable(
-                f"{what}: the connection broke ({_problem(error)}); {_MAY_HAVE_DONE_IT}"
-            ) from error
+            raise Unreachable(f"{what}: the connection broke ({_problem(error)}){may_act}") from error
         yield answer
 
 

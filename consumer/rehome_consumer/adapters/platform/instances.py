@@ -57,6 +57,15 @@ class PostgresPlatform:
         self._limit = limit
         self._lock_limit = lock_limit
 
+    async def some_instances(self, most: int) -> list[Instance]:
+        """Instances that should have a directory, newest first."""
+        async with self._session(self._instances, "reading instances") as connection:
+            rows = await connection.fetch(SQL["some_instances"], most)
+            await connection.fetch(SQL["servers"])
+        if self._billing is not None:
+            await self.entitlements("")
+        return [as_instance(row) for row in rows]
+
     async def instance(self, instance_id: UUID) -> Instance | None:
         """The instance's row, or None."""
         async with self._session(self._instances, f"reading instance {instance_id}") as connection:

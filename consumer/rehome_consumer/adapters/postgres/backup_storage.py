@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from uuid import UUID
 
     from rehome_consumer.model import Backup
 
@@ -19,6 +20,10 @@ class BackupStorage(Protocol):
 
     def require_writable(self) -> int:
         """Free bytes."""
+        ...
+
+    def require_mark(self, mark: UUID | None) -> UUID:
+        """The place's mark, made now where it has none and `mark` is None. Raises NotReady when it is another."""
         ...
 
     def sealed(self, backup_id: str) -> Path:

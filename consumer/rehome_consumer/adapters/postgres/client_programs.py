@@ -11,7 +11,7 @@ from rehome_consumer.adapters.common import server_words, subprocesses
 from rehome_consumer.adapters.postgres.releases import require_patched_programs
 from rehome_consumer.adapters.postgres.sessions import KEEPALIVE_SETTINGS, application_name
 from rehome_consumer.context import current_migration
-from rehome_consumer.errors import ChildFailed, Incompatible
+from rehome_consumer.errors import ChildFailed, Incompatible, NotReady, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _INSTALLED: Final = Path("/usr/lib/postgresql")  # Debian's and the PostgreSQL project's packages
 _WRAPPER: Final = "pg_wrapper"  # Debian's, which chooses a version by cluster; rehome chooses itself
+PROGRAMS: Final = ("pg_dump", "pg_restore", "vacuumdb")
 _VERSION_SECONDS: Final = 20.0
+_VERSIONS: Final[dict[Path, tuple[tuple[int, ...], int]]] = {}
+"""By program: its file as it was, and its version."""
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
 
@@ -46,7 +49,7 @@ def directory(pg_bin: Path | None) -> Path:
     """Where the programs are: as set, else those in the PATH, else the newest installed.
 
     Raises:
-        Incompatible: there are none.
+        NotReady: there are none.
     """
     if pg_bin is not None:
         return pg_bin
@@ -55,7 +58,7 @@ def directory(pg_bin: Path | None) -> Path:
         return Path(found).parent
     installed = [path.parent for path in _INSTALLED.glob("*/bin/pg_dump")]
     if not installed:
-        raise Incompatible("there is no pg_dump: install PostgreSQL's client programs or set REHOME_PG_BIN")
+        raise NotReady("there is no pg_dump: install PostgreSQL's client programs or set REHOME_PG_BIN")
     return max(installed, key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0))
 
 
@@ -63,17 +66,41 @@ async def major_version(where: Path) -> int:
     """Major version of the programs there.
 
     Raises:
-        Incompatible: they are missing, of different versions, or older than the releases that close known holes.
+        NotReady: one is missing, does not run or is older than the releases that close known holes, or they are of
+            different versions.
     """
-    versions = set()
-    for name in ("pg_dump", "pg_restore", "vacuumdb"):
-        output = await subprocesses.run(
-            [where / name, "--version"], env={}, limit=_VERSION_SECONDS, what="asking for the version"
-        )
-        versions.add(require_patched_programs(output, str(where / name)))
+    versions = {await _version(where / name) for name in PROGRAMS}
     if len(versions) != 1:
-        raise Incompatible(f"the client programs in {where} are of different versions: {sorted(versions)}")
+        raise NotReady(f"the client programs in {where} are of different versions: {sorted(versions)}")
     return versions.pop()
+
+
+async def _version(program: Path) -> int:
+    """The major version of one program; it is asked again when its file has changed."""
+    identity = _identity(program)
+    known = _VERSIONS.get(program)
+    if known is None or known[0] != identity:
+        try:
+            output = await subprocesses.run(
+                [program, "--version"],
+                env={},
+                limit=_VERSION_SECONDS,
+                what=f"asking {program} for its version",
+            )
+            known = (identity, require_patched_programs(output, str(program)))
+        except (ChildFailed, Incompatible, TimedOut) as error:
+            raise NotReady(str(error)) from None
+        _VERSIONS[program] = known
+    return known[1]
+
+
+def _identity(program: Path) -> tuple[int, ...]:
+    """Changes whenever the program is replaced, or its mode. Raises NotReady when there is none."""
+    try:
+        there = program.stat()
+    except OSError as error:
+        raise NotReady(f"there is no program {program} ({error.strerror}); set REHOME_PG_BIN") from None
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns, there.st_mode
 
 
 def environment(

@@ -22,6 +22,7 @@ from rehome_consumer.sql import administrator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
+    from uuid import UUID
 
     from rehome_consumer.adapters.postgres.backup_storage import BackupStorage
     from rehome_consumer.adapters.postgres.short_lived import Login
@@ -63,16 +64,24 @@ class PgCopier:
         self._sessions = sessions or Sessions()
         self._jobs = jobs
         self._limit = limit
+        self._mark: UUID | None = None
 
     async def client_version(self) -> int:
-        """Major version of the programs in use. Raises Incompatible when there are none."""
+        """Major version of the programs in use. Raises NotReady when one is missing or unusable."""
         return await client_programs.major_version(client_programs.directory(self._pg_bin))
 
     async def free_bytes(self) -> int:
-        """Free bytes at the backup place. Raises Incompatible when nothing can be written there."""
+        """Free bytes at the backup place. Raises NotReady when nothing can be written there."""
         return await in_thread(
             lambda _: self._place.require_writable(), "looking at the backup place", _STORAGE_SECONDS
         )
+
+    async def require_place(self, mark: UUID | None) -> UUID:
+        """The backup place's mark; from now on no backup is begun in a place that has another. Raises NotReady."""
+        self._mark = await in_thread(
+            lambda _: self._place.require_mark(mark), "looking at the backup place", _STORAGE_SECONDS
+        )
+        return self._mark
 
     async def dump(
         self,
@@ -88,7 +97,7 @@ class PgCopier:
         Raises:
             NotFound: there is no such database.
             ChildFailed, TimedOut: pg_dump did not succeed.
-            Incompatible: the programs are missing, or nothing can be written.
+            NotReady: the programs are missing, or nothing can be written.
         """
         if self._place.sealed(backup_id).exists():
             return
@@ -184,14 +193,17 @@ class PgCopier:
     async def _work(self, backup_id: str, what: str) -> AsyncIterator[Path]:
         """A directory of this run's own; removed afterwards unless it was renamed."""
         with translated(what):
-            work = await in_thread(
-                lambda wanted: self._place.begin(backup_id, wanted), what, _STORAGE_SECONDS
-            )
+            work = await in_thread(lambda wanted: self._begin(backup_id, wanted), what, _STORAGE_SECONDS)
         try:
             yield work
         finally:
             with contextlib.suppress(RehomeError):  # the next run for this backup removes what is left
                 await in_thread(lambda _: shutil.rmtree(work, ignore_errors=True), what, _STORAGE_SECONDS)
+
+    def _begin(self, backup_id: str, still_wanted: Callable[[], None]) -> Path:
+        if self._mark is not None:
+            self._place.require_mark(self._mark)
+        return self._place.begin(backup_id, still_wanted)
 
     async def _pg_dump(
         self, login: Login, directory: Path, server_major: int, what: str, options: Sequence[str]

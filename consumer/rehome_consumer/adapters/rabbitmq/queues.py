@@ -1,4 +1,4 @@
-"""The status of the broker's queues by a passive declare, which needs no permission and changes nothing."""
+"""The broker's queues and exchanges by passive declares, which need no permission and change nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,39 @@ from typing import TYPE_CHECKING
 import aiormq.exceptions
 
 from rehome_consumer.adapters.rabbitmq.connection import LOST
-from rehome_consumer.errors import TimedOut, Unreachable
+from rehome_consumer.errors import NotReady, TimedOut, Unreachable
 from rehome_consumer.ports.operators import QueueStatus
+from rehome_consumer.rabbitmq.topology import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from aio_pika.abc import AbstractRobustConnection
+
+    from rehome_consumer.ports.operators import QueueInspector
+
+
+async def require_topology(inspector: QueueInspector, *, connected: bool = True) -> None:
+    """Return when the broker has all of the saga's queues and exchanges.
+
+    Bindings and arguments can be read with a monitoring login only: `rehome topology check` does.
+
+    Raises:
+        NotReady: some are missing; names them.
+        Unreachable, TimedOut: the broker does not answer.
+    """
+    if not connected:
+        raise Unreachable("the connection to RabbitMQ is lost, and being made again (REHOME_AMQP_URL)")
+    wanted = definitions()
+    queues = [str(one["name"]) for one in wanted["queues"]]
+    there = await inspector.queues(queues)
+    missing = [f"queue {name}" for name in queues if name not in there]
+    exchanges = await inspector.missing_exchanges([str(one["name"]) for one in wanted["exchanges"]])
+    missing += [f"exchange {name}" for name in exchanges]
+    if missing:
+        raise NotReady(
+            f"the broker has no {', no '.join(missing)}: rehome topology apply, then rehome topology check"
+        )
 
 
 class AmqpQueueInspector:
@@ -41,6 +67,32 @@ class AmqpQueueInspector:
         except LOST as error:
             raise Unreachable(f"reading the status of queues: {error or type(error).__name__}") from error
         return {name: status for name, status in found if status is not None}
+
+    async def missing_exchanges(self, names: Collection[str]) -> list[str]:
+        """See `QueueInspector.missing_exchanges`.
+
+        Raises:
+            Unreachable, TimedOut: the broker does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._within):
+                return [name for name in names if not await self._exchange_is_there(name)]
+        except TimeoutError:
+            raise TimedOut(
+                f"the broker did not answer questions about its exchanges within {self._within:g} s"
+            ) from None
+        except LOST as error:
+            raise Unreachable(f"looking for exchanges: {error or type(error).__name__}") from error
+
+    async def _exchange_is_there(self, name: str) -> bool:
+        """On a channel of its own, as `_status`."""
+        async with self._connection.channel() as channel:
+            underlay = await channel.get_underlay_channel()
+            try:
+                await underlay.exchange_declare(name, passive=True)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                return False
+        return True
 
     async def _status(self, name: str) -> QueueStatus | None:
         """On a channel of its own: declaring a queue that does not exist passively closes the channel."""

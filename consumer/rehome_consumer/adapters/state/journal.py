@@ -15,7 +15,7 @@ from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.adapters.state.facts import PostgresFacts
 from rehome_consumer.adapters.state.views import clean
-from rehome_consumer.errors import ClaimLost, Conflict, Refused, RehomeError
+from rehome_consumer.errors import ClaimLost, Conflict, NotReady, Refused, RehomeError
 from rehome_consumer.ports.engine import (
     ENDED,
     AnotherOpen,
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 SQL = load("journal")
 SCHEMA = load("schema")
 WHAT = "state database"
+BACKUPS = "backups"
+"""The backup place, in table `places`."""
+SECRETS_TRIED = 5
 SENDING_LIMIT = 300.0  # seconds; includes waiting for the broker's confirms, each with a limit of its own
 
 
@@ -97,6 +100,32 @@ class PostgresJournal:
             with suppress(RehomeError), translated(WHAT):
                 await connection.remove_listener("rehome_outbox", woken)
             await self._pool.release(connection, timeout=5)
+
+    async def require_key(self) -> None:
+        """See `Journal.require_key`. One that cannot be opened may have been altered; if none can, it is the key."""
+        async with self._transaction() as db:
+            rows = await db.fetch(SQL["some_secrets"], SECRETS_TRIED)
+        wrong = None
+        for row in rows:
+            try:
+                self._cipher.unlock(row["secret"], f"{row['migration_id']}/{row['attempt']}/{row['name']}")
+            except Refused:
+                wrong = row["migration_id"]
+            else:
+                return
+        if wrong is not None:
+            raise NotReady(
+                f"REHOME_SECRET_KEY (or the file of REHOME_SECRET_KEY_FILE) is not the key with which the secrets of "
+                f"open migrations, such as {wrong}, were stored: give this consumer the same key as the others"
+            )
+
+    async def place_mark(self, found: UUID | None = None) -> UUID | None:
+        """See `Journal.place_mark`."""
+        async with self._transaction() as db:
+            if found is not None:
+                await db.execute(SQL["put_place"], BACKUPS, found)
+            mark: UUID | None = await db.fetchval(SQL["place"], BACKUPS)
+        return mark
 
     async def open(
         self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes

@@ -23,7 +23,7 @@ from rehome_consumer.adapters.swarm.failures import translated
 from rehome_consumer.adapters.swarm.nodes import SwarmNode
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from rehome_consumer.adapters.swarm.waiting import Watch
-from rehome_consumer.errors import NotFound, SettingsError, Transient, Unreachable
+from rehome_consumer.errors import Incompatible, NotFound, SettingsError, Transient, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -83,6 +83,22 @@ class Engine:
     def __init__(self, docker: aiodocker.Docker, *, patience: float) -> None:
         self._docker = docker
         self._patience = patience
+
+    async def require_manager(self) -> None:
+        """Return when it is a manager of a swarm; asked once, since whoever asks comes again.
+
+        Raises:
+            Unreachable: it does not answer, or its swarm has no leader now.
+            Incompatible: it is in no swarm, or a worker.
+        """
+        answer = await self._ask_once("GET", "info", {}, None)
+        swarm = json_types.checked(json_types.INFO, answer).get("Swarm", {})
+        if not swarm.get("ControlAvailable"):
+            state = swarm.get("LocalNodeState") or "inactive"
+            raise Incompatible(
+                f"the Docker engine is no manager of a swarm (its node is {state}): "
+                "DOCKER_HOST must name a manager"
+            )
 
     async def service(self, name: str) -> SwarmService | None:
         """The service of this name or id, or None."""

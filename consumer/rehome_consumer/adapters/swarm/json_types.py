@@ -192,14 +192,6 @@ class _Node(_Part):
     Status: _NodeStatus = _NodeStatus()
 
 
-class _SwarmInfo(_Part):
-    NodeID: str
-
-
-class _Info(_Part):
-    Swarm: _SwarmInfo
-
-
 class _VersionAnswer(_Part):
     ApiVersion: str = Field(pattern=r"^[0-9]{1,3}\.[0-9]{1,4}$")
     Version: str | None = None
@@ -208,6 +200,16 @@ class _VersionAnswer(_Part):
 
 class _Running(_Part):
     Id: str = Field(min_length=1)
+
+
+class _Swarm(_Part):
+    NodeID: str = ""
+    LocalNodeState: str = ""
+    ControlAvailable: bool = False
+
+
+class _Info(_Part):
+    Swarm: _Swarm = _Swarm()
 
 
 class BeforeResize(_Part):
@@ -220,9 +222,9 @@ class BeforeResize(_Part):
 SERVICE: Final = TypeAdapter(_Service)
 TASK: Final = TypeAdapter(_Task)
 NODE: Final = TypeAdapter(_Node)
-INFO: Final = TypeAdapter(_Info)
 VERSION: Final = TypeAdapter(_VersionAnswer)
 CONTAINERS: Final = TypeAdapter(list[_Running])
+INFO: Final = TypeAdapter(_Info)
 LIST: Final = TypeAdapter(list[Any])
 
 

@@ -104,6 +104,10 @@ class SwarmRuntime:
         self._pause = pause.total_seconds()
         self._log_every = log_every.total_seconds()
 
+    async def require_ready(self) -> None:
+        """Return when the engine answers, and is a manager. Raises Unreachable, Incompatible."""
+        await self._engine.require_manager()
+
     async def find(self, instance: Instance) -> Service:
         """The instance's service: by its recorded name, else by the naming rule, else by its label."""
         service = await self._services.find(instance)

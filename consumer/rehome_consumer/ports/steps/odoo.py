@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from rehome_consumer.model import Conf, Credentials, Healthy, Instance, Service
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 class OdooConf(Protocol):
     """The instance's odoo.conf on the shared storage."""
+
+    async def require_root(self, some: Collection[Instance]) -> None:
+        """Raise NotReady unless the directory of all instances is there, writable, and has one of these in it.
+
+        An empty directory, in which the shared storage is not mounted, has none. With no instances at all any will do.
+        """
+        ...
 
     async def read(self, instance: Instance) -> Conf:
         """Read it as Odoo does. Raises ConfUnusable naming the file and what is wrong."""
@@ -47,6 +54,15 @@ class OdooConf(Protocol):
 
 class Runtime(Protocol):
     """What runs the instances: Docker Swarm, or plain processes in the sandbox."""
+
+    async def require_ready(self) -> None:
+        """Return when it can be asked to stop and start instances now.
+
+        Raises:
+            Unreachable: it does not answer.
+            Incompatible: what answers cannot do it, such as an engine that is no manager of a swarm.
+        """
+        ...
 
     async def find(self, instance: Instance) -> Service:
         """The instance's service as it is now. Raises NotFound naming what was looked for."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 class Platform(Protocol):
     """The platform's tables `instances`, `db_servers` and, read only, `plan_entitlements`."""
 
+    async def some_instances(self, most: int) -> list[Instance]:
+        """Instances that should have a directory, newest first; proves that the tables can be read, plans included."""
+        ...
+
     async def instance(self, instance_id: UUID) -> Instance | None:
         """The instance's row, or None."""
         ...
@@ -69,6 +73,10 @@ class Platform(Protocol):
 
 class DatabaseService(Protocol):
     """The service that creates dedicated PostgreSQL servers."""
+
+    async def require_ready(self) -> None:
+        """Return when it answers, whatever it says. Raises Unreachable or TimedOut."""
+        ...
 
     async def provision(self, instance_id: UUID, customer_id: UUID, plan_tier: str) -> Provisioned:
         """Ask for a dedicated server; blocks for minutes. NOT idempotent: look in `Platform` before and after.

@@ -150,11 +150,22 @@ class Copier(Protocol):
     """Backups: dump, seal, check, restore. Data flows through subprocesses, never through this one's memory."""
 
     async def client_version(self) -> int:
-        """Major version of the PostgreSQL client programs in use. Raises Incompatible when there are none."""
+        """Major version of the PostgreSQL client programs in use.
+
+        Raises NotReady when one is missing, does not run, or is too old, or they are of different versions.
+        """
         ...
 
     async def free_bytes(self) -> int:
-        """Room at the backup place. Raises Incompatible when it cannot be written to."""
+        """Room at the backup place. Raises NotReady when it is not there or cannot be written to."""
+        ...
+
+    async def require_place(self, mark: UUID | None) -> UUID:
+        """The mark of the backup place, which all consumers share; made now where it has none and `mark` is None.
+
+        Raises NotReady when the place is not there, cannot be written to, or has not this `mark`: then something else
+        is in its place, such as an empty directory in which nothing is mounted.
+        """
         ...
 
     async def dump(
@@ -188,7 +199,7 @@ class Copier(Protocol):
         ...
 
     async def discard(self, backup_id: str) -> None:
-        """Remove the backup, complete or not."""
+        """Remove the backup, complete or not. Raises NotReady as `free_bytes`."""
         ...
 
 

@@ -20,6 +20,7 @@ from tests.fakes.journal import FakeJournal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from rehome_consumer.process.readiness import Readiness
     from rehome_consumer.saga import Step
 
 LIMIT = 20.0
@@ -57,9 +58,9 @@ class Bench:
         self.running: asyncio.Task[None] | None = None
         self.worker = self.new_worker()
 
-    def new_worker(self, grace: float = LIMIT) -> Worker:
+    def new_worker(self, grace: float = LIMIT, readiness: Readiness | None = None) -> Worker:
         parts: dict[str, Any] = {"engine": self.engine, "broker": self.broker, "relay": StubRelay()}
-        return Worker(**parts, journal=FakeJournal(FakeClock()), workers=1, grace=grace)
+        return Worker(**parts, journal=FakeJournal(FakeClock()), workers=1, grace=grace, readiness=readiness)
 
     def put(self, step: str = "stop", body: bytes = b"{}") -> None:
         self.node.route(HANDLER, step, Message(body=body))

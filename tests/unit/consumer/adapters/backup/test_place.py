@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
 from rehome_consumer.adapters.backup import files
-from rehome_consumer.adapters.backup.place import DUMP, MANIFEST, BackupPlace
-from rehome_consumer.errors import Conflict, Incompatible, Refused, TimedOut
+from rehome_consumer.adapters.backup.place import DUMP, MANIFEST, MARK, BackupPlace
+from rehome_consumer.errors import Conflict, NotReady, Refused, TimedOut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,8 @@ def unwanted() -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> BackupPlace:
-    return BackupPlace(tmp_path / "deep" / "backups", threads=2)
+    (tmp_path / "backups").mkdir()
+    return BackupPlace(tmp_path / "backups", threads=2)
 
 
 def dumped(place: BackupPlace) -> Path:
@@ -60,7 +62,6 @@ def test_the_manifest_has_rows_versions_and_files(place: BackupPlace) -> None:
 def test_only_the_consumers_own_account_can_read_backups(place: BackupPlace) -> None:
     dumped(place)
     backup = place.seal(NAME, {}, {}, wanted)
-    assert place.root.stat().st_mode & 0o77 == 0
     assert backup.place.stat().st_mode & 0o77 == 0
 
 
@@ -164,5 +165,40 @@ def test_discarding_removes_sealed_and_unfinished_backups(place: BackupPlace) ->
 
 def test_a_place_that_is_no_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Incompatible, match="file"):
+    with pytest.raises(NotReady, match="file"):
         BackupPlace(tmp_path / "file").require_writable()
+
+
+def test_a_place_that_is_missing_is_not_made_since_nothing_may_be_mounted_there(tmp_path: Path) -> None:
+    place = BackupPlace(tmp_path / "backups")
+    with pytest.raises(NotReady, match="backups is not there: mount it, or make the directory"):
+        place.require_writable()
+    with pytest.raises(NotReady, match="is not there"):
+        place.begin(NAME, wanted)
+    with pytest.raises(NotReady, match="is not there"):
+        place.discard(NAME, wanted)
+    assert not place.root.exists()
+
+
+def test_a_place_is_marked_once_and_known_by_its_mark(place: BackupPlace) -> None:
+    mark = place.require_mark(None)
+    assert place.require_mark(None) == place.require_mark(mark) == mark
+    assert visible(place) == [MARK]
+
+
+def test_an_empty_directory_or_another_place_where_the_place_should_be_is_noticed(place: BackupPlace) -> None:
+    mark = place.require_mark(None)
+    with pytest.raises(NotReady, match=f"is another one than the consumers have used: .* says {mark}"):
+        place.require_mark(UUID(int=7, version=4))
+    (place.root / MARK).unlink()
+    with pytest.raises(NotReady, match=f"is it what should be mounted there.* echo {mark} > "):
+        place.require_mark(mark)
+    # what the advice says makes it the place
+    (place.root / MARK).write_text(f"{mark}\n")
+    assert place.require_mark(mark) == mark
+
+
+def test_a_mark_without_an_id_is_not_ready(place: BackupPlace) -> None:
+    (place.root / MARK).write_bytes(b"\xff" * 1000)
+    with pytest.raises(NotReady, match="there is no id in it"):
+        place.require_mark(None)

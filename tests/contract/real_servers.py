@@ -60,7 +60,9 @@ class RealStage:
         self.pool = server_of(self.pool_cluster, "pool-1", "shared")
         self.dedicated = server_of(self.dedicated_cluster, "dedicated-1", "dedicated")
         self.databases: steps.Databases = PostgresDatabases(session_limit=2.0)
-        self.copier: steps.Copier = PgCopier(BackupPlace(self.backup_root), jobs=2)
+        self.copier: steps.Copier = PgCopier(
+            BackupPlace(self.backup_root), self.dedicated_cluster.programs, jobs=2
+        )
         self.verifier: steps.Verifier = PostgresVerifier(jobs=2)
 
     def cluster(self, server: Server) -> Cluster:

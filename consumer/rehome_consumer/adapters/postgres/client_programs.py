@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.adapters.postgres.releases import require_patched_programs
-from rehome_consumer.adapters.postgres.sessions import KEEPALIVE_SETTINGS, application_name
+from rehome_consumer.adapters.postgres.sessions import (
+    KEEPALIVE_SETTINGS,
+    TRANSACTION_TIMEOUT_SINCE,
+    application_name,
+)
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Incompatible
 
@@ -87,6 +91,8 @@ def environment(
     if server_major >= _CHECK_INTERVAL_SINCE:
         # A server that is busy with a long statement notices within seconds that its client was killed.
         options["client_connection_check_interval"] = "5s"
+    if server_major >= TRANSACTION_TIMEOUT_SINCE:
+        options["transaction_timeout"] = "0"  # pg_dump and pg_restore set it themselves, vacuumdb does not
     return {
         "PGHOST": host,
         "PGPORT": str(port),

@@ -38,8 +38,6 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "restrict_nonsystem_relation_kind": "view, foreign-table",
 }
 
-_TRANSACTION_TIMEOUT_SINCE: Final = 17  # older servers do not know it: it cannot stand among the settings
-
 
 class PostgresVerifier:
     """Port `Verifier`. Reads with the tenant's rights: the tenant's code may run in such a session."""
@@ -156,8 +154,6 @@ class PostgresVerifier:
                     await stack.enter_async_context(
                         reader.transaction(isolation="repeatable_read", readonly=True)
                     )
-                    if reader.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-                        await reader.execute("SET LOCAL transaction_timeout = 0")
                     if snapshot is not None:
                         await reader.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
                     return reader

@@ -11,7 +11,7 @@ import pytest
 
 from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres.copier import PgCopier
-from rehome_consumer.errors import Incompatible
+from rehome_consumer.errors import ChildFailed, Incompatible
 from rehome_consumer.steps import prepare
 from rehome_consumer.steps.support.identity import require_alone
 from sandbox.postgres.databases import create_database, drop_database, major_version, quoted
@@ -69,6 +69,21 @@ async def test_locale_of_a_database_arrives(
     )
     named = "database icu_rules:" if expected[2] else "database provider:"
     assert any(one.startswith(named) for one in await move.differences())
+
+
+async def test_client_programs_that_do_not_know_what_the_pool_stores_are_refused(
+    move: Move, versions: Pair, tmp_path: Path
+) -> None:
+    """17.12 keeps `pg_attver` with each column; pg_dump 18.6 writes that into a dump as an option of the column's."""
+    if versions.clients == versions.dedicated:
+        pytest.skip("the dedicated server's programs know all that the pool stores")
+    move.stage.copier = PgCopier(BackupPlace(tmp_path / "other"), versions.dedicated, jobs=2)
+    with pytest.raises(Incompatible, match=r"pg_attver.* set REHOME_PG_BIN to the latest .* PostgreSQL 17"):
+        await move.stage.copier.require_dumpable(move.stage.pool, move.tenant.database)
+    backup = await move.fence_and_back_up()
+    await move.provision()
+    with pytest.raises(ChildFailed, match="pg_attver"):  # once this is restored, the check can go
+        await move.restore(backup)
 
 
 async def test_client_programs_of_the_pools_version_do_it_too(

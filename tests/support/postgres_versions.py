@@ -36,7 +36,13 @@ class Pair:
     @property
     def clients(self) -> Path:
         """Not older than the pool's, not newer than the dedicated server's."""
-        return self.dedicated
+        return clients_for(self.pool, self.dedicated)
+
+
+def clients_for(pool: Path, dedicated: Path) -> Path:
+    """Client programs for a move: the dedicated server's, unless only the pool's know what its release stores."""
+    knows = [b"pg_attver" in (programs / "pg_dump").read_bytes() for programs in (pool, dedicated)]
+    return pool if knows == [True, False] else dedicated
 
 
 def pair(name: str, scratch: Path) -> Pair:

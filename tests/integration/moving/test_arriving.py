@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sandbox.postgres.server import Cluster
     from tests.conftest import OdooTenantFactory
+    from tests.support.postgres_versions import Pair
 
 
 async def test_everything_a_database_can_hold_arrives(move: Move) -> None:
@@ -125,9 +126,11 @@ async def test_large_tables_are_read_in_pieces_with_the_same_result(
     assert await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role) == complete
 
 
-async def test_a_dump_is_made_without_zstd_where_the_programs_lack_it(move: Move, tmp_path: Path) -> None:
+async def test_a_dump_is_made_without_zstd_where_the_programs_lack_it(
+    move: Move, versions: Pair, tmp_path: Path
+) -> None:
     """Given client programs of version 16 that were built without zstd, the dump is made without it."""
-    real = "/usr/lib/postgresql/15/bin"
+    real = versions.clients
     for name in ("pg_dump", "pg_restore", "vacuumdb"):
         program = tmp_path / name
         program.write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -28,6 +29,7 @@ _WRAPPER: Final = "pg_wrapper"  # Debian's, which chooses a version by cluster; 
 _VERSION_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
+_COLUMN_NUMBER: Final = b"pg_attver"
 
 
 def directory(pg_bin: Path | None) -> Path:
@@ -62,6 +64,33 @@ async def major_version(where: Path) -> int:
     if len(versions) != 1:
         raise Incompatible(f"the client programs in {where} are of different versions: {sorted(versions)}")
     return versions.pop()
+
+
+async def require_column_numbers_known(where: Path, server: str, major: int) -> None:
+    """The programs leave out the numbers that a server keeps with each column.
+
+    Releases of November 2026 (17.12, 15.20) store `pg_attver` among a column's options. Their pg_dump knows it; one
+    that does not, such as that of 18.6, writes it as an option of the column's, which pg_restore fails on.
+
+    Args:
+        where: the programs' directory.
+        server: the server's name, for the error.
+        major: its major version.
+
+    Raises:
+        Incompatible: pg_dump does not know them, or is missing.
+    """
+    program = where / "pg_dump"
+    try:
+        known = await asyncio.to_thread(lambda: _COLUMN_NUMBER in program.read_bytes())
+    except OSError as error:
+        raise Incompatible(f"{program} cannot be read: {error.strerror}; set REHOME_PG_BIN") from None
+    if not known:
+        raise Incompatible(
+            f"{server} keeps a number with each column (pg_attver, since its release of November 2026). {program} does "
+            f"not know it, and would write a backup that cannot be restored: set REHOME_PG_BIN to the latest client "
+            f"programs of PostgreSQL {major}, the server's own version"
+        )
 
 
 def environment(

@@ -140,6 +140,10 @@ class Copier(Protocol):
         """Major version of the PostgreSQL client programs in use. Raises Incompatible when there are none."""
         ...
 
+    async def require_dumpable(self, server: Server, database: str) -> None:
+        """The client programs know what this server stores in the database. Raises Incompatible, NotFound."""
+        ...
+
     async def free_bytes(self) -> int:
         """Room at the backup place. Raises Incompatible when it cannot be written to."""
         ...

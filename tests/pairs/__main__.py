@@ -1,7 +1,7 @@
 """Run the suites of the PostgreSQL adapters, whole moves and attacks on pairs of versions: `make pairs`.
 
-Each pair is a pool's version and a dedicated server's. The table in docs/postgresql-versions.md gets a line for each
-pair that was run in full; lines of other pairs stay.
+Each pair is a pool's version and a dedicated server's. The table in docs/postgresql-versions.md gets the results; what
+was not run, a pair or a suite, stays there as it was, unless the pair's releases are others now.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main() -> int:
     parser.add_argument(
         "--representative", action="store_true", help="minutes: a whole move and a comparison for two pairs"
     )
+    parser.add_argument("--suite", action="append", choices=SUITES, help="only this one; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="tests at a time (default: 2)")
     arguments = parser.parse_args()
     if unknown := set(arguments.pairs) - set(PAIRS):
@@ -80,7 +81,10 @@ def main() -> int:
         return 1 if bad else 0
     failed = False
     for name in arguments.pairs or PAIRS:
-        outcomes = {suite: _run(name, words, arguments.jobs) for suite, words in SUITES.items()}
+        chosen = arguments.suite or SUITES
+        outcomes = {
+            suite: _run(name, words, arguments.jobs) for suite, words in SUITES.items() if suite in chosen
+        }
         write_line(name, outcomes)
         failed = failed or any(one.failed for one in outcomes.values())
     return 1 if failed else 0
@@ -123,17 +127,20 @@ def _outcome(report: Path) -> Outcome:
 
 
 def write_line(name: str, outcomes: dict[str, Outcome], page: Path = PAGE) -> None:
-    """Put a pair's line into the table on the page."""
+    """Put a pair's results into the table on the page."""
     pool, dedicated, clients = _releases(name)
     shown = name.replace("-", " → ")
-    results = " | ".join(str(outcomes[suite]) for suite in SUITES)
-    when = f"{_system()}, {datetime.now(UTC):%Y-%m-%d}"
-    line = f"| {shown} | {pool} → {dedicated} | {clients} | {results} | {when} |"
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     table, after = rest.split(END)
     lines = {found[1]: row for row in table.splitlines() if (found := re.match(r"\| (\d+ → \d+) \|", row))}
-    lines[shown] = line
+    fixed = [shown, f"{pool} → {dedicated}", clients]
+    earlier = [cell.strip() for cell in lines.get(shown, "").strip("|").split("|")]
+    if earlier[: len(fixed)] != fixed:
+        earlier = [*fixed, *("not run" for _ in SUITES)]
+    results = [str(outcomes.get(suite, earlier[len(fixed) + place])) for place, suite in enumerate(SUITES)]
+    when = f"{_system()}, {datetime.now(UTC):%Y-%m-%d}"
+    lines[shown] = f"| {' | '.join((*fixed, *results, when))} |"
     rows = [lines[one] for one in (pair_name.replace("-", " → ") for pair_name in PAIRS) if one in lines]
     page.write_text("\n".join((f"{before}{BEGIN}", *HEAD, *rows, f"{END}{after}")), encoding="utf-8")
 

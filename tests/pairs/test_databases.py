@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from rehome_consumer.adapters.backup.place import BackupPlace
+from rehome_consumer.adapters.postgres.client_programs import environment
 from rehome_consumer.adapters.postgres.copier import PgCopier
+from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.errors import ChildFailed, Incompatible
+from rehome_consumer.model import Credentials, Secret
 from rehome_consumer.steps import prepare
 from rehome_consumer.steps.support.identity import require_alone
 from sandbox.postgres.databases import create_database, drop_database, major_version, quoted
+from sandbox.system.processes import run
 from tests.support.moves import Move, add_variety
 
 if TYPE_CHECKING:
@@ -103,7 +107,6 @@ async def _set(clusters: tuple[Cluster, ...], setting: str, value: str) -> Async
     async def everywhere(statement: str) -> None:
         for cluster in clusters:
             async with cluster.connect() as connection:
-                await connection.execute("SET transaction_timeout = 0")
                 await connection.execute(statement)
                 await connection.execute("SELECT pg_reload_conf()")
         await asyncio.sleep(0.3)  # until every postmaster has read it
@@ -115,19 +118,32 @@ async def _set(clusters: tuple[Cluster, ...], setting: str, value: str) -> Async
         await everywhere(f"ALTER SYSTEM RESET {setting}")
 
 
-async def test_a_servers_limit_for_transactions_does_not_cut_off_a_move(move: Move) -> None:
+async def test_a_servers_limit_for_transactions_does_not_hold_for_rehome(move: Move, versions: Pair) -> None:
     """`transaction_timeout` came with version 17. A copy of a real database takes longer than any such limit."""
-    clusters = (move.stage.pool_cluster, move.stage.dedicated_cluster)
-    having = tuple([one for one in clusters if int(await major_version(one)) >= 17])
+    having = [
+        (cluster, server)
+        for cluster, server in (
+            (move.stage.pool_cluster, move.stage.pool),
+            (move.stage.dedicated_cluster, move.stage.dedicated),
+        )
+        if int(await major_version(cluster)) >= 17
+    ]
     if not having:
         pytest.skip("neither server has transaction_timeout: PostgreSQL 17 has")
-    await add_variety(move)
-    async with _set(having, "transaction_timeout", "50ms"):
-        backup = await move.fence_and_back_up()
-        await move.provision()
-        await move.restore(backup)
-        assert await move.differences() == []
-        await move.promote()
+    sessions, show = Sessions(), "SHOW transaction_timeout"
+    async with _set(tuple(cluster for cluster, _ in having), "transaction_timeout", "30s"):
+        for cluster, server in having:
+            login = Credentials("postgres", Secret(cluster.password))
+            async with cluster.connect() as other:
+                assert await other.fetchval(show) == "30s"
+            async with sessions.administrator(server, what="x") as session:
+                assert await session._connection.fetchval(show) == "0"
+            async with sessions.tenant(server, "postgres", login, what="x") as tenant:
+                assert await tenant.fetchval(show) == "0"
+            env = environment(sessions, server, login, server_major=int(await major_version(cluster)))
+            assert (
+                await run([versions.clients / "psql", "-Atc", show, "postgres"], env=env, limit=30) == "0\n"
+            )
 
 
 async def test_a_tenants_role_with_a_built_in_roles_rights_is_refused(move: Move) -> None:

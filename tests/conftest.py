@@ -14,6 +14,7 @@ from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
+from tests.support.postgres_versions import Pair, pair
 
 _RABBITMQ = Path(__file__).parent.parent / "rabbitmq"
 
@@ -38,28 +39,48 @@ def scratch() -> Iterator[Path]:
     remove_scratch_directory(directory)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which servers the tests are run on."""
+    parser.addoption(
+        "--postgresql",
+        default="",
+        metavar="POOL-DEDICATED",
+        help="PostgreSQL versions of pool and dedicated server, such as 15-18 (default: both as Debian has it)",
+    )
+
+
 @pytest.fixture(scope="session")
-async def pg(scratch: Path) -> AsyncIterator[Cluster]:
-    """A running PostgreSQL server."""
-    cluster = await Cluster.create(scratch / "pg", password=nasty_password())
+def versions(request: pytest.FixtureRequest, scratch: Path) -> Pair:
+    """PostgreSQL programs of the pool, of the dedicated server, and of the consumer."""
+    return pair(request.config.getoption("--postgresql"), scratch)
+
+
+@pytest.fixture(scope="session")
+async def pg(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
+    """A running PostgreSQL server, as a pool."""
+    cluster = await Cluster.create(scratch / "pg", password=nasty_password(), programs=versions.pool)
     await cluster.start()
     yield cluster
     await cluster.destroy()
 
 
 @pytest.fixture(scope="session")
-async def second_pg(scratch: Path) -> AsyncIterator[Cluster]:
+async def second_pg(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
     """Another one, as a dedicated server."""
-    cluster = await Cluster.create(scratch / "second_pg", password=nasty_password())
+    cluster = await Cluster.create(
+        scratch / "second_pg", password=nasty_password(), programs=versions.dedicated
+    )
     await cluster.start()
     yield cluster
     await cluster.destroy()
 
 
 @pytest.fixture(scope="session")
-async def odoo_pool(scratch: Path) -> AsyncIterator[Cluster]:
+async def odoo_pool(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
     """A running PostgreSQL server on which tenants with Odoo's data are made quickly."""
-    cluster = await start_odoo_pool(scratch / "odoo_pool", [], password=nasty_password())
+    cluster = await start_odoo_pool(
+        scratch / "odoo_pool", [], password=nasty_password(), programs=versions.pool
+    )
     yield cluster
     await cluster.destroy()
 

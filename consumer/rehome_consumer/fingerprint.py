@@ -35,6 +35,9 @@ OWNED: Final = "owner, were all the tenant's"
 HOLDERS: Final = "grant, whatever it allows"
 """Kind: who holds any privilege on what; without schema public, from which PostgreSQL 15 took CREATE."""
 
+DEFAULT_HOLDERS: Final = "default grant, whatever it allows"
+"""Kind: who will hold any privilege on objects that are created."""
+
 PARTS: Final = 256
 TABLE_PARTS: Final = 4096  # the second look reads the tables of a part once more: there should be few in one
 LISTED: Final = 200
@@ -127,7 +130,7 @@ def suspects(source: Fingerprint, target: Fingerprint) -> list[Suspect]:
         _suspect("table", (TABLES, TABLES), source.tables, target.tables),
         _suspect("sequence", (SEQUENCES, SEQUENCES), source.sequences, target.sequences),
     ]
-    for kind in sorted({*source.objects, *target.objects} - {OWNED, HOLDERS}):
+    for kind in sorted({*source.objects, *target.objects} - {OWNED, HOLDERS, DEFAULT_HOLDERS}):
         if not same_major and kind.endswith(_DEFINITION):
             continue
         here = there = kind
@@ -135,6 +138,8 @@ def suspects(source: Fingerprint, target: Fingerprint) -> list[Suspect]:
             here = OWNED  # everything becomes the tenant's, also what another role owned on the pool
         elif kind == "grant" and not same_major:
             here = there = HOLDERS
+        elif kind == "default grant" and not same_major:
+            here = there = DEFAULT_HOLDERS
         parts = source.objects.get(here, {}), target.objects.get(there, {})
         found.append(_suspect(kind, (here, there), *parts))
     return [suspect for suspect in found if suspect.parts]

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.postgres.databases import create_database, create_role, quoted
-from sandbox.postgres.server import SUPERUSER, Cluster, programs
+from sandbox.postgres.server import SUPERUSER, Cluster
+from sandbox.postgres.server import programs as newest_programs
 from sandbox.postgres.tenants import ODOO_DUMP, Tenant, create_odoo_tenant, set_uuid
 from sandbox.system.processes import run
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
@@ -33,6 +34,7 @@ async def start_odoo_pool(
     password: str,
     port: int | None = None,
     settings: Mapping[str, str] | None = None,
+    programs: Path | None = None,
 ) -> Cluster:
     """Start a server that holds the given tenants, each with Odoo's demonstration data.
 
@@ -44,13 +46,19 @@ async def start_odoo_pool(
         password: the superuser's.
         port: a port of the caller's choice; by default a free one.
         settings: for ``postgresql.conf``.
+        programs: of the wanted PostgreSQL version; by default the newest installed.
 
     Raises:
         OSError: the cache directory cannot be written.
     """
-    packed = await packed_server()
+    packed = await packed_server(programs)
     cluster = await Cluster.unpack(
-        packed.archive, directory, password=packed.password, port=port, settings=settings
+        packed.archive,
+        directory,
+        password=packed.password,
+        port=port,
+        settings=settings,
+        programs=programs,
     )
     await cluster.start()
     await set_password(cluster, password)
@@ -95,24 +103,24 @@ class PackedServer:
     password: str = field(repr=False)
 
 
-async def packed_server() -> PackedServer:
+async def packed_server(programs: Path | None = None) -> PackedServer:
     """The cache's server for the present dump, code and PostgreSQL, made if missing.
 
     Its superuser's password is part of the file's name: it is valid from the start of an unpacked server until
     the caller's own is set, a moment later.
     """
-    archive = await _archive()
+    archive = await _archive(programs or newest_programs())
     return PackedServer(archive, archive.name.split(".")[1])
 
 
-async def _archive() -> Path:
-    fingerprint = _fingerprint(await run([programs() / "postgres", "--version"], limit=10))
+async def _archive(programs: Path) -> Path:
+    fingerprint = _fingerprint(await run([programs / "postgres", "--version"], limit=10))
     cache = cache_directory()
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     for archive in cache.glob(f"odoo-pool-{fingerprint}.*.tar"):
         archive.touch()
         return archive
-    return await _build(cache, f"odoo-pool-{fingerprint}")
+    return await _build(cache, f"odoo-pool-{fingerprint}", programs)
 
 
 def _fingerprint(version: str) -> str:
@@ -122,7 +130,7 @@ def _fingerprint(version: str) -> str:
     return digest.hexdigest()[:16]
 
 
-async def _build(cache: Path, name: str) -> Path:
+async def _build(cache: Path, name: str, programs: Path) -> Path:
     """Make a server with the template, and put it packed into the cache.
 
     Several processes may do this at once: each builds its own, under a name of its own, and a file gets
@@ -132,7 +140,9 @@ async def _build(cache: Path, name: str) -> Path:
     scratch = scratch_directory("rehome-pool")
     unfinished = cache / f"unfinished-{secrets.token_hex(8)}.tar"
     try:
-        cluster = await Cluster.create(scratch / "server", password=password, settings=_SMALL_LOG)
+        cluster = await Cluster.create(
+            scratch / "server", password=password, settings=_SMALL_LOG, programs=programs
+        )
         await cluster.start()
         try:
             await create_odoo_tenant(cluster, Tenant(_TEMPLATE, password=secrets.token_hex(16)))

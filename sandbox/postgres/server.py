@@ -87,12 +87,15 @@ class Cluster:
         password: str,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
     ) -> Self:
         """Make a server from what `pack` wrote; arguments and errors as for `create`.
 
         ``password`` is the one that the packed server had.
         """
         cluster = cls._place(directory, port, password, settings)
+        if programs is not None:
+            cluster.programs = programs
         await run(
             ["tar", "--extract", "--no-same-owner", f"--file={archive}", f"--directory={cluster.directory}"],
             limit=120,

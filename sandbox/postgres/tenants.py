@@ -6,7 +6,7 @@ from secrets import token_urlsafe
 from uuid import uuid4
 
 from sandbox.postgres.databases import create_database, create_role, quoted, script
-from sandbox.postgres.server import SUPERUSER, Cluster, programs
+from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.system.processes import run
 
 _DATA = Path(__file__).parents[1] / "data"
@@ -96,7 +96,7 @@ async def restore(cluster: Cluster, tenant: Tenant, dump: Path, *, limit: float 
         limit: seconds.
     """
     command: list[str | Path] = [
-        programs() / "pg_restore",
+        cluster.programs / "pg_restore",
         "--no-owner",
         "--no-privileges",
         "--exit-on-error",
@@ -124,7 +124,7 @@ async def inflate(cluster: Cluster, tenant: Tenant, *, scale: float, limit: floa
         scale: 1 makes about 1 GB, in about a minute.
         limit: seconds.
     """
-    command: list[str | Path] = [programs() / "psql", "-X", "-q", "-v", f"scale={scale}"]
+    command: list[str | Path] = [cluster.programs / "psql", "-X", "-q", "-v", f"scale={scale}"]
     superuser = {"PGUSER": SUPERUSER, "PGPASSWORD": cluster.password}
     await run(
         [*command, f"--dbname={tenant.database}", f"--file={_DATA / 'inflate-odoo19.sql'}"],

@@ -8,12 +8,17 @@ import pytest
 from sandbox.platform.database_service import Switches
 from tests.attack.attack import Attack
 from tests.attack.place import Place, place
-from tests.attack.versions import pair
-
-PAIRS = ("15-15", "18-18", "15-18")
+from tests.support.postgres_versions import PAIRS, pair
 
 
-@pytest.fixture(scope="session", params=PAIRS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every pair of versions, or the one that `--postgresql` names."""
+    if "shared_place" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--postgresql")
+        metafunc.parametrize("shared_place", [chosen] if chosen else PAIRS, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 async def shared_place(request: pytest.FixtureRequest, scratch: Path) -> AsyncIterator[Place]:
     directory = scratch / f"attack-{request.param}"
     directory.mkdir(mode=0o711)
@@ -35,7 +40,9 @@ async def attack(shared_place: Place) -> AsyncIterator[Attack]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A mark `representative` names the pairs of versions that it applies to."""
+    """A mark `representative` names the pairs of versions that it applies to, unless one pair is chosen for all."""
+    if items and items[0].config.getoption("--postgresql"):
+        return
     for item in items:
         called = getattr(item, "callspec", None)
         pair_name = called.params.get("shared_place") if called else None

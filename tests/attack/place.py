@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sandbox.platform.local import local_platform
 from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import create_odoo_tenant
 from sandbox.system.accounts import database_account, give
 from tests.chaos.arena import Arena, running_arena
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from sandbox.demo.chaos import Orders
     from sandbox.platform.subscriber import Subscriber
-    from tests.attack.versions import Pair
+    from sandbox.postgres.tenants import Tenant
     from tests.chaos.arena import Arrivals
+    from tests.support.postgres_versions import Pair
 
 BUSY_AUTOVACUUM: Final[Mapping[str, str]] = {
     "autovacuum_naptime": "1s",
@@ -43,6 +45,10 @@ class Place(Arena):
 
     pair: Pair = field(kw_only=True)
     marks: Path = field(kw_only=True)
+
+    async def make_odoo_tenant(self, tenant: Tenant) -> None:
+        """A role and a database with Odoo's demonstration data, restored: these pools have no template."""
+        await create_odoo_tenant(self.local.pool, tenant)
 
     def logs(self) -> dict[str, Path]:
         """Every server's log; those of dedicated servers are kept after the servers."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sandbox.platform.tables import Platform
     from tests.contract.servers import Stage
+    from tests.support.postgres_versions import Pair
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,13 @@ def tables(request: pytest.FixtureRequest, real_tables: PostgresTables) -> Table
 
 
 @pytest.fixture(scope="session")
-async def pool_server(scratch: Path) -> AsyncIterator[Cluster]:
+async def pool_server(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
     """A pool that allows prepared transactions."""
     cluster = await Cluster.create(
-        scratch / "pool_server", password=nasty_password(), settings={"max_prepared_transactions": "2"}
+        scratch / "pool_server",
+        password=nasty_password(),
+        settings={"max_prepared_transactions": "2"},
+        programs=versions.pool,
     )
     await cluster.start()
     yield cluster
@@ -49,9 +53,11 @@ async def pool_server(scratch: Path) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-async def dedicated_server(scratch: Path) -> AsyncIterator[Cluster]:
+async def dedicated_server(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
     """A server for one tenant, emptied after each test."""
-    cluster = await Cluster.create(scratch / "dedicated_server", password=nasty_password())
+    cluster = await Cluster.create(
+        scratch / "dedicated_server", password=nasty_password(), programs=versions.dedicated
+    )
     await cluster.start()
     yield cluster
     await cluster.destroy()

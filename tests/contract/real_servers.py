@@ -26,6 +26,7 @@ from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.system.net import wait_until
 from tests.contract.servers import Change, Client, ProgressRecorder
+from tests.support.postgres_versions import clients_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +62,11 @@ class RealStage:
         self.dedicated = server_of(self.dedicated_cluster, "dedicated-1", "dedicated")
         self.backup_root.mkdir(exist_ok=True)
         self.databases: steps.Databases = PostgresDatabases(session_limit=2.0)
-        self.copier: steps.Copier = PgCopier(BackupPlace(self.backup_root), jobs=2)
+        self.copier: steps.Copier = PgCopier(
+            BackupPlace(self.backup_root),
+            clients_for(self.pool_cluster.programs, self.dedicated_cluster.programs),
+            jobs=2,
+        )
         self.verifier: steps.Verifier = PostgresVerifier(jobs=2)
 
     def cluster(self, server: Server) -> Cluster:

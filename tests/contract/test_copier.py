@@ -52,7 +52,8 @@ async def found_differences(stage: Stage, tenant: Tenant, copy: str, role: str =
 
 
 async def test_the_version_of_client_programs_and_the_free_bytes_are_reported(stage: Stage) -> None:
-    assert await stage.copier.client_version() == 15
+    servers = [await stage.databases.server_facts(server) for server in (stage.pool, stage.dedicated)]
+    assert await stage.copier.client_version() in {facts.major for facts in servers}
     assert await stage.copier.free_bytes() > 0
 
 

@@ -46,6 +46,9 @@ class FakeCopier:
             raise NotReady("there is no pg_dump")
         return self.world.client
 
+    async def require_dumpable(self, server: Server, database: str) -> None:
+        self.world.database(server, database)
+
     async def free_bytes(self) -> int:
         if self.world.free is None:
             raise NotReady(f"the backup place {ROOT} cannot be written to")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from rehome_consumer.fingerprint import (
+    DEFAULT_HOLDERS,
     HOLDERS,
     LARGE_OBJECTS,
     OWNED,
@@ -132,6 +133,8 @@ def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[
         both[OWNED] = dict.fromkeys(both["owner"], TENANT)
     if "grant" in both:
         both[HOLDERS] = {name: "" for name in both["grant"] if not name.startswith("schema public.")}
+    if "default grant" in both:
+        both[DEFAULT_HOLDERS] = dict.fromkeys(both["default grant"], "")
     return both
 
 

@@ -16,6 +16,7 @@ from sandbox.postgres.databases import create_role, drop_database, quoted
 from sandbox.postgres.tenants import Tenant, nasty_password
 from tests.contract.servers import ProgressRecorder, new_tag, verified
 from tests.support.comparing import compared
+from tests.support.postgres_versions import has_icu
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Backup, Fence, OwnershipTag
@@ -92,6 +93,12 @@ async def add_variety(move: Move) -> str:
     await create_role(move.stage.pool_cluster, other, nasty_password())
     script = VARIETY.replace("{tenant}", quoted(move.tenant.role)).replace("{other}", quoted(other))
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        try:
+            await connection.execute("SELECT '<a/>'::xml")
+        except asyncpg.FeatureNotSupportedError:  # a server that was built without libxml
+            script = script.replace("document xml", "document text")
+        if not await has_icu(move.stage.pool_cluster):
+            script = script.replace("(provider = icu, locale = 'de-DE')", "(locale = 'C.UTF-8')")
         await connection.execute(script)
         with pytest.raises(asyncpg.UniqueViolationError):  # leaves an index that is not valid
             await connection.execute("CREATE UNIQUE INDEX CONCURRENTLY broken ON import_log (at)")

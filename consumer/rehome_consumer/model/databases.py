@@ -38,6 +38,7 @@ class DatabaseFacts:
         bytes: size by pg_database_size.
         provider: locale provider, 'c' (libc), 'i' (ICU) or 'b' (builtin).
         locale: ICU or builtin locale, None with libc.
+        icu_rules: rules added to the ICU locale's (16 and newer).
         extensions: name -> version.
         settings: (role or '' for all, 'name=value') of ALTER DATABASE SET and ALTER ROLE IN DATABASE SET.
         grantees: roles other than the tenant's and PUBLIC that hold a privilege or own an object in it.
@@ -59,6 +60,7 @@ class DatabaseFacts:
     grantees: tuple[str, ...] = ()
     acl: tuple[tuple[str, str, bool], ...] = ()
     collation_version: str | None = None
+    icu_rules: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

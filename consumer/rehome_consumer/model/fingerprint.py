@@ -66,7 +66,7 @@ class Fingerprint:
         sequences: of last_value, is_called, increment, ...
         objects: kind ('index', 'constraint', 'function', 'trigger', 'view', 'owner', 'column', ...) -> parts.
         extensions: name -> version.
-        database: 'encoding', 'collation', 'ctype', 'provider', 'locale' -> value.
+        database: 'encoding', 'collation', 'ctype', 'provider', 'locale', 'icu_rules' -> value.
     """
 
     tables: Mapping[int, Part]

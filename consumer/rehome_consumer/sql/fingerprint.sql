@@ -112,8 +112,9 @@ WHERE (i.indisvalid OR c.relkind = 'I') AND o.relkind IN ('r', 'p', 'm')
                       AND e.deptype = 'e');
 
 -- name: constraint
--- Constraints of tables and domains: kind, over which columns, to where, checked or not. NOT NULL is a column's;
--- of a foreign key on partitions only the parent counts, since the others get new names.
+-- Constraints of tables and domains: kind, over which columns, to where, checked or not. NOT NULL is a column's, and
+-- `not_null_definition`; of a foreign key on partitions only the parent counts, since the others get new names.
+-- NOT ENFORCED, WITHOUT OVERLAPS and PERIOD are of version 18.
 SELECT '' AS label,
        ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || o.contype::pg_catalog.text, 'validated=' || o.convalidated,
@@ -128,9 +129,12 @@ SELECT '' AS label,
                      || nullif(o.confupdtype::pg_catalog.text || o.confdeltype::pg_catalog.text
                          || o.confmatchtype::pg_catalog.text, '   '),
                  CASE WHEN o.condeferrable THEN 'deferrable' END, CASE WHEN o.condeferred THEN 'deferred' END,
-                 CASE WHEN o.contype = 'c' AND o.connoinherit THEN 'no inherit' END) AS value
+                 CASE WHEN o.contype = 'c' AND o.connoinherit THEN 'no inherit' END,
+                 CASE WHEN j.row ->> 'conenforced' = 'false' THEN 'not enforced' END,
+                 CASE WHEN j.row ->> 'conperiod' = 'true' THEN 'period' END) AS value
 FROM pg_catalog.pg_constraint AS o
 JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace
+CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(o) AS row) AS j
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid = o.conrelid
 LEFT JOIN pg_catalog.pg_type AS t ON t.oid = o.contypid
 WHERE o.contype NOT IN ('n', 't') AND o.oid >= 16384 AND NOT (o.contype = 'f' AND o.conparentid <> 0)
@@ -151,6 +155,22 @@ LEFT JOIN pg_catalog.pg_class AS c ON c.oid = o.conrelid
 LEFT JOIN pg_catalog.pg_type AS t ON t.oid = o.contypid
 WHERE o.contype NOT IN ('n', 't') AND o.oid >= 16384 AND NOT (o.contype = 'f' AND o.conparentid <> 0)
   AND coalesce(c.relpersistence, 'p') <> 't'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                  WHERE (e.classid, e.objid) IN (('pg_catalog.pg_class'::pg_catalog.regclass, c.oid),
+                      ('pg_catalog.pg_type'::pg_catalog.regclass, t.oid))
+                    AND e.deptype = 'e');
+
+-- name: not_null_definition
+-- NOT NULL where it is a constraint of its own, with a name: of domains since version 17, of tables since 18. Like every
+-- definition, it is not compared between two versions, one of which may have none.
+SELECT '' AS label,
+       ARRAY[n.nspname, coalesce(c.relname, t.typname), o.conname]::pg_catalog.text[] AS name,
+       pg_catalog.pg_get_constraintdef(o.oid) AS value
+FROM pg_catalog.pg_constraint AS o
+JOIN pg_catalog.pg_namespace AS n ON n.oid = o.connamespace
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid = o.conrelid
+LEFT JOIN pg_catalog.pg_type AS t ON t.oid = o.contypid
+WHERE o.contype = 'n' AND o.oid >= 16384 AND coalesce(c.relpersistence, 'p') <> 't'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE (e.classid, e.objid) IN (('pg_catalog.pg_class'::pg_catalog.regclass, c.oid),
                       ('pg_catalog.pg_type'::pg_catalog.regclass, t.oid))
@@ -305,8 +325,10 @@ JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
 
 -- name: object
--- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages.
-SELECT i.type AS label, ARRAY[i.identity]::pg_catalog.text[] AS name, '' AS value
+-- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages. Not all
+-- versions write the schema of the same built-in types.
+SELECT i.type AS label,
+       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name, '' AS value
 FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid FROM pg_catalog.pg_operator
       UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid FROM pg_catalog.pg_opfamily
       UNION ALL SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, oid FROM pg_catalog.pg_cast
@@ -453,7 +475,8 @@ ORDER BY name, setdatabase DESC;
 
 -- name: comment
 -- Comments: SHA-256 of the text.
-SELECT i.type AS label, ARRAY[i.identity]::pg_catalog.text[] AS name,
+SELECT i.type AS label,
+       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name,
        pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(c.description, 'UTF8')), 'hex') AS value
 FROM pg_catalog.pg_description AS c, LATERAL pg_catalog.pg_identify_object(c.classoid, c.objoid, c.objsubid) AS i
 WHERE c.objoid >= 16384

@@ -76,8 +76,20 @@ SELECT pg_catalog.pg_encoding_to_char(d.encoding)::pg_catalog.text AS encoding,
        d.datctype::pg_catalog.text AS ctype,
        coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,
        coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale', '') AS locale,
+       coalesce(pg_catalog.to_jsonb(d) ->> 'daticurules', '') AS icu_rules,
        pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 || '' AS major
 FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database();
+
+-- name: plain
+-- A query of fingerprint.sql (its text replaces {kind}) with names as every version writes them: without quotes around
+-- those that need none. A word that a later version reserves, such as json_value in 17, gets quotes there.
+SELECT k.label,
+       ARRAY(SELECT CASE WHEN pg_catalog.strpos(p.text, '"') = 0 THEN p.text
+                         ELSE pg_catalog.regexp_replace(p.text, '"([a-z_][a-z0-9_$]*)"', '\1', 'g') END
+             FROM pg_catalog.unnest(k.name) WITH ORDINALITY AS p(text, place) ORDER BY p.place) AS name,
+       CASE WHEN pg_catalog.strpos(k.value, '"') = 0 THEN k.value
+            ELSE pg_catalog.regexp_replace(k.value, '"([a-z_][a-z0-9_$]*)"', '\1', 'g') END AS value
+FROM ({kind}) AS k;
 
 -- name: parts
 -- Digests of a query of fingerprint.sql (its text replaces {kind}): rows are sorted into parts by a hash of their names;

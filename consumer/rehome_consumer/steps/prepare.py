@@ -227,8 +227,9 @@ async def check_pair(ports: Ports, source: Server, target: Server, database: Dat
     if not here.major <= client <= there.major:
         raise Incompatible(
             f"the client programs are of PostgreSQL {client}; they must be between {here.major} (the source's) "
-            f"and {there.major} (the target's). Set REHOME_PG_BIN"
+            f"and {there.major} (the target's). Set REHOME_PG_BIN to the directory of such programs"
         )
+    await ports.copier.require_dumpable(source, database.name)
     missing = sorted(set(database.extensions) - there.extensions)
     if missing:
         raise Incompatible(

@@ -11,6 +11,7 @@ from rehome_consumer.errors import ChildFailed, Incompatible
 
 if TYPE_CHECKING:
     from tests.support.moves import Move
+    from tests.support.postgres_versions import Pair
 
 
 async def test_a_dump_that_lost_a_file_is_not_restored_and_leaves_no_role(move: Move) -> None:
@@ -63,7 +64,11 @@ async def test_what_cannot_be_moved_is_reported_before_anything_is_stopped(
                 await connection.execute("DROP SUBSCRIPTION s")
 
 
-async def test_an_extension_version_that_is_not_available_is_named(move: Move) -> None:
+async def test_an_extension_version_that_a_server_of_the_same_version_does_not_have_is_named(
+    move: Move, versions: Pair
+) -> None:
+    if versions.pool != versions.dedicated:
+        pytest.skip("a newer server may have newer versions of extensions only: it takes its own")
     async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
         await connection.execute("UPDATE pg_extension SET extversion = '9.9' WHERE extname = 'pg_trgm'")
     backup = await move.fence_and_back_up()

@@ -288,6 +288,16 @@ def test_new_privileges_of_a_new_version_are_no_difference_but_missing_grantees_
     assert len(differences(source, made(grant=target.objects["grant"]))) == 2
 
 
+def test_default_privileges_are_compared_as_others_are() -> None:
+    source = made(default_grant={"<tenant>..r.ro": "DELETE, SELECT"})
+    target = made("17", default_grant={"<tenant>..r.ro": "DELETE, MAINTAIN, SELECT"})
+    assert differences(source, target) == []
+    assert differences(source, made("17", default_grant={})) == [
+        "default grant <tenant>..r.ro: missing on the target"
+    ]
+    assert len(differences(source, made(default_grant=target.objects["default grant"]))) == 1
+
+
 def test_the_summary_counts_what_was_compared() -> None:
     one = replace(
         made(index={"i": ""}, constraint={"c": "", "d": ""}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.common import server_words, subprocesses
 from rehome_consumer.adapters.postgres.releases import require_patched_programs
-from rehome_consumer.adapters.postgres.sessions import KEEPALIVE_SETTINGS, application_name
+from rehome_consumer.adapters.postgres.sessions import (
+    KEEPALIVE_SETTINGS,
+    TRANSACTION_TIMEOUT_SINCE,
+    application_name,
+)
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import ChildFailed, Incompatible, NotReady, TimedOut
 
@@ -27,6 +32,7 @@ _VERSIONS: Final[dict[Path, tuple[tuple[int, ...], int]]] = {}
 """By program: its file as it was, and its version."""
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
+_COLUMN_NUMBER: Final = b"pg_attver"
 
 
 async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
@@ -103,6 +109,33 @@ def _identity(program: Path) -> tuple[int, ...]:
     return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns, there.st_mode
 
 
+async def require_column_numbers_known(where: Path, server: str, major: int) -> None:
+    """The programs leave out the numbers that a server keeps with each column.
+
+    Releases of November 2026 (17.12, 15.20) store `pg_attver` among a column's options. Their pg_dump knows it; one
+    that does not, such as that of 18.6, writes it as an option of the column's, which pg_restore fails on.
+
+    Args:
+        where: the programs' directory.
+        server: the server's name, for the error.
+        major: its major version.
+
+    Raises:
+        Incompatible: pg_dump does not know them, or is missing.
+    """
+    program = where / "pg_dump"
+    try:
+        known = await asyncio.to_thread(lambda: _COLUMN_NUMBER in program.read_bytes())
+    except OSError as error:
+        raise Incompatible(f"{program} cannot be read: {error.strerror}; set REHOME_PG_BIN") from None
+    if not known:
+        raise Incompatible(
+            f"{server} keeps a number with each column (pg_attver, since its release of November 2026). {program} does "
+            f"not know it, and would write a backup that cannot be restored: set REHOME_PG_BIN to the latest client "
+            f"programs of PostgreSQL {major}, the server's own version"
+        )
+
+
 def environment(
     sessions: Sessions,
     server: Server,
@@ -130,6 +163,8 @@ def environment(
     if server_major >= _CHECK_INTERVAL_SINCE:
         # A server that is busy with a long statement notices within seconds that its client was killed.
         options["client_connection_check_interval"] = "5s"
+    if server_major >= TRANSACTION_TIMEOUT_SINCE:
+        options["transaction_timeout"] = "0"  # pg_dump and pg_restore set it themselves, vacuumdb does not
     return {
         "PGHOST": host,
         "PGPORT": str(port),

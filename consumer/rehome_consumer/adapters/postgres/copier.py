@@ -70,6 +70,20 @@ class PgCopier:
         """Major version of the programs in use. Raises NotReady when one is missing or unusable."""
         return await client_programs.major_version(client_programs.directory(self._pg_bin))
 
+    async def require_dumpable(self, server: Server, database: str) -> None:
+        """Nothing in the database is written by the programs in use as what no server takes.
+
+        Raises:
+            NotFound: there is no such database.
+            Incompatible: something would be; or the programs are missing.
+        """
+        what = f"looking at the columns of {database}"
+        async with self._sessions.administrator(server, database, what=what) as session:
+            numbered, major = await session.fetchval(_SQL["has_numbered_columns"]), session.major
+        if numbered:
+            where = client_programs.directory(self._pg_bin)
+            await client_programs.require_column_numbers_known(where, server.name, major)
+
     async def free_bytes(self) -> int:
         """Free bytes at the backup place. Raises NotReady when nothing can be written there."""
         return await in_thread(

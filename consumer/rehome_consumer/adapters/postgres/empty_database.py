@@ -51,6 +51,8 @@ async def create(session: Administrator, name: str, like: DatabaseFacts, owner: 
         clauses.append(f"LOCALE_PROVIDER {_PROVIDERS[like.provider]}")
         if like.locale is not None:
             clauses.append(f"{_LOCALES[like.provider]} {literal(like.locale)}")
+        if like.icu_rules is not None:  # a server that does not know them says so
+            clauses.append(f"ICU_RULES {literal(like.icu_rules)}")
     elif like.provider != "c":
         raise Incompatible(f"{where} is too old for a database with locale provider {like.provider}")
     try:

@@ -34,6 +34,7 @@ _STORED: Final = frozenset({"table", "sequence", "materialized view", "foreign t
 """What holds rows. Another version of an extension may lack a function, but not these."""
 _SHOWN: Final = 10
 _BUILT_IN: Final = re.compile(r"\bpg_catalog\.")
+_NEEDLESS_QUOTES: Final = re.compile(r'"([a-z_][a-z0-9_$]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ async def strays(
 
 
 def _plain(identity: str) -> str:
-    """Without the schema of built-in types: `json` has one in PostgreSQL 16, and none in 18."""
-    return _BUILT_IN.sub("", identity)
+    """As every version writes it: `json` has a schema in 16 and none in 18, `json_value` has quotes since 17."""
+    return _BUILT_IN.sub("", _NEEDLESS_QUOTES.sub(r"\1", identity))
 
 
 def refuse_strays(found: list[str], database: str) -> None:

@@ -76,6 +76,7 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
         grantees=tuple(found["name"] for found in await session.fetch(_SQL["grantees"], row["oid"], tenant)),
         acl=tuple((found["grantee"], found["privilege"], found["grantable"]) for found in acl),
         collation_version=row["collation_version"],
+        icu_rules=row["icu_rules"],
     )
 
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres.checksums import run_together
 from rehome_consumer.adapters.postgres.names import spelt
-from rehome_consumer.fingerprint import HOLDERS, LISTED, OWNED, PARTS, SEQUENCES, TENANT, Fold, Shortlist
+from rehome_consumer.fingerprint import (
+    DEFAULT_HOLDERS,
+    HOLDERS,
+    LISTED,
+    OWNED,
+    PARTS,
+    SEQUENCES,
+    TENANT,
+    Fold,
+    Shortlist,
+)
 from rehome_consumer.model import EVERYTHING, Named, Part
 from rehome_consumer.sql import load
 
@@ -34,15 +44,21 @@ _EXTENSION: Final = "extension"
 
 def _queries() -> dict[str, str]:
     """Kind -> its query. Kinds that are compared in two ways are in it twice."""
-    queries = {name.replace("_", " "): statement.rstrip(";") for name, statement in _BY_NAME.items()}
+    queries = {name.replace("_", " "): _plain(statement) for name, statement in _BY_NAME.items()}
     owner, grant = queries["owner"], queries["grant"]
     queries[OWNED] = f"SELECT w.label, w.name, '{TENANT}' AS value FROM ({owner}) AS w"  # noqa: S608 - from sql/
     queries[HOLDERS] = (
         f"SELECT w.label, w.name, '' AS value FROM ({grant}) AS w "  # noqa: S608 - from sql/
         "WHERE w.label <> 'schema' OR w.name[1] <> 'public'"
     )
+    queries[DEFAULT_HOLDERS] = f"SELECT w.label, w.name, '' AS value FROM ({queries['default grant']}) AS w"  # noqa: S608 - from sql/
     del queries[_EXTENSION]  # there are few: `extensions`
     return queries
+
+
+def _plain(statement: str) -> str:
+    """The query, with the names that it gives as every version of PostgreSQL writes them."""
+    return _SQL["plain"].replace("{kind}", statement.rstrip(";")).rstrip(";")
 
 
 _KINDS: Final = _queries()

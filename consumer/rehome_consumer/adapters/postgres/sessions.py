@@ -41,6 +41,9 @@ KEEPALIVE_SETTINGS: Final = {"tcp_keepalives_idle": "30", "tcp_keepalives_interv
 """Settings of every session of rehome's. The server notices a lost consumer within minutes, and Swarm's virtual
 addresses, which forget a connection after 15 silent minutes, do not forget an idle one."""
 
+TRANSACTION_TIMEOUT_SINCE: Final = 17
+"""Major version; older servers do not know the setting, so it cannot be sent where a session begins."""
+
 _transport: Final = attrgetter(
     "_transport"
 )  # asyncpg has no option for keep-alive, and no access to its socket
@@ -219,6 +222,8 @@ class Sessions:
                 ) from None
             _keep_alive(connection)
             try:
+                if connection.get_server_version().major >= TRANSACTION_TIMEOUT_SINCE:
+                    await connection.execute("SET transaction_timeout = 0")
                 if (check := claim_check.get()) is not None:
                     await check()
                 yield connection

@@ -47,8 +47,6 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "restrict_nonsystem_relation_kind": "view, foreign-table",
 }
 
-_TRANSACTION_TIMEOUT_SINCE: Final = 17  # older servers do not know it: it cannot stand among the settings
-
 
 class PostgresVerifier:
     """Port `Verifier`. Reads with the tenant's rights: the tenant's code may run in such a session."""
@@ -226,8 +224,6 @@ class _Opened:
             )
         )
         await self.stack.enter_async_context(reader.transaction(isolation="repeatable_read", readonly=True))
-        if reader.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-            await reader.execute("SET LOCAL transaction_timeout = 0")
         await _see(reader, snapshot, self.what)
         self.readers.append(reader)
 

@@ -156,6 +156,10 @@ class Copier(Protocol):
         """
         ...
 
+    async def require_dumpable(self, server: Server, database: str) -> None:
+        """The client programs know what this server stores in the database. Raises Incompatible, NotFound."""
+        ...
+
     async def free_bytes(self) -> int:
         """Room at the backup place. Raises NotReady when it is not there or cannot be written to."""
         ...

@@ -11,6 +11,11 @@ SELECT (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_namespace WHERE nspname =
        (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::pg_catalog.int8
         FROM pg_catalog.pg_class WHERE relkind IN ('r', 'm')) AS data_bytes;
 
+-- name: has_numbered_columns
+-- Whether the server keeps a number of its own with columns (see `client_programs.require_column_numbers_known`).
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a, pg_catalog.unnest(a.attoptions) AS o
+               WHERE a.attrelid >= 16384 AND o LIKE 'pg\_attver=%');
+
 -- name: source_extensions
 -- Extensions in the order of their creation: whether their schema belongs to them, whether the tenant's role ($1) created
 -- them, and their tables whose rows a dump holds.

@@ -43,6 +43,7 @@ SELECT d.oid,
        d.datctype::pg_catalog.text AS ctype,
        coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') AS provider,
        coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') AS locale,
+       pg_catalog.to_jsonb(d) ->> 'daticurules' AS icu_rules,
        pg_catalog.to_jsonb(d) ->> 'datcollversion' AS collation_version,
        d.datconnlimit AS connection_limit,
        pg_catalog.pg_database_size(d.oid) AS bytes

@@ -68,4 +68,4 @@ def test_readers_read_nothing_that_only_superusers_may_read() -> None:
     closed = re.compile(r"\b(pg_largeobject|pg_authid|pg_user_mapping|pg_statistic|pg_shadow)\b")
     reading = {name for name in QUERIES if not name.startswith("administrator.")}
     assert {name for name in reading if closed.search(QUERIES[name])} == set()
-    assert len(KINDS) == len(load("fingerprint")) + 1  # without extensions, and two kinds twice
+    assert len(KINDS) == len(load("fingerprint")) + 2  # without extensions, and three kinds twice

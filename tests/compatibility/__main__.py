@@ -35,11 +35,11 @@ def main() -> int:
     args = _arguments()
     if args.take:
         column = read_column(args.take)
+        write(column)
     else:
         PLACE.mkdir(parents=True, exist_ok=True)
+        COLUMN.unlink(missing_ok=True)
         column = asyncio.run(run(args.areas, representative=args.representative, jobs=args.jobs))
-        COLUMN.write_text(json.dumps(asdict(column), indent=2))
-    PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), column), encoding="utf-8")
     failed = sum(one.failed for one in column.counts.values())
     print(
         f"RabbitMQ {column.version}, Debian {column.debian}: {failed or 'nothing'} failed; see docs/{PAGE.name}"
@@ -48,19 +48,26 @@ def main() -> int:
 
 
 async def run(names: list[str], *, representative: bool, jobs: int) -> Column:
-    """Run areas; those that are not named keep what the page says of this version."""
+    """Run areas, and write what is known after each; those not named keep what the page says of this version."""
     version, debian = broker_version(), os_release()["VERSION_CODENAME"]
     before = next((one for one in columns(PAGE.read_text(encoding="utf-8")) if one.debian == debian), None)
-    kept = before.counts if before and before.version == version else {}
+    counts = dict(before.counts) if before and before.version == version else {}
+    column = Column(version, debian, datetime.now(UTC).date().isoformat(), counts)
     slots = asyncio.Semaphore(jobs)
-    chosen = [area for area in AREAS if not names or area.name in names]
 
-    async def one(area: Area) -> tuple[str, Counts]:
+    async def one(area: Area) -> None:
         async with slots:
-            return area.name, await run_area(area, representative=representative)
+            counts[area.name] = await run_area(area, representative=representative)
+            COLUMN.write_text(json.dumps(asdict(column), indent=2))
+            write(column)
 
-    found = dict(await asyncio.gather(*(one(area) for area in chosen)))
-    return Column(version, debian, datetime.now(UTC).date().isoformat(), {**kept, **found})
+    await asyncio.gather(*(one(area) for area in AREAS if not names or area.name in names))
+    return column
+
+
+def write(column: Column) -> None:
+    """Put a column into the page."""
+    PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), column), encoding="utf-8")
 
 
 async def run_area(area: Area, *, representative: bool) -> Counts:
@@ -87,7 +94,7 @@ async def run_area(area: Area, *, representative: bool) -> Counts:
     found = Counts(**json.loads(counts.read_text())) if counts.exists() else Counts()
     if process.returncode != 0 and not found.failed:  # it could not even begin
         found = Counts(found.passed, 1, found.not_run)
-    where = f"; see {log.relative_to(ROOT)}" if found.failed else ""
+    where = f"; see {log}" if found.failed else ""
     print(f"{area.name}: {found} ({time.monotonic() - began:.0f} s){where}", flush=True)
     return found
 

@@ -8,8 +8,8 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults attack pairs load fuzz bench lint \
-	install-check lock on clean
+.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults compatibility attack \
+	pairs load fuzz bench lint install-check lock on clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,16 @@ chaos: setup ## kill the consumer at every boundary of every step, on real serve
 
 faults: setup ## break the world around a move, on real servers (ARGS="-m representative": minutes; "-k disk": one kind)
 	@$(PYTEST) tests/chaos --timeout 600 $(ARGS)
+
+SUITES :=
+REHOME_ROOTS ?= /var/lib/rehome/roots
+compatibility: setup ## what has a broker, on this RabbitMQ, into docs/compatibility.md (SUITES="trixie forky": on theirs too)
+	@$(BIN)/python -m tests.compatibility $(ARGS) || failed=1; \
+	for suite in $(SUITES); do \
+		column=$(REHOME_ROOTS)/$$suite/src/build/compatibility/column.json; rm -f "$$column"; \
+		scripts/on-suite $$suite compatibility $(if $(ARGS),ARGS="$(ARGS)") || failed=1; \
+		$(BIN)/python -m tests.compatibility --take "$$column" || failed=1; \
+	done; exit $${failed:-0}
 
 attack: setup ## move hostile tenants on PostgreSQL 15 to 18 (ARGS="-m representative": minutes; "-k settings": one kind)
 	@scripts/setup-part attack

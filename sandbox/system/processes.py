@@ -187,7 +187,7 @@ async def run(
 
     Args:
         command: program and arguments; no secrets, every user of the machine can read them.
-        limit: seconds; then the command is killed.
+        limit: seconds; then the command is killed, with the processes of its group.
         env: the complete environment; None passes on this process's.
         account: user to run as (root only); None does not change it.
         stdin: its input; None is an empty one.
@@ -204,6 +204,7 @@ async def run(
         stderr=asyncio.subprocess.PIPE,
         env=env,
         cwd=os.sep if account is not None else None,
+        start_new_session=True,
     )
     program = Path(command[0]).name
     try:
@@ -212,7 +213,8 @@ async def run(
         raise TimeoutError(f"{program} did not end within {limit} s") from error
     finally:
         if process.returncode is None:
-            send_signal(process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode != 0:
         lines = (errors or output).decode(errors="replace").strip().splitlines()[-_LINES_IN_ERRORS:]

@@ -21,7 +21,9 @@ from rehome_consumer.adapters.swarm.engine import Engine
 from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from rehome_consumer.adapters.swarm.waiting import Watch
 from rehome_consumer.errors import Refused, TimedOut, Transient
+from rehome_consumer.rabbitmq.access import Change
 from sandbox.system.net import LOOPBACK, wait_until
+from tests.support.processes import have_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -280,3 +282,19 @@ async def test_a_rabbitmqctl_that_exceeds_its_time_limit_is_ended(
     program.write_text("import sys, time\nprint(' ' * 1000000, flush=True)\ntime.sleep(1000)")
     with pytest.raises(TimedOut, match=r"rabbitmqctl export_definitions did not end within 0\.5 s"):
         await Rabbitmqctl(f"{sys.executable} {program}").definitions()
+
+
+@pytest.mark.timeout(LIMIT_SECONDS)
+async def test_what_a_rabbitmqctl_started_is_ended_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ's is a shell script, and Debian's starts that through su(1), in another session."""
+    monkeypatch.setattr(rabbitmqctl, "_SECONDS", 2)
+    program = tmp_path / "rabbitmqctl"
+    program.write_text(f"#!/bin/sh\nsetsid sh -c 'echo $$ > {tmp_path}/erlang; exec sleep 1000' & wait\n")
+    program.chmod(0o755)
+    with pytest.raises(TimedOut):
+        await Rabbitmqctl(str(program)).make(Change("", "add_user", "crm"), "secret")
+
+    erlang = int(await asyncio.to_thread((tmp_path / "erlang").read_text))
+    await wait_until(have_ended(erlang), what="the worker to end", limit=10)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import aio_pika
 import pytest
+import yaml
 
 from rehome_events.client.connection import ClosedIfUnopened
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 from sandbox.system.processes import run
-from tests.support.broker_users import NASTY, Answer, environment, password, rehome, write_users
+from tests.support.broker_users import NASTY, ROOT, Answer, environment, password, rehome, write_users
 from tests.support.managed_broker import ManagedBroker, managed_broker
 
 NAMES = ("operator", "crm")
@@ -29,7 +30,8 @@ user = [
 
 @pytest.fixture(scope="module")
 async def managed(scratch: Path) -> AsyncIterator[ManagedBroker]:
-    async with managed_broker(scratch / "users") as made:
+    definitions = ROOT / "rabbitmq" / "definitions.json"
+    async with managed_broker(scratch / "users", definitions=definitions) as made:
         yield made
 
 
@@ -197,6 +199,49 @@ async def test_no_password_is_an_argument_of_a_process(node: BrokerNode, users: 
         assert NASTY not in text
 
 
+@pytest.mark.parametrize("what", ["--apply", "--print"])
+async def test_options_behind_rabbitmqctl_are_refused_before_it_waits_for_a_password(
+    node: BrokerNode, users: Path, what: str
+) -> None:
+    command = "docker exec -i rabbitmq rabbitmqctl --node rabbit@host"
+    answer = await topology_users(node, users, what, "--rabbitmqctl", command)
+    assert (answer.code, answer.out) == (2, "")
+    assert "rabbitmqctl must be the last word" in answer.err
+    assert "env RABBITMQ_NODENAME=rabbit@host rabbitmqctl" in answer.err
+
+
+async def test_users_before_the_topology_are_refused(scratch: Path, users: Path) -> None:
+    """RabbitMQ 4.3 itself refuses permissions for an exchange that is not there."""
+    async with managed_broker(scratch / "empty") as empty:
+        way = ["--management-url", empty.api]
+        answer = await topology_users(empty.node, users, "--apply", *way)
+        assert (answer.code, answer.out) == (1, "")
+        assert (
+            "the broker has no exchange migration in virtual host migration; nothing was changed"
+            in answer.err
+        )
+        assert "rehome topology apply" in answer.err
+        assert [user["name"] for user in await empty.call("GET", "users")] == ["guest"]
+
+
+async def test_composes_script_makes_its_user(managed: ManagedBroker) -> None:
+    """The script of service rabbitmq-users, on this machine's RabbitMQ."""
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["rabbitmq-users"]
+    command = [part.replace("$$", "$") for part in service["command"]]
+    node = managed.node
+    variables = dict(part.split("=", 1) for part in node.rabbitmqctl_command[2:-1])
+    programs = str(Path(node.rabbitmqctl_command[-1]).parent)
+    for _ in range(2):
+        await run(
+            command,
+            limit=120,
+            env={**service["environment"], **variables, "PATH": f"{programs}:{variables['PATH']}"},
+        )
+
+    assert await may_log_in(node, "rehome", service["environment"]["PASSWORD"])
+    await managed.call("DELETE", "users", "rehome")
+
+
 async def test_a_login_without_the_administrator_tag_is_reported(
     node: BrokerNode, users: Path, api: str
 ) -> None:
@@ -231,7 +276,7 @@ async def test_a_node_that_does_not_answer_is_reported(node: BrokerNode, users: 
 
 async def test_a_missing_program_and_a_missing_password_are_reported(node: BrokerNode, users: Path) -> None:
     answer = await topology_users(node, users, "--check", "--rabbitmqctl", "no-such-rabbitmqctl")
-    assert answer == (2, "", "rehome: --rabbitmqctl: no-such-rabbitmqctl: No such file or directory\n")
+    assert answer == (2, "", "rehome: --rabbitmqctl: no-such-rabbitmqctl: there is no such program\n")
 
     answer = await topology_users(node, users, "--apply", CRM_PASSWORD="")
     assert answer.code == 2

@@ -82,6 +82,15 @@ async def test_the_error_for_a_wait_that_fails_names_what_it_waited_for() -> Non
         await wait_until(never, what="the moon", limit=0.05)
 
 
+async def test_a_command_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> None:
+    script = 'sleep 1000 & echo $! > "$0/worker"; wait'
+    with pytest.raises(TimeoutError, match="sh did not end within 2 s"):
+        await run(["sh", "-c", script, tmp_path], limit=2)
+
+    worker = int((tmp_path / "worker").read_text())
+    await wait_until(have_ended(worker), what="the worker to end", limit=LIMIT)
+
+
 async def test_a_port_is_given_to_one_process_only() -> None:
     script = "from sandbox.system.net import free_port; print(*(free_port() for _ in range(200)), end='', flush=True)"
     own = {free_port() for _ in range(200)}

@@ -19,6 +19,14 @@ SHELL = "/bin/sh"
 # A program with a worker: both write their pids, and wait.
 FAMILY = 'echo $$ > "$1/parent"; (echo $(exec sh -c \'echo $PPID\') > "$1/worker"; exec sleep 1000) & wait'
 STUBBORN_FAMILY = f"trap '' TERM; {FAMILY}; sleep 1000"
+# The worker is in a session of its own, as su(1) makes one: no signal to the program's group reaches it.
+FAMILY_APART = """
+echo $$ > "$1/parent"
+setsid sh -c 'trap "" TERM; echo $$ > "$0/worker"; while :; do sleep 1; done' "$1" & wait
+"""
+FAMILIES = pytest.mark.parametrize(
+    "family", [FAMILY, STUBBORN_FAMILY, FAMILY_APART], ids=["obedient", "stubborn", "in another session"]
+)
 
 
 def is_alive(pid: int) -> bool:
@@ -108,13 +116,21 @@ async def test_a_missing_program_is_named() -> None:
         await subprocesses.run([Path("/nowhere/pg_dump")], env={}, limit=20, what="dumping")
 
 
-async def test_a_program_that_takes_too_long_is_ended_with_its_workers(tmp_path: Path) -> None:
+@FAMILIES
+async def test_a_program_that_takes_too_long_is_ended_with_its_workers(tmp_path: Path, family: str) -> None:
     with pytest.raises(TimedOut, match="waiting: sh did not end within 2 s"):
-        await subprocesses.run([SHELL, "-c", FAMILY, "sh", tmp_path], env={}, limit=2, what="waiting")
+        await subprocesses.run([SHELL, "-c", family, "sh", tmp_path], env={}, limit=2, what="waiting")
     await require_ended(await pids(tmp_path))
 
 
-@pytest.mark.parametrize("family", [FAMILY, STUBBORN_FAMILY], ids=["obedient", "stubborn"])
+@pytest.mark.timeout(60)
+async def test_a_program_that_prints_while_it_is_ended_does_not_delay_its_end() -> None:
+    noisy = "trap '' TERM; while :; do head -c 1000000 /dev/zero; done"
+    with pytest.raises(TimedOut):
+        await subprocesses.run([SHELL, "-c", noisy], env={}, limit=1, what="waiting")
+
+
+@FAMILIES
 async def test_a_cancelled_program_is_ended_with_its_workers(tmp_path: Path, family: str) -> None:
     running = asyncio.create_task(
         subprocesses.run([SHELL, "-c", family, "sh", tmp_path], env={}, limit=100, what="waiting")
@@ -134,7 +150,7 @@ asyncio.run(subprocesses.run(["/bin/sh", "-c", sys.argv[1], "sh", sys.argv[2]], 
 """
 
 
-@pytest.mark.parametrize("family", [FAMILY, STUBBORN_FAMILY], ids=["obedient", "stubborn"])
+@FAMILIES
 async def test_when_the_consumer_is_killed_its_programs_end(tmp_path: Path, family: str) -> None:
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, family, str(tmp_path))
     try:

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ RETRY = "migration.retry.1m"
 
 @pytest.fixture(scope="module")
 async def managed(scratch: Path) -> AsyncIterator[ManagedBroker]:
-    """A node without any topology, with users guest and migrator."""
-    async with managed_broker(scratch / "topology", as_booted("migrator", "migrator")) as made:
+    """A node without any topology, with users guest and migrator (4.3 boots no permissions of missing exchanges)."""
+    migrator = replace(as_booted("migrator", "migrator"), topics={})
+    async with managed_broker(scratch / "topology", migrator) as made:
         yield made
 
 
@@ -51,8 +53,15 @@ async def check(managed: ManagedBroker, *options: object, stdin: str = "") -> An
 
 
 def comparable(definitions: dict[str, Any], kind: str) -> list[str]:
-    """Everything of a kind, without the broker's own."""
+    """Everything of a kind, without the broker's own, and without what only some versions write.
+
+    4.3 leaves out of an exchange that it is not internal, and repeats a queue's type beside its arguments.
+    """
     found = [{key: value for key, value in one.items() if key != "vhost"} for one in definitions[kind]]
+    for one in found:
+        assert one.pop("internal", False) is False
+        if kind == "queues":
+            assert one.pop("type", "quorum") == "quorum"
     return sorted(
         json.dumps(one, sort_keys=True) for one in found if not str(one.get("name")).startswith("amq.")
     )

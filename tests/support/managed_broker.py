@@ -38,9 +38,13 @@ class ManagedBroker:
 
 
 @asynccontextmanager
-async def managed_broker(directory: Path, *users: BrokerUser) -> AsyncIterator[ManagedBroker]:
-    """A running node without topology, whose guest is an administrator."""
-    node = await BrokerNode.create(directory, name=directory.name, users=(GUEST, *users))
+async def managed_broker(
+    directory: Path, *users: BrokerUser, definitions: Path | None = None
+) -> AsyncIterator[ManagedBroker]:
+    """A running node whose guest is an administrator; without definitions it has no topology."""
+    node = await BrokerNode.create(
+        directory, name=directory.name, users=(GUEST, *users), definitions=definitions
+    )
     port = free_port()
     (node.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
     with (node.directory / "rabbitmq.conf").open("a") as conf:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rehome_consumer import bootstrap
-from rehome_consumer.adapters.rabbitmq.rabbitmqctl import Rabbitmqctl
+from rehome_consumer.adapters.rabbitmq.rabbitmqctl import NAME, Rabbitmqctl
 from rehome_consumer.commands.lines import printed, say
 from rehome_consumer.commands.show import as_json
-from rehome_consumer.rabbitmq.access import Access, changes, unknown_users
+from rehome_consumer.errors import Refused
+from rehome_consumer.rabbitmq.access import Access, changes, missing_exchanges, unknown_users
 from rehome_consumer.rabbitmq.topology import VHOST
 from rehome_consumer.rabbitmq.users_file import password_of, read_users
 from rehome_consumer.settings import read_settings
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from rehome_consumer.rabbitmq.access import Change
     from rehome_consumer.rabbitmq.permissions import User
-
-DEFAULT = "rabbitmqctl"
 
 
 class Broker(Protocol):
@@ -55,7 +54,7 @@ def add(group: Any) -> None:
     way.add_argument(
         "--rabbitmqctl",
         metavar="COMMAND",
-        help=f"the command that runs rabbitmqctl, such as 'docker exec -i rabbitmq rabbitmqctl' (default: {DEFAULT})",
+        help=f"the command that runs rabbitmqctl, such as 'docker exec -i rabbitmq rabbitmqctl' (default: {NAME})",
     )
     way.add_argument(
         "--management-url",
@@ -68,13 +67,20 @@ def add(group: Any) -> None:
 
 async def _users(args: argparse.Namespace) -> int:
     file = await asyncio.to_thread(read_users, args.file)
+    if args.management_url is None and not args.check:
+        Rabbitmqctl(args.rabbitmqctl or NAME).require_that_it_reads_passwords()
     if args.print:
-        printed(script(file.users, args.rabbitmqctl or DEFAULT, args.file.name))
+        printed(script(file.users, args.rabbitmqctl or NAME, args.file.name))
         return 0
     passwords = {user.name: password_of(user) for user in file.users}  # before anything is changed
     async with _broker(args) as broker:
         access = Access.of(await broker.definitions())
         found = [change for user in file.users for change in changes(user, passwords[user.name], access)]
+        if args.apply and (missing := missing_exchanges(file.users, access)):
+            raise Refused(
+                f"the broker has no exchange {', '.join(missing)} in virtual host {VHOST}; nothing was changed. "
+                "Make the topology first: `rehome topology apply`, or definitions.json at the node's boot"
+            )
         if args.apply:
             for change in found:
                 await broker.make(change, passwords[change.user])
@@ -100,7 +106,7 @@ def _print(found: list[Change], unknown: list[str], *, applied: bool) -> None:
 @asynccontextmanager
 async def _broker(args: argparse.Namespace) -> AsyncIterator[Broker]:
     if args.management_url is None:
-        yield Rabbitmqctl(args.rabbitmqctl or DEFAULT)
+        yield Rabbitmqctl(args.rabbitmqctl or NAME)
         return
     async with bootstrap.management(read_settings(needed={"amqp_url"}), args.management_url) as management:
         yield management

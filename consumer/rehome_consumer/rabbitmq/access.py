@@ -33,12 +33,14 @@ class Access:
         hashes: user -> algorithm and salted hash of its password.
         permissions: user -> (configure, write, read).
         topics: (user, exchange) -> (write, read) for routing keys.
+        exchanges: names of the virtual host's.
     """
 
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     permissions: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     topics: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    exchanges: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, definitions: Any) -> Access:
@@ -73,6 +75,9 @@ class Access:
                 (str(one["user"]), str(one["exchange"])): (str(one["write"]), str(one["read"]))
                 for one in topics
             },
+            frozenset(
+                str(one["name"]) for one in definitions.get("exchanges", []) if one.get("vhost") == VHOST
+            ),
         )
 
     def has_password(self, user: str, password: str) -> bool:
@@ -129,6 +134,11 @@ def changes(user: User, password: str, access: Access) -> list[Change]:
         what = f"user {name}: permissions (configure, write, read) are {_shown(permissions)}"
         made.append(Change(f"{what}, wanted {_shown(wanted.triple)}", "set_permissions", name, wanted.triple))
     return made
+
+
+def missing_exchanges(users: Iterable[User], access: Access) -> list[str]:
+    """Exchanges that the users' permissions name and the broker does not have: since 4.3 it refuses these."""
+    return sorted({exchange for user in users for exchange in user.rights.topics} - access.exchanges)
 
 
 def unknown_users(users: Iterable[User], others: Iterable[str], access: Access) -> list[str]:

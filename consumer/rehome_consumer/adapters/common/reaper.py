@@ -1,9 +1,11 @@
-"""Runs one program that must not outlive the consumer. Started by `subprocesses.run`, never imported.
+"""Runs one program that must not outlive the consumer. Started by `subprocesses`, never imported.
 
     python -I -S reaper.py <the consumer's pid> <program> <argument>...
 
-pg_dump and pg_restore start workers of their own, which get no signal when the consumer dies. So this process stands
-between: it gets one (PR_SET_PDEATHSIG, prctl(2)), and then ends its entire process group.
+pg_dump, pg_restore and rabbitmqctl start processes of their own, which get no signal when the consumer dies. Debian's
+rabbitmqctl does it through su(1), in another session: no signal to a process group reaches them there. So this process
+stands between: it gets one signal (PR_SET_PDEATHSIG, prctl(2)), inherits every orphan (PR_SET_CHILD_SUBREAPER), and
+ends them all.
 Its standard streams and its exit code are the program's.
 """
 
@@ -15,39 +17,69 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 3.0  # for asking the server to cancel what it is doing
+KILL_SECONDS = 3.0
 PAUSE_SECONDS = 0.05
 
 
 def main() -> int:
     """Run the program; the exit code is the program's, or 128 + signal."""
     parent = int(sys.argv[1])
-    started: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, lambda *_: end_group(started))
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: end_everything())
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the signal was asked for
         return 128 + signal.SIGTERM
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the password
     os.umask(0o077)
-    started.append(subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL))
-    code = started[0].wait()
+    code = subprocess.Popen(sys.argv[2:]).wait()
     return code if code >= 0 else 128 - code
 
 
-def end_group(started: list[Any]) -> None:
-    """Ask the process group to end, and kill it soon afterwards, this process included."""
+def end_everything() -> None:
+    """Ask everything that was started to end; kill what is left soon afterwards, and this process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.killpg(0, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while started and time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            if os.waitpid(started[0].pid, os.WNOHANG) != (0, 0):
-                break
-        time.sleep(PAUSE_SECONDS)
+    send(signal.SIGTERM)
+    wait_for_all(GRACE_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < deadline and not wait_for_all(PAUSE_SECONDS):
+        send(signal.SIGKILL)
     os.killpg(0, signal.SIGKILL)
+
+
+def send(number: signal.Signals) -> None:
+    """Send a signal to each descendant; one of another user may not be reached."""
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def descendants(pid: int) -> list[int]:
+    """The pids of a process's children, their children, and so on, as they are now."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*children, *(one for child in children for one in descendants(child))]
+
+
+def wait_for_all(seconds: float) -> bool:
+    """Wait until no child is left, for at most so long; return whether none is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections import deque
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from rehome_consumer.adapters.common import server_words
 from rehome_consumer.errors import ChildFailed, NotReady, TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 KEPT_OUTPUT: Final = 1024 * 1024
 """Bytes that are kept of what a program prints."""
@@ -31,7 +32,7 @@ _ADDED: Final = ("DETAIL: ", "HINT: ")
 _REAPER: Final = Path(__file__).with_name("reaper.py")
 _READ_BYTES = 64 * 1024
 _WATCH_SECONDS = 1.0
-_END_SECONDS = 10.0  # the reaper needs GRACE_SECONDS
+_END_SECONDS = 10.0  # the reaper needs GRACE_SECONDS and KILL_SECONDS
 
 
 async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
@@ -54,27 +55,15 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     program = Path(command[0])
     if not os.access(program, os.X_OK):
         raise NotReady(f"{what}: there is no program {program}; set REHOME_PG_BIN")
-    reaper = [sys.executable, "-I", "-S", str(_REAPER), str(os.getpid())]
-    process = await asyncio.create_subprocess_exec(
-        *reaper,
-        *(str(part) for part in command),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"LC_ALL": "C", "PATH": os.defpath, **env},
-        start_new_session=True,
-    )
-    watching = asyncio.create_task(_watch(process))
-    try:
-        async with asyncio.timeout(limit):
-            output, errors, code = await asyncio.gather(
-                _output(process.stdout), _errors(process.stderr, program.name), process.wait()
-            )
-    except TimeoutError:
-        raise TimedOut(f"{what}: {program.name} did not end within {limit:g} s") from None
-    finally:
-        watching.cancel()
-        await _end(process)
+    complete = {"LC_ALL": "C", "PATH": os.defpath, **env}
+    async with started(command, env=complete, stdin=asyncio.subprocess.DEVNULL) as process:
+        try:
+            async with asyncio.timeout(limit):
+                output, errors, code = await asyncio.gather(
+                    _output(process.stdout), _errors(process.stderr, program.name), process.wait()
+                )
+        except TimeoutError:
+            raise TimedOut(f"{what}: {program.name} did not end within {limit:g} s") from None
     if code != 0:
         raise ChildFailed(
             f"{what}: {program.name} ended with exit code {code}: {errors or 'it printed nothing'}"
@@ -82,8 +71,37 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     return output
 
 
+@asynccontextmanager
+async def started(
+    command: Sequence[str | Path], *, env: Mapping[str, str] | None, stdin: int
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A program that is ended on leaving, with every process it started; also when this process dies.
+
+    Args:
+        command: an existing program, and its arguments.
+        env: its complete environment; None passes on this process's.
+        stdin: DEVNULL or PIPE, as for asyncio's subprocesses. Its standard output and error are pipes.
+    """
+    reaper = [sys.executable, "-I", "-S", str(_REAPER), str(os.getpid())]
+    process = await asyncio.create_subprocess_exec(
+        *reaper,
+        *(str(part) for part in command),
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+        start_new_session=True,
+    )
+    watching = asyncio.create_task(_watch(process))
+    try:
+        yield process
+    finally:
+        watching.cancel()
+        await _end(process)
+
+
 async def _watch(process: asyncio.subprocess.Process) -> None:
-    """End what a killed reaper leaves behind: it would hold the streams open, and `run` would wait for them."""
+    """End what a killed reaper leaves behind: it would hold the streams open, and their readers would wait."""
     while process.returncode is None:  # noqa: ASYNC110 - its event waits for the streams to be closed
         await asyncio.sleep(_WATCH_SECONDS)
     if process.returncode < 0:
@@ -91,15 +109,26 @@ async def _watch(process: asyncio.subprocess.Process) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Let the reaper end its process group; end the group from here if it does not, or has died."""
+    """Let the reaper end what it started; end its process group from here if it does not, or has died."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
+        await _ended(process)
     if process.returncode is None or process.returncode < 0:
         _kill_group(process)
-        await process.wait()
+        await _ended(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for its end, with a limit. What is left in its pipes would delay that, and is read and ignored."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await asyncio.gather(_ignore(process.stdout), _ignore(process.stderr), process.wait())
+
+
+async def _ignore(stream: asyncio.StreamReader | None) -> None:
+    while stream is not None and await stream.read(_READ_BYTES):
+        pass
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:

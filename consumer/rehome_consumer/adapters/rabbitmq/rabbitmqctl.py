@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shlex
+import shutil
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from rehome_consumer.adapters.common import subprocesses
 from rehome_consumer.errors import Refused, SettingsError, TimedOut, Unreachable
 from rehome_consumer.rabbitmq.topology import VHOST
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
     from rehome_consumer.rabbitmq.access import Change
 
+NAME: Final = "rabbitmqctl"
+"""Of the program."""
+
 LARGEST_OUTPUT: Final = 16 * 1024 * 1024
 """Bytes that are read of its standard output: definitions."""
 
@@ -24,7 +29,6 @@ LARGEST_ERROR_OUTPUT: Final = 64 * 1024
 """Bytes that are read of its standard error."""
 
 _SECONDS: Final = 60.0
-_END_SECONDS: Final = 10.0
 _PIECE: Final = 64 * 1024
 _NO_NODE: Final = 69  # exit code EX_UNAVAILABLE
 _SHOWN: Final = 300
@@ -49,6 +53,20 @@ class Rabbitmqctl:
             raise SettingsError(f"--rabbitmqctl: {error}") from error
         if not self._command:
             raise SettingsError("--rabbitmqctl: name the program")
+
+    def require_that_it_reads_passwords(self) -> None:
+        """Refuse options of rabbitmqctl's own in the command: since 4.0 it then waits for a password without end.
+
+        Raises:
+            SettingsError: it has one.
+        """
+        names = [PurePath(part).name for part in self._command]
+        if NAME in names[:-1] and names[-1] != NAME:
+            raise SettingsError(
+                f"--rabbitmqctl: {NAME} must be the last word: with options behind it RabbitMQ 4 reads no password. "
+                "Name a node by the variable RABBITMQ_NODENAME, "
+                f"such as `env RABBITMQ_NODENAME=rabbit@host {NAME}`"
+            )
 
     async def definitions(self) -> Any:
         """The definitions of the complete node.
@@ -76,19 +94,17 @@ class Rabbitmqctl:
 
     async def _call(self, arguments: Sequence[str], password: str | None) -> tuple[int, str, str]:
         """Exit code, output and error output; a password in the error output is masked."""
+        program = shutil.which(self._command[0])
+        if program is None:
+            raise SettingsError(f"--rabbitmqctl: {self._command[0]}: there is no such program")
+        # Since 4.0 it reads a password only when it is called with a command and a user's name, and nothing else.
+        quiet = [] if password else ["--quiet"]
+        command = [program, *self._command[1:], *arguments, *quiet]
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                "--quiet",
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        except OSError as error:
-            raise SettingsError(f"--rabbitmqctl: {self._command[0]}: {error.strerror or error}") from error
-        try:
-            async with asyncio.timeout(_SECONDS):
+            async with (
+                subprocesses.started(command, env=None, stdin=asyncio.subprocess.PIPE) as process,
+                asyncio.timeout(_SECONDS),
+            ):
                 output, error_output = await _communicate(
                     process, f"{password}\n".encode() if password else b""
                 )
@@ -96,9 +112,6 @@ class Rabbitmqctl:
             raise TimedOut(f"rabbitmqctl {arguments[0]} did not end within {_SECONDS:g} s") from None
         except _TooMuch as error:
             raise Refused(f"rabbitmqctl {arguments[0]} printed {error}") from None
-        finally:
-            if process.returncode is None:
-                await _end(process)
         text = error_output.decode(errors="replace")
         return process.returncode or 0, output.decode(errors="replace"), _without(text, password)
 
@@ -133,18 +146,6 @@ async def _read(stream: asyncio.StreamReader | None, limit: int) -> bytes:
         if len(found) > limit:
             raise _TooMuch(f"more than {limit} bytes")
     return bytes(found)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill it; what is left in its pipes would delay its end, and is read and ignored."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_END_SECONDS):
-            for stream in (process.stdout, process.stderr):
-                while stream is not None and await stream.read(_PIECE):
-                    pass
-            await process.wait()
 
 
 def _failure(what: str, code: int, error_output: str) -> Refused | Unreachable:

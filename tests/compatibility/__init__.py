@@ -1,0 +1,1 @@
+"""What has a broker, run on this machine's RabbitMQ; the results are in docs/compatibility.md. `make compatibility`."""

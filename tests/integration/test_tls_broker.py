@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -115,6 +116,23 @@ async def test_an_untrusted_authority_is_reported(node: BrokerNode, stranger: Au
 async def test_the_systems_authorities_are_the_default(node: BrokerNode) -> None:
     with pytest.raises(Unreachable, match="certificate is not signed by a trusted authority"):
         await open_and_close(node.url())
+
+
+async def test_a_certificate_that_a_strict_check_refuses_is_reported_as_such(scratch: Path) -> None:
+    """Python checks strictly from 3.13 on: here, with every Python."""
+    authority = Authority(scratch / "not_strict", strict=False)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(*authority.issue("broker", "127.0.0.1"))
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=serving) as server:
+        url = f"amqps://127.0.0.1:{server.sockets[0].getsockname()[1]}/migration"
+        context = broker_context(url, ca_file=authority.ca_file)
+        assert context is not None
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        with pytest.raises(
+            Unreachable, match=r"is not as RFC 5280 demands: [\w ]+; issue it again with that$"
+        ):
+            async with connected(url, name="test", tls=context):
+                pass
 
 
 async def test_a_certificate_for_another_host_is_reported(node: BrokerNode, authority: Authority) -> None:

@@ -21,6 +21,8 @@ _URL_OPTIONS: Final = ("cafile", "capath", "cadata", "certfile", "keyfile", "no_
 
 # OpenSSL's verification codes (x509_vfy.h).
 _EXPIRED, _HOSTNAME, _ADDRESS = 10, 62, 64
+_MALFORMED: Final = range(79, 95)
+"""What a strict check finds, as Python makes it from 3.13 on: trusted, but not as RFC 5280 says."""
 
 
 def broker_context(
@@ -161,6 +163,8 @@ def _distrust(code: int, message: str) -> str:
         return "its certificate has expired: renew it there"
     if code in (_HOSTNAME, _ADDRESS):
         return f"its certificate is for another host: {message.rstrip('.')}"
+    if code in _MALFORMED:
+        return f"its certificate or its authority's is not as RFC 5280 demands: {message}; issue it again with that"
     return f"its certificate is not signed by a trusted authority ({message})"
 
 

@@ -164,11 +164,25 @@ async def test_an_expired_certificate_is_reported_and_its_renewal_is_used(
 
 async def test_plain_text_is_refused_where_tls_is_required(node: BrokerNode) -> None:
     plain = node.url().replace("amqps://", "amqp://")
-    with pytest.raises(Unreachable, match=r"reset.*; does it need amqps://\?$"):
+    with pytest.raises(Unreachable, match=r"does it need amqps://\?$"):
         await open_and_close(plain)
     with pytest.raises(kit.Unreachable):
         async with Publisher(plain, tries=1):
             pass
+
+
+async def test_a_tls_alert_in_answer_to_plain_text_is_understood() -> None:
+    """As brokers on Erlang 27 answer, where older ones hang up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len("AMQP") + 4)
+        writer.write(bytes([21, 3, 3, 0, 2, 2, 10]))  # fatal: unexpected message
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unreachable, match=r"it answers in TLS: does it need amqps://\?$"):
+            await open_and_close(f"amqp://127.0.0.1:{port}/migration")
 
 
 async def test_tls_does_not_fall_back_to_plain_text(broker: BrokerNode, authority: Authority) -> None:

@@ -73,6 +73,9 @@ class MigrationPrepared(EventData):
         description="Names of the checks that passed, in the order in which they ran.",
         examples=[["postgres_versions", "locale", "disk_space"]],
     )
+    warnings: tuple[Message, ...] = Field(
+        default=(), description="What was noticed and does not stop the move.", examples=[[]]
+    )
 
 
 class MigrationStopped(EventData):

@@ -15,6 +15,7 @@ from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.settings import read_settings
 from rehome_consumer.steps import accept, prepare
+from rehome_consumer.steps.support import conf_meaning
 
 if TYPE_CHECKING:
     import argparse
@@ -31,11 +32,12 @@ WIDTHS: Final = (10, 6)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check and its outcome."""
+    """One check and its outcome; a warning stops nothing."""
 
     check: str
     ok: bool
     detail: str
+    warning: bool = False
 
 
 def add(commands: Any) -> None:
@@ -68,7 +70,8 @@ async def _check(args: argparse.Namespace) -> int:
     else:
         say(row(("CHECK", "", "DETAIL"), WIDTHS))
         for one in findings:
-            start = row((one.check, "ok" if one.ok else "FAILED"), WIDTHS)
+            outcome = "FAILED" if not one.ok else "warn" if one.warning else "ok"
+            start = row((one.check, outcome), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
         say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
     return 0 if passed else 1
@@ -114,7 +117,20 @@ async def _findings(ports: Ports, instance: Instance) -> list[Finding]:
         findings.append(Finding("target", ok=True, detail=detail))
     elif database is not None:
         await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
-    return findings
+    return [*findings, *await _settings(ports, instance, home, target)]
+
+
+async def _settings(ports: Ports, instance: Instance, home: Server, target: Server | None) -> list[Finding]:
+    """What else of odoo.conf and the service names the database or its server."""
+    try:
+        meaning = await conf_meaning.checked(ports, instance, home, target)
+    except RehomeError as error:
+        return [Finding("settings", ok=False, detail=str(error))]
+    also = meaning.also_rewritten() or "nothing"
+    return [
+        Finding("settings", ok=True, detail=f"besides the four options of odoo.conf, rewritten: {also}"),
+        *(Finding("settings", ok=True, detail=text, warning=True) for text in meaning.shown_warnings()),
+    ]
 
 
 async def _source(

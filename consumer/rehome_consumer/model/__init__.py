@@ -21,15 +21,17 @@ from rehome_consumer.model.platform import (
     Server,
 )
 from rehome_consumer.model.policy import NothingToDo, Policy
-from rehome_consumer.model.runtime import Conf, Healthy, Service, Task
+from rehome_consumer.model.runtime import CONF_UNSET, Conf, ConfKey, Healthy, LoginPart, Service, Task
 
 __all__ = [
+    "CONF_UNSET",
     "LARGEST_CPU",
     "LONGEST_LIMIT",
     "LONGEST_TIER",
     "TERMINATED",
     "Backup",
     "Conf",
+    "ConfKey",
     "Credentials",
     "DatabaseFacts",
     "Fence",
@@ -37,6 +39,7 @@ __all__ = [
     "Grant",
     "Healthy",
     "Instance",
+    "LoginPart",
     "Named",
     "NothingToDo",
     "OwnershipTag",

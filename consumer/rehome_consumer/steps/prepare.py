@@ -15,6 +15,7 @@ from rehome_consumer.facts import (
     TARGET,
 )
 from rehome_consumer.move import new_tenant_of, tenant_of
+from rehome_consumer.steps.support import conf_meaning
 from rehome_consumer.steps.support.identity import require_free, require_tenant
 from rehome_events.migration import MigrationPrepared
 
@@ -32,17 +33,20 @@ async def run(move: Move) -> MigrationPrepared:
     database = await check_source(move.ports, instance, source)
     await move.runtime.find(instance)
     await check_conf(move.ports, instance, source)
+    await conf_meaning.checked(move.ports, instance, source)
     await check_room(move.ports, database)
     target = await _dedicated_server(move)
     await check_pair(move.ports, source, target, database)
     await check_target_role(move.ports, instance, target)
     await check_extensions(move.ports, instance, source, target)
+    meaning = await conf_meaning.checked(move.ports, instance, source, target)
     return MigrationPrepared(
         instance_id=instance.id,
         source=source.ref,
         target=target.ref,
         provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,
         checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
+        warnings=meaning.shown_warnings(),
     )
 
 

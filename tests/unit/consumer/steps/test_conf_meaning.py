@@ -15,7 +15,7 @@ from rehome_consumer.adapters.odoo.conf_text import read_sections
 from rehome_consumer.errors import ConfUnusable, Incompatible
 from rehome_consumer.model import Credentials, Secret, Server, Service
 from rehome_consumer.steps.support.conf_meaning import judged
-from rehome_consumer.steps.support.conf_settings import ACTIONS, SETTINGS
+from rehome_consumer.steps.support.conf_settings import ACTIONS, SETTINGS, Setting
 from rehome_consumer.steps.support.relocation import MOST_WARNINGS, Meaning, Relocation
 
 PASSWORD = "the-tenants-password"
@@ -336,6 +336,11 @@ SERVICES = (
         refused="SERVER_ENV_CONFIG sets jobrunner_db_host, .* remove it there",
     ),
     ServiceCase(
+        "server_environment, the job runner's secrets",
+        {"SERVER_ENV_CONFIG_SECRET": "[queue_job]\njobrunner_db_password: x\n"},
+        refused="SERVER_ENV_CONFIG_SECRET sets jobrunner_db_password",
+    ),
+    ServiceCase(
         "server_environment, something else",
         {"SERVER_ENV_CONFIG_SECRET": f"[dwh]\nurl=postgresql://a:{PASSWORD}@10.1.0.5/x\n"},
         warnings=("SERVER_ENV_CONFIG_SECRET names the pool",),
@@ -406,6 +411,47 @@ def test_a_service_means(case: ServiceCase) -> None:
     meaning = judge("", case.env, case.words, case.place)
     assert meaning.variables == case.variables
     assert_said(meaning, case.refused, case.warnings)
+
+
+OLD = {"db_host": "10.1.0.5", "db_port": "5432", "db_user": "odoo_acme", "db_password": PASSWORD}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting.place}-{setting.key}")
+def test_a_setting_that_takes_one_of_the_four_values_takes_it(setting: Setting) -> None:
+    """Each alone, with today's value."""
+    if setting.part is None or setting.action in ("moved", "always_set"):
+        return
+    value = OLD[setting.part]
+    if setting.place == "arguments":
+        for name in (setting.key, *setting.aliases):
+            meaning = judge(words=["odoo", name, value])
+            assert f"argument {setting.key} is " in refusal(meaning)
+            assert PASSWORD not in refusal(meaning)
+    elif setting.place == "environment":
+        meaning = judge(env={setting.key: value})
+        assert (meaning.variables == {setting.key: setting.part}) != bool(refusal(meaning))
+        assert meaning.warnings == []
+    else:
+        section = "" if setting.place == "options" else f"[{setting.place}]\n"
+        meaning = judge(f"{section}{setting.key} = {value}\n")
+        assert meaning.options == {(setting.place, setting.key): setting.part}
+        assert (meaning.warnings, refusal(meaning)) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("env", "words", "warnings"),
+    [
+        ({"PGDATABASE_TEMPLATE": "base"}, "odoo --db-template=base", 2),
+        ({"PGPATH": "/usr/lib/postgresql/15/bin"}, "odoo --pg_path=/usr/lib/postgresql/15/bin", 2),
+        ({"ODOO_LOG_DB": "logs"}, "odoo --log-db logs", 2),
+        ({"PGSERVICEFILE": "/etc/x", "OPENERP_SERVER": "/etc/x"}, "", 2),
+    ],
+)
+def test_what_a_variable_or_an_argument_means_is_what_the_option_means(
+    env: dict[str, str], words: str, warnings: int
+) -> None:
+    meaning = judge(env=env, words=words, place=NEWER)
+    assert (len(meaning.warnings), refusal(meaning)) == (warnings, "")
 
 
 def test_a_second_look_after_the_rewrite_finds_nothing_to_do() -> None:

@@ -35,7 +35,7 @@ Action = Literal[
 ]
 
 ACTIONS: Final[dict[Action, str]] = {
-    "moved": "rewritten; refused where it is not the pool's before",
+    "moved": "rewritten, or added; refused where host, port or user is not the record's",
     "always_set": "set, whether it was there or not",
     "follows": "rewritten; a warning where it was neither the pool's nor the tenant's",
     "follows_the_pool": "rewritten where it is the pool's or the tenant's, else a warning",

@@ -32,12 +32,19 @@ WIDTHS: Final = (10, 6)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check and its outcome; a warning stops nothing."""
+    """One check and its outcome; a warning is about what cannot be known before, and fails nothing."""
 
     check: str
     ok: bool
     detail: str
     warning: bool = False
+
+    @property
+    def mark(self) -> str:
+        """How the outcome is printed."""
+        if self.warning:
+            return "warn"
+        return "ok" if self.ok else "FAILED"
 
 
 def add(commands: Any) -> None:
@@ -70,8 +77,7 @@ async def _check(args: argparse.Namespace) -> int:
     else:
         say(row(("CHECK", "", "DETAIL"), WIDTHS))
         for one in findings:
-            outcome = "FAILED" if not one.ok else "warn" if one.warning else "ok"
-            start = row((one.check, outcome), WIDTHS)
+            start = row((one.check, one.mark), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
         say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
     return 0 if passed else 1

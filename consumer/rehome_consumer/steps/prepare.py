@@ -42,11 +42,11 @@ async def run(move: Move) -> MigrationPrepared:
     meaning = await conf_meaning.checked(move.ports, instance, source, target)
     return MigrationPrepared(
         instance_id=instance.id,
+        warnings=meaning.shown_warnings(),
         source=source.ref,
         target=target.ref,
         provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,
         checks=("source", "role", "service", "odoo_conf", "room", "target", "versions", "extensions"),
-        warnings=meaning.shown_warnings(),
     )
 
 

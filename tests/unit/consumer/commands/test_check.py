@@ -24,8 +24,9 @@ async def settings(rig: StepRig, text: bytes) -> list[Finding]:
     """The findings `settings` with these further lines of odoo.conf."""
     (path,) = rig.site.odoo_conf.files
     rig.site.odoo_conf.files[path] += text
-    found = await check._findings(rig.site.ports(await rig.facts()), rig.site.instance(rig.instance))
-    return [one for one in found if one.check == "settings"]
+    ports, instance = rig.site.ports(await rig.facts()), rig.site.instance(rig.instance)
+    target = await ports.platform.dedicated_server(rig.instance)
+    return await check._settings(ports, instance, rig.site.pool, target)
 
 
 async def test_what_is_rewritten_and_what_is_suspicious_has_a_line_each(rig: StepRig) -> None:
@@ -33,7 +34,7 @@ async def test_what_is_rewritten_and_what_is_suspicious_has_a_line_each(rig: Ste
     rewritten, warning = await settings(rig, text)
     assert (rewritten.ok, rewritten.warning) == (True, False)
     assert rewritten.detail.endswith("rewritten: queue_job.jobrunner_db_host")
-    assert (warning.ok, warning.warning) == (True, True)
+    assert (warning.ok, warning.warning, warning.mark) == (True, True, "warn")
     assert "url in [x] names the pool" in warning.detail
 
 

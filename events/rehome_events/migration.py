@@ -76,6 +76,9 @@ class MigrationPrepared(EventData):
     rehearsal: Rehearsal | None = Field(
         default=None, description="How the rehearsal of the copy went, where there was one."
     )
+    warnings: tuple[Message, ...] = Field(
+        default=(), description="What was noticed and does not stop the move.", examples=[[]]
+    )
 
 
 class MigrationStopped(EventData):

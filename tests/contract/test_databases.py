@@ -37,6 +37,7 @@ async def test_the_version_and_extensions_of_a_server_are_read(stage: Stage) -> 
     facts = await stage.databases.server_facts(stage.pool)
     assert facts.major == await stage.major()
     assert "pg_trgm" in facts.extensions
+    assert not facts.tls
 
 
 async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage) -> None:

@@ -15,6 +15,7 @@ from tests.fakes.odoo_conf import FakeOdooConf
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rehome_consumer.model import ConfKey, LoginPart
     from rehome_consumer.ports import steps
 
 ACME = Instance(UUID(int=0xACE << 100, version=4), UUID(int=1), "Acme", "running", "acme")
@@ -180,6 +181,82 @@ async def test_a_rewrite_reports_only_the_keys_that_changed(storage: Storage) ->
     storage.put(CONF)
     login = (await storage.conf.read(ACME)).credentials
     assert await storage.conf.rewrite(ACME, "postgres-dedicated-1", 5432, login) == ("db_host",)
+
+
+JOBS = CONF.replace(b"db_user=", b"Db_Replica_Port\t= 5432\ndb_user=").replace(
+    b"channels = root:2",
+    b"channels = root:2,\n   jobrunner_db_host = mail:1\nJobRunner_DB_Host=postgres-pool-1 \n"
+    b"jobrunner_db_password:s3cr%et;#='\"\n; end\n",
+)
+FOLLOWING: dict[ConfKey, LoginPart] = {
+    ("options", "db_replica_port"): "db_port",
+    ("queue_job", "jobrunner_db_host"): "db_host",
+    ("queue_job", "jobrunner_db_password"): "db_password",
+    ("queue_job", "jobrunner_db_user"): "db_user",
+}
+
+
+async def follow(storage: Storage) -> tuple[str, ...]:
+    return await storage.conf.rewrite(ACME, "postgres-dedicated-1", 6432, ELSEWHERE, FOLLOWING)
+
+
+async def test_options_of_other_sections_take_the_same_values_and_no_other_byte_changes(
+    storage: Storage,
+) -> None:
+    storage.put(JOBS)
+    assert set(await follow(storage)) == {
+        "db_host",
+        "db_port",
+        "db_user",
+        "db_password",
+        "db_replica_port",
+        "queue_job.jobrunner_db_host",
+        "queue_job.jobrunner_db_password",
+        "queue_job.jobrunner_db_user",
+    }
+    wanted = (
+        JOBS.replace(b"postgres-pool-1", b"postgres-dedicated-1")
+        .replace(b"5432", b"6432")
+        .replace(b"odoo_acme", b"odoo_new")
+        .replace(b"s3cr%et;#='\"", ELSEWHERE.password.reveal().encode())
+        .replace(b"\n; end", b"\njobrunner_db_user = odoo_new\n; end")
+    )
+    assert storage.files() == {"odoo.conf": wanted}
+    assert await follow(storage) == ()
+    assert storage.files() == {"odoo.conf": wanted}
+
+
+async def test_all_sections_are_read_as_odoo_reads_them(storage: Storage) -> None:
+    storage.put(JOBS + b"[DEFAULT]\nx = 1\n")
+    sections = (await storage.conf.read(ACME)).sections
+    assert sections["queue_job"] == {
+        "db_host": "another section",
+        "channels": "root:2,\njobrunner_db_host = mail:1",
+        "jobrunner_db_host": "postgres-pool-1",
+        "jobrunner_db_password": "s3cr%et;#='\"",
+        "x": "1",
+    }
+    assert sections["options"]["db_replica_port"] == "5432"
+    assert "s3cr" not in repr(await storage.conf.read(ACME))
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (JOBS.replace(b"[queue_job]", b"[other]"), "it has no section .queue_job. any more"),
+        (
+            JOBS.replace(b"postgres-pool-1 \n", b"a,\n    b\n"),
+            "queue_job.jobrunner_db_host goes over several lines",
+        ),
+    ],
+)
+async def test_a_file_in_which_they_cannot_be_set_is_left_as_it_is(
+    storage: Storage, data: bytes, complaint: str
+) -> None:
+    storage.put(data)
+    with pytest.raises(ConfUnusable, match=complaint):
+        await follow(storage)
+    assert storage.files() == {"odoo.conf": data}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class FakeDatabases:
             return ServerFacts(
                 version=there.version,
                 extensions=frozenset(there.offers),
+                tls=there.tls,
             )
 
     async def database_size(self, server: Server, database: str) -> int:

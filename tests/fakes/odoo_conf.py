@@ -5,29 +5,40 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from rehome_consumer.adapters.odoo.conf import as_conf, backup_path
+from rehome_consumer.adapters.odoo.conf import as_conf, backup_path, new_values, rewritten
 from rehome_consumer.adapters.odoo.conf_files import conf_path
-from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
+from rehome_consumer.adapters.odoo.conf_text import SECTION, read_sections
 from rehome_consumer.errors import ConfUnusable, NotReady
 from rehome_consumer.ports.operators import ConfBackup
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
-    from rehome_consumer.model import Conf, Credentials, Instance
+    from rehome_consumer.model import Conf, ConfKey, Credentials, Instance, LoginPart
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
-read = lru_cache(1024)(read_options)
-"""`read_options`, remembered: a text is the same each time, and parsing it takes long."""
+sections = lru_cache(1024)(read_sections)
+"""`read_sections`, remembered: a text is the same each time, and parsing it takes long."""
+
+
+def read(data: bytes, name: str) -> dict[str, str]:
+    """The options in `[options]`: lower-case key -> value."""
+    return sections(data, name)[SECTION]
 
 
 @lru_cache(1024)
-def edited(data: bytes, values: tuple[tuple[str, str], ...], name: str) -> bytes:
-    """`edit_options`, remembered."""
-    return edit_options(data, dict(values), name)
+def edited(
+    data: bytes,
+    values: tuple[tuple[LoginPart, str], ...],
+    others: tuple[tuple[ConfKey, LoginPart], ...],
+    name: str,
+) -> tuple[bytes, tuple[str, ...]]:
+    """`rewritten`, remembered."""
+    return rewritten(data, dict(values), dict(others), name)
 
 
 class FakeOdooConf:
@@ -63,7 +74,7 @@ class FakeOdooConf:
 
     async def read(self, instance: Instance) -> Conf:
         path = self.path(instance)
-        return as_conf(path, read(self._content(path), str(path)))
+        return as_conf(path, sections(self._content(path), str(path)))
 
     async def check_writable(self, instance: Instance) -> None:
         path = self.path(instance)
@@ -78,17 +89,19 @@ class FakeOdooConf:
         return backup
 
     async def rewrite(
-        self, instance: Instance, host: str, port: int, credentials: Credentials
+        self,
+        instance: Instance,
+        host: str,
+        port: int,
+        credentials: Credentials,
+        others: Mapping[ConfKey, LoginPart] = MappingProxyType({}),
     ) -> tuple[str, ...]:
         path = self.path(instance)
-        login = (credentials.user, credentials.password.reveal())
-        values = dict(zip(KEYS, (host, str(port), *login), strict=True))
-        content = self._content(path)
-        before = read(content, str(path))
-        after = edited(content, tuple(values.items()), str(path))
+        values = tuple(new_values(host, port, credentials).items())
+        after, changed = edited(self._content(path), values, tuple(others.items()), str(path))
         self._require_writable(path)
         self.files[path] = after
-        return tuple(key for key in KEYS if before.get(key) != values[key])
+        return changed
 
     async def restore_file(self, instance: Instance, attempt_tag: str) -> bool:
         path = self.path(instance)

@@ -5,43 +5,75 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+from uuid import UUID
 
 from rehome_consumer.adapters.backup import files
 from rehome_consumer.adapters.backup.place import DUMP, MANIFEST, SOURCE, BackupPlace
 from rehome_consumer.adapters.odoo.conf import as_conf
-from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
+from rehome_consumer.adapters.odoo.conf_text import edit_options, read_sections
 from rehome_consumer.adapters.postgres import restore_list
 from rehome_consumer.adapters.postgres.ownership_tags import parse
 from rehome_consumer.commands.topology_users import script
 from rehome_consumer.errors import SettingsError
+from rehome_consumer.model import Credentials, Secret, Server, Service
 from rehome_consumer.rabbitmq.users_file import password_of, read_users
-from tests.fuzz.common import lines_and_rest, refused
+from rehome_consumer.steps.support.conf_meaning import judged
+from rehome_consumer.steps.support.relocation import Relocation
+from tests.fuzz.common import LONGEST_ERROR, lines_and_rest, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from rehome_consumer.model import Conf, ConfKey
 
 VALUES = {"db_host": "10.0.0.7", "db_port": "6432", "db_user": "new", "db_password": "%(x)s = ; # ' \" $"}
 ID = "b1"
 
 
 def odoo_conf(data: bytes) -> None:
-    """odoo.conf: read as Odoo does or refused; edited so that Odoo reads the new values, also after a second edit."""
+    """odoo.conf: read as Odoo does or refused; edited so that Odoo reads the new values, also after a second edit.
+
+    What the file means for a move is judged without an error, and in few words.
+    """
     path = Path("odoo.conf")
-    options: dict[str, str] = {}
-    if refused(lambda: options.update(read_options(data, "odoo.conf"))) is None:
-        refused(lambda: as_conf(path, options))
+    sections: dict[str, dict[str, str]] = {}
+    if refused(lambda: sections.update(read_sections(data, "odoo.conf"))) is None:
+        confs: list[Conf] = []
+        if refused(lambda: confs.append(as_conf(path, sections))) is None:
+            judge(confs[0])
+    others = {(one, "jobrunner_db_host"): "10.0.0.7" for one in sections if one not in ("DEFAULT", "options")}
+    for elsewhere in ({}, others):
+        edit(data, sections, elsewhere)
+
+
+def edit(data: bytes, sections: dict[str, dict[str, str]], others: dict[ConfKey, str]) -> None:
+    """The new values are read back, all else stays, and a second edit changes nothing."""
     edited: list[bytes] = []
-    if refused(lambda: edited.append(edit_options(data, VALUES, "odoo.conf"))) is None:
-        after = read_options(edited[0], "odoo.conf")
-        assert {key: after[key] for key in KEYS} == VALUES
-        assert {key: after[key] for key in after if key not in KEYS} == {
-            key: value for key, value in options.items() if key not in KEYS
-        }
-        assert edit_options(edited[0], VALUES, "odoo.conf") == edited[0]
+    if refused(lambda: edited.append(edit_options(data, VALUES, "odoo.conf", others))) is None:
+        wanted = {section: dict(options) for section, options in sections.items()}
+        wanted["options"].update(VALUES)
+        for (section, key), value in others.items():
+            wanted[section][key] = value
+        assert read_sections(edited[0], "odoo.conf") == wanted
+        assert edit_options(edited[0], VALUES, "odoo.conf", others) == edited[0]
+
+
+def judge(conf: Conf) -> None:
+    """What is rewritten is there to be rewritten; what is said holds no password."""
+    pool = Server(UUID(int=1), "pool", "pool", 5432, "shared", "active", Credentials("p", Secret("p")))
+    target = replace(pool, name="own", host="10.0.0.7", port=6432, kind="dedicated")
+    service = Service("odoo", "s1", 1, (), {}, {})
+    login = conf.credentials
+    place = Relocation("acme", pool, frozenset({"pool"}), login, login, target, (15, 16), tls=False)
+    meaning = judged(conf, service, place)
+    assert all(conf.sections[section].get(key) for section, key in meaning.options)
+    said = (*meaning.in_conf, *meaning.in_service, *meaning.shown_warnings())
+    assert all(len(text) < LONGEST_ERROR for text in said)
 
 
 def manifest(data: bytes) -> None:
@@ -147,6 +179,10 @@ def odoo_conf_seeds() -> Iterable[bytes]:
         b"[options]\ndb_host = pool\ndb_port = 5432\ndb_user = a\ndb_password = b\n; c\nProxy_Mode = True\n",
         b"# top\r\n[options]\r\n  DB_Host: x\r\n\r\n[queue]\r\ndb_host = 1\r\n",
         b"\xef\xbb\xbf[options]\ndb_host=False",
+        (
+            b"[options]\ndb_host=pool\ndb_user=a\ndb_password=b\nlog_db = postgresql://a:b@pool/x\n\n[queue_job]\n"
+            b"jobrunner_db_host = pool\n  jobrunner_db_port=1"
+        ),
     )
 
 

@@ -21,7 +21,11 @@ PARSERS: Final[Mapping[str, Parser]] = {
     "properties": Parser(
         messages.properties, messages.properties_seeds, (b"rehome-tries", b"ce-specversion")
     ),
-    "odoo_conf": Parser(files.odoo_conf, files.odoo_conf_seeds, (b"[options]", b"db_password", b"[DEFAULT]")),
+    "odoo_conf": Parser(
+        files.odoo_conf,
+        files.odoo_conf_seeds,
+        (b"[options]", b"db_password", b"[DEFAULT]", b"[queue_job]", b"jobrunner_db_host"),
+    ),
     "manifest": Parser(
         files.manifest, files.manifest_seeds, (b'"files"', b'"../', b'"sha256"', b"dump/toc.dat")
     ),

@@ -84,6 +84,11 @@ async def test_a_session_is_encrypted(mode: SslMode, server: Server, authority: 
     assert await is_encrypted(sessions(mode, authority if mode.startswith("verify") else None), server)
 
 
+async def test_a_server_that_offers_tls_says_so(server: Server) -> None:
+    """Odoo's db_sslmode is compared with it."""
+    assert (await PostgresDatabases(sessions("require")).server_facts(server)).tls
+
+
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
 async def test_a_server_with_a_certificate_of_another_authority_is_refused(
     mode: SslMode, server: Server, other_authority: Authority

@@ -17,6 +17,7 @@ from rehome_consumer.errors import NotFound, RehomeError
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.settings import read_settings
 from rehome_consumer.steps import accept, prepare
+from rehome_consumer.steps.support import conf_meaning
 from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
@@ -160,7 +161,20 @@ async def _findings(ports: Ports, instance: Instance, limits: Limits | None) -> 
         findings.append(Finding("target", ok=True, detail=detail))
     elif database is not None:
         await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
-    return findings
+    return [*findings, *await _settings(ports, instance, home, target)]
+
+
+async def _settings(ports: Ports, instance: Instance, home: Server, target: Server | None) -> list[Finding]:
+    """What else of odoo.conf and the service names the database or its server."""
+    try:
+        meaning = await conf_meaning.checked(ports, instance, home, target)
+    except RehomeError as error:
+        return [Finding("settings", ok=False, detail=str(error))]
+    also = meaning.also_rewritten() or "nothing"
+    return [
+        Finding("settings", ok=True, detail=f"besides the four options of odoo.conf, rewritten: {also}"),
+        *(Finding("settings", ok=True, detail=text, warning=True) for text in meaning.shown_warnings()),
+    ]
 
 
 async def _rehearsal(settings: Settings, ports: Ports, instance: Instance, on: str | None) -> Finding:

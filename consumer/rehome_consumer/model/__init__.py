@@ -29,9 +29,10 @@ from rehome_consumer.model.platform import (
     Server,
 )
 from rehome_consumer.model.policy import Hours, NothingToDo, Policy
-from rehome_consumer.model.runtime import Conf, Healthy, Service, Task
+from rehome_consumer.model.runtime import CONF_UNSET, Conf, ConfKey, Healthy, LoginPart, Service, Task
 
 __all__ = [
+    "CONF_UNSET",
     "DEFINITIONS",
     "EVERYTHING",
     "LARGEST_CPU",
@@ -40,6 +41,7 @@ __all__ = [
     "TERMINATED",
     "Backup",
     "Conf",
+    "ConfKey",
     "Credentials",
     "DatabaseFacts",
     "Fence",
@@ -48,6 +50,7 @@ __all__ = [
     "Healthy",
     "Hours",
     "Instance",
+    "LoginPart",
     "Named",
     "NothingToDo",
     "OwnershipTag",

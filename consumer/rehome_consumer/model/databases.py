@@ -19,10 +19,12 @@ class ServerFacts:
     Attributes:
         version: as 150018.
         extensions: those it could install.
+        tls: whether it offers TLS to clients.
     """
 
     version: int
     extensions: frozenset[str]
+    tls: bool = False
 
     @property
     def major(self) -> int:

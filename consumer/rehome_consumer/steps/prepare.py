@@ -26,7 +26,7 @@ from rehome_consumer.facts import (
     TARGET,
 )
 from rehome_consumer.move import new_tenant_of, tenant_of
-from rehome_consumer.steps.support import rehearsal
+from rehome_consumer.steps.support import conf_meaning, rehearsal
 from rehome_consumer.steps.support.identity import require_free, require_tenant
 from rehome_events.migration import MigrationPrepared
 
@@ -47,9 +47,11 @@ async def run(move: Move) -> MigrationPrepared:
     database = await check_source(move.ports, instance, source)
     await move.runtime.find(instance)
     limits = await move.facts.recall(LIMITS)
-    for warning in await check_runtime(move.ports, instance, limits):
+    warnings = await check_runtime(move.ports, instance, limits)
+    for warning in warnings:
         log.warning("prepare.warning instance=%s warning=%s", instance.id, warning)
     await check_conf(move.ports, instance, source)
+    await conf_meaning.checked(move.ports, instance, source)
     await check_room(move.ports, database)
     target = await _dedicated_server(move)
     if await move.facts.recall(REHEARSAL) is None:
@@ -57,9 +59,11 @@ async def run(move: Move) -> MigrationPrepared:
     await check_pair(move.ports, source, target, database)
     await check_target_role(move.ports, instance, target)
     await check_extensions(move.ports, instance, source, target)
+    meaning = await conf_meaning.checked(move.ports, instance, source, target)
     rehearsed = await rehearsal.run(move)
     return MigrationPrepared(
         instance_id=instance.id,
+        warnings=(*warnings, *meaning.shown_warnings()),
         source=source.ref,
         target=target.ref,
         provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,

@@ -1,7 +1,8 @@
 """Sixth step: odoo.conf and the service's environment name the dedicated server.
 
-Only odoo.conf counts after the first boot; the environment is kept in step with it so that nobody is
-misled (source: measured on a live instance).
+Of the four values only odoo.conf's count after the first boot; the environment is kept in step with it so that
+nobody is misled (source: measured on a live instance). What else reaches the tenant's database follows it, in the
+file and in the environment: see `steps.support.conf_settings`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import NotFound
 from rehome_consumer.facts import CONF_KEYS_CHANGED, SPEC
+from rehome_consumer.steps.support import conf_meaning
+from rehome_consumer.steps.support.relocation import value_of
 from rehome_events.migration import MigrationConfRewritten
 
 if TYPE_CHECKING:
@@ -22,15 +25,17 @@ ODOO_DATABASE: Final = "ODOO_DATABASE_"
 
 
 async def run(move: Move) -> MigrationConfRewritten:
-    """Back up the file, replace the four values, set the four variables; starts nothing."""
+    """Back up the file, replace the values, set the variables; starts nothing."""
     instance = await move.active_instance()
     target = await move.target()
     await move.tenant()  # today's login is recorded before the file that holds it changes
     credentials = await move.new_tenant()
+    meaning = await conf_meaning.for_rewriting(move.ports, instance, await move.source(), target)
     backup = await move.odoo_conf.back_up(instance, move.tag)
-    changed = await move.odoo_conf.rewrite(instance, target.host, target.port, credentials)
+    changed = await move.odoo_conf.rewrite(instance, target.host, target.port, credentials, meaning.options)
     changed = await move.facts.remember(CONF_KEYS_CHANGED, changed)
-    await move.runtime.configure(instance, _environment(target, credentials))
+    also = {name: value_of(part, target, credentials) for name, part in meaning.variables.items()}
+    await move.runtime.configure(instance, {**also, **_environment(target, credentials)})
     conf = await move.odoo_conf.read(instance)
     return MigrationConfRewritten(
         instance_id=instance.id, path=str(conf.path), backup_path=str(backup), changed=changed

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rehome_consumer.adapters.common.bounded_thread import in_thread
 from rehome_consumer.adapters.common.instance_directory import instance_directory
 from rehome_consumer.adapters.odoo import conf_files as files
-from rehome_consumer.adapters.odoo.conf_text import KEYS, UNSET, edit_options, read_options
+from rehome_consumer.adapters.odoo.conf_text import KEYS, SECTION, edit_options, read_sections, shown
 from rehome_consumer.errors import Conflict, ConfUnusable, NotReady
-from rehome_consumer.model import Conf, Credentials, Secret
+from rehome_consumer.model import CONF_UNSET, Conf, Credentials, Secret
 from rehome_consumer.ports.operators import ConfBackup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from rehome_consumer.model import Instance
+    from rehome_consumer.model import ConfKey, Instance, LoginPart
 
 T = TypeVar("T")
 
@@ -63,21 +64,32 @@ class OdooConfFiles:
         return await self._bounded(instance, "backing up", lambda _: self._back_up(instance, attempt_tag))
 
     async def rewrite(
-        self, instance: Instance, host: str, port: int, credentials: Credentials
+        self,
+        instance: Instance,
+        host: str,
+        port: int,
+        credentials: Credentials,
+        others: Mapping[ConfKey, LoginPart] = MappingProxyType({}),
     ) -> tuple[str, ...]:
         """Set db_host, db_port, db_user, db_password; every other byte, mode and owner stay. Atomic.
 
+        Args:
+            instance: whose file.
+            host: of the server.
+            port: of the server.
+            credentials: the tenant's login there.
+            others: further options, each with the one of the four whose new value it takes.
+
         Returns:
-            The keys that changed; none on a second call.
+            The keys that changed, one of another section as `section.key`; none on a second call.
 
         Raises:
             ConfUnusable: a value cannot be written into odoo.conf, or the file cannot be edited safely.
             Conflict: another process changed the file at this moment.
         """
-        login = (credentials.user, credentials.password.reveal())
-        values = dict(zip(KEYS, (host, str(port), *login), strict=True))
+        values = new_values(host, port, credentials)
         return await self._bounded(
-            instance, "rewriting", lambda wanted: self._rewrite(instance, values, wanted)
+            instance, "rewriting", lambda wanted: self._rewrite(instance, values, others, wanted)
         )
 
     async def restore_file(self, instance: Instance, attempt_tag: str) -> bool:
@@ -122,8 +134,8 @@ class OdooConfFiles:
     def _read(self, instance: Instance) -> Conf:
         path = files.conf_path(self._root, instance)
         with files.open_directory(self._root, instance) as directory:
-            options = read_options(files.read(directory, path).data, str(path))
-        return as_conf(path, options)
+            sections = read_sections(files.read(directory, path).data, str(path))
+        return as_conf(path, sections)
 
     def _check(self, instance: Instance) -> None:
         path = files.conf_path(self._root, instance)
@@ -144,14 +156,17 @@ class OdooConfFiles:
         return backup
 
     def _rewrite(
-        self, instance: Instance, values: dict[str, str], wanted: Callable[[], None]
+        self,
+        instance: Instance,
+        values: Mapping[LoginPart, str],
+        others: Mapping[ConfKey, LoginPart],
+        wanted: Callable[[], None],
     ) -> tuple[str, ...]:
         path = files.conf_path(self._root, instance)
         with files.open_directory(self._root, instance) as directory:
             files.sweep(directory, path)
             content = files.read(directory, path)
-            before = read_options(content.data, str(path))
-            edited = edit_options(content.data, values, str(path))
+            edited, changed = rewritten(content.data, values, others, str(path))
 
             def unchanged() -> None:
                 wanted()
@@ -160,7 +175,7 @@ class OdooConfFiles:
 
             if edited != content.data:
                 files.replace(directory, path, content._replace(data=edited), unchanged)
-        return tuple(key for key in KEYS if before.get(key) != values[key])
+        return changed
 
     def _restore_file(self, instance: Instance, attempt_tag: str, wanted: Callable[[], None]) -> bool:
         path = files.conf_path(self._root, instance)
@@ -203,18 +218,45 @@ def backup_path(path: Path, attempt_tag: str) -> Path:
     return path.with_name(f"odoo.conf.rehome-{attempt_tag}")
 
 
-def as_conf(path: Path, options: dict[str, str]) -> Conf:
-    """What the options say about the database.
+def new_values(host: str, port: int, credentials: Credentials) -> dict[LoginPart, str]:
+    """The four values as odoo.conf has them, in the order of `KEYS`."""
+    return {
+        "db_host": host,
+        "db_port": str(port),
+        "db_user": credentials.user,
+        "db_password": credentials.password.reveal(),
+    }
+
+
+def rewritten(
+    data: bytes, values: Mapping[LoginPart, str], others: Mapping[ConfKey, LoginPart], name: str
+) -> tuple[bytes, tuple[str, ...]]:
+    """The file with the four values, also in `others`; and the keys that changed.
+
+    Raises:
+        ConfUnusable: as `edit_options`.
+    """
+    before = read_sections(data, name)
+    elsewhere = {place: values[part] for place, part in others.items()}
+    edited = edit_options(data, {key: values[key] for key in KEYS}, name, elsewhere)
+    wanted: dict[ConfKey, str] = {(SECTION, key): values[key] for key in KEYS}
+    wanted.update(elsewhere)
+    changed = [place for place, value in wanted.items() if before[place[0]].get(place[1]) != value]
+    return edited, tuple(shown(place) for place in changed)
+
+
+def as_conf(path: Path, sections: Mapping[str, Mapping[str, str]]) -> Conf:
+    """What the file says about the database.
 
     Raises:
         ConfUnusable: host, user or password is not set, or the port is no port.
     """
-    found = {key: value for key, value in options.items() if value not in UNSET}
+    found = {key: value for key, value in sections[SECTION].items() if value not in CONF_UNSET}
     missing = [key for key in KEYS if key not in found and key != "db_port"]
     if missing:
-        raise ConfUnusable(f"{path}: {', '.join(missing)} not set in [options]")
+        raise ConfUnusable(f"{path}: {', '.join(missing)} not set in [{SECTION}]")
     port = found.get("db_port", str(DEFAULT_PORT))
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:  # noqa: PLR2004, the last TCP port
         raise ConfUnusable(f"{path}: db_port is no TCP port")
     credentials = Credentials(found["db_user"], Secret(found["db_password"]))
-    return Conf(path, found["db_host"], int(port), credentials, found.get("db_name"))
+    return Conf(path, found["db_host"], int(port), credentials, found.get("db_name"), sections)

@@ -2,7 +2,7 @@
 
 Odoo reads it with `RawConfigParser`. Writing through that parser would drop comments and lower-case the keys,
 so the lines are found by a scanner written here; afterwards both texts are parsed as Odoo would, and nothing
-but the four options may differ.
+but the options that were to be changed may differ.
 """
 
 from __future__ import annotations
@@ -18,27 +18,31 @@ from configparser import (
 )
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import ConfUnusable
+from rehome_consumer.model import CONF_UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-KEYS: Final = ("db_host", "db_port", "db_user", "db_password")
-"""The options that a migration changes."""
+    from rehome_consumer.model import ConfKey, LoginPart
 
-UNSET: Final = frozenset({"", "False", "false", "None"})
-"""Texts that Odoo reads as no value (it writes `db_host = False` itself)."""
+KEYS: Final[tuple[LoginPart, ...]] = ("db_host", "db_port", "db_user", "db_password")
+"""The options of `[options]` that every migration changes."""
 
-_NOT_A_TEXT: Final = UNSET | {"True", "true"}
+SECTION: Final = "options"
+"""The section that Odoo itself reads."""
 
-_SECTION = "options"
+_NOT_A_TEXT: Final = CONF_UNSET | {"True", "true"}
+_NONE: Final[Mapping[ConfKey, str]] = MappingProxyType({})
+
 _LINE = re.compile(r"(?P<content>[^\r\n]*)(?P<end>\r\n|\r|\n|\Z)")
 
 
-def read_options(data: bytes, name: str) -> dict[str, str]:
-    """The options in `[options]`: lower-case key -> value, as Odoo sees it.
+def read_sections(data: bytes, name: str) -> dict[str, dict[str, str]]:
+    """Every section: lower-case key -> value, as Odoo sees them; what `[DEFAULT]` gives is in all of them.
 
     Args:
         data: the file's bytes.
@@ -49,12 +53,14 @@ def read_options(data: bytes, name: str) -> dict[str, str]:
     """
     text = _decode(data, name)
     sections = _parse(text, name)
-    _scan(text, name)
-    return sections[_SECTION]
+    _require_one_line(_scan(text), [(SECTION, key) for key in KEYS], name)
+    return sections
 
 
-def edit_options(data: bytes, values: Mapping[str, str], name: str) -> bytes:
-    """The file with these options in `[options]`; every other byte stays.
+def edit_options(
+    data: bytes, values: Mapping[str, str], name: str, others: Mapping[ConfKey, str] = _NONE
+) -> bytes:
+    """The file with these options in `[options]`, and `others` elsewhere; every other byte stays.
 
     An option that is there keeps its line, with a new value; one that is not is added at the section's end.
 
@@ -62,16 +68,24 @@ def edit_options(data: bytes, values: Mapping[str, str], name: str) -> bytes:
         data: the file's bytes.
         values: new value by lower-case key; only `KEYS`.
         name: the file's name, which errors start with.
+        others: new value by section and lower-case key; the section is there.
 
     Raises:
-        ConfUnusable: as `read_options`; or a value cannot be written so that Odoo reads it back.
+        ConfUnusable: as `read_sections`; or a value cannot be written so that Odoo reads it back.
     """
-    for key, value in values.items():
-        _require_writable(key, value, name)
+    wanted = {**{(SECTION, key): value for key, value in values.items()}, **others}
+    for place, value in wanted.items():
+        _require_writable(place, value, name)
     text = _decode(data, name)
     before = _parse(text, name)
-    edited = _apply(text, _scan(text, name), values)
-    expected = {**before, _SECTION: {**before[_SECTION], **values}}
+    found = _scan(text)
+    if gone := sorted({section for section, _ in wanted} - found.keys()):
+        raise ConfUnusable(f"{name}: it has no section [{gone[0]}] any more")
+    _require_one_line(found, [*((SECTION, key) for key in KEYS), *wanted], name)
+    edited = _apply(text, found, wanted)
+    expected = {section: dict(options) for section, options in before.items()}
+    for (section, key), value in wanted.items():
+        expected[section][key] = value
     with suppress(ConfUnusable):
         if _parse(edited, name) == expected:
             return edited.encode()
@@ -101,39 +115,42 @@ def _parse(text: str, name: str) -> dict[str, dict[str, str]]:
         lines = ", ".join(str(number) for number, _ in error.errors)
         reason = f"line {lines}: neither a section, an option, nor a comment"
     else:
-        if parser.has_section(_SECTION):
+        if parser.has_section(SECTION):
             return {parser.default_section: dict(parser.defaults())} | {
                 section: dict(parser.items(section)) for section in parser.sections()
             }
-        reason = f"it has no section [{_SECTION}]"
+        reason = f"it has no section [{SECTION}]"
     raise ConfUnusable(f"{name}: {reason}; Odoo cannot read it") from None
 
 
 @dataclass
 class _Found:
-    """Where things are in the text.
+    """Where things are in one section.
 
     Attributes:
         values: key -> start and end of its value.
+        folded: keys whose value goes over several lines.
         end: where a further option may be inserted, its line break before it.
         indent: what is before the last option, or header, of the section.
         line_break: how the section's lines end.
     """
 
     values: dict[str, tuple[int, int]] = field(default_factory=dict)
+    folded: set[str] = field(default_factory=set)
     end: int = 0
     indent: str = ""
     line_break: str = "\n"
 
 
-def _scan(text: str, name: str) -> _Found:
-    """Find the four options' values and the section's end, line by line, by the rules of `RawConfigParser`.
+def _scan(text: str) -> dict[str, _Found]:
+    """Find every section's values and end, line by line, by the rules of `RawConfigParser`.
 
     The text is one that the parser has read, so a line is blank, a comment, the continuation of a value
     (indented deeper than its option), a section's header or an option.
     """
+    sections: dict[str, _Found] = {}
     found = _Found()
-    section = option = None
+    option = None
     level = 0
     for line in _LINE.finditer(text):
         content, line_break = line["content"], line["end"]
@@ -142,40 +159,52 @@ def _scan(text: str, name: str) -> _Found:
             continue
         indent = len(content) - len(content.lstrip())
         if option is not None and indent > level:
-            if section == _SECTION and option in KEYS:
-                raise ConfUnusable(f"{name}: the value of {option} goes over several lines")
+            found.folded.add(option)
         else:
             level = indent
             if header := RawConfigParser.SECTCRE.match(bare):
-                section, option = header["header"], None
+                found, option = sections.setdefault(header["header"], _Found()), None
             elif entry := RawConfigParser.OPTCRE.match(bare):
                 option = entry["option"].rstrip().lower()
-                if section == _SECTION and option in KEYS:
-                    first = line.start() + indent
-                    found.values[option] = (first + entry.start("value"), first + len(bare))
-            found.indent = content[:indent] if section == _SECTION else found.indent
-        if section == _SECTION:
-            found.end = line.end("content")
-            found.line_break = line_break or found.line_break
-    return found
+                first = line.start() + indent
+                found.values[option] = (first + entry.start("value"), first + len(bare))
+            found.indent = content[:indent]
+        found.end = line.end("content")
+        found.line_break = line_break or found.line_break
+    return sections
 
 
-def _apply(text: str, found: _Found, values: Mapping[str, str]) -> str:
-    added = "".join(
-        f"{found.line_break}{found.indent}{key} = {value}"
-        for key, value in values.items()
-        if key not in found.values
-    )
-    text = text[: found.end] + added + text[found.end :]
-    # From the end, so that earlier places stay where they were found.
-    for (start, end), key in sorted(
-        ((found.values[key], key) for key in values if key in found.values), reverse=True
-    ):
-        text = text[:start] + values[key] + text[end:]
+def _require_one_line(sections: Mapping[str, _Found], keys: Iterable[ConfKey], name: str) -> None:
+    for section, key in keys:
+        if section in sections and key in sections[section].folded:
+            raise ConfUnusable(f"{name}: the value of {shown((section, key))} goes over several lines")
+
+
+def _apply(text: str, sections: Mapping[str, _Found], values: Mapping[ConfKey, str]) -> str:
+    """Set the values; a section that has not got a key gets it at its end, in the order of `values`."""
+    replaced: list[tuple[int, int, str]] = []
+    added: dict[str, str] = {}
+    for (section, key), value in values.items():
+        found = sections[section]
+        if key in found.values:
+            replaced.append((*found.values[key], value))
+        else:
+            line = f"{found.line_break}{found.indent}{key} = {value}"
+            added[section] = added.get(section, "") + line
+    inserted = [(sections[section].end, sections[section].end, lines) for section, lines in added.items()]
+    # From the end, so that earlier places stay where they were found; an insertion before the value that it follows.
+    for start, end, new in sorted([*inserted, *replaced], key=lambda edit: edit[:2], reverse=True):
+        text = text[:start] + new + text[end:]
     return text
 
 
-def _require_writable(key: str, value: str, name: str) -> None:
+def shown(place: ConfKey) -> str:
+    """How people and events are told of an option: `db_host`, `queue_job.jobrunner_db_host`."""
+    section, key = place
+    return key if section == SECTION else f"{section}.{key}"
+
+
+def _require_writable(place: ConfKey, value: str, name: str) -> None:
     """Raise ConfUnusable unless Odoo reads the value back as it is. Does not show it."""
     if value in _NOT_A_TEXT:
         reason = "is a word that Odoo does not read as text"
@@ -187,4 +216,6 @@ def _require_writable(key: str, value: str, name: str) -> None:
         reason = "is not Unicode text"
     else:
         return
-    raise ConfUnusable(f"{name}: the new {key} {reason}, which odoo.conf cannot hold; choose another")
+    raise ConfUnusable(
+        f"{name}: the new {shown(place)} {reason}, which odoo.conf cannot hold; choose another"
+    )

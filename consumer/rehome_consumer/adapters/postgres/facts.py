@@ -31,6 +31,7 @@ async def of_server(session: Administrator, where: str) -> ServerFacts:
     return ServerFacts(
         version=row["version"],
         extensions=frozenset(found["name"] for found in installable),
+        tls=row["tls"],
     )
 
 

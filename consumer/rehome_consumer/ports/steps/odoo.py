@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from rehome_consumer.model import Conf, Credentials, Healthy, Instance, Service
+    from rehome_consumer.model import Conf, ConfKey, Credentials, Healthy, Instance, LoginPart, Service
     from rehome_events.parts import Limits
 
 
@@ -35,11 +36,17 @@ class OdooConf(Protocol):
         ...
 
     async def rewrite(
-        self, instance: Instance, host: str, port: int, credentials: Credentials
+        self,
+        instance: Instance,
+        host: str,
+        port: int,
+        credentials: Credentials,
+        others: Mapping[ConfKey, LoginPart] = MappingProxyType({}),
     ) -> tuple[str, ...]:
         """Set db_host, db_port, db_user, db_password; every other byte, mode and owner stay. Atomic.
 
-        Returns the keys that changed.
+        `others` are further options of the file, each with the one of the four whose new value it takes.
+        Returns the keys that changed; one of another section as `section.key`.
         """
         ...
 

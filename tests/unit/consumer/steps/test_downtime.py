@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.errors import (
+    Incompatible,
     NotFound,
     NotOurs,
     Queued,
@@ -265,6 +267,40 @@ async def test_a_rewrite_that_is_run_again_reports_what_the_first_changed() -> N
     first = await rig.run("rewrite_conf")
     rig.event = event
     assert await rig.run("rewrite_conf") == first
+
+
+async def test_what_else_reaches_the_database_follows_it_and_comes_back_with_the_undo() -> None:
+    rig = StepRig()
+    files = rig.site.odoo_conf.files
+    (path,) = files
+    files[path] += b"db_replica_host = pool-1-replica\n[queue_job]\njobrunner_db_host = postgres-pool-1\n"
+    rig.service.spec["env"] |= {"PGHOST": "postgres-pool-1", "PGUSER": "someone"}
+    await rig.until("rewrite_conf")
+    old, spec = conf_of(rig), copy.deepcopy(rig.service.spec)
+    event = rig.event
+    answer = await rig.run("rewrite_conf")
+    assert isinstance(answer, MigrationConfRewritten)
+    host = f"postgres-dedicated-{rig.instance.hex[:8]}"
+    assert answer.changed == ("db_host", "db_replica_host", "queue_job.jobrunner_db_host")
+    assert conf_of(rig) == old.replace(b"postgres-pool-1", host.encode()).replace(
+        b"pool-1-replica", host.encode()
+    )
+    env = rig.service.spec["env"]
+    assert (env["PGHOST"], env["PGUSER"], env["ODOO_DATABASE_HOST"]) == (host, "someone", host)
+    rig.event = event
+    assert await rig.run("rewrite_conf") == answer
+    await rig.undo("rewrite_conf")
+    assert (conf_of(rig), rig.service.spec) == (old, spec)
+
+
+async def test_an_odoo_conf_that_forbids_the_move_by_now_is_left_as_it_is() -> None:
+    rig = await before("rewrite_conf")
+    rig.service.spec["env"]["PGHOSTADDR"] = "10.0.0.1"
+    old = conf_of(rig)
+    with pytest.raises(Incompatible, match="PGHOSTADDR"):
+        await rig.run("rewrite_conf")
+    assert conf_of(rig) == old
+    assert len(rig.site.odoo_conf.files) == 1
 
 
 async def test_the_undo_of_a_rewrite_restores_file_and_definition() -> None:

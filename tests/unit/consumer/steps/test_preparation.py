@@ -230,6 +230,38 @@ async def test_a_conf_that_cannot_be_replaced_is_reported(rig: StepRig) -> None:
     await refused(rig, ConfUnusable, "read-only")
 
 
+async def test_tls_that_odoo_wants_and_the_dedicated_server_lacks_is_reported(rig: StepRig) -> None:
+    edit(rig, b"db_name = False", b"db_name = False\ndb_sslmode = require")
+    await refused(
+        rig, ConfUnusable, r"db_sslmode in \[options\] is require, and postgres-dedicated-.* no TLS"
+    )
+    rig.target.tls = True
+    answer = await rig.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert answer.warnings == ()
+
+
+async def test_an_argument_that_counts_more_than_odoo_conf_is_reported_before_a_server_is_asked_for(
+    rig: StepRig,
+) -> None:
+    container = {"Args": ["odoo", "--db_host=postgres-pool-1"]}
+    rig.service.spec["TaskTemplate"] = {"ContainerSpec": container}
+    await refused(rig, Incompatible, "service odoo-acme: argument --db_host is postgres-pool-1")
+    assert rig.site.database_service.calls == 0
+
+
+async def test_what_is_only_suspicious_is_told_and_stops_nothing(rig: StepRig) -> None:
+    edit(rig, b"db_name = False", b"db_name = False\ndb_sslmode = verify-ca\n[x]\nurl = //postgres-pool-1/x")
+    await rig.site.database_service.provision(rig.instance, rig.record["customer_id"], "premium")
+    rig.target.tls = True
+    answer = await rig.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert [text.split(": ")[1][:24] for text in answer.warnings] == [
+        "db_sslmode in [options] ",
+        "url in [x] names the poo",
+    ]
+
+
 async def test_too_little_room_is_reported(rig: StepRig) -> None:
     rig.site.world.free = 100
     await refused(rig, Incompatible, "100 bytes free")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_options
+from rehome_consumer.adapters.odoo.conf_text import KEYS, edit_options, read_sections
 from rehome_consumer.errors import ConfUnusable
 
 Parsed = dict[str, dict[str, str]]
@@ -81,6 +81,41 @@ def test_an_edit_changes_the_four_options_alone_or_is_refused(text: str) -> None
     assert_lines_stay(pieces(text), pieces(after))
 
 
+@given(FILES)
+@example("[options]\ndb_host =\n[queue_job]\njobrunner_db_host =")
+@example("[queue_job]\n[options]\n x = 1\n  y\n[x]")
+@example("[options]\n[DEFAULT]\njobrunner_db_host = 1\n[queue_job]\n")
+def test_an_edit_of_further_options_changes_them_alone_or_is_refused(text: str) -> None:
+    """In every section that the file has, one option more."""
+    try:
+        before = as_odoo_reads(text)
+    except configparser.Error:
+        return
+    others = {(one, "jobrunner_db_host"): "new-host" for one in before if one not in ("DEFAULT", "options")}
+    others["options", "db_replica_host"] = "new-host"
+    try:
+        after = edit_options(text.encode(), VALUES, "odoo.conf", others).decode()
+    except ConfUnusable:
+        options = [before["options"].get(key, "\n") for key in (*KEYS, "db_replica_host")]
+        assert any("\n" in value for value in options) or "\n" in str(before)
+        return
+    wanted = {section: dict(options) for section, options in before.items()}
+    wanted["options"].update(VALUES)
+    for (section, key), value in others.items():
+        wanted[section][key] = value
+    assert as_odoo_reads(after) == wanted
+    rest = pieces(after)
+    assert [line for line in pieces(text) if line not in rest] == [
+        line for line in pieces(text) if line not in rest and is_old(line)
+    ]
+
+
+def is_old(line: str) -> bool:
+    """Whether it is an option that was given a new value."""
+    key = re.split(r"\s*[=:]", line.strip(), maxsplit=1)[0].strip().lower()
+    return key in {*KEYS, "db_replica_host", "jobrunner_db_host"}
+
+
 def assert_lines_stay(old: list[str], new: list[str]) -> None:
     """`new` is `old` with new values, and one block of new options inserted."""
     added = len(new) - len(old)
@@ -105,7 +140,7 @@ def test_a_value_that_is_written_is_read_back(value: str, key: str) -> None:
     except ConfUnusable:
         return
     assert as_odoo_reads(data.decode())["options"] == {"x": "1", key: value}
-    assert read_options(data, "odoo.conf")[key] == value
+    assert read_sections(data, "odoo.conf")["options"][key] == value
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1))

@@ -26,7 +26,7 @@ from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.adapters.rabbitmq import connection as amqp_adapter
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.management import managing
-from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector, require_topology
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.facts import MemoryFacts
@@ -37,6 +37,7 @@ from rehome_consumer.errors import SettingsError, TimedOut, Unreachable
 from rehome_consumer.network.hosts import resolver
 from rehome_consumer.network.tls import authorities, broker_context, parsed
 from rehome_consumer.ports.steps import Ports
+from rehome_consumer.process.checks import checks_of, require_topology
 from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.process.worker import Worker
 from rehome_consumer.settings import SWARM
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.ports.readiness import Part
     from rehome_consumer.ports.steps import Facts, Runtime
+    from rehome_consumer.process.readiness import Check
     from rehome_consumer.settings import Settings
 
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -242,10 +244,6 @@ def _plugged_in(name: str) -> Callable[[Settings, SystemClock], AbstractAsyncCon
     return found  # type: ignore[no-any-return] # an object of the operator's: its type is not known here
 
 
-SAMPLE = 50
-"""Instances of which one must have its directory below the data root."""
-
-
 def checks(
     settings: Settings,
     ports: Ports,
@@ -253,51 +251,17 @@ def checks(
     connection: AbstractRobustConnection | None,
     *,
     only_look: bool = False,
-) -> dict[Part, Callable[[], Awaitable[None]]]:
-    """What a consumer looks at before it works, by part; what this process has no setting for is left out.
-
-    With `only_look` a backup place that no consumer has used yet is not marked as the one that all of them use.
-    """
-    inspector = AmqpQueueInspector(connection) if connection else None
-
-    async def broker() -> None:
-        if connection is not None and inspector is not None:
-            await require_topology(inspector, connected=connection.connected.is_set())
-
-    async def data_root() -> None:
-        await ports.odoo_conf.require_root(await ports.platform.some_instances(SAMPLE))
-
-    async def platform() -> None:
-        await ports.platform.some_instances(1)
-
-    async def client_programs() -> None:
-        await ports.copier.client_version()
-
-    async def backup_place() -> None:
-        known = await journal.place_mark()
-        if known is None and only_look:
-            await ports.copier.free_bytes()
-            return
-        found = await ports.copier.require_place(known)
-        if known is None and (winner := await journal.place_mark(found)) != found:
-            await ports.copier.require_place(winner)
-
-    every: dict[Part, Callable[[], Awaitable[None]]] = {
-        "journal": journal.require_key,
-        "platform": platform,
-        "broker": broker,
-        "database_service": ports.database_service.require_ready,
-        "runtime": ports.runtime.require_ready,
-        "client_programs": client_programs,
-        "backup_place": backup_place,
-        "data_root": data_root,
-    }
-    unknown = {
-        "journal": not settings.has_key,
-        "broker": connection is None,
-        "database_service": settings.is_left_out("database_service_url"),
-    }
-    return {part: check for part, check in every.items() if not unknown.get(part)}
+) -> dict[Part, Check]:
+    """What a consumer looks at before it works (see `process.checks`); what has no setting here is left out."""
+    every = checks_of(ports, journal, only_look=only_look)
+    if connection is not None:
+        inspector = AmqpQueueInspector(connection)
+        every["broker"] = lambda: require_topology(inspector, connected=connection.connected.is_set())
+    if not settings.has_key:
+        del every["journal"]
+    if settings.is_left_out("database_service_url"):
+        del every["database_service"]
+    return every
 
 
 class NotConnected(Unreachable):

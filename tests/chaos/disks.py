@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rehome_consumer.adapters.backup.place import MARK
 from sandbox.system.processes import run
 
 if TYPE_CHECKING:
@@ -39,16 +40,29 @@ class Disk:
 
 @asynccontextmanager
 async def disk(path: Path, megabytes: int) -> AsyncIterator[Disk]:
-    """An empty one, mounted over an existing directory (as root).
+    """An empty one, mounted over an existing directory (as root); a backup place stays the same place by its mark.
 
     It is unmounted even while a process still uses it: the last one to close it frees it.
     """
+    mark = _mark(path)
     mode = f"mode={os.stat(path).st_mode & 0o7777:o}"  # noqa: PTH116 - at once, before the first wait
     await run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,{mode}", "tmpfs", str(path)], limit=10)
+    _set_mark(path, mark)
     try:
         yield Disk(path)
     finally:
+        mark = _mark(path)
         await run(["umount", "--lazy", str(path)], limit=10)
+        _set_mark(path, mark)
+
+
+def _mark(place: Path) -> bytes | None:
+    return (place / MARK).read_bytes() if (place / MARK).exists() else None
+
+
+def _set_mark(place: Path, mark: bytes | None) -> None:
+    if mark is not None:
+        (place / MARK).write_bytes(mark)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rehome_consumer.adapters.backup.place import MARK
 from sandbox.system.net import wait_until
 from tests.chaos.watch import administrator
 from tests.support import at_rest
@@ -83,7 +84,7 @@ async def _on_servers(arena: Arena, site: Site, outcome: str) -> list[str]:
 def _in_directories(arena: Arena, site: Site, outcome: str) -> list[str]:
     """No file beside odoo.conf; a completed move keeps its sealed backup, and no other backup stays."""
     found = [f"file {file.name}" for file in site.conf.parent.iterdir() if file.name != "odoo.conf"]
-    backups = sorted(place.name for place in arena.local.backup_root.iterdir())
+    backups = sorted(place.name for place in arena.local.backup_root.iterdir() if place.name != MARK)
     found += [f"unfinished backup {name}" for name in backups if name.startswith(".")]
     own = [name for name in backups if name.startswith(tuple(migrations_of(arena, site)))]
     if outcome == "migration.completed" and len(own) != 1:

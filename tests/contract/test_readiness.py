@@ -14,12 +14,14 @@ from rehome_consumer.adapters.platform.database_service import HttpDatabaseServi
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.rabbitmq.connection import connected
 from rehome_consumer.adapters.rabbitmq.declaring import declare
-from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector, require_topology
+from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.adapters.state.encryption import SecretCipher
+from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.errors import NotReady, Unreachable
 from rehome_consumer.facts import NEW_PASSWORD
 from rehome_consumer.model import Instance, Secret
+from rehome_consumer.process.checks import checks_of, require_topology
 from rehome_consumer.rabbitmq.topology import definitions
 from sandbox.platform.database_service import DatabaseService
 from sandbox.supervisor.node import SupervisorNode
@@ -34,6 +36,7 @@ from tests.fakes.inspection import FakeQueueInspector
 from tests.fakes.journal import FakeJournal
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
+from tests.fakes.site import Site
 from tests.fakes.world import World
 from tests.support.events import body_of, migration_of, upgrade
 
@@ -138,6 +141,21 @@ async def test_missing_client_programs_are_no_fault_of_a_database(kind: str, tmp
         copier = PgCopier(BackupPlace(tmp_path), tmp_path / "no-programs")
     with pytest.raises(NotReady, match=r"there is no .*pg_dump"):
         await copier.client_version()
+
+
+@pytest.mark.parametrize("only_look", [False, True])
+async def test_the_first_consumer_marks_the_place_and_one_with_another_place_is_not_ready(
+    *, only_look: bool
+) -> None:
+    journal, ours, another = FakeJournal(FakeClock()), Site(FakeClock()), Site(FakeClock())
+    another.world.mark = UUID(int=2, version=4)
+    check = checks_of(ours.ports(MemoryFacts()), journal, only_look=only_look)["backup_place"]
+    await check()
+    assert (ours.world.mark is None, journal.place is None) == (only_look, only_look)
+    if not only_look:
+        await check()
+        with pytest.raises(NotReady, match="is another one"):
+            await checks_of(another.ports(MemoryFacts()), journal)["backup_place"]()
 
 
 # the data root

@@ -36,6 +36,10 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await node.close()
 
 
+async def test_it_says_that_it_is_ready(stage: Stage) -> None:
+    await stage.runtime.require_ready()
+
+
 async def test_a_service_is_found_with_what_steps_need(stage: Stage) -> None:
     instance = await stage.add(env={"ODOO_DATABASE_HOST": "pool"}, limits={"cpu": 0.5, "memory": "4G"})
     service = await stage.runtime.find(instance)

@@ -1,4 +1,4 @@
-"""`/health` and `/metrics`: few queries for many callers, and no client can block the answers."""
+"""`/health`, `/readyz` and `/metrics`: few queries for many callers, and no client can block the answers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from rehome_consumer.errors import SettingsError, Unreachable
 from rehome_consumer.network import http_server
 from rehome_consumer.network.http_server import Shared
+from rehome_consumer.ports.readiness import Cause
 from rehome_consumer.process import health
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 
@@ -53,14 +54,16 @@ async def port(journal: Journal) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def served(journal: Journal, port: int, host: str = LOOPBACK) -> AsyncIterator[None]:
+async def served(
+    journal: Journal, port: int, host: str = LOOPBACK, missing: tuple[Cause, ...] = ()
+) -> AsyncIterator[None]:
     connected = asyncio.Event()
     connected.set()
     consumer: Any = SimpleNamespace(
         journal=journal,
         connection=SimpleNamespace(connected=connected),
         worker=SimpleNamespace(in_hand=3),
-        readiness=SimpleNamespace(missing=()),
+        readiness=SimpleNamespace(missing=missing),
     )
     settings: Any = SimpleNamespace(http_port=port, http_host=host)
     async with health.served_when_connected(settings, consumer):
@@ -86,6 +89,46 @@ async def test_it_reports_the_state_of_the_consumer(port: int) -> None:
     )
     assert "rehome_deliveries_in_progress 3.0" in (await get(port, "/metrics")).text
     assert (await get(port, "/")).status_code == 404
+
+
+async def test_what_a_consumer_lacks_is_named_and_is_no_reason_to_restart_it(journal: Journal) -> None:
+    found = free_port()
+    missing = (Cause("client_programs", "there is no vacuumdb"), Cause("runtime", "no answer"))
+    async with served(journal, found, missing=missing):
+        answer = await get(found, "/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {
+            "ready": False,
+            "causes": [
+                {"cause": "client_programs", "error": "there is no vacuumdb"},
+                {"cause": "runtime", "error": "no answer"},
+            ],
+        }
+        assert (await get(found, "/health")).status_code == 200
+        assert "rehome_not_ready 2.0" in (await get(found, "/metrics")).text
+    give_back_port(found)
+
+
+async def test_a_consumer_that_lacks_nothing_is_ready(port: int) -> None:
+    answer = await get(port, "/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "causes": []})
+    assert "rehome_not_ready 0.0" in (await get(port, "/metrics")).text
+
+
+async def test_what_is_waited_for_at_the_start_is_named() -> None:
+    found = free_port()
+    settings: Any = SimpleNamespace(http_port=found, http_host=LOOPBACK)
+    status = health.Status()
+    async with health.served(settings, status):
+        first = (await get(found, "/readyz")).json()["causes"]
+        assert {one["error"] for one in first} == {"it was not looked at yet"}
+        status.starting = Cause("broker", "RabbitMQ at 127.0.0.1:5672 did not answer within 30 s")
+        answer = await get(found, "/readyz")
+        assert (answer.status_code, [one["cause"] for one in answer.json()["causes"]]) == (503, ["broker"])
+        assert "rehome_not_ready 1.0" in (await get(found, "/metrics")).text
+        unhealthy = await get(found)
+        assert (unhealthy.status_code, "RabbitMQ at" in unhealthy.json()["error"]) == (503, True)
+    give_back_port(found)
 
 
 async def test_an_unreachable_journal_is_reported(port: int, journal: Journal) -> None:

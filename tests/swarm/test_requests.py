@@ -31,6 +31,7 @@ async def guarded(stage: SwarmStage, engine: PrivateEngine) -> AsyncIterator[str
 async def test_the_documented_proxy_allows_all_requests_and_has_no_rule_too_many(
     stage: SwarmStage, guarded: str
 ) -> None:
+    await stage.swarm.require_ready()
     instance = await stage.add("crashing once", limits={"cpu": 0.5})
     original = (await stage.swarm.find(instance)).spec
     await stage.swarm.start(instance, 1, None)

@@ -16,6 +16,7 @@ from rehome_consumer import saga
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.ports.readiness import Cause
 from rehome_consumer.rabbitmq.topology import queue_of
+from rehome_events.data import masked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -145,12 +146,12 @@ class Readiness:
             async with asyncio.timeout(CHECK_SECONDS):
                 await check()
         except RehomeError as error:
-            return Cause(part, str(error))
+            return Cause(part, masked(str(error)))
         except TimeoutError:
             return Cause(part, f"no answer within {CHECK_SECONDS:g} s")
         except Exception as error:
             log.exception("consumer.defect cause=%s", part)
-            return Cause(part, f"a defect in its check: {type(error).__name__}: {error}")
+            return Cause(part, masked(f"a defect in its check: {type(error).__name__}: {error}"))
         return None
 
     def _take(self, found: tuple[Cause, ...], began: float) -> None:

@@ -42,6 +42,7 @@ ALLOWED = {
         f"{C}.ports.readiness",
         f"{C}.saga",
         f"{C}.rabbitmq.topology",
+        CONTRACT,
     },
     f"{C}.process.worker": {
         f"{C}.engine",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -46,10 +47,13 @@ class OdooConfFiles:
         """
         self._root = data_root
         self._limit = limit
+        # One thread: looks at a storage that hangs wait for each other, instead of taking all threads there are.
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="data-root")
 
     async def require_root(self, some: Collection[Instance]) -> None:
         """Raise NotReady unless the data root is there, writable, and holds the directory of one of these."""
-        await in_thread(lambda _: self._require_root(some), f"looking at {self._root}", self._limit)
+        what = f"looking at {self._root}"
+        await in_thread(lambda _: self._require_root(some), what, self._limit, self._looking)
 
     async def read(self, instance: Instance) -> Conf:
         """Read it as Odoo does."""

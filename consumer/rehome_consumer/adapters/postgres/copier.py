@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -65,6 +66,8 @@ class PgCopier:
         self._jobs = jobs
         self._limit = limit
         self._mark: UUID | None = None
+        # One thread: looks at a storage that hangs wait for each other, instead of taking all threads there are.
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="backup-place")
 
     async def client_version(self) -> int:
         """Major version of the programs in use. Raises NotReady when one is missing or unusable."""
@@ -92,8 +95,9 @@ class PgCopier:
 
     async def require_place(self, mark: UUID | None) -> UUID:
         """The backup place's mark; from now on no backup is begun in a place that has another. Raises NotReady."""
+        what = "looking at the backup place"
         self._mark = await in_thread(
-            lambda _: self._place.require_mark(mark), "looking at the backup place", _STORAGE_SECONDS
+            lambda _: self._place.require_mark(mark), what, _STORAGE_SECONDS, self._looking
         )
         return self._mark
 

@@ -8,39 +8,13 @@ from typing import TYPE_CHECKING
 import aiormq.exceptions
 
 from rehome_consumer.adapters.rabbitmq.connection import LOST
-from rehome_consumer.errors import NotReady, TimedOut, Unreachable
+from rehome_consumer.errors import TimedOut, Unreachable
 from rehome_consumer.ports.operators import QueueStatus
-from rehome_consumer.rabbitmq.topology import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from aio_pika.abc import AbstractRobustConnection
-
-    from rehome_consumer.ports.operators import QueueInspector
-
-
-async def require_topology(inspector: QueueInspector, *, connected: bool = True) -> None:
-    """Return when the broker has all of the saga's queues and exchanges.
-
-    Bindings and arguments can be read with a monitoring login only: `rehome topology check` does.
-
-    Raises:
-        NotReady: some are missing; names them.
-        Unreachable, TimedOut: the broker does not answer.
-    """
-    if not connected:
-        raise Unreachable("the connection to RabbitMQ is lost, and being made again (REHOME_AMQP_URL)")
-    wanted = definitions()
-    queues = [str(one["name"]) for one in wanted["queues"]]
-    there = await inspector.queues(queues)
-    missing = [f"queue {name}" for name in queues if name not in there]
-    exchanges = await inspector.missing_exchanges([str(one["name"]) for one in wanted["exchanges"]])
-    missing += [f"exchange {name}" for name in exchanges]
-    if missing:
-        raise NotReady(
-            f"the broker has no {', no '.join(missing)}: rehome topology apply, then rehome topology check"
-        )
 
 
 class AmqpQueueInspector:

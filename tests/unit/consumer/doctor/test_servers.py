@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from rehome_consumer.doctor.servers import findings
+from rehome_consumer.doctor.servers import findings, not_ready
 from rehome_consumer.doctor.snapshot import InstanceSnapshot, ServerSnapshot, Trouble
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.ports.operators import (
@@ -18,6 +18,7 @@ from rehome_consumer.ports.operators import (
     MigrationSessions,
     TaggedDatabase,
 )
+from rehome_consumer.ports.readiness import Cause
 from tests.support.snapshots import (
     DEDICATED,
     INSTANCE,
@@ -176,3 +177,14 @@ def test_a_dedicated_server_that_is_used_or_about_to_be_or_not_checked_is_not_un
     assert using(on_pool(holder=HOLDER)) == []
     assert using(on_pool(home=None, troubles=(Trouble("the record", "no answer"),))) == []
     assert using() == []
+
+
+def test_what_a_consumer_lacks_is_found_by_part_and_stays_the_same_finding() -> None:
+    lacks = (Cause("client_programs", "there is no vacuumdb"), Cause("runtime", "no answer in 3 s"))
+    first, second = not_ready(a_snapshot(not_ready=lacks, host="node-1"))
+    assert (first.kind, first.severity, first.where) == ("not_ready", "error", "consumer at node-1")
+    assert first.what == "client_programs: there is no vacuumdb"
+    assert first.key != second.key
+    (later,) = not_ready(a_snapshot(not_ready=(Cause("runtime", "no answer in 5 s"),), host="node-1"))
+    assert later.key == second.key
+    assert first.action is None

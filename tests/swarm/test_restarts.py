@@ -89,14 +89,18 @@ async def test_an_update_without_a_daemon_is_made_when_it_is_back(
     assert (await stage.swarm.find(instance)).env["ODOO_DATABASE_HOST"] == "dedicated"
 
 
-async def test_a_daemon_that_stays_away_is_named(stage: SwarmStage, engine: PrivateEngine) -> None:
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_daemon_that_stays_away_is_named(
+    stage: SwarmStage, engine: PrivateEngine, known: bool
+) -> None:
     instance = await stage.add(replicas=0)
+    if known:
+        await stage.swarm.find(instance)
     await engine.kill()
     stage.impatient()
+    asked = f"services/{instance.service}" if known else "version"
     try:
-        with pytest.raises(
-            Unreachable, match=f"Docker engine, GET /services/{instance.service}: Cannot connect"
-        ):
+        with pytest.raises(Unreachable, match=f"Docker engine, GET /{asked}: Cannot connect"):
             await stage.swarm.find(instance)
     finally:
         await engine.start()

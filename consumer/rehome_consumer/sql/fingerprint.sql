@@ -480,7 +480,7 @@ SELECT i.type AS label,
        pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(c.description, 'UTF8')), 'hex') AS value
 FROM pg_catalog.pg_description AS c, LATERAL pg_catalog.pg_identify_object(c.classoid, c.objoid, c.objsubid) AS i
 WHERE c.objoid >= 16384
-  AND (c.classoid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass
+  AND (c.classoid <> 2613  -- large objects: the oid of their catalogue
        OR pg_catalog.current_setting('rehome.rows', true) IS DISTINCT FROM 'off')
   AND c.classoid NOT IN ('pg_catalog.pg_extension'::pg_catalog.regclass,
       'pg_catalog.pg_publication'::pg_catalog.regclass, 'pg_catalog.pg_subscription'::pg_catalog.regclass)

@@ -9,6 +9,7 @@ from rehome_consumer.errors import (
     ConfUnusable,
     Incompatible,
     NotFound,
+    NotReady,
     Refused,
     TimedOut,
     Transient,
@@ -99,15 +100,22 @@ async def undo(move: Move) -> tuple[str, ...]:
 async def _clear_rehearsal(move: Move) -> tuple[str, ...]:
     if await move.facts.recall(TARGET) is None:
         return ()
-    if "provision" in await move.facts.started():  # whose undo has dropped the database
-        await move.copier.discard(move.rehearsal_id)
-        return ()
+    started = await move.facts.started()
     try:
-        return await rehearsal.clear(move)
+        if "provision" not in started:  # whose undo has dropped the database
+            return await rehearsal.clear(move)
+        await move.copier.discard(move.rehearsal_id)
     except NotFound:  # the server is not in `db_servers` any more
         return ()
-    except (Unreachable, TimedOut) as error:  # the customer does not wait for a dead server
+    except (
+        NotReady,
+        Unreachable,
+        TimedOut,
+    ) as error:  # the customer waits neither for a dead server nor a dead place
+        if "back_up" in started and isinstance(error, NotReady):
+            return ()  # its undo has said so
         return (f"what is left of a rehearsal could not be removed: {error}",)
+    return ()
 
 
 async def _give_back(move: Move) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm simulate simulate-mutants chaos faults compatibility attack \
-	load fuzz bench lint install-check lock on clean
+.PHONY: help setup demo demo-swarm broker test test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
+	compatibility attack load fuzz bench lint install-check lock on clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install Debian's and Python's packages that are missing (Debian 12; root or sudo)
+setup: ## install Debian's and Python's packages that are missing (Debian 12 or 13; root or sudo)
 	@scripts/setup
 
 demo: setup ## move a customer's database on a small real platform on this machine (ARGS: see rehome demo --help)
@@ -33,6 +33,21 @@ test: setup ## run the tests, on real servers
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
 	@scripts/setup-swarm nginx
 	@$(PYTEST) tests/swarm -n 2 --dist loadfile $(ARGS)
+
+# What depends most on the machine: its Python, OpenSSL, RabbitMQ, PostgreSQL and Docker.
+SMOKE := tests/integration/test_broker_users.py tests/integration/test_tls_broker.py tests/integration/test_tls_postgres.py \
+	tests/integration/events/test_tls.py tests/contract/test_databases.py tests/contract/test_copier.py \
+	tests/integration/moving/test_arriving.py \
+	tests/simulation/test_simulation.py::test_every_invariant_holds_after_each_of_some_schedules
+SMOKE_SWARM := tests/swarm/test_engine.py tests/swarm/test_move.py
+
+smoke: setup ## a demo, and the tests that depend most on the machine: broker users, TLS, moving a database (minutes)
+	@$(BIN)/rehome demo
+	@$(PYTEST) $(SMOKE) -n 2 --dist loadfile $(ARGS)
+
+smoke-swarm: setup ## the same of the Swarm runtime (root)
+	@scripts/setup-swarm nginx
+	@$(PYTEST) $(SMOKE_SWARM) -n 2 --dist loadfile $(ARGS)
 
 simulate: setup ## thousands of schedules on virtual time; SEED=N plays one again (ARGS: see python -m tests.simulation --help)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -94,8 +109,10 @@ lock: ## write requirements.lock again from the three pyproject.toml (needs uv; 
 
 SUITE := trixie
 DO := test
-on: ## make other targets on another release of Debian (root): SUITE=trixie DO="test", DO="demo", ...
-	@scripts/on-suite $(SUITE) $(DO) $(if $(ARGS),ARGS="$(ARGS)")
+# The variables of this command line that other targets read, as words of the shell, each for another make.
+QUOTED = $(foreach name,ARGS SEED SECONDS,$(if $(filter command,$(origin $(name))),'$(name)=$(subst ','\'',$(subst $$,$$$$,$($(name))))'))
+on: ## make other targets on another release of Debian (root): SUITE=trixie DO="test", DO="demo smoke", ...
+	@scripts/on-suite $(SUITE) $(DO) $(QUOTED)
 
 clean: ## remove what was built, .venv included
 	@rm -rf .venv build dist {events,consumer}/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

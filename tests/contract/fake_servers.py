@@ -46,6 +46,9 @@ class FakeStage:
         self.pool = self.world.add_server("pool-1", "shared")
         self.dedicated = self.world.add_server("dedicated-1", "dedicated")
 
+    async def major(self) -> int:
+        return self.world.at(self.pool).version // 10000
+
     async def add_tenant(self) -> Tenant:
         tenant = Tenant(f"tiny_{secrets.token_hex(4)}")
         there = self.world.at(self.pool)

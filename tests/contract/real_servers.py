@@ -21,7 +21,7 @@ from rehome_consumer.adapters.postgres.ownership_tags import read_comment, write
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.model import Credentials, Secret, Server
-from sandbox.postgres.databases import create_database, create_role, quoted
+from sandbox.postgres.databases import create_database, create_role, major_version, quoted
 from sandbox.postgres.server import SUPERUSER, Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.system.net import wait_until
@@ -65,6 +65,9 @@ class RealStage:
 
     def cluster(self, server: Server) -> Cluster:
         return self.pool_cluster if server is self.pool else self.dedicated_cluster
+
+    async def major(self) -> int:
+        return int(await major_version(self.pool_cluster))
 
     async def add_tenant(self) -> Tenant:
         tenant = Tenant(f"tiny_{secrets.token_hex(4)}")

@@ -57,6 +57,10 @@ class Stage(Protocol):
     pool: Server
     dedicated: Server
 
+    async def major(self) -> int:
+        """The version of all servers and client programs: what is installed here."""
+        ...
+
     async def add_tenant(self) -> Tenant:
         """A new customer's database on the pool, with rows, sequences and objects."""
         ...

@@ -12,6 +12,7 @@ import pytest
 
 from sandbox.platform.database_service import DatabaseService, Switches
 from sandbox.platform.tables import Platform
+from sandbox.postgres.server import programs
 from sandbox.system.net import free_port
 
 PROVISION = "/api/database/provision-dedicated"
@@ -82,7 +83,7 @@ async def test_a_dedicated_server_is_made_registered_and_answered_as_in_producti
     assert (row["current_instances"], row["max_instances"]) == (0, 1)
     assert str(row["dedicated_to_instance_id"]) == instance_id
     assert str(row["dedicated_to_customer_id"]) == customer_id
-    assert row["postgres_version"] == "15"
+    assert row["postgres_version"] == programs().parent.name
     assert await connects(row) == "postgres"
 
 

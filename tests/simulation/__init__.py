@@ -14,4 +14,5 @@
 | `invariants`, `leftovers`, `no_secrets` | what must hold afterwards, and some of it at every moment |
 | `published` | events and dead letters as invariants read them |
 | `mutants`, `broken_*` | guarantees broken on purpose |
+| `unplayable` | why a schedule could not be played to its end |
 """

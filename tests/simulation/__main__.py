@@ -16,6 +16,7 @@ from functools import partial
 
 from tests.simulation.mutants import BOUND, MUTANTS, hunt
 from tests.simulation.schedule import Schedule
+from tests.simulation.unplayable import why
 
 CHUNK = 50
 HEAD = "| broken guarantee | schedules until it is found | invariant that notices |\n|---|---|---|"
@@ -142,7 +143,7 @@ def play(seeds: range) -> Played:
         try:
             violations = schedule.run()
         except Exception as error:  # noqa: BLE001 - a schedule that cannot be played has failed
-            violations = [f"{type(error).__name__}: {error}"]
+            violations = [f"it can be played: {why(error)}"]
         if violations:
             played.failed.append((seed, violations))
         played.boundaries += schedule.boundaries

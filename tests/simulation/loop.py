@@ -19,7 +19,7 @@ _ASKED = (
     (asyncio, "get_running_loop"),
     (asyncio.events, "get_running_loop"),
     (asyncio.events, "_get_running_loop"),
-    (asyncio.events, "_get_event_loop"),
+    (asyncio.events, "_get_event_loop"),  # until Python 3.11
 )
 """Functions by which asyncio finds the running loop; each call asks the operating system for the process id."""
 
@@ -35,7 +35,7 @@ def _wake(waking: asyncio.Future[None]) -> None:
 @contextmanager
 def known(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """While this loop runs, and no other in this process, these functions return it at once."""
-    before = [(module, name, getattr(module, name)) for module, name in _ASKED]
+    before = [(module, name, getattr(module, name)) for module, name in _ASKED if hasattr(module, name)]
 
     def it(*_: object, **__: object) -> asyncio.AbstractEventLoop:
         return loop
@@ -209,8 +209,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
         *,
         context: Context | None = None,
+        **_: Any,
     ) -> NumberedTask:
-        """Make every task of this loop."""
+        """Make every task of this loop. From Python 3.13.3 on, asyncio hands over a name as well."""
         task = NumberedTask(
             self._first + len(self._made), coro, loop, copy_context() if context is None else context
         )

@@ -13,6 +13,7 @@ from tests.simulation.broken_engine import BROKEN as ENGINE
 from tests.simulation.broken_journal import BROKEN as JOURNAL
 from tests.simulation.broken_steps import BROKEN as STEPS
 from tests.simulation.schedule import Schedule
+from tests.simulation.unplayable import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def hunt(name: str, bound: int = BOUND, first: int = 0) -> Found:
         try:
             violations = schedule.run()
         except Exception as error:  # noqa: BLE001 - a schedule that cannot be played has noticed it, too
-            violations = [f"it can be played: {type(error).__name__}: {error}"]
+            violations = [f"it can be played: {why(error)}"]
         if violations:
             seconds = time.process_time() - began
             return Found(name, first + number, number + 1, violations[0], seconds)

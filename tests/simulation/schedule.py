@@ -85,6 +85,7 @@ class Schedule:
         self._passed_in: Counter[str] = Counter()
         self.log_check = LogCheck()
         self._logs_checked = seed % SAMPLE == 0
+        self._build()
 
     def run(self) -> list[str]:
         """Play it; returns what did not hold."""
@@ -110,7 +111,6 @@ class Schedule:
             await self._play()
 
     async def _play(self) -> None:
-        self._build()
         for number in range(self.plan.consumers):
             self._start(f"c{number}")
         for event in self.upgrades:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Never
 
 import pytest
 
 from sandbox.platform.local import ROOT
 from tests.simulation.__main__ import play
 from tests.simulation.mutants import MUTANTS, hunt
+from tests.simulation.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QUICK = (
     "the journal is not looked into",
@@ -35,6 +41,27 @@ def test_every_invariant_holds_after_each_of_some_schedules() -> None:
     assert not played.failed
     assert played.boundaries > 200 * 300
     assert len(played.killed) > 20, "consumers are killed at too few boundaries"
+
+
+def test_a_schedule_that_cannot_be_played_says_why_and_not_only_what_its_clean_up_met(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cannot(what: str) -> Callable[..., Never]:
+        def it(*_: object) -> Never:
+            raise TypeError(what)
+
+        return it
+
+    monkeypatch.setattr(Schedule, "_play", cannot("the cause"))
+    monkeypatch.setattr(Schedule, "_clean_up", cannot("the clean-up"))
+    played = play(range(7, 8))
+
+    [(seed, [violation])] = played.failed
+    assert seed == 7
+    assert re.search(
+        r"it can be played: TypeError: the cause \(\S+\.py:\d+\), and then TypeError: the clean-up \(",
+        violation,
+    )
 
 
 def test_a_seed_is_played_exactly_the_same_in_another_process() -> None:

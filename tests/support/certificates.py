@@ -11,6 +11,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAY = timedelta(days=1)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 _PEM = serialization.Encoding.PEM
 
 
@@ -22,18 +33,26 @@ class Certificate(NamedTuple):
 
 
 class Authority:
-    """Signs certificates; its own is in `ca_file`."""
+    """Signs certificates; its own is in `ca_file`.
 
-    def __init__(self, directory: Path) -> None:
-        """Make one, in a new directory, whose name it bears."""
+    Args:
+        directory: a new one, whose name it bears.
+        strict: its certificates have all that RFC 5280 demands and Python checks from 3.13 on; else what was enough
+            before.
+    """
+
+    def __init__(self, directory: Path, *, strict: bool = True) -> None:
         directory.mkdir(mode=0o755)
         self._directory = directory
         self._name = _name(f"Test authority {directory.name}")
+        self._strict = strict
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.ca_file = directory / "ca.pem"
         now = datetime.now(UTC)
         built = self._builder(self._name, self._key.public_key(), now - _DAY, now + _DAY)
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        if strict:
+            built = built.add_extension(_SIGNS, critical=True)
         self.ca_file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def issue(self, name: str, *hosts: str, expired: bool = False) -> Certificate:
@@ -62,7 +81,12 @@ class Authority:
     ) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(public)
         builder = builder.serial_number(x509.random_serial_number())
-        return builder.not_valid_before(begin).not_valid_after(end)
+        builder = builder.not_valid_before(begin).not_valid_after(end)
+        if not self._strict:
+            return builder
+        of_authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        return builder.add_extension(of_authority, critical=False)
 
 
 def _name(text: str) -> x509.Name:

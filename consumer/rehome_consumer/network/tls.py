@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from asyncio import IncompleteReadError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -21,6 +22,9 @@ _URL_OPTIONS: Final = ("cafile", "capath", "cadata", "certfile", "keyfile", "no_
 
 # OpenSSL's verification codes (x509_vfy.h).
 _EXPIRED, _HOSTNAME, _ADDRESS = 10, 62, 64
+_ALERT_LENGTH: Final = 2
+_MALFORMED: Final = range(79, 95)
+"""What a strict check finds, as Python makes it from 3.13 on: trusted, but not as RFC 5280 says."""
 
 
 def broker_context(
@@ -140,10 +144,12 @@ def explained(error: BaseException) -> str | None:
         error: as caught, with its causes.
     """
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
+    while cause is not None and not isinstance(cause, ssl.SSLError | IncompleteReadError):
         cause = cause.__cause__
     if cause is None:
         return None
+    if isinstance(cause, IncompleteReadError):
+        return "it answers in TLS: does it need amqps://?" if _is_alert(cause) else None
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _distrust(cause.verify_code, cause.verify_message)
     reason: Any = cause.reason
@@ -156,11 +162,21 @@ def explained(error: BaseException) -> str | None:
     return f"TLS failed ({_said(cause)})"
 
 
+def _is_alert(cut_off: IncompleteReadError) -> bool:
+    """Whether a TLS alert (21, version, length 2, level, reason) was read as the header of an AMQP frame.
+
+    The header is type, channel and four bytes of length: of an alert, the last are 0, 2, level and reason.
+    """
+    return not cut_off.partial and (cut_off.expected or 0) >> 16 == _ALERT_LENGTH
+
+
 def _distrust(code: int, message: str) -> str:
     if code == _EXPIRED:
         return "its certificate has expired: renew it there"
     if code in (_HOSTNAME, _ADDRESS):
         return f"its certificate is for another host: {message.rstrip('.')}"
+    if code in _MALFORMED:
+        return f"its certificate or its authority's is not as RFC 5280 demands: {message}; issue it again with that"
     return f"its certificate is not signed by a trusted authority ({message})"
 
 

@@ -10,6 +10,7 @@ from rehome_consumer.adapters.postgres import checksums
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.fingerprint import summary
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
+from sandbox.postgres.server import programs
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
 from tests.contract.servers import ProgressRecorder
@@ -127,7 +128,7 @@ async def test_large_tables_are_read_in_pieces_with_the_same_result(
 
 async def test_a_dump_is_made_without_zstd_where_the_programs_lack_it(move: Move, tmp_path: Path) -> None:
     """Given client programs of version 16 that were built without zstd, the dump is made without it."""
-    real = "/usr/lib/postgresql/15/bin"
+    real = programs()
     for name in ("pg_dump", "pg_restore", "vacuumdb"):
         program = tmp_path / name
         program.write_text(

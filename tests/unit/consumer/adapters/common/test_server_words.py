@@ -1,0 +1,113 @@
+"""What a server says of an error: which of it stays so, and which words are shown."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.common.server_words import detail, is_final
+from rehome_consumer.errors import (
+    Conflict,
+    Incompatible,
+    Refused,
+    RehomeError,
+    TimedOut,
+    Transient,
+    Unreachable,
+)
+
+FINAL = (
+    "pg_restore: error: could not execute query: ERROR:  functions in index expression must be marked IMMUTABLE",
+    'pg_restore: error: COPY failed for table "t": ERROR:  duplicate key value violates unique constraint "t_pkey"',
+    'pg_restore: error: could not execute query: ERROR:  relation "res_partner" does not exist',
+    "pg_dump: error: query failed: ERROR:  permission denied for table private",
+    "pg_restore: error: could not execute query: ERROR:  cannot execute CREATE TABLE in a read-only transaction",
+)
+PASSING = (
+    'pg_dump: error: connection to server at "pool", port 5432 failed: Connection refused',
+    "pg_restore: error: could not execute query: ERROR:  out of shared memory | HINT:  You might need to increase",
+    "pg_restore: error: could not execute query: ERROR:  deadlock detected",
+    "pg_restore: error: could not execute query: ERROR:  canceling statement due to user request",
+    "pg_restore: error: COPY failed: FATAL:  terminating connection due to administrator command",
+    'pg_restore: error: could not execute query: ERROR:  could not extend file "base/1": No space left on device',
+    'pg_dump: error: query failed: ERROR:  relation "public.wizard" does not exist',
+    "pg_dump: error: query failed: ERROR:  could not open relation with OID 12345",
+    'pg_dump: error: query failed: ERROR:  snapshot "00000003-1B" does not exist',
+    "pg_restore: error: could not open input file",
+)
+
+
+@pytest.mark.parametrize("text", FINAL)
+def test_what_is_said_of_a_definition_or_of_data_stays_so(text: str) -> None:
+    assert is_final(text)
+
+
+@pytest.mark.parametrize("text", PASSING)
+def test_what_is_said_of_the_server_or_of_others_may_pass(text: str) -> None:
+    assert not is_final(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Key (email)=(anna@example.com) already exists.", "Key (email)=(...) already exists."),
+        ("Key (a, b)=(1, x) y) is duplicated.", "Key (a, b)=(...) is duplicated."),
+        ('Key (partner_id)=(7) is not present in table "res_partner".',
+         'Key (partner_id)=(...) is not present in table "res_partner".'),
+        ('Token "4111 1111" is invalid.', 'Token "..." is invalid.'),
+        ('view summary depends on table "orders"', 'view summary depends on table "orders"'),
+        ("Failing row contains (1, secret).", ""),
+    ],
+)  # fmt: skip
+def test_a_detail_is_shown_without_data(text: str, shown: str) -> None:
+    assert detail(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (asyncpg.UndefinedFunctionError("function unaccent(text) does not exist"), Incompatible),
+        (
+            asyncpg.InvalidObjectDefinitionError("functions in index expression must be marked IMMUTABLE"),
+            Incompatible,
+        ),
+        (asyncpg.RaiseError("not today"), Incompatible),
+        (asyncpg.FeatureNotSupportedError("virtual generated columns"), Incompatible),
+        (asyncpg.StatementTooComplexError("stack depth limit exceeded"), Incompatible),
+        (asyncpg.InvalidTextRepresentationError("invalid input syntax"), Refused),
+        (asyncpg.DuplicateDatabaseError("database x already exists"), Conflict),
+        (asyncpg.DeadlockDetectedError("deadlock detected"), Conflict),
+        (asyncpg.OutOfMemoryError("out of shared memory"), Transient),
+        (asyncpg.DiskFullError("could not extend file"), Transient),
+        (asyncpg.QueryCanceledError("canceling statement"), TimedOut),
+        (asyncpg.AdminShutdownError("terminating connection"), Unreachable),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, meaning: type[RehomeError]) -> None:
+    with pytest.raises(meaning) as raised, translated("reading acme"):
+        raise error
+    assert type(raised.value) is meaning
+
+
+def test_a_hint_and_a_detail_without_values_are_in_the_message() -> None:
+    error = asyncpg.OutOfMemoryError("out of shared memory")
+    error.hint, error.detail = (
+        'You might need to increase "max_locks_per_transaction".',
+        "Key (login)=(anna) exists.",
+    )
+    with pytest.raises(Transient) as raised, translated("counting rows of acme"):
+        raise error
+    assert str(raised.value) == (
+        "counting rows of acme: out of shared memory | DETAIL: Key (login)=(...) exists. | "
+        'HINT: You might need to increase "max_locks_per_transaction".'
+    )
+
+
+def test_a_connection_pooler_is_named_as_one() -> None:
+    error = asyncpg.ProtocolViolationError("unsupported startup parameter: search_path")
+    with (
+        pytest.raises(Incompatible, match=r"a connection pooler.*`db_servers`"),
+        translated("looking at pool-1"),
+    ):
+        raise error

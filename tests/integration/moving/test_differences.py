@@ -150,7 +150,7 @@ CHANGES = [
     ("ALTER TYPE order_state ADD VALUE 'lost' BEFORE 'cancel'", "type public.order_state: "),
     ("ALTER DOMAIN short DROP NOT NULL", "type public.short: "),
     ("DROP OPERATOR <+> (integer, integer)", "object operator public.<+>(integer,integer): missing"),
-    ("DROP CAST (address AS text)", "object cast (public.address AS pg_catalog.text): missing on the target"),
+    ("DROP CAST (address AS text)", "object cast (public.address AS text): missing on the target"),
     ("DROP TEXT SEARCH CONFIGURATION plain", "object text search configuration public.plain: missing"),
     ("DROP STATISTICS sale_order_state", "object statistics object public.sale_order_state: missing"),
     ("CREATE SCHEMA extra", "object schema extra: only on the target"),

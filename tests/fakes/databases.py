@@ -35,6 +35,7 @@ class FakeDatabases:
                 version=there.version,
                 extensions=frozenset(there.offers),
                 tls=there.tls,
+                standby=there.standby,
             )
 
     async def database_size(self, server: Server, database: str) -> int:

@@ -122,6 +122,7 @@ class FakeServer:
         collations: those its operating system knows.
         reachable: whether it answers.
         keeps_out: whether it refuses rehome's short-lived roles.
+        standby: whether it only follows another server.
         tls: whether it offers TLS.
     """
 
@@ -135,6 +136,7 @@ class FakeServer:
     collations: frozenset[str] = frozenset({"C", "C.UTF-8"})
     reachable: bool = True
     keeps_out: bool = False
+    standby: bool = False
     tls: bool = False
 
     def end(self, sessions: list[FakeSession]) -> None:

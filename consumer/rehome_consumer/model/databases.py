@@ -20,11 +20,13 @@ class ServerFacts:
         version: as 150018.
         extensions: those it could install.
         tls: whether it offers TLS to clients.
+        standby: whether it only follows another server, and takes no writes.
     """
 
     version: int
     extensions: frozenset[str]
     tls: bool = False
+    standby: bool = False
 
     @property
     def major(self) -> int:

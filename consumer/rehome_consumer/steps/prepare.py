@@ -173,7 +173,8 @@ async def _dedicated_server(move: Move) -> Server:
 
 
 async def check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
-    """The source answers, and its role can be fenced without touching another tenant."""
+    """The source answers and takes writes, and its role can be fenced without touching another tenant."""
+    _require_primary(source, await ports.databases.server_facts(source))
     await ports.databases.database_size(source, instance.database)
     user = (await tenant_of(ports, instance)).user
     role = await ports.databases.role_facts(source, user, instance.database)
@@ -226,11 +227,20 @@ async def check_extensions(ports: Ports, instance: Instance, source: Server, tar
     await ports.databases.require_genuine_extensions(source, instance.database, user, target)
 
 
+def _require_primary(server: Server, facts: ServerFacts) -> None:
+    if facts.standby:
+        raise Incompatible(
+            f"{server.name} at {server.host}:{server.port} is a standby, which only follows another server: put the "
+            "address of its primary into `db_servers` and replay the upgrade"
+        )
+
+
 async def check_pair(ports: Ports, source: Server, target: Server, database: DatabaseFacts) -> None:
     """Versions and extensions: what the target must be able to take."""
     here: ServerFacts = await ports.databases.server_facts(source)
     there: ServerFacts = await ports.databases.server_facts(target)
     client = await ports.copier.client_version()
+    _require_primary(target, there)
     if there.major < here.major:
         raise Incompatible(
             f"{source.name} runs PostgreSQL {here.major}, {target.name} only {there.major}: "

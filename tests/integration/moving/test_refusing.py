@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.errors import ChildFailed, Incompatible
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import nasty_password
+from tests.contract.real_servers import server_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.contract.real_servers import RealStage
     from tests.support.moves import Move
     from tests.support.postgres_versions import Pair
 
@@ -84,3 +90,14 @@ async def test_a_setting_that_the_server_does_not_have_is_named(move: Move) -> N
     strange = replace(facts, settings=(("", "no_such_setting=1"),))
     with pytest.raises(Incompatible, match="no_such_setting"):
         await stage.databases.make_scratch(stage.dedicated, move.scratch, strange, move.login.user, move.tag)
+
+
+async def test_a_standby_says_that_it_is_one(scratch: Path, stage: RealStage) -> None:
+    assert not (await stage.databases.server_facts(stage.pool)).standby
+    cluster = await Cluster.create(scratch / "standby", password=nasty_password())
+    try:
+        (cluster.data / "standby.signal").touch()
+        await cluster.start()
+        assert (await stage.databases.server_facts(server_of(cluster, "follows", "dedicated"))).standby
+    finally:
+        await cluster.destroy()

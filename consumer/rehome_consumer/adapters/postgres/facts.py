@@ -32,6 +32,7 @@ async def of_server(session: Administrator, where: str) -> ServerFacts:
         version=row["version"],
         extensions=frozenset(found["name"] for found in installable),
         tls=row["tls"],
+        standby=row["standby"],
     )
 
 

@@ -5,9 +5,10 @@
 -- can create a role. The names of rehome's own sessions begin with 'rehome:'.
 
 -- name: server
--- Version, whether it offers TLS, and whether the login may do what a move needs.
+-- Version, whether it offers TLS, whether it is a standby, and whether the login may do what a move needs.
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
        pg_catalog.current_setting('ssl')::pg_catalog.bool AS tls,
+       pg_catalog.pg_is_in_recovery() AS standby,
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) AS superuser;
 
 -- name: installable

@@ -190,6 +190,17 @@ async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
     await refused(rig, Incompatible, "is on postgres-dedicated-.* already, and more than a tenant's login")
 
 
+async def test_a_pool_that_is_a_standby_is_refused_by_name(rig: StepRig) -> None:
+    rig.source.standby = True
+    await refused(rig, Incompatible, "postgres-pool-1 at postgres-pool-1:5432 is a standby")
+
+
+async def test_a_dedicated_server_that_is_a_standby_is_refused_by_name(rig: StepRig) -> None:
+    rig.site.add_dedicated(rig.instance)
+    rig.target.standby = True
+    await refused(rig, Incompatible, "postgres-dedicated-.* is a standby")
+
+
 async def test_a_pool_that_refuses_short_lived_roles_is_reported_before_anything_is_stopped(
     rig: StepRig,
 ) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rehome_consumer.engine.outcome import describe_error, gravest
-from rehome_consumer.errors import Refused
+from rehome_consumer.errors import Incompatible, Refused
 from rehome_consumer.model import Policy
 from rehome_consumer.steps.support import rehearsal
+from rehome_consumer.steps.support.comparing import differences
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant
 from tests.support.rehearsing import Rehearsing
 
@@ -104,6 +105,47 @@ async def test_what_cannot_be_moved_is_told_in_the_servers_words(rehearsing: Reh
     assert re.search(expected, describe_error(error))
     assert "4141" not in describe_error(error)  # a value of the tenant's
     assert await rehearsing.left_over() == []
+
+
+async def test_a_function_of_an_extension_that_was_made_immutable_stays_so(
+    rehearsing: Rehearsing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`unaccent` in an index, as Odoo's administrators make it."""
+    await rehearsing.as_superuser(
+        "ALTER FUNCTION unaccent(text) IMMUTABLE; CREATE INDEX plain_name ON res_partner (unaccent(name)); "
+        "ALTER FUNCTION similarity(text, text) PARALLEL UNSAFE"
+    )
+    kept: list[str] = []
+
+    async def looking(*arguments: Any) -> list[str]:
+        async with rehearsing.stage.dedicated_cluster.connect(await rehearsing.move.scratch_name()) as copy:
+            kept.extend(row[0] for row in await copy.fetch(VOLATILITY))
+        return await differences(*arguments)
+
+    monkeypatch.setattr(rehearsal, "differences", looking)  # for a look before it is removed
+    assert await rehearsing.run()
+    assert kept == ["similarity i u", "unaccent i s"]
+
+
+async def test_a_function_of_an_extension_that_was_changed_otherwise_is_refused(
+    rehearsing: Rehearsing,
+) -> None:
+    await rehearsing.as_superuser("ALTER FUNCTION unaccent(text) SET search_path = public")
+    with pytest.raises(
+        Incompatible, match=r"function public\.unaccent\(.*text\) of extension unaccent.*config="
+    ):
+        await rehearsing.stage.databases.require_genuine_extensions(
+            rehearsing.stage.pool,
+            rehearsing.tenant.database,
+            rehearsing.tenant.role,
+            rehearsing.stage.dedicated,
+        )
+
+
+VOLATILITY = (
+    "SELECT proname || ' ' || provolatile::text || ' ' || proparallel::text FROM pg_proc "
+    "WHERE oid IN ('unaccent(text)'::regprocedure, 'similarity(text, text)'::regprocedure) ORDER BY 1"
+)
 
 
 async def test_a_database_setting_that_names_something_in_it_is_kept(rehearsing: Rehearsing) -> None:

@@ -3,6 +3,9 @@
 A dump leaves out whatever belongs to an extension, since CREATE EXTENSION makes it again. But the owner of an
 extension can add any table to it (ALTER EXTENSION ... ADD TABLE): such a table would be neither dumped nor compared,
 and lost. So strays are refused: what belongs to an extension on the source, and not to the one just created.
+
+A dump leaves out, too, what ALTER FUNCTION has changed about an extension's function. `unaccent` is often made IMMUTABLE,
+so that an index can use it: volatility and parallel safety are carried over. Anything else that was changed is refused.
 """
 
 from __future__ import annotations
@@ -56,6 +59,8 @@ async def describe(session: Administrator, tenant: str) -> list[dict[str, Any]]:
     for extension in found:
         members = await session.fetch(_SQL["extension_members"], extension["name"])
         extension["members"] = [[row["kind"], row["identity"]] for row in members]
+        functions = await session.fetch(_SQL["extension_functions"], extension["name"])
+        extension["functions"] = [[row["identity"], row["carried"], row["rest"]] for row in functions]
     return found
 
 
@@ -99,7 +104,37 @@ async def create(
         as_role = role if extension["by_owner"] and offered.get(version, False) else None
         await _create(session, extension, version if version in offered else None, role, as_role)
         created.append(Created(name, same=version in offered))
+        if version in offered:
+            await _alter_functions(session, extension, same_major=not newer)
     return created
+
+
+async def _alter_functions(session: Administrator, extension: Mapping[str, Any], *, same_major: bool) -> None:
+    """Change the extension's functions here as they were changed on the source.
+
+    Raises:
+        Incompatible: something else about one was changed.
+    """
+    name = extension["name"]
+    here = {_plain(row["identity"]): row for row in await session.fetch(_SQL["extension_functions"], name)}
+    for identity, carried, rest in extension.get("functions", ()):
+        found = here.get(_plain(identity))
+        if found is None:
+            continue  # a stray, or another version's: `strays` judges
+        if same_major and found["rest"] != rest:
+            raise Incompatible(
+                f"function {identity} of extension {name} was changed by ALTER FUNCTION or CREATE OR REPLACE, and no "
+                f"dump contains that ({_changes(found['rest'], rest)}): change it back, or drop and create the "
+                "extension, and replay the upgrade"
+            )
+        if found["carried"] != carried:
+            await session.execute(ddl("alter_function", function=found["identity"], attributes=carried))
+
+
+def _changes(genuine: str, changed: str) -> str:
+    """Which attributes differ, as they are now."""
+    before = set(genuine.split(" "))
+    return ", ".join(one for one in changed.split(" ") if one not in before) or "something was removed"
 
 
 async def _create(

@@ -44,6 +44,24 @@ WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptyp
   AND e.extname = $1
 ORDER BY 2, 3;
 
+-- name: extension_functions
+-- Functions of an extension ($1): identity, what ALTER FUNCTION can change and a move carries over, and all the rest of it.
+SELECT i.identity AS identity,
+       CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END
+           || ' PARALLEL '
+           || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' ELSE 'UNSAFE' END AS carried,
+       pg_catalog.concat_ws(
+           ' ', 'strict=' || p.proisstrict, 'leakproof=' || p.proleakproof, 'security_definer=' || p.prosecdef,
+           'cost=' || p.procost, 'rows=' || p.prorows, 'config=' || p.proconfig::pg_catalog.text,
+           'source=' || pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')) AS rest
+FROM pg_catalog.pg_depend AS d
+JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
+JOIN pg_catalog.pg_proc AS p ON p.oid = d.objid,
+LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS i
+WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+  AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.prokind IN ('f', 'w') AND e.extname = $1
+ORDER BY 1;
+
 -- name: empty
 -- Whether the database is as CREATE DATABASE made it from template0: nothing has an oid as users' objects get.
 SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 AND relpersistence <> 't')

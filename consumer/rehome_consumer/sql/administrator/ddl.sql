@@ -136,3 +136,7 @@ ANALYZE {tables}
 -- name: see_snapshot
 -- Let the transaction that has just begun see an exported snapshot; {snapshot} is a literal.
 SET TRANSACTION SNAPSHOT {snapshot}
+
+-- name: alter_function
+-- Change how a function of an extension may be used, as it was changed on the source; {attributes} are keywords.
+ALTER FUNCTION {function} {attributes}

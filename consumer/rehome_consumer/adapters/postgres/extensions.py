@@ -4,8 +4,8 @@ A dump leaves out whatever belongs to an extension, since CREATE EXTENSION makes
 extension can add any table to it (ALTER EXTENSION ... ADD TABLE): such a table would be neither dumped nor compared,
 and lost. So strays are refused: what belongs to an extension on the source, and not to the one just created.
 
-A dump leaves out, too, what ALTER FUNCTION has changed about an extension's function. `unaccent` is often made IMMUTABLE,
-so that an index can use it: volatility and parallel safety are carried over. Anything else that was changed is refused.
+A dump leaves out, too, what ALTER FUNCTION has changed about an extension's function. `unaccent` is often made
+IMMUTABLE, so that an index can use it: volatility and parallel safety are carried over. Anything else is refused.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rehome_events.envelope import CloudEvent
+    from rehome_events.parts import Rehearsal
     from sandbox.demo.observation import Observation
 
 MB: Final = 1_000_000
@@ -27,6 +28,7 @@ FACTS: Final[dict[str, Callable[[Any], str]]] = {
     ),
     "migration.prepared": lambda d: (
         f"{d.target.name} {'provisioned' if d.provisioned_now else 'found'}; {len(d.checks)} checks passed"
+        + (f"; rehearsed in {_seconds(d.rehearsal):.1f} s" if d.rehearsal else "")
     ),
     "migration.stopped": lambda d: f"{d.connections_ended} connections ended, source fenced",
     "migration.backed_up": lambda d: f"{d.bytes / MB:.0f} MB in {d.files} files",
@@ -44,6 +46,10 @@ FACTS: Final[dict[str, Callable[[Any], str]]] = {
         + (f"; left over: {'; '.join(d.leftovers)}" if d.leftovers else "")
     ),
 }
+
+
+def _seconds(rehearsal: Rehearsal) -> float:
+    return rehearsal.dump_seconds + rehearsal.restore_seconds + rehearsal.compare_seconds
 
 
 def event_line(event: CloudEvent[Any], seconds: float) -> str:

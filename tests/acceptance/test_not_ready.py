@@ -88,10 +88,12 @@ class Stand:
             (self.programs / program).symlink_to(REAL / program)
 
     def before_a_dump(self, script: str) -> None:
-        """Let a shell script run whenever pg_dump is about to dump."""
+        """Let a shell script run whenever pg_dump is about to dump for the backup; a rehearsal names a snapshot."""
         self.remove("pg_dump")
         wrapper = self.programs / "pg_dump"
-        wrapper.write_text(f'#!/bin/sh\n[ "$1" = --version ] || {{ {script}; }}\nexec {REAL}/pg_dump "$@"\n')
+        wrapper.write_text(
+            f'#!/bin/sh\ncase "$*" in --version|*--snapshot=*) ;; *) {script} ;; esac\nexec {REAL}/pg_dump "$@"\n'
+        )
         wrapper.chmod(0o755)
 
     async def waiting(self, step: str) -> int:

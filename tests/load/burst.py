@@ -170,6 +170,7 @@ class Burst:
             "SECRET_KEY": self.platform.password,
             "RUNTIME": runtime.RUNTIME,
             "DUMPS_PER_SERVER": str(self.size.dumps),
+            "REHEARSE": "off",  # a rehearsal would be half of the burst, and its slot the limit
             "LOG_LEVEL": "warning",
             "HTTP_PORT": str(port),
             "HTTP_HOST": LOOPBACK,

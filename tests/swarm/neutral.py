@@ -25,6 +25,9 @@ class NeutralRuntime:
         self._runtime = runtime
         self._networks = networks
 
+    async def require_ready(self) -> None:
+        await self._runtime.require_ready()
+
     async def find(self, instance: Instance) -> Service:
         service = await self._runtime.find(instance)
         return replace(service, spec=as_neutral(service.spec, self._networks))

@@ -64,15 +64,17 @@ async def run(move: Move) -> Rehearsal | None:
         RehomeError: as `dump` and `restore` say.
     """
     source, instance = await move.source(), await move.instance()
-    size = await move.databases.database_size(source, instance.database)
-    mode = mode_for(move.policy, size)
     done = await move.facts.recall(REHEARSAL)
-    if mode is None or done is not None:
-        return done
-    await _wait_for_the_time(move, source)
-    rehearsed = await rehearse(move, mode, size)
-    await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
-    done = await move.facts.remember(REHEARSAL, rehearsed.result)
+    if done is None:
+        size = await move.databases.database_size(source, instance.database)
+        mode = mode_for(move.policy, size)
+        if mode is None:
+            return None
+        await _wait_for_the_time(move, source)
+        rehearsed = await rehearse(move, mode, size)
+        await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
+        done = await move.facts.remember(REHEARSAL, rehearsed.result)
+    # Also where an earlier try has rehearsed: it may have ended before it released its slot.
     await move.facts.release_slot(rehearsal_slot(source))
     return done
 
@@ -132,11 +134,26 @@ async def rehearse(move: Move, mode: Literal["full", "definitions"], size: int) 
 
 
 async def clear(move: Move) -> tuple[str, ...]:
-    """Remove what a rehearsal of this attempt left; returns what had to be left alone."""
+    """Remove what a rehearsal of this attempt left; returns what had to be left alone.
+
+    A server that does not answer keeps nothing but its own part.
+
+    Raises:
+        RehomeError: the last of what went wrong, after everything was tried.
+    """
+    try:
+        try:
+            await move.databases.end_sessions(await move.source(), move.migration_id)
+        finally:
+            await move.copier.discard(move.rehearsal_id)
+    finally:
+        left = await _clear_target(move)
+    return left
+
+
+async def _clear_target(move: Move) -> tuple[str, ...]:
     target = await move.target()
-    await move.databases.end_sessions(await move.source(), move.migration_id)
     await move.databases.end_sessions(target, move.migration_id)
-    await move.copier.discard(move.rehearsal_id)
     try:
         await move.databases.drop(target, await move.scratch_name(), move.migration_id)
     except NotOurs as error:

@@ -10,7 +10,14 @@ from uuid import UUID
 import pytest
 
 from rehome_consumer.engine.outcome import gravest
-from rehome_consumer.errors import ChildFailed, Conflict, Incompatible, Queued, VerificationFailed
+from rehome_consumer.errors import (
+    ChildFailed,
+    Conflict,
+    Incompatible,
+    Queued,
+    Unreachable,
+    VerificationFailed,
+)
 from rehome_consumer.facts import REHEARSAL
 from rehome_consumer.model import Hours
 from rehome_consumer.steps.support import rehearsal
@@ -21,6 +28,8 @@ from tests.support.steps import StepRig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.fakes.journal import FakeFacts
 
 
 @pytest.fixture
@@ -149,6 +158,37 @@ async def test_what_a_killed_rehearsal_left_is_removed_by_the_rollback(rig: Step
     assert rig.site.world.backups == {}
     assert not any("dedicated" in host and len(there.databases) > 1
                    for (host, _), there in rig.site.world.servers.items())  # fmt: skip
+
+
+async def test_a_dedicated_server_that_does_not_answer_keeps_no_dump(rig: StepRig) -> None:
+    during(rig, "copier.restore.table", lambda: setattr(rig.target, "reachable", False))
+    with pytest.raises(BaseExceptionGroup):
+        await rig.run("prepare")
+    assert rig.site.world.backups == {}
+    (left,) = await rig.undo("prepare")
+    assert "could not be removed" in left
+    assert rig.site.world.backups == {}
+
+
+async def test_a_run_that_ended_before_it_released_its_slot_is_made_good_by_the_next(rig: StepRig) -> None:
+    event, facts = rig.event, type(await rig.facts())
+    release = facts.release_slot
+
+    async def fail(self: FakeFacts, resource: str) -> None:
+        if await self.recall(REHEARSAL) is not None:
+            raise Unreachable("the state database does not answer")
+        await release(self, resource)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(facts, "release_slot", fail)
+        with pytest.raises(Unreachable):
+            await rig.run("prepare")
+    rig.event = event
+    await rig.run("prepare")
+    other = upgrade(UUID(int=0x77, version=4))
+    row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
+    theirs = rig.journal.facts(await rig.journal.begin(row, "prepare", replay=None))
+    assert await theirs.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
 
 
 async def test_it_is_rehearsed_once_per_attempt(rig: StepRig) -> None:

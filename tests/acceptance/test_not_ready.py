@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import os
+import subprocess
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from sandbox.platform.billing import Billing
@@ -243,6 +245,34 @@ async def test_a_data_root_that_is_not_mounted_is_named(
         root.rmdir()
         root.symlink_to(stand.local.data_root)
         await upgrade.completes()
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """What is in this directory cannot be changed: a mount that its server, or a full journal, made read-only."""
+    subprocess.run(["mount", "--bind", directory, directory], check=True, timeout=30)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True, timeout=30)
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True, timeout=30)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("part", ["backup_place", "data_root"])
+async def test_a_read_only_mount_is_named(stand: Stand, upgrade: Upgrade, part: str) -> None:
+    local = stand.local
+    directory = {"backup_place": local.backup_root, "data_root": local.data_root}[part]
+    async with stand.consumer() as consumer:
+        await consumer.until()
+    with ExitStack() as mounted:
+        mounted.enter_context(read_only(directory))
+        async with stand.consumer() as consumer:
+            cause = await upgrade.waits(consumer, part)
+            assert str(directory) in cause
+            assert "read-only" in cause.lower()
+            mounted.close()
+            await upgrade.completes()
 
 
 async def test_a_missing_queue_is_named(stand: Stand, upgrade: Upgrade, rehome: Cli) -> None:

@@ -114,7 +114,7 @@ async def _clear_rehearsal(move: Move) -> tuple[str, ...]:
     ) as error:  # the customer waits neither for a dead server nor a dead place
         if "back_up" in started and isinstance(error, NotReady):
             return ()  # its undo has said so
-        return (f"what is left of a rehearsal could not be removed: {error}",)
+        return (f"what is left of rehearsal {move.rehearsal_id} could not be removed: {error}",)
     return ()
 
 

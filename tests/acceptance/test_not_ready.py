@@ -94,7 +94,9 @@ class Stand:
         self.remove("pg_dump")
         wrapper = self.programs / "pg_dump"
         wrapper.write_text(
-            f'#!/bin/sh\ncase "$*" in --version|*--snapshot=*) ;; *) {script} ;; esac\nexec {REAL}/pg_dump "$@"\n'
+            "#!/bin/sh\n"
+            f'case "$*" in *--snapshot=*) ;; *--format=directory*) {script} ;; esac\n'
+            f'exec {REAL}/pg_dump "$@"\n'
         )
         wrapper.chmod(0o755)
 

@@ -11,7 +11,7 @@ import pytest
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import claim_check
 from rehome_consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
-from rehome_consumer.model import Fence
+from rehome_consumer.model import Fence, RoleAttributes
 from tests.contract.servers import (
     ENDED,
     REFUSED,
@@ -180,7 +180,7 @@ async def test_an_existing_ordinary_role_gets_the_password_and_loses_its_login(s
     login = new_login()
     await stage.add_role(stage.dedicated, login.user)
     for _ in range(2):
-        await stage.databases.make_role(stage.dedicated, login, ("reporting",))
+        await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ("reporting",))
     for name in (login.user, "reporting"):
         facts = await stage.databases.role_facts(stage.dedicated, name, "none")
         assert (facts.superuser, facts.can_login) == (False, False)
@@ -189,7 +189,7 @@ async def test_an_existing_ordinary_role_gets_the_password_and_loses_its_login(s
 async def test_a_superuser_is_refused_as_a_tenants_role(stage: Stage) -> None:
     await stage.add_role(stage.dedicated, "root", superuser=True)
     with pytest.raises(Incompatible, match="superuser"):
-        await stage.databases.make_role(stage.dedicated, new_login("root"), ())
+        await stage.databases.make_role(stage.dedicated, new_login("root"), RoleAttributes(), ())
     with pytest.raises(NotOurs, match="superuser"):
         await stage.databases.close_role(stage.dedicated, "root")
     assert (await stage.databases.role_facts(stage.dedicated, "root", "none")).can_login
@@ -200,7 +200,7 @@ async def test_a_role_that_owns_another_database_is_left_alone(stage: Stage) -> 
     await stage.add_role(stage.dedicated, "theirs")
     await stage.add_database(stage.dedicated, "precious", "theirs")
     with pytest.raises(NotOurs, match="precious"):
-        await stage.databases.make_role(stage.dedicated, new_login("theirs"), ())
+        await stage.databases.make_role(stage.dedicated, new_login("theirs"), RoleAttributes(), ())
     with pytest.raises(NotOurs, match="precious"):
         await stage.databases.close_role(stage.dedicated, "theirs")
     assert (await stage.databases.role_facts(stage.dedicated, "theirs", "none")).can_login
@@ -209,7 +209,7 @@ async def test_a_role_that_owns_another_database_is_left_alone(stage: Stage) -> 
 async def test_making_the_role_late_does_not_lock_out_a_tenant_that_was_moved(stage: Stage) -> None:
     tenant, login = await stage.add_tenant(), new_login()
     final = await a_promoted(stage, tenant, login, new_tag())
-    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     async with stage.client(stage.dedicated, login, final):
         pass
 
@@ -230,7 +230,7 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
 
 async def test_a_role_that_has_nothing_and_may_not_log_in_is_dropped(stage: Stage) -> None:
     new_tag()
-    await stage.databases.make_role(stage.dedicated, new_login("for_a_rehearsal"), ())
+    await stage.databases.make_role(stage.dedicated, new_login("for_a_rehearsal"), RoleAttributes(), ())
     await stage.databases.drop_role(stage.dedicated, "for_a_rehearsal")
     with pytest.raises(NotFound):
         await stage.databases.role_facts(stage.dedicated, "for_a_rehearsal", "none")
@@ -291,7 +291,7 @@ async def test_a_session_that_opens_after_the_claim_was_lost_does_nothing(stage:
     unclaimed = claim_check.set(lost)
     try:
         with pytest.raises(ClaimLost):
-            await stage.databases.make_role(stage.dedicated, login, ())
+            await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     finally:
         claim_check.reset(unclaimed)
     with pytest.raises(NotFound):

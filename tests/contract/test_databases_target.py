@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.errors import Conflict, Incompatible, NotOurs
+from rehome_consumer.model import RoleAttributes
 from tests.contract.servers import ENDED, a_promoted, a_scratch, new_login, new_tag, verified
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def test_a_scratch_database_made_again_is_empty_again(stage: Stage) -> Non
 async def test_a_name_that_is_taken_is_left_alone(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
-    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     await stage.add_database(stage.dedicated, "taken", "postgres")
     with pytest.raises(NotOurs, match="taken"):
         await stage.databases.make_scratch(stage.dedicated, "taken", facts, login.user, tag)
@@ -76,7 +77,7 @@ async def test_another_migrations_database_is_left_alone(stage: Stage) -> None:
 async def test_a_locale_that_the_server_lacks_is_named(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
-    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     strange = replace(facts, collation="tlh_QO.UTF-8")
     with pytest.raises(Incompatible, match="tlh_QO"):
         await stage.databases.make_scratch(stage.dedicated, "scratch", strange, login.user, tag)

@@ -158,14 +158,50 @@ CHANGES = [
     # Who may do what
     (
         "ALTER FUNCTION secret() OWNER TO postgres",
-        "owner function public.secret(): <tenant> on the source, postgres",
+        "owner function public.secret(): <tenant> on the source, <administrator>",
     ),
-    ("ALTER SCHEMA public OWNER TO postgres", "owner schema public: <tenant> on the source, postgres"),
+    ("ALTER SCHEMA public OWNER TO postgres", "owner schema public: <tenant> on the source, <administrator>"),
     (
         "ALTER LARGE OBJECT 424242 OWNER TO postgres",
-        "owner large objects all: <tenant> on the source, postgres",
+        "owner large objects all: <tenant> on the source, <administrator>",
     ),
     ("ALTER TYPE address OWNER TO postgres", "owner type public.address: "),
+    (
+        "ALTER SCHEMA public OWNER TO pg_database_owner",
+        "owner schema public: <tenant> on the source, pg_database",
+    ),
+    ("ALTER SCHEMA fuzzy OWNER TO {tenant}", "owner schema fuzzy: <administrator> on the source, <tenant>"),
+    (
+        "ALTER OPERATOR <+> (integer, integer) OWNER TO postgres",
+        "owner operator public.<+>(integer,integer): ",
+    ),
+    ("ALTER COLLATION german OWNER TO postgres", "owner collation public.german: "),
+    (
+        "ALTER TEXT SEARCH CONFIGURATION plain OWNER TO postgres",
+        "owner text search configuration public.plain",
+    ),
+    (
+        "ALTER STATISTICS sale_order_state OWNER TO postgres",
+        "owner statistics object public.sale_order_state",
+    ),
+    (
+        "UPDATE pg_extension SET extowner = 10 WHERE extname = 'pg_trgm'",
+        "owner extension pg_trgm: <tenant> on",
+    ),
+    ("GRANT DELETE ON private TO {tenant}", "grant table public.private.<tenant>: INSERT, REFERENCES"),
+    ("REVOKE USAGE ON SCHEMA fuzzy FROM {tenant}", "grant schema fuzzy.<tenant>: missing on the target"),
+    (
+        "REVOKE ALL ON LARGE OBJECT 424242 FROM {other}",
+        "grant large object 424242.{other}: missing on the target",
+    ),
+    (
+        "REVOKE EXECUTE ON FUNCTION similarity(text, text) FROM {other}",
+        "system grant extension or system public.similarity(text,text).{other}.granted: missing on the target",
+    ),
+    (
+        "REVOKE EXECUTE ON FUNCTION pg_sleep(double precision) FROM PUBLIC",
+        "system grant extension or system pg_sleep(double precision).PUBLIC.revoked: only on the target",
+    ),
     (
         "REVOKE SELECT ON private FROM {other} CASCADE",
         "grant table public.private.{other}: missing on the target",
@@ -187,6 +223,8 @@ CHANGES = [
     ("ALTER POLICY own ON private TO {other}", "policy public.private.own: "),
     ("ALTER POLICY own ON private USING (true)", "policy definition public.private.own: "),
     # Comments and settings
+    ("COMMENT ON SCHEMA public IS 'other'", "comment schema public: "),
+    ("COMMENT ON EXTENSION pg_trgm IS 'other'", "comment extension pg_trgm: "),
     ("COMMENT ON COLUMN res_partner.ref IS 'other'", "comment table column public.res_partner.ref: "),
     (
         "COMMENT ON FUNCTION add IS NULL",
@@ -213,7 +251,6 @@ async def source(
         await connection.execute(
             VARIETY.replace("{tenant}", quoted(tenant.role)).replace("{other}", quoted(other))
         )
-        await connection.execute("DROP PUBLICATION of_the_pool")  # it forbids some of the changes
     yield stage, tenant, other
     await drop_database(pg, tenant.database)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.errors import ChildFailed, Incompatible
+from rehome_consumer.model import RoleAttributes
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import nasty_password
 from tests.contract.real_servers import server_of
@@ -86,7 +87,7 @@ async def test_an_extension_version_that_a_server_of_the_same_version_does_not_h
 async def test_a_setting_that_the_server_does_not_have_is_named(move: Move) -> None:
     stage = move.stage
     facts = await stage.databases.database_facts(stage.pool, move.tenant.database, move.tenant.role)
-    await stage.databases.make_role(stage.dedicated, move.login, ())
+    await stage.databases.make_role(stage.dedicated, move.login, RoleAttributes(), ())
     strange = replace(facts, settings=(("", "no_such_setting=1"),))
     with pytest.raises(Incompatible, match="no_such_setting"):
         await stage.databases.make_scratch(stage.dedicated, move.scratch, strange, move.login.user, move.tag)

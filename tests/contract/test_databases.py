@@ -15,6 +15,7 @@ from rehome_consumer.model import Fence, RoleAttributes
 from tests.contract.servers import (
     ENDED,
     REFUSED,
+    Change,
     a_promoted,
     a_scratch,
     login_of,
@@ -26,6 +27,11 @@ from tests.contract.servers import (
 if TYPE_CHECKING:
     from tests.contract.servers import Stage
 
+A_REPORT = Change(
+    "CREATE TABLE public.yearly (total integer); ALTER TABLE public.yearly OWNER TO reporting; "
+    "GRANT SELECT ON public.yearly TO PUBLIC",
+    lambda database: database.objects["owner"].__setitem__("table public.yearly", "reporting"),
+)
 LIMIT = timedelta(seconds=20)
 SHORT = timedelta(seconds=0.3)
 
@@ -55,6 +61,27 @@ async def test_what_a_copy_must_have_too_is_read(stage: Stage) -> None:
     assert facts.extensions == {"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"}
     assert (tenant.role, "TimeZone=Europe/Paris") in facts.settings
     assert facts.bytes > 0
+    assert (facts.comment, facts.role) == ("A tenant's database; 100% theirs", RoleAttributes())
+
+
+async def test_an_object_of_another_role_is_refused(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.add_role(stage.pool, "reporting")
+    await stage.change(tenant.database, A_REPORT)
+    with pytest.raises(Incompatible, match=r"yearly.*reporting|reporting.*yearly"):
+        await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+
+
+async def test_who_else_uses_a_database_is_told(stage: Stage) -> None:
+    tenant, neighbour = await stage.add_tenant(), await stage.add_tenant()
+    asked = (stage.pool, tenant.database, tenant.role)
+    async with stage.client(stage.pool, login_of(tenant), tenant.database):
+        assert await stage.databases.attached(*asked) == ()
+    async with stage.client(stage.pool, login_of(neighbour), tenant.database):
+        found = await stage.databases.attached(*asked)
+    assert [one.partition(",")[0] for one in found] == [f"role {neighbour.role} is connected: 1 session(s)"]
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.databases.attached(stage.pool, "no_such", tenant.role)
 
 
 async def test_a_missing_database_or_role_is_named(stage: Stage) -> None:

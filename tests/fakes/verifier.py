@@ -132,7 +132,9 @@ def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[
     both = dict(objects)
     if "owner" in both:
         both[OWNED] = {
-            name: TENANT if owner in (ADMINISTRATOR, ADMIN) else owner
+            name: TENANT
+            if owner == ADMINISTRATOR and not name.startswith(("schema ", "extension "))
+            else owner
             for name, owner in both["owner"].items()
         }
     if "grant" in both:
@@ -150,7 +152,8 @@ def _named(found: FakeDatabase, role: str, scope: Scope) -> dict[str, Mapping[st
         for whose, text in found.settings
     }
     objects["owner"] = {
-        name: TENANT if owner == role else owner for name, owner in objects.get("owner", {}).items()
+        name: {role: TENANT, ADMIN: ADMINISTRATOR}.get(owner, owner)
+        for name, owner in objects.get("owner", {}).items()
     }
     tables = {name: f"{len(rows)} {_checksum(rows)}" for name, rows in found.tables.items() if scope.rows}
     tables.pop(LARGE_OBJECTS, None)

@@ -2,8 +2,9 @@
 -- object that a user made (oid 16384 and up, no extension's): a label, its name in parts, and what must be the same.
 -- Kinds called *_definition hold text that PostgreSQL writes from its parse trees; major versions may spell it
 -- differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and superusers as owners are
--- <administrator>; the database's owner is not read, since a fenced database belongs to the administrator. With setting rehome.rows off, what goes with rows is left out: whether a materialized view is
--- filled, and large objects. Nothing here needs a superuser, and every name is qualified.
+-- <administrator>; the database's owner is not read, since a fenced database belongs to the administrator. With setting
+-- rehome.rows off, what goes with rows is left out: whether a materialized view is filled, and large objects. Nothing here
+-- needs a superuser, and every name is qualified.
 
 -- name: table
 -- Tables, views and composite types: what kind, how stored, how protected, whose child.
@@ -324,26 +325,60 @@ JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
 
 -- name: object
--- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages. Not all
--- versions write the schema of the same built-in types.
+-- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages, and what
+-- each is made of. Not all versions write the schema of the same built-in types.
 SELECT i.type AS label,
-       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name, '' AS value
-FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid FROM pg_catalog.pg_operator
-      UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid FROM pg_catalog.pg_opfamily
-      UNION ALL SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, oid FROM pg_catalog.pg_cast
-      UNION ALL SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, oid FROM pg_catalog.pg_collation
-      UNION ALL SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid FROM pg_catalog.pg_conversion
-      UNION ALL SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_config
-      UNION ALL SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_dict
-      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid FROM pg_catalog.pg_statistic_ext
-      UNION ALL SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid FROM pg_catalog.pg_language
-      UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid FROM pg_catalog.pg_namespace
+       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name,
+       pg_catalog.regexp_replace(coalesce(o.value, ''), '\mpg_catalog\.', '', 'g') AS value
+FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid,
+             pg_catalog.concat_ws(' ', 'function=' || oprcode::pg_catalog.text,
+                 'commutator=' || oprcom::pg_catalog.regoperator::pg_catalog.text,
+                 'negator=' || oprnegate::pg_catalog.regoperator::pg_catalog.text, 'restrict=' || oprrest::pg_catalog.text,
+                 'join=' || oprjoin::pg_catalog.text, 'merges=' || oprcanmerge, 'hashes=' || oprcanhash) AS value
+      FROM pg_catalog.pg_operator
+      UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid, '' FROM pg_catalog.pg_opfamily
+      UNION ALL SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', 'function=' || castfunc::pg_catalog.regprocedure::pg_catalog.text,
+                           'context=' || castcontext::pg_catalog.text, 'method=' || castmethod::pg_catalog.text)
+                FROM pg_catalog.pg_cast
+      UNION ALL SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', 'provider=' || collprovider::pg_catalog.text,
+                           'deterministic=' || collisdeterministic,
+                           'collate=' || collcollate::pg_catalog.text, 'ctype=' || collctype::pg_catalog.text,
+                           'locale=' || coalesce(pg_catalog.to_jsonb(c) ->> 'colllocale',
+                                                 pg_catalog.to_jsonb(c) ->> 'colliculocale'),
+                           'rules=' || (pg_catalog.to_jsonb(c) ->> 'collicurules'))
+                FROM pg_catalog.pg_collation AS c
+      UNION ALL SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', conforencoding, contoencoding, conproc::pg_catalog.text, condefault)
+                FROM pg_catalog.pg_conversion
+      UNION ALL SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, c.oid,
+                       pg_catalog.concat_ws(' ', p.prsname,
+                           ARRAY(SELECT m.maptokentype || ' ' || m.mapdict::pg_catalog.regdictionary
+                                 FROM pg_catalog.pg_ts_config_map AS m
+                                 WHERE m.mapcfg = c.oid ORDER BY m.maptokentype, m.mapseqno)::pg_catalog.text)
+                FROM pg_catalog.pg_ts_config AS c JOIN pg_catalog.pg_ts_parser AS p ON p.oid = c.cfgparser
+      UNION ALL SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, d.oid,
+                       pg_catalog.concat_ws(' ', m.tmplname, d.dictinitoption)
+                FROM pg_catalog.pg_ts_dict AS d JOIN pg_catalog.pg_ts_template AS m ON m.oid = d.dicttemplate
+      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', stxkind::pg_catalog.text, 'target=' || nullif(stxstattarget, -1))
+                FROM pg_catalog.pg_statistic_ext
+      UNION ALL SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid, '' FROM pg_catalog.pg_language
+      UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, '' FROM pg_catalog.pg_namespace
           WHERE nspname !~ '^pg_(toast_)?temp_' AND nspname <> 'public'  -- whose oid tells nothing: see `owner`
      ) AS o,
      LATERAL pg_catalog.pg_identify_object(o.class, o.oid, 0) AS i
 WHERE o.oid >= 16384
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e');
+
+-- name: statistics_definition
+-- What extended statistics are over.
+SELECT '' AS label, ARRAY[n.nspname, s.stxname]::pg_catalog.text[] AS name,
+       pg_catalog.pg_get_statisticsobjdef(s.oid) AS value
+FROM pg_catalog.pg_statistic_ext AS s JOIN pg_catalog.pg_namespace AS n ON n.oid = s.stxnamespace
+WHERE s.oid >= 16384;
 
 -- name: owner
 -- Who owns what.
@@ -465,7 +500,7 @@ HAVING g.role <> o.owner
 
 -- name: system_grant
 -- Privileges on what PostgreSQL brings along, or an extension, that are not as they were made: granted and revoked.
-SELECT 'extension or system' AS label,
+SELECT 'on' AS label,
        ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g'),
              CASE WHEN g.grantee = 0 THEN 'PUBLIC'
                   WHEN pg_catalog.pg_get_userbyid(g.grantee) = pg_catalog.current_setting('rehome.tenant') THEN '<tenant>'

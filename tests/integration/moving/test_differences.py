@@ -153,6 +153,26 @@ CHANGES = [
     ("DROP CAST (address AS text)", "object cast (public.address AS text): missing on the target"),
     ("DROP TEXT SEARCH CONFIGURATION plain", "object text search configuration public.plain: missing"),
     ("DROP STATISTICS sale_order_state", "object statistics object public.sale_order_state: missing"),
+    (
+        "ALTER OPERATOR <+> (integer, integer) SET (RESTRICT = eqsel)",
+        "object operator public.<+>(integer,integer): f",
+    ),
+    (
+        "DROP CAST (address AS text); CREATE CAST (address AS text) WITH FUNCTION as_text(address) AS IMPLICIT",
+        "object cast (public.address AS text): function=public.as_text(public.address) context=e",
+    ),
+    (
+        "ALTER TEXT SEARCH CONFIGURATION plain ALTER MAPPING FOR word WITH english_stem",
+        "object text search configuration public.plain: default",
+    ),
+    (
+        "ALTER STATISTICS sale_order_state SET STATISTICS 7",
+        "object statistics object public.sale_order_state: ",
+    ),
+    (
+        "DROP STATISTICS sale_order_state; CREATE STATISTICS sale_order_state ON id, state FROM sale_order",
+        "statistics definition public.sale_order_state: ",
+    ),
     ("CREATE SCHEMA extra", "object schema extra: only on the target"),
     ("ALTER EXTENSION fuzzystrmatch SET SCHEMA public; DROP SCHEMA fuzzy", "object schema fuzzy: missing"),
     # Who may do what
@@ -188,7 +208,7 @@ CHANGES = [
         "UPDATE pg_extension SET extowner = 10 WHERE extname = 'pg_trgm'",
         "owner extension pg_trgm: <tenant> on",
     ),
-    ("GRANT DELETE ON private TO {tenant}", "grant table public.private.<tenant>: INSERT, REFERENCES"),
+    ("GRANT DELETE ON private TO {tenant}", "grant table public.private.<tenant>: missing on the target"),
     ("REVOKE USAGE ON SCHEMA fuzzy FROM {tenant}", "grant schema fuzzy.<tenant>: missing on the target"),
     (
         "REVOKE ALL ON LARGE OBJECT 424242 FROM {other}",
@@ -196,11 +216,11 @@ CHANGES = [
     ),
     (
         "REVOKE EXECUTE ON FUNCTION similarity(text, text) FROM {other}",
-        "system grant extension or system public.similarity(text,text).{other}.granted: missing on the target",
+        'system grant on "public.similarity(text,text)".{other}.granted: missing on the target',
     ),
     (
         "REVOKE EXECUTE ON FUNCTION pg_sleep(double precision) FROM PUBLIC",
-        "system grant extension or system pg_sleep(double precision).PUBLIC.revoked: only on the target",
+        "system grant on pg_sleep(double precision).PUBLIC.revoked: only on the target",
     ),
     (
         "REVOKE SELECT ON private FROM {other} CASCADE",

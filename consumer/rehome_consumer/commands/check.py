@@ -223,7 +223,8 @@ async def _attached(findings: list[Finding], ports: Ports, instance: Instance, h
     try:
         found = await prepare.attached(ports, instance, home)
     except RehomeError as error:
-        findings.append(Finding("attached", ok=False, detail=str(error)))
+        if findings[-1].ok:  # else the source's own finding says why
+            findings.append(Finding("attached", ok=False, detail=str(error)))
         return
     if not found:
         findings.append(Finding("attached", ok=True, detail="no other program or login uses the database"))

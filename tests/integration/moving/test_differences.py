@@ -154,8 +154,11 @@ CHANGES = [
     ("DROP TEXT SEARCH CONFIGURATION plain", "object text search configuration public.plain: missing"),
     ("DROP STATISTICS sale_order_state", "object statistics object public.sale_order_state: missing"),
     (
-        "ALTER OPERATOR <+> (integer, integer) SET (RESTRICT = eqsel)",
-        "object operator public.<+>(integer,integer): f",
+        (
+            "DROP OPERATOR <+> (integer, integer); "
+            "CREATE OPERATOR <+> (leftarg = integer, rightarg = integer, function = int4mul)"
+        ),
+        "object operator public.<+>(integer,integer): function=public.add",
     ),
     (
         "DROP CAST (address AS text); CREATE CAST (address AS text) WITH FUNCTION as_text(address) AS IMPLICIT",

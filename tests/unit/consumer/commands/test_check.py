@@ -58,10 +58,10 @@ async def test_tls_is_compared_where_there_is_a_dedicated_server(rig: StepRig) -
 
 
 async def attached(rig: StepRig) -> list[Finding]:
-    found: list[Finding] = []
+    found = [check.Finding("source", ok=True, detail="")]
     ports = rig.site.ports(await rig.facts())
     await check._attached(found, ports, rig.site.instance(rig.instance), rig.site.pool)
-    return found
+    return found[1:]
 
 
 async def test_each_program_that_hangs_on_the_database_is_a_warning(rig: StepRig) -> None:

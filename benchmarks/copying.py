@@ -97,7 +97,7 @@ class Stage:
             with watch.part("restore: role and empty database"):
                 like = await databases.database_facts(source, name, role)
                 await databases.make_role(
-                    target, Credentials(role, Secret(self.tenant.password)), like.grantees
+                    target, Credentials(role, Secret(self.tenant.password)), like.role, like.grantees
                 )
                 await databases.make_scratch(target, "scratch", like, role, tag)
             async with asyncio.TaskGroup() as together:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 TENANT: Final = "<tenant>"
 """How a fingerprint writes the tenant's role, whatever its name on that server."""
 
+ADMINISTRATOR: Final = "<administrator>"
+"""How a fingerprint writes a superuser that owns something."""
+
 LARGE_OBJECTS: Final = "large objects"
 """What the differences of large objects begin with."""
 
@@ -30,8 +33,9 @@ TABLES: Final = "table content"
 SEQUENCES: Final = "sequence"
 """Kinds that are no object of a fingerprint, for the second look."""
 
-OWNED: Final = "owner, were all the tenant's"
-"""Kind: what is owned, as on the target, where everything becomes the tenant's."""
+OWNED: Final = "owner, as it arrives"
+"""Kind: who owns what, as on the target, where what an administrator owned becomes the tenant's: all but schemas and
+extensions."""
 HOLDERS: Final = "grant, whatever it allows"
 """Kind: who holds any privilege on what; without schema public, from which PostgreSQL 15 took CREATE."""
 
@@ -135,7 +139,7 @@ def suspects(source: Fingerprint, target: Fingerprint) -> list[Suspect]:
             continue
         here = there = kind
         if kind == "owner":
-            here = OWNED  # everything becomes the tenant's, also what another role owned on the pool
+            here = OWNED
         elif kind == "grant" and not same_major:
             here = there = HOLDERS
         elif kind == "default grant" and not same_major:

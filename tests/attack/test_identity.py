@@ -75,7 +75,6 @@ async def test_a_db_user_that_is_the_administrator_is_refused(attack: Attack) ->
     "more",
     [
         "ALTER ROLE {role} CREATEROLE",
-        "ALTER ROLE {role} CREATEDB",
         "ALTER ROLE {role} REPLICATION",
         "ALTER ROLE {role} BYPASSRLS",
         pytest.param("GRANT pg_read_server_files TO {role}", marks=pytest.mark.representative("15-15")),

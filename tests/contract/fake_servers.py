@@ -72,6 +72,7 @@ class FakeStage:
             },
             extensions={"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"},
             settings=(("", 'search_path="$user", public'), (tenant.role, "TimeZone=Europe/Paris")),
+            comment="A tenant's database; 100% theirs",
         )
         return tenant
 

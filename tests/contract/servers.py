@@ -178,7 +178,7 @@ async def a_scratch(stage: Stage, tenant: Tenant, login: Credentials, tag: Owner
     """Role and scratch database on the dedicated server, as the step `provision` leaves them."""
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
     name = f"{tenant.database}__rehome"
-    await stage.databases.make_role(stage.dedicated, login, facts.grantees)
+    await stage.databases.make_role(stage.dedicated, login, facts.role, facts.grantees)
     await stage.databases.make_scratch(stage.dedicated, name, facts, login.user, tag)
     return name
 

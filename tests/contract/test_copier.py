@@ -40,7 +40,7 @@ async def a_scratch(stage: Stage, tenant: Tenant, tag: OwnershipTag, role: str =
     facts = replace(found, owner=tenant.role)  # the database may be fenced
     name = f"{tenant.database}__rehome"
     login = Credentials(role, Secret(nasty_password()))
-    await stage.databases.make_role(stage.dedicated, login, facts.grantees)
+    await stage.databases.make_role(stage.dedicated, login, facts.role, facts.grantees)
     await stage.databases.make_scratch(stage.dedicated, name, facts, role, tag)
     return name
 

@@ -11,10 +11,11 @@ import pytest
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import claim_check
 from rehome_consumer.errors import ClaimLost, Incompatible, NotFound, NotOurs, TimedOut, Unreachable
-from rehome_consumer.model import Fence
+from rehome_consumer.model import Fence, RoleAttributes
 from tests.contract.servers import (
     ENDED,
     REFUSED,
+    Change,
     a_promoted,
     a_scratch,
     login_of,
@@ -26,6 +27,11 @@ from tests.contract.servers import (
 if TYPE_CHECKING:
     from tests.contract.servers import Stage
 
+A_REPORT = Change(
+    "CREATE TABLE public.yearly (total integer); ALTER TABLE public.yearly OWNER TO reporting; "
+    "GRANT SELECT ON public.yearly TO PUBLIC",
+    lambda database: database.objects["owner"].__setitem__("table public.yearly", "reporting"),
+)
 LIMIT = timedelta(seconds=20)
 SHORT = timedelta(seconds=0.3)
 
@@ -55,6 +61,27 @@ async def test_what_a_copy_must_have_too_is_read(stage: Stage) -> None:
     assert facts.extensions == {"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"}
     assert (tenant.role, "TimeZone=Europe/Paris") in facts.settings
     assert facts.bytes > 0
+    assert (facts.comment, facts.role) == ("A tenant's database; 100% theirs", RoleAttributes())
+
+
+async def test_an_object_of_another_role_is_refused(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.add_role(stage.pool, "reporting")
+    await stage.change(tenant.database, A_REPORT)
+    with pytest.raises(Incompatible, match=r"yearly.*reporting|reporting.*yearly"):
+        await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+
+
+async def test_who_else_uses_a_database_is_told(stage: Stage) -> None:
+    tenant, neighbour = await stage.add_tenant(), await stage.add_tenant()
+    asked = (stage.pool, tenant.database, tenant.role)
+    async with stage.client(stage.pool, login_of(tenant), tenant.database):
+        assert await stage.databases.attached(*asked) == ()
+    async with stage.client(stage.pool, login_of(neighbour), tenant.database):
+        found = await stage.databases.attached(*asked)
+    assert [one.partition(",")[0] for one in found] == [f"role {neighbour.role} is connected: 1 session(s)"]
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.databases.attached(stage.pool, "no_such", tenant.role)
 
 
 async def test_a_missing_database_or_role_is_named(stage: Stage) -> None:
@@ -180,7 +207,7 @@ async def test_an_existing_ordinary_role_gets_the_password_and_loses_its_login(s
     login = new_login()
     await stage.add_role(stage.dedicated, login.user)
     for _ in range(2):
-        await stage.databases.make_role(stage.dedicated, login, ("reporting",))
+        await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ("reporting",))
     for name in (login.user, "reporting"):
         facts = await stage.databases.role_facts(stage.dedicated, name, "none")
         assert (facts.superuser, facts.can_login) == (False, False)
@@ -189,7 +216,7 @@ async def test_an_existing_ordinary_role_gets_the_password_and_loses_its_login(s
 async def test_a_superuser_is_refused_as_a_tenants_role(stage: Stage) -> None:
     await stage.add_role(stage.dedicated, "root", superuser=True)
     with pytest.raises(Incompatible, match="superuser"):
-        await stage.databases.make_role(stage.dedicated, new_login("root"), ())
+        await stage.databases.make_role(stage.dedicated, new_login("root"), RoleAttributes(), ())
     with pytest.raises(NotOurs, match="superuser"):
         await stage.databases.close_role(stage.dedicated, "root")
     assert (await stage.databases.role_facts(stage.dedicated, "root", "none")).can_login
@@ -200,7 +227,7 @@ async def test_a_role_that_owns_another_database_is_left_alone(stage: Stage) -> 
     await stage.add_role(stage.dedicated, "theirs")
     await stage.add_database(stage.dedicated, "precious", "theirs")
     with pytest.raises(NotOurs, match="precious"):
-        await stage.databases.make_role(stage.dedicated, new_login("theirs"), ())
+        await stage.databases.make_role(stage.dedicated, new_login("theirs"), RoleAttributes(), ())
     with pytest.raises(NotOurs, match="precious"):
         await stage.databases.close_role(stage.dedicated, "theirs")
     assert (await stage.databases.role_facts(stage.dedicated, "theirs", "none")).can_login
@@ -209,7 +236,7 @@ async def test_a_role_that_owns_another_database_is_left_alone(stage: Stage) -> 
 async def test_making_the_role_late_does_not_lock_out_a_tenant_that_was_moved(stage: Stage) -> None:
     tenant, login = await stage.add_tenant(), new_login()
     final = await a_promoted(stage, tenant, login, new_tag())
-    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     async with stage.client(stage.dedicated, login, final):
         pass
 
@@ -230,7 +257,7 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
 
 async def test_a_role_that_has_nothing_and_may_not_log_in_is_dropped(stage: Stage) -> None:
     new_tag()
-    await stage.databases.make_role(stage.dedicated, new_login("for_a_rehearsal"), ())
+    await stage.databases.make_role(stage.dedicated, new_login("for_a_rehearsal"), RoleAttributes(), ())
     await stage.databases.drop_role(stage.dedicated, "for_a_rehearsal")
     with pytest.raises(NotFound):
         await stage.databases.role_facts(stage.dedicated, "for_a_rehearsal", "none")
@@ -291,7 +318,7 @@ async def test_a_session_that_opens_after_the_claim_was_lost_does_nothing(stage:
     unclaimed = claim_check.set(lost)
     try:
         with pytest.raises(ClaimLost):
-            await stage.databases.make_role(stage.dedicated, login, ())
+            await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     finally:
         claim_check.reset(unclaimed)
     with pytest.raises(NotFound):

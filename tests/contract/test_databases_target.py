@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.errors import Conflict, Incompatible, NotOurs
+from rehome_consumer.model import RoleAttributes
 from tests.contract.servers import ENDED, a_promoted, a_scratch, new_login, new_tag, verified
 
 if TYPE_CHECKING:
@@ -35,6 +36,40 @@ async def test_a_scratch_database_is_like_its_source_and_has_the_ownership_tag(s
     assert await stage.databases.ownership_tag(stage.dedicated, scratch) == tag
 
 
+async def test_comment_and_role_are_those_of_the_source_from_beginning_to_end(stage: Stage) -> None:
+    """The comment is above the ownership tag, and hides it from nobody."""
+    tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
+    found = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+    role = RoleAttributes(
+        create_databases=True, inherit=False, connection_limit=7, valid_until="2091-05-05T10:00:00.5+00"
+    )
+    role = replace(role, comment="Acme's \\ login")
+    like = replace(found, role=role, comment="of Acme\n{\"rehome\": 'their own'}\n")
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(valid_until="2031-01-01"), ())
+    await stage.databases.make_role(stage.dedicated, login, role, ())
+    scratch = f"{tenant.database}__rehome"
+    await stage.databases.make_scratch(stage.dedicated, scratch, like, login.user, tag)
+    made = await stage.databases.database_facts(stage.dedicated, scratch, login.user)
+    assert (made.comment, made.role) == (like.comment, role)
+    assert await stage.databases.ownership_tag(stage.dedicated, scratch) == tag
+    await stage.pretend_restored(stage.dedicated, scratch)
+    await stage.databases.promote(stage.dedicated, scratch, tenant.database, login.user, verified(tag))
+    made = await stage.databases.database_facts(stage.dedicated, tenant.database, login.user)
+    assert (made.comment, made.role) == (like.comment, role)
+    assert await stage.databases.ownership_tag(stage.dedicated, tenant.database) == verified(tag)
+
+
+async def test_a_role_that_an_earlier_run_made_loses_what_the_source_has_not(stage: Stage) -> None:
+    login = new_login()
+    more = RoleAttributes(
+        create_databases=True, connection_limit=7, valid_until="2091-05-05T10:00:00+00", comment="x"
+    )
+    for like in (more, RoleAttributes()):
+        await stage.databases.make_role(stage.dedicated, login, like, ())
+        made = await stage.databases.database_facts(stage.dedicated, "postgres", login.user)
+        assert made.role == like
+
+
 async def test_a_scratch_database_made_again_is_empty_again(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     scratch = await a_scratch(stage, tenant, login, tag)
@@ -48,7 +83,7 @@ async def test_a_scratch_database_made_again_is_empty_again(stage: Stage) -> Non
 async def test_a_name_that_is_taken_is_left_alone(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
-    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     await stage.add_database(stage.dedicated, "taken", "postgres")
     with pytest.raises(NotOurs, match="taken"):
         await stage.databases.make_scratch(stage.dedicated, "taken", facts, login.user, tag)
@@ -76,7 +111,7 @@ async def test_another_migrations_database_is_left_alone(stage: Stage) -> None:
 async def test_a_locale_that_the_server_lacks_is_named(stage: Stage) -> None:
     tenant, login, tag = await stage.add_tenant(), new_login(), new_tag()
     facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
-    await stage.databases.make_role(stage.dedicated, login, ())
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ())
     strange = replace(facts, collation="tlh_QO.UTF-8")
     with pytest.raises(Incompatible, match="tlh_QO"):
         await stage.databases.make_scratch(stage.dedicated, "scratch", strange, login.user, tag)

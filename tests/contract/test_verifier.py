@@ -121,7 +121,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
             "GRANT SELECT ON SEQUENCE public.sale_order_id_seq TO PUBLIC",
             lambda database: database.objects["owner"].__setitem__("table public.sale_order", "postgres"),
         ),
-        "owner table public.sale_order: <tenant> on the source, postgres on the target",
+        "owner table public.sale_order: <tenant> on the source, <administrator> on the target",
     ),
     "an extension missing": (
         Change("DROP EXTENSION unaccent", lambda database: database.extensions.__delitem__("unaccent")),

@@ -10,8 +10,8 @@ from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Conflict, Incompatible, NotFound, NotOurs, TimedOut, Transient
-from rehome_consumer.model import DatabaseFacts, Fence, RoleFacts, ServerFacts
-from tests.fakes.world import ADMIN, TOUCH_LIMIT, FakeDatabase, FakeRole
+from rehome_consumer.model import DatabaseFacts, Fence, RoleAttributes, RoleFacts, ServerFacts
+from tests.fakes.world import ADMIN, SHORT_LIVED, TOUCH_LIMIT, FakeDatabase, FakeRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +45,15 @@ class FakeDatabases:
     async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
         async with self.world.visit(server, "databases.database_facts", database) as visit:
             found = visit.session.database
-            if found.immovable:
-                raise Incompatible(f"database {database} holds what cannot go along: {found.immovable}")
+            others = sorted(
+                f"{name} (of role {owner})"
+                for name, owner in found.objects.get("owner", {}).items()
+                if owner not in (tenant, ADMIN)
+            )
+            if found.immovable or others:
+                raise Incompatible(
+                    f"database {database} holds what cannot go along: {[*found.immovable, *others]}"
+                )
             encoding, collation, ctype, provider, locale = found.locale
             return DatabaseFacts(
                 name=database,
@@ -62,7 +69,21 @@ class FakeDatabases:
                 settings=found.settings,
                 grantees=found.grantees,
                 acl=found.acl,
+                comment=found.comment,
+                role=visit.there.roles[tenant].like if tenant in visit.there.roles else RoleAttributes(),
             )
+
+    async def attached(self, server: Server, database: str, tenant: str) -> tuple[str, ...]:
+        async with self.world.visit(server, "databases.attached", database) as visit:
+            found = visit.session.database
+            sessions = [
+                f"role {one.user} is connected: 1 session(s), application {one.application or 'without a name'}"
+                for one in visit.there.sessions
+                if one.database is found
+                and one.user not in (tenant, ADMIN)
+                and not SHORT_LIVED.fullmatch(one.user)
+            ]
+            return (*found.attached, *sessions)
 
     async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
         async with self.world.visit(server, "databases.role_facts") as visit:
@@ -138,7 +159,9 @@ class FakeDatabases:
                 target.owner, target.closed = before.owner, before.closed
             _role(visit.there, role, server).can_login = before.can_login
 
-    async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
+    async def make_role(
+        self, server: Server, credentials: Credentials, like: RoleAttributes, others: tuple[str, ...]
+    ) -> None:
         async with self.world.visit(server, "databases.make_role") as visit:
             there = visit.there
             role = there.roles.get(credentials.user)
@@ -151,7 +174,7 @@ class FakeDatabases:
             if role is not None and role.elsewhere:
                 raise NotOurs(f"role {credentials.user} on {server.name} is in use already")
             there.roles[credentials.user] = FakeRole(
-                credentials.user, credentials.password.reveal(), can_login=False
+                credentials.user, credentials.password.reveal(), can_login=False, like=like
             )
             for other in others:
                 there.roles.setdefault(other, FakeRole(other, can_login=False))
@@ -179,6 +202,7 @@ class FakeDatabases:
                 settings=tuple((owner if role == like.owner else role, text) for role, text in like.settings),
                 acl=tuple((owner if who == like.owner else who, may, on) for who, may, on in like.acl),
                 label=TagComment(tag, connection_limit=like.connection_limit or -1),
+                comment=like.comment,
             )
 
     async def ownership_tag(self, server: Server, database: str) -> OwnershipTag | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from rehome_consumer.fingerprint import (
+    ADMINISTRATOR,
     DEFAULT_HOLDERS,
     HOLDERS,
     LARGE_OBJECTS,
@@ -21,7 +22,7 @@ from rehome_consumer.fingerprint import (
     Shortlist,
 )
 from rehome_consumer.model import EVERYTHING, Fingerprint
-from tests.fakes.world import copied
+from tests.fakes.world import ADMIN, copied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -130,7 +131,12 @@ def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[
     """Objects by name, those added that are compared in another way, too."""
     both = dict(objects)
     if "owner" in both:
-        both[OWNED] = dict.fromkeys(both["owner"], TENANT)
+        both[OWNED] = {
+            name: TENANT
+            if owner == ADMINISTRATOR and not name.startswith(("schema ", "extension "))
+            else owner
+            for name, owner in both["owner"].items()
+        }
     if "grant" in both:
         both[HOLDERS] = {name: "" for name in both["grant"] if not name.startswith("schema public.")}
     if "default grant" in both:
@@ -146,7 +152,8 @@ def _named(found: FakeDatabase, role: str, scope: Scope) -> dict[str, Mapping[st
         for whose, text in found.settings
     }
     objects["owner"] = {
-        name: TENANT if owner == role else owner for name, owner in objects.get("owner", {}).items()
+        name: {role: TENANT, ADMIN: ADMINISTRATOR}.get(owner, owner)
+        for name, owner in objects.get("owner", {}).items()
     }
     tables = {name: f"{len(rows)} {_checksum(rows)}" for name, rows in found.tables.items() if scope.rows}
     tables.pop(LARGE_OBJECTS, None)

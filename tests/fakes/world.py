@@ -19,7 +19,7 @@ from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX, MAINT
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import claim_check, current_migration
 from rehome_consumer.errors import Conflict, NotFound, RehomeError, Unreachable
-from rehome_consumer.model import Credentials, Secret, Server
+from rehome_consumer.model import Credentials, RoleAttributes, Secret, Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,6 +67,7 @@ class FakeRole:
     member_of: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    like: RoleAttributes = field(default_factory=RoleAttributes)
 
 
 @dataclass(eq=False)
@@ -82,6 +83,8 @@ class FakeDatabase:
         closed: only superusers and rehome's short-lived roles may connect.
         strays: what its extensions hold and do not bring.
         unrestorable: definitions that work here, and that a restore refuses.
+        attached: what other programs hang on it.
+        comment: the tenant's own.
     """
 
     name: str
@@ -101,6 +104,8 @@ class FakeDatabase:
     closed: bool = False
     strays: list[str] = field(default_factory=list)
     unrestorable: list[str] = field(default_factory=list)
+    attached: list[str] = field(default_factory=list)
+    comment: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -363,4 +368,5 @@ def copied(database: FakeDatabase) -> FakeDatabase:
         immovable=list(database.immovable),
         strays=list(database.strays),
         unrestorable=list(database.unrestorable),
+        attached=list(database.attached),
     )

@@ -17,7 +17,7 @@ from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.names import literal, quoted
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.errors import Refused
-from rehome_consumer.model import Credentials, Secret
+from rehome_consumer.model import Credentials, RoleAttributes, Secret
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import server_of
 from tests.contract.servers import ProgressRecorder, new_tag
@@ -114,7 +114,9 @@ async def test_a_database_moves_under_any_name(
     await databases.fence(pool, tenant.database, tenant.role, FENCING)
     await copier.dump(pool, tenant.database, tenant.role, backup_id, ProgressRecorder())
     backup = await copier.seal(backup_id, {}, {})
-    await databases.make_role(dedicated, Credentials(tenant.role, Secret(nasty_password())), facts.grantees)
+    await databases.make_role(
+        dedicated, Credentials(tenant.role, Secret(nasty_password())), facts.role, facts.grantees
+    )
     await databases.make_scratch(dedicated, scratch, facts, tenant.role, tag)
     await copier.restore(dedicated, scratch, backup, tenant.role, ProgressRecorder())
 
@@ -146,5 +148,7 @@ async def test_a_name_with_nul_reaches_no_server(pg: Cluster) -> None:
     before = await _names(pg)
     for name in ("a\0b", "postgres\0x"):
         with pytest.raises(Refused, match="invalid byte sequence"):
-            await PostgresDatabases().make_role(server, Credentials(name, Secret(nasty_password())), ())
+            await PostgresDatabases().make_role(
+                server, Credentials(name, Secret(nasty_password())), RoleAttributes(), ()
+            )
     assert await _names(pg) == before

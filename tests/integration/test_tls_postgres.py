@@ -18,7 +18,7 @@ from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.errors import ChildFailed, RehomeError, Unreachable
-from rehome_consumer.model import Credentials, Secret
+from rehome_consumer.model import Credentials, RoleAttributes, Secret
 from rehome_consumer.network.tls import PostgresTls, SslMode
 from rehome_consumer.sql import AdministratorSql
 from sandbox.postgres.server import Cluster
@@ -131,7 +131,7 @@ async def test_a_database_is_dumped_and_restored_over_tls(
     await create_tiny_tenant(cluster, tenant)
     await copier.dump(server, tenant.database, tenant.role, backup_id, ProgressRecorder())
     backup = await copier.seal(backup_id, {}, {})
-    await databases.make_role(server, Credentials(role, Secret(nasty_password())), ())
+    await databases.make_role(server, Credentials(role, Secret(nasty_password())), RoleAttributes(), ())
     facts = await databases.database_facts(server, tenant.database, tenant.role)
     await databases.make_scratch(server, copy, replace(facts, owner=tenant.role), role, tag)
     await copier.restore(server, copy, backup, role, ProgressRecorder())

@@ -60,7 +60,7 @@ class Move:
         tenant = self.tenant
         found = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
         facts = as_before(self.before, found, tenant.role)
-        await stage.databases.make_role(stage.dedicated, self.login, facts.grantees)
+        await stage.databases.make_role(stage.dedicated, self.login, facts.role, facts.grantees)
         await stage.databases.make_scratch(stage.dedicated, self.scratch, facts, self.login.user, self.tag)
 
     async def restore(self, backup: Backup) -> None:

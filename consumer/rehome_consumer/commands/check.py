@@ -150,6 +150,7 @@ async def _findings(ports: Ports, instance: Instance, limits: Limits | None) -> 
         await _runtime(findings, ports, instance, limits)
         return findings
     database = await _source(findings, ports, instance, home)
+    await _attached(findings, ports, instance, home)
     await _try(findings, "service", lambda: _service(ports, instance))
     await _runtime(findings, ports, instance, limits)
     await _try(findings, "odoo_conf", lambda: _conf(ports, instance, home))
@@ -215,6 +216,19 @@ async def _source(
     size = f"{database.bytes / 1_000_000:.0f} MB, {database.encoding}, role {database.owner}"
     findings.append(Finding("source", ok=True, detail=size))
     return database
+
+
+async def _attached(findings: list[Finding], ports: Ports, instance: Instance, home: Server) -> None:
+    """What other programs hang on the database, also where the source cannot be moved because of it."""
+    try:
+        found = await prepare.attached(ports, instance, home)
+    except RehomeError as error:
+        if findings[-1].ok:  # else the source's own finding says why
+            findings.append(Finding("attached", ok=False, detail=str(error)))
+        return
+    if not found:
+        findings.append(Finding("attached", ok=True, detail="no other program or login uses the database"))
+    findings += [Finding("attached", ok=True, detail=one, warning=True) for one in found]
 
 
 async def _service(ports: Ports, instance: Instance) -> str:

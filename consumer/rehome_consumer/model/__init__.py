@@ -7,6 +7,7 @@ from rehome_consumer.model.databases import (
     Fence,
     Grant,
     OwnershipTag,
+    RoleAttributes,
     RoleFacts,
     ServerFacts,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Part",
     "Policy",
     "Provisioned",
+    "RoleAttributes",
     "RoleFacts",
     "Scope",
     "Secret",

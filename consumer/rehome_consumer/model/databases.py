@@ -35,6 +35,25 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleAttributes:
+    """What of a tenant's role its new role must have too; logging in, which the fence forbids, excepted.
+
+    Attributes:
+        create_databases: CREATEDB.
+        inherit: INHERIT, which matters once it becomes a member of another role.
+        connection_limit: sessions that it may have; -1: any number.
+        valid_until: when its password expires, in UTC as PostgreSQL reads it; None: never.
+        comment: on the role.
+    """
+
+    create_databases: bool = False
+    inherit: bool = True
+    connection_limit: int = -1
+    valid_until: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseFacts:
     """What the copy must share, and what decides whether a move is possible.
 
@@ -48,6 +67,8 @@ class DatabaseFacts:
         grantees: roles other than the tenant's and PUBLIC that hold a privilege or own an object in it.
         acl: the database's own privileges as (grantee or '' for PUBLIC, privilege, grantable).
         collation_version: of the library that sorts (15 and newer): another one may sort otherwise.
+        comment: on the database, without rehome's ownership tag.
+        role: of the tenant's role.
     """
 
     name: str
@@ -65,6 +86,8 @@ class DatabaseFacts:
     acl: tuple[tuple[str, str, bool], ...] = ()
     collation_version: str | None = None
     icu_rules: str | None = None
+    comment: str | None = None
+    role: RoleAttributes = RoleAttributes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,7 @@ class RoleFacts:
     """What a role may do, and how it is tied to anything but the database asked about.
 
     Attributes:
-        attributes: what it may do besides logging in: SUPERUSER, CREATEROLE, CREATEDB, REPLICATION, BYPASSRLS.
+        attributes: what it may do that reaches beyond its own databases: SUPERUSER, CREATEROLE, REPLICATION, BYPASSRLS.
         member_of: roles whose rights it has.
         members: ordinary roles that have its rights, rehome's short-lived ones excepted.
         elsewhere: other databases that it owns, and what it owns or may do in them, in words.
@@ -127,7 +150,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class OwnershipTag:
-    """Which migration made a database on a dedicated server; stored as the database's comment.
+    """Which migration made a database on a dedicated server; stored as the last line of the database's comment.
 
     `state` is `scratch` until the data is verified, then `verified`. A database without rehome's tag is never
     dropped, renamed or restored into.

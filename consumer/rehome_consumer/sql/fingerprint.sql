@@ -1,10 +1,10 @@
 -- The schema objects of a database, for comparing two databases. Each query is one kind of object and gives, for every
 -- object that a user made (oid 16384 and up, no extension's): a label, its name in parts, and what must be the same.
 -- Kinds called *_definition hold text that PostgreSQL writes from its parse trees; major versions may spell it
--- differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and so is pg_database_owner;
--- the database's owner is not read, since a fenced database belongs to the administrator. What superusers are granted has
--- no effect and is left out. With setting rehome.rows off, what goes with rows is left out: whether a materialized view is
--- filled, and large objects. Nothing here needs a superuser, and every name is qualified.
+-- differently. The tenant's role, which setting rehome.tenant names, is written <tenant>, and superusers as owners are
+-- <administrator>; the database's owner is not read, since a fenced database belongs to the administrator. With setting
+-- rehome.rows off, what goes with rows is left out: whether a materialized view is filled, and large objects. Nothing here
+-- needs a superuser, and every name is qualified.
 
 -- name: table
 -- Tables, views and composite types: what kind, how stored, how protected, whose child.
@@ -325,32 +325,66 @@ JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace;
 
 -- name: object
--- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages. Not all
--- versions write the schema of the same built-in types.
+-- Everything else that has a name of its own: operators, casts, collations, text search, statistics, languages, and what
+-- each is made of. Not all versions write the schema of the same built-in types.
 SELECT i.type AS label,
-       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name, '' AS value
-FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid FROM pg_catalog.pg_operator
-      UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid FROM pg_catalog.pg_opfamily
-      UNION ALL SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, oid FROM pg_catalog.pg_cast
-      UNION ALL SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, oid FROM pg_catalog.pg_collation
-      UNION ALL SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid FROM pg_catalog.pg_conversion
-      UNION ALL SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_config
-      UNION ALL SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, oid FROM pg_catalog.pg_ts_dict
-      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid FROM pg_catalog.pg_statistic_ext
-      UNION ALL SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid FROM pg_catalog.pg_language
-      UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid FROM pg_catalog.pg_namespace
-          WHERE nspname !~ '^pg_(toast_)?temp_'
+       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name,
+       pg_catalog.regexp_replace(coalesce(o.value, ''), '\mpg_catalog\.', '', 'g') AS value
+FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid,
+             pg_catalog.concat_ws(' ', 'function=' || oprcode::pg_catalog.text,
+                 'commutator=' || oprcom::pg_catalog.regoperator::pg_catalog.text,
+                 'negator=' || oprnegate::pg_catalog.regoperator::pg_catalog.text, 'restrict=' || oprrest::pg_catalog.text,
+                 'join=' || oprjoin::pg_catalog.text, 'merges=' || oprcanmerge, 'hashes=' || oprcanhash) AS value
+      FROM pg_catalog.pg_operator
+      UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid, '' FROM pg_catalog.pg_opfamily
+      UNION ALL SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', 'function=' || castfunc::pg_catalog.regprocedure::pg_catalog.text,
+                           'context=' || castcontext::pg_catalog.text, 'method=' || castmethod::pg_catalog.text)
+                FROM pg_catalog.pg_cast
+      UNION ALL SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', 'provider=' || collprovider::pg_catalog.text,
+                           'deterministic=' || collisdeterministic,
+                           'collate=' || collcollate::pg_catalog.text, 'ctype=' || collctype::pg_catalog.text,
+                           'locale=' || coalesce(pg_catalog.to_jsonb(c) ->> 'colllocale',
+                                                 pg_catalog.to_jsonb(c) ->> 'colliculocale'),
+                           'rules=' || (pg_catalog.to_jsonb(c) ->> 'collicurules'))
+                FROM pg_catalog.pg_collation AS c
+      UNION ALL SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', conforencoding, contoencoding, conproc::pg_catalog.text, condefault)
+                FROM pg_catalog.pg_conversion
+      UNION ALL SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, c.oid,
+                       pg_catalog.concat_ws(' ', p.prsname,
+                           ARRAY(SELECT m.maptokentype || ' ' || m.mapdict::pg_catalog.regdictionary
+                                 FROM pg_catalog.pg_ts_config_map AS m
+                                 WHERE m.mapcfg = c.oid ORDER BY m.maptokentype, m.mapseqno)::pg_catalog.text)
+                FROM pg_catalog.pg_ts_config AS c JOIN pg_catalog.pg_ts_parser AS p ON p.oid = c.cfgparser
+      UNION ALL SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, d.oid,
+                       pg_catalog.concat_ws(' ', m.tmplname, d.dictinitoption)
+                FROM pg_catalog.pg_ts_dict AS d JOIN pg_catalog.pg_ts_template AS m ON m.oid = d.dicttemplate
+      UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid,
+                       pg_catalog.concat_ws(' ', stxkind::pg_catalog.text, 'target=' || nullif(stxstattarget, -1))
+                FROM pg_catalog.pg_statistic_ext
+      UNION ALL SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid, '' FROM pg_catalog.pg_language
+      UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, '' FROM pg_catalog.pg_namespace
+          WHERE nspname !~ '^pg_(toast_)?temp_' AND nspname <> 'public'  -- whose oid tells nothing: see `owner`
      ) AS o,
      LATERAL pg_catalog.pg_identify_object(o.class, o.oid, 0) AS i
 WHERE o.oid >= 16384
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e');
 
+-- name: statistics_definition
+-- What extended statistics are over.
+SELECT '' AS label, ARRAY[n.nspname, s.stxname]::pg_catalog.text[] AS name,
+       pg_catalog.pg_get_statisticsobjdef(s.oid) AS value
+FROM pg_catalog.pg_statistic_ext AS s JOIN pg_catalog.pg_namespace AS n ON n.oid = s.stxnamespace
+WHERE s.oid >= 16384;
+
 -- name: owner
 -- Who owns what.
 SELECT o.label, o.name,
-       CASE WHEN r.rolname IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner')
-            THEN '<tenant>' ELSE r.rolname::pg_catalog.text END AS value
+       CASE WHEN r.rolname = pg_catalog.current_setting('rehome.tenant') THEN '<tenant>'
+            WHEN r.rolsuper THEN '<administrator>' ELSE r.rolname::pg_catalog.text END AS value
 FROM (
     SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END AS label,
            ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name, c.relowner AS owner,
@@ -372,6 +406,20 @@ FROM (
     SELECT 'schema', ARRAY[nspname], nspowner, 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid
     FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     UNION ALL
+    SELECT i.type, ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')], x.owner, x.class, x.oid
+    FROM (SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass AS class, oid, oprowner AS owner FROM pg_catalog.pg_operator
+          UNION ALL SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, oid, opfowner FROM pg_catalog.pg_opfamily
+          UNION ALL SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid, opcowner FROM pg_catalog.pg_opclass
+          UNION ALL SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, oid, collowner FROM pg_catalog.pg_collation
+          UNION ALL SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, oid, conowner FROM pg_catalog.pg_conversion
+          UNION ALL SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, oid, cfgowner FROM pg_catalog.pg_ts_config
+          UNION ALL SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, oid, dictowner FROM pg_catalog.pg_ts_dict
+          UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, oid, stxowner FROM pg_catalog.pg_statistic_ext
+          UNION ALL SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid, lanowner FROM pg_catalog.pg_language
+          UNION ALL SELECT 'pg_catalog.pg_extension'::pg_catalog.regclass, oid, extowner FROM pg_catalog.pg_extension
+         ) AS x, LATERAL pg_catalog.pg_identify_object(x.class, x.oid, 0) AS i
+    WHERE x.oid >= 16384
+    UNION ALL
     -- One that is not the tenant's stands for all.
     SELECT 'large objects', ARRAY['all'], m.owner, 0, 0
     FROM (SELECT m.lomowner AS owner
@@ -386,9 +434,11 @@ WHERE (o.oid >= 16384 OR o.label IN ('schema', 'large objects'))
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'));
 
 -- name: grant
--- What others than owner and tenant may do, except with the database itself, which the fence closes;
--- * with the right to pass it on.
-SELECT o.label, o.name || g.grantee AS name,
+-- Who may do what, except with the database itself, which the fence closes; * with the right to pass it on. Of owners'
+-- own privileges only those of a tenant that has given up some. What the tenant was granted on what an administrator owns
+-- is left out: it becomes the tenant's, unless it is a schema.
+SELECT o.label,
+       o.name || CASE g.grantee WHEN pg_catalog.current_setting('rehome.tenant') THEN '<tenant>' ELSE g.grantee END AS name,
        pg_catalog.string_agg(g.privilege || CASE WHEN g.grantable THEN '*' ELSE '' END, ', ' ORDER BY g.privilege)
            AS value
 FROM (
@@ -397,12 +447,13 @@ FROM (
            coalesce(c.relacl,
                pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's'
                    ELSE 'r' END::pg_catalog."char", c.relowner)) AS acl,
-           c.relowner AS owner, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid
+           c.relowner AS owner, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid,
+           CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END AS kind
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'column', ARRAY[n.nspname, c.relname, a.attname], a.attacl, c.relowner,
-           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
+           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 'c'
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -411,18 +462,23 @@ FROM (
     SELECT 'function',
            ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner,
-           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 'f'
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
     SELECT 'type', ARRAY[n.nspname, t.typname], coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)),
            t.typowner,
-           'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
+           'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 'T'
     FROM pg_catalog.pg_type AS t
         JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')
     UNION ALL
     SELECT 'schema', ARRAY[nspname], coalesce(nspacl, pg_catalog.acldefault('n', nspowner)), nspowner,
-           'pg_catalog.pg_namespace'::pg_catalog.regclass, oid
+           'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, 'n'
     FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    UNION ALL
+    SELECT 'large object', ARRAY[m.oid::pg_catalog.text], m.lomacl, m.lomowner,
+           0, m.oid, 'L'
+    FROM pg_catalog.pg_largeobject_metadata AS m
+    WHERE m.lomacl IS NOT NULL AND pg_catalog.current_setting('rehome.rows', true) IS DISTINCT FROM 'off'
 ) AS o
 CROSS JOIN LATERAL (
     SELECT a.grantee AS role, a.privilege_type AS privilege, a.is_grantable AS grantable,
@@ -431,11 +487,69 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.aclexplode(o.acl) AS a
 ) AS g
 WHERE (o.oid >= 16384 OR o.label = 'schema')
-  AND g.role <> o.owner
-  AND g.grantee NOT IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner')
+  AND (g.role <> o.owner OR (o.kind <> 'c' AND g.grantee = pg_catalog.current_setting('rehome.tenant')))
+  AND (o.label = 'schema' OR g.role = o.owner
+       OR g.grantee NOT IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner'))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype IN ('e', 'i'))
-GROUP BY o.label, o.name, g.grantee;
+GROUP BY o.label, o.name, g.grantee, g.role, o.owner, o.kind
+HAVING g.role <> o.owner
+    OR pg_catalog.count(*) < (SELECT pg_catalog.count(*)
+                              FROM pg_catalog.aclexplode(pg_catalog.acldefault(o.kind::pg_catalog."char", o.owner)) AS d
+                              WHERE d.grantee = o.owner);
+
+-- name: system_grant
+-- Privileges on what PostgreSQL brings along, or an extension, that are not as they were made: granted and revoked.
+SELECT 'on' AS label,
+       ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g'),
+             CASE WHEN g.grantee = 0 THEN 'PUBLIC'
+                  WHEN pg_catalog.pg_get_userbyid(g.grantee) = pg_catalog.current_setting('rehome.tenant') THEN '<tenant>'
+                  WHEN u.rolsuper THEN '<administrator>' ELSE u.rolname END,
+             CASE WHEN g.now THEN 'granted' ELSE 'revoked' END]::pg_catalog.text[] AS name,
+       pg_catalog.string_agg(DISTINCT g.privilege || CASE WHEN g.grantable THEN '*' ELSE '' END, ', ') AS value
+FROM (
+    SELECT o.class, o.oid, o.part, o.owner, o.acl,
+           coalesce((SELECT p.initprivs FROM pg_catalog.pg_init_privs AS p
+                     WHERE p.classoid = o.class AND p.objoid = o.oid AND p.objsubid = o.part),
+                    pg_catalog.acldefault(o.kind::pg_catalog."char", o.owner)) AS usual
+    FROM (
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid, 0 AS part, relowner AS owner, relacl AS acl,
+               CASE relkind WHEN 'S' THEN 's' ELSE 'r' END AS kind
+        FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, a.attrelid, a.attnum, c.relowner, a.attacl, 'c'
+        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid WHERE NOT a.attisdropped
+        UNION ALL
+        SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, 0, proowner, proacl, 'f' FROM pg_catalog.pg_proc
+        UNION ALL
+        SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, oid, 0, typowner, typacl, 'T' FROM pg_catalog.pg_type
+        UNION ALL
+        SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, oid, 0, lanowner, lanacl, 'l' FROM pg_catalog.pg_language
+        UNION ALL
+        SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, 0, nspowner, nspacl, 'n' FROM pg_catalog.pg_namespace
+        WHERE nspname <> 'public'
+    ) AS o
+    WHERE o.acl IS NOT NULL
+      AND (o.oid < 16384 OR EXISTS (SELECT FROM pg_catalog.pg_depend AS e
+                                    WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e'))
+) AS s,
+LATERAL (
+    SELECT a.grantee, a.privilege_type AS privilege, a.is_grantable AS grantable, true AS now
+    FROM pg_catalog.aclexplode(s.acl) AS a
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.aclexplode(s.usual) AS b
+                      WHERE (b.grantee, b.privilege_type, b.is_grantable)
+                            = (a.grantee, a.privilege_type, a.is_grantable))
+    UNION ALL
+    SELECT b.grantee, b.privilege_type, b.is_grantable, false
+    FROM pg_catalog.aclexplode(s.usual) AS b
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.aclexplode(s.acl) AS a
+                      WHERE (b.grantee, b.privilege_type, b.is_grantable)
+                            = (a.grantee, a.privilege_type, a.is_grantable))
+) AS g
+LEFT JOIN pg_catalog.pg_roles AS u ON u.oid = g.grantee,
+LATERAL pg_catalog.pg_identify_object(s.class, s.oid, s.part) AS i
+WHERE g.grantee <> s.owner
+GROUP BY 2;
 
 -- name: default_grant
 -- Privileges that objects will get when they are created: by whom, where, of what kind, for whom.
@@ -479,10 +593,8 @@ SELECT i.type AS label,
        ARRAY[pg_catalog.regexp_replace(i.identity, '\mpg_catalog\.', '', 'g')]::pg_catalog.text[] AS name,
        pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(c.description, 'UTF8')), 'hex') AS value
 FROM pg_catalog.pg_description AS c, LATERAL pg_catalog.pg_identify_object(c.classoid, c.objoid, c.objsubid) AS i
-WHERE c.objoid >= 16384
+WHERE (c.objoid >= 16384 OR (c.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND i.identity = 'public'))
   AND (c.classoid <> 2613  -- large objects: the oid of their catalogue
        OR pg_catalog.current_setting('rehome.rows', true) IS DISTINCT FROM 'off')
-  AND c.classoid NOT IN ('pg_catalog.pg_extension'::pg_catalog.regclass,
-      'pg_catalog.pg_publication'::pg_catalog.regclass, 'pg_catalog.pg_subscription'::pg_catalog.regclass)
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e
                   WHERE e.classid = c.classoid AND e.objid = c.objoid AND e.deptype = 'e');

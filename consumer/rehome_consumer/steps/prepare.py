@@ -48,7 +48,10 @@ async def run(move: Move) -> MigrationPrepared:
     database = await check_source(move.ports, instance, source)
     await move.runtime.find(instance)
     limits = await move.facts.recall(LIMITS)
-    warnings = await check_runtime(move.ports, instance, limits)
+    warnings = (
+        *await check_runtime(move.ports, instance, limits),
+        *await attached(move.ports, instance, source),
+    )
     for warning in warnings:
         log.warning("prepare.warning instance=%s warning=%s", instance.id, warning)
     await check_conf(move.ports, instance, source)
@@ -181,6 +184,13 @@ async def check_source(ports: Ports, instance: Instance, source: Server) -> Data
     require_tenant(instance, role, source)
     await ports.databases.require_admitted(source, instance.database, user)
     return await ports.databases.database_facts(source, instance.database, user)
+
+
+async def attached(ports: Ports, instance: Instance, source: Server) -> tuple[str, ...]:
+    """What other programs hang on the database, as warnings: a move does not take them along."""
+    user = (await tenant_of(ports, instance)).user
+    found = await ports.databases.attached(source, instance.database, user)
+    return tuple(f"database {instance.database} on {source.name}: {one}" for one in found)
 
 
 async def check_runtime(ports: Ports, instance: Instance, limits: Limits | None) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ async def make(move: Move) -> DatabaseFacts:
     target, credentials = await move.target(), await move.new_tenant()
     facts = await unfenced_facts(move)
     await move.databases.end_sessions(target, move.migration_id)
-    await move.databases.make_role(target, credentials, facts.grantees)
+    await move.databases.make_role(target, credentials, facts.role, facts.grantees)
     await move.databases.make_scratch(
         target,
         await move.scratch_name(),

@@ -11,7 +11,7 @@ from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support import open_access
-from rehome_consumer.steps.support.comparing import Fingerprinted, differences, named, privilege_differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_events.migration import MigrationRestored
 
@@ -98,7 +98,7 @@ async def _restore_verified(move: Move) -> Verified:
         Fingerprinted(target, scratch, new_role, after),
     )
     made = await move.databases.database_facts(target, scratch, new_role)
-    found += privilege_differences(like, made)
+    found += fact_differences(like, made)
     if found:
         raise VerificationFailed(f"the copy on {target.name} differs from {source.name}: {named(found)}")
     return summary(before)

@@ -17,7 +17,7 @@ from rehome_consumer.adapters.postgres.short_lived import short_lived_login
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.errors import Incompatible, NotOurs
-from rehome_consumer.model import Credentials
+from rehome_consumer.model import Credentials, RoleAttributes
 from rehome_consumer.sql import AdministratorSql
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
 from sandbox.postgres.tenants import nasty_password
@@ -501,9 +501,9 @@ async def test_a_role_that_is_in_use_on_the_dedicated_server_is_left_alone(move:
     async with stage.dedicated_cluster.connect(other) as connection:
         await connection.execute(f"CREATE SCHEMA theirs AUTHORIZATION {quoted(move.login.user)}")
     with pytest.raises(NotOurs, match=f"owns something in database {other}"):
-        await stage.databases.make_role(stage.dedicated, move.login, ())
+        await stage.databases.make_role(stage.dedicated, move.login, RoleAttributes(), ())
     await drop_database(stage.dedicated_cluster, other)
     async with stage.dedicated_cluster.connect() as connection:
         await connection.execute(f"GRANT pg_monitor TO {quoted(move.login.user)}")
     with pytest.raises(Incompatible, match="member of pg_monitor"):
-        await stage.databases.make_role(stage.dedicated, move.login, ())
+        await stage.databases.make_role(stage.dedicated, move.login, RoleAttributes(), ())

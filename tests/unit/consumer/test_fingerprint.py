@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rehome_consumer import fingerprint
 from rehome_consumer.fingerprint import (
+    ADMINISTRATOR,
     LISTED,
     NAMED,
     READ_AGAIN,
@@ -163,13 +164,28 @@ def test_missing_rows_changed_content_and_encoding_are_distinguished() -> None:
     assert digest(replace(source, large_objects=(1, "0c")).print()) != digest(source.print())
 
 
-def test_what_another_role_owned_becomes_the_tenants() -> None:
-    source = made(owner={"table public.a": "postgres", "table public.b": TENANT})
-    right = made(owner={"table public.a": TENANT, "table public.b": TENANT})
-    wrong = made(owner={"table public.a": "postgres", "table public.b": TENANT})
+def test_what_an_administrator_owned_becomes_the_tenants_but_schemas_and_extensions() -> None:
+    kept = {
+        "schema public": ADMINISTRATOR,
+        "extension pg_trgm": ADMINISTRATOR,
+        "schema b": "pg_database_owner",
+    }
+    source = made(owner={"table public.a": ADMINISTRATOR, "table public.b": TENANT, **kept})
+    right = made(owner={"table public.a": TENANT, "table public.b": TENANT, **kept})
+    wrong = made(
+        owner={"table public.a": ADMINISTRATOR, "table public.b": TENANT, **kept, "schema b": TENANT}
+    )
     assert differences(source, right) == []
     assert differences(source, wrong) == [
-        "owner table public.a: <tenant> on the source, postgres on the target"
+        "owner schema b: pg_database_owner on the source, <tenant> on the target",
+        "owner table public.a: <tenant> on the source, <administrator> on the target",
+    ]
+
+
+def test_what_another_role_owned_is_a_difference() -> None:
+    source, target = made(owner={"table public.a": "reporting"}), made(owner={"table public.a": TENANT})
+    assert differences(source, target) == [
+        "owner table public.a: reporting on the source, <tenant> on the target"
     ]
 
 

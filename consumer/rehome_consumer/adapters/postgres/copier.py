@@ -126,6 +126,9 @@ class PgCopier:
                 source = dict(await session.fetchrow(_SQL["source"]) or {})
                 source["owner"] = tenant
                 source["extensions"] = await extensions.describe(session, tenant)
+                source["schemas"] = {
+                    row["name"]: row["owner"] for row in await session.fetch(_SQL["schemas_of_others"])
+                }
 
             async def written() -> int:
                 return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)

@@ -8,6 +8,7 @@ from rehome_consumer.adapters.postgres import (
     extensions,
     facts,
     fences,
+    movable,
     roles,
     short_lived,
     short_lived_roles,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         DatabaseFacts,
         Fence,
         OwnershipTag,
+        RoleAttributes,
         RoleFacts,
         Server,
         ServerFacts,
@@ -65,6 +67,12 @@ class PostgresDatabases:
         async with self._sessions.administrator(server, database, what=what) as session:
             return await facts.of_database(session, database, tenant, server.name)
 
+    async def attached(self, server: Server, database: str, tenant: str) -> tuple[str, ...]:
+        """What other programs hang on the database. Raises NotFound."""
+        what = f"looking for what hangs on database {database}"
+        async with self._sessions.administrator(server, database, what=what) as session:
+            return await movable.attached(session, tenant)
+
     async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:
         """What the role may do. Raises NotFound."""
         async with self._sessions.administrator(server, what=f"looking at role {role}") as session:
@@ -102,10 +110,12 @@ class PostgresDatabases:
         async with self._sessions.administrator(server, what=f"unfencing database {database}") as session:
             await fences.unfence(session, database, role, before)
 
-    async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
+    async def make_role(
+        self, server: Server, credentials: Credentials, like: RoleAttributes, others: tuple[str, ...]
+    ) -> None:
         """The tenant's role, without login, and `others`. Raises Incompatible (a superuser) and NotOurs."""
         async with self._sessions.administrator(server, what=f"making role {credentials.user}") as session:
-            await roles.make(session, credentials, others, server.name)
+            await roles.make(session, credentials, like, others, server.name)
 
     async def make_scratch(
         self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag

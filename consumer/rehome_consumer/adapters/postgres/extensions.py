@@ -101,7 +101,8 @@ async def create(
         if version not in offered:
             log.warning("extension.newer database=%s extension=%s source=%s", database, name, version)
         # Who created it may update or drop it: the tenant keeps these rights.
-        as_role = role if extension["by_owner"] and offered.get(version, False) else None
+        trusted = offered[version] if version in offered else all(offered.values())
+        as_role = role if extension["by_owner"] and trusted else None
         await _create(session, extension, version if version in offered else None, role, as_role)
         created.append(Created(name, same=version in offered))
         if version in offered:

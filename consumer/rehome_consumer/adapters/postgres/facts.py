@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rehome_consumer.adapters.postgres import movable, roles
+from rehome_consumer.adapters.postgres.ownership_tags import without_tag
 from rehome_consumer.adapters.postgres.releases import require_patched_server
 from rehome_consumer.errors import Incompatible, NotFound
 from rehome_consumer.model import DatabaseFacts, ServerFacts
@@ -60,7 +62,7 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
     row = await session.fetchrow(_SQL["database"], database)
     if row is None:
         raise NotFound(f"there is no database {database} on {where}")
-    await _require_movable(session, database, tenant, where)
+    await movable.require(session, database, tenant, where)
     acl = await session.fetch(_SQL["database_acl"], row["oid"])
     settings = await session.fetch(_SQL["database_settings"], row["oid"], tenant)
     return DatabaseFacts(
@@ -79,14 +81,6 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
         acl=tuple((found["grantee"], found["privilege"], found["grantable"]) for found in acl),
         collation_version=row["collation_version"],
         icu_rules=row["icu_rules"],
+        comment=without_tag(row["comment"]),
+        role=await roles.attributes(session, tenant),
     )
-
-
-async def _require_movable(session: Administrator, database: str, tenant: str, where: str) -> None:
-    found = await session.fetch(_SQL["immovable"], tenant)
-    if found:
-        named = "; ".join(f"{row['kind']} {row['name']} ({row['remedy']})" for row in found)
-        raise Incompatible(
-            f"database {database} on {where} holds what role {tenant} cannot take along: {named}. "
-            "Do that, or move this database by hand"
-        )

@@ -1,4 +1,4 @@
-"""Whose a database is: the ownership tag, as JSON in the database's comment."""
+"""Whose a database is: the ownership tag, as JSON in the last line of the database's comment."""
 
 from __future__ import annotations
 
@@ -33,16 +33,18 @@ class TagComment:
         connection_limit: what the database gets when it is promoted.
         restored: a complete backup was restored into it. A database that an older, lost run created again in the
             last moment has the right tag and is empty; this tells it from the one that was verified.
+        comment: the tenant's own comment on the database, above the tag.
     """
 
     tag: OwnershipTag
     connection_limit: int = -1
     restored: bool = False
+    comment: str | None = None
 
     def text(self) -> str:
         """The comment's text."""
         tag = self.tag
-        return json.dumps(
+        line = json.dumps(
             {
                 _KEY: {
                     "migration": str(tag.migration_id),
@@ -53,6 +55,7 @@ class TagComment:
                 }
             }
         )
+        return f"{self.comment}\n{line}" if self.comment else line
 
 
 def making_name(migration_id: UUID) -> str:
@@ -61,17 +64,26 @@ def making_name(migration_id: UUID) -> str:
 
 
 def parse(text: str | None) -> TagComment | None:
-    """What a comment says; None when there is no ownership tag in it."""
+    """What a comment says; None when its last line is no ownership tag."""
+    above, _, line = (text or "").rpartition("\n")
     try:
-        found = json.loads(text or "")[_KEY]
+        found = json.loads(line)[_KEY]
         if found["state"] not in {"scratch", "verified"}:
             return None
         state = cast("Literal['scratch', 'verified']", found["state"])
         tag = OwnershipTag(UUID(found["migration"]), int(found["attempt"]), state)
-        comment = TagComment(tag, int(found["connection_limit"]), bool(found["restored"]))
+        limit, restored = int(found["connection_limit"]), bool(found["restored"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return comment if _UNLIMITED <= comment.connection_limit <= _MOST_CONNECTIONS else None
+    if not _UNLIMITED <= limit <= _MOST_CONNECTIONS:
+        return None
+    return TagComment(tag, limit, restored, above or None)
+
+
+def without_tag(text: str | None) -> str | None:
+    """The tenant's own comment on the database, if there is one."""
+    found = parse(text)
+    return (found.comment if found else text) or None
 
 
 async def read_comment(session: Administrator, database: str, where: str) -> TagComment | None:

@@ -19,6 +19,7 @@ _ENTRY: Final = re.compile(r"\d+; (?P<catalogue>\d+) (?P<oid>\d+) (?P<entry>.+)"
 _NONE: Final = 0
 _DEFAULT_ACL: Final = 826
 _NAMESPACE: Final = 2615
+_ADMINISTRATORS: Final = ("ACL ", "COMMENT - EXTENSION ")
 _NOT_RESTORED: Final = frozenset({3079, 6100, 6104, 6106, 6237})  # extensions, publications, subscriptions
 
 
@@ -30,7 +31,8 @@ class RestoreLists:
         tenant: what the tenant's role restores, which is nearly everything.
         extensions: rows that users put into extensions' own tables: the administrator restores them before
             anything of the tenant's exists.
-        privileges: they may concern extensions' objects or other roles: the administrator restores them last.
+        privileges: they may concern extensions' objects or other roles: the administrator restores them last, and
+            with them the comments on extensions, whose owner it may be.
     """
 
     tenant: tuple[str, ...]
@@ -73,9 +75,7 @@ def divide(
         catalogue, oid, entry = int(found["catalogue"]), int(found["oid"]), found["entry"]
         if catalogue in _NOT_RESTORED or (catalogue == _NAMESPACE and oid in existing_schemas):
             continue
-        if catalogue == _NONE and entry.startswith("COMMENT - EXTENSION "):
-            continue
-        privilege = catalogue == _DEFAULT_ACL or (catalogue == _NONE and entry.startswith("ACL "))
+        privilege = catalogue == _DEFAULT_ACL or (catalogue == _NONE and entry.startswith(_ADMINISTRATORS))
         row = catalogue == _NONE and entry.startswith("TABLE DATA ") and oid in extensions.tables
         position = catalogue == _NONE and entry.startswith(positions)
         (privileges if privilege else rows if row or position else tenant).append(line)

@@ -4,8 +4,9 @@
    tenant's exists yet.
 2. pg_restore runs as a short-lived role that may act as the tenant's and has no other right; so does ANALYZE, or the
    first users would wait on bad plans.
-3. That role is dropped, with every session of it: the administrator adds privileges, which change rows of catalogues
-   and run nothing.
+3. That role is dropped, with every session of it: the administrator gives schemas back to whom they belonged, and adds
+   privileges and comments on extensions. Both change rows of catalogues and run nothing. Nothing else is given to an
+   administrator: what it owns may run with its rights, as an index's functions do in autovacuum.
 4. The database's comment says that it is restored.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer.adapters.postgres import client_programs, extensions, restore_list, roles
 from rehome_consumer.adapters.postgres.client_programs import database_option, environment
+from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment, read_comment, write_comment
 from rehome_consumer.adapters.postgres.short_lived import short_lived_login
 from rehome_consumer.context import current_migration
@@ -50,7 +52,7 @@ class Restoring:
     """One restore.
 
     Attributes:
-        sessions, server, database, role: where to, and who will own everything.
+        sessions, server, database, role: where to, and who will own everything but schemas of administrators.
         source: what the dump was taken of.
         dump: its directory.
         programs: directory of the client programs.
@@ -128,7 +130,8 @@ class Restoring:
         Meanwhile the tenant's role has the name that it has on the source, since privileges and policies in
         the dump use it.
         """
-        name = await roles.use_source_name(session, self.role, source["owner"], migration_id)
+        renamed = await roles.use_source_name(session, self.role, source["owner"], migration_id)
+        name = renamed.name
         try:
             async with short_lived_login(
                 *(self.sessions, self.server, self.database, name, "restore"),
@@ -139,9 +142,13 @@ class Restoring:
                     session, "tenant", lists.tenant, login.credentials, _SETTINGS, f"--role={name}"
                 )
                 await self._analyze(session, login.credentials, name)
+            # First the owner: it would take the privileges that the tenant's role is granted with it.
+            for schema, owner in source.get("schemas", {}).items():
+                whose = "pg_database_owner" if owner == "database" else "CURRENT_USER"
+                await session.execute(ddl("set_schema_owner", schema=quoted(schema), role=whose))
             await self._as_administrator(session, "privileges", lists.privileges)
         finally:
-            await roles.use_own_name(session, self.role, name)
+            await roles.use_own_name(session, self.role, renamed)
 
     async def _as_administrator(self, session: Administrator, name: str, entries: tuple[str, ...]) -> None:
         """Run pg_restore for what an ordinary role may not do; nothing of the tenant's is applied or run."""

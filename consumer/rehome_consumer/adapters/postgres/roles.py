@@ -6,7 +6,7 @@ anything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rehome_consumer.adapters.postgres.activity import end_sessions
 from rehome_consumer.adapters.postgres.names import literal, quoted
@@ -14,7 +14,7 @@ from rehome_consumer.adapters.postgres.ownership_tags import MAKING, TagComment,
 from rehome_consumer.adapters.postgres.scram import verifier
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Incompatible, NotFound, NotOurs
-from rehome_consumer.model import Credentials, RoleFacts
+from rehome_consumer.model import Credentials, RoleAttributes, RoleFacts
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
@@ -51,7 +51,27 @@ async def facts(session: Administrator, role: str, database: str, where: str) ->
     )
 
 
-async def make(session: Administrator, credentials: Credentials, others: tuple[str, ...], where: str) -> None:
+async def attributes(session: Administrator, role: str) -> RoleAttributes:
+    """What its new role must have too; of a role that is not there, the usual ones."""
+    row = await session.fetchrow(_SQL["role"], role)
+    if row is None:
+        return RoleAttributes()
+    return RoleAttributes(
+        create_databases=row["create_databases"],
+        inherit=row["inherit"],
+        connection_limit=row["connection_limit"],
+        valid_until=row["valid_until"],
+        comment=row["comment"],
+    )
+
+
+async def make(
+    session: Administrator,
+    credentials: Credentials,
+    like: RoleAttributes,
+    others: tuple[str, ...],
+    where: str,
+) -> None:
     """Create or correct the tenant's role, without login; create `others`, without login, where missing.
 
     A role that has its verified database already stays as it is: a late run must not lock a tenant out.
@@ -73,10 +93,29 @@ async def make(session: Administrator, credentials: Credentials, others: tuple[s
         await session.fetchrow(_SQL["keep_out_of_log"])
         secret = literal(verifier(credentials.password.reveal()))
         statement = "alter_tenant_role" if exists else "create_tenant_role"
-        await session.execute(ddl(statement, role=quoted(name), verifier=secret))
+        expires = bool(exists and exists["valid_until"])
+        await session.execute(
+            ddl(statement, role=quoted(name), attributes=_clauses(like, expires=expires), verifier=secret)
+        )
+        if like.comment or (exists and exists["comment"]):
+            text = literal(like.comment) if like.comment else "NULL"
+            await session.execute(ddl("comment_role", role=quoted(name), text=text))
         for other in others:
             if not await session.fetchrow(_SQL["role"], other):
                 await session.execute(ddl("create_other_role", role=quoted(other)))
+
+
+def _clauses(like: RoleAttributes, *, expires: bool) -> str:
+    """The attributes in CREATE and ALTER ROLE; `expires`: the role has a date already, which cannot be removed."""
+    until = like.valid_until or ("infinity" if expires else None)
+    return " ".join(
+        (
+            "CREATEDB" if like.create_databases else "NOCREATEDB",
+            "INHERIT" if like.inherit else "NOINHERIT",
+            f"CONNECTION LIMIT {int(like.connection_limit)}",
+            *([f"VALID UNTIL {literal(until)}"] if until else []),
+        )
+    )
 
 
 async def close(session: Administrator, role: str, where: str, *, limit: float) -> None:
@@ -165,29 +204,39 @@ async def _owned_databases(session: Administrator, role: str, where: str) -> dic
     return owned
 
 
-async def use_source_name(session: Administrator, role: str, name: str, migration_id: UUID) -> str:
+class Renamed(NamedTuple):
+    """The name that a role has for a while, and the comment that it had before."""
+
+    name: str
+    comment: str | None
+
+
+async def use_source_name(session: Administrator, role: str, name: str, migration_id: UUID) -> Renamed:
     """Give the tenant's role the name it has on the source, until `use_own_name`; returns the name it has now.
 
     Where another role has that name already, the tenant's keeps its own. A role that a lost run left under that
     name has a comment that says so, and is dropped.
     """
     await drop_left_under_source_name(session, migration_id)
+    found = await session.fetchrow(_SQL["role"], role)
+    before = found["comment"] if found else None
     if name == role or await session.fetchrow(_SQL["role"], name):
-        return role
+        return Renamed(role, before)
     async with session.transaction():
         await session.execute(ddl("rename_role", role=quoted(role), name=quoted(name)))
         comment = literal(_comment(migration_id))
         await session.execute(ddl("comment_role", role=quoted(name), text=comment))
-    return name
+    return Renamed(name, before)
 
 
-async def use_own_name(session: Administrator, role: str, name: str) -> None:
-    """Undo `use_source_name`, which returned `name`."""
-    if name == role:
+async def use_own_name(session: Administrator, role: str, renamed: Renamed) -> None:
+    """Undo `use_source_name`, which returned `renamed`."""
+    if renamed.name == role:
         return
     async with session.transaction():
-        await session.execute(ddl("rename_role", role=quoted(name), name=quoted(role)))
-        await session.execute(ddl("comment_role", role=quoted(role), text="NULL"))
+        await session.execute(ddl("rename_role", role=quoted(renamed.name), name=quoted(role)))
+        comment = literal(renamed.comment) if renamed.comment else "NULL"
+        await session.execute(ddl("comment_role", role=quoted(role), text=comment))
 
 
 async def drop_left_under_source_name(session: Administrator, migration_id: UUID) -> None:

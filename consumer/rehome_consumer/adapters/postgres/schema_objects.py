@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rehome_consumer.adapters.postgres.checksums import run_together
 from rehome_consumer.adapters.postgres.names import spelt
 from rehome_consumer.fingerprint import (
+    ADMINISTRATOR,
     DEFAULT_HOLDERS,
     HOLDERS,
     LISTED,
@@ -46,7 +47,11 @@ def _queries() -> dict[str, str]:
     """Kind -> its query. Kinds that are compared in two ways are in it twice."""
     queries = {name.replace("_", " "): _plain(statement) for name, statement in _BY_NAME.items()}
     owner, grant = queries["owner"], queries["grant"]
-    queries[OWNED] = f"SELECT w.label, w.name, '{TENANT}' AS value FROM ({owner}) AS w"  # noqa: S608 - from sql/
+    queries[OWNED] = (
+        "SELECT w.label, w.name, CASE "  # noqa: S608 - from sql/
+        f"WHEN w.value = '{ADMINISTRATOR}' AND w.label NOT IN ('schema', 'extension') THEN '{TENANT}' "
+        f"ELSE w.value END AS value FROM ({owner}) AS w"
+    )
     queries[HOLDERS] = (
         f"SELECT w.label, w.name, '' AS value FROM ({grant}) AS w "  # noqa: S608 - from sql/
         "WHERE w.label <> 'schema' OR w.name[1] <> 'public'"

@@ -48,13 +48,15 @@ async def make(
         await _drop(session, making)
         await empty_database.create(session, making, like, owner, server.name)
         async with sessions.administrator(server, making, what=what) as inside:
-            await inside.execute(ddl("set_public_schema_owner", role=quoted(owner)))
+            # Until everything is restored into it; then it gets the owner that it has on the source.
+            await inside.execute(ddl("set_schema_owner", schema="public", role=quoted(owner)))
         async with session.transaction():
             await empty_database.apply_settings(session, making, like, owner)
             await empty_database.apply_grants(session, making, like, owner)
             # The source may have been fenced when it was read, with limit 0; on its own server it has no limit then.
             limit = like.connection_limit or _UNLIMITED
-            await write_comment(session, making, TagComment(tag, connection_limit=limit))
+            comment = TagComment(tag, connection_limit=limit, comment=like.comment)
+            await write_comment(session, making, comment)
             await session.execute(ddl("rename_database", database=quoted(making), name=quoted(name)))
         await empty_database.warn_about_collation(session, name, like, server.name)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Fingerprint,
         Named,
         OwnershipTag,
+        RoleAttributes,
         RoleFacts,
         Scope,
         Server,
@@ -46,6 +47,14 @@ class Databases(Protocol):
         Raises:
             NotFound: there is no such database.
             Incompatible: it holds what that role cannot take along; names it, and says what to do.
+        """
+        ...
+
+    async def attached(self, server: Server, database: str, tenant: str) -> tuple[str, ...]:
+        """What other programs hang on the database, in words, at most 20.
+
+        Publications, logical slots, subscriptions; roles that may log in and have rights in it, the tenant's and
+        administrators excepted; sessions of others. Raises NotFound.
         """
         ...
 
@@ -91,7 +100,9 @@ class Databases(Protocol):
         """Restore what `fence` changed, as it was before."""
         ...
 
-    async def make_role(self, server: Server, credentials: Credentials, others: tuple[str, ...]) -> None:
+    async def make_role(
+        self, server: Server, credentials: Credentials, like: RoleAttributes, others: tuple[str, ...]
+    ) -> None:
         """Make (or correct) the tenant's ordinary role, not allowed to log in yet, and `others` without login.
 
         Raises:
@@ -103,7 +114,9 @@ class Databases(Protocol):
     async def make_scratch(
         self, server: Server, name: str, like: DatabaseFacts, owner: str, tag: OwnershipTag
     ) -> None:
-        """An empty database under a scratch name, with `tag`, and encoding, collation, settings and grants of `like`.
+        """An empty database under a scratch name, with `tag`.
+
+        Encoding, collation, settings, grants and comment are those of `like`.
 
         One of the same name with the same migration's tag is dropped first, and its sessions are ended.
         Raises NotOurs if the name is taken by anything else, Incompatible if the locale is not there.

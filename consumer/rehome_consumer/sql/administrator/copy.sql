@@ -34,6 +34,17 @@ SELECT e.extname::pg_catalog.text AS name,
 FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
 ORDER BY e.oid;
 
+-- name: schemas_of_others
+-- Schemas that belong to an administrator or to whoever owns the database, and which of the two.
+SELECT n.nspname::pg_catalog.text AS name,
+       CASE r.rolname WHEN 'pg_database_owner' THEN 'database' ELSE 'administrator' END AS owner
+FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS r ON r.oid = n.nspowner
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND (r.rolsuper OR r.rolname = 'pg_database_owner')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                  WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.objid = n.oid AND d.deptype = 'e')
+ORDER BY 1;
+
 -- name: extension_members
 -- What belongs to an extension ($1): extension, kind, identity. A dump leaves all of it out.
 SELECT e.extname::pg_catalog.text AS extension, i.type AS kind, i.identity AS identity

@@ -48,6 +48,7 @@ SELECT d.oid,
        pg_catalog.to_jsonb(d) ->> 'daticurules' AS icu_rules,
        pg_catalog.to_jsonb(d) ->> 'datcollversion' AS collation_version,
        d.datconnlimit AS connection_limit,
+       pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
        pg_catalog.pg_database_size(d.oid) AS bytes
 FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
 
@@ -102,106 +103,20 @@ ORDER BY 1;
 -- Extensions and their versions; run inside the database.
 SELECT extname::pg_catalog.text AS name, extversion AS version FROM pg_catalog.pg_extension ORDER BY oid;
 
--- name: immovable
--- What an ordinary role cannot own, what would have effects outside from the new server, and what the tenant's role ($1)
--- may not read: kind, name and remedy; run inside the database.
-SELECT kind, name, remedy FROM (
-    SELECT 'event trigger' AS kind, evtname::pg_catalog.text AS name, 'drop it' AS remedy,
-           'pg_catalog.pg_event_trigger'::pg_catalog.regclass AS class, oid
-    FROM pg_catalog.pg_event_trigger
-    UNION ALL
-    SELECT 'subscription', subname::pg_catalog.text, 'drop it', 'pg_catalog.pg_subscription'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_subscription
-    WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-    UNION ALL
-    SELECT 'foreign-data wrapper', fdwname::pg_catalog.text, 'drop it',
-           'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_foreign_data_wrapper
-    UNION ALL
-    SELECT 'foreign server', srvname::pg_catalog.text, 'drop it', 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_foreign_server
-    UNION ALL
-    SELECT 'function in a language that is not trusted', p.oid::pg_catalog.regprocedure::pg_catalog.text, 'drop it',
-           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
-    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
-    WHERE p.oid >= 16384 AND p.prokind <> 'a' AND NOT l.lanpltrusted
-    UNION ALL
-    SELECT 'leakproof function', oid::pg_catalog.regprocedure::pg_catalog.text, 'ALTER FUNCTION ... NOT LEAKPROOF',
-           'pg_catalog.pg_proc'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proleakproof
-    UNION ALL
-    SELECT 'base type', oid::pg_catalog.regtype::pg_catalog.text, 'drop it', 'pg_catalog.pg_type'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_type WHERE oid >= 16384 AND typtype = 'b' AND typelem = 0
-    UNION ALL
-    SELECT 'operator class', opcname::pg_catalog.text, 'drop it', 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_opclass WHERE oid >= 16384
-    UNION ALL
-    SELECT 'access method', amname::pg_catalog.text, 'drop it', 'pg_catalog.pg_am'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_am WHERE oid >= 16384
-    UNION ALL
-    SELECT 'text search parser', prsname::pg_catalog.text, 'drop it', 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_ts_parser WHERE oid >= 16384
-    UNION ALL
-    SELECT 'text search template', tmplname::pg_catalog.text, 'drop it',
-           'pg_catalog.pg_ts_template'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_ts_template WHERE oid >= 16384
-    UNION ALL
-    SELECT 'transform', oid::pg_catalog.text, 'drop it', 'pg_catalog.pg_transform'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_transform WHERE oid >= 16384
-    UNION ALL
-    SELECT 'cast without a function', castsource::pg_catalog.regtype || ' as ' || casttarget::pg_catalog.regtype,
-           'drop it', 'pg_catalog.pg_cast'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_cast WHERE oid >= 16384 AND castmethod = 'b'
-    UNION ALL
-    SELECT 'security label of provider', provider, 'drop it', 'pg_catalog.pg_seclabel'::pg_catalog.regclass, 0
-    FROM pg_catalog.pg_seclabel
-    UNION ALL
-    SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END
-               || ' of role ' || pg_catalog.pg_get_userbyid(c.relowner) || ', which the tenant may not read,',
-           pg_catalog.format('%I.%I', n.nspname, c.relname),
-           'GRANT USAGE on its schema and SELECT on it to the tenant''s role, or move it elsewhere',
-           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
-    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'S') AND c.oid >= 16384 AND c.relpersistence <> 't'
-      AND NOT (pg_catalog.has_table_privilege($1::pg_catalog.name, c.oid, 'SELECT')
-               AND pg_catalog.has_schema_privilege($1::pg_catalog.name, n.oid, 'USAGE'))
-    UNION ALL
-    SELECT 'table of role ' || pg_catalog.pg_get_userbyid(c.relowner) || ' that hides rows from the tenant',
-           pg_catalog.format('%I.%I', n.nspname, c.relname),
-           'ALTER TABLE ... DISABLE ROW LEVEL SECURITY, or give it to the tenant''s role',
-           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid
-    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND c.relrowsecurity
-      AND NOT pg_catalog.pg_has_role($1::pg_catalog.name, c.relowner, 'USAGE')
-    UNION ALL
-    SELECT 'large object of role ' || pg_catalog.pg_get_userbyid(m.lomowner) || ', which the tenant may not read,',
-           m.oid::pg_catalog.text, 'ALTER LARGE OBJECT ... OWNER TO the tenant''s role',
-           'pg_catalog.pg_largeobject'::pg_catalog.regclass, m.oid
-    FROM pg_catalog.pg_largeobject_metadata AS m
-    WHERE NOT EXISTS (
-        SELECT FROM pg_catalog.aclexplode(coalesce(m.lomacl, pg_catalog.acldefault('L', m.lomowner))) AS a
-        WHERE a.privilege_type = 'SELECT'
-          AND (a.grantee = 0 OR pg_catalog.pg_has_role($1::pg_catalog.name, a.grantee, 'USAGE')))
-) AS found
-WHERE NOT EXISTS (
-    SELECT FROM pg_catalog.pg_depend AS d
-    -- i: a range's constructors
-    WHERE d.classid = found.class AND d.objid = found.oid AND d.deptype IN ('e', 'i')
-      AND NOT (found.class = 'pg_catalog.pg_class'::pg_catalog.regclass  -- an identity's sequence, rows in a dump
-               AND (d.deptype = 'i' OR EXISTS (SELECT FROM pg_catalog.pg_extension AS x
-                                               WHERE x.oid = d.refobjid AND found.oid = ANY(x.extconfig))))
-)
-ORDER BY kind, name LIMIT 20;
-
 -- name: role
--- What a role may do besides logging in, and of which roles it is a member, and which are members of it. Superusers and
+-- What a role may do that reaches beyond its databases, what else it has that its new role must have too, and of which
+-- roles it is a member, and which are members of it. Superusers and
 -- short-lived roles are not counted as members. Neither is a member without any of the role's rights (neither INHERIT
 -- nor SET): since version 16 that is who created the role without being a superuser.
 SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS can_login,
        pg_catalog.array_remove(ARRAY[
            CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
-           CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END,
+           CASE WHEN rolreplication THEN 'REPLICATION' END,
            CASE WHEN rolbypassrls THEN 'BYPASSRLS' END], NULL) AS attributes,
+       rolcreatedb AS create_databases, rolinherit AS inherit, rolconnlimit AS connection_limit,
+       CASE WHEN rolvaliduntil < 'infinity'
+            THEN (pg_catalog.to_jsonb(pg_catalog.timezone('UTC', rolvaliduntil)) #>> '{}') || '+00' END AS valid_until,
+       pg_catalog.shobj_description(r.oid, 'pg_authid') AS comment,
        ARRAY(SELECT pg_catalog.pg_get_userbyid(m.roleid)::pg_catalog.text FROM pg_catalog.pg_auth_members AS m
              WHERE m.member = r.oid ORDER BY 1) AS member_of,
        ARRAY(SELECT o.rolname::pg_catalog.text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member

@@ -23,14 +23,12 @@ DROP ROLE IF EXISTS {role}
 COMMENT ON ROLE {role} IS {text}
 
 -- name: create_tenant_role
--- A tenant's role: ordinary, without login until its database is promoted.
-CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
-    CONNECTION LIMIT -1 VALID UNTIL 'infinity' PASSWORD {verifier}
+-- A tenant's role: ordinary, without login until its database is promoted; {attributes} are those of its source.
+CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS {attributes} PASSWORD {verifier}
 
 -- name: alter_tenant_role
 -- The same for a role that exists.
-ALTER ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
-    CONNECTION LIMIT -1 VALID UNTIL 'infinity' PASSWORD {verifier}
+ALTER ROLE {role} NOLOGIN NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS {attributes} PASSWORD {verifier}
 
 -- name: create_other_role
 -- A role that the tenant's privileges mention, without login.
@@ -117,9 +115,9 @@ ALTER DATABASE {database} SET {variable} TO {values}
 -- Store a setting of one role's sessions on a database.
 ALTER ROLE {role} IN DATABASE {database} SET {variable} TO {values}
 
--- name: set_public_schema_owner
--- Change the owner of schema public, in a database that was just created.
-ALTER SCHEMA public OWNER TO {role}
+-- name: set_schema_owner
+-- Change a schema's owner; runs nothing, and nothing runs with the rights of a schema's owner.
+ALTER SCHEMA {schema} OWNER TO {role}
 
 -- name: create_schema
 -- Create a schema for an extension.

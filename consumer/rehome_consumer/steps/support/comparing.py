@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rehome_consumer.fingerprint import counted_difference, direct_differences, named_differences, suspects
-from rehome_consumer.model import EVERYTHING
+from rehome_consumer.model import EVERYTHING, RoleAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,8 +38,19 @@ def named(found: Sequence[str]) -> str:
     return f"{'; '.join(found[:SHOWN])}{more}"
 
 
-def privilege_differences(source: DatabaseFacts, target: DatabaseFacts) -> Iterator[str]:
-    """Privileges on the database itself that are not the same: the source's as they were before the fence."""
+def fact_differences(source: DatabaseFacts, target: DatabaseFacts) -> Iterator[str]:
+    """What is not the same about database and role themselves: the source's as they were before the fence."""
+    yield from _privilege_differences(source, target)
+    if source.comment != target.comment:
+        yield f"comment on the database: {source.comment!r} on the source, {target.comment!r} on the target"
+    for field in fields(RoleAttributes):
+        here, there = getattr(source.role, field.name), getattr(target.role, field.name)
+        if here != there:
+            name = field.name.replace("_", " ")
+            yield f"{name} of the tenant's role: {here!r} on the source, {there!r} on the target"
+
+
+def _privilege_differences(source: DatabaseFacts, target: DatabaseFacts) -> Iterator[str]:
     before, after = (
         {(grantee, privilege, grantable) for grantee, privilege, grantable in one.acl if grantee != one.owner}
         for one in (source, target)

@@ -21,7 +21,7 @@ from rehome_consumer.facts import REHEARSAL, REHEARSED_DEFINITIONS
 from rehome_consumer.fingerprint import definitions_digest
 from rehome_consumer.model import DEFINITIONS, Scope
 from rehome_consumer.steps import provision
-from rehome_consumer.steps.support.comparing import Fingerprinted, differences, named, privilege_differences
+from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
 from rehome_consumer.steps.support.slots import rehearsal_slot
 from rehome_events.parts import Rehearsal
 
@@ -210,7 +210,7 @@ async def _from_snapshot(
         Fingerprinted(source, database, old.user, before, scope),
         Fingerprinted(target, scratch, new.user, after, there),
     )
-    found += privilege_differences(like, await move.databases.database_facts(target, scratch, new.user))
+    found += fact_differences(like, await move.databases.database_facts(target, scratch, new.user))
     return _Rehearsed(
         Rehearsal(
             mode=mode,

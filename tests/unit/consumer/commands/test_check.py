@@ -55,3 +55,24 @@ async def test_tls_is_compared_where_there_is_a_dedicated_server(rig: StepRig) -
     rig.site.add_dedicated(rig.instance)
     (found,) = await settings(rig, b"db_sslmode = require\n")
     assert (found.ok, "offers no TLS" in found.detail) == (False, True)
+
+
+async def attached(rig: StepRig) -> list[Finding]:
+    found = [check.Finding("source", ok=True, detail="")]
+    ports = rig.site.ports(await rig.facts())
+    await check._attached(found, ports, rig.site.instance(rig.instance), rig.site.pool)
+    return found[1:]
+
+
+async def test_each_program_that_hangs_on_the_database_is_a_warning(rig: StepRig) -> None:
+    rig.source.databases["acme"].attached += ["publication changes", "logical replication slot cdc"]
+    found = await attached(rig)
+    assert [(one.mark, one.detail) for one in found] == [
+        ("warn", "database acme on postgres-pool-1: publication changes"),
+        ("warn", "database acme on postgres-pool-1: logical replication slot cdc"),
+    ]
+
+
+async def test_where_nothing_hangs_on_the_database_one_line_says_so(rig: StepRig) -> None:
+    (found,) = await attached(rig)
+    assert (found.mark, found.detail) == ("ok", "no other program or login uses the database")

@@ -167,7 +167,7 @@ async def test_where_an_administrator_owns_it_and_the_record_names_no_role_it_is
 @pytest.mark.parametrize(
     ("tie", "match"),
     [
-        ({"attributes": ("CREATEROLE", "CREATEDB")}, "ALTER ROLE ... NOCREATEROLE NOCREATEDB"),
+        ({"attributes": ("CREATEROLE", "REPLICATION")}, "ALTER ROLE ... NOCREATEROLE NOREPLICATION"),
         ({"member_of": ("pg_monitor",)}, "is a member of pg_monitor"),
         ({"members": ("mallory",)}, "is granted to mallory"),
         ({"elsewhere": ("owns something in database next_door",)}, "it owns something in database next_door"),
@@ -181,7 +181,7 @@ async def test_a_role_that_is_more_than_this_tenants_login_is_refused(
     await refused(rig, Incompatible, match)
 
 
-@pytest.mark.parametrize("tie", [{"attributes": ("CREATEDB",)}, {"member_of": ("pg_monitor",)}])
+@pytest.mark.parametrize("tie", [{"attributes": ("CREATEROLE",)}, {"member_of": ("pg_monitor",)}])
 async def test_a_role_that_is_more_on_the_dedicated_server_already_is_refused(
     rig: StepRig, tie: dict[str, tuple[str, ...]]
 ) -> None:

@@ -31,4 +31,4 @@ def test_each_entry_is_restored_by_one_role_or_not_at_all() -> None:
     lists = divide(LIST, extensions=extensions, existing_schemas={2200, 16500})
     assert [line.split(";")[0] for line in lists.tenant] == ["8", "3501", "215", "3400", "3407"]
     assert [line.split(";")[0] for line in lists.extensions] == ["3401", "3402"]
-    assert [line.split(";")[0] for line in lists.privileges] == ["3405", "3406"]
+    assert [line.split(";")[0] for line in lists.privileges] == ["3500", "3405", "3406"]

@@ -87,6 +87,13 @@ class FakeDatabases:
             if visit.there.keeps_out:
                 raise Incompatible(f"{server.name} keeps out a short-lived role with the rights of {role}")
 
+    async def require_login_rules(self, server: Server, database: str, scratch: str, role: str) -> None:
+        async with self.world.visit(server, "databases.require_login_rules") as visit:
+            if visit.there.keeps_out:
+                raise Incompatible(
+                    f"the pg_hba.conf of {server.name} lets {role} into neither {database} nor {scratch}"
+                )
+
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
     ) -> None:

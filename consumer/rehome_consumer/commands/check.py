@@ -224,7 +224,7 @@ async def _service(ports: Ports, instance: Instance) -> str:
 
 async def _runtime(findings: list[Finding], ports: Ports, instance: Instance, limits: Limits | None) -> None:
     async def look() -> str:
-        warnings.extend(await prepare.check_runtime(ports, instance, limits))
+        warnings.extend(await ports.runtime.require_can_run(instance, limits))
         return "it can start again" + (" with the plan's limits" if limits else "")
 
     warnings: list[str] = []

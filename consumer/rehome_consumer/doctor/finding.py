@@ -22,6 +22,7 @@ Kind = Literal[
     "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch", "leftover_copy",
     "leftover_sessions", "leftover_role", "partial_backup", "leftover_backup", "unused_server",
     "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_ready", "not_checked",
+    "shared_login",
 ]  # fmt: skip
 """Stable words for what can be found; docs/operating.md explains each and says what to do."""
 

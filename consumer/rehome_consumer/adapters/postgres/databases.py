@@ -8,6 +8,7 @@ from rehome_consumer.adapters.postgres import (
     extensions,
     facts,
     fences,
+    login_rules,
     roles,
     short_lived,
     short_lived_roles,
@@ -73,6 +74,12 @@ class PostgresDatabases:
     async def require_admitted(self, server: Server, database: str, role: str) -> None:
         """Log in as a short-lived role once. Raises Incompatible."""
         await short_lived.require_admitted(self._sessions, server, database, role)
+
+    async def require_login_rules(self, server: Server, database: str, scratch: str, role: str) -> None:
+        """Read the server's pg_hba.conf. Raises Incompatible."""
+        what = f"reading the pg_hba.conf of {server.name}"
+        async with self._sessions.administrator(server, what=what) as session:
+            await login_rules.require(session, server.name, database, scratch, role)
 
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server

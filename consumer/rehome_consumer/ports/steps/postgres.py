@@ -61,6 +61,20 @@ class Databases(Protocol):
         """
         ...
 
+    async def require_login_rules(self, server: Server, database: str, scratch: str, role: str) -> None:
+        """The server would let the tenant's role, which need not exist yet, into its database, and short-lived roles.
+
+        Args:
+            server: where the tenant's data is moved to.
+            database: as it will be called there.
+            scratch: what the copy is called until it is verified.
+            role: the tenant's, there.
+
+        Raises:
+            Incompatible: its pg_hba.conf has no line for one of them; names role, server and line.
+        """
+        ...
+
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
     ) -> None:

@@ -58,7 +58,9 @@ def report(played: Burst, dead_letters: list[tuple[str, str]], repeated: int) ->
         ),
         (
             "seconds until a server's next rehearsal began",
-            f"{idle[len(idle) // 2]:.1f} in the middle, {idle[-1]:.1f} at most" if idle else "never waited for",
+            f"{idle[len(idle) // 2]:.1f} in the middle, {idle[-1]:.1f} at most"
+            if idle
+            else "never waited for",
         ),
         (
             f"memory of {memory.name}, MiB, over {len(memory.samples)} s",

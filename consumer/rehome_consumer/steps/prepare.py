@@ -50,7 +50,9 @@ async def run(move: Move) -> MigrationPrepared:
     try:
         return await _prepare(move)
     except Exception:
-        with suppress(RehomeError):  # the error counts; nobody should wait for this migration until its next try
+        with suppress(
+            RehomeError
+        ):  # the error counts; nobody should wait for this migration until its next try
             await rehearsal.release_slot(move)
         raise
 

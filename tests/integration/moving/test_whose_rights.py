@@ -295,8 +295,10 @@ async def test_a_server_that_rejects_such_roles_is_reported_before_anything_is_s
     [
         (
             "host all {login} all scram-sha-256",
-            (r"dedicated-1 lets no short-lived role with the rights of {login} into .*from 127\.0\.0\.1.*"
-            r"`host all \+{login} 127\.0\.0\.1/32 scram-sha-256`"),
+            (
+                r"dedicated-1 lets no short-lived role with the rights of {login} into .*from 127\.0\.0\.1.*"
+                r"`host all \+{login} 127\.0\.0\.1/32 scram-sha-256`"
+            ),
         ),
         ("hostssl all all all scram-sha-256", "lets no short-lived role"),
         (
@@ -305,8 +307,10 @@ async def test_a_server_that_rejects_such_roles_is_reported_before_anything_is_s
         ),
         (
             "host {scratch} all all scram-sha-256",
-            ("lets role {login}, the customer's login there, into {database} from nowhere.*"
-            "`host {database} {login} NETWORK scram-sha-256`"),
+            (
+                "lets role {login}, the customer's login there, into {database} from nowhere.*"
+                "`host {database} {login} NETWORK scram-sha-256`"
+            ),
         ),
         (
             "host {database} all all reject\nhost all all all scram-sha-256",
@@ -326,7 +330,9 @@ async def test_a_dedicated_server_that_would_reject_a_login_is_named_before_anyt
         await admit(stage.dedicated_cluster, f"{administrator}{lines.format(**words)}\n")
         with pytest.raises(Incompatible, match=missing.format(**words)):
             await stage.databases.require_login_rules(stage.dedicated, *names)
-        fitting = "host all +{login} 127.0.0.1/32 scram-sha-256\nhost {database} {login} 10.0.0.0/8 scram-sha-256\n"
+        fitting = (
+            "host all +{login} 127.0.0.1/32 scram-sha-256\nhost {database} {login} 10.0.0.0/8 scram-sha-256\n"
+        )
         await admit(stage.dedicated_cluster, f"{administrator}{fitting.format(**words)}")
         await stage.databases.require_login_rules(stage.dedicated, *names)
     finally:

@@ -136,7 +136,9 @@ def _names(rule: Rule, database: str, client: Client) -> bool:
 def _is_database(word: str, database: str, client: Client) -> bool:
     if word in ("samerole", "samegroup"):
         return database in client.groups
-    return word in ("all", database) or (word == "sameuser" and database == client.role) or _fits(word, database)
+    return (
+        word in ("all", database) or (word == "sameuser" and database == client.role) or _fits(word, database)
+    )
 
 
 def _is_user(word: str, client: Client) -> bool:

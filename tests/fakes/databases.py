@@ -45,6 +45,7 @@ class FakeDatabases:
     async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
         async with self.world.visit(server, "databases.database_facts", database) as visit:
             found = visit.session.database
+            _require_nothing_prepared(found)
             if found.immovable:
                 raise Incompatible(f"database {database} holds what cannot go along: {found.immovable}")
             encoding, collation, ctype, provider, locale = found.locale

@@ -126,6 +126,7 @@ class PgCopier:
                 source = dict(await session.fetchrow(_SQL["source"]) or {})
                 source["owner"] = tenant
                 source["extensions"] = await extensions.describe(session, tenant)
+                source["calling_tables"] = [row["oid"] for row in await session.fetch(_SQL["calling_tables"])]
 
             async def written() -> int:
                 return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)

@@ -64,6 +64,7 @@ class PostgresDatabases:
         """What its copy must have too. Raises NotFound, and Incompatible for what cannot be moved."""
         what = f"looking at database {database}"
         async with self._sessions.administrator(server, database, what=what) as session:
+            await fences.require_nothing_prepared(session, database, server.name)
             return await facts.of_database(session, database, tenant, server.name)
 
     async def role_facts(self, server: Server, role: str, database: str) -> RoleFacts:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from rehome_consumer.model import Server
     from rehome_consumer.ports.steps import Facts
 
-NEXT: Final = 3
-"""Migrations per resource that look for a slot every few seconds; all others look once a minute.
+NEXT: Final = 10
+"""Migrations per place that look for it every ten seconds; all others look once a minute, and follow as these leave.
 
-A slot that was released is taken within seconds, however many wait, and those who wait cost little.
+A slot that was released is taken within seconds, and those who wait cost little, however many they are.
 """
 
 

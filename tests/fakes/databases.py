@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
+from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from rehome_consumer.model import Credentials, OwnershipTag, Server
+    from rehome_consumer.model import Credentials, OwnershipTag, RehearsalMark, Server
     from tests.fakes.world import FakeServer, FakeSession, Visit, World
 
 
@@ -240,6 +241,14 @@ class FakeDatabases:
             _owned(there, role)
             found.can_login = False
             await _end(visit, lambda: there.tenants("", role), f"closing role {role}")
+
+    async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
+        async with self.world.visit(server, "databases.mark_rehearsal") as visit:
+            name = mark_name(mark.id)
+            visit.there.roles[name] = FakeRole(name, can_login=False, mark=mark)
+
+    async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
+        await self.drop_role(server, mark_name(rehearsal))
 
     async def drop_role(self, server: Server, role: str) -> None:
         async with self.world.visit(server, "databases.drop_role") as visit:

@@ -7,6 +7,7 @@ from rehome_consumer.model.databases import (
     Fence,
     Grant,
     OwnershipTag,
+    RehearsalMark,
     RoleFacts,
     ServerFacts,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Part",
     "Policy",
     "Provisioned",
+    "RehearsalMark",
     "RoleFacts",
     "Scope",
     "Secret",

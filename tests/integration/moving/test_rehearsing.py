@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,23 +12,10 @@ from rehome_consumer.errors import Incompatible, Refused
 from rehome_consumer.model import Policy
 from rehome_consumer.steps.support import rehearsal
 from rehome_consumer.steps.support.comparing import differences
-from sandbox.postgres.tenants import Tenant, create_tiny_tenant
 from tests.support.rehearsing import Rehearsing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.contract.real_servers import RealStage
-
-
-@pytest.fixture
-async def rehearsing(stage: RealStage) -> AsyncIterator[Rehearsing]:
-    tenant = Tenant(f"rehearsed_{secrets.token_hex(4)}")
-    await create_tiny_tenant(stage.pool_cluster, tenant)
-    made = Rehearsing(stage, tenant)
-    await made.begin()
-    yield made
-    await made.remove()
 
 
 async def test_a_database_is_rehearsed_and_nothing_is_left(rehearsing: Rehearsing) -> None:

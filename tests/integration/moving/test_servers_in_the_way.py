@@ -20,20 +20,9 @@ from tests.contract.real_servers import RealStage, server_of
 from tests.support.rehearsing import Rehearsing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 TABLES = 600
-
-
-@pytest.fixture
-async def rehearsing(stage: RealStage) -> AsyncIterator[Rehearsing]:
-    tenant = Tenant(f"served_{secrets.token_hex(4)}")
-    await create_tiny_tenant(stage.pool_cluster, tenant)
-    made = Rehearsing(stage, tenant)
-    await made.begin()
-    yield made
-    await made.remove()
 
 
 async def test_a_standby_is_refused_on_either_side_before_anything_is_stopped(

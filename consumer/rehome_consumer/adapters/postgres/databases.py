@@ -9,6 +9,7 @@ from rehome_consumer.adapters.postgres import (
     facts,
     fences,
     login_rules,
+    rehearsal_marks,
     roles,
     short_lived,
     short_lived_roles,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         DatabaseFacts,
         Fence,
         OwnershipTag,
+        RehearsalMark,
         RoleFacts,
         Server,
         ServerFacts,
@@ -149,6 +151,16 @@ class PostgresDatabases:
         """Drop a role that has nothing. Raises NotOurs; Transient when it has something."""
         async with self._sessions.administrator(server, what=f"dropping role {role}") as session:
             await roles.drop(session, role, server.name)
+
+    async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
+        """Make its mark."""
+        what = f"marking the rehearsal on {server.name}"
+        async with self._sessions.administrator(server, what=what) as session:
+            await rehearsal_marks.make(session, mark)
+
+    async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
+        """Remove its mark."""
+        await self.drop_role(server, rehearsal_marks.mark_name(rehearsal))
 
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
         """End what an earlier run left, and drop its short-lived roles. Raises TimedOut."""

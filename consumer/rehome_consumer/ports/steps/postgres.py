@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Fingerprint,
         Named,
         OwnershipTag,
+        RehearsalMark,
         RoleFacts,
         Scope,
         Server,
@@ -141,6 +142,14 @@ class Databases(Protocol):
 
     async def close_role(self, server: Server, role: str) -> None:
         """No login for the role and no session of it, if it exists."""
+        ...
+
+    async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
+        """Write down what a rehearsal without a migration is about to make there; before it makes anything."""
+        ...
+
+    async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
+        """Remove the mark, after all that it names; nothing where there is none."""
         ...
 
     async def drop_role(self, server: Server, role: str) -> None:

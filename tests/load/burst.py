@@ -77,10 +77,10 @@ class Size:
     upgrades: int = 1000
     pools: int = 4
     dumps: int = 2
-    rehearsals: int = 1
+    rehearsals: int = 2
     consumers: int = 3
     kill_every: float = 5.0
-    limit: float = 1800.0
+    limit: float = 3600.0
     seed: int = 1
 
 

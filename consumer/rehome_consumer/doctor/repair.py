@@ -6,6 +6,7 @@ instance's own database or files are changed, a new snapshot is taken first, wit
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid5
@@ -14,7 +15,7 @@ from rehome_consumer import saga
 from rehome_consumer.context import current_migration
 from rehome_consumer.doctor import instances
 from rehome_consumer.engine.replay import REPLAYS, again
-from rehome_consumer.errors import Conflict, NotFound
+from rehome_consumer.errors import Conflict, NotFound, NotOurs, Transient
 from rehome_consumer.facts import FENCE
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER
@@ -92,7 +93,8 @@ class Repairs:
             if mark is not None:
                 await self.databases.drop(server, mark.database, rehearsal)
                 for role in mark.roles:
-                    await self.databases.drop_role(server, role)
+                    with suppress(NotOurs, Transient):  # by now another migration needs it, or it may log in
+                        await self.databases.drop_role(server, role)
                 await self.databases.unmark_rehearsal(server, rehearsal)
         finally:
             current_migration.reset(token)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure copies, complete moves and the engine on this machine, and print tables."""
+"""`python -m benchmarks`: measure copies, rehearsals, whole moves and the engine here, and print tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import copying, engine, moving
+from benchmarks import copying, engine, moving, rehearsing
 from benchmarks.report import Table, machine, say
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-WHAT = ("copy", "move", "engine")
+WHAT = ("copy", "move", "rehearse", "engine")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +47,9 @@ async def measure(what: list[str], scales: list[float], repeats: int, moves: int
     if "copy" in what:
         for scale in scales:
             await _in_scratch(partial(copying.measure, scale=scale, repeats=repeats))
+    if "rehearse" in what:
+        sizes = [0, *(scale for scale in scales if scale)]
+        await _in_scratch(partial(rehearsing.measure, scales=sizes, repeats=repeats))
     if "move" in what:
         await _in_scratch(partial(moving.measure, scales=[0, *(scale for scale in scales if scale)]))
 

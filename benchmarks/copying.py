@@ -78,8 +78,8 @@ class Stage:
         copier = PgCopier(BackupPlace(self.place, threads=JOBS), programs(), sessions=sessions, jobs=JOBS)
         databases, verifier = PostgresDatabases(sessions), PostgresVerifier(sessions, jobs=JOBS)
         source, target = (
-            _server("pool", "shared", self.pool),
-            _server("dedicated", "dedicated", self.dedicated),
+            server_row("pool", "shared", self.pool),
+            server_row("dedicated", "dedicated", self.dedicated),
         )
         name, role, backup_id = self.tenant.database, self.tenant.role, str(uuid4())
         tag = OwnershipTag(uuid4(), 1, "scratch")
@@ -189,7 +189,7 @@ async def _rounds(
         for name, way in ways.items():
             runs[name].append(await stage.measured(way))
             say(f"copy, scale {scale:g}, round {number + 1}: {name}: {runs[name][-1].seconds['all']:.1f} s")
-    source = _server("pool", "shared", pool)
+    source = server_row("pool", "shared", pool)
     rights = await reading.measure(Sessions(), source, tenant.database, tenant.role, JOBS, size)
     return [_compared(runs, size), _parts(runs["rehome, verified"], size), rights]
 
@@ -215,7 +215,8 @@ def _parts(watches: list[Stopwatch], size: float) -> Table:
     return table
 
 
-def _server(name: str, kind: Literal["shared", "dedicated"], cluster: Cluster) -> Server:
+def server_row(name: str, kind: Literal["shared", "dedicated"], cluster: Cluster) -> Server:
+    """A cluster's row of `db_servers`."""
     return Server(
         id=uuid4(),
         name=name,

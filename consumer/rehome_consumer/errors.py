@@ -15,7 +15,7 @@ RehomeError
 │   ├── CrashLoop             the instance starts and ends again; carries its exit code and last lines
 │   ├── VerificationFailed    the copy differs from its source; carries the differences
 │   └── NotOurs               a database or role belongs to another migration: it is left alone
-├── Queued                    no slot is free: comes back, and it is not counted as a try
+├── Queued                    no slot is free: comes back, and it is not counted as a try; the next ones within seconds
 ├── ClaimLost                 another consumer may be at work: stop at once, touch nothing more
 └── SettingsError             a setting is missing or wrong; names it
 ```
@@ -88,7 +88,16 @@ class NotOurs(Refused):
 
 
 class Queued(RehomeError):
-    """No slot is free now: it comes back later, not counted as a try."""
+    """No slot is free now: it comes back later, not counted as a try.
+
+    Attributes:
+        next: it is among the next ones for a slot: it comes back within seconds, however long it has waited.
+    """
+
+    def __init__(self, message: str, *, next: bool = False) -> None:  # noqa: A002 - the attribute's name
+        """Take the message."""
+        super().__init__(message)
+        self.next = next
 
 
 class ClaimLost(RehomeError):

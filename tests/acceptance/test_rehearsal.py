@@ -1,13 +1,19 @@
 """A rehearsal finds what cannot be moved while the customer works; by itself, and in every move."""
 
+import asyncio
+import os
+import re
+import sys
+
 import asyncpg
 import httpx
 
 from sandbox.demo.observation import dedicated_dsn, observe
 from sandbox.odoo.writers import Writers
 from sandbox.platform.billing import Billing
-from sandbox.platform.local import LocalPlatform
+from sandbox.platform.local import ROOT, LocalPlatform
 from sandbox.platform.subscriber import Subscriber
+from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 
 UNMOVABLE = (
@@ -15,6 +21,9 @@ UNMOVABLE = (
     "CREATE MATERIALIZED VIEW summary AS SELECT public.partners() AS partners"
 )
 """Works on the pool, with the tenant's search_path; a restore has none."""
+
+ON_THE_SERVER = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles ORDER BY 1"
+RESTORING = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'rehome\\_%' AND state = 'active'"
 
 
 async def test_a_database_that_cannot_be_restored_is_refused_and_never_stopped(
@@ -85,3 +94,63 @@ async def test_an_operator_rehearses_without_an_upgrade_and_nothing_is_left(
         await dedicated.close(timeout=10)
     assert set(local.backup_root.iterdir()) == backups
     assert await observe(local, site) == before
+
+
+async def test_what_a_killed_rehearsal_left_is_removed_by_the_doctor(
+    local: LocalPlatform, make_site: MakeSite, rehome: Cli
+) -> None:
+    site = await make_site(odoo=False)
+    async with local.pool.connect(site.tenant.database) as connection:
+        # which a role of others may read, and whose rows take long to load
+        await connection.execute("CREATE ROLE reporting_left; GRANT SELECT ON res_partner TO reporting_left")
+    async with local.pool.connect(
+        site.tenant.database, user=site.tenant.role, password=site.tenant.password
+    ) as connection:
+        await connection.execute(
+            "CREATE FUNCTION slow() RETURNS boolean LANGUAGE sql AS 'SELECT true FROM pg_sleep(10)'; "
+            "CREATE TABLE lines (a integer CHECK (public.slow())); INSERT INTO lines VALUES (1)"
+        )
+    asked = {"instance_id": str(site.id), "customer_id": str(site.customer), "plan_tier": "premium"}
+    async with httpx.AsyncClient(
+        base_url=local.settings()["REHOME_DATABASE_SERVICE_URL"], timeout=LIMIT
+    ) as http:
+        (await http.post("/api/database/provision-dedicated", json=asked)).raise_for_status()
+    backups = set(local.backup_root.iterdir())
+    dedicated = await asyncpg.connect(await dedicated_dsn(local, site), timeout=10)
+    try:
+        before = await dedicated.fetch(ON_THE_SERVER)
+        # Given a rehearsal that is killed while it restores
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "rehome_consumer", "check", str(site.id), "--rehearse",
+            stdout=asyncio.subprocess.DEVNULL, env={**os.environ, **local.settings()}, cwd=ROOT,
+        )  # fmt: skip
+
+        async def restoring() -> bool:
+            assert process.returncode is None, "it ended before it was killed"
+            return bool(await dedicated.fetchval(RESTORING))
+
+        await wait_until(restoring, what="the rehearsal to restore", limit=LIMIT, pause=0.01)
+        process.kill()
+        await process.wait()
+        assert set(local.backup_root.iterdir()) != backups
+        # Then at first it may be at work, as far as the doctor knows
+        assert "leftover_rehearsal" not in (await rehome("doctor", "--json")).out
+        # and later it is found, and removed
+        mark = await dedicated.fetchval("SELECT rolname FROM pg_roles WHERE rolname LIKE 'rehearsal_mark_%'")
+        comment = await dedicated.fetchval(
+            "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", mark
+        )
+        aged = re.sub(r"\d{4}-\d\d-\d\dT", "2001-01-01T", comment)
+        await dedicated.execute(f"COMMENT ON ROLE {mark} IS '{aged}'")
+        found = (await rehome("doctor", "--json")).json
+        left = [one for one in found if one["kind"] == "leftover_rehearsal"]
+        assert len(left) >= 2  # on the dedicated server, and in the backup place
+        assert all(one["safe_to_repair"] for one in left)
+        await rehome("doctor", "--repair")
+        assert await dedicated.fetch(ON_THE_SERVER) == before
+    finally:
+        await dedicated.close(timeout=10)
+    assert set(local.backup_root.iterdir()) == backups
+    assert "leftover" not in (await rehome("doctor", "--json")).out
+    async with local.pool.connect() as connection:
+        assert await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname LIKE 'rehome\\_%'") == []

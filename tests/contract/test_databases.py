@@ -179,6 +179,14 @@ async def test_a_superuser_cannot_be_fenced(stage: Stage) -> None:
     assert (await stage.databases.fence_state(stage.pool, tenant.database, "root")).connection_limit == -1
 
 
+async def test_a_prepared_transaction_is_named_while_the_tenant_serves(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+    await stage.prepare_transaction(tenant)
+    with pytest.raises(Incompatible, match=r"prepared transactions.*left open"):
+        await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+
+
 async def test_a_prepared_transaction_prevents_the_fence(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     await stage.prepare_transaction(tenant)

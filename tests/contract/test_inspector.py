@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ import pytest
 from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.errors import Unreachable
+from rehome_consumer.model import RehearsalMark
 from tests.contract.fake_servers import FakeStage
 from tests.contract.servers import a_promoted, a_scratch, login_of, new_login, new_tag, verified
 from tests.fakes.inspection import FakeInspector
@@ -78,6 +79,17 @@ async def test_a_short_lived_role_is_known_by_its_name(stage: Stage, inspector: 
     migration = uuid4()
     await stage.add_role(stage.dedicated, f"rehome_{migration.hex}")
     assert (await inspector.inventory(stage.dedicated)).short_lived == (migration,)
+
+
+async def test_a_rehearsal_without_a_migration_is_known_by_its_mark(
+    stage: Stage, inspector: Inspector
+) -> None:
+    mark = RehearsalMark(uuid4(), datetime.now(UTC), "acme__rehome_0-1", ("rehearsal_0", "reporting"))
+    await stage.databases.mark_rehearsal(stage.dedicated, mark)
+    assert (await inspector.inventory(stage.dedicated)).rehearsals == (mark,)
+    await stage.databases.unmark_rehearsal(stage.dedicated, mark.id)
+    await stage.databases.unmark_rehearsal(stage.dedicated, mark.id)
+    assert (await inspector.inventory(stage.dedicated)).rehearsals == ()
 
 
 async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage, inspector: Inspector) -> None:

@@ -85,6 +85,23 @@ async def test_the_dedicated_server_is_the_active_one_of_that_instance(tables: T
     assert (found.id, found.dedicated_to_instance_id) == (active, instance)
 
 
+async def test_others_with_the_same_login_on_the_same_server_are_found(tables: Tables) -> None:
+    identity, pool, _ = await a_move(tables)
+    server, login = await server_of(tables, pool), unique("odoo")
+    elsewhere = await tables.add_server()
+    named = await tables.add_instance(name="b", db_server_id=pool, db_user=login)
+    addressed = await tables.add_instance(
+        name="a", db_server_id=None, db_host=server.host, db_port=server.port, db_user=login
+    )
+    await tables.add_instance(db_server_id=elsewhere, db_host=server.host, db_user=login)
+    await tables.add_instance(db_server_id=pool, db_user=unique("other"))
+    await tables.add_instance(db_server_id=pool, db_user=login, status="terminated")
+    found = await tables.platform.others_with_login(identity, server, login)
+    assert [one.id for one in found] == [addressed, named]
+    found = await tables.platform.others_with_login(named, server, login)
+    assert [one.id for one in found] == [addressed]
+
+
 async def test_a_plan_grants_what_its_newest_row_in_force_says(tables: Tables) -> None:
     plan = unique("premium")
     for since, cores, kind in [

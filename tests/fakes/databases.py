@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
+from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from rehome_consumer.model import Credentials, OwnershipTag, Server
+    from rehome_consumer.model import Credentials, OwnershipTag, RehearsalMark, Server
     from tests.fakes.world import FakeServer, FakeSession, Visit, World
 
 
@@ -45,6 +46,7 @@ class FakeDatabases:
     async def database_facts(self, server: Server, database: str, tenant: str) -> DatabaseFacts:
         async with self.world.visit(server, "databases.database_facts", database) as visit:
             found = visit.session.database
+            _require_nothing_prepared(found)
             others = sorted(
                 f"{name} (of role {owner})"
                 for name, owner in found.objects.get("owner", {}).items()
@@ -107,6 +109,13 @@ class FakeDatabases:
             _role(visit.there, role, server)
             if visit.there.keeps_out:
                 raise Incompatible(f"{server.name} keeps out a short-lived role with the rights of {role}")
+
+    async def require_login_rules(self, server: Server, database: str, scratch: str, role: str) -> None:
+        async with self.world.visit(server, "databases.require_login_rules") as visit:
+            if visit.there.keeps_out:
+                raise Incompatible(
+                    f"the pg_hba.conf of {server.name} lets {role} into neither {database} nor {scratch}"
+                )
 
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
@@ -256,6 +265,14 @@ class FakeDatabases:
             _owned(there, role)
             found.can_login = False
             await _end(visit, lambda: there.tenants("", role), f"closing role {role}")
+
+    async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
+        async with self.world.visit(server, "databases.mark_rehearsal") as visit:
+            name = mark_name(mark.id)
+            visit.there.roles[name] = FakeRole(name, can_login=False, mark=mark)
+
+    async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
+        await self.drop_role(server, mark_name(rehearsal))
 
     async def drop_role(self, server: Server, role: str) -> None:
         async with self.world.visit(server, "databases.drop_role") as visit:

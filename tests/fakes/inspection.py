@@ -86,6 +86,7 @@ class FakeInspector:
                 MigrationSessions(UUID(one), names.count(one), WHEN) for one in sorted({*names} - {"-"})
             ),
             short_lived=tuple(sorted({UUID(match[1]) for match in roles if match})),
+            rehearsals=tuple(role.mark for role in there.roles.values() if role.mark),
         )
 
 

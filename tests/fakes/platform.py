@@ -115,6 +115,23 @@ class FakePlatform:
                 return as_server(row)
         return None
 
+    async def others_with_login(self, instance_id: UUID, server: Server, user: str) -> list[Instance]:
+        found = [
+            row
+            for row in self.instances.values()
+            if row["id"] != instance_id
+            and row.get("db_user") == user
+            and row["status"] != "terminated"
+            and (
+                row["db_server_id"] == server.id
+                or (
+                    row["db_server_id"] is None
+                    and (row["db_host"], row["db_port"] or 5432) == (server.host, server.port)
+                )
+            )
+        ]
+        return [as_instance(row) for row in sorted(found, key=lambda row: str(row["name"]))][:20]
+
     async def tenant_servers(self) -> list[Server]:
         rows = [
             row

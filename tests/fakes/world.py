@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from rehome_consumer.adapters.postgres.ownership_tags import TagComment
-    from rehome_consumer.model import Backup
+    from rehome_consumer.model import Backup, RehearsalMark
 
 ADMIN = "postgres"
 SHORT_LIVED = re.compile(r"rehome_[0-9a-f]{32}_[a-z]+")
@@ -68,6 +68,7 @@ class FakeRole:
     members: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     like: RoleAttributes = field(default_factory=RoleAttributes)
+    mark: RehearsalMark | None = None
 
 
 @dataclass(eq=False)

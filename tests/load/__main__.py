@@ -15,7 +15,14 @@ from rich.table import Table
 
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
-from tests.load.invariants import breaches, longest_running, most_at_once, rolled_back
+from tests.load.invariants import (
+    breaches,
+    idle_seconds,
+    longest_running,
+    most_at_once,
+    most_rehearsals,
+    rolled_back,
+)
 
 if TYPE_CHECKING:
     from tests.load.burst import Burst
@@ -30,6 +37,7 @@ def report(played: Burst, dead_letters: list[tuple[str, str]], repeated: int) ->
     memory = longest_running(played)
     copies = sum(played.copies.values()) - len(played.copies)
     most = most_at_once(played)
+    idle = idle_seconds(played)
     table = Table("", "measured", title=f"{played.size.upgrades} upgrades in one burst", show_lines=False)
     for name, value in (
         ("ended", f"{len(played.outcomes)} of {len(played.upgrades)}"),
@@ -43,6 +51,16 @@ def report(played: Burst, dead_letters: list[tuple[str, str]], repeated: int) ->
         (
             f"most instances of a server down for a dump (limit {played.size.dumps})",
             ", ".join(f"{pool} {count}" for pool, count in sorted(most.items())),
+        ),
+        (
+            f"most rehearsals of a server at once (limit {played.size.rehearsals})",
+            ", ".join(f"{pool} {count}" for pool, count in sorted(most_rehearsals(played).items())),
+        ),
+        (
+            "seconds until a server's next rehearsal began",
+            f"{idle[len(idle) // 2]:.1f} in the middle, {idle[-1]:.1f} at most"
+            if idle
+            else "never waited for",
         ),
         (
             f"memory of {memory.name}, MiB, over {len(memory.samples)} s",
@@ -94,6 +112,12 @@ def main() -> int:
         "--dumps", type=int, default=usual.dumps, help="at once per server (default: %(default)s)"
     )
     parser.add_argument(
+        "--rehearsals",
+        type=int,
+        default=usual.rehearsals,
+        help="at once per server (default: %(default)s)",
+    )
+    parser.add_argument(
         "--kill-every", type=float, default=usual.kill_every, help="seconds (default: %(default)s)"
     )
     parser.add_argument(
@@ -110,6 +134,7 @@ def main() -> int:
         upgrades=given.upgrades,
         pools=given.pools,
         dumps=given.dumps,
+        rehearsals=given.rehearsals,
         kill_every=given.kill_every,
         limit=given.limit,
         seed=given.seed,

@@ -67,6 +67,7 @@ class Size:
         upgrades: published at once, each for an instance of its own; one more is the poison, which kills consumers.
         pools: servers that the instances are distributed over.
         dumps: instances that may be down for a dump of one server at a time.
+        rehearsals: that read one server at a time.
         consumers: that run at a time.
         kill_every: seconds between kills.
         limit: seconds until all must have ended.
@@ -76,9 +77,10 @@ class Size:
     upgrades: int = 1000
     pools: int = 4
     dumps: int = 2
+    rehearsals: int = 2
     consumers: int = 3
     kill_every: float = 5.0
-    limit: float = 1800.0
+    limit: float = 3600.0
     seed: int = 1
 
 
@@ -170,7 +172,7 @@ class Burst:
             "SECRET_KEY": self.platform.password,
             "RUNTIME": runtime.RUNTIME,
             "DUMPS_PER_SERVER": str(self.size.dumps),
-            "REHEARSE": "off",  # a rehearsal would be half of the burst, and its slot the limit
+            "REHEARSALS_PER_SERVER": str(self.size.rehearsals),
             "LOG_LEVEL": "warning",
             "HTTP_PORT": str(port),
             "HTTP_HOST": LOOPBACK,

@@ -16,20 +16,21 @@ from rehome_consumer import bootstrap
 from rehome_consumer.process import health, logs
 from rehome_consumer.process.worker import until_signalled
 from rehome_consumer.settings import read_settings
-from tests.load.shared_fakes import SharedDatabaseService, SharedPort, SharedSites
+from tests.load.shared_fakes import SharedDatabaseService, SharedPort, SharedSites, SharedVerifier
 
 if TYPE_CHECKING:
     from rehome_consumer.ports.steps import Ports
 
 DIRECTORY: Final = "LOAD_DIRECTORY"
 PLATFORM_DSN: Final = "LOAD_PLATFORM_DSN"
-FAKE: Final = ("databases", "copier", "verifier", "odoo_conf", "runtime")
+FAKE: Final = ("databases", "copier", "odoo_conf", "runtime")
 
 
 def with_fakes(ports: Ports) -> Ports:
     """The same ports, but servers, copies, files and services are fakes; the platform's tables stay real."""
     sites = SharedSites(Path(os.environ[DIRECTORY]))
     fakes: dict[str, Any] = {name: SharedPort(sites, name) for name in FAKE}
+    fakes["verifier"] = SharedVerifier(sites)
     service: Any = SharedDatabaseService(sites, os.environ[PLATFORM_DSN])
     return dataclasses.replace(ports, **fakes, database_service=service)
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from tests.fakes.site import NO_CONF
+from tests.load.shared_fakes import REHEARSAL
 from tests.support.at_rest import leftovers, wrong_counts
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ def _limits(burst: Burst) -> Iterator[str]:
     for pool, most in most_at_once(burst).items():
         if most > burst.size.dumps:
             yield f"{most} instances of {pool} were down for a dump at once, {burst.size.dumps} may be"
+    for pool, most in most_rehearsals(burst).items():
+        if most > burst.size.rehearsals:
+            yield f"{most} rehearsals read {pool} at once, {burst.size.rehearsals} may"
 
 
 def most_at_once(burst: Burst) -> dict[str, int]:
@@ -114,11 +118,41 @@ def most_at_once(burst: Burst) -> dict[str, int]:
     for _, _, edge, call, pool, migration in burst.sites.calls():
         if edge == "begin" and call == "runtime.stop" and migration not in done:
             down[pool].add(migration)
-        elif edge == "end" and call == "copier.seal":
+        elif edge == "end" and call == "copier.seal" and migration in down[pool]:  # not a rehearsal's
             done.add(migration)
             down[pool].discard(migration)
         most[pool] = max(most.get(pool, 0), len(down[pool]))
     return most
+
+
+def most_rehearsals(burst: Burst) -> dict[str, int]:
+    """By server: how many rehearsals read it at once; one that was killed reads until its next try has ended."""
+    undone = {str(migration) for migration in rolled_back(burst)}
+    reading: defaultdict[str, set[str]] = defaultdict(set)
+    most: dict[str, int] = {}
+    for _, _, edge, call, pool, migration in burst.sites.calls():
+        if call == REHEARSAL and migration not in undone:
+            (reading[pool].add if edge == "begin" else reading[pool].discard)(migration)
+            most[pool] = max(most.get(pool, 0), len(reading[pool]))
+    return most
+
+
+def idle_seconds(burst: Burst) -> list[float]:
+    """How long each server waited for its next rehearsal after one had ended, while none was under way; sorted."""
+    reading: defaultdict[str, set[str]] = defaultdict(set)
+    since: dict[str, float] = {}
+    idle: list[float] = []
+    for at, _, edge, call, pool, migration in burst.sites.calls():
+        if call != REHEARSAL:
+            continue
+        if edge == "begin":
+            if not reading[pool] and pool in since:
+                idle.append(at - since.pop(pool))
+            reading[pool].add(migration)
+        else:
+            reading[pool].discard(migration)
+            since[pool] = at
+    return sorted(idle)
 
 
 def longest_running(burst: Burst) -> Memory:

@@ -16,17 +16,20 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import asyncpg
 
 from rehome_consumer.context import current_migration
 from rehome_consumer.model import Provisioned
+from tests.fakes.world import copied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
     from uuid import UUID
 
+    from rehome_consumer.model import Server
     from tests.fakes.site import Site
 
 LOCK_PAUSE = 0.005
@@ -34,6 +37,8 @@ SECONDS = {"copier.dump": 0.3, "copier.restore": 0.3, "database_service.provisio
 """What these calls take."""
 RECORDED = ("runtime.stop", "copier.dump", "copier.seal")
 """Calls whose beginning and end are recorded."""
+REHEARSAL = "verifier.with_snapshot"
+"""Recorded, too."""
 DEADLY = "runtime.find"
 """The call that kills every consumer which makes it for the poison."""
 
@@ -141,6 +146,30 @@ class SharedPort:
             return result
 
         return play
+
+
+class SharedVerifier(SharedPort):
+    """Held snapshots: whoever holds one calls other ports meanwhile."""
+
+    def __init__(self, sites: SharedSites) -> None:
+        super().__init__(sites, "verifier")
+
+    async def with_snapshot(
+        self, server: Server, database: str, _role: str, work: Callable[[str], Awaitable[Any]]
+    ) -> Any:
+        """The snapshot is in the site's file; one that a killed process held stays there, and is used no more."""
+        migration = current_migration.get()
+        assert migration is not None
+        snapshot = uuid4().hex
+        self._sites.record("begin", REHEARSAL, server.name, migration)
+        async with self._sites.open(migration) as site:
+            site.world.snapshots[snapshot] = copied(site.world.database(server, database))
+        try:
+            return await work(snapshot)
+        finally:
+            async with self._sites.open(migration) as site:
+                del site.world.snapshots[snapshot]
+            self._sites.record("end", REHEARSAL, server.name, migration)
 
 
 class SharedDatabaseService(SharedPort):

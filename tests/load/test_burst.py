@@ -6,9 +6,9 @@ import pytest
 
 from sandbox.platform.local import ROOT
 from tests.load.burst import MALLOC, Size, burst
-from tests.load.invariants import breaches, most_at_once
+from tests.load.invariants import breaches, most_at_once, most_rehearsals
 
-SMALL = Size(upgrades=40, limit=600.0)
+SMALL = Size(upgrades=40, dumps=1, rehearsals=2, limit=600.0)
 
 
 @pytest.mark.timeout(900)  # a machine that does other work
@@ -25,8 +25,9 @@ async def test_every_upgrade_of_a_burst_ends_once_though_consumers_are_killed_an
     assert dead_letters == [("accept", "undecodable"), ("prepare", "failed")]
     assert played.killed > 1
     assert played.poisoned >= 1
-    # and the limit was reached, or it would not have been tested
+    # and the limits were reached, or they would not have been tested
     assert set(most_at_once(played).values()) == {SMALL.dumps}
+    assert set(most_rehearsals(played).values()) == {SMALL.rehearsals}
 
 
 def test_consumers_have_the_memory_settings_of_the_image() -> None:

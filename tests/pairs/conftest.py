@@ -6,37 +6,18 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from sandbox.postgres.databases import create_role, major_version, quoted
-from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
-from tests.contract.real_servers import RealStage
-from tests.support.moves import Move
+from sandbox.postgres.tenants import nasty_password
+from tests.support.staged import move, stage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from sandbox.postgres.server import Cluster
+    from sandbox.postgres.tenants import Tenant
+
+__all__ = ["add_newer_objects", "move", "stage"]
 
 _SQL = Path(__file__).parent / "sql"
 _SINCE = (17, 18)
-
-
-@pytest.fixture
-def stage(pg: Cluster, second_pg: Cluster, tmp_path: Path) -> RealStage:
-    """The two servers."""
-    return RealStage(pg, second_pg, tmp_path / "backups")
-
-
-@pytest.fixture
-async def move(stage: RealStage) -> AsyncIterator[Move]:
-    """A tiny tenant on the pool, ready to be moved; removed afterwards."""
-    tenant = Tenant(f"moved_{secrets.token_hex(4)}")
-    await create_tiny_tenant(stage.pool_cluster, tenant)
-    move = Move(stage, tenant)
-    await move.begin()
-    yield move
-    await move.remove()
 
 
 async def add_newer_objects(cluster: Cluster, tenant: Tenant) -> str:

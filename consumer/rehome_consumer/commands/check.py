@@ -51,6 +51,14 @@ class Finding:
         return "ok" if self.ok else "FAILED"
 
 
+NOT_REHEARSED: Final = Finding(
+    "rehearsal",
+    ok=True,
+    warning=True,
+    detail="not done: whether every object and row can be restored, and how long that takes, only --rehearse tells",
+)
+
+
 def add(commands: Any) -> None:
     """Register the command."""
     parser = commands.add_parser(
@@ -90,9 +98,12 @@ async def _check(args: argparse.Namespace) -> int:
                 f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
             )
         findings = [_status(instance), await _others(PostgresJournalViews(pool), instance)]
-        findings += await _findings(ports, instance, await _limits(ports, args.plan))
+        limits, home = await _limits(ports, args.plan), await ports.platform.home(instance)
+        findings += await _findings(ports, instance, home, limits)
         if args.rehearse:
-            findings.append(await _rehearsal(settings, ports, instance, args.on))
+            findings.append(await _rehearsal(settings, ports, instance, home, args.on))
+        elif home is not None and home.kind == "shared":
+            findings.append(NOT_REHEARSED)
     passed = all(one.ok for one in findings)
     if args.json:
         as_json({"instance": instance.id, "ok": passed, "checks": [asdict(one) for one in findings]})
@@ -102,8 +113,6 @@ async def _check(args: argparse.Namespace) -> int:
             start = row((one.check, one.mark), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
         say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
-        if passed and not args.rehearse:
-            say("whether every object and row can be restored, and how long it takes, only --rehearse tells")
     return 0 if passed else 1
 
 
@@ -138,8 +147,9 @@ async def _others(views: PostgresJournalViews, instance: Instance) -> Finding:
     return Finding("no_other", ok=True, detail="no migration of it is under way")
 
 
-async def _findings(ports: Ports, instance: Instance, limits: Limits | None) -> list[Finding]:
-    home = await ports.platform.home(instance)
+async def _findings(
+    ports: Ports, instance: Instance, home: Server | None, limits: Limits | None
+) -> list[Finding]:
     if home is None:
         return [Finding("home", ok=False, detail="its record names no database server")]
     findings = [Finding("home", ok=True, detail=f"{instance.database} is on {home.name} ({home.kind})")]
@@ -178,9 +188,10 @@ async def _settings(ports: Ports, instance: Instance, home: Server, target: Serv
     ]
 
 
-async def _rehearsal(settings: Settings, ports: Ports, instance: Instance, on: str | None) -> Finding:
+async def _rehearsal(
+    settings: Settings, ports: Ports, instance: Instance, home: Server | None, on: str | None
+) -> Finding:
     try:
-        home = await ports.platform.home(instance)
         if home is None or home.kind == "dedicated":
             return Finding("rehearsal", ok=True, detail="there is nothing to move")
         target = await _server(settings, ports, instance, on)
@@ -238,7 +249,7 @@ async def _service(ports: Ports, instance: Instance) -> str:
 
 async def _runtime(findings: list[Finding], ports: Ports, instance: Instance, limits: Limits | None) -> None:
     async def look() -> str:
-        warnings.extend(await prepare.check_runtime(ports, instance, limits))
+        warnings.extend(await ports.runtime.require_can_run(instance, limits))
         return "it can start again" + (" with the plan's limits" if limits else "")
 
     warnings: list[str] = []

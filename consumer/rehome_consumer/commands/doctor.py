@@ -142,7 +142,7 @@ async def _repaired(repairs: Repairs, found: list[Finding]) -> dict[Finding, str
     """The outcome for each finding that is safe to repair."""
     done: dict[Finding, str] = {}
     for one in found:
-        if one.action is not None:
+        if one.safe_to_repair:
             try:
                 await repairs.repair(one)
                 done[one] = "repaired"

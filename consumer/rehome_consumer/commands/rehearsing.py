@@ -12,7 +12,7 @@ from rehome_consumer.context import current_migration
 from rehome_consumer.engine.outcome import gravest
 from rehome_consumer.errors import Incompatible, NotFound, RehomeError
 from rehome_consumer.facts import NEW_PASSWORD, NEW_USER, SOURCE, TARGET
-from rehome_consumer.model import Secret
+from rehome_consumer.model import RehearsalMark, Secret
 from rehome_consumer.move import Move
 from rehome_consumer.steps.support import rehearsal
 from rehome_events.billing import PlanUpgraded
@@ -54,7 +54,9 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
         ports.policy, rehearse="full" if ports.policy.rehearse == "off" else ports.policy.rehearse
     )
     move = _move(replace(ports, policy=policy), instance, migration)
-    made = [role, *await _missing_roles(ports, instance, home, target)]
+    made = (role, *await _missing_roles(ports, instance, home, target))
+    mark = RehearsalMark(migration, ports.clock.now(), await move.scratch_name(), made)
+    await ports.databases.mark_rehearsal(target, mark)
     try:
         done = await rehearsal.run(move)
     except ExceptionGroup as error:
@@ -64,6 +66,8 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
         for name in made:
             with suppress(RehomeError):  # what the rehearsal found counts
                 await ports.databases.drop_role(target, name)
+        with suppress(RehomeError):
+            await _unmark(ports, target, move, made)
     if done is None:
         return "nothing was rehearsed"
     seconds = done.dump_seconds + done.restore_seconds + done.compare_seconds
@@ -72,6 +76,19 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
         f"{what} was copied to {target.name} and compared in {seconds:.1f} s (dump {done.dump_seconds:.1f}, restore "
         f"{done.restore_seconds:.1f}, comparison {done.compare_seconds:.1f}), and removed again"
     )
+
+
+async def _unmark(ports: Ports, target: Server, move: Move, made: tuple[str, ...]) -> None:
+    """Remove the mark, unless something is left that it names: then the doctor needs it."""
+    if await ports.databases.ownership_tag(target, await move.scratch_name()) is not None:
+        return
+    for name in made:
+        try:
+            await ports.databases.role_facts(target, name, move.data.instance_id.hex)
+        except NotFound:
+            continue
+        return
+    await ports.databases.unmark_rehearsal(target, move.migration_id)
 
 
 async def _missing_roles(ports: Ports, instance: Instance, home: Server, target: Server) -> list[str]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.doctor.snapshot import InstanceSnapshot
-    from rehome_consumer.model import Server
+    from rehome_consumer.model import RehearsalMark, Server
     from rehome_consumer.ports.operators import MigrationView
 
 Severity = Literal["error", "warning", "info"]
@@ -22,6 +22,7 @@ Kind = Literal[
     "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch", "leftover_copy",
     "leftover_sessions", "leftover_role", "partial_backup", "leftover_backup", "unused_server",
     "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_ready", "not_checked",
+    "shared_login", "leftover_rehearsal",
 ]  # fmt: skip
 """Stable words for what can be found; docs/operating.md explains each and says what to do."""
 
@@ -50,6 +51,23 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Clearing:
+    """The removal of what a rehearsal without a migration left in one place.
+
+    Attributes:
+        rehearsal: its id.
+        server: where, if it is on a server; else in the backup place.
+        mark: what it made there, if its mark is there.
+        thing: the entry of the backup place.
+    """
+
+    rehearsal: UUID
+    server: Server | None = None
+    mark: RehearsalMark | None = None
+    thing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A finding.
 
@@ -63,6 +81,7 @@ class Finding:
         repair: what `--repair` does; None when it does nothing about it.
         thing: the name of what it is about, where one `where` may have several findings of this kind.
         action: the repair.
+        clearing: the repair where no migration is concerned.
     """
 
     kind: Kind
@@ -76,6 +95,12 @@ class Finding:
     migration_id: UUID | None = None
     thing: str = ""
     action: Action | None = field(default=None, repr=False)
+    clearing: Clearing | None = field(default=None, repr=False)
+
+    @property
+    def safe_to_repair(self) -> bool:
+        """Whether there is a repair."""
+        return self.action is not None or self.clearing is not None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -91,7 +116,7 @@ class Finding:
             "where": self.where,
             "what": self.what,
             "since": self.since,
-            "safe_to_repair": self.action is not None,
+            "safe_to_repair": self.safe_to_repair,
             "repair": self.repair,
             "advice": self.advice,
             "instance": self.instance_id,

@@ -38,6 +38,7 @@ def findings(snapshot: InstanceSnapshot, now: datetime) -> Iterator[Finding]:
     if snapshot.instance is None:
         return
     yield from _writable(snapshot)
+    yield from _shared_login(snapshot)
     if not snapshot.moving and snapshot.instance.status != TERMINATED:
         yield from _consistent(snapshot)
         yield from _serving(snapshot)
@@ -76,6 +77,24 @@ def _writable(snapshot: InstanceSnapshot) -> Iterator[Finding]:
             "find out who uses it; then ALTER ROLE ... NOLOGIN and REVOKE CONNECT ON DATABASE ... FROM PUBLIC",
             since=view.ended_at,
         )
+
+
+def _shared_login(snapshot: InstanceSnapshot) -> Iterator[Finding]:
+    """Nobody else logs in as its role on the pool: a fence stops them, or would."""
+    server, state = snapshot.source, snapshot.source_state
+    if not snapshot.same_login or server is None or server.kind != "shared":
+        return
+    role = state.role if state else "its role"
+    stopped = state is not None and state.can_login is False
+    named = ", ".join(f"{one.database} {one.id}" for one in snapshot.same_login)
+    yield about(
+        snapshot,
+        "shared_login",
+        "error" if stopped else "warning",
+        f"{role} on {server.name} is the login of {named} too" + (", and may not log in" if stopped else ""),
+        f"give those instances a role of their own{' now: they are down' if stopped else ''} (the record's db_user and "
+        "odoo.conf); until then no instance with this login can be moved",
+    )
 
 
 def _consistent(snapshot: InstanceSnapshot) -> Iterator[Finding]:

@@ -192,6 +192,10 @@ class Observer:
             service = await tried("the service", self.runtime.find(instance))
         role = snapshot.facts.get(TENANT_USER) or instance.db_user or (conf and conf.credentials.user) or ""
         new_role = snapshot.facts.get(NEW_USER) or role
+        same_login: list[Instance] | None = None
+        if source and role:
+            looking = self.records.others_with_login(instance.id, source, str(role))
+            same_login = await tried(f"who else logs in as {role}", looking)
         return replace(
             snapshot,
             home=home,
@@ -200,6 +204,7 @@ class Observer:
             source_state=await self._state(tried, source, instance, role),
             target_state=await self._state(tried, target, instance, new_role),
             on_target=await self._on_target(tried, target, snapshot.migration, inventories),
+            same_login=tuple(same_login or ()),
             conf=conf,
             files=files or (),
             service=service,

@@ -6,6 +6,7 @@ instance's own database or files are changed, a new snapshot is taken first, wit
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid5
@@ -14,14 +15,14 @@ from rehome_consumer import saga
 from rehome_consumer.context import current_migration
 from rehome_consumer.doctor import instances
 from rehome_consumer.engine.replay import REPLAYS, again
-from rehome_consumer.errors import Conflict, NotFound
+from rehome_consumer.errors import Conflict, NotFound, NotOurs, Transient
 from rehome_consumer.facts import FENCE
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER
 from rehome_events.envelope import decode, event_id
 
 if TYPE_CHECKING:
-    from rehome_consumer.doctor.finding import Action, Finding
+    from rehome_consumer.doctor.finding import Action, Clearing, Finding
     from rehome_consumer.doctor.observer import Observer
     from rehome_consumer.ports.engine import Broker, Claims, Journal, MigrationRow
     from rehome_consumer.ports.steps import Databases
@@ -52,6 +53,9 @@ class Repairs:
             Conflict: a consumer works on the instance, or something has changed since the snapshot.
             RehomeError: it could not be done.
         """
+        if finding.clearing is not None:
+            await self._clear(finding.clearing)
+            return
         action = finding.action
         if action is None:
             raise Conflict(f"{finding.kind} of {finding.where} is not safe to repair")
@@ -73,6 +77,27 @@ class Repairs:
                 current_migration.reset(token)
             what = f"{finding.what}: {finding.repair}"
             await self.observer.views.add_to_history(action.migration.id, "repaired by the doctor", what)
+
+    async def _clear(self, action: Clearing) -> None:
+        """Remove what a rehearsal left, unless it is at work after all: then it has sessions."""
+        if action.server is None:
+            await self.observer.inventory.remove(action.thing)
+            return
+        server, rehearsal, mark = action.server, action.rehearsal, action.mark
+        inventory = await self.observer.inspector.inventory(server)
+        if any(one.migration_id == rehearsal for one in inventory.sessions):
+            raise Conflict(f"rehearsal {rehearsal} is at work on {server.name}: nothing was removed")
+        token = current_migration.set(rehearsal)
+        try:
+            await self.databases.end_sessions(server, rehearsal)  # and drop its short-lived roles
+            if mark is not None:
+                await self.databases.drop(server, mark.database, rehearsal)
+                for role in mark.roles:
+                    with suppress(NotOurs, Transient):  # by now another migration needs it, or it may log in
+                        await self.databases.drop_role(server, role)
+                await self.databases.unmark_rehearsal(server, rehearsal)
+        finally:
+            current_migration.reset(token)
 
     async def _unchanged(self, action: Action, *, held: bool) -> MigrationRow:
         """The migration's row, if nothing happened to it since the snapshot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rehome_consumer.doctor import left_rehearsals
 from rehome_consumer.doctor.finding import Action, Finding
 from rehome_consumer.move import is_scratch_name
 
@@ -43,6 +44,8 @@ def not_ready(snapshot: Snapshot) -> Iterator[Finding]:
 
 def findings(snapshot: Snapshot) -> Iterator[Finding]:
     """What rehome made on servers and in the backup place, and no migration under way needs."""
+    yield from left_rehearsals.findings(snapshot)
+    snapshot = left_rehearsals.rest_of(snapshot)
     for one in snapshot.servers:
         if one.inventory is None:
             if one.server.status in COMING_OR_GOING:

@@ -47,6 +47,7 @@ class InstanceSnapshot:
         source, target: the migration's servers; without a migration, `source` is the home.
         source_state, target_state: the tenant's database and role there.
         on_target: the migration's own databases on the target, by their ownership tags.
+        same_login: other instances on the source whose record names the role of this one there.
         files: rehome's files beside odoo.conf.
         stored: the migration's entries of the backup place.
         troubles: what could not be read.
@@ -62,6 +63,7 @@ class InstanceSnapshot:
     source_state: DatabaseState | None = None
     target_state: DatabaseState | None = None
     on_target: tuple[TaggedDatabase, ...] = ()
+    same_login: tuple[Instance, ...] = ()
     conf: Conf | None = None
     files: tuple[ConfBackup, ...] = ()
     service: Service | None = None

@@ -25,6 +25,8 @@ UNKNOWN_TRIES: Final = 3
 """Errors that are no RehomeError count as transient, this many times."""
 PATIENCE: Final = ("1s", "1s", "10s", "10s", "1m")
 """Delays of what is not counted as a try (claim held by another, too early); the last one repeats."""
+SOON: Final = "10s"
+"""The longest of these delays for what is among the next ones for a slot."""
 EARLY_LIMIT: Final = 50
 """Returns of a delivery that comes too early, or meets a defect of rehome, before it is a dead letter."""
 
@@ -62,11 +64,13 @@ class Defer:
     Attributes:
         early: it is too early, or met a defect, so it comes back EARLY_LIMIT times at most.
         behind: another delivery or migration holds its instance.
+        soon: it is among the next ones for a slot, which must not stay idle.
     """
 
     why: str
     early: bool = False
     behind: bool = False
+    soon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def after_run(
     allowed = len(retries) if isinstance(cause, Transient) else min(len(retries), UNKNOWN_TRIES - 1)
     outcome: Retry | Defer | GiveUp
     if isinstance(cause, ClaimLost | AnotherOpen | Queued | asyncio.CancelledError):
-        outcome = Defer(describe_error(cause))
+        outcome = Defer(describe_error(cause), soon=isinstance(cause, Queued) and cause.next)
     elif isinstance(cause, Refused) or tries > allowed:
         outcome = GiveUp(FAILED, describe_error(cause), row)
     else:
@@ -135,9 +139,9 @@ def come_back(early_returns: int, why: str) -> Defer | GiveUp:
     return Defer(why, early=True) if early_returns < EARLY_LIMIT else GiveUp(GAVE_UP, why)
 
 
-def patience(times: int) -> str:
+def patience(times: int, *, soon: bool = False) -> str:
     """The tier before an uncounted return number `times` (from 1)."""
-    return PATIENCE[min(times, len(PATIENCE)) - 1]
+    return _at_most(SOON if soon else None, PATIENCE[min(times, len(PATIENCE)) - 1])
 
 
 def gravest(error: BaseException) -> BaseException:

@@ -55,7 +55,7 @@ class Republisher:
         else:
             counter, times, boundary = headers.DEFERRALS, inbound.deferrals + 1, "deferral_published"
         message = headers.deferral_message(inbound.delivery, inbound.step.name, counter, times, outcome.why)
-        await self._send(inbound, retry_exchange(patience(times)), message, boundary)
+        await self._send(inbound, retry_exchange(patience(times, soon=outcome.soon)), message, boundary)
 
     async def dead_letter(self, inbound: Inbound, outcome: GiveUp) -> None:
         """To the dead letters."""

@@ -162,6 +162,23 @@ class OwnershipTag:
 
 
 @dataclass(frozen=True, slots=True)
+class RehearsalMark:
+    """What a rehearsal without a migration makes on a server, written down there before it begins.
+
+    Attributes:
+        id: of the rehearsal, in the place of a migration's.
+        since: when it began.
+        database: its scratch database.
+        roles: those that it makes, none of them with login.
+    """
+
+    id: UUID
+    since: datetime
+    database: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Backup:
     """A sealed backup: a directory with the dump, its manifest, and nothing incomplete."""
 

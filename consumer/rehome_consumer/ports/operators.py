@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.facts import RecordedFacts
-    from rehome_consumer.model import Instance, OwnershipTag, Server
+    from rehome_consumer.model import Instance, OwnershipTag, RehearsalMark, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,17 @@ class MigrationSessions:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """rehome's own things on one server. `short_lived` are the migrations that have a short-lived role there."""
+    """rehome's own things on one server.
+
+    Attributes:
+        short_lived: migrations that have a short-lived role there.
+        rehearsals: marks of rehearsals without a migration, under way or not.
+    """
 
     databases: tuple[TaggedDatabase, ...] = ()
     sessions: tuple[MigrationSessions, ...] = ()
     short_lived: tuple[UUID, ...] = ()
+    rehearsals: tuple[RehearsalMark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

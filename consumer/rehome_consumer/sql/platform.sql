@@ -18,6 +18,17 @@ WHERE status NOT IN ('terminated', 'creating', 'error')
 ORDER BY created_at DESC
 LIMIT $1;
 
+-- name: others_with_login
+-- Instances on a server ($2, at $3:$4) whose record names this db_user ($5), without the instance $1.
+SELECT id, customer_id, name, status, database_name, db_name, db_host, db_port, db_user, db_type, db_server_id,
+       plan_tier, cpu_limit, memory_limit, storage_limit, service_name, service_id, internal_url, external_url,
+       error_message
+FROM instances
+WHERE id <> $1 AND db_user = $5 AND status <> 'terminated'
+  AND (db_server_id = $2 OR (db_server_id IS NULL AND db_host = $3 AND coalesce(db_port, 5432) = $4))
+ORDER BY name, id
+LIMIT 20;
+
 -- name: server
 -- A database server by its id.
 SELECT id, name, host, coalesce(port, 5432) AS port, server_type, status, health_status, postgres_version,

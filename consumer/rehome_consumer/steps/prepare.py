@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import (
@@ -11,6 +12,7 @@ from rehome_consumer.errors import (
     NotFound,
     NotReady,
     Refused,
+    RehomeError,
     TimedOut,
     Transient,
     Unreachable,
@@ -26,9 +28,9 @@ from rehome_consumer.facts import (
     SERVER_RETURN_REQUESTED,
     TARGET,
 )
-from rehome_consumer.move import new_tenant_of, tenant_of
+from rehome_consumer.move import new_tenant_of, scratch_name, tenant_of
 from rehome_consumer.steps.support import conf_meaning, rehearsal
-from rehome_consumer.steps.support.identity import require_free, require_tenant
+from rehome_consumer.steps.support.identity import require_free, require_sole_user, require_tenant
 from rehome_events.migration import MigrationPrepared
 
 if TYPE_CHECKING:
@@ -36,20 +38,33 @@ if TYPE_CHECKING:
     from rehome_consumer.move import Move
     from rehome_consumer.ports.steps import Ports
     from rehome_consumer.steps.support.situation import Situation
-    from rehome_events.parts import Limits
 
 log = logging.getLogger(__name__)
 
 
 async def run(move: Move) -> MigrationPrepared:
     """Check, find or provision the server, check again with it, rehearse. Changes nothing of the tenant's."""
+    if await move.facts.recall(TARGET) is not None:
+        # An earlier run got as far as this: while it waits for a slot, looking again costs the pool nothing.
+        await rehearsal.wait_for_a_slot(move)
+    try:
+        return await _prepare(move)
+    except Exception:
+        with suppress(
+            RehomeError
+        ):  # the error counts; nobody should wait for this migration until its next try
+            await rehearsal.release_slot(move)
+        raise
+
+
+async def _prepare(move: Move) -> MigrationPrepared:
     instance = await move.active_instance()
     source = await move.source()
     database = await check_source(move.ports, instance, source)
     await move.runtime.find(instance)
     limits = await move.facts.recall(LIMITS)
     warnings = (
-        *await check_runtime(move.ports, instance, limits),
+        *await move.runtime.require_can_run(instance, limits),
         *await attached(move.ports, instance, source),
     )
     for warning in warnings:
@@ -182,6 +197,7 @@ async def check_source(ports: Ports, instance: Instance, source: Server) -> Data
     user = (await tenant_of(ports, instance)).user
     role = await ports.databases.role_facts(source, user, instance.database)
     require_tenant(instance, role, source)
+    require_sole_user(user, await ports.platform.others_with_login(instance.id, source, user), source)
     await ports.databases.require_admitted(source, instance.database, user)
     return await ports.databases.database_facts(source, instance.database, user)
 
@@ -191,11 +207,6 @@ async def attached(ports: Ports, instance: Instance, source: Server) -> tuple[st
     user = (await tenant_of(ports, instance)).user
     found = await ports.databases.attached(source, instance.database, user)
     return tuple(f"database {instance.database} on {source.name}: {one}" for one in found)
-
-
-async def check_runtime(ports: Ports, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
-    """The service can start with these limits as `start` sends them; returns warnings."""
-    return await ports.runtime.require_can_run(instance, limits)
 
 
 async def check_conf(ports: Ports, instance: Instance, source: Server) -> None:
@@ -222,8 +233,10 @@ async def check_room(ports: Ports, database: DatabaseFacts) -> None:
 
 
 async def check_target_role(ports: Ports, instance: Instance, target: Server) -> None:
-    """The role that the tenant gets on the dedicated server is not there, or nothing but a login."""
+    """The role that the tenant gets on the dedicated server is not there, or nothing but a login; and may log in."""
     user = (await new_tenant_of(ports, instance)).user
+    scratch = scratch_name("000000000000-1", instance.database)  # of some attempt
+    await ports.databases.require_login_rules(target, instance.database, scratch, user)
     try:
         role = await ports.databases.role_facts(target, user, instance.database)
     except NotFound:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rehome_consumer.errors import Queued
 from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SPEC, STOPPED_AT
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support import rehearsal
 from rehome_consumer.steps.support.identity import require_alone
 from rehome_consumer.steps.support.situation import UNKNOWN
-from rehome_consumer.steps.support.slots import dump_slot
+from rehome_consumer.steps.support.slots import dump_slot, take
 from rehome_events.migration import MigrationStopped
 
 if TYPE_CHECKING:
@@ -26,10 +25,8 @@ async def run(move: Move) -> MigrationStopped:
     """
     instance = await move.active_instance()
     source = await move.source()
-    if not await move.facts.acquire_slot(dump_slot(source), move.policy.dumps_per_server):
-        raise Queued(
-            f"{move.policy.dumps_per_server} dumps of {source.name} are under way; waiting for a slot"
-        )
+    places = move.policy.dumps_per_server
+    await take(move.facts, dump_slot(source), places, f"{places} dumps of {source.name} are under way")
     if await move.facts.recall(FENCE) is None:  # nothing is stopped yet
         await rehearsal.require_current(move)
     role = (await move.tenant()).user

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,23 +12,10 @@ from rehome_consumer.errors import Incompatible, Refused
 from rehome_consumer.model import Policy
 from rehome_consumer.steps.support import rehearsal
 from rehome_consumer.steps.support.comparing import differences
-from sandbox.postgres.tenants import Tenant, create_tiny_tenant
 from tests.support.rehearsing import Rehearsing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.contract.real_servers import RealStage
-
-
-@pytest.fixture
-async def rehearsing(stage: RealStage) -> AsyncIterator[Rehearsing]:
-    tenant = Tenant(f"rehearsed_{secrets.token_hex(4)}")
-    await create_tiny_tenant(stage.pool_cluster, tenant)
-    made = Rehearsing(stage, tenant)
-    await made.begin()
-    yield made
-    await made.remove()
 
 
 async def test_a_database_is_rehearsed_and_nothing_is_left(rehearsing: Rehearsing) -> None:
@@ -68,6 +54,43 @@ UNTIDY: dict[str, tuple[str, str, str]] = {
         ),
         r"function plain\(text\) does not exist",
     ),
+    "an index over an SQL function that calls unaccent without its schema": (
+        "tenant",
+        (
+            "CREATE FUNCTION f_unaccent(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT unaccent($1)'; "
+            "CREATE INDEX f_unaccent_idx ON res_partner (f_unaccent(name))"
+        ),
+        r"function unaccent\(text\) does not exist",
+    ),
+    "an index whose predicate calls a function without its schema": (
+        "tenant",
+        (
+            "CREATE FUNCTION plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)'; "
+            "CREATE FUNCTION wanted(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT plain($1) > $$a$$'; "
+            "CREATE INDEX wanted_idx ON res_partner (id) WHERE wanted(name)"
+        ),
+        r"function plain\(text\) does not exist",
+    ),
+    "a generated column over a function that calls another without its schema": (
+        "tenant",
+        (
+            "CREATE FUNCTION plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)'; "
+            "CREATE FUNCTION wrapped(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT plain($1)'; "
+            "CREATE TABLE kept (name text, plain_name text GENERATED ALWAYS AS (wrapped(name)) STORED); "
+            "INSERT INTO kept VALUES ('Anna')"
+        ),
+        r"function plain\(text\) does not exist",
+    ),
+    "a materialized view of another kind of name: a type without its schema": (
+        "tenant",
+        (
+            "CREATE TYPE colour AS ENUM ('red'); "
+            "CREATE FUNCTION painted() RETURNS text LANGUAGE plpgsql AS "
+            "'DECLARE found colour; BEGIN RETURN found; END'; "
+            "CREATE MATERIALIZED VIEW paint AS SELECT public.painted() AS colour"
+        ),
+        r'type "colour" does not exist',
+    ),
     "duplicates below a unique index": (
         "superuser",
         (
@@ -78,12 +101,40 @@ UNTIDY: dict[str, tuple[str, str, str]] = {
         ),
         r"could not create unique index.*twice_a.*Key \(a\)=\(\.\.\.\) is duplicated",
     ),
-    "a check that reads another table": (
+    "an excluded overlap that is there": (
+        "superuser",
+        (
+            "CREATE TABLE booked (a int4range, EXCLUDE USING gist (a WITH &&)); "
+            "SET session_replication_role = replica; INSERT INTO booked VALUES ('[1,3)'); "
+            "UPDATE pg_index SET indisready = false WHERE indexrelid = 'booked_a_excl'::regclass; "
+            "INSERT INTO booked VALUES ('[2,4)'); "
+            "UPDATE pg_index SET indisready = true WHERE indexrelid = 'booked_a_excl'::regclass; "
+            "ALTER TABLE booked OWNER TO {role}"
+        ),
+        r"could not create exclusion constraint.*booked_a_excl",
+    ),
+    "a row without the one that it refers to": (
+        "superuser",
+        (
+            "CREATE TABLE parent (id integer PRIMARY KEY); CREATE TABLE child (id integer REFERENCES parent); "
+            "SET session_replication_role = replica; INSERT INTO child VALUES (4141); "
+            "ALTER TABLE parent OWNER TO {role}; ALTER TABLE child OWNER TO {role}"
+        ),
+        r"violates foreign key constraint.*child_id_fkey",
+    ),
+    "an extension in a version that the dedicated server does not offer": (
+        "superuser",
+        "UPDATE pg_extension SET extversion = '9.9' WHERE extname = 'pg_trgm'",
+        r"does not offer extension pg_trgm in version 9\.9",
+    ),
+    "a check that reads a table with such a check": (
         "tenant",
         (
             "CREATE TABLE a_child (id integer); CREATE TABLE z_parent (id integer); INSERT INTO z_parent VALUES (1); "
             "CREATE FUNCTION has_parent(integer) RETURNS boolean LANGUAGE sql "
             "AS 'SELECT EXISTS (SELECT FROM public.z_parent WHERE id = $1)'; "
+            "CREATE FUNCTION positive(integer) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 0'; "
+            "ALTER TABLE z_parent ADD CHECK (public.positive(id)); "
             "ALTER TABLE a_child ADD CHECK (public.has_parent(id)); INSERT INTO a_child VALUES (1)"
         ),
         r"violates check constraint",
@@ -146,6 +197,39 @@ VOLATILITY = (
     "SELECT proname || ' ' || provolatile::text || ' ' || proparallel::text FROM pg_proc "
     "WHERE oid IN ('unaccent(text)'::regprocedure, 'similarity(text, text)'::regprocedure) ORDER BY 1"
 )
+
+
+CALLED_WHILE_ROWS_ARE_LOADED = {
+    "a check": "CREATE TABLE a_child (id integer CHECK (has_parent(id)))",
+    "a check of a domain": (
+        "CREATE DOMAIN known AS integer CHECK (has_parent(VALUE)); CREATE TABLE a_child (id known)"
+    ),
+    "a check of a partition": (
+        "CREATE TABLE a_all (id integer) PARTITION BY RANGE (id); "
+        "CREATE TABLE a_child PARTITION OF a_all (CHECK (has_parent(id))) FOR VALUES FROM (0) TO (9)"
+    ),
+    "a generated column": (
+        "CREATE FUNCTION found(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS "
+        "'BEGIN IF public.has_parent($1) THEN RETURN 1; END IF; RAISE EXCEPTION $$no parent$$; END'; "
+        "CREATE TABLE a_child (id integer, n integer GENERATED ALWAYS AS (found(id)) STORED)"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CALLED_WHILE_ROWS_ARE_LOADED)
+async def test_what_reads_another_table_while_rows_are_loaded_finds_its_rows(
+    rehearsing: Rehearsing, kind: str
+) -> None:
+    """However many jobs restore, and whichever table is larger."""
+    await rehearsing.as_tenant(
+        "CREATE TABLE z_parent (id integer); INSERT INTO z_parent SELECT 1 FROM generate_series(1, 50000); "
+        "CREATE FUNCTION has_parent(integer) RETURNS boolean LANGUAGE sql "
+        "AS 'SELECT EXISTS (SELECT FROM public.z_parent WHERE id = $1)'"
+    )
+    await rehearsing.as_tenant(CALLED_WHILE_ROWS_ARE_LOADED[kind])
+    await rehearsing.as_tenant("INSERT INTO a_child VALUES (1); CREATE INDEX child_id ON a_child (id)")
+    assert await rehearsing.run()
+    assert await rehearsing.left_over() == []
 
 
 async def test_a_database_setting_that_names_something_in_it_is_kept(rehearsing: Rehearsing) -> None:

@@ -290,6 +290,55 @@ async def test_a_server_that_rejects_such_roles_is_reported_before_anything_is_s
     assert await roles(move) == []
 
 
+@pytest.mark.parametrize(
+    ("lines", "missing"),
+    [
+        (
+            "host all {login} all scram-sha-256",
+            (
+                r"dedicated-1 lets no short-lived role with the rights of {login} into .*from 127\.0\.0\.1.*"
+                r"`host all \+{login} 127\.0\.0\.1/32 scram-sha-256`"
+            ),
+        ),
+        ("hostssl all all all scram-sha-256", "lets no short-lived role"),
+        (
+            "host {database},postgres all all scram-sha-256",
+            "lets no short-lived role with the rights of {login} into {database}__rehome",
+        ),
+        (
+            "host {scratch} all all scram-sha-256",
+            (
+                "lets role {login}, the customer's login there, into {database} from nowhere.*"
+                "`host {database} {login} NETWORK scram-sha-256`"
+            ),
+        ),
+        (
+            "host {database} all all reject\nhost all all all scram-sha-256",
+            "lets role {login}, the customer's login there, into {database} from nowhere",
+        ),
+    ],
+)
+async def test_a_dedicated_server_that_would_reject_a_login_is_named_before_anything_is_stopped(
+    move: Move, lines: str, missing: str
+) -> None:
+    stage, names = move.stage, (move.tenant.database, f"{move.tenant.database}__rehome_1", move.login.user)
+    words = dict(zip(("database", "scratch", "login"), names, strict=True))
+    usual = await asyncio.to_thread(hba(stage.dedicated_cluster).read_text)
+    await stage.databases.require_login_rules(stage.dedicated, *names)
+    administrator = "host postgres postgres all scram-sha-256\n"
+    try:
+        await admit(stage.dedicated_cluster, f"{administrator}{lines.format(**words)}\n")
+        with pytest.raises(Incompatible, match=missing.format(**words)):
+            await stage.databases.require_login_rules(stage.dedicated, *names)
+        fitting = (
+            "host all +{login} 127.0.0.1/32 scram-sha-256\nhost {database} {login} 10.0.0.0/8 scram-sha-256\n"
+        )
+        await admit(stage.dedicated_cluster, f"{administrator}{fitting.format(**words)}")
+        await stage.databases.require_login_rules(stage.dedicated, *names)
+    finally:
+        await admit(stage.dedicated_cluster, usual)
+
+
 def hba(cluster: Cluster) -> Path:
     return cluster.directory / "data" / "pg_hba.conf"
 

@@ -110,6 +110,15 @@ class PostgresPlatform:
             row = await connection.fetchrow(SQL["dedicated_server"], instance_id)
         return as_server(row) if row else None
 
+    async def others_with_login(self, instance_id: UUID, server: Server, user: str) -> list[Instance]:
+        """Other instances on this server whose record names the same db_user; at most twenty."""
+        what = f"looking for others with the login {user}"
+        async with self._session(self._instances, what) as connection:
+            rows = await connection.fetch(
+                SQL["others_with_login"], instance_id, server.id, server.host, server.port, user
+            )
+        return [as_instance(row) for row in rows]
+
     async def tenant_servers(self) -> list[Server]:
         """Every shared and every dedicated server that is not being taken away (for operators' tools)."""
         async with self._session(self._instances, "reading db_servers") as connection:

@@ -129,6 +129,7 @@ class PgCopier:
                 source["schemas"] = {
                     row["name"]: row["owner"] for row in await session.fetch(_SQL["schemas_of_others"])
                 }
+                source["calling_tables"] = [row["oid"] for row in await session.fetch(_SQL["calling_tables"])]
 
             async def written() -> int:
                 return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)

@@ -8,7 +8,9 @@ from rehome_consumer.adapters.postgres import (
     extensions,
     facts,
     fences,
+    login_rules,
     movable,
+    rehearsal_marks,
     roles,
     short_lived,
     short_lived_roles,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         DatabaseFacts,
         Fence,
         OwnershipTag,
+        RehearsalMark,
         RoleAttributes,
         RoleFacts,
         Server,
@@ -65,6 +68,7 @@ class PostgresDatabases:
         """What its copy must have too. Raises NotFound, and Incompatible for what cannot be moved."""
         what = f"looking at database {database}"
         async with self._sessions.administrator(server, database, what=what) as session:
+            await fences.require_nothing_prepared(session, database, server.name)
             return await facts.of_database(session, database, tenant, server.name)
 
     async def attached(self, server: Server, database: str, tenant: str) -> tuple[str, ...]:
@@ -81,6 +85,12 @@ class PostgresDatabases:
     async def require_admitted(self, server: Server, database: str, role: str) -> None:
         """Log in as a short-lived role once. Raises Incompatible."""
         await short_lived.require_admitted(self._sessions, server, database, role)
+
+    async def require_login_rules(self, server: Server, database: str, scratch: str, role: str) -> None:
+        """Read the server's pg_hba.conf. Raises Incompatible."""
+        what = f"reading the pg_hba.conf of {server.name}"
+        async with self._sessions.administrator(server, what=what) as session:
+            await login_rules.require(session, server.name, database, scratch, role)
 
     async def require_genuine_extensions(
         self, source: Server, database: str, tenant: str, target: Server
@@ -151,6 +161,16 @@ class PostgresDatabases:
         """Drop a role that has nothing. Raises NotOurs; Transient when it has something."""
         async with self._sessions.administrator(server, what=f"dropping role {role}") as session:
             await roles.drop(session, role, server.name)
+
+    async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
+        """Make its mark."""
+        what = f"marking the rehearsal on {server.name}"
+        async with self._sessions.administrator(server, what=what) as session:
+            await rehearsal_marks.make(session, mark)
+
+    async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
+        """Remove its mark."""
+        await self.drop_role(server, rehearsal_marks.mark_name(rehearsal))
 
     async def end_sessions(self, server: Server, migration_id: UUID) -> int:
         """End what an earlier run left, and drop its short-lived roles. Raises TimedOut."""

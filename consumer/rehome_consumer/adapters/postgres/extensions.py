@@ -64,6 +64,15 @@ async def describe(session: Administrator, tenant: str) -> list[dict[str, Any]]:
     return found
 
 
+def schemas(wanted: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The schemas of extensions as `describe` has them, for the session that creates them.
+
+    A script may go back to the search_path that its session was opened with, and need the extensions before it there:
+    `postgis_topology` reads that value, adds its own schema to it unless that is in it, and stores it for the database.
+    """
+    return tuple(dict.fromkeys(one["schema"] for one in wanted if one["schema"] != "pg_catalog"))
+
+
 async def create(
     session: Administrator,
     wanted: Iterable[Mapping[str, Any]],
@@ -76,7 +85,7 @@ async def create(
     """Create extensions as `describe` has them, in an empty database.
 
     Args:
-        session: inside it.
+        session: inside it, opened with `schemas` of them.
         wanted: extensions of the source, in the order of their creation.
         role: gets schemas that extensions are put into, and extensions that the tenant created; None: nobody.
         database: its name, for the log.
@@ -217,7 +226,9 @@ async def require_genuine(
         await session.execute(ddl("drop_database", database=quoted(probe)))
         await session.execute(ddl("create_database", database=quoted(probe), clauses="TEMPLATE template0"))
         try:
-            async with sessions.administrator(target, probe, what=what, limit=_PROBE_SECONDS) as inside:
+            async with sessions.administrator(
+                target, probe, what=what, limit=_PROBE_SECONDS, schemas=schemas(wanted)
+            ) as inside:
                 created = await create(inside, wanted, None, database, target.name, source_major=major)
                 refuse_strays(await strays(inside, wanted, created), database)
         finally:

@@ -68,7 +68,7 @@ async def fence(session: Administrator, database: str, role: str, where: str, *,
     """
     if (await _state(session, database, role, where))["superuser"]:
         raise Incompatible(f"role {role} on {where} is a superuser: no fence holds it")
-    await _require_nothing_prepared(session, database, where)
+    await require_nothing_prepared(session, database, where)
     async with session.transaction():
         await session.fetchval(_SQL["lock_role"], database)
         await session.execute(ddl("forbid_login", role=quoted(role)))
@@ -84,7 +84,7 @@ async def fence(session: Administrator, database: str, role: str, where: str, *,
     await end_sessions(session, "tenants_sessions", database, role, limit=limit, what=what)
     if not (await _state(session, database, role, where))["closed"]:
         raise Conflict(f"{what}: someone opened it again meanwhile")
-    await _require_nothing_prepared(session, database, where)
+    await require_nothing_prepared(session, database, where)
 
 
 async def unfence(session: Administrator, database: str, role: str, before: Fence) -> None:
@@ -166,7 +166,8 @@ async def _state(session: Administrator, database: str, role: str, where: str) -
     return now
 
 
-async def _require_nothing_prepared(session: Administrator, database: str, where: str) -> None:
+async def require_nothing_prepared(session: Administrator, database: str, where: str) -> None:
+    """Raise Incompatible, naming them, if transactions of the database wait for COMMIT PREPARED."""
     prepared = await session.fetch(_SQL["prepared_transactions"], database)
     if prepared:
         named = ", ".join(f"{row['gid']!r} of {row['owner']}" for row in prepared)

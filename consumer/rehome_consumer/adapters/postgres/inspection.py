@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from rehome_consumer.adapters.postgres import rehearsal_marks
 from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, parse
 from rehome_consumer.errors import Conflict
@@ -51,6 +52,7 @@ class PostgresInspector:
             databases = [_tagged(row) for row in tagged]
             sessions = await session.fetch(_SQL["sessions"])
             roles = await session.fetch(_SQL["roles"])
+            rehearsals = await rehearsal_marks.found(session)
         return Inventory(
             databases=tuple(one for one in databases if one is not None),
             sessions=tuple(
@@ -59,6 +61,7 @@ class PostgresInspector:
                 if _is_uuid(row["migration"])
             ),
             short_lived=tuple(UUID(row["migration"]) for row in roles),
+            rehearsals=rehearsals,
         )
 
     async def drop_fenced(self, server: Server, database: str, role: str) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Source: pg_dump.c; entries without an object of their own (privileges, comments, data) have catalogue 0.
 _ENTRY: Final = re.compile(r"\d+; (?P<catalogue>\d+) (?P<oid>\d+) (?P<entry>.+)")
 _NONE: Final = 0
+_ROWS: Final = ("TABLE DATA ", "SEQUENCE SET ", "BLOBS ", "BLOB DATA ")
 _DEFAULT_ACL: Final = 826
 _NAMESPACE: Final = 2615
 _ADMINISTRATORS: Final = ("ACL ", "COMMENT - EXTENSION ")
@@ -29,6 +30,9 @@ class RestoreLists:
 
     Attributes:
         tenant: what the tenant's role restores, which is nearly everything.
+        calling: rows of its tables whose checks call its functions, which may read other tables: after all other rows,
+            and one table after the other, so that the order is the same each time.
+        indexes: what follows rows, such as indexes; empty where `calling` is: then it is in `tenant`.
         extensions: rows that users put into extensions' own tables: the administrator restores them before
             anything of the tenant's exists.
         privileges: they may concern extensions' objects or other roles: the administrator restores them last, and
@@ -38,6 +42,8 @@ class RestoreLists:
     tenant: tuple[str, ...]
     extensions: tuple[str, ...]
     privileges: tuple[str, ...]
+    calling: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,11 @@ class ExtensionData:
 
 
 def divide(
-    lines: Iterable[str], *, extensions: ExtensionData, existing_schemas: Collection[int]
+    lines: Iterable[str],
+    *,
+    extensions: ExtensionData,
+    existing_schemas: Collection[int],
+    calling_tables: Collection[int] = (),
 ) -> RestoreLists:
     """Divide the list, keeping its order. What is in no part exists already, or belongs to the server.
 
@@ -63,6 +73,7 @@ def divide(
         lines: of `pg_restore --list`.
         extensions: whose rows the administrator restores.
         existing_schemas: oids on the source of schemas that exist already.
+        calling_tables: oids on the source of tables whose checks call functions.
     """
     tenant: list[str] = []
     rows: list[str] = []
@@ -79,4 +90,22 @@ def divide(
         row = catalogue == _NONE and entry.startswith("TABLE DATA ") and oid in extensions.tables
         position = catalogue == _NONE and entry.startswith(positions)
         (privileges if privilege else rows if row or position else tenant).append(line)
-    return RestoreLists(tuple(tenant), tuple(rows), tuple(privileges))
+    return RestoreLists(*_in_turn(tenant, calling_tables, tuple(rows), tuple(privileges)))
+
+
+def _in_turn(
+    tenant: list[str], calling_tables: Collection[int], rows: tuple[str, ...], privileges: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """The tenant's entries in three parts, if there are rows of such tables; a list ends with what follows rows."""
+    entries = [_ENTRY.match(line) for line in tenant]
+    is_row = [bool(one and one["entry"].startswith(_ROWS)) for one in entries]
+    is_calling = [
+        bool(row and one and int(one["oid"]) in calling_tables and one["entry"].startswith("TABLE DATA "))
+        for one, row in zip(entries, is_row, strict=True)
+    ]
+    if not any(is_calling):
+        return tuple(tenant), rows, privileges
+    end = max(place for place, row in enumerate(is_row) if row) + 1
+    first = tuple(line for line, calling in zip(tenant[:end], is_calling, strict=False) if not calling)
+    calling = tuple(line for line, calls in zip(tenant, is_calling, strict=True) if calls)
+    return first, rows, privileges, calling, tuple(tenant[end:])

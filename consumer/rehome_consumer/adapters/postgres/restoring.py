@@ -94,10 +94,16 @@ class Restoring:
             source = self.source
             lists = await self._lists(source)
             wanted = source["extensions"]
-            created = await extensions.create(
-                *(session, wanted, self.role, self.database, self.server.name),
-                source_major=source["version"] // 10000,
-            )
+            async with self.sessions.administrator(
+                *(self.server, self.database),
+                what=what,
+                limit=self.limit,
+                schemas=extensions.schemas(wanted),
+            ) as creating:
+                created = await extensions.create(
+                    *(creating, wanted, self.role, self.database, self.server.name),
+                    source_major=source["version"] // 10000,
+                )
             strays = await extensions.strays(session, wanted, created)
             extensions.refuse_strays(strays, source["database"])
             await self._as_administrator(session, "rows", lists.extensions)
@@ -138,9 +144,12 @@ class Restoring:
                 jobs=self.jobs + 1,
                 limit=2 * self.limit,
             ) as login:
-                await self._pg_restore(
-                    session, "tenant", lists.tenant, login.credentials, _SETTINGS, f"--role={name}"
-                )
+                parts = ("tenant", lists.tenant, self.jobs), ("calling", lists.calling, 1)
+                for part, entries, jobs in (*parts, ("indexes", lists.indexes, self.jobs)):
+                    if entries or part == "tenant":
+                        await self._pg_restore(
+                            session, part, entries, login.credentials, _SETTINGS, f"--role={name}", jobs=jobs
+                        )
                 await self._analyze(session, login.credentials, name)
             # First the owner: it would take the privileges that the tenant's role is granted with it.
             for schema, owner in source.get("schemas", {}).items():
@@ -181,6 +190,7 @@ class Restoring:
                     source["public_schema"],
                     *(extension["schema_oid"] for extension in wanted if not extension["own_schema"]),
                 },
+                calling_tables=source.get("calling_tables", ()),  # an earlier release wrote none
             )
 
     async def _pg_restore(
@@ -191,10 +201,15 @@ class Restoring:
         login: Credentials,
         settings: Mapping[str, str],
         *options: str,
+        jobs: int | None = None,
     ) -> None:
         await client_programs.run(
             [
-                *(self.programs / "pg_restore", database_option(self.database), f"--jobs={self.jobs}"),
+                *(
+                    self.programs / "pg_restore",
+                    database_option(self.database),
+                    f"--jobs={jobs or self.jobs}",
+                ),
                 *("--no-owner", "--no-tablespaces", "--no-security-labels", "--exit-on-error", *options),
                 *(self._use_list(name, entries), self.dump),
             ],

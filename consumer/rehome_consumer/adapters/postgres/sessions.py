@@ -15,12 +15,13 @@ from rehome_consumer.adapters.common import scram_only
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.postgres import database_settings
 from rehome_consumer.adapters.postgres.kinds import Administrator, TenantSession
+from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.context import claim_check, current_migration
 from rehome_consumer.errors import Incompatible, NotFound
 from rehome_consumer.network.tls import PostgresTls
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from uuid import UUID
 
     from rehome_consumer.model import Credentials, Server
@@ -103,6 +104,7 @@ class Sessions:
         what: str,
         limit: float | None = None,
         beside: Administrator | None = None,
+        schemas: Sequence[str] = (),
     ) -> AsyncIterator[Administrator]:
         """A session of the server's administrator for the length of the block.
 
@@ -115,6 +117,8 @@ class Sessions:
             what: what is being done and to what, such as "fencing acme on pool-1".
             limit: seconds for one statement; by default as the constructor says.
             beside: a session on the maintenance database that is open anyway, to read the database's settings.
+            schemas: what follows pg_catalog in the session's search_path: only where the database holds nothing of a
+                tenant's.
 
         Raises:
             NotFound: there is no such database.
@@ -130,8 +134,13 @@ class Sessions:
                 if beside is not None
                 else await self.overrides(server, database, what=what)
             )
+        path = ", ".join(("pg_catalog", *map(quoted, schemas)))
         async with self._open(
-            server, database, server.admin, what=what, limit=limit, overrides=overrides
+            *(server, database, server.admin),
+            what=what,
+            limit=limit,
+            overrides=overrides,
+            settings={"search_path": path},
         ) as connection:
             session = Administrator(connection)
             if database != MAINTENANCE:

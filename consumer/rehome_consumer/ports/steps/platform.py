@@ -35,6 +35,10 @@ class Platform(Protocol):
         """The dedicated server made for this instance, active, or None."""
         ...
 
+    async def others_with_login(self, instance_id: UUID, server: Server, user: str) -> list[Instance]:
+        """Other instances on this server whose record names the same db_user; terminated ones are left out."""
+        ...
+
     async def entitlements(self, plan: str) -> Entitlements | None:
         """The plan in force now (newest `effective_date <= now()`), or None when unknown or no billing database."""
         ...

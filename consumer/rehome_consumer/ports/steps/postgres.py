@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Fingerprint,
         Named,
         OwnershipTag,
+        RehearsalMark,
         RoleAttributes,
         RoleFacts,
         Scope,
@@ -67,6 +68,20 @@ class Databases(Protocol):
 
         Raises:
             Incompatible: the server does not let it in; says what to do.
+        """
+        ...
+
+    async def require_login_rules(self, server: Server, database: str, scratch: str, role: str) -> None:
+        """The server would let the tenant's role, which need not exist yet, into its database, and short-lived roles.
+
+        Args:
+            server: where the tenant's data is moved to.
+            database: as it will be called there.
+            scratch: what the copy is called until it is verified.
+            role: the tenant's, there.
+
+        Raises:
+            Incompatible: its pg_hba.conf has no line for one of them; names role, server and line.
         """
         ...
 
@@ -140,6 +155,14 @@ class Databases(Protocol):
 
     async def close_role(self, server: Server, role: str) -> None:
         """No login for the role and no session of it, if it exists."""
+        ...
+
+    async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
+        """Write down what a rehearsal without a migration is about to make there; before it makes anything."""
+        ...
+
+    async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
+        """Remove the mark, after all that it names; nothing where there is none."""
         ...
 
     async def drop_role(self, server: Server, role: str) -> None:

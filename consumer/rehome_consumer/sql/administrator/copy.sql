@@ -11,6 +11,28 @@ SELECT (SELECT oid::pg_catalog.int8 FROM pg_catalog.pg_namespace WHERE nspname =
        (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::pg_catalog.int8
         FROM pg_catalog.pg_class WHERE relkind IN ('r', 'm')) AS data_bytes;
 
+-- name: calling_tables
+-- Tables whose rows a function of the database's own is called for while they are loaded: in a check, in a check of a
+-- column's domain, in a generated column. It may read another table.
+SELECT DISTINCT found.oid::pg_catalog.int8 AS oid
+FROM (
+    SELECT coalesce(a.attrelid, c.conrelid) AS oid, d.refobjid AS function
+    FROM pg_catalog.pg_constraint AS c
+    JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = c.oid
+        AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    LEFT JOIN pg_catalog.pg_attribute AS a ON c.contypid <> 0 AND a.atttypid = c.contypid
+    WHERE c.contype = 'c'
+    UNION ALL
+    SELECT g.adrelid, d.refobjid
+    FROM pg_catalog.pg_attrdef AS g
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = g.adrelid AND a.attnum = g.adnum AND a.attgenerated <> ''
+    JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = g.oid
+        AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+) AS found
+WHERE found.oid >= 16384 AND found.function >= 16384 AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend AS e
+    WHERE e.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.objid = found.function AND e.deptype = 'e');
+
 -- name: has_numbered_columns
 -- Whether the server keeps a number of its own with columns (see `client_programs.require_column_numbers_known`).
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a, pg_catalog.unnest(a.attoptions) AS o

@@ -127,7 +127,8 @@ SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS c
 FROM pg_catalog.pg_roles AS r WHERE rolname = $1;
 
 -- name: role_elsewhere
--- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie. Its privilege to
+-- What a role ($1) has outside of the databases $2: in words, one for each database and kind of tie. Settings of it for one
+-- database are no dependency: they have a catalog of their own. Its privilege to
 -- connect to the maintenance database is left out: Odoo listens there, and a pool may have revoked it from PUBLIC.
 SELECT CASE
            WHEN s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass
@@ -150,13 +151,29 @@ WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
                        WHERE m.oid = s.objid AND m.datname = 'postgres'
                          AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(m.datacl) AS a
                                          WHERE a.grantee = s.refobjid AND a.privilege_type = 'CREATE')))
-GROUP BY 1 ORDER BY 1 LIMIT 20;
+UNION
+SELECT 'has settings for database ' || d.datname::pg_catalog.text
+FROM pg_catalog.pg_db_role_setting AS s JOIN pg_catalog.pg_database AS d ON d.oid = s.setdatabase
+WHERE s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)
+  AND d.datname <> ALL($2::pg_catalog.text[]) AND d.datname <> 'postgres'
+ORDER BY 1 LIMIT 20;
 
 -- name: role_connected_elsewhere
 -- Databases to which a role is connected, besides these ($2) and the maintenance database.
 SELECT DISTINCT datname::pg_catalog.text AS name FROM pg_catalog.pg_stat_activity
 WHERE usename = $1 AND datname IS NOT NULL AND datname <> 'postgres' AND datname <> ALL($2::pg_catalog.text[])
 ORDER BY 1 LIMIT 20;
+
+-- name: login_rules
+-- The lines of pg_hba.conf that the server could read, in the order in which it reads them, other files' included.
+SELECT r.type AS kind, r.database AS databases, r.user_name AS users, r.address, r.netmask AS mask, r.auth_method AS method
+FROM pg_catalog.pg_hba_file_rules() WITH ORDINALITY AS r
+WHERE r.error IS NULL ORDER BY r.ordinality;
+
+-- name: own_connection
+-- Where this session comes from, as the server sees it, and whether it is encrypted.
+SELECT pg_catalog.host(pg_catalog.inet_client_addr()) AS address,
+       (SELECT s.ssl FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS s) AS encrypted;
 
 -- name: roles_with_comment
 -- Roles with this comment.

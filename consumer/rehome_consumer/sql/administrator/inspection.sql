@@ -32,6 +32,11 @@ GROUP BY found.migration;
 SELECT DISTINCT pg_catalog.substr(rolname::pg_catalog.text, 8, 32) AS migration FROM pg_catalog.pg_roles
 WHERE rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$' ORDER BY 1;
 
+-- name: rehearsal_marks
+-- Marks of rehearsals without a migration: roles without login, and their comments.
+SELECT rolname::pg_catalog.text AS name, pg_catalog.shobj_description(oid, 'pg_authid') AS comment FROM pg_catalog.pg_roles
+WHERE rolname ~ '^rehearsal_mark_[0-9a-f]{32}$' AND NOT rolcanlogin ORDER BY 1;
+
 -- name: owned
 -- Databases that a role owns, and whether it has any session.
 SELECT ARRAY(SELECT datname::pg_catalog.text FROM pg_catalog.pg_database WHERE datdba = r.oid ORDER BY datname) AS databases,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rehome_consumer.errors import Incompatible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rehome_consumer.model import Instance, RoleFacts, Server
 
 
@@ -43,6 +45,24 @@ def require_tenant(instance: Instance, role: RoleFacts, source: Server) -> None:
             "upgrade"
         )
     require_alone(database, role, source)
+
+
+def require_sole_user(role: str, others: Sequence[Instance], server: Server) -> None:
+    """No other instance logs in with this role, as far as the platform's records say.
+
+    The server may know nothing of it: where an administrator owns both databases, and PUBLIC has the privileges, no
+    catalog ties the role to the other one.
+
+    Raises:
+        Incompatible: another one does; names it.
+    """
+    if others:
+        named = ", ".join(f"{one.database} ({one.id})" for one in others)
+        raise Incompatible(
+            f"role {role} on {server.name} is the login of other instances, too, as their records say: {named}. "
+            "Fencing it would stop them. Give each instance a role of its own (its record's db_user and its odoo.conf) "
+            "and replay the upgrade"
+        )
 
 
 def require_alone(database: str, role: RoleFacts, server: Server) -> None:

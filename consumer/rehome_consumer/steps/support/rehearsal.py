@@ -22,13 +22,13 @@ from rehome_consumer.fingerprint import definitions_digest
 from rehome_consumer.model import DEFINITIONS, Scope
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
-from rehome_consumer.steps.support.slots import rehearsal_slot
+from rehome_consumer.steps.support.slots import rehearsal_slot, take
 from rehome_events.parts import Rehearsal
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rehome_consumer.model import Policy, Server
+    from rehome_consumer.model import Policy
     from rehome_consumer.move import Move
 
 log = logging.getLogger(__name__)
@@ -70,13 +70,38 @@ async def run(move: Move) -> Rehearsal | None:
         mode = mode_for(move.policy, size)
         if mode is None:
             return None
-        await _wait_for_the_time(move, source)
+        await wait_for_a_slot(move)
         rehearsed = await rehearse(move, mode, size)
         await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
         done = await move.facts.remember(REHEARSAL, rehearsed.result)
     # Also where an earlier try has rehearsed: it may have ended before it released its slot.
-    await move.facts.release_slot(rehearsal_slot(source))
+    await release_slot(move)
     return done
+
+
+async def wait_for_a_slot(move: Move) -> None:
+    """Take a slot to read the source, unless nothing (more) is to be rehearsed.
+
+    Raises:
+        Queued: other rehearsals of this source are under way, or it is not the time for it.
+    """
+    policy, source = move.policy, await move.source()
+    if policy.rehearse == "off" or await move.facts.recall(REHEARSAL) is not None:
+        return
+    if policy.rehearsal_hours is not None and not policy.rehearsal_hours.has(move.clock.now()):
+        raise Queued(f"rehearsals run from {policy.rehearsal_hours}; waiting for that time")
+    places = policy.rehearsals_per_server
+    await take(
+        move.facts,
+        rehearsal_slot(source),
+        places,
+        f"{places} rehearsal(s) of {source.name} under way",
+    )
+
+
+async def release_slot(move: Move) -> None:
+    """Let the next migration rehearse."""
+    await move.facts.release_slot(rehearsal_slot(await move.source()))
 
 
 async def require_current(move: Move) -> None:
@@ -159,17 +184,6 @@ async def _clear_target(move: Move) -> tuple[str, ...]:
     except NotOurs as error:
         return (f"left alone on {target.name}: {error}",)
     return ()
-
-
-async def _wait_for_the_time(move: Move, source: Server) -> None:
-    """Raise Queued unless the source may be read now."""
-    policy = move.policy
-    if policy.rehearsal_hours is not None and not policy.rehearsal_hours.has(move.clock.now()):
-        raise Queued(f"rehearsals run from {policy.rehearsal_hours}; waiting for that time")
-    if not await move.facts.acquire_slot(rehearsal_slot(source), policy.rehearsals_per_server):
-        raise Queued(
-            f"{policy.rehearsals_per_server} rehearsal(s) of {source.name} under way; waiting for a slot"
-        )
 
 
 async def _once(move: Move, mode: Literal["full", "definitions"], size: int) -> _Rehearsed:

@@ -72,6 +72,10 @@ DIFFERING: dict[str, list[InstanceSnapshot]] = {
         on_pool("rolled_back", target=DEDICATED, target_state=replace(FENCED, can_login=True))
     ],
     "source_still_fenced": [on_pool("rolled_back", source_state=FENCED)],
+    "shared_login": [
+        on_pool(same_login=(an_instance(),)),
+        moved(same_login=(an_instance(),)),
+    ],
     "leftover_temp_file": [on_pool(files=(TEMPORARY_FILE,))],
     "leftover_conf_backup": [moved(files=(CONF_BACKUP,)), on_pool(files=(CONF_BACKUP,))],
     "retirement_due": [moved(facts=RecordedFacts({"source_retained_until": ago(minutes=1).isoformat()}))],

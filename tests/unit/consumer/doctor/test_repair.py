@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +14,7 @@ from rehome_consumer.adapters.odoo.conf import backup_path
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
+from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.doctor.diagnosis import diagnose
 from rehome_consumer.doctor.observer import Observer
@@ -21,7 +23,7 @@ from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.doctor.snapshot import tag
 from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.errors import Conflict, Refused, Unreachable
-from rehome_consumer.model import OwnershipTag
+from rehome_consumer.model import OwnershipTag, RehearsalMark
 from rehome_consumer.ports.operators import DeadLetterRecord
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 from tests.fakes.inspection import (
@@ -119,6 +121,57 @@ async def leave_everything(doctor: DoctorRig, event: CloudEvent[PlanUpgraded]) -
     )
     there.databases[making.name] = making
     site.world.enter(there, ADMIN, there.databases["postgres"], application_name(view.id))
+
+
+async def leave_a_rehearsal(doctor: DoctorRig) -> RehearsalMark:
+    """What `rehome check --rehearse` leaves that was killed, long ago; a role of it is in use by now."""
+    rig, site, rehearsal = doctor.rig, doctor.rig.site, uuid4()
+    event = rig.upgraded()
+    there = site.world.at(as_server(site.platform.servers[site.add_dedicated(rig.instance(event))]))
+    scratch = f"acme__rehome_{rehearsal.hex[:12]}-1"
+    mark = RehearsalMark(
+        rehearsal, rig.clock.now() - timedelta(hours=1), scratch, ("rehearsal_0", "reporting")
+    )
+    there.roles[mark_name(rehearsal)] = FakeRole(mark_name(rehearsal), can_login=False, mark=mark)
+    there.roles["rehearsal_0"] = FakeRole("rehearsal_0", can_login=False)
+    there.roles["reporting"] = FakeRole("reporting")
+    label = TagComment(OwnershipTag(rehearsal, 1, "scratch"))
+    there.databases[scratch] = FakeDatabase(scratch, "rehearsal_0", label=label)
+    for at in (there, site.world.at(site.pool)):
+        at.roles[f"rehome_{rehearsal.hex}_read"] = FakeRole(f"rehome_{rehearsal.hex}_read")
+    doctor.inventory.names[f".{rehearsal}-1-rehearsal.partial"] = WHEN
+    return mark
+
+
+async def test_what_a_killed_rehearsal_left_is_removed_everywhere(doctor: DoctorRig) -> None:
+    mark = await leave_a_rehearsal(doctor)
+    left = [
+        one
+        for one in diagnose(await doctor.snapshot(), stuck_after=SILENCE)
+        if one.kind == "leftover_rehearsal"
+    ]
+    assert len(left) == 3
+    for one in left:
+        await doctor.repairs.repair(one)
+    for there in doctor.rig.site.world.servers.values():
+        assert mark.database not in there.databases
+        assert not [name for name in there.roles if "reh" in name]
+    assert any("reporting" in there.roles for there in doctor.rig.site.world.servers.values())
+    assert doctor.inventory.names == {}
+
+
+async def test_a_rehearsal_that_is_at_work_after_all_is_left_alone(doctor: DoctorRig) -> None:
+    mark = await leave_a_rehearsal(doctor)
+    left = diagnose(await doctor.snapshot(), stuck_after=SILENCE)
+    (marked,) = [one for one in left if one.clearing and one.clearing.mark]
+    world = doctor.rig.site.world
+    assert marked.clearing
+    assert marked.clearing.server
+    there = world.at(marked.clearing.server)
+    world.enter(there, ADMIN, there.databases["postgres"], application_name(mark.id))
+    with pytest.raises(Conflict, match="is at work"):
+        await doctor.repairs.repair(marked)
+    assert mark.database in there.databases
 
 
 async def both(doctor: DoctorRig) -> tuple[set[str], set[str]]:

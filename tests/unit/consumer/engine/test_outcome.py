@@ -65,6 +65,12 @@ def test_what_is_no_fault_of_the_step_is_no_try(error: Exception) -> None:
     assert after_run(error, row(99), TIERS) == Defer(str(error))
 
 
+def test_who_is_next_for_a_slot_looks_again_within_seconds_however_long_it_has_waited() -> None:
+    found = after_run(Queued("full", next=True), row(99), TIERS)
+    assert found == Defer("full", soon=True)
+    assert [patience(times, soon=True) for times in (1, 2, 3, 4, 5, 1000)] == ["1s", "1s"] + ["10s"] * 4
+
+
 def test_a_cancelled_call_is_no_try() -> None:
     assert after_run(asyncio.CancelledError(), row(99), TIERS) == Defer("CancelledError")
 

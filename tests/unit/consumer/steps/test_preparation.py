@@ -137,6 +137,24 @@ async def test_a_role_that_owns_another_database_would_stop_that_tenant_too(rig:
     await refused(rig, Incompatible, "it owns database other, so fencing")
 
 
+async def test_a_role_that_another_record_names_would_stop_that_tenant_too(rig: StepRig) -> None:
+    """Nothing on the server ties it to the other database, which is an administrator's."""
+    there = {"db_server_id": rig.site.pool.id, "db_user": "odoo_acme"}
+    other = rig.site.platform.add_instance(database_name="globex", status="terminated", **there)
+    event = rig.event
+    await rig.run("prepare")
+    rig.event = event
+    rig.site.platform.instances[other]["status"] = "stopped"
+    await refused(rig, Incompatible, r"role odoo_acme on .* is the login of other instances, too.*globex")
+
+
+async def test_a_dedicated_server_that_keeps_its_logins_out_is_found_before_the_stop(rig: StepRig) -> None:
+    event = rig.event
+    await rig.run("prepare")
+    rig.target.keeps_out, rig.event = True, event
+    await refused(rig, Incompatible, r"pg_hba\.conf of .* lets odoo_acme into neither acme nor acme__rehome_")
+
+
 async def test_the_role_of_odoo_conf_is_compared_with_the_record(rig: StepRig) -> None:
     rig.source.roles["monitoring"] = FakeRole("monitoring")
     edit(rig, b"db_user = odoo_acme", b"db_user = monitoring")

@@ -20,7 +20,7 @@ from rehome_consumer.errors import (
 )
 from rehome_consumer.facts import REHEARSAL
 from rehome_consumer.model import Hours
-from rehome_consumer.steps.support import rehearsal
+from rehome_consumer.steps.support import rehearsal, slots
 from rehome_events.migration import MigrationPrepared
 from tests.fakes.site import ORDERS
 from tests.support.events import body_of, migration_of, upgrade
@@ -229,6 +229,61 @@ async def test_only_so_many_rehearsals_read_a_server_at_a_time(rig: StepRig) -> 
     rig.event = event
     await rig.run("prepare")
     assert await facts.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)  # it was released
+
+
+async def another(rig: StepRig, number: int) -> FakeFacts:
+    """The facts of another migration from the same pool, in step prepare."""
+    other = upgrade(UUID(int=0x77 + number, version=4))
+    row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
+    return rig.journal.facts(await rig.journal.begin(row, "prepare", replay=None))
+
+
+async def test_the_next_ones_look_often_and_the_others_seldom(rig: StepRig) -> None:
+    slot = f"rehearsal {rig.site.pool.id}"
+    holder, *waiting = [await another(rig, number) for number in range(slots.NEXT + 2)]
+    assert await holder.acquire_slot(slot, 1)
+    for number, facts in enumerate(waiting):
+        with pytest.raises(Queued) as raised:
+            await slots.take(facts, slot, 1, "1 under way")
+        assert raised.value.next is (number < slots.NEXT)
+    await holder.release_slot(slot)
+    await slots.take(waiting[0], slot, 1, "1 under way")
+    with pytest.raises(Queued) as raised:
+        await slots.take(waiting[-1], slot, 1, "1 under way")
+    assert raised.value.next  # its place was left by the one who has the slot now
+
+
+async def test_while_it_waits_for_a_slot_it_asks_the_pool_nothing(rig: StepRig) -> None:
+    other = await another(rig, 0)
+    assert await other.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    event = rig.event
+    with pytest.raises(Queued):
+        await rig.run("prepare")  # once it has passed its checks
+    rig.event = event
+    reached = during(rig, "", lambda: None)
+    with pytest.raises(Queued):
+        await rig.run("prepare")
+    assert reached == []
+
+
+@pytest.mark.parametrize("at", ["databases.role_facts", "copier.dump.table"])
+async def test_a_try_that_fails_lets_others_rehearse_until_the_next(rig: StepRig, at: str) -> None:
+    event, pause = rig.event, rig.site.world.pause
+    held = await another(rig, 0)
+    assert await held.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    with pytest.raises(Queued):
+        await rig.run("prepare")
+    await held.release_slot(f"rehearsal {rig.site.pool.id}")
+    rig.event = event
+
+    def fail() -> None:
+        raise Unreachable("the pool does not answer")
+
+    during(rig, at, fail)
+    with pytest.raises((Unreachable, ChildFailed, ExceptionGroup)):
+        await rig.run("prepare")
+    assert await held.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    rig.site.world.pause = pause
 
 
 async def test_it_waits_for_its_hours(rig: StepRig) -> None:

@@ -32,3 +32,28 @@ def test_each_entry_is_restored_by_one_role_or_not_at_all() -> None:
     assert [line.split(";")[0] for line in lists.tenant] == ["8", "3501", "215", "3400", "3407"]
     assert [line.split(";")[0] for line in lists.extensions] == ["3401", "3402"]
     assert [line.split(";")[0] for line in lists.privileges] == ["3500", "3405", "3406"]
+
+
+CALLING = """
+215; 1259 16386 TABLE public child tenant
+216; 1259 16390 TABLE public parent tenant
+3400; 0 16386 TABLE DATA public child tenant
+3401; 0 16390 TABLE DATA public parent tenant
+3402; 0 0 SEQUENCE SET public parent_id_seq tenant
+3403; 0 0 BLOBS - BLOBS
+3404; 2606 16391 CONSTRAINT public parent parent_pkey tenant
+3405; 0 16399 MATERIALIZED VIEW DATA public summary tenant
+""".splitlines(keepends=True)
+
+
+def test_rows_whose_checks_call_functions_come_after_all_others_and_before_what_follows_rows() -> None:
+    lists = divide(CALLING, extensions=ExtensionData(), existing_schemas=(), calling_tables={16386, 77})
+    assert [line.split(";")[0] for line in lists.tenant] == ["215", "216", "3401", "3402", "3403"]
+    assert [line.split(";")[0] for line in lists.calling] == ["3400"]
+    assert [line.split(";")[0] for line in lists.indexes] == ["3404", "3405"]
+
+
+def test_without_such_rows_there_is_one_part() -> None:
+    lists = divide(CALLING, extensions=ExtensionData(), existing_schemas=(), calling_tables={77})
+    assert len(lists.tenant) == len(CALLING) - 1
+    assert lists.calling == lists.indexes == ()

@@ -1,0 +1,98 @@
+"""What stands in `db_servers` and is no server to move from or to; and a server whose lock table is too small."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rehome_consumer.engine.outcome import describe_error, gravest
+from rehome_consumer.errors import Incompatible, Transient
+from rehome_consumer.steps import prepare
+from sandbox.postgres.server import Cluster
+from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
+from sandbox.system.net import LOOPBACK
+from tests.contract.real_servers import RealStage, server_of
+from tests.support.rehearsing import Rehearsing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TABLES = 600
+
+
+async def test_a_standby_is_refused_on_either_side_before_anything_is_stopped(
+    scratch: Path, rehearsing: Rehearsing
+) -> None:
+    stage, ports, instance = rehearsing.stage, rehearsing.move.ports, await rehearsing.move.instance()
+    cluster = await Cluster.create(scratch / "follower", password=nasty_password())
+    try:
+        (cluster.data / "standby.signal").touch()
+        await cluster.start()
+        follower = server_of(cluster, "follower", "shared")
+        with pytest.raises(Incompatible, match=r"follower .* is a standby"):
+            await prepare.check_source(ports, instance, follower)
+        facts = await stage.databases.database_facts(
+            stage.pool, rehearsing.tenant.database, rehearsing.tenant.role
+        )
+        with pytest.raises(Incompatible, match=r"follower .* is a standby"):
+            await prepare.check_pair(ports, stage.pool, follower, facts)
+    finally:
+        await cluster.destroy()
+
+
+async def answer_as_a_pooler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As pgbouncer answers a setting that it does not track."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            length = int.from_bytes(await reader.readexactly(4))
+            startup = await reader.readexactly(length - 4)
+            if startup[:4] != (80877103).to_bytes(4):  # a request for TLS
+                break
+            writer.write(b"N")
+        fields = b"SFATAL\0C08P01\0Munsupported startup parameter: search_path\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+        await writer.drain()
+    writer.close()
+
+
+async def test_a_pooler_is_named_as_one_before_anything_is_stopped(rehearsing: Rehearsing) -> None:
+    stage, ports, instance = rehearsing.stage, rehearsing.move.ports, await rehearsing.move.instance()
+    async with await asyncio.start_server(answer_as_a_pooler, LOOPBACK) as listening:
+        pooler = replace(stage.pool, name="bouncer", port=listening.sockets[0].getsockname()[1])
+        with pytest.raises(Incompatible, match=r"bouncer.*connection pooler.*`db_servers`"):
+            await prepare.check_source(ports, instance, pooler)
+
+
+async def test_a_lock_table_that_another_dump_has_filled_is_named_with_what_to_raise(
+    scratch: Path, stage: RealStage, tmp_path: Path
+) -> None:
+    small = {"max_connections": "15", "max_locks_per_transaction": "10"}
+    cluster = await Cluster.create(scratch / "few-locks", password=nasty_password(), settings=small)
+    await cluster.start()
+    try:
+        tenant = Tenant(f"large_{secrets.token_hex(4)}")
+        await create_tiny_tenant(cluster, tenant)
+        tight = Rehearsing(RealStage(cluster, stage.dedicated_cluster, tmp_path / "backups"), tenant)
+        await tight.begin()
+        for first in range(0, TABLES, 50):
+            await tight.as_tenant(
+                "; ".join(f"CREATE TABLE many_{number} ()" for number in range(first, first + 50))
+            )
+        async with cluster.connect(tenant.database) as dumping, dumping.transaction():
+            names = await dumping.fetch("SELECT relname FROM pg_class WHERE relname LIKE 'many%' ORDER BY 1")
+            for row in names[: TABLES // 2]:
+                await dumping.execute(f"LOCK TABLE {row['relname']} IN ACCESS SHARE MODE")
+            with pytest.raises((Transient, ExceptionGroup)) as raised:
+                await tight.run()
+        error = gravest(raised.value)
+        assert isinstance(error, Transient)  # it passes when the other dump has ended
+        assert "out of shared memory" in describe_error(error)
+        assert "max_locks_per_transaction" in describe_error(error)
+        assert await tight.left_over() == []
+    finally:
+        await cluster.destroy()

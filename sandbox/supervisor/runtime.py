@@ -108,9 +108,13 @@ class ProcessRuntime:
             )
         return ()
 
+    async def begin_stop(self, instance: Instance) -> None:
+        """Ask for no replica. SIGTERM comes at once."""
+        await self._update(instance, lambda spec: {**spec, "replicas": 0})
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until no task runs: the service's grace plus a margin at most."""
-        await self._update(instance, lambda spec: {**spec, "replicas": 0})
+        await self.begin_stop(instance)
         await self._until_stopped(instance)
 
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:

@@ -35,6 +35,9 @@ class NeutralRuntime:
     async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
         return await self._runtime.require_can_run(instance, limits)
 
+    async def begin_stop(self, instance: Instance) -> None:
+        await self._runtime.begin_stop(instance)
+
     async def stop(self, instance: Instance) -> None:
         await self._runtime.stop(instance)
 

@@ -125,9 +125,13 @@ class SwarmRuntime:
         """Compare the definition that `start` would send with the nodes, and with what its tasks do now."""
         return await self._foresight.require_can_run(instance, limits)
 
+    async def begin_stop(self, instance: Instance) -> None:
+        """Ask for no replica. SIGTERM comes 2-3 seconds later."""
+        await self._services.update(instance, lambda spec: edit.with_replicas(spec, 0))
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until neither a task nor a container is left."""
-        await self._services.update(instance, lambda spec: edit.with_replicas(spec, 0))
+        await self.begin_stop(instance)
         await self._until_stopped(instance)
 
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:

@@ -89,6 +89,10 @@ class Runtime(Protocol):
         """
         ...
 
+    async def begin_stop(self, instance: Instance) -> None:
+        """Ask for no replica and return: what runs goes on for as long as it takes to end. `stop` waits for that."""
+        ...
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and return when nothing of the service runs any more, anywhere.
 

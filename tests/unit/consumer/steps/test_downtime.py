@@ -11,6 +11,7 @@ import pytest
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.engine.outcome import gravest
 from rehome_consumer.errors import (
     Incompatible,
     NotFound,
@@ -47,12 +48,13 @@ def conf_of(rig: StepRig) -> bytes:
     return rig.site.odoo_conf.files[conf_path(rig.site.odoo_conf.data_root, rig.site.instance(rig.instance))]
 
 
-async def test_the_instance_is_down_and_fenced_when_the_event_says_so() -> None:
+async def test_the_instance_is_fenced_and_going_away_when_the_event_says_so() -> None:
     rig = await before("stop")
     answer = await rig.run("stop")
     assert isinstance(answer, MigrationStopped)
     assert (answer.replicas, answer.connections_ended) == (1, 1)
-    assert not rig.service.running
+    assert (rig.service.spec["replicas"], rig.service.staying) == (0, [])
+    assert rig.service.running, "nobody waits for its end yet"
     assert rig.site.writable(rig.instance) == []
     assert rig.source.tenants("acme", "odoo_acme") == []
     assert rig.record["status"] == "maintenance"
@@ -87,12 +89,27 @@ async def test_stop_and_its_undo_first_end_what_a_lost_run_left_on_the_source() 
     assert left not in rig.source.sessions
 
 
-async def test_an_instance_that_will_not_stop_is_not_fenced_under_it() -> None:
-    rig = await before("stop")
+async def test_the_copy_is_not_opened_before_the_last_task_has_ended() -> None:
+    rig = await before("restore")
     rig.service.tasks[0].behaviour = Behaviour(immortal=True)
-    with pytest.raises(TimedOut, match="service-1-task-1"):
-        await rig.run("stop")
-    assert rig.source.roles["odoo_acme"].can_login
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await rig.run("restore")
+    assert isinstance(gravest(raised.value), TimedOut)
+    assert "service-1-task-1" in str(gravest(raised.value))
+    assert not rig.target.roles["odoo_acme"].can_login
+    rig.service.tasks[0].behaviour = Behaviour()
+    await rig.run("restore")
+    assert rig.service.running == []
+    assert rig.target.roles["odoo_acme"].can_login
+
+
+async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_rollback() -> None:
+    rig = await before("back_up")
+    rig.service.tasks[0].behaviour = Behaviour(immortal=True)
+    assert await rig.undo("stop") == ()
+    assert len(rig.service.staying) == 1
+    assert rig.site.write(rig.instance, 1)
+    assert rig.record["status"] == "running"
 
 
 async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() -> None:
@@ -107,7 +124,7 @@ async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() 
     assert rig.service.running
     rig.journal.slots.clear()
     await rig.run("stop")
-    assert not rig.service.running
+    assert not rig.service.staying
 
 
 async def test_the_undo_of_a_stop_opens_the_source_and_starts_what_ran() -> None:
@@ -258,7 +275,7 @@ async def test_odoo_conf_and_environment_name_the_new_server_and_nothing_is_star
     assert rig.service.spec["env"]["ODOO_DATABASE_HOST"] == host
     assert rig.service.spec["env"]["ODOO_DATABASE_PASSWORD"] == PASSWORD
     assert rig.service.spec["env"]["ODOO_SKIP_BOOTSTRAP"] == "yes"
-    assert not rig.service.running
+    assert not rig.service.staying
 
 
 async def test_a_rewrite_that_is_run_again_reports_what_the_first_changed() -> None:

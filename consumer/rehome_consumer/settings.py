@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds the tenant's open transactions may take, with nobody new let in, before they are ended.",
     )
+    cutover: Literal["careful", "quick"] = Field(
+        "careful",
+        description="careful: the new task starts when the old one is gone; quick: beside it, where the runtime can.",
+    )
     start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
     stop_margin: Positive = Field(30.0, description="Seconds added to a service's own stop grace period.")
     grace: Positive = Field(20.0, description="Seconds a running step may take to end at shutdown.")
@@ -245,6 +249,7 @@ class Settings(BaseSettings):
         return Policy(
             fence_limit=timedelta(seconds=self.fence_timeout),
             transaction_limit=timedelta(seconds=self.transaction_timeout),
+            cutover=self.cutover,
             room_factor=self.room_factor,
             dumps_per_server=self.dumps_per_server,
             retention=timedelta(days=self.retention_days),

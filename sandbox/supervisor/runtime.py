@@ -121,11 +121,13 @@ class ProcessRuntime:
         """Set these variables. The supervisor replaces a running task, and starts nothing that is stopped."""
         await self._update(instance, lambda spec: {**spec, "env": {**spec["env"], **env}})
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
         """Ask for `replicas` with `limits`, in one update, and wait until the instance serves."""
         earlier = {task.id for task in (await self._find(instance)).tasks}
         await self._update(instance, lambda spec: {**_limited(spec, limits), "replicas": replicas})
-        return await self._until_healthy(instance, earlier)
+        return await self._until_healthy(instance, earlier, beside=beside)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
         """Apply CPU and memory; a running task is replaced, and the instance serves again when this returns."""
@@ -189,12 +191,13 @@ class ProcessRuntime:
                 )
             await asyncio.sleep(self._pause)
 
-    async def _until_healthy(self, instance: Instance, earlier: set[str]) -> Healthy:
+    async def _until_healthy(self, instance: Instance, earlier: set[str], *, beside: bool = False) -> Healthy:
         """Wait for answers in a row from one task, and check that it still runs afterwards.
 
         Args:
             instance: whose service it is.
             earlier: ids of tasks that do not belong to this start.
+            beside: tasks that were asked to end may go on.
         """
         started = time.monotonic()
         answering: str | None = None
@@ -204,7 +207,7 @@ class ProcessRuntime:
             if not service.spec["replicas"]:
                 raise Conflict(f"service {service.name} was scaled to 0 by someone else while it was started")
             _raise_if_permanent(service, earlier)
-            task = service.sole_current_task()
+            task = service.sole_current_task(beside=beside)
             if task is None or task.id != answering:
                 answering, answers = (task.id if task is not None else None), 0
             if task is not None and answers >= ANSWERS_IN_A_ROW:

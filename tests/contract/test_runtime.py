@@ -108,6 +108,16 @@ async def test_a_start_is_over_when_what_ends_has_ended(stage: Stage) -> None:
     assert [task.id for task in (await stage.runtime.find(instance)).running] == [second.task]
 
 
+async def test_a_start_beside_what_ends_does_not_wait_for_it(stage: Stage) -> None:
+    instance = await stage.add("deaf", stop_grace_seconds=30)
+    first = await stage.runtime.start(instance, 1, None)
+    await stage.runtime.begin_stop(instance)
+    second = await stage.runtime.start(instance, 1, None, beside=True)
+    assert second.task != first.task
+    running = {task.id for task in (await stage.runtime.find(instance)).running}
+    assert running == {first.task, second.task}
+
+
 async def test_a_task_that_ignores_sigterm_is_stopped_all_the_same(stage: Stage) -> None:
     instance = await stage.add("deaf")
     await stage.runtime.start(instance, 1, None)

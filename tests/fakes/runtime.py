@@ -166,9 +166,12 @@ class FakeRuntime:
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:
         self._update(instance, lambda spec: {**spec, "env": {**spec["env"], **env}})
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
         service = self._update(instance, lambda spec: {**_limited(spec, limits), "replicas": replicas})
-        self._wait_for_those_asked_to_end(service)
+        if not beside:
+            self._wait_for_those_asked_to_end(service)
         return self._healthy(service)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:

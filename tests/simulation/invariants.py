@@ -81,7 +81,8 @@ def writable(site: Site, tenant: UUID) -> str | None:
             return f"one writable database: {tenant} is writable on {host}, without its data"
     if len(writers := site.writers(tenant)) > 1:
         return f"one task writes: {writers} of {tenant} do"
-    if (ending := site.ending(tenant)) and set(places) - {site.pool.host}:
+    careful = site.policy.cutover == "careful"
+    if careful and (ending := site.ending(tenant)) and set(places) - {site.pool.host}:
         return f"one task writes: {tenant} is writable on {places} before {ending} have ended"
     return None
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 async def run(move: Move) -> MigrationRestored:
     """Restore into the scratch database, compare with the fenced source, rename, allow the role to log in.
 
-    The role may log in only when nothing of the instance runs any more.
+    The role may log in only when nothing of the instance runs any more (`Policy.cutover`).
     """
     instance = await move.active_instance()
     target = await move.target()
     if await _is_promoted(move):
-        await move.runtime.stop(instance)
+        await _until_stopped(move)
     else:
         await move.facts.remember(VERIFIED, await _restore_verified(move))
     await open_access.run(move)
@@ -76,6 +76,12 @@ async def _is_promoted(move: Move) -> bool:
     return tag is not None
 
 
+async def _until_stopped(move: Move) -> None:
+    """Careful: nothing of the instance runs any more. Quick: what is left of it ends by itself, behind the fence."""
+    if move.policy.cutover == "careful":
+        await move.runtime.stop(await move.instance())
+
+
 async def _restore_verified(move: Move) -> Verified:
     """Restore from the start and compare; the source is read while the target is written.
 
@@ -100,7 +106,7 @@ async def _restore_verified(move: Move) -> Verified:
     async with asyncio.TaskGroup() as together:
         together.create_task(move.copier.restore(target, scratch, backup, new_role, move.facts))
         reading = together.create_task(move.verifier.fingerprint(source, instance.database, old_role))
-        together.create_task(move.runtime.stop(instance))
+        together.create_task(_until_stopped(move))
     before, after = reading.result(), await move.verifier.fingerprint(target, scratch, new_role)
     found = await differences(
         move.verifier,

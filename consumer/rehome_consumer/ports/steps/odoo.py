@@ -104,11 +104,14 @@ class Runtime(Protocol):
         """Set these variables of the service's environment, keep all else; starts nothing that is stopped."""
         ...
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
         """Ask for `replicas` with `limits` (None: as they are) and wait until the instance serves.
 
         Healthy is: HTTP 200 twice in a row from the same task, started by this definition and still running.
-        Already serving: says so without a restart.
+        Already serving: says so without a restart. Tasks that were asked to end have ended when it returns, unless
+        `beside`: then they may go on. Where two tasks cannot run beside each other, it first waits for their end.
 
         Raises:
             CrashLoop: the task ends again and again; exit code and last lines are in the message.

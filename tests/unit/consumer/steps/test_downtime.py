@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -101,6 +102,20 @@ async def test_the_copy_is_not_opened_before_the_last_task_has_ended() -> None:
     await rig.run("restore")
     assert rig.service.running == []
     assert rig.target.roles["odoo_acme"].can_login
+
+
+async def test_quick_starts_the_new_task_beside_the_fenced_one_that_ends() -> None:
+    rig = StepRig()
+    rig.site.policy = replace(rig.site.policy, cutover="quick")
+    await rig.until("start")
+    (old,) = rig.service.running
+    assert rig.target.roles["odoo_acme"].can_login
+    assert rig.site.writers(rig.instance) == []
+    await rig.run("start")
+    assert [task is old for task in rig.service.running] == [True, False]
+    (writer,) = rig.site.writers(rig.instance)
+    assert writer != old.id
+    assert rig.site.writable(rig.instance) == [f"postgres-dedicated-{rig.instance.hex[:8]}"]
 
 
 async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_rollback() -> None:

@@ -142,9 +142,8 @@ class ProcessRuntime:
         return tuple(warnings)
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        """The definition as `spec` has it, with no replica; waits until no task runs."""
+        """The definition as `spec` has it, with no replica."""
         await self._update(instance, lambda _: {**spec, "replicas": 0})
-        await self._until_stopped(instance)
 
     async def _find(self, instance: Instance) -> ProcessService:
         found = await self._services.by_name(instance.service)

@@ -263,6 +263,7 @@ async def test_a_restored_definition_is_exactly_what_it_was(stage: Stage) -> Non
     await stage.runtime.configure(instance, {"ODOO_DATABASE_HOST": "dedicated", "NEW": "1"})
     await stage.runtime.start(instance, 1, LIMITS)
     await stage.runtime.restore_spec(instance, original)
+    await stage.runtime.stop(instance)
     stopped = await stage.runtime.find(instance)
     assert stopped.spec == {**original, "replicas": 0}
     assert stopped.running == ()

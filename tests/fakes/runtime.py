@@ -154,10 +154,7 @@ class FakeRuntime:
         return self.warnings
 
     async def begin_stop(self, instance: Instance) -> None:
-        service = self._look(instance)
-        going_on = service.staying if self.reachable else []
-        for task in going_on:
-            task.asked = self.now()
+        self._ask_to_end(instance)
         self._update(instance, lambda spec: {**spec, "replicas": 0})
 
     async def stop(self, instance: Instance) -> None:
@@ -187,7 +184,13 @@ class FakeRuntime:
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         definition = copy.deepcopy(dict(spec))
-        self._stopped(self._update(instance, lambda _: {**definition, "replicas": 0}))
+        self._ask_to_end(instance)
+        self._update(instance, lambda _: {**definition, "replicas": 0})
+
+    def _ask_to_end(self, instance: Instance) -> None:
+        service = self._look(instance)
+        for task in service.staying if self.reachable else ():
+            task.asked = self.now()
 
     def _look(self, instance: Instance) -> FakeService:
         self.reap()

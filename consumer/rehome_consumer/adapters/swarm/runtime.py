@@ -195,9 +195,8 @@ class SwarmRuntime:
         return tuple(warnings)
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        """The definition as `spec` has it, with no replica; waits until nothing runs."""
+        """The definition as `spec` has it, with no replica."""
         await self._services.update(instance, lambda present: edit.restored(present, spec))
-        await self._until_stopped(instance)
 
     async def _until_stopped(self, instance: Instance) -> None:
         service = await self._services.find(instance)

@@ -125,7 +125,10 @@ class Runtime(Protocol):
         ...
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        """The service's definition as `spec` (from `Service.spec`) has it, but stopped. Idempotent."""
+        """The service's definition as `spec` (from `Service.spec`) has it, but stopped. Idempotent.
+
+        Waits no more than `begin_stop` for what runs.
+        """
         ...
 
 

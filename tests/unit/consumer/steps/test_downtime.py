@@ -118,10 +118,12 @@ async def test_quick_starts_the_new_task_beside_the_fenced_one_that_ends() -> No
     assert rig.site.writable(rig.instance) == [f"postgres-dedicated-{rig.instance.hex[:8]}"]
 
 
-async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_rollback() -> None:
-    rig = await before("back_up")
+@pytest.mark.parametrize("step", ["back_up", "restore"])
+async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_rollback(step: str) -> None:
+    rig = await before(step)
     rig.service.tasks[0].behaviour = Behaviour(immortal=True)
-    assert await rig.undo("stop") == ()
+    for undone in ("restore", "rewrite_conf", "provision", "back_up", "stop"):
+        assert await rig.undo(undone) == ()
     assert len(rig.service.staying) == 1
     assert rig.site.write(rig.instance, 1)
     assert rig.record["status"] == "running"

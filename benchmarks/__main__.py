@@ -55,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="another checkout of this project, such as one from before a change, measured as well, of downtime",
     )
+    made.add_argument(
+        "--ways",
+        default=",".join(sorted(downtime.WAYS)),
+        help=f"which of downtime: {', '.join(sorted(downtime.WAYS))} (default all)",
+    )
     return made
 
 
@@ -74,6 +79,7 @@ async def measure(what: list[str], args: argparse.Namespace) -> None:
                     repeats=repeats,
                     odoo=odoo,
                     provisioning=args.provisioning,
+                    ways=frozenset(args.ways.split(",")),
                     beside=args.beside.resolve() if args.beside else None,
                 )
             )
@@ -100,6 +106,11 @@ def main() -> int:
     if unknown := set(what) - set(WHAT):
         sys.stderr.write(
             f"benchmarks: there is no {', '.join(sorted(unknown))}; choose of {', '.join(WHAT)}\n"
+        )
+        return 2
+    if unknown := set(args.ways.split(",")) - downtime.WAYS:
+        sys.stderr.write(
+            f"benchmarks: there is no way {', '.join(sorted(unknown))}; choose of {', '.join(sorted(downtime.WAYS))}\n"
         )
         return 2
     # On a disk, as in production: otherwise the scratch directory could be in memory.

@@ -41,6 +41,7 @@ LIMIT_SECONDS: Final = 1800.0
 JOBS: Final = 4
 TODAYS_POLLING: Final = 2.0
 CLOSE_POLLING: Final = 0.05
+WAYS: Final = frozenset({"restart", "today", "hand", "rehome"})
 RESTART: Final = "a plain restart"
 TODAY: Final = "today: plain pg_dump, psql"
 
@@ -69,6 +70,7 @@ class Stage:
     provisioning: float
     settings: dict[str, str]
     beside: Path | None = None
+    ways: frozenset[str] = WAYS
     _made: int = 0
     _servers: list[Cluster] = field(default_factory=list)
 
@@ -144,7 +146,9 @@ class Stage:
         await self._started(site, dedicated, marks, CLOSE_POLLING)
         return self._dsn(dedicated, site)
 
-    async def with_rehome(self, site: Site, marks: Marks, checkout: Path | None = None) -> str:
+    async def with_rehome(
+        self, site: Site, marks: Marks, checkout: Path | None = None, **settings: str
+    ) -> str:
         """Billing's event, and the consumer; another checkout's, where one is given."""
         local = self.local
         billing = Billing(local.broker.url(), local.platform.instance_dsn, local.platform.billing_dsn)
@@ -152,7 +156,7 @@ class Stage:
         orders.mkdir(exist_ok=True)
         reached = Orders(orders).reached
         reached.write_text("")
-        more = {f"REHOME_{name}": value for name, value in self.settings.items()}
+        more = {f"REHOME_{name}": value for name, value in {**self.settings, **settings}.items()}
         if checkout is not None:
             more["PYTHONPATH"] = os.pathsep.join(
                 map(str, (checkout / "consumer", checkout / "events", Path.cwd()))
@@ -233,6 +237,7 @@ async def measure(
     odoo: Odoo,
     provisioning: float,
     beside: Path | None = None,
+    ways: frozenset[str] = WAYS,
 ) -> list[Table]:
     """Each way `repeats` times, in turn.
 
@@ -243,6 +248,7 @@ async def measure(
         odoo: how slow the instance is.
         provisioning: seconds that today's way waits for its server.
         beside: another checkout of this project, whose consumer is measured, too.
+        ways: of WAYS, those that are measured.
     """
     neighbour, large = Tenant("neighbour"), Tenant("large")
 
@@ -259,19 +265,22 @@ async def measure(
             size = int(await connection.fetchval("SELECT pg_database_size(current_database())")) / MEBIBYTE
         async with local.pool.connect() as connection:
             await connection.execute(f"ALTER DATABASE {quoted(large.database)} OWNER TO postgres")
-        stage = Stage(local, neighbour, large, odoo, provisioning, {"JOBS": str(JOBS)}, beside)
+        stage = Stage(local, neighbour, large, odoo, provisioning, {"JOBS": str(JOBS)}, beside, ways)
         return await _rounds(stage, size, repeats)
 
 
 async def _rounds(stage: Stage, size: float, repeats: int) -> list[Table]:
     beside = stage.beside
-    ways: dict[str, Callable[[Site, Marks], Awaitable[str]]] = {
-        RESTART: stage.restarted,
-        TODAY: stage.as_today,
-        "by hand: pg_dump -Fd, pg_restore, parallel": stage.by_hand,
-        **({f"rehome in {beside.name}": partial(stage.with_rehome, checkout=beside)} if beside else {}),
-        "rehome, cold": stage.with_rehome,
-    }
+    every: list[tuple[str, str, Callable[[Site, Marks], Awaitable[str]]]] = [
+        ("restart", RESTART, stage.restarted),
+        ("today", TODAY, stage.as_today),
+        ("hand", "by hand: pg_dump -Fd, pg_restore, parallel", stage.by_hand),
+        ("rehome", "rehome, cold, careful", stage.with_rehome),
+        ("rehome", "rehome, cold, quick", partial(stage.with_rehome, CUTOVER="quick")),
+    ]
+    if beside is not None:
+        every.insert(3, ("rehome", f"rehome in {beside.name}", partial(stage.with_rehome, checkout=beside)))
+    ways = {name: way for kind, name, way in every if kind in stage.ways}
     felt: dict[str, list[Felt]] = {name: [] for name in ways}
     for number in range(repeats):
         for name, way in ways.items():
@@ -292,9 +301,13 @@ def _table(felt: dict[str, list[Felt]], size: float, stage: Stage) -> Table:
         parts = [median(one.parts[part] for one in each) for part in PARTS]
         p50, p99 = (median(one.percentile(part) for one in each) for part in (0.5, 0.99))
         table.rows.append(
-            (name, gaps[name], *parts, gaps[name] / gaps[RESTART], gaps[name] / gaps[TODAY], p50, p99)
+            (name, gaps[name], *parts, *(_ratio(gaps, name, base) for base in (RESTART, TODAY)), p50, p99)
         )
     return table
+
+
+def _ratio(gaps: dict[str, float], name: str, base: str) -> float | str:
+    return gaps[name] / gaps[base] if base in gaps else "-"
 
 
 async def _client(cluster: Cluster, program: str, site: Site, *arguments: str) -> None:

@@ -9,7 +9,7 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-swarm broker test test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
-	compatibility attack pairs load fuzz bench lint install-check lock on clean
+	compatibility attack pairs load fuzz bench bench-downtime lint install-check lock on clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ SECONDS := 60
 fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 for all; ARGS: names of parsers)
 	@scripts/setup-part fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+bench-downtime: setup ## measure what a customer feels of a move, beside a restart and today's way (ARGS="--scales 0,1,4")
+	@$(BIN)/python -m benchmarks downtime --scales 0,1 $(ARGS)
 
 bench: setup ## measure copies, whole moves and the engine (minutes; ARGS: see python -m benchmarks --help)
 	@$(BIN)/python -m benchmarks $(ARGS)

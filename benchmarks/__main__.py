@@ -8,17 +8,17 @@ import os
 import sys
 import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import copying, engine, moving, rehearsing
+from benchmarks import copying, downtime, engine, moving, rehearsing
 from benchmarks.report import Table, machine, say
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
-WHAT = ("copy", "move", "rehearse", "engine")
+WHAT = ("copy", "move", "rehearse", "downtime", "engine")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,22 +28,61 @@ def parser() -> argparse.ArgumentParser:
         description="Real servers on this machine, in a directory under TMPDIR (by default /tmp; about 6 GB at "
         "scale 1). Variants alternate within one run, since other work on the machine changes every figure.",
     )
-    made.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(WHAT)}; by default all")
+    made.add_argument(
+        "what", nargs="*", metavar="WHAT", help=f"of {', '.join(WHAT)}; by default all but downtime"
+    )
     made.add_argument(
         "--scales",
         default="0.3,1",
         help="sizes of the database: 1 is about 1 GB, 0 Odoo's demo data (default 0.3,1)",
     )
-    made.add_argument("--repeats", type=int, default=3, help="rounds of each copy (default 3)")
+    made.add_argument("--repeats", type=int, default=3, help="rounds of each copy or way (default 3)")
     made.add_argument("--moves", type=int, default=20, help="moves in each round of the engine (default 20)")
+    made.add_argument(
+        "--odoo",
+        default="4,3",
+        metavar="STOP,START",
+        help="seconds that the instance takes for each, of downtime (default 4,3, as Odoo 19 under Swarm)",
+    )
+    made.add_argument(
+        "--provisioning",
+        type=float,
+        default=30,
+        help="seconds that today's way waits for its server, of downtime (default 30; in the field minutes)",
+    )
+    made.add_argument(
+        "--beside",
+        type=Path,
+        help="another checkout of this project, such as one from before a change, measured as well, of downtime",
+    )
+    made.add_argument(
+        "--ways",
+        default=",".join(sorted(downtime.WAYS)),
+        help=f"which of downtime: {', '.join(sorted(downtime.WAYS))} (default all)",
+    )
     return made
 
 
-async def measure(what: list[str], scales: list[float], repeats: int, moves: int) -> None:
+async def measure(what: list[str], args: argparse.Namespace) -> None:
     """Measure, and print each table as soon as it is complete."""
     say(await machine())
+    scales, repeats = [float(scale) for scale in args.scales.split(",")], args.repeats
     if "engine" in what:
-        await _in_scratch(partial(engine.measure, moves=moves))
+        await _in_scratch(partial(engine.measure, moves=args.moves))
+    if "downtime" in what:
+        odoo = downtime.Odoo(*map(float, args.odoo.split(",")))
+        for scale in scales:
+            await _in_scratch(
+                partial(
+                    downtime.measure,
+                    scale=scale,
+                    repeats=repeats,
+                    odoo=odoo,
+                    provisioning=args.provisioning,
+                    ways=frozenset(args.ways.split(",")),
+                    beside=args.beside.resolve() if args.beside else None,
+                )
+            )
     if "copy" in what:
         for scale in scales:
             await _in_scratch(partial(copying.measure, scale=scale, repeats=repeats))
@@ -66,18 +105,21 @@ async def _in_scratch(work: Callable[[Path], Awaitable[list[Table]]]) -> None:
 def main() -> int:
     """The command line."""
     args = parser().parse_args()
-    what = args.what or list(WHAT)
+    what = args.what or [one for one in WHAT if one != "downtime"]
     if unknown := set(what) - set(WHAT):
         sys.stderr.write(
             f"benchmarks: there is no {', '.join(sorted(unknown))}; choose of {', '.join(WHAT)}\n"
         )
         return 2
+    if unknown := set(args.ways.split(",")) - downtime.WAYS:
+        sys.stderr.write(
+            f"benchmarks: there is no way {', '.join(sorted(unknown))}; choose of {', '.join(sorted(downtime.WAYS))}\n"
+        )
+        return 2
     # On a disk, as in production: otherwise the scratch directory could be in memory.
     os.environ.setdefault("TMPDIR", tempfile.gettempdir())
     try:
-        asyncio.run(
-            measure(what, [float(scale) for scale in args.scales.split(",")], args.repeats, args.moves)
-        )
+        asyncio.run(measure(what, args))
     except moving.TooMuchMemoryError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 1

@@ -140,7 +140,7 @@ _FORWARD: Final = (
          needs=_just("data_root", "runtime")),
     Step("restore", MigrationConfRewritten, restore.run, (MigrationRestored,),
          WHILE_DOWN, 24 * _HOURS, restore.describe, restore.undo, restore.describe_undo,
-         needs=_just("client_programs", "backup_place")),
+         needs=_just("client_programs", "backup_place", "runtime")),
     Step("start", MigrationRestored, start.run, (MigrationStarted,),
          WHILE_DOWN, 20 * _MINUTES, start.describe, start.undo, start.describe_undo, pivot=True,
          needs=_just("runtime")),

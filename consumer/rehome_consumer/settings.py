@@ -110,6 +110,15 @@ class Settings(BaseSettings):
     )
     provision_timeout: Positive = Field(600.0, description="Seconds database-service may take.")
     fence_timeout: Positive = Field(60.0, description="Seconds ending the tenant's connections may take.")
+    transaction_timeout: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds the tenant's open transactions may take, with nobody new let in, before they are ended.",
+    )
+    cutover: Literal["careful", "quick"] = Field(
+        "careful",
+        description="careful: the new task starts when the old one is gone; quick: beside it, where the runtime can.",
+    )
     start_timeout: Positive = Field(300.0, description="Seconds an instance may take to get healthy.")
     stop_margin: Positive = Field(30.0, description="Seconds added to a service's own stop grace period.")
     grace: Positive = Field(20.0, description="Seconds a running step may take to end at shutdown.")
@@ -239,6 +248,8 @@ class Settings(BaseSettings):
         """The settings that steps use."""
         return Policy(
             fence_limit=timedelta(seconds=self.fence_timeout),
+            transaction_limit=timedelta(seconds=self.transaction_timeout),
+            cutover=self.cutover,
             room_factor=self.room_factor,
             dumps_per_server=self.dumps_per_server,
             retention=timedelta(days=self.retention_days),

@@ -82,7 +82,7 @@ class MigrationPrepared(EventData):
 
 
 class MigrationStopped(EventData):
-    """The instance is down and its source database is fenced. Downtime has started."""
+    """The instance is going away and its source database is fenced. Downtime has started."""
 
     TYPE: ClassVar[str] = "migration.stopped"
 
@@ -93,7 +93,7 @@ class MigrationStopped(EventData):
         examples=[1],
     )
     stopped_at: Utc = Field(
-        description="When the last replica had ended; UTC.", examples=["2025-11-03T02:00:07.412Z"]
+        description="When the instance was about to be stopped; UTC.", examples=["2025-11-03T02:00:07.412Z"]
     )
     fenced_at: Utc = Field(
         description="When the source stopped accepting connections of the tenant; UTC.",

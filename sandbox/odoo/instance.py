@@ -11,8 +11,9 @@ Served on `ODOO_HTTP_ADDRESS` (127.0.0.1), port `ODOO_HTTP_PORT` (two tasks may 
 containers share a service's name), every answer with the header `X-Boot-Id`, which identifies the process:
 `GET /web/health`, `GET /web/login`, `POST /partners` {name, token}, `GET /partners?prefix=`, `GET /facts`.
 
-Faults, by environment: `ODOO_FAULT_SLOW_START` (seconds), `ODOO_FAULT_NEVER_HEALTHY=1`,
-`ODOO_FAULT_EXIT_AFTER` (seconds) with `ODOO_FAULT_EXIT_CODE`, `ODOO_FAULT_IGNORE_SIGTERM=1`.
+Faults, by environment: `ODOO_FAULT_SLOW_START` (seconds), `ODOO_FAULT_SLOW_STOP` (seconds without taking requests,
+its connections open), `ODOO_FAULT_NEVER_HEALTHY=1`, `ODOO_FAULT_EXIT_AFTER` (seconds) with `ODOO_FAULT_EXIT_CODE`,
+`ODOO_FAULT_IGNORE_SIGTERM=1`.
 
 Exit codes: 0 after SIGTERM, 255 without a usable odoo.conf, 1 without its database.
 """
@@ -51,6 +52,7 @@ class Settings:
     http_port: int
     skip_bootstrap: bool
     slow_start: float
+    slow_stop: float
     never_healthy: bool
     exit_after: float | None
     exit_code: int
@@ -71,6 +73,7 @@ class Settings:
             http_port=int(environment["ODOO_HTTP_PORT"]),
             skip_bootstrap=_is_yes(environment.get("ODOO_SKIP_BOOTSTRAP")),
             slow_start=float(environment.get("ODOO_FAULT_SLOW_START", "0")),
+            slow_stop=float(environment.get("ODOO_FAULT_SLOW_STOP", "0")),
             never_healthy=_is_yes(environment.get("ODOO_FAULT_NEVER_HEALTHY")),
             exit_after=float(exit_after) if exit_after else None,
             exit_code=int(environment.get("ODOO_FAULT_EXIT_CODE", "1")),
@@ -177,6 +180,7 @@ async def serve(settings: Settings) -> None:
             print(f"odoo: HTTP service running on port {settings.http_port}", flush=True)
             await (asyncio.Event().wait() if settings.ignore_sigterm else until_stopped())
             print("odoo: asked to stop, finishing running requests", flush=True)
+        await asyncio.sleep(settings.slow_stop)
     finally:
         await database.close()
 

@@ -51,6 +51,7 @@ class Writers:
         url: the instance's base URL.
         clients: how many write at the same time.
         pause: seconds between two writes of one client.
+        pause_after_failure: the same after a write that failed; None: as long.
         prefix: start of the partners' names, so that they can be counted.
         acknowledged: tokens of confirmed writes, in the order of their confirmation.
         failed: how many writes were not confirmed.
@@ -60,6 +61,7 @@ class Writers:
     url: str
     clients: int = 1
     pause: float = 0.02
+    pause_after_failure: float | None = None
     prefix: str = "writer"
     acknowledged: list[str] = field(default_factory=list)
     failed: int = 0
@@ -105,8 +107,14 @@ class Writers:
     @property
     def longest_gap_seconds(self) -> float:
         """The longest time between two confirmed writes: the downtime that customers saw."""
+        began, ended = self.longest_gap
+        return ended - began
+
+    @property
+    def longest_gap(self) -> tuple[float, float]:
+        """The moments of `time.monotonic` between which no write was confirmed for longest."""
         pairs = zip(self._times, self._times[1:], strict=False)
-        return max((later - earlier for earlier, later in pairs), default=0.0)
+        return max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
 
     async def verify_writes(self, dsn: str) -> WriteCheck:
         """Look up every confirmed write in the database at `dsn`."""
@@ -119,11 +127,14 @@ class Writers:
             while True:
                 token = uuid.uuid4().hex
                 boot = await self._write(http, f"{self.prefix} {number} {token[:8]}", token)
-                if boot is None:
-                    self.failed += 1
-                else:
+                if boot is not None:
                     await self._acknowledge(token, boot)
-                await asyncio.sleep(self.pause)
+                    await asyncio.sleep(self.pause)
+                    continue
+                self.failed += 1
+                await asyncio.sleep(
+                    self.pause if self.pause_after_failure is None else self.pause_after_failure
+                )
 
     async def _write(self, http: httpx.AsyncClient, name: str, token: str) -> str | None:
         """Write once; the id of the process that confirmed it, None when none did."""

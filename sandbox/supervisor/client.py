@@ -108,9 +108,12 @@ class ProcessService(BaseModel):
         """Tasks whose process is there, or about to be."""
         return tuple(task for task in self.tasks if task.running)
 
-    def sole_current_task(self) -> ProcessTask | None:
-        """The task made from the present definition, if it runs and no other does (they share one port)."""
-        running = self.running()
+    def sole_current_task(self, *, beside: bool = False) -> ProcessTask | None:
+        """The task made from the present definition, if it runs and no other does (they share one port).
+
+        Those that were asked to end may, if `beside`: they take no requests any more.
+        """
+        running = [task for task in self.running() if task.desired == "running" or not beside]
         if len(running) != 1 or running[0].desired != "running":
             return None
         return running[0] if running[0].template_version == self.template_version else None

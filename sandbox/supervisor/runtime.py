@@ -108,20 +108,26 @@ class ProcessRuntime:
             )
         return ()
 
+    async def begin_stop(self, instance: Instance) -> None:
+        """Ask for no replica. SIGTERM comes at once."""
+        await self._update(instance, lambda spec: {**spec, "replicas": 0})
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until no task runs: the service's grace plus a margin at most."""
-        await self._update(instance, lambda spec: {**spec, "replicas": 0})
+        await self.begin_stop(instance)
         await self._until_stopped(instance)
 
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:
         """Set these variables. The supervisor replaces a running task, and starts nothing that is stopped."""
         await self._update(instance, lambda spec: {**spec, "env": {**spec["env"], **env}})
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
         """Ask for `replicas` with `limits`, in one update, and wait until the instance serves."""
         earlier = {task.id for task in (await self._find(instance)).tasks}
         await self._update(instance, lambda spec: {**_limited(spec, limits), "replicas": replicas})
-        return await self._until_healthy(instance, earlier)
+        return await self._until_healthy(instance, earlier, beside=beside)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
         """Apply CPU and memory; a running task is replaced, and the instance serves again when this returns."""
@@ -136,9 +142,8 @@ class ProcessRuntime:
         return tuple(warnings)
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        """The definition as `spec` has it, with no replica; waits until no task runs."""
+        """The definition as `spec` has it, with no replica."""
         await self._update(instance, lambda _: {**spec, "replicas": 0})
-        await self._until_stopped(instance)
 
     async def _find(self, instance: Instance) -> ProcessService:
         found = await self._services.by_name(instance.service)
@@ -185,12 +190,13 @@ class ProcessRuntime:
                 )
             await asyncio.sleep(self._pause)
 
-    async def _until_healthy(self, instance: Instance, earlier: set[str]) -> Healthy:
+    async def _until_healthy(self, instance: Instance, earlier: set[str], *, beside: bool = False) -> Healthy:
         """Wait for answers in a row from one task, and check that it still runs afterwards.
 
         Args:
             instance: whose service it is.
             earlier: ids of tasks that do not belong to this start.
+            beside: tasks that were asked to end may go on.
         """
         started = time.monotonic()
         answering: str | None = None
@@ -200,7 +206,7 @@ class ProcessRuntime:
             if not service.spec["replicas"]:
                 raise Conflict(f"service {service.name} was scaled to 0 by someone else while it was started")
             _raise_if_permanent(service, earlier)
-            task = service.sole_current_task()
+            task = service.sole_current_task(beside=beside)
             if task is None or task.id != answering:
                 answering, answers = (task.id if task is not None else None), 0
             if task is not None and answers >= ANSWERS_IN_A_ROW:

@@ -15,7 +15,7 @@ from tests.contract.servers import PARTNERS, Change, Client, ProgressRecorder
 from tests.fakes.copier import FakeCopier
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.verifier import FakeVerifier
-from tests.fakes.world import ADMIN, FakeDatabase, FakeRole, FakeSession, World, copied
+from tests.fakes.world import ADMIN, FakeDatabase, FakeRole, FakeSession, SessionEndedError, World, copied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,6 +33,14 @@ class FakeClient:
 
     async def add_partner(self) -> None:
         self.world.write(self.server, self.session, "public.res_partner", (0, "new"))
+
+    async def begin(self) -> None:
+        self.session.at_work = True
+
+    async def commit(self) -> None:
+        self.session.at_work = False
+        if self.session not in self.world.at(self.server).sessions:
+            raise SessionEndedError
 
 
 class FakeStage:

@@ -48,6 +48,12 @@ class RealClient:
             "INSERT INTO public.res_partner (name, autopost_bills) VALUES ('new', 'ask')", timeout=10
         )
 
+    async def begin(self) -> None:
+        await self.connection.execute("BEGIN", timeout=10)
+
+    async def commit(self) -> None:
+        await self.connection.execute("COMMIT", timeout=10)
+
 
 @dataclass
 class RealStage:

@@ -47,6 +47,14 @@ class Client(Protocol):
         """Write a row. Raises one of ENDED when the session was ended."""
         ...
 
+    async def begin(self) -> None:
+        """Open a transaction."""
+        ...
+
+    async def commit(self) -> None:
+        """End it. Raises one of ENDED when the session was ended."""
+        ...
+
 
 class Stage(Protocol):
     """A pool and a dedicated server, the ports on them, and what else the suites need."""

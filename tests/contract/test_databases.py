@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -128,6 +129,40 @@ async def test_a_fence_ends_connections_and_admits_only_the_administrator(stage:
             async with stage.client(stage.pool, login_of(tenant), database):
                 pass
     assert await stage.partners(stage.pool, tenant.database) == 201
+
+
+async def test_a_fence_lets_an_open_transaction_end_and_lets_nobody_else_in(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    async with (
+        stage.client(stage.pool, login_of(tenant), tenant.database) as idle,
+        stage.client(stage.pool, login_of(tenant), tenant.database) as at_work,
+    ):
+        await at_work.begin()
+        await at_work.add_partner()
+        fencing = asyncio.create_task(
+            stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT, patience=LIMIT)
+        )
+        await asyncio.sleep(0.5)
+        with pytest.raises(ENDED):
+            await idle.add_partner()
+        with pytest.raises(REFUSED):
+            async with stage.client(stage.pool, login_of(tenant), tenant.database):
+                pass
+        assert not fencing.done()
+        await at_work.add_partner()
+        await at_work.commit()
+        await fencing
+    assert await stage.partners(stage.pool, tenant.database) == 202
+
+
+async def test_a_fence_ends_a_transaction_that_stays_open(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    async with stage.client(stage.pool, login_of(tenant), tenant.database) as at_work:
+        await at_work.begin()
+        await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT, patience=SHORT)
+        with pytest.raises(ENDED):
+            await at_work.commit()
+    assert await stage.databases.connections(stage.pool, tenant.database, tenant.role) == 0
 
 
 async def test_a_fence_closes_its_database_to_other_roles_and_no_other_database(stage: Stage) -> None:

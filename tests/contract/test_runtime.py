@@ -60,6 +60,7 @@ async def test_a_service_of_another_name_is_found_by_its_instance_label(stage: S
 CALLS: dict[str, Callable[[Runtime, Instance], Coroutine[Any, Any, Any]]] = {
     "find": lambda runtime, instance: runtime.find(instance),
     "look ahead": lambda runtime, instance: runtime.require_can_run(instance, None),
+    "begin to stop": lambda runtime, instance: runtime.begin_stop(instance),
     "stop": lambda runtime, instance: runtime.stop(instance),
     "configure": lambda runtime, instance: runtime.configure(instance, {"A": "1"}),
     "start": lambda runtime, instance: runtime.start(instance, 1, None),
@@ -83,6 +84,38 @@ async def test_a_stop_ends_when_nothing_runs_and_a_second_one_changes_nothing(st
     assert (stopped.replicas, stopped.running) == (0, ())
     await stage.runtime.stop(instance)
     assert await stage.runtime.find(instance) == stopped
+
+
+async def test_a_stop_that_was_only_begun_is_not_waited_for_until_somebody_does(stage: Stage) -> None:
+    instance = await stage.add("deaf")
+    await stage.runtime.start(instance, 1, None)
+    for _ in range(2):
+        await stage.runtime.begin_stop(instance)
+    begun = await stage.runtime.find(instance)
+    assert (begun.replicas, len(begun.running)) == (0, 1)
+    await stage.runtime.configure(instance, {"ODOO_DATABASE_HOST": "dedicated"})
+    await stage.runtime.stop(instance)
+    assert (await stage.runtime.find(instance)).running == ()
+    assert await stage.exit_codes(instance) == [137]
+
+
+async def test_a_start_is_over_when_what_ends_has_ended(stage: Stage) -> None:
+    instance = await stage.add("deaf")
+    first = await stage.runtime.start(instance, 1, None)
+    await stage.runtime.begin_stop(instance)
+    second = await stage.runtime.start(instance, 1, None)
+    assert second.task != first.task
+    assert [task.id for task in (await stage.runtime.find(instance)).running] == [second.task]
+
+
+async def test_a_start_beside_what_ends_does_not_wait_for_it(stage: Stage) -> None:
+    instance = await stage.add("deaf", stop_grace_seconds=30)
+    first = await stage.runtime.start(instance, 1, None)
+    await stage.runtime.begin_stop(instance)
+    second = await stage.runtime.start(instance, 1, None, beside=True)
+    assert second.task != first.task
+    running = {task.id for task in (await stage.runtime.find(instance)).running}
+    assert running == {first.task, second.task}
 
 
 async def test_a_task_that_ignores_sigterm_is_stopped_all_the_same(stage: Stage) -> None:
@@ -230,6 +263,7 @@ async def test_a_restored_definition_is_exactly_what_it_was(stage: Stage) -> Non
     await stage.runtime.configure(instance, {"ODOO_DATABASE_HOST": "dedicated", "NEW": "1"})
     await stage.runtime.start(instance, 1, LIMITS)
     await stage.runtime.restore_spec(instance, original)
+    await stage.runtime.stop(instance)
     stopped = await stage.runtime.find(instance)
     assert stopped.spec == {**original, "replicas": 0}
     assert stopped.running == ()
@@ -240,6 +274,7 @@ async def test_a_restored_definition_is_exactly_what_it_was(stage: Stage) -> Non
 
 
 EXPECTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "begin to stop": ({"replicas": 1}, {"replicas": 0}),
     "stop": ({"replicas": 1}, {"replicas": 0}),
     "configure": ({"replicas": 0}, {"A": "1"}),
     "start": ({"replicas": 0}, {"replicas": 1}),

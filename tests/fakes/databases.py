@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
@@ -16,11 +18,12 @@ from tests.fakes.world import ADMIN, SHORT_LIVED, TOUCH_LIMIT, FakeDatabase, Fak
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
     from uuid import UUID
 
     from rehome_consumer.model import Credentials, OwnershipTag, RehearsalMark, Server
     from tests.fakes.world import FakeServer, FakeSession, Visit, World
+
+NONE: Final = timedelta()
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ class FakeDatabases:
     async def connections(self, server: Server, database: str, role: str) -> int:
         return (await self.fence_state(server, database, role)).ended
 
-    async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
+    async def fence(
+        self, server: Server, database: str, role: str, limit: timedelta, patience: timedelta = NONE
+    ) -> None:
         async with self.world.visit(server, "databases.fence") as visit:
             there = visit.there
             target, tenant = self.world.database(server, database), _role(there, role, server)
@@ -139,6 +144,7 @@ class FakeDatabases:
             await visit.step("close")
             tenant.can_login, target.connection_limit = False, 0
             target.owner, target.closed = ADMIN, True
+            await _wait_for_transactions(visit, lambda: there.tenants(database, role), patience)
             await _end(visit, lambda: there.tenants(database, role), f"fencing {database}")
             _require_nothing_prepared(target)
 
@@ -353,6 +359,17 @@ def _require_same(found: OwnershipTag, tag: OwnershipTag, name: str) -> None:
 def _require_nothing_prepared(database: FakeDatabase) -> None:
     if database.prepared:
         raise Incompatible(f"database {database.name} has prepared transactions: {database.prepared}")
+
+
+async def _wait_for_transactions(
+    visit: Visit, look: Callable[[], list[FakeSession]], patience: timedelta
+) -> None:
+    """End idle sessions; the others may end by themselves."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience.total_seconds()
+    while any(one.at_work for one in look()) and loop.time() < deadline:
+        visit.there.end([one for one in look() if not one.at_work])
+        await visit.step("patient")
 
 
 async def _end(visit: Visit, look: Callable[[], list[FakeSession]], what: str) -> int:

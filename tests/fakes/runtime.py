@@ -1,10 +1,13 @@
-"""Services and their tasks in memory: no process, no time that passes."""
+"""Services and their tasks in memory: no process, and no time passes in a call.
+
+A task whose end was only asked for (`begin_stop`) goes on: until a call that waits for its end, or for ENDING.
+"""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer.errors import CrashLoop, Incompatible, NotFound, TimedOut, Unreachable
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 LABEL = "saasodoo.instance.id"
 TEMPLATE = ("env", "limits", "force")
 KILLED, TERMINATED = 137, 0
+ENDING = timedelta(seconds=10)
+"""How long a task goes on that was asked to end."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,17 @@ class Behaviour:
 
 @dataclass
 class FakeTask:
-    """A task; `exit_code` is None while it runs."""
+    """A task; `exit_code` is None while it runs, `asked` is when it was asked to end."""
 
     id: str
     behaviour: Behaviour
     exit_code: int | None = None
+    asked: datetime | None = None
+
+    def end(self) -> None:
+        """It ends as its behaviour says."""
+        if not self.behaviour.immortal:
+            self.exit_code = KILLED if self.behaviour.deaf else TERMINATED
 
 
 @dataclass
@@ -67,6 +78,11 @@ class FakeService:
     def running(self) -> list[FakeTask]:
         """Tasks that have not ended."""
         return [task for task in self.tasks if task.exit_code is None]
+
+    @property
+    def staying(self) -> list[FakeTask]:
+        """Those of them that nobody has asked to end."""
+        return [task for task in self.running if task.asked is None]
 
 
 class FakeRuntime:
@@ -102,6 +118,13 @@ class FakeRuntime:
             self._run(service)
         return service
 
+    def reap(self) -> None:
+        """Tasks that were asked to end long enough ago have ended."""
+        for service in self.services.values():
+            for task in service.running:
+                if task.asked is not None and self.now() - task.asked >= ENDING:
+                    task.end()
+
     def change(self, name: str, **changes: Any) -> None:
         """An update by another process."""
         service = self.services[name]
@@ -130,14 +153,22 @@ class FakeRuntime:
         self._require_cpus(service, _limited(service.spec, limits))
         return self.warnings
 
+    async def begin_stop(self, instance: Instance) -> None:
+        self._ask_to_end(instance)
+        self._update(instance, lambda spec: {**spec, "replicas": 0})
+
     async def stop(self, instance: Instance) -> None:
         self._stopped(self._update(instance, lambda spec: {**spec, "replicas": 0}))
 
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:
         self._update(instance, lambda spec: {**spec, "env": {**spec["env"], **env}})
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
         service = self._update(instance, lambda spec: {**_limited(spec, limits), "replicas": replicas})
+        if not beside:
+            self._wait_for_those_asked_to_end(service)
         return self._healthy(service)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
@@ -153,9 +184,16 @@ class FakeRuntime:
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
         definition = copy.deepcopy(dict(spec))
-        self._stopped(self._update(instance, lambda _: {**definition, "replicas": 0}))
+        self._ask_to_end(instance)
+        self._update(instance, lambda _: {**definition, "replicas": 0})
+
+    def _ask_to_end(self, instance: Instance) -> None:
+        service = self._look(instance)
+        for task in service.staying if self.reachable else ():
+            task.asked = self.now()
 
     def _look(self, instance: Instance) -> FakeService:
+        self.reap()
         if instance.service in self.services:
             return self.services[instance.service]
         for service in self.services.values():
@@ -180,10 +218,9 @@ class FakeRuntime:
         service.updates += 1
         service.spec = copy.deepcopy(spec)
         if replaced or not spec["replicas"]:
-            for task in service.running:
-                if not task.behaviour.immortal:
-                    task.exit_code = KILLED if task.behaviour.deaf else TERMINATED
-        if spec["replicas"] and not service.running:
+            for task in service.staying:
+                task.end()
+        if spec["replicas"] and not service.staying:
             self._run(service)
 
     def _run(self, service: FakeService) -> FakeTask:
@@ -192,7 +229,13 @@ class FakeRuntime:
         service.tasks.append(task)
         return task
 
+    def _wait_for_those_asked_to_end(self, service: FakeService) -> None:
+        for task in service.running:
+            if task.asked is not None:
+                task.end()
+
     def _stopped(self, service: FakeService) -> None:
+        self._wait_for_those_asked_to_end(service)
         if service.running:
             tasks = ", ".join(task.id for task in service.running)
             raise TimedOut(f"waited for service {service.name} to stop; still run: {tasks}")
@@ -207,13 +250,13 @@ class FakeRuntime:
         """Play the restarts until a task answers, for ever, or three have ended."""
         self._require_cpus(service, service.spec)
         ended = 0
-        while not service.running:
+        while not service.staying:
             task = self._run(service)
             ended += task.exit_code is not None
             if ended == 3:
                 how = f"exit code {task.exit_code}; last lines: {' | '.join(task.behaviour.said)}"
                 raise CrashLoop(f"service {service.name} starts and ends again: {how}")
-        task = service.running[-1]
+        task = service.staying[-1]
         if (status := self.answers(task)) != 200:
             raise TimedOut(f"waited for service {service.name} to serve (HTTP {status})")
         url = f"http://{service.name}:8069"

@@ -188,6 +188,7 @@ class Site:
 
     def reconcile(self) -> None:
         """Running tasks have a session where they could log in; ended tasks have none."""
+        self.runtime.reap()
         for service in self.runtime.services.values():
             for task in service.tasks:
                 process = self._processes.get(task.id)
@@ -238,6 +239,22 @@ class Site:
                 found.append(host)
         return found
 
+    def writers(self, identity: UUID) -> list[str]:
+        """Tasks of the instance that are logged in to a database."""
+        name = self.platform.instances[identity]["service_name"]
+        found = []
+        for task in self.runtime.services[name].running:
+            process = self._processes.get(task.id)
+            there = self.world.servers.get(process.address) if process else None
+            if process and there and process.session in there.sessions:
+                found.append(task.id)
+        return found
+
+    def ending(self, identity: UUID) -> list[str]:
+        """Tasks of the instance that were asked to end, and run on."""
+        name = self.platform.instances[identity]["service_name"]
+        return [task.id for task in self.runtime.services[name].running if task.asked is not None]
+
     def orders(self, identity: UUID) -> dict[str, list[int]]:
         """Orders in the tenant's database, by server."""
         name = self.platform.instances[identity]["database_name"]
@@ -264,7 +281,7 @@ class Site:
                 },
                 "files": dict(self.odoo_conf.files),
                 "service": {key: value for key, value in service.spec.items() if key != "force"},
-                "running": len(service.running),
+                "running": len(service.staying),
                 "source": (source.tables, source.sequences, source.objects, source.connection_limit),
                 "login": there.roles[f"odoo_{name}"].can_login,
                 "owner": (source.owner, source.closed),

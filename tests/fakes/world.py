@@ -46,13 +46,14 @@ class SessionEndedError(Exception):
 
 @dataclass(eq=False)
 class FakeSession:
-    """A session. A `stubborn` one does not end when asked to."""
+    """A session. A `stubborn` one does not end when asked to; one `at_work` has an open transaction."""
 
     pid: int
     user: str
     database: FakeDatabase
     application: str = ""
     stubborn: bool = False
+    at_work: bool = False
 
 
 @dataclass

@@ -116,7 +116,7 @@ def most_at_once(burst: Burst) -> dict[str, int]:
     }  # when these released their slot is not recorded
     most: dict[str, int] = {}
     for _, _, edge, call, pool, migration in burst.sites.calls():
-        if edge == "begin" and call == "runtime.stop" and migration not in done:
+        if edge == "begin" and call == "runtime.begin_stop" and migration not in done:
             down[pool].add(migration)
         elif edge == "end" and call == "copier.seal" and migration in down[pool]:  # not a rehearsal's
             done.add(migration)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LOCK_PAUSE = 0.005
 SECONDS = {"copier.dump": 0.3, "copier.restore": 0.3, "database_service.provision": 0.3, "runtime.start": 0.2}
 """What these calls take."""
-RECORDED = ("runtime.stop", "copier.dump", "copier.seal")
+RECORDED = ("runtime.begin_stop", "copier.dump", "copier.seal")
 """Calls whose beginning and end are recorded."""
 REHEARSAL = "verifier.with_snapshot"
 """Recorded, too."""

@@ -15,7 +15,7 @@ from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
 from tests.fakes.runtime import FakeRuntime
-from tests.fakes.world import World
+from tests.fakes.world import ADMIN, World
 from tests.simulation.broken_engine import nothing, replace
 
 if TYPE_CHECKING:
@@ -50,8 +50,28 @@ def short_lived_roles_are_not_dropped() -> None:
     replace(World, "_drop_role", nothing)
 
 
+def the_backup_begins_before_the_fence_is_closed() -> None:
+    async def fence(databases: FakeDatabases, server: Any, database: str, role: str, *_limits: Any) -> None:
+        there, found = databases.world.at(server), databases.world.database(server, database)
+        there.roles[role].can_login = False
+        found.owner, found.closed, found.connection_limit = ADMIN, True, 0
+
+    replace(FakeDatabases, "fence", fence)
+    for module in (back_up, restore, start):
+        replace(module, "require_fence", nothing)
+
+
+def access_is_opened_before_the_old_task_is_gone() -> None:
+    async def run(move: Move) -> Any:
+        runtime = type("Runtime", (), {"stop": nothing})()
+        return await original(_with(move, runtime=runtime))
+
+    original: Callable[..., Any] = _step("restore", run)
+
+
 def the_instance_is_not_stopped() -> None:
-    replace(FakeRuntime, "stop", nothing)
+    for method in ("begin_stop", "stop"):
+        replace(FakeRuntime, method, nothing)
 
 
 def the_source_is_opened_before_the_target_is_closed() -> None:
@@ -209,6 +229,8 @@ def _step(name: str, run: Any) -> Any:
 BROKEN: Final = (
     the_fence_is_forgotten,
     short_lived_roles_are_not_dropped,
+    the_backup_begins_before_the_fence_is_closed,
+    access_is_opened_before_the_old_task_is_gone,
     the_instance_is_not_stopped,
     the_source_is_opened_before_the_target_is_closed,
     the_copy_is_not_verified,

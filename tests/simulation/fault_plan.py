@@ -111,6 +111,7 @@ class Plan:
         gives_login: whether it answers with a login.
         installs: tenants that change definitions, when (seconds), and whether a restore takes them.
         unready: what consumers lack for a while, as (when, for how long in seconds, which part).
+        cutover: whether old tasks are waited for before the copy is opened.
     """
 
     at_boundary: dict[int, Kind] = field(default_factory=dict)
@@ -130,6 +131,7 @@ class Plan:
     gives_login: bool = False
     installs: list[tuple[int, float, bool]] = field(default_factory=list)
     unready: list[tuple[float, float, Lacked]] = field(default_factory=list)
+    cutover: Literal["careful", "quick"] = "careful"
 
 
 def plan(random: Random) -> Plan:

@@ -79,6 +79,11 @@ def writable(site: Site, tenant: UUID) -> str | None:
     for (host, _), there in site.world.servers.items():
         if host in places and there.databases[name].tables.get("public.res_partner") != PARTNERS:
             return f"one writable database: {tenant} is writable on {host}, without its data"
+    if len(writers := site.writers(tenant)) > 1:
+        return f"one task writes: {writers} of {tenant} do"
+    careful = site.policy.cutover == "careful"
+    if careful and (ending := site.ending(tenant)) and set(places) - {site.pool.host}:
+        return f"one task writes: {tenant} is writable on {places} before {ending} have ended"
     return None
 
 
@@ -217,6 +222,7 @@ def _one_outcome(schedule: Schedule) -> Iterator[str]:
 def _up_and_consistent(schedule: Schedule) -> Iterator[str]:
     """The instance is up on the server that record, odoo.conf and environment name, and only there."""
     site = schedule.site
+    site.reconcile()
     for tenant, replicas in zip(schedule.tenants, schedule.plan.tenants, strict=True):
         if not _has_ended(schedule, tenant):
             continue

@@ -73,6 +73,7 @@ class Schedule:
         self.plan = plan(self.random)
         # Of its own, so that the rest of a seed's schedule is as it was.
         self.plan.unready = unready(Random(f"{seed} unready"))  # noqa: S311
+        self.plan.cutover = Random(f"{seed} cutover").choice(("careful", "quick"))  # noqa: S311
         self.loop = VirtualLoop(seed)
         self.violations: list[str] = []
         self.trace: list[tuple[float, str, str]] | None = [] if keep_trace else None
@@ -150,7 +151,7 @@ class Schedule:
 
     def _build(self) -> None:
         clock = LoopClock(self.loop)
-        self.site = Site(clock, Policy(dumps_per_server=1))
+        self.site = Site(clock, Policy(dumps_per_server=1, cutover=self.plan.cutover))
         self.site.world.pause = self._world_paused
         self.site.database_service.moods = list(self.plan.moods)  # type: ignore[arg-type] # its words
         self.site.database_service.takes_back = self.plan.takes_back

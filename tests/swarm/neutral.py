@@ -35,14 +35,19 @@ class NeutralRuntime:
     async def require_can_run(self, instance: Instance, limits: Limits | None) -> tuple[str, ...]:
         return await self._runtime.require_can_run(instance, limits)
 
+    async def begin_stop(self, instance: Instance) -> None:
+        await self._runtime.begin_stop(instance)
+
     async def stop(self, instance: Instance) -> None:
         await self._runtime.stop(instance)
 
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:
         await self._runtime.configure(instance, env)
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
-        return await self._runtime.start(instance, replicas, limits)
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
+        return await self._runtime.start(instance, replicas, limits, beside=beside)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
         return await self._runtime.resize(instance, limits)

@@ -108,6 +108,7 @@ async def test_a_restored_definition_is_the_original_to_the_last_field(
     await stage.swarm.configure(instance, environment(DEDICATED))
     await stage.swarm.start(instance, 1, LIMITS)
     await stage.swarm.restore_spec(instance, json.loads(journal))
+    await stage.swarm.stop(instance)
     assert await stage.containers(instance) == []
     assert await stage.spec(instance) == edit.with_replicas(before, 0)
     await stage.swarm.start(instance, 1, None)

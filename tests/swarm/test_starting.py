@@ -44,6 +44,19 @@ def container(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str,
     return edit
 
 
+async def test_a_service_with_a_port_of_its_node_is_not_started_beside_its_old_task(
+    stage: SwarmStage,
+) -> None:
+    port = {"Protocol": "tcp", "TargetPort": 8069, "PublishedPort": 18071, "PublishMode": "host"}
+    instance = await stage.add(replicas=0)
+    await stage.edit(instance, lambda spec: {**spec, "EndpointSpec": {"Mode": "dnsrr", "Ports": [port]}})
+    first = await stage.swarm.start(instance, 1, None)
+    await stage.swarm.begin_stop(instance)
+    second = await stage.swarm.start(instance, 1, None, beside=True)
+    assert second.task != first.task
+    assert [task.id for task in (await stage.swarm.find(instance)).running] == [second.task]
+
+
 async def test_an_image_that_was_removed_between_stop_and_start_is_named(
     stage: SwarmStage, engine: PrivateEngine, other_image: str
 ) -> None:

@@ -37,6 +37,9 @@ class Policy:
 
     Attributes:
         fence_limit: how long ending the tenant's connections may take.
+        transaction_limit: how long the tenant's open transactions may take to end by themselves before that.
+        cutover: whether the instance's old tasks must be gone before the copy is opened (`careful`), or the new one
+            starts beside those that are still ending (`quick`).
         room_factor: free bytes required at the backup place, as a multiple of the database's size.
         dumps_per_server: migrations whose instance may be down for a dump of the same server at a time.
         retention: how long the fenced source stays after a completed move.
@@ -48,6 +51,8 @@ class Policy:
     """
 
     fence_limit: timedelta = timedelta(seconds=60)
+    transaction_limit: timedelta = timedelta(seconds=5)
+    cutover: Literal["careful", "quick"] = "careful"
     room_factor: float = 1.2
     dumps_per_server: int = 2
     retention: timedelta = timedelta(days=7)

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 
 async def run(move: Move) -> MigrationRestored:
-    """Restore into the scratch database, compare with the fenced source, rename, allow the role to log in."""
+    """Restore into the scratch database, compare with the fenced source, rename, allow the role to log in.
+
+    The role may log in only when nothing of the instance runs any more (`Policy.cutover`).
+    """
     instance = await move.active_instance()
     target = await move.target()
-    if not await _is_promoted(move):
+    if await _is_promoted(move):
+        await _until_stopped(move)
+    else:
         await move.facts.remember(VERIFIED, await _restore_verified(move))
     await open_access.run(move)
     size = await move.databases.database_size(target, instance.database)
@@ -71,8 +76,18 @@ async def _is_promoted(move: Move) -> bool:
     return tag is not None
 
 
+async def _until_stopped(move: Move) -> None:
+    """Careful: nothing of the instance runs any more. Quick: what is left of it ends by itself, behind the fence."""
+    if move.policy.cutover == "careful":
+        await move.runtime.stop(await move.instance())
+
+
 async def _restore_verified(move: Move) -> Verified:
-    """Restore from the start and compare; the source is read while the target is written."""
+    """Restore from the start and compare; the source is read while the target is written.
+
+    Meanwhile the last task of the instance ends, for which `stop` has only asked: afterwards a task may write to the
+    copy, and it must be one that `start` started.
+    """
     instance, source, target = await move.instance(), await move.source(), await move.target()
     backup = await move.copier.backup(move.backup_id)
     if backup is None:
@@ -91,6 +106,7 @@ async def _restore_verified(move: Move) -> Verified:
     async with asyncio.TaskGroup() as together:
         together.create_task(move.copier.restore(target, scratch, backup, new_role, move.facts))
         reading = together.create_task(move.verifier.fingerprint(source, instance.database, old_role))
+        together.create_task(_until_stopped(move))
     before, after = reading.result(), await move.verifier.fingerprint(target, scratch, new_role)
     found = await differences(
         move.verifier,

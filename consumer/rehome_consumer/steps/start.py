@@ -35,7 +35,8 @@ async def run(move: Move) -> MigrationStarted:
         limits=limits,
     )
     replicas = await move.facts.recall(REPLICAS) or 0
-    healthy = await move.runtime.start(instance, max(replicas, 1), limits)
+    beside = move.policy.cutover == "quick"
+    healthy = await move.runtime.start(instance, max(replicas, 1), limits, beside=beside)
     await move.platform.set_service(
         instance.id,
         service_id=healthy.service_id,

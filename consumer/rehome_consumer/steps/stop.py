@@ -1,9 +1,15 @@
-"""Third step: the instance is down for sure, and nobody but the administrator reaches its database."""
+"""Third step: nobody but the administrator reaches the instance's database; the instance is going away meanwhile.
+
+What is fenced takes no writes, whatever still runs: so the wait for the end of the instance's tasks is not here. It is
+in `restore`, before anybody may write to the copy.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from rehome_consumer.errors import TimedOut
 from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SPEC, STOPPED_AT
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support import rehearsal
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def run(move: Move) -> MigrationStopped:
-    """Remember everything a rollback needs, then stop, then fence. Downtime begins here.
+    """Remember everything a rollback needs, ask the instance to end, and fence meanwhile. Downtime begins here.
 
     Raises:
         Queued: enough other instances are down for a dump of this server; this one serves meanwhile.
@@ -39,9 +45,10 @@ async def run(move: Move) -> MigrationStopped:
     )
     stopped_at = await move.facts.remember(STOPPED_AT, move.clock.now())
     await move.platform.set_status(instance.id, "maintenance")
-    await move.runtime.stop(instance)
+    await move.runtime.begin_stop(instance)
     await move.databases.end_sessions(source, move.migration_id)
-    await move.databases.fence(source, instance.database, role, move.policy.fence_limit)
+    policy = move.policy
+    await move.databases.fence(source, instance.database, role, policy.fence_limit, policy.transaction_limit)
     # What the role made elsewhere until now could act for it; from here on it makes nothing more.
     require_alone(instance.database, await move.databases.role_facts(source, role, instance.database), source)
     await move.databases.database_facts(source, instance.database, role)  # nor anything that cannot be moved
@@ -56,13 +63,15 @@ async def run(move: Move) -> MigrationStopped:
 
 def describe(now: Situation) -> tuple[str, ...]:
     """What running it again would do."""
-    return (f"would stop service {now.service} and fence the source", now.source_line())
+    return (f"would ask service {now.service} to end and fence the source", now.source_line())
 
 
 async def undo(move: Move) -> tuple[str, ...]:
     """Unfence the source and start the instance on it again, as many replicas as before.
 
-    Runs last of all undos but prepare's: by now nothing of the tenant is writable on the dedicated server.
+    Runs last of all undos but prepare's: by now nothing of the tenant is writable on the dedicated server. Tasks from
+    before the move are waited for; one that does not end does not keep the customer down, since it knows no other
+    database than this one.
     """
     before = await move.facts.recall(FENCE)
     if before is None:
@@ -77,6 +86,8 @@ async def undo(move: Move) -> tuple[str, ...]:
     if instance.status == TERMINATED:  # the customer has left: nobody starts it again
         replicas, record = 0, {**record, "status": TERMINATED} if record else None
     if replicas:
+        with suppress(TimedOut):
+            await move.runtime.stop(instance)
         healthy = await move.runtime.start(instance, replicas, None)
         await move.facts.remember(RESTARTED_AT, healthy.at)
     if record:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 _SQL: Final = administrator("databases")
 _PAUSE = 0.05  # seconds between two looks
+_AT_WORK = frozenset({"active", "idle in transaction", "fastpath function call"})  # of pg_stat_activity.state
 _NAMED = 10  # sessions named in an error
 
 
-async def end_sessions(session: Administrator, query: str, *arguments: str, limit: float, what: str) -> int:
+async def end_sessions(
+    session: Administrator, query: str, *arguments: str, limit: float, what: str, patience: float = 0.0
+) -> int:
     """End sessions until the query returns none; how many there were.
 
     Args:
@@ -27,17 +30,20 @@ async def end_sessions(session: Administrator, query: str, *arguments: str, limi
         arguments: the query's.
         limit: seconds.
         what: what the sessions stand in the way of, for the error.
+        patience: seconds before `limit` begins, in which only idle sessions are ended: a transaction may end by itself.
 
     Raises:
         TimedOut: some are still there; names them.
     """
     ended: set[int] = set()
-    deadline = asyncio.get_running_loop().time() + limit
+    now = asyncio.get_running_loop().time
+    patient_until = now() + patience
     while sessions := await session.fetch(_SQL[query], *arguments):
-        pids = [session["pid"] for session in sessions]
+        patient = now() < patient_until
+        pids = [one["pid"] for one in sessions if not (patient and one["state"] in _AT_WORK)]
         ended.update(pids)
-        if asyncio.get_running_loop().time() > deadline:
-            raise TimedOut(f"{what}: still connected after {limit:g} s: {_described(sessions)}")
+        if now() > patient_until + limit:
+            raise TimedOut(f"{what}: still connected after {patience + limit:g} s: {_described(sessions)}")
         await session.fetchval(_SQL["terminate"], pids)
         await asyncio.sleep(_PAUSE)
     return len(ended)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres import (
     extensions,
@@ -21,7 +22,6 @@ from rehome_consumer.adapters.postgres.ownership_tags import read_comment
 from rehome_consumer.adapters.postgres.sessions import Sessions, application_name
 
 if TYPE_CHECKING:
-    from datetime import timedelta
     from uuid import UUID
 
     from rehome_consumer.model import (
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         Server,
         ServerFacts,
     )
+
+_NONE: Final = timedelta()
 
 
 class PostgresDatabases:
@@ -102,11 +104,16 @@ class PostgresDatabases:
         """Sessions on the database (rehome's excepted) and of the role anywhere. Raises NotFound."""
         return (await self.fence_state(server, database, role)).ended
 
-    async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
+    async def fence(
+        self, server: Server, database: str, role: str, limit: timedelta, patience: timedelta = _NONE
+    ) -> None:
         """Close database and role, and end their sessions. Raises TimedOut, Incompatible, NotFound."""
-        seconds = limit.total_seconds()
         async with self._sessions.administrator(server, what=f"fencing database {database}") as session:
-            await fences.fence(session, database, role, server.name, limit=seconds)
+            await fences.fence(
+                *(session, database, role, server.name),
+                limit=limit.total_seconds(),
+                patience=patience.total_seconds(),
+            )
 
     async def fence_state(self, server: Server, database: str, role: str) -> Fence:
         """The state of both. Raises NotFound."""

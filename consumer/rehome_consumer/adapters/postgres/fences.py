@@ -50,7 +50,9 @@ async def state(session: Administrator, database: str, role: str, where: str) ->
     )
 
 
-async def fence(session: Administrator, database: str, role: str, where: str, *, limit: float) -> None:
+async def fence(
+    session: Administrator, database: str, role: str, where: str, *, limit: float, patience: float = 0.0
+) -> None:
     """Forbid login and connections, end the sessions there are, return when there are none.
 
     Args:
@@ -59,6 +61,7 @@ async def fence(session: Administrator, database: str, role: str, where: str, *,
         role: the tenant's.
         where: the server's name, for errors.
         limit: seconds.
+        patience: seconds that open transactions may take to end by themselves; nobody else is let in meanwhile.
 
     Raises:
         NotFound: there is no such database or role.
@@ -81,7 +84,7 @@ async def fence(session: Administrator, database: str, role: str, where: str, *,
     # Sessions that were admitted before are ended from here on: first wait for those that are still opening.
     await wait_for_opening_sessions(session, database, limit=limit)
     what = f"fencing {database} on {where}"
-    await end_sessions(session, "tenants_sessions", database, role, limit=limit, what=what)
+    await end_sessions(session, "tenants_sessions", database, role, limit=limit, what=what, patience=patience)
     if not (await _state(session, database, role, where))["closed"]:
         raise Conflict(f"{what}: someone opened it again meanwhile")
     await require_nothing_prepared(session, database, where)

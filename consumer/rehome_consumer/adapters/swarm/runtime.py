@@ -125,17 +125,30 @@ class SwarmRuntime:
         """Compare the definition that `start` would send with the nodes, and with what its tasks do now."""
         return await self._foresight.require_can_run(instance, limits)
 
+    async def begin_stop(self, instance: Instance) -> None:
+        """Ask for no replica. SIGTERM comes 2-3 seconds later."""
+        await self._services.update(instance, lambda spec: edit.with_replicas(spec, 0))
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and wait until neither a task nor a container is left."""
-        await self._services.update(instance, lambda spec: edit.with_replicas(spec, 0))
+        await self.begin_stop(instance)
         await self._until_stopped(instance)
 
     async def configure(self, instance: Instance, env: Mapping[str, str]) -> None:
         """Set these variables. Swarm replaces a running task, and starts nothing that is stopped."""
         await self._services.update(instance, lambda spec: edit.with_env(spec, env))
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
-        """Ask for `replicas` with `limits`, in one update, and wait until the instance serves."""
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
+        """Ask for `replicas` with `limits`, in one update, and wait until the instance serves.
+
+        A service that occupies a port of its node, or of which no more may run, waits for its old tasks all the same.
+        Without room for two Swarm itself waits: for as long as a node may be looked for.
+        """
+        if beside and not await self._may_run_beside(instance):
+            await self._until_none_ends(instance)
+            beside = False
         tasks = await self._engine.tasks(await self._services.find(instance))
 
         def started(spec: Mapping[str, Any]) -> Spec:
@@ -146,7 +159,17 @@ class SwarmRuntime:
         # A task that serves by now has outlived these ended tasks: they do not belong to this start.
         survived = any(task.serving for task in tasks)
         earlier = {task.id for task in tasks if changed or (survived and task.over)}
-        return await self._serving.wait(instance, earlier)
+        return await self._serving.wait(instance, earlier, beside=beside)
+
+    async def _may_run_beside(self, instance: Instance) -> bool:
+        """Whether two of its tasks can run at a time."""
+        service = await self._services.find(instance)
+        return not edit.host_ports(service.spec) and not edit.max_per_node(service.spec)
+
+    async def _until_none_ends(self, instance: Instance) -> None:
+        """Wait for tasks that were asked to end; nothing while others serve."""
+        if not edit.replicas_of((await self._services.find(instance)).spec):
+            await self._until_stopped(instance)
 
     async def resize(self, instance: Instance, limits: Limits) -> tuple[str, ...]:
         """Apply CPU and memory in one rolling update, new task first; then storage.
@@ -172,9 +195,8 @@ class SwarmRuntime:
         return tuple(warnings)
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        """The definition as `spec` has it, with no replica; waits until nothing runs."""
+        """The definition as `spec` has it, with no replica."""
         await self._services.update(instance, lambda present: edit.restored(present, spec))
-        await self._until_stopped(instance)
 
     async def _until_stopped(self, instance: Instance) -> None:
         service = await self._services.find(instance)

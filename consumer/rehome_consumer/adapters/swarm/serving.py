@@ -52,12 +52,13 @@ class ServingWait:
         self._settle = settle
         self._log_every = log_every
 
-    async def wait(self, instance: Instance, earlier: Collection[str]) -> Healthy:
+    async def wait(self, instance: Instance, earlier: Collection[str], *, beside: bool = False) -> Healthy:
         """Wait for answers in a row from one task of this definition that goes on running.
 
         Args:
             instance: whose service it is.
             earlier: ids of tasks that do not belong to this start.
+            beside: tasks that Swarm has been told to end may go on.
 
         Raises:
             CrashLoop, TimedOut, Incompatible: see `Runtime.start`.
@@ -70,7 +71,7 @@ class ServingWait:
         answers = 0
         async with self._engine.following(service) as watch:
             while True:
-                task = await self._candidate(instance, service, diagnosis)
+                task = await self._candidate(instance, service, diagnosis, beside=beside)
                 if task is None or task.id != answering:
                     answering, answers = (task.id if task is not None else None), 0
                 if task is not None and answers == ANSWERS_IN_A_ROW:
@@ -89,9 +90,9 @@ class ServingWait:
             await watch.pause(self._pause)
 
     async def _candidate(
-        self, instance: Instance, started: SwarmService, diagnosis: Diagnosis
+        self, instance: Instance, started: SwarmService, diagnosis: Diagnosis, *, beside: bool
     ) -> SwarmTask | None:
-        """The task to ask whether it serves; None while there is none, or while an old one still runs.
+        """The task to ask whether it serves; None while there is none, or an old one still runs (unless `beside`).
 
         Raises:
             Conflict: someone else stopped or redefined the service.
@@ -110,7 +111,7 @@ class ServingWait:
                 f"service {service.name} starts and ends again: {ending(diagnosis.crash)}; "
                 f"{diagnosis.describe()}; last lines: {' | '.join(lines) or '(none)'}"
             )
-        running = [task for task in tasks if task.state == "running"]
+        running = [task for task in tasks if task.state == "running" and (task.serving or not beside)]
         if not all(task.serving and task.made_from(service.spec) for task in running):
             return None
         return running[-1] if running else None

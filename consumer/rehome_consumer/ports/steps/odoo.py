@@ -89,6 +89,10 @@ class Runtime(Protocol):
         """
         ...
 
+    async def begin_stop(self, instance: Instance) -> None:
+        """Ask for no replica and return: what runs goes on for as long as it takes to end. `stop` waits for that."""
+        ...
+
     async def stop(self, instance: Instance) -> None:
         """Ask for no replica and return when nothing of the service runs any more, anywhere.
 
@@ -100,11 +104,14 @@ class Runtime(Protocol):
         """Set these variables of the service's environment, keep all else; starts nothing that is stopped."""
         ...
 
-    async def start(self, instance: Instance, replicas: int, limits: Limits | None) -> Healthy:
+    async def start(
+        self, instance: Instance, replicas: int, limits: Limits | None, *, beside: bool = False
+    ) -> Healthy:
         """Ask for `replicas` with `limits` (None: as they are) and wait until the instance serves.
 
         Healthy is: HTTP 200 twice in a row from the same task, started by this definition and still running.
-        Already serving: says so without a restart.
+        Already serving: says so without a restart. Tasks that were asked to end have ended when it returns, unless
+        `beside`: then they may go on. Where two tasks cannot run beside each other, it first waits for their end.
 
         Raises:
             CrashLoop: the task ends again and again; exit code and last lines are in the message.
@@ -118,7 +125,10 @@ class Runtime(Protocol):
         ...
 
     async def restore_spec(self, instance: Instance, spec: Mapping[str, Any]) -> None:
-        """The service's definition as `spec` (from `Service.spec`) has it, but stopped. Idempotent."""
+        """The service's definition as `spec` (from `Service.spec`) has it, but stopped. Idempotent.
+
+        Waits no more than `begin_stop` for what runs.
+        """
         ...
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rehome_consumer.model import EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from datetime import timedelta
     from uuid import UUID
 
     from rehome_consumer.model import (
@@ -99,11 +99,13 @@ class Databases(Protocol):
         """Sessions on the database (rehome's excepted) plus sessions of the role on any database, each once."""
         ...
 
-    async def fence(self, server: Server, database: str, role: str, limit: timedelta) -> None:
+    async def fence(
+        self, server: Server, database: str, role: str, limit: timedelta, patience: timedelta = timedelta()
+    ) -> None:
         """Only the administrator may connect: no login for the role, and the database becomes the administrator's.
 
-        Ends the connections there are, and returns only when `pg_stat_activity` shows none.
-        Raises TimedOut naming who is still connected.
+        Ends the connections there are, those with an open transaction only after `patience`, and returns only when
+        `pg_stat_activity` shows none. Raises TimedOut naming who is still connected.
         """
         ...
 

@@ -97,7 +97,7 @@ async def test_an_event_of_an_attempt_that_is_over_is_dropped(rig: Rig) -> None:
     found = rig.next_delivery("stop")
     assert found
     stale = found[1]
-    rig.fail("stop.runtime.stop.before", Refused("no"))
+    rig.fail("stop.runtime.begin_stop.before", Refused("no"))
     await rig.engine.handle(*found)
     await rig.run()
     assert rig.row(event).state == "rolled_back"
@@ -277,9 +277,9 @@ async def test_a_claim_lost_in_mid_step_stops_the_step_and_nothing_is_committed(
 async def test_a_step_that_runs_on_after_its_claim_is_lost_reaches_nothing_more(rig: Rig) -> None:
     event = rig.upgraded()
     await rig.run(until="stop")
-    rig.at["stop.runtime.stop.before"] = [lambda: rig.claims.cut(rig.claims.held[rig.instance(event)])]
+    rig.at["stop.runtime.begin_stop.before"] = [lambda: rig.claims.cut(rig.claims.held[rig.instance(event)])]
     await rig.handle_next("stop")
-    assert "stop.runtime.stop.after" not in rig.seen
+    assert "stop.runtime.begin_stop.after" not in rig.seen
     assert rig.site.runtime.services["odoo-acme"].running
     assert rig.row(event).state == "prepared"
 
@@ -488,7 +488,7 @@ async def test_the_second_of_two_upgrades_is_carried_out_if_the_first_is_rolled_
     first = rig.upgraded()
     second = upgrade(rig.instance(first))
     rig.publish(second)
-    rig.fail("stop.runtime.stop.before", Refused("no"))
+    rig.fail("stop.runtime.begin_stop.before", Refused("no"))
     await rig.run()
     assert (rig.row(first).state, rig.row(second).state) == ("rolled_back", "completed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.sessions import application_name
+from rehome_consumer.engine.outcome import gravest
 from rehome_consumer.errors import (
     Incompatible,
     NotFound,
@@ -47,12 +49,13 @@ def conf_of(rig: StepRig) -> bytes:
     return rig.site.odoo_conf.files[conf_path(rig.site.odoo_conf.data_root, rig.site.instance(rig.instance))]
 
 
-async def test_the_instance_is_down_and_fenced_when_the_event_says_so() -> None:
+async def test_the_instance_is_fenced_and_going_away_when_the_event_says_so() -> None:
     rig = await before("stop")
     answer = await rig.run("stop")
     assert isinstance(answer, MigrationStopped)
     assert (answer.replicas, answer.connections_ended) == (1, 1)
-    assert not rig.service.running
+    assert (rig.service.spec["replicas"], rig.service.staying) == (0, [])
+    assert rig.service.running, "nobody waits for its end yet"
     assert rig.site.writable(rig.instance) == []
     assert rig.source.tenants("acme", "odoo_acme") == []
     assert rig.record["status"] == "maintenance"
@@ -87,12 +90,43 @@ async def test_stop_and_its_undo_first_end_what_a_lost_run_left_on_the_source() 
     assert left not in rig.source.sessions
 
 
-async def test_an_instance_that_will_not_stop_is_not_fenced_under_it() -> None:
-    rig = await before("stop")
+async def test_the_copy_is_not_opened_before_the_last_task_has_ended() -> None:
+    rig = await before("restore")
     rig.service.tasks[0].behaviour = Behaviour(immortal=True)
-    with pytest.raises(TimedOut, match="service-1-task-1"):
-        await rig.run("stop")
-    assert rig.source.roles["odoo_acme"].can_login
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await rig.run("restore")
+    assert isinstance(gravest(raised.value), TimedOut)
+    assert "service-1-task-1" in str(gravest(raised.value))
+    assert not rig.target.roles["odoo_acme"].can_login
+    rig.service.tasks[0].behaviour = Behaviour()
+    await rig.run("restore")
+    assert rig.service.running == []
+    assert rig.target.roles["odoo_acme"].can_login
+
+
+async def test_quick_starts_the_new_task_beside_the_fenced_one_that_ends() -> None:
+    rig = StepRig()
+    rig.site.policy = replace(rig.site.policy, cutover="quick")
+    await rig.until("start")
+    (old,) = rig.service.running
+    assert rig.target.roles["odoo_acme"].can_login
+    assert rig.site.writers(rig.instance) == []
+    await rig.run("start")
+    assert [task is old for task in rig.service.running] == [True, False]
+    (writer,) = rig.site.writers(rig.instance)
+    assert writer != old.id
+    assert rig.site.writable(rig.instance) == [f"postgres-dedicated-{rig.instance.hex[:8]}"]
+
+
+@pytest.mark.parametrize("step", ["back_up", "restore"])
+async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_rollback(step: str) -> None:
+    rig = await before(step)
+    rig.service.tasks[0].behaviour = Behaviour(immortal=True)
+    for undone in ("restore", "rewrite_conf", "provision", "back_up", "stop"):
+        assert await rig.undo(undone) == ()
+    assert len(rig.service.staying) == 1
+    assert rig.site.write(rig.instance, 1)
+    assert rig.record["status"] == "running"
 
 
 async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() -> None:
@@ -107,7 +141,7 @@ async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() 
     assert rig.service.running
     rig.journal.slots.clear()
     await rig.run("stop")
-    assert not rig.service.running
+    assert not rig.service.staying
 
 
 async def test_the_undo_of_a_stop_opens_the_source_and_starts_what_ran() -> None:
@@ -258,7 +292,7 @@ async def test_odoo_conf_and_environment_name_the_new_server_and_nothing_is_star
     assert rig.service.spec["env"]["ODOO_DATABASE_HOST"] == host
     assert rig.service.spec["env"]["ODOO_DATABASE_PASSWORD"] == PASSWORD
     assert rig.service.spec["env"]["ODOO_SKIP_BOOTSTRAP"] == "yes"
-    assert not rig.service.running
+    assert not rig.service.staying
 
 
 async def test_a_rewrite_that_is_run_again_reports_what_the_first_changed() -> None:

@@ -206,7 +206,7 @@ async def test_the_settings_can_forbid_it(rig: StepRig) -> None:
     assert isinstance(answer, MigrationPrepared)
     assert answer.rehearsal is None
     await rig.run("stop")
-    assert not rig.service.running
+    assert not rig.service.staying
 
 
 async def test_of_a_large_database_the_definitions_are_rehearsed(rig: StepRig) -> None:
@@ -324,7 +324,7 @@ async def test_definitions_that_changed_since_are_rehearsed_again_before_the_sto
     await rig.run("stop")
     assert serving == [True]
     assert reached.index("copier.restore.rest") < reached.index("databases.fence")
-    assert not rig.service.running
+    assert not rig.service.staying
 
 
 async def test_what_came_since_and_cannot_be_moved_stops_nothing(rig: StepRig) -> None:

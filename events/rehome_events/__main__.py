@@ -73,7 +73,15 @@ def _parser() -> argparse.ArgumentParser:
         "--release", action="store_true", help="release the present schemas; refuses a breaking change"
     )
 
-    _choice(add("asyncapi", _asyncapi, "Print the AsyncAPI 3 document, or write or check the committed one."))
+    documents = add(
+        "asyncapi",
+        _asyncapi,
+        "Print the AsyncAPI 3 document with its schemas in it, or write or check the committed one, which names the "
+        "schemas' files.",
+    )
+    _choice(documents).add_argument(
+        "--bundle", action="store_true", help="print it, with its schemas in it; the default"
+    )
     pages = add("page", _page, "Print the page docs/events.md, or write or check it and docs/events.html.")
     _choice(pages).add_argument("--html", action="store_true", help="print it in HTML")
 
@@ -185,7 +193,10 @@ def _schema(chosen: argparse.Namespace) -> int:
 
 
 def _asyncapi(chosen: argparse.Namespace) -> int:
-    return _write_or_check({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
+    if chosen.write or chosen.check:
+        return _write_or_check({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
+    _copy(asyncapi.render(asyncapi.generate(bundled=True)))
+    return 0
 
 
 def _page(chosen: argparse.Namespace) -> int:

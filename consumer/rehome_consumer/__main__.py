@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import subprocess
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -85,7 +85,11 @@ def _demo(arguments: list[str]) -> int:
     if checkout / "consumer" != Path(__file__).parents[1] or not (checkout / "sandbox" / "demo").is_dir():
         say("rehome: the demo runs from a checkout of the project: `make demo`", error=True)
         return 2
-    return subprocess.call([sys.executable, "-m", "sandbox.demo", *arguments], cwd=checkout)
+    os.chdir(
+        checkout
+    )  # in this very process: a signal to it reaches the demo, which then removes what it made
+    sys.stdout.flush()
+    return os.execv(sys.executable, [sys.executable, "-m", "sandbox.demo", *arguments])  # noqa: S606 - ours
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ from rehome_events.envelope import CONTENT_TYPE, decode
 from rehome_events.errors import EventError
 from rehome_events.printable import Parser, visible, visible_json
 from rehome_events.testing.checks import unknown_fields
+from rehome_events.testing.expectations import expected, unmet
 from rehome_events.testing.stories import DISORDERS, OUTCOMES, Story
 from rehome_events.tools import asyncapi, page, released, schema
+from rehome_events.tools.conform import conform
 from rehome_events.tools.mock import play
 
 _URL_VARIABLE: Final = "EVENTS_AMQP_URL"
@@ -71,9 +73,40 @@ def _parser() -> argparse.ArgumentParser:
         "--release", action="store_true", help="release the present schemas; refuses a breaking change"
     )
 
-    _choice(add("asyncapi", _asyncapi, "Print the AsyncAPI 3 document, or write or check the committed one."))
+    documents = add(
+        "asyncapi",
+        _asyncapi,
+        "Print the AsyncAPI 3 document with its schemas in it, or write or check the committed one, which names the "
+        "schemas' files.",
+    )
+    _choice(documents).add_argument(
+        "--bundle", action="store_true", help="print it, with its schemas in it; the default"
+    )
     pages = add("page", _page, "Print the page docs/events.md, or write or check it and docs/events.html.")
     _choice(pages).add_argument("--html", action="store_true", help="print it in HTML")
+
+    expectations = add(
+        "expectations",
+        _expectations,
+        "Check that the contract has what files of subscribers' expectations need.",
+    )
+    expectations.add_argument("files", nargs="+", metavar="FILE", help="JSON, see docs/subscribing.md")
+
+    conform = add(
+        "conform",
+        _conform,
+        "Check that a program publishes as the contract says: it is run twice, with a queue for its event, where it "
+        "must end with exit code 0, and without one, where it must not. "
+        f"{_URL_VARIABLE} names a broker for tests, in whose vhost no queue is bound for the event; "
+        "the program reads the same variable.",
+    )
+    conform.add_argument("--type", default="plan.upgraded", help="type of the event; default: plan.upgraded")
+    conform.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="for each run; default: 30"
+    )
+    conform.add_argument(
+        "program", nargs="+", metavar="PROGRAM", help="after --: a program and its arguments"
+    )
 
     mock = add(
         "mock",
@@ -160,7 +193,10 @@ def _schema(chosen: argparse.Namespace) -> int:
 
 
 def _asyncapi(chosen: argparse.Namespace) -> int:
-    return _write_or_check({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
+    if chosen.write or chosen.check:
+        return _write_or_check({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
+    _copy(asyncapi.render(asyncapi.generate(bundled=True)))
+    return 0
 
 
 def _page(chosen: argparse.Namespace) -> int:
@@ -203,10 +239,47 @@ def _differences(found: list[str]) -> int:
     return 1 if found else 0
 
 
-def _mock(chosen: argparse.Namespace) -> int:
+def _expectations(chosen: argparse.Namespace) -> int:
+    return max([_unmet_of(name) for name in chosen.files])
+
+
+def _unmet_of(name: str) -> int:
+    try:
+        read = expected(orjson.loads(Path(name).read_bytes()))
+    except orjson.JSONDecodeError as error:
+        raise EventError(f"{name}: not JSON: {error}") from None
+    except EventError as error:
+        raise EventError(f"{name}: {error}") from None
+    found = unmet(read)
+    for line in found or [f"{read.subscriber}: the contract has all of it"]:
+        _print(f"{name}: {line}")
+    return 1 if found else 0
+
+
+def _conform(chosen: argparse.Namespace) -> int:
+    url = _broker_url()
+    if url is None:
+        return 2
+    try:
+        event = asyncio.run(conform(url, chosen.program, type=chosen.type, timeout=chosen.timeout))
+    except AssertionError as error:
+        _print(f"does not conform: {error}")
+        return 1
+    _print(f"conforms: {event.type} {event.id}, and it notices when no queue gets its event")
+    return 0
+
+
+def _broker_url() -> str | None:
+    """The broker for tests; None, and an error printed, when it is not named."""
     url = os.environ.get(_URL_VARIABLE)
     if not url:
         _print(f"error: set {_URL_VARIABLE}=amqp://user:password@host:port/vhost", error=True)
+    return url or None
+
+
+def _mock(chosen: argparse.Namespace) -> int:
+    url = _broker_url()
+    if url is None:
         return 2
     story = Story(chosen.outcome, models=tuple(entry.model for entry in all_in_use()))
     if chosen.instance:

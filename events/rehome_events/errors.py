@@ -4,6 +4,7 @@ EventError
 ├── Undecodable          the bytes are not an event of this contract
 │   └── UnknownType      they are an event, but of a type this release does not know
 │       └── UnknownVersion   or of a version of it
+├── NotAwaitable         a handler that is no coroutine function: a mistake in the program
 └── BrokerError          the broker could not be talked to
     ├── Unreachable      no connection in time
     ├── Refused          the broker refused: login, permission, missing exchange, full queue
@@ -26,6 +27,10 @@ class UnknownType(Undecodable):
 
 class UnknownVersion(UnknownType):
     """A well-formed event of a type that this release knows, in a version that it does not."""
+
+
+class NotAwaitable(EventError):
+    """The handler returned instead of giving something to await; the event stays in its queue."""
 
 
 class BrokerError(EventError):

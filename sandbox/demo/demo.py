@@ -233,11 +233,12 @@ class Demo:
             "".join(f"export {name}={shlex.quote(value)}\n" for name, value in local.settings().items()),
             encoding="utf-8",
         )
+        ended = "rolled back" if self.args.fail else "moved"
         self._say(
             "",
             f"all of it stays up until Ctrl-C, or: kill {os.getpid()}",
             f"  settings for the command line   . {env_file}    then: rehome status --all, rehome dead list, ...",
-            f"  instances                       {site.url} (moved: {site.id})",
+            f"  instances                       {site.url} ({ended}: {site.id})",
             f"                                  {other.url} ({other.id})",
             f"  next upgrade                    rehome publish plan.upgraded --instance {other.id} --to-plan {PLAN}",
             f"  RabbitMQ                        127.0.0.1:{local.broker.port}, vhost migration",

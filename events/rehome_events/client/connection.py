@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,7 +21,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, Conne
 from yarl import URL
 
 from rehome_events.amqp_properties import read_any_message
-from rehome_events.errors import EventError, Refused
+from rehome_events.errors import EventError, Refused, Unreachable
 
 HEARTBEAT: Final = 30
 """Seconds between heartbeats when the URL names none; without them a dead broker goes unnoticed for minutes."""
@@ -97,6 +97,24 @@ class Address:
         except InvalidFrameError as error:
             hint = f"is there a vhost {self.url.path[1:]!r}, and may {self.url.user} use it?"
             raise ConnectionLost(f"closed by the broker at once; {hint}") from error
+
+
+@contextlib.asynccontextmanager
+async def connected(address: Address, name: str, timeout: float) -> AsyncIterator[AbstractConnection]:
+    """A connection that is closed at the end; what is wrong with it is an error of this package.
+
+    Raises:
+        Unreachable: No connection within ``timeout`` seconds, or it was lost meanwhile.
+        Refused: Wrong user or password, or no access to the vhost.
+    """
+    try:
+        connection = await address.connect(name, timeout)
+        try:
+            yield connection
+        finally:
+            await close(connection)
+    except TROUBLE as error:
+        raise Unreachable(f"no connection to {address}: {reason(error)}") from error
 
 
 class ClosedIfUnopened(aio_pika.Connection):

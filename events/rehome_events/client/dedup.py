@@ -4,6 +4,8 @@ from collections import OrderedDict
 from typing import Protocol
 from uuid import UUID
 
+from rehome_events.client.arguments import require_count
+
 
 class Dedup(Protocol):
     """Remembers ids of handled events. One in the handler's own database also covers a crash."""
@@ -22,10 +24,13 @@ class RecentEvents:
 
     Args:
         size: How many ids are remembered.
+
+    Raises:
+        EventError: The size is less than 1.
     """
 
     def __init__(self, size: int = 100_000) -> None:
-        self._size = size
+        self._size = require_count("size", size)
         self._ids: OrderedDict[UUID, None] = OrderedDict()
 
     async def has(self, event_id: UUID) -> bool:

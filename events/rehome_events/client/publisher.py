@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from rehome_events.billing import PlanUpgraded
 from rehome_events.catalog import EventType, lookup
+from rehome_events.client.arguments import require_count, require_seconds
 from rehome_events.client.connection import TROUBLE, Address, close, limited, reason, refusals
 from rehome_events.envelope import CloudEvent, new_event, to_message
 from rehome_events.errors import BrokerError, EventError, NotRouted, PublishTimeout, Refused, Unreachable
@@ -100,7 +101,7 @@ class Publisher:
         name: Name of the connection in the broker's listings.
 
     Raises:
-        EventError: The URL is malformed.
+        EventError: The URL is malformed, or a number is wrong.
     """
 
     def __init__(
@@ -114,8 +115,8 @@ class Publisher:
         name: str = "rehome_events.client.publisher",
     ) -> None:
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
-        self._timeout = timeout
-        self._tries = tries
+        self._timeout = require_seconds("timeout", timeout)
+        self._tries = require_count("tries", tries)
         self._name = name
         self._one_at_a_time = asyncio.Lock()
         self._connection: AbstractConnection | None = None

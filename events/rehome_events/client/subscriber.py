@@ -13,6 +13,7 @@ between delivers the event twice, never loses it, and the memory of handled ids 
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import re
 import ssl
@@ -23,15 +24,26 @@ from typing import Any, Final, Self
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from rehome_events.catalog import CATALOG, requested
+from rehome_events.client.arguments import (
+    not_awaitable,
+    require_coroutine_function,
+    require_count,
+    require_names,
+    require_seconds,
+)
 from rehome_events.client.connection import TROUBLE, Address, close, reason
 from rehome_events.client.dedup import Dedup, RecentEvents
 from rehome_events.client.queues import Inbox, Subscription, tries_of
 from rehome_events.data import EventData
 from rehome_events.envelope import CloudEvent, from_message
-from rehome_events.errors import EventError, Undecodable, UnknownType, Unreachable
+from rehome_events.errors import EventError, NotAwaitable, Undecodable, UnknownType, Unreachable
 
 _log = logging.getLogger(__name__)
-_NAME: Final = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
+_NAME: Final = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+_LONGEST_QUEUE_NAME: Final = 240
+"""Bytes; a broker takes 255, with the endings of the retry and dead-letter queues."""
+_LONGEST_RETRY_DELAY: Final = 4_000_000.0
+"""Seconds, about 46 days: a broker counts a queue's time to live in 32 bits of milliseconds."""
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 15.0
 
@@ -68,7 +80,7 @@ class Subscriber:
         ssl_context: Replaces the TLS context that would be made.
 
     Raises:
-        EventError: A name, a type or the URL is wrong.
+        EventError: A name, a type, the handler, a number or the URL is wrong.
     """
 
     def __init__(
@@ -89,8 +101,14 @@ class Subscriber:
     ) -> None:
         self._wanted = wanted(types)
         self.types = frozenset(kind for kind, _ in self._wanted)
-        if not _NAME.match(team) or not _NAME.match(name):
-            raise EventError(f"team {team!r} and name {name!r} must be lower-case letters, digits, _ and -")
+        _require_names(team, name)
+        require_coroutine_function("handler", handler)
+        require_count("tries", tries)
+        require_seconds("retry_delay", retry_delay, zero=True, longest=_LONGEST_RETRY_DELAY)
+        require_seconds("timeout", timeout)
+        require_seconds("watch", watch)
+        if dedup is not None:
+            _require_dedup(dedup)
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
         self._handler = handler
         self._queues = Subscription(f"sub_{team}.{name}", self.types, retry_delay, timeout)
@@ -138,6 +156,7 @@ class Subscriber:
 
         Raises:
             Refused: The broker refused while reconnecting; trying again would not help.
+            NotAwaitable: The handler is no coroutine function; the event stays in the queue.
         """
         delay = _FIRST_DELAY
         while not self._stopping.is_set():
@@ -212,7 +231,9 @@ class Subscriber:
         if (event.type, event.data.VERSION) not in self._wanted or await self._dedup.has(event.id):
             return await self._queues.done(message)
         try:
-            await self._handler(event)
+            await handled(self._handler, event)
+        except NotAwaitable:
+            raise
         except Reject as error:
             return await self._dead_letter(message, error)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises, the event is kept
@@ -234,14 +255,48 @@ class Subscriber:
         await self._queues.dead_letter(message, error)
 
 
+async def handled(handler: Handler, event: CloudEvent[Any]) -> None:
+    """Call a handler, and await what it gives.
+
+    Raises:
+        NotAwaitable: It gave nothing to await.
+    """
+    given = handler(event)
+    if not inspect.isawaitable(given):
+        raise NotAwaitable(not_awaitable("handler", handler))
+    await given
+
+
+def _require_names(team: str, name: str) -> None:
+    for label, text in (("team", team), ("name", name)):
+        if not isinstance(text, str) or not _NAME.fullmatch(text):
+            raise EventError(
+                f"{label} {text!r} must be lower-case letters and digits, with _ or - between them"
+            )
+    if len(f"sub_{team}.{name}") > _LONGEST_QUEUE_NAME:
+        raise EventError(f"team and name together are longer than {_LONGEST_QUEUE_NAME - 5} characters")
+
+
+def _require_dedup(dedup: Dedup) -> None:
+    for method in ("has", "add"):
+        if not hasattr(dedup, method):
+            raise EventError(
+                f"dedup must have the coroutine functions has(id) and add(id): {dedup!r} has no {method}"
+            )
+        require_coroutine_function(f"dedup.{method}", getattr(dedup, method))
+
+
 def wanted(types: Iterable[str | type[EventData]] | None) -> frozenset[tuple[str, int]]:
     """Types and versions to receive.
 
     Raises:
-        EventError: One is not for subscribers, or not published in that version.
+        EventError: There is none, or one is not for subscribers, or not published in that version.
     """
     readable = [entry.type for entry in CATALOG.values() if "subscribers" in entry.readers]
-    named = readable if types is None else list(types)
+    named = require_names("types", types, '"migration.completed"') or readable
+    for one in named:
+        if not isinstance(one, str) and not (isinstance(one, type) and issubclass(one, EventData)):
+            raise EventError(f"types: {one!r} is neither the name of a type nor a model")
     kinds = {one if isinstance(one, str) else one.TYPE for one in named}
     if unknown := sorted(kinds - set(readable)):
         raise EventError(f"not for subscribers: {', '.join(unknown)}; see `python -m rehome_events list`")

@@ -4,7 +4,8 @@ Nothing here needs pytest; pytest finds the fixtures by itself (`rehome_events.t
 """
 
 from rehome_events.testing.checks import assert_valid_event, unknown_fields
-from rehome_events.testing.conformance import assert_conforms, check_publisher, check_returned, deviations
+from rehome_events.testing.conformance import check_publisher, check_returned
+from rehome_events.testing.deviations import assert_conforms, deviations
 from rehome_events.testing.expectations import unmet
 from rehome_events.testing.playing import Played, play_into
 from rehome_events.testing.stories import DISORDERS, OUTCOMES, Disorder, Outcome, Story

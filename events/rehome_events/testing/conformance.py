@@ -1,45 +1,33 @@
 """Check that a publisher, with or without this package, meets the contract: for its team's CI."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
-from uuid import UUID
+import concurrent.futures
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, Final
 
-import aio_pika
-import orjson
-from aio_pika import DeliveryMode, ExchangeType
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika import ExchangeType, Message
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
+from aio_pika.exceptions import PublishError
 
-from rehome_events.catalog import lookup
-from rehome_events.client.connection import Address, limited
-from rehome_events.data import masked
-from rehome_events.envelope import CloudEvent, from_message
-from rehome_events.errors import Undecodable
-from rehome_events.testing.checks import unknown_fields
+from rehome_events.catalog import EventType, lookup
+from rehome_events.client.connection import TROUBLE, Address, ConnectionLost, connected, limited, refusals
+from rehome_events.envelope import CloudEvent
+from rehome_events.testing.deviations import assert_conforms
 
-Publish = Callable[[], Awaitable[object]]
-"""Publishes one event by the code under test."""
+Publish = Callable[[], object]
+"""Publishes one event by the code under test: a coroutine function, or a function that blocks."""
 
-
-def deviations(message: AbstractIncomingMessage) -> list[str]:
-    """Where a message deviates from the wire format; empty when it conforms."""
-    try:
-        event = from_message(message)
-    except Undecodable as error:
-        return [str(error)]
-    return list(_deviations(message, event))
-
-
-def assert_conforms(message: AbstractIncomingMessage) -> CloudEvent[Any]:
-    """Assert that a message conforms to the wire format, and return its event.
-
-    Raises:
-        AssertionError: It deviates; every deviation is named.
-    """
-    found = deviations(message)
-    if found:
-        raise AssertionError("; ".join(found))
-    return from_message(message)
+_ENDING: Final = 5.0
+_PROBE_EXPIRES: Final = 0
+"""Seconds: what asks whether a queue is bound is not kept where one is."""
 
 
 async def check_publisher(
@@ -53,7 +41,7 @@ async def check_publisher(
 
     Args:
         url: The broker, as a user who may declare and bind queues.
-        publish: Publishes one event of the type.
+        publish: Publishes one event of the type. A function that is no coroutine function runs in a thread.
         type: Type of the event.
         timeout: Limit of each wait, in seconds.
 
@@ -61,21 +49,16 @@ async def check_publisher(
         The event that arrived.
 
     Raises:
-        AssertionError: Nothing arrived, more than one, or it deviates; everything wrong is named.
+        AssertionError: The publisher failed or did not end in time, nothing arrived, more than one, or it deviates;
+            everything wrong is named.
+        BrokerError: The broker cannot be reached with this URL, or refused.
     """
     entry = lookup(type)
-    connection = await Address(url).connect("events.conformance", timeout)
-    async with connection:
-        channel = await _with_exchange(connection.channel(), entry.exchange)
-        queue = await channel.declare_queue(exclusive=True)
-        await queue.bind(entry.exchange, "#")
-        await limited(publish(), timeout)
-        arrived = await _all(queue, timeout)
-    if not arrived:
-        raise AssertionError(f"nothing arrived on exchange {entry.exchange!r} within {timeout} s")
-    if len(arrived) > 1:
-        raise AssertionError(f"{len(arrived)} messages arrived, not one")
-    return assert_conforms(arrived[0])
+    async with (
+        connected(Address(url), "events.conformance", timeout) as broker,
+        broker.channel(on_return_raises=True) as channel,
+    ):
+        return await _published(channel, entry, publish, timeout)
 
 
 async def check_returned(
@@ -84,38 +67,147 @@ async def check_returned(
     *,
     type: str = "plan.upgraded",  # noqa: A002 - the attribute's name in CloudEvents
     timeout: float = 10.0,
-) -> None:
+) -> CloudEvent[Any]:
     """Check that a publisher notices when no queue gets its event: the event would be lost silently.
 
-    It needs an exchange that no queue is bound to, as in a vhost that is empty.
+    The publisher runs twice: first with a queue, where it must succeed, and what arrives is checked as by
+    `check_publisher`; then without, where it must raise.
 
     Args:
-        url: The broker, as a user who may declare exchanges.
-        publish: Publishes one event of the type; it is expected to raise.
+        url: The broker, as a user who may declare exchanges and queues; no queue may be bound for the type, as in an
+            empty vhost.
+        publish: Publishes one event of the type. A function that is no coroutine function runs in a thread.
         type: Type of the event.
         timeout: Limit of each wait, in seconds.
 
+    Returns:
+        The event that arrived where there was a queue.
+
     Raises:
-        AssertionError: The publisher noticed nothing.
+        AssertionError: The publisher failed with a queue, noticed nothing without one, or did not end in time; or a
+            queue is bound there.
+        BrokerError: The broker cannot be reached with this URL, or refused.
     """
     entry = lookup(type)
-    connection = await Address(url).connect("events.conformance", timeout)
-    async with connection:
-        await _with_exchange(connection.channel(), entry.exchange)
+    async with (
+        connected(Address(url), "events.conformance", timeout) as broker,
+        broker.channel(on_return_raises=True) as channel,
+    ):
+        await _require_no_queue(channel, entry, timeout)
+        event = await _published(channel, entry, publish, timeout)
         try:
-            await limited(publish(), timeout)
-        except Exception:  # noqa: BLE001 - whatever it raises, it noticed
-            return
+            await _run(publish, timeout)
+        except _HungError as error:
+            raise AssertionError(
+                f"without a queue for {type} {error}: a returned message must end the call with an error"
+            ) from None
+        except Exception:  # noqa: BLE001 - it published before; whatever it raises now, it noticed
+            return event
     raise AssertionError(f"no queue is bound for {type}, and the publisher did not notice: publish mandatory")
 
 
-async def _with_exchange(channel: AbstractChannel, name: str) -> AbstractChannel:
-    await channel.initialize()
-    await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
-    return channel
+class _HungError(Exception):
+    """The publisher did not end within the limit."""
 
 
-async def _all(queue: aio_pika.abc.AbstractQueue, timeout: float) -> list[AbstractIncomingMessage]:
+async def _run(publish: Publish, timeout: float) -> None:
+    """Let the publisher publish, in a thread where it may block.
+
+    Raises:
+        _HungError: It did not end in time; one that blocks a thread goes on there.
+        Exception: Whatever it raises.
+    """
+    given = publish() if inspect.iscoroutinefunction(publish) else _in_a_thread(publish)
+    if isinstance(given, asyncio.Future):
+        given = await _within(given, timeout)
+    if inspect.isawaitable(given):
+        await _within(asyncio.ensure_future(given), timeout)
+
+
+async def _within(running: asyncio.Future[Any], timeout: float) -> Any:
+    done, _ = await asyncio.wait({running}, timeout=timeout)
+    if not done:
+        running.cancel()
+        await asyncio.wait({running}, timeout=_ENDING)
+        raise _HungError(f"the publisher did not end within {timeout:g} s")
+    if running.cancelled():  # so aio-pika ends a wait when a connection breaks
+        raise ConnectionLost("the publisher was cancelled")
+    return running.result()
+
+
+def _in_a_thread(publish: Publish) -> asyncio.Future[object]:
+    """Call it in a thread that does not keep the process alive; what is cancelled goes on there."""
+    answer: concurrent.futures.Future[object] = concurrent.futures.Future()
+
+    def call() -> None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
+            try:
+                answer.set_result(publish())
+            except Exception as error:  # noqa: BLE001 - raised to the caller
+                answer.set_exception(error)
+            except BaseException as error:  # noqa: BLE001 - such as sys.exit()
+                answer.set_exception(RuntimeError(f"the publisher ended with {error!r}"))
+
+    threading.Thread(target=call, name="publisher under test", daemon=True).start()
+    return asyncio.wrap_future(answer)
+
+
+async def _published(
+    channel: AbstractChannel, entry: EventType, publish: Publish, timeout: float
+) -> CloudEvent[Any]:
+    """Let the publisher publish into a queue, and check what arrives; the queue is gone afterwards."""
+    with refusals(f"declare exchange {entry.exchange!r} and a queue"):
+        await _with_exchange(channel, entry.exchange)
+        queue = await channel.declare_queue(exclusive=True)
+    with refusals(f"bind a queue to exchange {entry.exchange!r}"):
+        await queue.bind(entry.exchange, "#")
+    try:
+        try:
+            await _run(publish, timeout)
+        except Exception as error:  # of the code under test
+            raise AssertionError(
+                f"with a queue bound for {entry.type} the publisher failed: {_named(error)}"
+            ) from error
+        arrived = await _all(queue, timeout)
+    finally:
+        with contextlib.suppress(*TROUBLE):
+            await limited(queue.delete(if_unused=False, if_empty=False), timeout)
+    if not arrived:
+        raise AssertionError(f"nothing arrived on exchange {entry.exchange!r} within {timeout:g} s")
+    if len(arrived) > 1:
+        raise AssertionError(f"{len(arrived)} messages arrived, not one")
+    return assert_conforms(arrived[0])
+
+
+async def _require_no_queue(channel: AbstractChannel, entry: EventType, timeout: float) -> None:
+    """Publish what expires at once: it comes back where no queue is bound.
+
+    Raises:
+        AssertionError: A queue is bound.
+    """
+    with refusals(f"declare exchange {entry.exchange!r}"):
+        exchange = await _with_exchange(channel, entry.exchange)
+    probe = Message(b"{}", type="rehome_events.probe", expiration=_PROBE_EXPIRES)
+    try:
+        with refusals(f"take a message into exchange {entry.exchange!r}"):
+            await limited(exchange.publish(probe, entry.type, mandatory=True), timeout)
+    except PublishError:
+        return
+    raise AssertionError(
+        f"a queue is bound to exchange {entry.exchange!r} for {entry.type}: this check needs a vhost in which none is, "
+        "such as an empty one"
+    )
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def _with_exchange(channel: AbstractChannel, name: str) -> AbstractExchange:
+    return await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
+
+
+async def _all(queue: AbstractQueue, timeout: float) -> list[AbstractIncomingMessage]:
     """Wait for the first message; take those that arrived with it."""
     found: list[AbstractIncomingMessage] = []
     loop = asyncio.get_running_loop()
@@ -129,41 +221,3 @@ async def _all(queue: aio_pika.abc.AbstractQueue, timeout: float) -> list[Abstra
         else:
             await asyncio.sleep(0.02)
     return found
-
-
-def _deviations(message: AbstractIncomingMessage, event: CloudEvent[Any]) -> Iterator[str]:
-    if message.routing_key != event.type:
-        yield f"routing key {message.routing_key} is not the type {event.type}"
-    if (expected := lookup(event.type).exchange) != message.exchange:
-        yield f"exchange {message.exchange} is not {expected}"
-    if message.delivery_mode != DeliveryMode.PERSISTENT:
-        yield "delivery mode is not 2: the message would not outlive a restart of the broker"
-    if _uuid(message.message_id) != event.id:
-        yield f"message_id {message.message_id} is not the event's id {event.id}"
-    if message.type != event.type:
-        yield f"property type {message.type} is not the event's type {event.type}"
-    if message.expiration is not None:
-        yield "the message expires: an upgrade would be lost if it is not read in time"
-    if not (message.content_type or "").startswith(("application/cloudevents+json", "application/json")):
-        yield f"content type {message.content_type} is not application/cloudevents+json"
-    body = orjson.loads(message.body)
-    structured = (
-        body
-        if "specversion" in body
-        else {
-            "type": event.type,
-            "dataschema": event.dataschema,
-            "data": body,
-        }
-    )
-    yield from (f"the contract does not know {path}" for path in unknown_fields(structured))
-    text = message.body.decode()
-    if masked(text) != text:
-        yield "the body holds what looks like a password or token"
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None

@@ -9,25 +9,77 @@ A file of expectations is JSON: ``subscriber``, ``purpose`` and ``needs``, a lis
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from rehome_events.catalog import in_use, lookup
-from rehome_events.errors import UnknownType
+from rehome_events.errors import EventError, UnknownType
 from rehome_events.tools.schema import Schema, load
+from rehome_events.wire import complaint
+
+_Name = Annotated[str, StringConstraints(min_length=1)]
+_Kind = Annotated[
+    str, StringConstraints(pattern=r"^(list of )*(uuid|time|string|number|integer|boolean|object)$")
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExpectedField(_Strict):
+    """A field that a subscriber reads."""
+
+    kind: _Kind = Field(alias="is")
+    may_be_missing: bool = False
+    values: tuple[_Name, ...] | None = None
+
+
+class Need(_Strict):
+    """A type that a subscriber reads."""
+
+    type: _Name
+    version: int
+    fields: dict[_Name, ExpectedField]
+
+
+class Expectations(_Strict):
+    """A file of expectations."""
+
+    subscriber: _Name
+    purpose: str = ""
+    needs: tuple[Need, ...] = Field(min_length=1)
+
 
 _FITS: Final = {"integer": {"integer", "number"}, "uuid": {"uuid", "string"}, "time": {"time", "string"}}
 
 
-def unmet(expectations: Mapping[str, Any]) -> list[str]:
-    """Which expectations the contract does not meet; empty when it meets all."""
-    return [
-        f"{expectations['subscriber']}: {text}" for need in expectations["needs"] for text in _unmet(need)
-    ]
+def expected(document: object) -> Expectations:
+    """What a file says, from its JSON.
 
-
-def _unmet(need: Mapping[str, Any]) -> Iterator[str]:
+    Raises:
+        EventError: It has another shape; every mistake is named.
+    """
     try:
-        entry = lookup(need["type"], need["version"])
+        return Expectations.model_validate(document)
+    except ValidationError as error:
+        raise EventError(f"not a file of expectations: {complaint(error)}") from None
+
+
+def unmet(expectations: Mapping[str, Any] | Expectations) -> list[str]:
+    """Which expectations the contract does not meet; empty when it meets all.
+
+    Raises:
+        EventError: They have another shape; every mistake is named.
+    """
+    read = expectations if isinstance(expectations, Expectations) else expected(expectations)
+    return [f"{read.subscriber}: {text}" for need in read.needs for text in _unmet(need)]
+
+
+def _unmet(need: Need) -> Iterator[str]:
+    try:
+        entry = lookup(need.type, need.version)
     except UnknownType as error:
         yield str(error)
         return
@@ -36,11 +88,11 @@ def _unmet(need: Mapping[str, Any]) -> Iterator[str]:
     if entry not in in_use(entry.type):
         yield f"{entry.type} v{entry.version} is not published any more"
     schema = load(entry.type, entry.version)
-    for path, field in need["fields"].items():
+    for path, field in need.fields.items():
         yield from (f"{entry.type} v{entry.version}: {path} {text}" for text in _wrong(path, field, schema))
 
 
-def _wrong(path: str, expected: Mapping[str, Any], schema: Schema) -> Iterator[str]:
+def _wrong(path: str, wanted: ExpectedField, schema: Schema) -> Iterator[str]:
     node, always = schema, True
     for name in path.split("."):
         if name not in node.get("properties", {}):
@@ -50,13 +102,13 @@ def _wrong(path: str, expected: Mapping[str, Any], schema: Schema) -> Iterator[s
         node = node["properties"][name]
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-    if not always and not expected.get("may_be_missing", False):
+    if not always and not wanted.may_be_missing:
         yield "may be missing"
-    if not _fits(kind := _kind(node), expected["is"]):
-        yield f"is {kind}, not {expected['is']}"
+    if not _fits(kind := _kind(node), wanted.kind):
+        yield f"is {kind}, not {wanted.kind}"
     possible = node.get("enum", [node["const"]] if "const" in node else None)
-    if "values" in expected and (possible is None or set(possible) - set(expected["values"])):
-        yield f"may have other values than {', '.join(expected['values'])}"
+    if wanted.values is not None and (possible is None or set(possible) - set(wanted.values)):
+        yield f"may have other values than {', '.join(wanted.values)}"
 
 
 def _fits(kind: str, wanted: str) -> bool:

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rehome_events.client.subscriber import Handler, Reject, wanted
+from rehome_events.client.arguments import require_coroutine_function, require_count
+from rehome_events.client.subscriber import Handler, Reject, handled, wanted
 from rehome_events.data import EventData
 from rehome_events.envelope import CloudEvent
+from rehome_events.errors import NotAwaitable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -44,20 +46,24 @@ async def play_into(
         tries: How often an event is tried.
 
     Raises:
-        EventError: A type is not for subscribers.
+        EventError: A type is not for subscribers, or an argument cannot work.
     """
     chosen = wanted(types)
+    require_coroutine_function("handler", handler)
+    require_count("tries", tries)
     waiting = deque((event, 1) for event in events if (event.type, event.data.VERSION) in chosen)
-    handled: dict[UUID, CloudEvent[Any]] = {}
+    done: dict[UUID, CloudEvent[Any]] = {}
     dead_letters: list[tuple[CloudEvent[Any], Exception]] = []
     calls = 0
     while waiting:
         event, number = waiting.popleft()
-        if event.id in handled:
+        if event.id in done:
             continue
         calls += 1
         try:
-            await handler(event)
+            await handled(handler, event)
+        except NotAwaitable:
+            raise
         except Reject as error:
             dead_letters.append((event, error))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises, as in the subscriber
@@ -66,5 +72,5 @@ async def play_into(
             else:
                 dead_letters.append((event, error))
         else:
-            handled[event.id] = event
-    return Played(list(handled.values()), dead_letters, calls)
+            done[event.id] = event
+    return Played(list(done.values()), dead_letters, calls)

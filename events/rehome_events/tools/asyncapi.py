@@ -8,7 +8,7 @@ import orjson
 
 from rehome_events.catalog import CATALOG, EventType, all_in_use, in_use
 from rehome_events.envelope import CONTENT_TYPE
-from rehome_events.tools.schema import golden
+from rehome_events.tools.schema import golden, load, self_contained, type_name
 
 Document = dict[str, Any]
 
@@ -22,8 +22,12 @@ _DESCRIPTION: Final = (
 )
 
 
-def generate() -> Document:
-    """Make the document: one channel per type, from rehome's view: it sends ``migration.*``."""
+def generate(*, bundled: bool = False) -> Document:
+    """Make the document: one channel per type, from rehome's view: it sends ``migration.*``.
+
+    Args:
+        bundled: The schemas are in the document itself; otherwise it names the files beside it.
+    """
     entries = CATALOG.values()
     return {
         "asyncapi": "3.0.0",
@@ -57,7 +61,7 @@ def generate() -> Document:
                     "description": "A user of the broker, with topic permissions; see x-published-by and x-readers.",
                 }
             },
-            "messages": {_message_name(entry): _message(entry) for entry in all_in_use()},
+            "messages": {_message_name(entry): _message(entry, bundled=bundled) for entry in all_in_use()},
         },
     }
 
@@ -117,11 +121,12 @@ def _operation(entry: EventType) -> Document:
     }
 
 
-def _message(entry: EventType) -> Document:
+def _message(entry: EventType, *, bundled: bool) -> Document:
+    file = {"$ref": f"./schemas/{entry.type}/v{entry.version}.json"}
     examples = golden(entry.type, entry.version, "valid")
     return {
         "name": entry.type,
-        "title": f"{entry.type} v{entry.version}",
+        "title": type_name(entry),
         "summary": entry.summary,
         "contentType": CONTENT_TYPE,
         "correlationId": {
@@ -130,7 +135,7 @@ def _message(entry: EventType) -> Document:
         },
         "payload": {
             "schemaFormat": "application/schema+json;version=draft-2020-12",
-            "schema": {"$ref": f"./schemas/{entry.type}/v{entry.version}.json"},
+            "schema": self_contained(load(entry.type, entry.version)) if bundled else file,
         },
         "bindings": {"amqp": {"messageType": entry.type, "bindingVersion": _BINDING}},
         "examples": [{"name": name, "payload": examples[name]} for name in ("full", "minimal")],

@@ -8,7 +8,7 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from rehome_events.client.connection import Address, limited
+from rehome_events.client.connection import Address, connected, limited, refusals
 from rehome_events.client.publisher import Publisher
 from rehome_events.envelope import CloudEvent
 from rehome_events.errors import EventError, NotRouted
@@ -38,15 +38,15 @@ async def play(
         BrokerError: The broker could not be reached, or refused.
     """
     address = Address(url)
-    connection = await address.connect("rehome_events.tools.mock", _LIMIT)
-    async with connection:
+    async with connected(address, "rehome_events.tools.mock", _LIMIT) as connection:
         if not force and await _has_consumer(connection):
             raise EventError(
                 f"{address} has queue {_CONSUMERS_QUEUE}: the consumer would take these events for real ones. "
                 "Use a broker of your own, or --force"
             )
         channel = await connection.channel()
-        await limited(channel.declare_exchange("migration", ExchangeType.TOPIC, durable=True), _LIMIT)
+        with refusals("declare exchange 'migration'"):
+            await limited(channel.declare_exchange("migration", ExchangeType.TOPIC, durable=True), _LIMIT)
     async with Publisher(url, name="rehome_events.tools.mock") as publisher:
         for event in story.disturbed(disorder):
             try:
@@ -60,8 +60,9 @@ async def play(
 
 async def _has_consumer(connection: AbstractConnection) -> bool:
     channel = await connection.channel()
-    try:
-        await limited(channel.declare_queue(_CONSUMERS_QUEUE, passive=True), _LIMIT)
-    except ChannelNotFoundEntity:
-        return False
+    with refusals(f"look for queue {_CONSUMERS_QUEUE!r}"):
+        try:
+            await limited(channel.declare_queue(_CONSUMERS_QUEUE, passive=True), _LIMIT)
+        except ChannelNotFoundEntity:
+            return False
     return True

@@ -5,6 +5,7 @@ publishes it says exactly what comes (an absent value is left out, never null; t
 reads it says everything that is accepted from others.
 """
 
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,7 @@ _UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _DAY_AND_TIME: Final = r"^[0-9]{4}-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
 _TIME_WRITTEN: Final = _DAY_AND_TIME + "Z$"
 _TIME_READ: Final = _DAY_AND_TIME + r"(Z|[+-][0-2][0-9]:[0-5][0-9])$"
+_URN_PREFIX: Final = "urn:rehome:events:"
 _NAMES: Final = frozenset({"properties", "patternProperties", "$defs"})
 _IMPLIED_BY_CONST: Final = frozenset({"minLength", "maxLength", "pattern", "anyOf"})
 _ORDER: Final = (
@@ -44,21 +46,24 @@ def generate(entry: EventType) -> Schema:
     attributes = schema["properties"]
     attributes["type"]["const"] = entry.type
     attributes["subject"] = {**attributes["id"], **_texts(attributes["subject"])}
-    attributes["dataschema"] |= {"const": urn, "type": "string"}
     for name, example in (("type", entry.type), ("source", entry.source), ("dataschema", urn)):
         attributes[name]["examples"] = [example]
     always = list(_ALWAYS)
     if published:
         attributes["source"]["const"] = entry.source
+        attributes["dataschema"] |= {"const": urn, "type": "string"}
         always += ["datacontenttype", "dataschema"]
         always += ["migrationid", "attempt"] if entry.correlated else []
     else:
+        # A publisher's own schema is none of ours; ours must be the one of this type and version.
+        pattern = f"^(?!{_URN_PREFIX})[^\\x00]+$|^{re.escape(urn)}$"
+        attributes["dataschema"]["anyOf"][0]["pattern"] = pattern
         attributes["datacontenttype"] |= {"pattern": "^application/json( *;.*)?$"}
         del attributes["datacontenttype"]["const"]
     assembled = {
         "$schema": DIALECT,
         "$id": urn,
-        "title": f"{entry.type} v{entry.version}",
+        "title": type_name(entry),
         "description": entry.summary,
         "type": "object",
         "properties": attributes,
@@ -66,7 +71,31 @@ def generate(entry: EventType) -> Schema:
         "$defs": schema["$defs"],
     }
     tidied: Schema = _tidy(assembled, published=published)
+    tidied["$defs"] = {name: {"title": name, **part} for name, part in tidied["$defs"].items()}
     return tidied
+
+
+def type_name(entry: EventType) -> str:
+    """What generators of code call an event: ``MigrationCompletedV1``."""
+    return f"{entry.model.__name__.removesuffix(f'V{entry.version}')}V{entry.version}"
+
+
+def self_contained(schema: Schema) -> Schema:
+    """The same schema without references and without an id: each definition stands where it is used."""
+    definitions = schema.get("$defs", {})
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inlined(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            rest = {key: value for key, value in node.items() if key != "$ref"}
+            return inlined({**definitions[node["$ref"].rpartition("/")[2]], **rest})
+        return {key: inlined(value) for key, value in node.items()}
+
+    found: Schema = inlined({key: value for key, value in schema.items() if key not in {"$defs", "$id"}})
+    return found
 
 
 def _tidy(node: Any, *, published: bool, named: bool = False) -> Any:

@@ -1,6 +1,7 @@
 """The AsyncAPI document: valid by the official schema, and complete."""
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from rehome_events.catalog import CATALOG, EventType
+from rehome_events.catalog import CATALOG, EventType, all_in_use
 from rehome_events.tools.asyncapi import FILE, generate
+from rehome_events.tools.schema import golden, load
 
 OFFICIAL = Path(__file__).parent / "asyncapi" / "asyncapi-3.0.0.json"
 
@@ -61,3 +63,29 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
                 target = target[part]
         else:
             assert (files("rehome_events") / reference.removeprefix("./")).is_file()
+
+
+def test_the_printed_document_stands_alone() -> None:
+    bundled = generate(bundled=True)
+    assert not [one for one in references(bundled) if not one.startswith("#/")]
+    assert "$defs" not in json.dumps(bundled)
+    jsonschema.Draft7Validator(json.loads(OFFICIAL.read_text())).validate(bundled)
+
+
+@pytest.mark.parametrize("entry", all_in_use(), ids=lambda entry: f"{entry.type} v{entry.version}")
+def test_its_schemas_judge_as_the_files_do(entry: EventType) -> None:
+    message = generate(bundled=True)["components"]["messages"][f"{entry.type}.v{entry.version}"]
+    validator = jsonschema.Draft202012Validator(message["payload"]["schema"])
+    for event in golden(entry.type, entry.version, "valid").values():
+        validator.validate(event)
+    for wrong in golden(entry.type, entry.version, "invalid").values():
+        assert validator.is_valid(wrong["event"]) is bool(wrong.get("beyond_schema"))
+
+
+@pytest.mark.parametrize("entry", all_in_use(), ids=lambda entry: f"{entry.type} v{entry.version}")
+def test_generators_find_a_name_for_every_part(entry: EventType) -> None:
+    schema = load(entry.type, entry.version)
+    assert re.fullmatch(r"[A-Z]\w+V\d+", schema["title"])
+    assert {name: part["title"] for name, part in schema["$defs"].items()} == {
+        name: name for name in schema["$defs"]
+    }

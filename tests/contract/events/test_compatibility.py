@@ -250,3 +250,20 @@ def test_moving_a_field_behind_a_reference_changes_nothing() -> None:
         schema["properties"]["name"] = {"$ref": "#/$defs/Name"}
 
     assert breaks(OLD, with_change(OLD, moved), "emit") == []
+
+
+@pytest.mark.parametrize(
+    ("now", "may"),
+    [
+        ({"type": "string", "pattern": "^urn:"}, True),
+        ({"type": "string", "pattern": "^URN:"}, False),
+        ({"type": "string", "maxLength": 4}, False),
+        ({"anyOf": [{"type": "string", "pattern": "^urn:"}, {"type": "null"}]}, True),
+        ({"type": "string", "format": "uuid"}, False),
+    ],
+)
+def test_what_rehome_reads_may_take_other_values_beside_the_one(now: dict[str, Any], may: bool) -> None:
+    old = {"type": "object", "properties": {"said": {"type": "string", "const": "urn:a"}}}
+    new = {"type": "object", "properties": {"said": now}}
+    assert (breaks(old, new, "read") == []) is may
+    assert breaks(old, new, "emit")

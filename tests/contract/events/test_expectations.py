@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rehome_events.errors import EventError
 from rehome_events.testing import unmet
 
 FILES = sorted((Path(__file__).parents[1] / "subscribers").glob("*.json"))
@@ -64,3 +65,20 @@ def test_what_is_not_met_is_named(change: dict[str, Any], says: str) -> None:
     (complaint,) = unmet(expectations)
     assert complaint.startswith("test: ")
     assert says in complaint
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ([], "not a file of expectations"),
+        ({"needs": []}, "subscriber: Field required; needs: Tuple should have at least 1 item"),
+        (NEED | {"needs": [{"type": "migration.failed"}]}, "needs.0.version: Field required; needs.0.fields"),
+        (
+            NEED | {"needs": [NEED["needs"][0] | {"fields": {"id": {"is": "guid", "optional": True}}}]},
+            "needs.0.fields.id.is: .*; needs.0.fields.id.optional: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_with_every_mistake(document: Any, says: str) -> None:
+    with pytest.raises(EventError, match=says):
+        unmet(document)

@@ -102,3 +102,25 @@ def test_each_type_has_a_full_and_a_minimal_example(entry: EventType) -> None:
 def test_a_schema_that_does_not_exist_is_named() -> None:
     with pytest.raises(EventError, match=r"plan\.upgraded v99"):
         load("plan.upgraded", 99)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "urn:rehome:events:plan.upgraded:v1",
+        "https://billing.example/upgrade.json",
+        None,
+        "urn:rehome:events:plan.upgraded:v7",
+        "urn:rehome:events:migration.failed:v1",
+        "",
+    ],
+)
+def test_a_dataschema_is_judged_alike_by_schema_and_reader(said: str | None) -> None:
+    entry = KNOWN["plan.upgraded", 1]
+    event = golden("plan.upgraded", 1, "valid")["full"] | {"dataschema": said}
+    try:
+        decode(orjson.dumps(event), CONTENT_TYPE)
+    except Undecodable:
+        assert not validator(entry).is_valid(event)
+    else:
+        validator(entry).validate(event)

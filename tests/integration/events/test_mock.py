@@ -1,13 +1,14 @@
 """A made-up migration, published on a real broker."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import aio_pika
 import pytest
 
 from rehome_events.envelope import from_message
-from rehome_events.errors import EventError
-from rehome_events.testing import Story
+from rehome_events.errors import EventError, Refused
+from rehome_events.testing import OUTCOMES, Story
 from rehome_events.tools.mock import play
 from sandbox.rabbitmq.node import BrokerNode
 
@@ -39,3 +40,14 @@ async def test_it_is_not_played_to_a_consumer_at_work(contract_broker: BrokerNod
     with pytest.raises(EventError, match="the consumer would take these events for real ones"):
         await played(contract_broker.url(), Story("rejected"))
     assert await played(contract_broker.url(), Story("rejected"), force=True)
+
+
+async def test_what_the_broker_refuses_is_a_sentence(contract_broker: BrokerNode) -> None:
+    with pytest.raises(Refused, match=r"the broker refused to .*ACCESS_REFUSED"):
+        await played(contract_broker.url("billing"), Story("rejected"), force=True)
+
+
+async def test_no_event_lies_in_the_future() -> None:
+    now = datetime.now(UTC)
+    for outcome in OUTCOMES:
+        assert all(event.time <= now for event in Story(outcome).events)

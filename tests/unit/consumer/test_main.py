@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from rehome_consumer import __main__ as command_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(("place", "runs"), [("consumer", True), ("vendor", False)])
@@ -19,12 +16,13 @@ def test_the_demo_of_a_project_beside_an_installed_package_is_not_run(
 ) -> None:
     (tmp_path / "sandbox" / "demo").mkdir(parents=True)
     monkeypatch.setattr(command_line, "__file__", str(tmp_path / place / "rehome_consumer" / "__main__.py"))
-    started: list[Path] = []
+    started: list[tuple[Path, list[str]]] = []
 
-    def call(_arguments: list[str], *, cwd: Path) -> int:
-        started.append(cwd)
+    def become(_program: str, arguments: list[str]) -> int:
+        started.append((Path.cwd(), arguments[1:]))
         return 0
 
-    monkeypatch.setattr(subprocess, "call", call)
-    assert command_line.main(["demo"]) == (0 if runs else 2)
-    assert started == ([tmp_path] if runs else [])
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setattr(os, "execv", become)
+    assert command_line.main(["demo", "--json"]) == (0 if runs else 2)
+    assert started == ([(tmp_path, ["-m", "sandbox.demo", "--json"])] if runs else [])

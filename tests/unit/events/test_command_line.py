@@ -141,3 +141,25 @@ def test_it_runs_as_a_module() -> None:
         check=True,
     )
     assert "migration.completed" in ran.stdout
+
+
+def test_files_of_expectations_are_checked(tmp_path: Path, capsys: Output) -> None:
+    crm = Path(__file__).parents[2] / "contract" / "subscribers" / "crm.json"
+    assert main(["expectations", str(crm)]) == 0
+    assert capsys.readouterr().out == f"{crm}: crm: the contract has all of it\n"
+    other = tmp_path / "other.json"
+    other.write_bytes(crm.read_bytes().replace(b"data.to_plan", b"data.plan"))
+    assert main(["expectations", str(crm), str(other)]) == 1
+    assert f"{other}: crm: instance.resized v1: data.plan is missing" in capsys.readouterr().out
+    other.write_text("{")
+    assert main(["expectations", str(other)]) == 1
+    assert f"error: {other}: not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["mock"], ["conform", "--", "true"]])
+def test_the_broker_must_be_named(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.delenv("EVENTS_AMQP_URL", raising=False)
+    assert main(command) == 2
+    assert "set EVENTS_AMQP_URL=amqp://" in capsys.readouterr().err

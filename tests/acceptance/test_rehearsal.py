@@ -16,11 +16,14 @@ from sandbox.platform.subscriber import Subscriber
 from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 
-UNMOVABLE = (
-    "CREATE FUNCTION partners() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM res_partner'; "
-    "CREATE MATERIALIZED VIEW summary AS SELECT public.partners() AS partners"
-)
-"""Works on the pool, with the tenant's search_path; a restore has none."""
+UNMOVABLE = """
+CREATE TABLE twice (a integer);
+INSERT INTO twice VALUES (4141), (4141);
+CREATE INDEX twice_a ON twice (a);
+ALTER TABLE twice OWNER TO {role};
+UPDATE pg_index SET indisunique = true WHERE indexrelid = 'twice_a'::regclass
+"""
+"""What a broken index leaves: two rows where a restore admits one."""
 
 ON_THE_SERVER = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles ORDER BY 1"
 RESTORING = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'rehome\\_%' AND state = 'active'"
@@ -29,12 +32,10 @@ RESTORING = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'rehome\\_
 async def test_a_database_that_cannot_be_restored_is_refused_and_never_stopped(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    # Given a customer who writes all the time, and a view that no restore can fill
+    # Given a customer who writes all the time, and rows that no restore can index
     site = await make_site(odoo=False)
-    async with local.pool.connect(
-        site.tenant.database, user=site.tenant.role, password=site.tenant.password
-    ) as connection:
-        await connection.execute(UNMOVABLE)
+    async with local.pool.connect(site.tenant.database) as connection:
+        await connection.execute(UNMOVABLE.format(role=site.tenant.role))
     # then the cheap checks see nothing, and say so
     checked = await rehome("check", site.id)
     assert (checked.code, "only --rehearse tells" in checked.out) == (0, True)
@@ -51,7 +52,8 @@ async def test_a_database_that_cannot_be_restored_is_refused_and_never_stopped(
         one for one in subscriber.events if one.type == "migration.failed" and one.data.instance_id == site.id
     )
     assert (failed.data.step, failed.data.tries, failed.data.error) == ("prepare", 1, "Incompatible")
-    assert 'relation "res_partner" does not exist' in failed.data.message
+    assert 'could not create unique index "twice_a"' in failed.data.message
+    assert "4141" not in failed.data.message
     assert event.data.downtime_seconds is None
     assert (await local.supervisor.show(site.service))["tasks"] == tasks
     after = await observe(local, site)

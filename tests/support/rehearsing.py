@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.context import current_migration
 from rehome_consumer.facts import NEW_PASSWORD, NEW_USER, SOURCE, TARGET, TENANT_PASSWORD, TENANT_USER
@@ -70,6 +72,15 @@ class Rehearsing:
     async def run(self) -> Rehearsal | None:
         """Rehearse."""
         return await rehearsal.run(self.move)
+
+    async def refusal(self, who: str, statements: str) -> tuple[int, str] | None:
+        """Do it as the tenant or the superuser; returns the pool's major version and words where it refuses."""
+        try:
+            await (self.as_tenant if who == "tenant" else self.as_superuser)(statements)
+        except asyncpg.PostgresError as error:
+            async with self.stage.pool_cluster.connect() as connection:
+                return connection.get_server_version().major, str(error)
+        return None
 
     async def as_superuser(self, statements: str) -> None:
         """Change the tenant's database as the pool's administrator."""

@@ -148,7 +148,12 @@ async def test_what_cannot_be_moved_is_told_in_the_servers_words(rehearsing: Reh
     statements = statements.replace("{database}", rehearsing.tenant.database).replace(
         "{role}", rehearsing.tenant.role
     )
-    await (rehearsing.as_tenant if who == "tenant" else rehearsing.as_superuser)(statements)
+    refusal = await rehearsing.refusal(who, statements)
+    if refusal is not None:
+        major, words = refusal
+        assert major >= 17  # which does not let such a thing come to be
+        assert re.search(expected, words)
+        return
     with pytest.raises((Refused, ExceptionGroup)) as raised:
         await rehearsing.run()
     error = gravest(raised.value)
@@ -244,10 +249,8 @@ async def test_definitions_that_changed_are_rehearsed_again(rehearsing: Rehearsi
     assert await rehearsing.run()
     await rehearsing.as_tenant("INSERT INTO import_log (line) VALUES ('rows change all the time')")
     await rehearsal.require_current(rehearsing.move)
-    await rehearsing.as_tenant(
-        "CREATE FUNCTION partners() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM res_partner'; "
-        "CREATE MATERIALIZED VIEW summary AS SELECT public.partners() AS partners"
-    )
+    _, statements, _ = UNTIDY["duplicates below a unique index"]
+    await rehearsing.as_superuser(statements.replace("{role}", rehearsing.tenant.role))
     with pytest.raises((Refused, ExceptionGroup)) as raised:
         await rehearsal.require_current(rehearsing.move)
     assert isinstance(gravest(raised.value), Refused)

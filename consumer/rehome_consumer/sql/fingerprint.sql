@@ -448,12 +448,12 @@ FROM (
                pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's'
                    ELSE 'r' END::pg_catalog."char", c.relowner)) AS acl,
            c.relowner AS owner, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid,
-           CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END AS kind
+           CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END AS kind, c.relacl IS NOT NULL AS given
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
     UNION ALL
     SELECT 'column', ARRAY[n.nspname, c.relname, a.attname], a.attacl, c.relowner,
-           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 'c'
+           'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 'c', true
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -462,21 +462,21 @@ FROM (
     SELECT 'function',
            ARRAY[n.nspname, p.proname || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'],
            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), p.proowner,
-           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 'f'
+           'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 'f', p.proacl IS NOT NULL
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace WHERE p.oid >= 16384
     UNION ALL
     SELECT 'type', ARRAY[n.nspname, t.typname], coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner)),
            t.typowner,
-           'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 'T'
+           'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 'T', t.typacl IS NOT NULL
     FROM pg_catalog.pg_type AS t
         JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')
     UNION ALL
     SELECT 'schema', ARRAY[nspname], coalesce(nspacl, pg_catalog.acldefault('n', nspowner)), nspowner,
-           'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, 'n'
+           'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, 'n', nspacl IS NOT NULL
     FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     UNION ALL
     SELECT 'large object', ARRAY[m.oid::pg_catalog.text], m.lomacl, m.lomowner,
-           0, m.oid, 'L'
+           0, m.oid, 'L', true
     FROM pg_catalog.pg_largeobject_metadata AS m
     WHERE m.lomacl IS NOT NULL AND pg_catalog.current_setting('rehome.rows', true) IS DISTINCT FROM 'off'
 ) AS o
@@ -487,7 +487,7 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.aclexplode(o.acl) AS a
 ) AS g
 WHERE (o.oid >= 16384 OR o.label = 'schema')
-  AND (g.role <> o.owner OR (o.kind <> 'c' AND g.grantee = pg_catalog.current_setting('rehome.tenant')))
+  AND (g.role <> o.owner OR (o.given AND o.kind <> 'c' AND g.grantee = pg_catalog.current_setting('rehome.tenant')))
   AND (o.label = 'schema' OR g.role = o.owner
        OR g.grantee NOT IN (pg_catalog.current_setting('rehome.tenant'), 'pg_database_owner'))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e

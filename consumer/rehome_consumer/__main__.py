@@ -88,7 +88,6 @@ def _demo(arguments: list[str]) -> int:
     os.chdir(
         checkout
     )  # in this very process: a signal to it reaches the demo, which then removes what it made
-    sys.stdout.flush()
     return os.execv(sys.executable, [sys.executable, "-m", "sandbox.demo", *arguments])  # noqa: S606 - ours
 
 

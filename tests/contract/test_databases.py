@@ -307,6 +307,20 @@ async def test_a_role_that_has_nothing_and_may_not_log_in_is_dropped(stage: Stag
     await stage.databases.drop_role(stage.dedicated, "for_a_rehearsal")
 
 
+async def test_a_role_that_may_be_counted_on_is_not_dropped_while_a_database_is_made(stage: Stage) -> None:
+    tenant, tag, login = await stage.add_tenant(), new_tag(), new_login("counting")
+    facts = await stage.databases.database_facts(stage.pool, tenant.database, tenant.role)
+    await stage.databases.make_role(stage.dedicated, login, RoleAttributes(), ("readers",))
+    scratch = "counting__rehome_0123456789ab-1"
+    await stage.databases.make_scratch(stage.dedicated, scratch, facts, login.user, tag)
+    with pytest.raises(NotOurs, match=f"{scratch} is being made there"):
+        await stage.databases.drop_role(stage.dedicated, "readers", counted_on=True)
+    await stage.databases.drop(stage.dedicated, scratch, tag.migration_id)
+    await stage.databases.drop_role(stage.dedicated, "readers", counted_on=True)
+    with pytest.raises(NotFound):
+        await stage.databases.role_facts(stage.dedicated, "readers", "none")
+
+
 async def test_a_role_that_may_log_in_is_not_dropped(stage: Stage) -> None:
     await stage.add_role(stage.dedicated, "somebody")
     with pytest.raises(NotOurs, match="somebody"):

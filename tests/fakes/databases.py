@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.postgres.ownership_tags import TagComment
+from rehome_consumer.adapters.postgres.ownership_tags import MAKING, TagComment
 from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
@@ -280,11 +280,16 @@ class FakeDatabases:
     async def unmark_rehearsal(self, server: Server, rehearsal: UUID) -> None:
         await self.drop_role(server, mark_name(rehearsal))
 
-    async def drop_role(self, server: Server, role: str) -> None:
+    async def drop_role(self, server: Server, role: str, *, counted_on: bool = False) -> None:
         async with self.world.visit(server, "databases.drop_role") as visit:
             found = visit.there.roles.get(role)
             if found is None:
                 return
+            making = [
+                name for name in visit.there.databases if "__rehome_" in name or name.startswith(MAKING)
+            ]
+            if counted_on and making:
+                raise NotOurs(f"role {role} on {server.name} is left alone: {making[0]} is being made there")
             if found.superuser or found.can_login:
                 raise NotOurs(f"role {role} on {server.name} may log in: it is left alone")
             if any(database.owner == role for database in visit.there.databases.values()):

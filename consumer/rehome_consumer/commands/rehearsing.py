@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from rehome_consumer.context import current_migration
 from rehome_consumer.engine.outcome import gravest
 from rehome_consumer.errors import Incompatible, NotFound, RehomeError
 from rehome_consumer.facts import NEW_PASSWORD, NEW_USER, SOURCE, TARGET
-from rehome_consumer.model import RehearsalMark, Secret
+from rehome_consumer.model import RehearsalMark, Secret, rehearsal_role
 from rehome_consumer.move import Move
 from rehome_consumer.steps.support import rehearsal
 from rehome_events.billing import PlanUpgraded
@@ -21,8 +21,6 @@ from rehome_events.envelope import new_event
 if TYPE_CHECKING:
     from rehome_consumer.model import Instance, Server
     from rehome_consumer.ports.steps import Ports
-
-_DIGITS: Final = 12
 
 
 async def rehearse(ports: Ports, instance: Instance, home: Server, target: Server) -> str:
@@ -48,7 +46,7 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
     await facts.remember(SOURCE, home.id)
     await facts.remember(TARGET, target.id)
     # A role of its own: the tenant's may be on that server, and in use.
-    role = await facts.remember(NEW_USER, f"rehearsal_{migration.hex[:_DIGITS]}")
+    role = await facts.remember(NEW_USER, rehearsal_role(migration))
     await facts.remember(NEW_PASSWORD, Secret(secrets.token_urlsafe(24)))
     policy = replace(
         ports.policy, rehearse="full" if ports.policy.rehearse == "off" else ports.policy.rehearse
@@ -65,7 +63,7 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
     finally:
         for name in made:
             with suppress(RehomeError):  # what the rehearsal found counts
-                await ports.databases.drop_role(target, name)
+                await ports.databases.drop_role(target, name, counted_on=name != role)
         with suppress(RehomeError):
             await _unmark(ports, target, move, made)
     if done is None:

@@ -17,6 +17,7 @@ from rehome_consumer.doctor import instances
 from rehome_consumer.engine.replay import REPLAYS, again
 from rehome_consumer.errors import Conflict, NotFound, NotOurs, Transient
 from rehome_consumer.facts import FENCE
+from rehome_consumer.model import rehearsal_role
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER
 from rehome_events.envelope import decode, event_id
@@ -94,7 +95,9 @@ class Repairs:
                 await self.databases.drop(server, mark.database, rehearsal)
                 for role in mark.roles:
                     with suppress(NotOurs, Transient):  # by now another migration needs it, or it may log in
-                        await self.databases.drop_role(server, role)
+                        await self.databases.drop_role(
+                            server, role, counted_on=role != rehearsal_role(rehearsal)
+                        )
                 await self.databases.unmark_rehearsal(server, rehearsal)
         finally:
             current_migration.reset(token)

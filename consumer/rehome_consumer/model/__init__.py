@@ -11,6 +11,7 @@ from rehome_consumer.model.databases import (
     RoleAttributes,
     RoleFacts,
     ServerFacts,
+    rehearsal_role,
 )
 from rehome_consumer.model.fingerprint import (
     DEFINITIONS,
@@ -69,4 +70,5 @@ __all__ = [
     "Service",
     "Spared",
     "Task",
+    "rehearsal_role",
 ]

@@ -161,6 +161,11 @@ class OwnershipTag:
     state: Literal["scratch", "verified"]
 
 
+def rehearsal_role(rehearsal: UUID) -> str:
+    """The login-less role that owns what a rehearsal without a migration makes."""
+    return f"rehearsal_{rehearsal.hex[:12]}"
+
+
 @dataclass(frozen=True, slots=True)
 class RehearsalMark:
     """What a rehearsal without a migration makes on a server, written down there before it begins.

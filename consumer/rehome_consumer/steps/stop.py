@@ -86,9 +86,12 @@ async def undo(move: Move) -> tuple[str, ...]:
     if instance.status == TERMINATED:  # the customer has left: nobody starts it again
         replicas, record = 0, {**record, "status": TERMINATED} if record else None
     if replicas:
-        with suppress(TimedOut):
-            await move.runtime.stop(instance)
-        healthy = await move.runtime.start(instance, replicas, None)
+        if (
+            await move.facts.recall(RESTARTED_AT) is None
+        ):  # otherwise what runs is what an earlier run started
+            with suppress(TimedOut):
+                await move.runtime.stop(instance)
+        healthy = await move.runtime.start(instance, replicas, None, beside=True)
         await move.facts.remember(RESTARTED_AT, healthy.at)
     if record:
         await move.platform.restore_record(instance.id, record)

@@ -4,9 +4,12 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from rehome_events.errors import EventError
+
+_LARGEST: Final = 1e15
+"""Seconds; more is infinite, or a mistake."""
 
 
 def require_count(name: str, value: int) -> int:
@@ -26,7 +29,8 @@ def require_seconds(name: str, value: float, *, zero: bool = False, longest: flo
     Raises:
         EventError: It is not.
     """
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    good = number and abs(value) <= _LARGEST  # of a number too large for a float, and of NaN, this is False
     if not good or value < 0 or (value == 0 and not zero) or value > longest:
         least = "0 or more" if zero else "more than 0"
         most = f" and at most {longest:g}" if math.isfinite(longest) else ""

@@ -95,6 +95,7 @@ async def check_returned(
     ):
         await _require_no_queue(channel, entry, timeout)
         event = await _published(channel, entry, publish, timeout)
+        await _require_no_queue(channel, entry, timeout)
         try:
             await _run(publish, timeout)
         except _HungError as error:

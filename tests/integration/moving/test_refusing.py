@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.errors import ChildFailed, Incompatible
 from rehome_consumer.model import RoleAttributes
-from sandbox.postgres.databases import create_role
+from sandbox.postgres.databases import create_role, drop_database
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import nasty_password
 from sandbox.system.net import wait_until
@@ -236,3 +237,23 @@ async def test_a_standby_says_that_it_is_one(scratch: Path, stage: RealStage) ->
         assert (await stage.databases.server_facts(server_of(cluster, "follows", "dedicated"))).standby
     finally:
         await cluster.destroy()
+
+
+async def test_a_comment_in_another_encoding_is_refused_and_hinders_nothing_else(move: Move) -> None:
+    stage, database, role = move.stage, move.tenant.database, move.tenant.role
+    async with stage.pool_cluster.connect() as connection:
+        await connection.execute("CREATE DATABASE latin ENCODING latin1 LOCALE 'C' TEMPLATE template0")
+    try:
+        async with stage.pool_cluster.connect("latin") as connection:
+            await connection.execute(f"COMMENT ON DATABASE {quoted(database)} IS 'Société'")
+            await connection.execute(f"COMMENT ON ROLE {quoted(role)} IS 'Société'")
+        assert await stage.databases.database_size(stage.pool, database) > 0
+        assert (await stage.databases.role_facts(stage.pool, role, database)).can_login
+        with pytest.raises(Incompatible, match=f"the comment on database {database} on .* is no UTF-8"):
+            await stage.databases.database_facts(stage.pool, database, role)
+        async with stage.pool_cluster.connect() as connection:
+            await connection.execute(f"COMMENT ON DATABASE {quoted(database)} IS NULL")
+        with pytest.raises(Incompatible, match=f"the comment on role {role} on .* is no UTF-8"):
+            await stage.databases.database_facts(stage.pool, database, role)
+    finally:
+        await drop_database(stage.pool_cluster, "latin")

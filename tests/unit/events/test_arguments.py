@@ -64,6 +64,7 @@ def subscriber(handler: Any = good, **arguments: Any) -> Subscriber:
         ({"retry_delay": -1.0}, "retry_delay must be 0 or more and at most 4e"),
         ({"retry_delay": 1e9}, "retry_delay must be"),
         ({"retry_delay": float("nan")}, "retry_delay must be"),
+        ({"timeout": 10**400}, "timeout must be more than 0"),
         ({"timeout": 0}, r"timeout must be more than 0 \(seconds\), not 0"),
         ({"watch": -1}, "watch must be more than 0"),
         ({"types": []}, "types is empty: name at least one, such as"),

@@ -164,10 +164,10 @@ class PostgresDatabases:
         async with self._sessions.administrator(server, what=f"closing role {role}") as session:
             await roles.close(session, role, server.name, limit=self._limit)
 
-    async def drop_role(self, server: Server, role: str) -> None:
+    async def drop_role(self, server: Server, role: str, *, counted_on: bool = False) -> None:
         """Drop a role that has nothing. Raises NotOurs; Transient when it has something."""
         async with self._sessions.administrator(server, what=f"dropping role {role}") as session:
-            await roles.drop(session, role, server.name)
+            await roles.drop(session, role, server.name, counted_on=counted_on)
 
     async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
         """Make its mark."""

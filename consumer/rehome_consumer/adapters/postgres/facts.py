@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rehome_consumer.adapters.postgres import movable, roles
 from rehome_consumer.adapters.postgres.ownership_tags import without_tag
 from rehome_consumer.adapters.postgres.releases import require_patched_server
+from rehome_consumer.adapters.postgres.shared_comments import carried
 from rehome_consumer.errors import Incompatible, NotFound
 from rehome_consumer.model import DatabaseFacts, ServerFacts
 from rehome_consumer.sql import administrator
@@ -81,6 +82,6 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
         acl=tuple((found["grantee"], found["privilege"], found["grantable"]) for found in acl),
         collation_version=row["collation_version"],
         icu_rules=row["icu_rules"],
-        comment=without_tag(row["comment"]),
-        role=await roles.attributes(session, tenant),
+        comment=without_tag(carried(row["comment"], f"database {database} on {where}")),
+        role=await roles.attributes(session, tenant, where),
     )

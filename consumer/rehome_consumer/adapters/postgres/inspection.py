@@ -10,6 +10,7 @@ import asyncpg
 from rehome_consumer.adapters.postgres import rehearsal_marks
 from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, parse
+from rehome_consumer.adapters.postgres.shared_comments import text_of
 from rehome_consumer.errors import Conflict
 from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationSessions, TaggedDatabase
 from rehome_consumer.sql import administrator, ddl
@@ -105,7 +106,7 @@ async def _database_state(session: Administrator, database: str, role: str) -> D
     sessions = await session.fetch(_DATABASES["tenants_sessions"], database, role)
     details = await session.fetchrow(_SQL["size_and_comment"], database)
     limit = now["connection_limit"] if now else None
-    comment = parse(details["comment"]) if details else None
+    comment = parse(text_of(details["comment"])) if details else None
     return DatabaseState(
         database=database,
         role=role,
@@ -141,7 +142,7 @@ def _why_needed(row: asyncpg.Record) -> str | None:
 
 def _tagged(row: asyncpg.Record) -> TaggedDatabase | None:
     name = row["name"]
-    comment = parse(row["comment"])
+    comment = parse(text_of(row["comment"]))
     if comment is not None:
         return TaggedDatabase(name, tag=comment.tag)
     making = name.removeprefix(MAKING)

@@ -18,7 +18,7 @@ from rehome_consumer.errors import Incompatible
 from rehome_consumer.sql import administrator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import asyncpg
 
@@ -103,69 +103,71 @@ async def require(session: Administrator, server: str, database: str, scratch: s
 
 
 def is_let_in(rules: Sequence[Rule], database: str, client: Client, methods: frozenset[str]) -> bool:
-    """Whether the first line that fits asks for a password that the client has.
-
-    For a client whose address is not known, a line for some addresses may be the one: those after it are tried, too.
-    """
+    """Whether a line asks for a password that the client has, and none that fits for sure comes before it."""
     for rule in rules:
-        if not (_is_of_kind(rule, client) and _names(rule, database, client)):
-            continue
-        covers = _covers(rule, client.address)
-        if covers is False:
-            continue
-        if rule.method in methods:
+        fits = _all(
+            _is_of_kind(rule, client),
+            _any(_is_database(word, database, client) for word in rule.databases),
+            _any(_is_user(word, client) for word in rule.users),
+            _covers(rule, client.address),
+        )
+        if fits is not False and rule.method in methods:
             return True
-        if covers:
+        if fits:
             return False
     return False
 
 
-def _is_of_kind(rule: Rule, client: Client) -> bool:
+def _all(*answers: bool | None) -> bool | None:
+    """False where one is; None, which says that it is not known, where one is; else True."""
+    return False if False in answers else None if None in answers else True
+
+
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    found = tuple(answers)
+    return True if True in found else None if None in found else False
+
+
+def _is_of_kind(rule: Rule, client: Client) -> bool | None:
     if rule.kind not in _ENCRYPTED:
         return False
     wanted = _ENCRYPTED[rule.kind]
-    return wanted is None or client.encrypted is None or wanted is client.encrypted
+    if wanted is None:
+        return True
+    return None if client.encrypted is None else wanted is client.encrypted
 
 
-def _names(rule: Rule, database: str, client: Client) -> bool:
-    return any(_is_database(word, database, client) for word in rule.databases) and any(
-        _is_user(word, client) for word in rule.users
-    )
-
-
-def _is_database(word: str, database: str, client: Client) -> bool:
+def _is_database(word: str, database: str, client: Client) -> bool | None:
     if word in ("samerole", "samegroup"):
         return database in client.groups
-    return (
-        word in ("all", database) or (word == "sameuser" and database == client.role) or _fits(word, database)
-    )
+    if word in ("all", database) or (word == "sameuser" and database == client.role):
+        return True
+    return _fits(word, database)
 
 
-def _is_user(word: str, client: Client) -> bool:
+def _is_user(word: str, client: Client) -> bool | None:
     if word.startswith("+"):
         return word[1:] in client.groups
-    return word in ("all", client.role) or _fits(word, client.role)
+    return True if word in ("all", client.role) else _fits(word, client.role)
 
 
-def _fits(word: str, name: str) -> bool:
-    """A regular expression (16 and newer); one that Python cannot read is believed to fit."""
+def _fits(word: str, name: str) -> bool | None:
+    """A regular expression (16 and newer); of one that Python cannot read it is not known."""
     if not word.startswith("/"):
         return False
     try:
         return re.search(word[1:], name) is not None
     except re.error:
-        return True
+        return None
 
 
 def _covers(rule: Rule, address: str | None) -> bool | None:
-    """Whether the line is for that address; None: that cannot be known here."""
+    """Whether the line is for that address; None: that cannot be known here, such as for one family of addresses."""
     if rule.address == "all":
         return True
     try:
         network = ipaddress.ip_network(f"{rule.address}/{_length(rule.mask)}", strict=False)
-        if address is None:
-            return True if network.prefixlen == 0 else None
-        return ipaddress.ip_address(address) in network
+        return None if address is None else ipaddress.ip_address(address) in network
     except ValueError:  # samehost, samenet, or a host's name
         return None
 

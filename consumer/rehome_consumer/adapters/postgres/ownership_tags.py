@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
 from rehome_consumer.adapters.postgres.names import literal, quoted
+from rehome_consumer.adapters.postgres.shared_comments import text_of
 from rehome_consumer.errors import NotOurs
 from rehome_consumer.model import OwnershipTag
 from rehome_consumer.sql import administrator, ddl
@@ -100,7 +101,7 @@ async def read_comment(session: Administrator, database: str, where: str) -> Tag
     row = await session.fetchrow(_SQL["database_comment"], database)
     if row is None:
         return None
-    comment = parse(row["comment"])
+    comment = parse(text_of(row["comment"]))
     if comment is None:
         raise NotOurs(f"database {database} on {where} has no ownership tag of rehome: it is left alone")
     return comment

@@ -53,7 +53,7 @@ async def found(session: Administrator) -> tuple[RehearsalMark, ...]:
 def _mark(row: Any) -> RehearsalMark | None:
     name = _NAME.fullmatch(row["name"])
     try:
-        comment = _Comment.model_validate_json(row["comment"] or "")
+        comment = _Comment.model_validate_json(row["comment"] or b"")
     except ValidationError:
         return None
     return RehearsalMark(UUID(name[1]), comment.since, comment.database, comment.roles) if name else None

@@ -12,6 +12,7 @@ from rehome_consumer.adapters.postgres.activity import end_sessions
 from rehome_consumer.adapters.postgres.names import literal, quoted
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, TagComment, making_name, parse
 from rehome_consumer.adapters.postgres.scram import verifier
+from rehome_consumer.adapters.postgres.shared_comments import carried, text_of
 from rehome_consumer.context import current_migration
 from rehome_consumer.errors import Incompatible, NotFound, NotOurs
 from rehome_consumer.model import Credentials, RoleAttributes, RoleFacts
@@ -51,8 +52,8 @@ async def facts(session: Administrator, role: str, database: str, where: str) ->
     )
 
 
-async def attributes(session: Administrator, role: str) -> RoleAttributes:
-    """What its new role must have too; of a role that is not there, the usual ones."""
+async def attributes(session: Administrator, role: str, where: str) -> RoleAttributes:
+    """What its new role must have too; of a role that is not there, the usual ones. Raises Incompatible."""
     row = await session.fetchrow(_SQL["role"], role)
     if row is None:
         return RoleAttributes()
@@ -61,7 +62,7 @@ async def attributes(session: Administrator, role: str) -> RoleAttributes:
         inherit=row["inherit"],
         connection_limit=row["connection_limit"],
         valid_until=row["valid_until"],
-        comment=row["comment"],
+        comment=carried(row["comment"], f"role {role} on {where}"),
     )
 
 
@@ -138,14 +139,18 @@ async def close(session: Administrator, role: str, where: str, *, limit: float) 
     await end_sessions(session, "tenants_sessions", "", role, limit=limit, what=what)
 
 
-async def drop(session: Administrator, role: str, where: str) -> None:
+async def drop(session: Administrator, role: str, where: str, *, counted_on: bool = False) -> None:
     """Drop a role that may not log in, and has nothing; nothing when it does not exist.
 
     Raises:
-        NotOurs: it is more than that.
+        NotOurs: it is more than that; or it is `counted_on`, and a migration makes a database there.
     """
     async with session.transaction():
         await session.fetchval(_SQL["lock_role"], role)
+        if counted_on and (making := await session.fetchval(_SQL["database_in_the_making"])):
+            raise NotOurs(
+                f"role {role} on {where} is left alone: {making} is being made there, and may need it"
+            )
         found = await session.fetchrow(_SQL["role"], role)
         if found is None:
             return
@@ -194,7 +199,7 @@ async def _owned_databases(session: Administrator, role: str, where: str) -> dic
         if row["name"].startswith(making):
             owned[row["name"]] = None
             continue
-        comment = parse(row["comment"])
+        comment = parse(text_of(row["comment"]))
         if comment is None or migration not in (None, comment.tag.migration_id):
             raise NotOurs(
                 f"role {role} on {where} owns database {row['name']}, which is not this migration's: "
@@ -219,7 +224,7 @@ async def use_source_name(session: Administrator, role: str, name: str, migratio
     """
     await drop_left_under_source_name(session, migration_id)
     found = await session.fetchrow(_SQL["role"], role)
-    before = found["comment"] if found else None
+    before = text_of(found["comment"]) if found else None
     if name == role or await session.fetchrow(_SQL["role"], name):
         return Renamed(role, before)
     async with session.transaction():

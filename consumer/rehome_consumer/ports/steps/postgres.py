@@ -167,11 +167,16 @@ class Databases(Protocol):
         """Remove the mark, after all that it names; nothing where there is none."""
         ...
 
-    async def drop_role(self, server: Server, role: str) -> None:
+    async def drop_role(self, server: Server, role: str, *, counted_on: bool = False) -> None:
         """Drop a role that may not log in and has nothing; nothing when it does not exist.
 
+        Args:
+            server: where.
+            role: its name.
+            counted_on: a migration that found it there may need it: then not while one makes a database there.
+
         Raises:
-            NotOurs: it may log in, or is a superuser.
+            NotOurs: it may log in, is a superuser, or may be needed.
             RehomeError: it has something.
         """
         ...

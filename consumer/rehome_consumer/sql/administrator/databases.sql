@@ -48,7 +48,7 @@ SELECT d.oid,
        pg_catalog.to_jsonb(d) ->> 'daticurules' AS icu_rules,
        pg_catalog.to_jsonb(d) ->> 'datcollversion' AS collation_version,
        d.datconnlimit AS connection_limit,
-       pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+       pg_catalog.textsend(pg_catalog.shobj_description(d.oid, 'pg_database')) AS comment,
        pg_catalog.pg_database_size(d.oid) AS bytes
 FROM pg_catalog.pg_database AS d WHERE d.datname = $1;
 
@@ -116,7 +116,7 @@ SELECT rolname::pg_catalog.text AS name, rolsuper AS superuser, rolcanlogin AS c
        rolcreatedb AS create_databases, rolinherit AS inherit, rolconnlimit AS connection_limit,
        CASE WHEN rolvaliduntil < 'infinity'
             THEN (pg_catalog.to_jsonb(pg_catalog.timezone('UTC', rolvaliduntil)) #>> '{}') || '+00' END AS valid_until,
-       pg_catalog.shobj_description(r.oid, 'pg_authid') AS comment,
+       pg_catalog.textsend(pg_catalog.shobj_description(r.oid, 'pg_authid')) AS comment,
        ARRAY(SELECT pg_catalog.pg_get_userbyid(m.roleid)::pg_catalog.text FROM pg_catalog.pg_auth_members AS m
              WHERE m.member = r.oid ORDER BY 1) AS member_of,
        ARRAY(SELECT o.rolname::pg_catalog.text FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS o ON o.oid = m.member
@@ -178,13 +178,18 @@ SELECT pg_catalog.host(pg_catalog.inet_client_addr()) AS address,
 -- name: roles_with_comment
 -- Roles with this comment.
 SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles
-WHERE pg_catalog.shobj_description(oid, 'pg_authid') = $1;
+WHERE pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_authid')) = pg_catalog.textsend($1::pg_catalog.text);
 
 -- name: databases_owned_by
 -- Databases that a role owns, with their comments.
-SELECT d.datname::pg_catalog.text AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment
+SELECT d.datname::pg_catalog.text AS name, pg_catalog.textsend(pg_catalog.shobj_description(d.oid, 'pg_database')) AS comment
 FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_roles AS r ON r.oid = d.datdba
 WHERE r.rolname = $1 ORDER BY 1;
+
+-- name: database_in_the_making
+-- The name of a database that a migration, or a rehearsal, is making there; none when there is none.
+SELECT datname::pg_catalog.text FROM pg_catalog.pg_database
+WHERE datname ~ '__rehome_[0-9a-f]{12}-[0-9]+$' OR datname ~ '^rehome_making_[0-9a-f]{32}$' ORDER BY 1 LIMIT 1;
 
 -- name: lock_role
 -- Allow one change at a time to a role, or to a database; ends with the transaction.
@@ -198,7 +203,7 @@ SELECT pg_catalog.set_config('log_statement', 'none', true),
 
 -- name: database_comment
 -- A database's comment; no row when there is no such database.
-SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database WHERE datname = $1;
+SELECT pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_database')) AS comment FROM pg_catalog.pg_database WHERE datname = $1;
 
 -- name: fence_state
 -- State of a database and a role: connection limit, owner, login; and whether the database is closed: no ordinary role may

@@ -3,12 +3,12 @@
 
 -- name: size_and_comment
 -- Bytes and comment of a database, if it exists.
-SELECT pg_catalog.pg_database_size(oid) AS bytes, pg_catalog.shobj_description(oid, 'pg_database') AS comment
+SELECT pg_catalog.pg_database_size(oid) AS bytes, pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_database')) AS comment
 FROM pg_catalog.pg_database WHERE datname = $1;
 
 -- name: databases
 -- Databases with a comment by rehome, or a name that only rehome gives.
-SELECT datname::pg_catalog.text AS name, pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database
+SELECT datname::pg_catalog.text AS name, pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_database')) AS comment FROM pg_catalog.pg_database
 WHERE pg_catalog.shobj_description(oid, 'pg_database') LIKE '%"rehome"%'
    OR datname ~ '^rehome_making_[0-9a-f]{32}$'
 ORDER BY datname;
@@ -34,7 +34,7 @@ WHERE rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$' ORDER BY 1;
 
 -- name: rehearsal_marks
 -- Marks of rehearsals without a migration: roles without login, and their comments.
-SELECT rolname::pg_catalog.text AS name, pg_catalog.shobj_description(oid, 'pg_authid') AS comment FROM pg_catalog.pg_roles
+SELECT rolname::pg_catalog.text AS name, pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_authid')) AS comment FROM pg_catalog.pg_roles
 WHERE rolname ~ '^rehearsal_mark_[0-9a-f]{32}$' AND NOT rolcanlogin ORDER BY 1;
 
 -- name: owned

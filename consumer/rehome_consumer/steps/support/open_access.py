@@ -59,9 +59,25 @@ async def undo(move: Move) -> None:
         await move.runtime.stop(instance)
     await move.databases.close_role(target, (await move.new_tenant()).user)
     tag = await move.databases.ownership_tag(target, instance.database)
-    if tag is not None and tag.migration_id == move.migration_id:
+    promoted = tag is not None and tag.migration_id == move.migration_id
+    await _require_nothing_elsewhere(move, instance.database if promoted else await move.scratch_name())
+    if promoted:
         await _require_nothing_written(move)
     await move.facts.remember(ACCESS_REVOKED, value=True)
+
+
+async def _require_nothing_elsewhere(move: Move, database: str) -> None:
+    """The role has nothing on the dedicated server but this database: it may have made or renamed one."""
+    target, role = await move.target(), (await move.new_tenant()).user
+    with suppress(NotFound):  # no role, no database of it
+        found = await move.databases.role_facts(target, role, database)
+        if found.elsewhere:
+            raise Refused(
+                f"role {role} has more on {target.name} than database {database}: {'; '.join(found.elsewhere[:5])}. "
+                "Somebody made or renamed it since the role may log in, and going back would lose it. The source is "
+                "fenced and complete, the instance is stopped. Put back what was renamed, save and drop what was made, "
+                "then replay the dead letter of this rollback"
+            )
 
 
 async def _require_nothing_written(move: Move) -> None:

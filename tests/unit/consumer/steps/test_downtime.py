@@ -129,6 +129,14 @@ async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_
     assert rig.record["status"] == "running"
 
 
+async def test_a_rollback_that_goes_on_leaves_what_it_started_alone() -> None:
+    rig = await before("back_up")
+    await rig.undo("stop")
+    (started,) = rig.service.running
+    assert await rig.undo("stop") == ()
+    assert rig.service.running == [started]
+
+
 async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() -> None:
     rig = await before("stop")
     for number in range(rig.site.policy.dumps_per_server):
@@ -454,6 +462,22 @@ async def test_the_undo_of_a_restore_keeps_what_was_written_meanwhile() -> None:
         await rig.undo("restore")
     assert rig.site.writable(rig.instance) == []
     assert rig.target.databases["acme"].tables[ORDERS] == [(7,)]
+
+
+async def test_the_undo_of_a_restore_finds_what_was_renamed_meanwhile() -> None:
+    rig = await before("start")
+    renamed = rig.target.databases["kept"] = rig.target.databases.pop("acme")
+    renamed.name = "kept"
+    renamed.tables[ORDERS].append((7,))
+    with pytest.raises(Refused, match=r"role odoo_acme has more on .*: owns database kept"):
+        await rig.undo("restore")
+    assert rig.site.writable(rig.instance) == []
+    rig.target.databases["acme"] = rig.target.databases.pop("kept")
+    renamed.name = "acme"
+    with pytest.raises(Refused, match="something was written to acme"):
+        await rig.undo("restore")
+    del rig.target.databases["acme"]  # as the message says
+    assert await rig.undo("restore") == ()
 
 
 async def test_what_odoo_writes_by_itself_does_not_hold_a_rollback_up() -> None:

@@ -81,6 +81,10 @@ def test_encryption_and_the_sixth_version_are_told_apart() -> None:
     ("text", "let_in"),
     [
         ("host acme odoo_acme 10.0.0.0 255.0.0.0 scram-sha-256", True),
+        ("hostnossl all all all reject; hostssl all all all scram-sha-256", True),
+        ("host all all 0.0.0.0 0.0.0.0 reject; host all all :: :: scram-sha-256", True),
+        ("host all /( all reject; host all all all scram-sha-256", True),
+        ("hostssl all all all reject; hostnossl all all all reject; host all all +x reject", False),
         ("hostssl all all 10.0.0.0 255.0.0.0 scram-sha-256", True),
         ("host all all 10.0.0.0 255.0.0.0 reject; host all all 172.16.0.0 255.240.0.0 scram-sha-256", True),
         ("host all all all reject; host all all 10.0.0.0 255.0.0.0 scram-sha-256", False),

@@ -9,6 +9,7 @@ from sandbox.odoo.writers import Writers
 from sandbox.platform.billing import Billing
 from sandbox.platform.local import LocalPlatform
 from sandbox.platform.subscriber import Subscriber
+from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
 
@@ -107,6 +108,12 @@ async def test_an_operator_rolls_back_a_migration_that_waits(
         await billing.upgrade(site.id, PLAN)
         await subscriber.wait_for("migration.requested", instance_id=site.id, limit=LIMIT)
         await until_states(rehome, site.id, {"requested"})
+
+        async def tried() -> bool:
+            (one,) = (await rehome("status", site.id, "--json")).json
+            return any(step["step"] == "prepare" and step["tries"] for step in one["steps"])
+
+        await wait_until(tried, what="prepare to have been refused by database-service", limit=LIMIT)
         shown = await rehome("roll-back", site.id)
         assert shown.code == 0, shown
         assert "give it back to database-service" in " ".join(shown.out.split())

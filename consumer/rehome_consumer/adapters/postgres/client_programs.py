@@ -113,7 +113,8 @@ async def require_column_numbers_known(where: Path, server: str, major: int) -> 
     """The programs leave out the numbers that a server keeps with each column.
 
     Releases of November 2026 (17.12, 15.20) store `pg_attver` among a column's options. Their pg_dump knows it; one
-    that does not, such as that of 18.6, writes it as an option of the column's, which pg_restore fails on.
+    that does not, such as that of 18.6, writes it as an option of the column's, which pg_restore fails on. Of a script,
+    such as Debian's `/usr/bin/pg_dump`, it cannot be known which program it runs: that is left to the rehearsal.
 
     Args:
         where: the programs' directory.
@@ -125,10 +126,10 @@ async def require_column_numbers_known(where: Path, server: str, major: int) -> 
     """
     program = where / "pg_dump"
     try:
-        known = await asyncio.to_thread(lambda: _COLUMN_NUMBER in program.read_bytes())
+        content = await asyncio.to_thread(program.read_bytes)
     except OSError as error:
         raise Incompatible(f"{program} cannot be read: {error.strerror}; set REHOME_PG_BIN") from None
-    if not known:
+    if _COLUMN_NUMBER not in content and not content.startswith(b"#!"):
         raise Incompatible(
             f"{server} keeps a number with each column (pg_attver, since its release of November 2026). {program} does "
             f"not know it, and would write a backup that cannot be restored: set REHOME_PG_BIN to the latest client "

@@ -28,3 +28,10 @@ async def test_others_are_refused_with_the_version_to_use(tmp_path: Path) -> Non
 async def test_missing_programs_are_named(tmp_path: Path) -> None:
     with pytest.raises(Incompatible, match=r"/pg_dump cannot be read: No such file .* REHOME_PG_BIN"):
         await require_column_numbers_known(tmp_path, "pool-1", 17)
+
+
+async def test_a_script_that_runs_another_program_cannot_be_judged_and_is_left_to_the_rehearsal(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pg_dump").write_bytes(b"#!/usr/bin/perl -w\n")
+    await require_column_numbers_known(tmp_path, "pool-1", 17)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from benchmarks import reading
+from benchmarks.client_programs import LIMIT_SECONDS, client_program
 from benchmarks.report import MEBIBYTE, Table, median, say
 from benchmarks.stopwatch import Stopwatch
 from rehome_consumer.adapters.backup.place import BackupPlace
@@ -27,7 +28,6 @@ from sandbox.postgres.databases import create_database, create_role, drop_databa
 from sandbox.postgres.pool import start_odoo_pool
 from sandbox.postgres.server import SUPERUSER, Cluster, programs
 from sandbox.postgres.tenants import Tenant, inflate
-from sandbox.system.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on"}
 """The sandbox's servers need not survive a power cut; the measured ones are set as in production."""
 DEDICATED: Final = {**DURABLE, "wal_level": "replica"}
-LIMIT_SECONDS: Final = 1800.0
 JOBS: Final = 4
 PARTS: Final = (
     "back_up: pg_dump", "back_up: rows counted meanwhile", "back_up: seal",
@@ -63,10 +62,17 @@ class Stage:
             await create_role(self.dedicated, self.tenant.role, self.tenant.password)
             await create_database(self.dedicated, self.tenant.database, owner=self.tenant.role)
             with watch.part("pg_dump"):
-                await self._client(self.pool, "pg_dump", f"--file={file}")
+                await client_program(self.pool, "pg_dump", self.tenant.database, f"--file={file}")
             with watch.part("psql"):
-                await self._client(
-                    self.dedicated, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", f"--file={file}"
+                await client_program(
+                    self.dedicated,
+                    "psql",
+                    self.tenant.database,
+                    "-X",
+                    "-q",
+                    "-v",
+                    "ON_ERROR_STOP=1",
+                    f"--file={file}",
                 )
         file.unlink()
         return watch
@@ -137,14 +143,6 @@ class Stage:
             await drop_database(self.dedicated, self.tenant.database)
             async with self.dedicated.connect() as connection:
                 await connection.execute(f'DROP ROLE IF EXISTS "{self.tenant.role}"')
-
-    async def _client(self, cluster: Cluster, program: str, *arguments: str) -> None:
-        login = {
-            "PGHOST": cluster.host, "PGPORT": str(cluster.port),
-            "PGUSER": SUPERUSER, "PGPASSWORD": cluster.password,
-        }  # fmt: skip
-        command: list[str | Path] = [programs() / program, f"--dbname={self.tenant.database}", *arguments]
-        await run(command, limit=LIMIT_SECONDS, env=login)
 
 
 async def measure(directory: Path, scale: float, repeats: int) -> list[Table]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+from benchmarks.client_programs import LIMIT_SECONDS, client_program
 from benchmarks.customer import PARTS, Customer, Felt, Marks
 from benchmarks.report import MEBIBYTE, Table, median, say
 from sandbox.demo.chaos import DIRECTORY, Orders
@@ -23,7 +24,7 @@ from sandbox.platform.local import local_platform
 from sandbox.platform.subscriber import ENDS, Subscriber
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
 from sandbox.postgres.pool import add_odoo_tenant, start_odoo_pool
-from sandbox.postgres.server import SUPERUSER, Cluster, programs
+from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, inflate, set_uuid
 from sandbox.system.net import wait_until
 from sandbox.system.processes import run
@@ -37,7 +38,6 @@ DURABLE: Final = {"fsync": "on", "full_page_writes": "on"}
 """The sandbox's servers need not survive a power cut; the measured ones are set as in production."""
 DEDICATED: Final = {**DURABLE, "wal_level": "replica"}
 PLAN: Final = "premium-monthly"
-LIMIT_SECONDS: Final = 1800.0
 JOBS: Final = 4
 TODAYS_POLLING: Final = 2.0
 CLOSE_POLLING: Final = 0.05
@@ -123,8 +123,10 @@ class Stage:
         await asyncio.sleep(self.provisioning)
         file = self.local.directory / "dump.sql"
         with marks.part("copy"):
-            await _client(self.local.pool, "pg_dump", site, f"--file={file}")
-            await _client(dedicated, "psql", site, "-X", "-q", "-v", "ON_ERROR_STOP=1", f"--file={file}")
+            await client_program(self.local.pool, "pg_dump", site.tenant.database, f"--file={file}")
+            await client_program(
+                dedicated, "psql", site.tenant.database, "-X", "-q", "-v", "ON_ERROR_STOP=1", f"--file={file}"
+            )
         file.unlink()
         await self._started(site, dedicated, marks, TODAYS_POLLING)
         return self._dsn(dedicated, site)
@@ -136,11 +138,23 @@ class Stage:
         dump = self.local.directory / "dump"
         with marks.part("copy"):
             jobs = f"--jobs={JOBS}"
-            await _client(
-                self.local.pool, "pg_dump", site, "--format=directory", "--compress=0", jobs, f"--file={dump}"
+            await client_program(
+                self.local.pool,
+                "pg_dump",
+                site.tenant.database,
+                "--format=directory",
+                "--compress=0",
+                jobs,
+                f"--file={dump}",
             )
-            await _client(
-                dedicated, "pg_restore", site, jobs, "--no-owner", f"--role={site.tenant.role}", str(dump)
+            await client_program(
+                dedicated,
+                "pg_restore",
+                site.tenant.database,
+                jobs,
+                "--no-owner",
+                f"--role={site.tenant.role}",
+                str(dump),
             )
         await run(["rm", "-r", dump], limit=LIMIT_SECONDS)
         await self._started(site, dedicated, marks, CLOSE_POLLING)
@@ -308,12 +322,3 @@ def _table(felt: dict[str, list[Felt]], size: float, stage: Stage) -> Table:
 
 def _ratio(gaps: dict[str, float], name: str, base: str) -> float | str:
     return gaps[name] / gaps[base] if base in gaps else "-"
-
-
-async def _client(cluster: Cluster, program: str, site: Site, *arguments: str) -> None:
-    login = {
-        "PGHOST": cluster.host, "PGPORT": str(cluster.port),
-        "PGUSER": SUPERUSER, "PGPASSWORD": cluster.password,
-    }  # fmt: skip
-    command: list[str | Path] = [programs() / program, f"--dbname={site.tenant.database}", *arguments]
-    await run(command, limit=LIMIT_SECONDS, env=login)

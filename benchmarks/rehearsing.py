@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from benchmarks.copying import DEDICATED, DURABLE, LIMIT_SECONDS, server_row
+from benchmarks.client_programs import LIMIT_SECONDS
+from benchmarks.copying import DEDICATED, DURABLE, server_row
 from benchmarks.report import MEBIBYTE, Table, median, say
 from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres.copier import PgCopier

@@ -50,9 +50,8 @@ async def run(move: Move) -> MigrationPrepared:
     try:
         return await _prepare(move)
     except Exception:
-        with suppress(
-            RehomeError
-        ):  # the error counts; nobody should wait for this migration until its next try
+        # Nobody should wait for this migration until its next try; the error counts.
+        with suppress(RehomeError):
             await rehearsal.release_slot(move)
         raise
 

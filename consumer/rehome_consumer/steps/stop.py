@@ -86,9 +86,8 @@ async def undo(move: Move) -> tuple[str, ...]:
     if instance.status == TERMINATED:  # the customer has left: nobody starts it again
         replicas, record = 0, {**record, "status": TERMINATED} if record else None
     if replicas:
-        if (
-            await move.facts.recall(RESTARTED_AT) is None
-        ):  # otherwise what runs is what an earlier run started
+        # Once something was restarted, what runs is what an earlier run started.
+        if await move.facts.recall(RESTARTED_AT) is None:
             with suppress(TimedOut):
                 await move.runtime.stop(instance)
         healthy = await move.runtime.start(instance, replicas, None, beside=True)

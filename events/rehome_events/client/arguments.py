@@ -57,7 +57,7 @@ def require_names(name: str, value: Iterable[Any] | None, example: str) -> list[
 def require_coroutine_function(name: str, value: Callable[..., Any]) -> None:
     """Something that is called and awaited.
 
-    Of an object, a lambda or a decorated function it cannot be known before the call: `require_awaitable`.
+    Of an object, a lambda or a decorated function it cannot be known before the call, which raises `NotAwaitable`.
 
     Raises:
         EventError: It cannot be called, or is a function that is not ``async``.

@@ -85,6 +85,10 @@ class Move:
         for cluster in (self.stage.pool_cluster, self.stage.dedicated_cluster):
             for name in (self.tenant.database, self.scratch):
                 await drop_database(cluster, name)
+            async with cluster.connect() as connection:
+                for role in (self.tenant.role, self.login.user):  # other tests read the comments on all roles
+                    if await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
+                        await connection.execute(f"COMMENT ON ROLE {quoted(role)} IS NULL")
 
 
 async def add_variety(move: Move) -> str:

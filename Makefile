@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-swarm broker test test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
+.PHONY: help setup demo demo-swarm broker test test-long test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
 	compatibility attack pairs load fuzz bench bench-downtime lint install-check lock on clean
 
 help: ## list the targets
@@ -27,8 +27,13 @@ demo-swarm: setup ## the same on a private Docker Swarm, every part of it a serv
 broker: setup ## RabbitMQ with rehome's topology, for developers of publishers and subscribers (Ctrl-C ends it)
 	@$(BIN)/python -m sandbox.rabbitmq.try_broker
 
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup ## run the tests, on real servers
-	@$(PYTEST) -n 2 --dist loadfile $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m "not long" $(ARGS)
+
+test-long: setup ## run the tests of rarer ways of whole moves, which `make test` leaves out
+	@$(PYTEST) $(PARALLEL) -m long $(ARGS)
 
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
 	@scripts/setup-swarm nginx

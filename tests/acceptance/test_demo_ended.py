@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 PLATFORM_LIMIT = 120
 
 
@@ -24,6 +26,7 @@ def _of(directory: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 async def test_sigterm_to_the_command_removes_the_platform(scratch: Path) -> None:
     place = scratch / "demo-ended"
     place.mkdir(mode=0o711)

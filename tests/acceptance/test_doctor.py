@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from sandbox.demo.observation import observe
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
@@ -56,6 +58,7 @@ async def test_what_killed_consumers_left_is_found_and_repaired(
     assert (await rehome("dead", "discard", dead_letter["id"], "--reason", "tested")).code == 0
 
 
+@pytest.mark.long
 async def test_a_migration_whose_delivery_is_lost_or_crashes_its_consumers_is_found_and_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:

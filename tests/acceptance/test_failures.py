@@ -12,8 +12,12 @@ from sandbox.platform.subscriber import Subscriber
 from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
+QUICK = ("stop", "restore")
 
-@pytest.mark.parametrize("step", FAILING)
+
+@pytest.mark.parametrize(
+    "step", [step if step in QUICK else pytest.param(step, marks=pytest.mark.long) for step in FAILING]
+)
 async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     step: str,
     local: LocalPlatform,

@@ -37,6 +37,18 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
     assert (after.on_pool, after.on_dedicated > 0) == (0, True)
     assert (after.uuid, after.users) == (before.uuid, before.users)
     assert (await mine.verify_writes(await database_dsn(local, site))).ok
+    # and the source stays, complete and fenced
+    async with local.pool.connect(site.tenant.database) as source:
+        fenced = await source.fetchrow(
+            "SELECT rolcanlogin, datconnlimit, datdba::regrole::text AS owner FROM pg_roles, pg_database "
+            "WHERE rolname = $1 AND datname = $2",
+            site.tenant.role,
+            site.tenant.database,
+        )
+        partners = await source.fetchval("SELECT count(*) FROM res_partner")
+    assert fenced is not None
+    assert (fenced["rolcanlogin"], fenced["datconnlimit"], fenced["owner"]) == (False, 0, "postgres")
+    assert partners > 0
     # and record and odoo.conf say so, and nothing else of them changed
     record = after.record
     assert (record["db_type"], record["plan_tier"], record["status"]) == ("dedicated", "premium", "running")
@@ -59,30 +71,10 @@ async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
     assert peak < MEMORY_BYTES
 
 
-async def test_the_source_stays_complete_and_fenced_after_a_move(
-    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
-) -> None:
-    site = await make_site()
-    async with local.consumer():
-        await billing.upgrade(site.id, PLAN)
-        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
-    async with local.pool.connect(site.tenant.database) as source:
-        fenced = await source.fetchrow(
-            "SELECT rolcanlogin, datconnlimit, datdba::regrole::text AS owner FROM pg_roles, pg_database "
-            "WHERE rolname = $1 AND datname = $2",
-            site.tenant.role,
-            site.tenant.database,
-        )
-        partners = await source.fetchval("SELECT count(*) FROM res_partner")
-    assert fenced is not None
-    assert (fenced["rolcanlogin"], fenced["datconnlimit"], fenced["owner"]) == (False, 0, "postgres")
-    assert partners > 0
-
-
 async def test_an_upgrade_that_keeps_the_kind_of_database_applies_limits_and_moves_nothing(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
-    site = await make_site(plan_tier="basic", cpu_limit=1, memory_limit="2G", storage_limit="10G")
+    site = await make_site(odoo=False, plan_tier="basic", cpu_limit=1, memory_limit="2G", storage_limit="10G")
     async with local.consumer():
         await billing.upgrade(site.id, "standard-monthly")
         event = await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
@@ -98,7 +90,7 @@ async def test_an_upgrade_that_keeps_the_kind_of_database_applies_limits_and_mov
 async def test_where_the_data_is_decides_even_if_billing_wrote_the_record_first(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     async with local.consumer():
         await billing.upgrade(site.id, PLAN, write_ahead=True, with_entitlements=False)
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
@@ -108,7 +100,7 @@ async def test_where_the_data_is_decides_even_if_billing_wrote_the_record_first(
 async def test_two_upgrades_at_once_are_one_migration(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     async with local.consumer():
         await billing.upgrade(site.id, PLAN)
         second = await billing.upgrade(site.id, PLAN)
@@ -146,7 +138,7 @@ async def test_what_cannot_be_moved_is_rejected_with_the_reason(
 async def test_an_instance_that_was_stopped_is_moved_and_stays_stopped(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
-    site = await make_site(status="stopped")
+    site = await make_site(odoo=False, status="stopped")
     await local.supervisor.change(site.service, replicas=0)
     async with local.consumer():
         await billing.upgrade(site.id, PLAN)
@@ -160,7 +152,7 @@ async def test_an_instance_that_was_stopped_is_moved_and_stays_stopped(
 async def test_a_step_that_fails_once_is_tried_again_and_the_move_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     local.database_service.switches = Switches(fail_times=1, fail_status=503)
     async with local.consumer():
         await billing.upgrade(site.id, PLAN)

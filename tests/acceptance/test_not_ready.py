@@ -200,6 +200,7 @@ async def test_a_missing_client_program_is_named_and_the_move_runs_when_it_is_th
     ]
 
 
+@pytest.mark.long
 async def test_a_program_that_gets_lost_in_mid_move_costs_no_try(
     stand: Stand, upgrade: Upgrade, rehome: Cli
 ) -> None:
@@ -222,6 +223,7 @@ async def test_a_program_that_gets_lost_in_mid_move_costs_no_try(
         assert {step["tries"] for step in (await steps()).values()} == {0}
 
 
+@pytest.mark.long
 async def test_a_backup_place_that_is_not_mounted_is_named(stand: Stand, upgrade: Upgrade) -> None:
     async with stand.consumer() as consumer:
         await consumer.until()
@@ -260,6 +262,7 @@ def read_only(directory: Path) -> Iterator[None]:
         subprocess.run(["umount", directory], check=True, timeout=30)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 @pytest.mark.parametrize("part", ["backup_place", "data_root"])
 async def test_a_read_only_mount_is_named(stand: Stand, upgrade: Upgrade, part: str) -> None:
@@ -277,6 +280,7 @@ async def test_a_read_only_mount_is_named(stand: Stand, upgrade: Upgrade, part: 
             await upgrade.completes()
 
 
+@pytest.mark.long
 async def test_a_missing_queue_is_named(stand: Stand, upgrade: Upgrade, rehome: Cli) -> None:
     connection = await aio_pika.connect(stand.local.broker.url())
     async with connection, connection.channel() as channel:
@@ -288,6 +292,7 @@ async def test_a_missing_queue_is_named(stand: Stand, upgrade: Upgrade, rehome: 
         await upgrade.completes()
 
 
+@pytest.mark.long
 async def test_a_database_service_that_is_down_is_named(stand: Stand, upgrade: Upgrade) -> None:
     port = free_port()
     async with stand.consumer(REHOME_DATABASE_SERVICE_URL=f"http://{LOOPBACK}:{port}") as consumer:
@@ -297,6 +302,7 @@ async def test_a_database_service_that_is_down_is_named(stand: Stand, upgrade: U
             await upgrade.completes()
 
 
+@pytest.mark.long
 async def test_a_wrong_key_is_named_and_the_right_consumer_finishes(
     stand: Stand, upgrade: Upgrade, tmp_path: Path
 ) -> None:
@@ -320,6 +326,7 @@ async def test_a_wrong_key_is_named_and_the_right_consumer_finishes(
         await wrong.until()
 
 
+@pytest.mark.long
 async def test_a_supervisor_that_is_down_is_named(stand: Stand, upgrade: Upgrade) -> None:
     port = free_port()
     async with stand.consumer(SANDBOX_SUPERVISOR_URL=f"http://{LOOPBACK}:{port}") as consumer:
@@ -329,6 +336,7 @@ async def test_a_supervisor_that_is_down_is_named(stand: Stand, upgrade: Upgrade
         await upgrade.completes()
 
 
+@pytest.mark.long
 async def test_a_customer_who_is_down_is_rolled_back_when_no_consumer_gets_ready(
     stand: Stand, upgrade: Upgrade, local: LocalPlatform
 ) -> None:

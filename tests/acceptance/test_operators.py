@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from sandbox.demo.observation import observe
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
@@ -53,6 +55,7 @@ async def test_a_failed_rollback_is_started_again_by_hand(
     assert [one["why"] for one in discarded if one["id"] == settled] == ["no"]
 
 
+@pytest.mark.long
 async def test_a_dead_letter_replayed_twice_opens_one_attempt_and_a_replay_after_its_end_is_refused(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
@@ -105,6 +108,7 @@ async def test_a_running_step_is_stopped_for_a_rollback(
     assert await dead_letters(rehome, site) == {}
 
 
+@pytest.mark.long
 async def test_a_stopping_consumer_gives_back_a_long_step_and_ends_a_short_one(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:

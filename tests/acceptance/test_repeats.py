@@ -53,7 +53,7 @@ class Repeater:
 async def test_every_event_twice_and_replayed_is_one_migration_with_one_outcome(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, rehome: Cli
 ) -> None:
-    site = await make_site()
+    site = await make_site(odoo=False)
     repeater = Repeater()
     async with (
         local.consumer(),

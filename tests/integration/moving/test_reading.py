@@ -6,6 +6,8 @@ import secrets
 import tracemalloc
 from typing import TYPE_CHECKING
 
+import pytest
+
 from rehome_consumer.adapters.postgres import checksums, schema_objects
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
@@ -17,8 +19,6 @@ from tests.support.moves import add_variety
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import pytest
 
     from rehome_consumer.adapters.postgres.kinds import TenantSession
     from tests.support.moves import Move
@@ -48,6 +48,7 @@ END $$;
 """
 
 
+@pytest.mark.long
 async def test_a_large_catalogue_needs_no_more_memory_than_a_small_one(move: Move) -> None:
     """Its names and definitions alone are more than 30 MB; each look must use less than 8."""
     stage, tenant = move.stage, move.tenant

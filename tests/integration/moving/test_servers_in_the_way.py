@@ -68,6 +68,49 @@ async def test_a_pooler_is_named_as_one_before_anything_is_stopped(rehearsing: R
             await prepare.check_source(ports, instance, pooler)
 
 
+def without_settings(startup: bytes) -> bytes:
+    """A startup message with only what pgbouncer tracks."""
+    words = startup[4:].rstrip(b"\0").split(b"\0")
+    kept = [
+        word
+        for name, value in zip(words[::2], words[1::2], strict=True)
+        if name in {b"user", b"database", b"application_name", b"client_encoding"}
+        for word in (name, value)
+    ]
+    return startup[:4] + b"\0".join(kept) + b"\0\0"
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def test_a_pooler_that_ignores_settings_is_named_as_one(rehearsing: Rehearsing) -> None:
+    """As with `ignore_startup_parameters`: names in an administrator's session would mean whatever a tenant chose."""
+    stage, ports, instance = rehearsing.stage, rehearsing.move.ports, await rehearsing.move.instance()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            startup = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+            if startup[:4] != (80877103).to_bytes(4):  # a request for TLS
+                break
+            writer.write(b"N")
+        from_server, to_server = await asyncio.open_connection(stage.pool.host, stage.pool.port)
+        kept = without_settings(startup)
+        to_server.write((len(kept) + 4).to_bytes(4) + kept)
+        await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
+
+    async with await asyncio.start_server(answer, LOOPBACK) as listening:
+        pooler = replace(stage.pool, name="bouncer", port=listening.sockets[0].getsockname()[1])
+        with pytest.raises(
+            Incompatible, match=r"bouncer.* ignores the settings .*connection pooler.*`db_servers`"
+        ):
+            await prepare.check_source(ports, instance, pooler)
+
+
 async def test_a_lock_table_that_another_dump_has_filled_is_named_with_what_to_raise(
     scratch: Path, stage: RealStage, tmp_path: Path
 ) -> None:

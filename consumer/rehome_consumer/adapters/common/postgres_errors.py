@@ -70,6 +70,10 @@ FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClient
 """What PostgreSQL, asyncpg and the network raise (a time-out is an OSError)."""
 
 _POOLER = "unsupported startup parameter"  # source: pgbouncer's answer to a setting that it does not track
+NOT_A_POOLER = (
+    "A connection pooler (such as pgbouncer) answers there. rehome needs the server itself: put its own host and port "
+    "into `db_servers`"
+)
 _LONGEST = 400
 
 # asyncpg shows the argument that it could not encode.
@@ -89,10 +93,7 @@ def translated(what: str) -> Iterator[None]:
         raise
     except FOREIGN as error:
         if _POOLER in str(error):
-            raise Incompatible(
-                f"{what}: {_sentence(error)}: a connection pooler (such as pgbouncer) answers there. rehome needs the "
-                "server itself: put its own host and port into `db_servers`"
-            ) from None
+            raise Incompatible(f"{what}: {_sentence(error)}. {NOT_A_POOLER}") from None
         meaning = next(translation for foreign, translation in _MEANING if isinstance(error, foreign))
         raise meaning(f"{what}: {_sentence(error)}{_more(error)}") from None
 

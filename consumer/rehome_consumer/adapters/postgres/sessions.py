@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import asyncpg
 
 from rehome_consumer.adapters.common import scram_only
-from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.common.postgres_errors import NOT_A_POOLER, translated
 from rehome_consumer.adapters.postgres import database_settings
 from rehome_consumer.adapters.postgres.kinds import Administrator, TenantSession
 from rehome_consumer.adapters.postgres.names import quoted
@@ -192,6 +192,20 @@ class Sessions:
     ) -> AsyncIterator[Raw]:
         """A connection. Of the same setting `settings` win over the values here, and these over `overrides`."""
         seconds = self._statement_limit if limit is None else limit
+        asked = {
+            **overrides,
+            "application_name": application_name(current_migration.get()),
+            "statement_timeout": f"{seconds * 1000:.0f}",
+            **KEEPALIVE_SETTINGS,
+            # A frozen consumer's connections stay open; its locks must not block another one.
+            "idle_in_transaction_session_timeout": "30s",
+            # A restore takes hours, and a session waits for it.
+            "idle_session_timeout": "0",
+            # Names in statements mean built-in objects, whatever a tenant has called its own.
+            "search_path": "pg_catalog",
+            "default_transaction_read_only": "off",
+            **settings,
+        }
         host, port = self.address(server)
         with translated(f"{what}, server {server.name} at {host}:{port}"):
             try:
@@ -204,20 +218,7 @@ class Sessions:
                     ssl=self._ssl,
                     timeout=self._connect_limit,
                     command_timeout=seconds + _ANSWER_SECONDS,
-                    server_settings={
-                        **overrides,
-                        "application_name": application_name(current_migration.get()),
-                        "statement_timeout": f"{seconds * 1000:.0f}",
-                        **KEEPALIVE_SETTINGS,
-                        # A frozen consumer's connections stay open; its locks must not block another one.
-                        "idle_in_transaction_session_timeout": "30s",
-                        # A restore takes hours, and a session waits for it.
-                        "idle_session_timeout": "0",
-                        # Names in statements mean built-in objects, whatever a tenant has called its own.
-                        "search_path": "pg_catalog",
-                        "default_transaction_read_only": "off",
-                        **settings,
-                    },
+                    server_settings=asked,
                 )
             except asyncpg.InvalidCatalogNameError:
                 raise NotFound(f"there is no database {database} on {server.name}") from None
@@ -231,6 +232,7 @@ class Sessions:
                 ) from None
             _keep_alive(connection)
             try:
+                await _require_settings(connection, asked, what, server)
                 if connection.get_server_version().major >= TRANSACTION_TIMEOUT_SINCE:
                     await connection.execute("SET transaction_timeout = 0")
                 if (check := claim_check.get()) is not None:
@@ -239,6 +241,22 @@ class Sessions:
             finally:
                 with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await connection.close(timeout=_CLOSE_SECONDS)
+
+
+async def _require_settings(connection: Raw, asked: Mapping[str, str], what: str, server: Server) -> None:
+    """Refuse a server that ignored what the session asked for: a pooler may be told to (ignore_startup_parameters).
+
+    One of the two is a setting that no pooler tracks, since servers do not report it.
+    """
+    found = await connection.fetchrow(
+        "SELECT pg_catalog.current_setting('search_path') AS search_path, "
+        "pg_catalog.current_setting('idle_in_transaction_session_timeout') AS idle_in_transaction_session_timeout"
+    )
+    if found is None or any(asked[name] != value for name, value in found.items()):
+        raise Incompatible(
+            f"{what}: {server.name} at {server.host}:{server.port} ignores the settings of a session (search_path, "
+            f"time limits). {NOT_A_POOLER}"
+        )
 
 
 def _keep_alive(connection: Raw) -> None:

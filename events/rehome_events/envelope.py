@@ -202,8 +202,8 @@ def decode(
     Args:
         body: The message's body, at most 1 MiB of UTF-8.
         content_type: The message's content type; None when it has none.
-        headers: The message's headers; attributes of binary mode start with ``ce-``, ``cloudEvents_``
-            or ``cloudEvents:``, in any case.
+        headers: The message's headers; attributes of binary mode start with ``ce-``, ``ce_``,
+            ``cloudEvents_`` or ``cloudEvents:``, in any case.
 
     Raises:
         UnknownType: An event of a type or version that this release does not know.

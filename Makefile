@@ -107,6 +107,7 @@ lint: setup ## check style, types, the direction of imports, and that what is ge
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m rehome_events schema --check
 	@$(BIN)/python -m rehome_events asyncapi --check
+	@$(BIN)/python -m rehome_events typescript --check
 	@$(BIN)/python -m rehome_events page --check
 	@$(BIN)/python scripts/settings_table.py --check
 

@@ -22,7 +22,7 @@ from rehome_events.printable import Parser, visible, visible_json
 from rehome_events.testing.checks import unknown_fields
 from rehome_events.testing.expectations import expected, unmet
 from rehome_events.testing.stories import DISORDERS, OUTCOMES, Story
-from rehome_events.tools import asyncapi, page, released, schema
+from rehome_events.tools import asyncapi, page, released, schema, typescript
 from rehome_events.tools.conform import conform
 from rehome_events.tools.mock import play
 
@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     _choice(documents).add_argument(
         "--bundle", action="store_true", help="print it, with its schemas in it; the default"
     )
+    types = add(
+        "typescript",
+        _typescript,
+        "Print the types for TypeScript, or write or check the committed ones, events.d.ts.",
+    )
+    _choice(types)
     pages = add("page", _page, "Print the page docs/events.md, or write or check it and docs/events.html.")
     _choice(pages).add_argument("--html", action="store_true", help="print it in HTML")
 
@@ -197,6 +203,10 @@ def _asyncapi(chosen: argparse.Namespace) -> int:
         return _write_or_check({asyncapi.FILE: asyncapi.render(asyncapi.generate())}, chosen)
     _copy(asyncapi.render(asyncapi.generate(bundled=True)))
     return 0
+
+
+def _typescript(chosen: argparse.Namespace) -> int:
+    return _write_or_check({typescript.FILE: typescript.generate()}, chosen)
 
 
 def _page(chosen: argparse.Namespace) -> int:

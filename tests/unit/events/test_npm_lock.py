@@ -26,7 +26,11 @@ def test_every_package_has_a_checksum_and_none_an_address(locked: dict[str, Any]
 
 def test_what_is_asked_for_is_pinned_and_is_what_is_locked(locked: dict[str, Any]) -> None:
     listed = json.loads((NODE / "package.json").read_text())
-    for name, version in {**listed["dependencies"], **listed["devDependencies"], **listed["overrides"]}.items():
+    for name, version in {
+        **listed["dependencies"],
+        **listed["devDependencies"],
+        **listed["overrides"],
+    }.items():
         assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
         assert locked[f"node_modules/{name}"]["version"] == version
     assert {key: listed[key] for key in ("dependencies", "devDependencies")}.items() <= locked[""].items()

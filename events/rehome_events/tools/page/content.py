@@ -20,9 +20,11 @@ _INTRODUCTION: Final[tuple[Block, ...]] = (
         (
             "To publish `plan.upgraded`: [publishing.md](publishing.md).",
             "To follow migrations: [subscribing.md](subscribing.md).",
+            "Either with a client of your own, in Node or Python: [other-clients.md](other-clients.md).",
             (
-                "For tools: [asyncapi.yaml](../events/rehome_events/asyncapi.yaml) and one "
-                "[JSON Schema](../events/rehome_events/schemas) per type and version."
+                "For tools: [asyncapi.yaml](../events/rehome_events/asyncapi.yaml), one "
+                "[JSON Schema](../events/rehome_events/schemas) per type and version, and "
+                "[types for TypeScript](../events/rehome_events/events.d.ts)."
             ),
         )
     ),

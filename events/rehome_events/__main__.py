@@ -101,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     conform = add(
         "conform",
         _conform,
-        "Check that a program publishes as the contract says: it is run twice, with a queue for its event, where it "
-        "must end with exit code 0, and without one, where it must not. "
+        "Check that a program publishes as the contract says: it is run four times, twice with a queue for its event, "
+        "where it must end with exit code 0, and twice without one, where it must not. "
         f"{_URL_VARIABLE} names a broker for tests, in whose vhost no queue is bound for the event; "
         "the program reads the same variable.",
     )

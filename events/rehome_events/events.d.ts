@@ -1,7 +1,7 @@
 // Generated: python -m rehome_events typescript --write
 //
-// Every event of the contract, envelope and data. What a field may hold beyond its type (formats, limits) is in the JSON
-// Schemas. Ignore types, versions and fields that you do not know: more of them come without a new version.
+// Every event of the contract, envelope and data. What a field may hold beyond its type (formats, limits) is in the
+// JSON Schemas. Ignore types, versions and fields that you do not know: more of them come without a new version.
 
 /**
  * What a plan grants. Decimals are read as numbers and as text (`"4.0"`), since libraries differ in how they

@@ -15,8 +15,8 @@ FILE: Final = Path(str(files("rehome_events") / "events.d.ts"))
 _HEAD: Final = """\
 // Generated: python -m rehome_events typescript --write
 //
-// Every event of the contract, envelope and data. What a field may hold beyond its type (formats, limits) is in the JSON
-// Schemas. Ignore types, versions and fields that you do not know: more of them come without a new version.
+// Every event of the contract, envelope and data. What a field may hold beyond its type (formats, limits) is in the
+// JSON Schemas. Ignore types, versions and fields that you do not know: more of them come without a new version.
 """
 _UNION: Final = """\
 /** Every event; `type`, and with it `dataschema`, says which. */

@@ -106,7 +106,10 @@ class CloudEvent(BaseModel, Generic[D]):
     )
     replayof: UUID | None = Field(
         default=None,
-        description="On a replay: id of the event that is replayed.",
+        description=(
+            "Id of the event that is replayed; only on the replay itself, which goes to the step that failed and "
+            "not to subscribers. What a replay leads to has the replay's id as its causationid."
+        ),
         examples=["0f5d3c1a-9b7e-5a46-8c2d-6e1f40b3a592"],
     )
     data: SerializeAsAny[D] = Field(description="What happened.")

@@ -62,7 +62,10 @@ export interface PlanUpgradedV1 {
   causationid?: string | null;
   /** W3C trace context. */
   traceparent?: string | null;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string | null;
   /** What happened. */
   data: PlanUpgraded;
@@ -124,7 +127,10 @@ export interface InstanceResizedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: InstanceResized;
@@ -198,7 +204,10 @@ export interface MigrationRequestedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationRequested;
@@ -262,7 +271,10 @@ export interface MigrationPreparedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationPrepared;
@@ -308,7 +320,10 @@ export interface MigrationStoppedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationStopped;
@@ -362,7 +377,10 @@ export interface MigrationBackedUpV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationBackedUp;
@@ -415,7 +433,10 @@ export interface MigrationProvisionedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationProvisioned;
@@ -459,7 +480,10 @@ export interface MigrationConfRewrittenV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationConfRewritten;
@@ -523,7 +547,10 @@ export interface MigrationRestoredV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationRestored;
@@ -569,7 +596,10 @@ export interface MigrationStartedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationStarted;
@@ -629,7 +659,10 @@ export interface MigrationCompletedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationCompleted;
@@ -673,7 +706,10 @@ export interface MigrationRejectedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationRejected;
@@ -721,7 +757,10 @@ export interface MigrationFailedV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationFailed;
@@ -771,7 +810,10 @@ export interface MigrationRolledBackV1 {
   causationid?: string;
   /** W3C trace context. */
   traceparent?: string;
-  /** On a replay: id of the event that is replayed. */
+  /**
+   * Id of the event that is replayed; only on the replay itself, which goes to the step that failed and not
+   * to subscribers. What a replay leads to has the replay's id as its causationid.
+   */
   replayof?: string;
   /** What happened. */
   data: MigrationRolledBack;

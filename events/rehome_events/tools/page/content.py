@@ -45,7 +45,8 @@ _INTRODUCTION: Final[tuple[Block, ...]] = (
             ),
             (
                 "Within a version only optional fields are added. A change that could break a reader is a "
-                "[new version](#versions), published beside the old one for a while."
+                "[new version](#versions), published beside the old one for a while. What changed: "
+                "[events-changes.md](events-changes.md)."
             ),
             (
                 "`message_id`, `type`, `correlation_id` (the migration), `timestamp` and `app_id` of the message "

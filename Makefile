@@ -9,7 +9,7 @@ ARGS :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-swarm broker test test-long test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
-	compatibility attack pairs load fuzz bench bench-downtime lint install-check lock on clean
+	compatibility contract attack pairs load fuzz bench bench-downtime lint install-check lock on clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,11 @@ bench-downtime: setup ## measure what a customer feels of a move, beside a resta
 bench: setup ## measure copies, whole moves and the engine (minutes; ARGS: see python -m benchmarks --help)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+contract: setup ## the contract as foreign teams meet it: Node, pika, kombu, FastStream, ajv, AsyncAPI, tsc (Debian's Node)
+	@scripts/setup-part contract
+	@scripts/setup-node
+	@$(PYTEST) tests/clients -n 2 --dist loadfile $(ARGS)
+
 lint: setup ## check style, types, the direction of imports, and that what is generated is up to date
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -107,6 +112,7 @@ lint: setup ## check style, types, the direction of imports, and that what is ge
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m rehome_events schema --check
 	@$(BIN)/python -m rehome_events asyncapi --check
+	@$(BIN)/python -m rehome_events typescript --check
 	@$(BIN)/python -m rehome_events page --check
 	@$(BIN)/python scripts/settings_table.py --check
 
@@ -118,7 +124,7 @@ lock: ## write requirements.lock again from the three pyproject.toml (needs uv; 
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
 	@uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
 		--no-emit-find-links --quiet $(ARGS) events/pyproject.toml consumer/pyproject.toml \
-		$(foreach group,dev beside fuzz attack,--group pyproject.toml:$(group)) \
+		$(foreach group,dev beside fuzz attack contract,--group pyproject.toml:$(group)) \
 		--no-emit-package rehome-events --no-emit-package rehome-consumer --output-file requirements.lock
 
 SUITE := trixie

@@ -22,7 +22,7 @@ from rehome_events.printable import Parser, visible, visible_json
 from rehome_events.testing.checks import unknown_fields
 from rehome_events.testing.expectations import expected, unmet
 from rehome_events.testing.stories import DISORDERS, OUTCOMES, Story
-from rehome_events.tools import asyncapi, page, released, schema
+from rehome_events.tools import asyncapi, history, page, released, schema, typescript
 from rehome_events.tools.conform import conform
 from rehome_events.tools.mock import play
 
@@ -82,7 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     _choice(documents).add_argument(
         "--bundle", action="store_true", help="print it, with its schemas in it; the default"
     )
-    pages = add("page", _page, "Print the page docs/events.md, or write or check it and docs/events.html.")
+    types = add(
+        "typescript",
+        _typescript,
+        "Print the types for TypeScript, or write or check the committed ones, events.d.ts.",
+    )
+    _choice(types)
+    pages = add(
+        "page",
+        _page,
+        "Print the page docs/events.md, or write or check it, docs/events.html and docs/events-changes.md.",
+    )
     _choice(pages).add_argument("--html", action="store_true", help="print it in HTML")
 
     expectations = add(
@@ -95,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     conform = add(
         "conform",
         _conform,
-        "Check that a program publishes as the contract says: it is run twice, with a queue for its event, where it "
-        "must end with exit code 0, and without one, where it must not. "
+        "Check that a program publishes as the contract says: it is run four times, twice with a queue for its event, "
+        "where it must end with exit code 0, and twice without one, where it must not. "
         f"{_URL_VARIABLE} names a broker for tests, in whose vhost no queue is bound for the event; "
         "the program reads the same variable.",
     )
@@ -179,10 +189,20 @@ def _schema(chosen: argparse.Namespace) -> int:
     if chosen.write:
         return _changed([str(file) for file in schema.write()])
     if chosen.release:
+        if broken := history.incompatible(history.past()):
+            raise EventError("not released: " + "; ".join(broken))
         return _changed(released.release())
     if chosen.check:
+        past = history.past()
+        _print(f"schemas: {past.note}", error=True)
         return _differences(
-            [*schema.drift(), *released.tampered(), *released.unlocked(), *released.incompatible()]
+            [
+                *schema.drift(),
+                *released.tampered(),
+                *released.unlocked(),
+                *released.incompatible(),
+                *history.incompatible(past),
+            ]
         )
     if chosen.type:
         entry = lookup(chosen.type, chosen.version)
@@ -199,11 +219,20 @@ def _asyncapi(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _typescript(chosen: argparse.Namespace) -> int:
+    return _write_or_check({typescript.FILE: typescript.generate()}, chosen)
+
+
 def _page(chosen: argparse.Namespace) -> int:
     if chosen.html:
         _copy(page.render_html())
         return 0
-    return _write_or_check({page.FILE: page.render(), page.HTML_FILE: page.render_html()}, chosen)
+    pages = {
+        page.FILE: page.render(),
+        page.HTML_FILE: page.render_html(),
+        page.CHANGES_FILE: page.render_changes(),
+    }
+    return _write_or_check(pages, chosen)
 
 
 def _write_or_check(committed: dict[Path, str], chosen: argparse.Namespace) -> int:

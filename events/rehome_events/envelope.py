@@ -106,7 +106,10 @@ class CloudEvent(BaseModel, Generic[D]):
     )
     replayof: UUID | None = Field(
         default=None,
-        description="On a replay: id of the event that is replayed.",
+        description=(
+            "Id of the event that is replayed; only on the replay itself, which goes to the step that failed and "
+            "not to subscribers. What a replay leads to has the replay's id as its causationid."
+        ),
         examples=["0f5d3c1a-9b7e-5a46-8c2d-6e1f40b3a592"],
     )
     data: SerializeAsAny[D] = Field(description="What happened.")
@@ -202,8 +205,8 @@ def decode(
     Args:
         body: The message's body, at most 1 MiB of UTF-8.
         content_type: The message's content type; None when it has none.
-        headers: The message's headers; attributes of binary mode start with ``ce-``, ``cloudEvents_``
-            or ``cloudEvents:``, in any case.
+        headers: The message's headers; attributes of binary mode start with ``ce-``, ``ce_``,
+            ``cloudEvents_`` or ``cloudEvents:``, in any case.
 
     Raises:
         UnknownType: An event of a type or version that this release does not know.

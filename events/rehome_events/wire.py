@@ -18,7 +18,7 @@ LONGEST_ERROR: Final = 600
 """Longest text of an error, in characters."""
 
 _FIELDS_NAMED: Final = 5
-_PREFIXES: Final = ("ce-", "cloudevents_", "cloudevents:")
+_PREFIXES: Final = ("ce-", "ce_", "cloudevents_", "cloudevents:")
 _URN: Final = re.compile(r"^urn:rehome:events:(?P<type>[^:]+):v(?P<version>[1-9][0-9]{0,5})$")
 
 

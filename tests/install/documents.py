@@ -10,7 +10,7 @@ from tests.install.environment import require
 if TYPE_CHECKING:
     from pathlib import Path
 
-INSTALLABLE: Final = {"./events", "./consumer", "$REHOME/events", "pytest", "opensearch-py"}
+INSTALLABLE: Final = {"./events", "./consumer", "$REHOME/events", "pytest", "opensearch-py", "pika"}
 _COMMAND: Final = re.compile(r"pip3? install ([^`\n#]+)")
 
 

@@ -42,7 +42,8 @@ class Terminal:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        self.lines += (line.rstrip("\n") for line in self.process.stdout)
+        with self.process.stdout as lines:
+            self.lines += (line.rstrip("\n") for line in lines)
 
     def wait_for(self, pattern: str, count: int = 1) -> None:
         """Until so many lines match; FailedError otherwise."""

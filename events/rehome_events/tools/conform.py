@@ -24,7 +24,7 @@ async def conform(
     type: str = "plan.upgraded",  # noqa: A002 - the attribute's name in CloudEvents
     timeout: float = 30.0,
 ) -> CloudEvent[Any]:
-    """Run a program that publishes one event, with a queue for it and without.
+    """Run a program that publishes one event, twice with a queue for it and twice without.
 
     The program's environment has the URL as ``EVENTS_AMQP_URL``. Exit code 0 says that the event is published.
 

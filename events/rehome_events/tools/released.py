@@ -15,6 +15,7 @@ import orjson
 
 from rehome_events.catalog import KNOWN, EventType
 from rehome_events.errors import EventError
+from rehome_events.tools.changes import record
 from rehome_events.tools.compat import Role, breaks
 from rehome_events.tools.schema import Schema, generate, render
 
@@ -77,6 +78,7 @@ def release(root: Path = Path(str(_SCHEMAS))) -> list[str]:
         loose = [text for text in unlocked(root) if text.startswith("released/")]
         if reasons := [*tampered(root), *loose, *incompatible(root)]:
             raise EventError("not released: " + "; ".join(reasons))
+    record(released(root) if (root / "released").is_dir() else {}, root)
     for entry in KNOWN.values():
         file = root / "released" / entry.type / f"v{entry.version}.json"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """The schemas: valid, described, and in agreement with their golden examples."""
 
+import re
+from importlib.resources import files
 from typing import Any
 
 import jsonschema
@@ -85,6 +87,17 @@ def test_an_invalid_example_fails_the_schema_unless_it_says_otherwise(
     entry: EventType, example: dict[str, Any]
 ) -> None:
     assert validator(entry).is_valid(example["event"]) is example.get("beyond_schema", False)
+
+
+def test_the_wrapping_of_an_invalid_example_is_documented() -> None:
+    page = (files("rehome_events") / "schemas" / "README.md").read_text()
+    _, _, table = page.partition("An invalid example is an object of")
+    documented = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    wrapped = [
+        example for entry in ENTRIES for example in golden(entry.type, entry.version, "invalid").values()
+    ]
+    assert set().union(*wrapped) == documented
+    assert all(example.keys() >= documented - {"beyond_schema"} for example in wrapped)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.type)

@@ -176,6 +176,34 @@ async def test_a_publisher_that_fails_before_it_publishes_has_noticed_nothing(em
         await check_returned(empty_vhost, misspelt)
 
 
+@pytest.mark.parametrize(
+    ("fails", "says"),
+    [
+        (lambda call: call > 1, r"failed \(NameError: .*\), but not because there was none: .* NameError"),
+        (lambda call: call % 2 == 0, "did not notice: publish mandatory"),
+        (lambda call: call in {2, 3}, None),
+    ],
+    ids=["all but the first", "every second", "two in the middle"],
+)
+async def test_what_fails_for_another_reason_has_noticed_nothing(
+    fails: Callable[[int], bool], says: str | None, empty_vhost: str
+) -> None:
+    silent = sender(empty_vhost, mandatory=False)
+    calls: list[int] = []
+
+    def publish() -> None:
+        calls.append(1)
+        if fails(len(calls)):
+            raise NameError("name 'publsh' is not defined")
+        silent()
+
+    if says is None:  # what no run with and without a queue can tell apart
+        await check_returned(empty_vhost, publish)
+    else:
+        with pytest.raises(AssertionError, match=says):
+            await check_returned(empty_vhost, publish)
+
+
 @pytest.mark.parametrize("blocks", [True, False])
 async def test_a_publisher_that_hangs_has_noticed_nothing(empty_vhost: str, *, blocks: bool) -> None:
     queue_there = sender(empty_vhost, mandatory=True)

@@ -14,11 +14,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from rehome_events.client import Publisher, Subscriber
-from rehome_events.envelope import CloudEvent
+from rehome_events.envelope import CloudEvent, encode
 from rehome_events.errors import NotRouted
 from rehome_events.testing import Story, assert_conforms
+from rehome_events.testing.stories import Outcome
 from sandbox.postgres.server import Cluster
 from sandbox.rabbitmq.node import BrokerNode
 
@@ -126,6 +128,51 @@ async def test_an_upgrade_that_could_not_be_published_stays_in_the_outbox(
             await publishing["publish_unsent"](billing_database, publisher)
         await handler.bind("billing", "plan.upgraded")
         assert await publishing["publish_unsent"](billing_database, publisher) == 1
+
+
+@pytest.mark.parametrize("outcome", ["completed", "resized", "rejected"])
+async def test_an_upgrade_without_an_answer_is_found(
+    outcome: Outcome,
+    publishing: dict[str, Any],
+    billing_database: asyncpg.Connection,
+    operator: AbstractChannel,
+    contract_broker: BrokerNode,
+    pg: Cluster,
+) -> None:
+    story, url = Story(outcome), contract_broker.url("crm")
+    for upgrade in (story.upgrade, Story().upgrade):
+        await billing_database.execute(
+            "INSERT INTO event_outbox VALUES ($1, $2, now(), now())", upgrade.id, encode(upgrade)
+        )
+    async with pg.connect() as its_own, asyncio.timeout(LIMIT):
+        following = asyncio.create_task(publishing["note_answers"](url, its_own, "crm"))
+        await has_consumer(operator, "sub_crm.answers")
+        async with Publisher(contract_broker.url()) as publisher:
+            for event in story.events:
+                await publisher.publish(event)
+        found: list[str] = []
+        while len(found) != 1:
+            found = await publishing["unanswered"](billing_database, "0 s")
+            await asyncio.sleep(0.05)
+        following.cancel()
+        await asyncio.wait({following})
+    assert found == [str(upgrade.id)]
+    assert await publishing["unanswered"](billing_database) == []
+    for suffix in ("", ".retry", ".dead"):
+        await operator.queue_delete("sub_crm.answers" + suffix)
+    await operator.exchange_delete("sub_crm.answers")
+
+
+async def has_consumer(channel: AbstractChannel, queue: str) -> None:
+    """Wait until a queue is there and has a consumer."""
+    while True:
+        try:
+            found = await channel.declare_queue(queue, passive=True)
+            if found.declaration_result.consumer_count:
+                return
+        except ChannelNotFoundEntity:
+            await channel.reopen()
+        await asyncio.sleep(0.05)
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_schema_alone_is_wrong_usage() -> None:
     assert main(["schema"]) == 2
 
 
-@pytest.mark.parametrize("command", ["schema", "asyncapi", "page"])
+@pytest.mark.parametrize("command", ["schema", "asyncapi", "typescript", "page"])
 def test_committed_files_are_up_to_date_and_break_nothing_that_was_released(
     command: str, capsys: Output
 ) -> None:

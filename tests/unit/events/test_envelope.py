@@ -82,7 +82,7 @@ def test_the_properties_of_a_message_mirror_the_attributes() -> None:
     assert message.delivery_mode == DeliveryMode.PERSISTENT
 
 
-@pytest.mark.parametrize("prefix", ["ce-", "CE-", "cloudEvents_", "cloudEvents:", "CLOUDEVENTS_"])
+@pytest.mark.parametrize("prefix", ["ce-", "CE-", "ce_", "cloudEvents_", "cloudEvents:", "CLOUDEVENTS_"])
 def test_binary_mode_is_read_whatever_the_prefix_of_the_headers(prefix: str) -> None:
     event = upgrade()
     data = orjson.dumps(event.pop("data"))

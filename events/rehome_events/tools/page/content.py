@@ -20,9 +20,11 @@ _INTRODUCTION: Final[tuple[Block, ...]] = (
         (
             "To publish `plan.upgraded`: [publishing.md](publishing.md).",
             "To follow migrations: [subscribing.md](subscribing.md).",
+            "Either with a client of your own, in Node or Python: [other-clients.md](other-clients.md).",
             (
-                "For tools: [asyncapi.yaml](../events/rehome_events/asyncapi.yaml) and one "
-                "[JSON Schema](../events/rehome_events/schemas) per type and version."
+                "For tools: [asyncapi.yaml](../events/rehome_events/asyncapi.yaml), one "
+                "[JSON Schema](../events/rehome_events/schemas) per type and version, and "
+                "[types for TypeScript](../events/rehome_events/events.d.ts)."
             ),
         )
     ),
@@ -43,7 +45,8 @@ _INTRODUCTION: Final[tuple[Block, ...]] = (
             ),
             (
                 "Within a version only optional fields are added. A change that could break a reader is a "
-                "[new version](#versions), published beside the old one for a while."
+                "[new version](#versions), published beside the old one for a while. What changed: "
+                "[events-changes.md](events-changes.md)."
             ),
             (
                 "`message_id`, `type`, `correlation_id` (the migration), `timestamp` and `app_id` of the message "

@@ -19,7 +19,7 @@ PAGE: Final = ROOT / "docs" / "other-clients.md"
 NODE: Final = ROOT / "build" / "node"
 LIMIT: Final = 60.0
 
-_BLOCK: Final = re.compile(r"([^\n]*)\n+```(\w+)\n(.*?)```", re.DOTALL)
+_BLOCK: Final = re.compile(r"((?:[^\n]+\n)*)\n+```(\w+)\n(.*?)```", re.DOTALL)
 _NAME: Final = re.compile(r"`(\w+\.(?:py|mjs))`")
 _INSTALLS: Final = re.compile(r"^(npm install|pip install|python3 -m venv|make broker)\b.*$", re.MULTILINE)
 

@@ -107,7 +107,7 @@ def test_a_hint_and_a_detail_without_values_are_in_the_message() -> None:
 def test_a_connection_pooler_is_named_as_one() -> None:
     error = asyncpg.ProtocolViolationError("unsupported startup parameter: search_path")
     with (
-        pytest.raises(Incompatible, match=r"a connection pooler.*`db_servers`"),
+        pytest.raises(Incompatible, match=r"A connection pooler.*`db_servers`"),
         translated("looking at pool-1"),
     ):
         raise error

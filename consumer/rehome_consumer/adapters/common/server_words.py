@@ -11,7 +11,8 @@ _KEY_VALUE: Final = re.compile(r"=\(.*\)")
 _QUOTED: Final = re.compile(
     r"(\b(?:table|relation|column|constraint|index|sequence|view|function|type|schema|role|user|extension|database|"
     r"trigger|collation|configuration|dictionary|parameter|publication|slot|server|policy|rule|operator|class|"
-    r'statistics|object|library|file|option)s? )?"[^"]*"'
+    r"statistics|object|library|file|option)s? |"
+    r'\b(?:increase|decrease|raise|reduce|set) (?="[a-z_]+"))?"[^"]*"'  # a setting, quoted since PostgreSQL 17
 )
 _ROW: Final = "ailing row contains"
 

@@ -104,6 +104,13 @@ def test_a_hint_and_a_detail_without_values_are_in_the_message() -> None:
     )
 
 
+def test_a_setting_that_a_hint_names_is_no_data() -> None:
+    """Quoted since PostgreSQL 17; what is quoted elsewhere may be a value."""
+    hint = 'HINT:  You might need to increase "max_locks_per_transaction".'
+    assert detail(hint) == hint
+    assert detail('DETAIL:  Someone has set "a secret".') == 'DETAIL:  Someone has set "...".'
+
+
 def test_a_connection_pooler_is_named_as_one() -> None:
     error = asyncpg.ProtocolViolationError("unsupported startup parameter: search_path")
     with (

@@ -104,11 +104,13 @@ class Schedule:
                 raise
             self.violations.append(f"comes to rest: it does not, after {self.boundaries} boundaries")
         finally:
-            self._clean_up()
-            if self._logs_checked:
-                self.log_check.stop()
-            asyncio.set_event_loop(None)
-            self.loop.close()
+            try:
+                self._clean_up()
+            finally:
+                if self._logs_checked:
+                    self.log_check.stop()
+                asyncio.set_event_loop(None)
+                self.loop.close()
         return self.violations
 
     async def _play_on_known_loop(self) -> None:

@@ -77,11 +77,11 @@ def test_a_part_of_the_lock_holds_all_that_it_needs() -> None:
     assert needs("events") <= versions(locked("rehome-events")).keys()
     assert needs("events") | needs("consumer") <= versions(locked("rehome-consumer")).keys()
     assert {"pamqp", "yarl", "pydantic-core"} <= versions(locked("rehome-events")).keys()
-    everything = locked("dev", "beside", "fuzz", "attack")
+    everything = locked("dev", "beside", "fuzz", "attack", "contract")
     assert versions(everything) == versions(LOCK)
     assert not [
         part
-        for part in ("fuzz", "beside", "attack")
+        for part in ("fuzz", "beside", "attack", "contract")
         if versions(locked(part)).keys() <= versions(locked("dev")).keys()
     ]
 

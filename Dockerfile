@@ -12,7 +12,7 @@ COPY pyproject.toml requirements.lock ./
 COPY scripts/locked.py scripts/
 COPY events events
 COPY consumer consumer
-RUN python scripts/locked.py build > build.txt && python scripts/locked.py rehome-consumer > runtime.txt
+RUN python scripts/locked.py build > build.txt && python scripts/locked.py rehome-consumer traces > runtime.txt
 RUN pip install --require-hashes --only-binary :all: --requirement build.txt
 RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels ./events ./consumer
 
@@ -37,10 +37,11 @@ RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-c
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /app rehome
 USER rehome
-# Swarm replaces what is unhealthy: only after five minutes, since a broker's restart or a busy node is no reason to.
-# /health, not /readyz: a restart brings no program or mount, and would interrupt what runs.
-HEALTHCHECK --interval=15s --timeout=15s --start-period=60s --retries=20 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/health', timeout=10)"]
+# Swarm replaces what is unhealthy: one that was never ready, and one whose event loop has not answered for five minutes.
+# Not one that lacks something: a restart brings no program, mount or broker, and would interrupt what runs. The start
+# may take longer than REHOME_NOT_READY_TIMEOUT, after which a consumer that is not ready rolls back who is down.
+HEALTHCHECK --interval=15s --timeout=15s --start-period=30m --retries=12 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"REHOME_HTTP_PORT\"]}/startupz', timeout=10)"]
 # On loopback: for Prometheus set REHOME_HTTP_HOST to 0.0.0.0, where no tenant's service is on the same network.
 ENV REHOME_HTTP_PORT=8080
 # The C library would keep large blocks that are free, and a consumer's memory would grow for an hour (measured).

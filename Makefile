@@ -4,12 +4,15 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 
+# Some images set it: every process of the tests would compile what it imports again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # More arguments for the command behind a target: make test ARGS="-k saga -x"
 ARGS :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-swarm broker test test-long test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
-	compatibility contract attack pairs load fuzz bench bench-downtime lint install-check lock on clean
+	compatibility contract attack pairs load fuzz bench bench-downtime bench-engine console-check lint install-check lock on clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,11 +35,11 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 test: setup ## run the tests, on real servers
 	@$(PYTEST) $(PARALLEL) -m "not long" $(ARGS)
 
-test-long: setup ## run the tests of rarer ways of whole moves, which `make test` leaves out
+test-long: setup ## run what takes long and seldom finds what `make test` misses, such as rarer ways of whole moves
 	@$(PYTEST) $(PARALLEL) -m long $(ARGS)
 
 test-swarm: setup ## run the tests of the Swarm runtime, on a private Docker Swarm (root)
-	@scripts/setup-swarm nginx
+	@scripts/setup-swarm nginx docker docker-compose
 	@$(PYTEST) tests/swarm -n 2 --dist loadfile $(ARGS)
 
 # What depends most on the machine: its Python, OpenSSL, RabbitMQ, PostgreSQL and Docker.
@@ -51,7 +54,7 @@ smoke: setup ## a demo, and the tests that depend most on the machine: broker us
 	@$(PYTEST) $(SMOKE) -n 2 --dist loadfile $(ARGS)
 
 smoke-swarm: setup ## the same of the Swarm runtime (root)
-	@scripts/setup-swarm nginx
+	@scripts/setup-swarm nginx docker
 	@$(PYTEST) $(SMOKE_SWARM) -n 2 --dist loadfile $(ARGS)
 
 simulate: setup ## thousands of schedules on virtual time; SEED=N plays one again (ARGS: see python -m tests.simulation --help)
@@ -97,13 +100,21 @@ fuzz: setup ## look for inputs that break a parser, coverage-guided (SECONDS=60 
 bench-downtime: setup ## measure what a customer feels of a move, beside a restart and today's way (ARGS="--scales 0,1,4")
 	@$(BIN)/python -m benchmarks downtime --scales 0,1 $(ARGS)
 
+bench-engine: setup ## a step that does nothing, beside a bare message and other ways (ARGS="--against REVISION --peers dbos")
+	@$(BIN)/python -m benchmarks engine $(ARGS)
+
 bench: setup ## measure copies, whole moves and the engine (minutes; ARGS: see python -m benchmarks --help)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 contract: setup ## the contract as foreign teams meet it: Node, pika, kombu, FastStream, ajv, AsyncAPI, tsc (Debian's Node)
-	@scripts/setup-part contract
 	@scripts/setup-node
+	@scripts/setup-part contract
 	@$(PYTEST) tests/clients -n 2 --dist loadfile $(ARGS)
+
+console-check: setup ## look at the console in a real browser (Debian's chromium); pictures in build/console
+	@scripts/setup-part browser
+	@scripts/setup-chromium
+	@$(PYTEST) tests/browser -n 0 $(ARGS)
 
 lint: setup ## check style, types, the direction of imports, and that what is generated is up to date
 	@$(BIN)/ruff check
@@ -115,6 +126,7 @@ lint: setup ## check style, types, the direction of imports, and that what is ge
 	@$(BIN)/python -m rehome_events typescript --check
 	@$(BIN)/python -m rehome_events page --check
 	@$(BIN)/python scripts/settings_table.py --check
+	@$(BIN)/python scripts/openapi.py --check
 
 install-check: setup ## build both distributions, install them in every way, and use them as other teams do
 	@scripts/setup-part --download beside
@@ -124,7 +136,7 @@ lock: ## write requirements.lock again from the three pyproject.toml (needs uv; 
 	@command -v uv >/dev/null || { echo "make lock: uv is missing: pip install uv" >&2; exit 1; }
 	@uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
 		--no-emit-find-links --quiet $(ARGS) events/pyproject.toml consumer/pyproject.toml \
-		$(foreach group,dev beside fuzz attack contract,--group pyproject.toml:$(group)) \
+		$(foreach group,dev beside fuzz attack browser contract,--group pyproject.toml:$(group)) \
 		--no-emit-package rehome-events --no-emit-package rehome-consumer --output-file requirements.lock
 
 SUITE := trixie

@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import copying, downtime, engine, moving, rehearsing
+from benchmarks import copying, downtime, moving, rehearsing
+from benchmarks.engine import measure as engine
+from benchmarks.engine import peers
 from benchmarks.report import Table, machine, say
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 
@@ -38,6 +40,26 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--repeats", type=int, default=3, help="rounds of each copy or way (default 3)")
     made.add_argument("--moves", type=int, default=20, help="moves in each round of the engine (default 20)")
+    made.add_argument(
+        "--at-once", type=int, default=50, help="moves at the same time, of the engine (default 50)"
+    )
+    made.add_argument("--rounds", type=int, default=2, help="rounds of the engine and its peers (default 2)")
+    made.add_argument(
+        "--against", metavar="REVISION", help="measure the engine of this revision, too, by git"
+    )
+    made.add_argument(
+        "--peers",
+        default=",".join(peers.PEERS),
+        help="other ways to run steps, of the engine (default: %(default)s; an empty text for none)",
+    )
+    made.add_argument(
+        "--processes", default="1,2,4", help="numbers of consumers, of the engine (default 1,2,4)"
+    )
+    made.add_argument(
+        "--grown",
+        default="0,10000,100000",
+        help="ended migrations in the journal, of the engine (default %(default)s)",
+    )
     made.add_argument(
         "--odoo",
         default="4,3",
@@ -68,7 +90,7 @@ async def measure(what: list[str], args: argparse.Namespace) -> None:
     say(await machine())
     scales, repeats = [float(scale) for scale in args.scales.split(",")], args.repeats
     if "engine" in what:
-        await _in_scratch(partial(engine.measure, moves=args.moves))
+        await _in_scratch(partial(engine.measure, plan=_engine_plan(args)))
     if "downtime" in what:
         odoo = downtime.Odoo(*map(float, args.odoo.split(",")))
         for scale in scales:
@@ -91,6 +113,18 @@ async def measure(what: list[str], args: argparse.Namespace) -> None:
         await _in_scratch(partial(rehearsing.measure, scales=sizes, repeats=repeats))
     if "move" in what:
         await _in_scratch(partial(moving.measure, scales=[0, *(scale for scale in scales if scale)]))
+
+
+def _engine_plan(args: argparse.Namespace) -> engine.Plan:
+    return engine.Plan(
+        moves=args.moves,
+        at_once=args.at_once,
+        rounds=args.rounds,
+        against=args.against,
+        peers=tuple(name for name in args.peers.split(",") if name),
+        processes=tuple(int(count) for count in args.processes.split(",") if count),
+        grown=tuple(int(count) for count in args.grown.split(",") if count),
+    )
 
 
 async def _in_scratch(work: Callable[[Path], Awaitable[list[Table]]]) -> None:

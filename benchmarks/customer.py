@@ -89,7 +89,7 @@ def _part_of(call: str) -> str:
     step, _, port_and_method = call.partition(".")
     if port_and_method.startswith("verifier."):
         return "verification"
-    if port_and_method.startswith("copier.") or port_and_method == "databases.make_scratch":
+    if port_and_method.startswith(("copier.", "replicator.")) or port_and_method == "databases.make_scratch":
         return "copy"
     if port_and_method == "databases.promote" or step not in {"stop", "start"}:
         return REST

@@ -18,11 +18,13 @@ from uuid import uuid4
 from benchmarks.client_programs import LIMIT_SECONDS, client_program
 from benchmarks.customer import PARTS, Customer, Felt, Marks
 from benchmarks.report import MEBIBYTE, Table, median, say
+from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
 from sandbox.demo.chaos import DIRECTORY, Orders
 from sandbox.platform.billing import Billing
 from sandbox.platform.local import local_platform
 from sandbox.platform.subscriber import ENDS, Subscriber
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
+from sandbox.postgres.files import programs_since
 from sandbox.postgres.pool import add_odoo_tenant, start_odoo_pool
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, inflate, set_uuid
@@ -41,7 +43,7 @@ PLAN: Final = "premium-monthly"
 JOBS: Final = 4
 TODAYS_POLLING: Final = 2.0
 CLOSE_POLLING: Final = 0.05
-WAYS: Final = frozenset({"restart", "today", "hand", "rehome"})
+WAYS: Final = frozenset({"restart", "today", "hand", "rehome", "warm"})
 RESTART: Final = "a plain restart"
 TODAY: Final = "today: plain pg_dump, psql"
 
@@ -183,6 +185,9 @@ class Stage:
             last: Any = await subscriber.wait_for(*ENDS, instance_id=site.id, limit=LIMIT_SECONDS)
             if last.type != "migration.completed":
                 raise RuntimeError(f"the move ended in {last.type}: {getattr(last.data, 'reason', '')}")
+            wanted = "warm" if settings.get("STRATEGY") == "auto" else "cold"
+            if last.data.strategy != wanted:
+                raise RuntimeError(f"the move was {last.data.strategy}, not {wanted}: see {local.directory}")
         marks.read(reached)
         dedicated = local.database_service.cluster(last.data.target.id)
         return self._dsn(dedicated, site)
@@ -271,6 +276,14 @@ async def measure(
 
     async with local_platform(directory, [neighbour], start_pool=start_pool) as local:
         local.database_service.settings = DEDICATED
+        programs = programs_since(APPLIES_AS_OWNER_SINCE)
+        if programs is None:
+            ways -= {"warm"}
+            say(
+                "no PostgreSQL 16 or newer on this machine (scripts/setup-postgresql 17): warm is not measured"
+            )
+        else:
+            local.database_service.programs = programs
         await add_odoo_tenant(local.pool, large)
         if scale:
             await inflate(local.pool, large, scale=scale)
@@ -279,8 +292,12 @@ async def measure(
             size = int(await connection.fetchval("SELECT pg_database_size(current_database())")) / MEBIBYTE
         async with local.pool.connect() as connection:
             await connection.execute(f"ALTER DATABASE {quoted(large.database)} OWNER TO postgres")
-        stage = Stage(local, neighbour, large, odoo, provisioning, {"JOBS": str(JOBS)}, beside, ways)
+        stage = Stage(local, neighbour, large, odoo, provisioning, _settings(programs), beside, ways)
         return await _rounds(stage, size, repeats)
+
+
+def _settings(programs: Path | None) -> dict[str, str]:
+    return {"JOBS": str(JOBS), **({"PG_BIN": str(programs)} if programs else {})}
 
 
 async def _rounds(stage: Stage, size: float, repeats: int) -> list[Table]:
@@ -291,6 +308,8 @@ async def _rounds(stage: Stage, size: float, repeats: int) -> list[Table]:
         ("hand", "by hand: pg_dump -Fd, pg_restore, parallel", stage.by_hand),
         ("rehome", "rehome, cold, careful", stage.with_rehome),
         ("rehome", "rehome, cold, quick", partial(stage.with_rehome, CUTOVER="quick")),
+        ("warm", "rehome, warm, careful", partial(stage.with_rehome, STRATEGY="auto")),
+        ("warm", "rehome, warm, quick", partial(stage.with_rehome, STRATEGY="auto", CUTOVER="quick")),
     ]
     if beside is not None:
         every.insert(3, ("rehome", f"rehome in {beside.name}", partial(stage.with_rehome, checkout=beside)))

@@ -20,6 +20,7 @@ from benchmarks.report import MEBIBYTE, Table, median, say
 from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.replicator import PostgresReplicator
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.adapters.state.facts import MemoryFacts
@@ -148,7 +149,7 @@ def _report(
 
 
 async def _rehearse(move: Move, size: int) -> Rehearsal:
-    return (await rehearsal.rehearse(move, "full", size)).result
+    return (await rehearsal.rehearse(move, "full", size, cold="it is measured alone")).result
 
 
 async def _beside(pool: Cluster, other: Tenant, found: Neighbour, work: Any) -> Any:
@@ -186,8 +187,8 @@ async def _clients(pool: Cluster, other: Tenant, found: Neighbour) -> AsyncItera
 async def _move(tenant: Tenant, pool: Cluster, dedicated: Cluster, place: Path) -> Move:
     source, target = server_row("pool", "shared", pool), server_row("dedicated", "dedicated", dedicated)
     instance = Instance(uuid4(), uuid4(), tenant.database, "running", tenant.database, db_user=tenant.role)
-    sessions, unused = Sessions(), Any
-    rest: dict[str, Any] = dict.fromkeys(("database_service", "odoo_conf", "runtime", "filestore"), unused)
+    sessions = Sessions()
+    unused: Any = None
     servers: Any = _Servers(instance, source, target)
     facts = MemoryFacts()
     await facts.remember(SOURCE, source.id)
@@ -201,9 +202,13 @@ async def _move(tenant: Tenant, pool: Cluster, dedicated: Cluster, place: Path) 
         facts=facts,
         platform=servers,
         databases=PostgresDatabases(sessions),
+        replicator=PostgresReplicator(sessions),
         copier=PgCopier(BackupPlace(place, threads=JOBS), programs(), sessions=sessions, jobs=JOBS),
         verifier=PostgresVerifier(sessions, jobs=JOBS),
-        **rest,
+        database_service=unused,
+        odoo_conf=unused,
+        runtime=unused,
+        filestore=unused,
     )
     asked = PlanUpgraded(
         instance_id=instance.id,

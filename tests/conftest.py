@@ -1,11 +1,13 @@
 """Real servers for the tests: private, on loopback, started for the first test that needs them, removed at the end."""
 
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sandbox.platform.tables import Platform, create_platform
 from sandbox.postgres.databases import drop_database
@@ -15,6 +17,17 @@ from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.support.postgres_versions import Pair, pair
+
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("any machine")
+"""How long an example takes says more about what else the machine does than about the code; `make fuzz` finds new ones.
+"""
 
 _RABBITMQ = Path(__file__).parent.parent / "rabbitmq"
 
@@ -37,6 +50,21 @@ def scratch() -> Iterator[Path]:
     directory = scratch_directory("rehome-tests")
     yield directory
     remove_scratch_directory(directory)
+
+
+@pytest.fixture
+def quick_files(scratch: Path) -> Iterator[Path]:
+    """A directory for one test, beside the servers: a backup flushes each of its files, which takes a disk long."""
+    directory = scratch / f"files-{secrets.token_hex(4)}"
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_tells_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts the tests, such as pytest-xdist, sets COLUMNS; what is printed must not depend on it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING
 
 from rehome_consumer.commands import (
     check,
+    completion,
+    console,
     dead_letters,
     doctor,
+    drain,
+    move_now,
+    pause,
     publish,
+    report,
     retire,
     roll_back,
     run,
@@ -70,7 +76,23 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for group in (run, status, check, publish, dead_letters, roll_back, doctor, retire, topology):
+    for group in (
+        run,
+        console,
+        status,
+        report,
+        check,
+        publish,
+        dead_letters,
+        roll_back,
+        pause,
+        move_now,
+        drain,
+        doctor,
+        retire,
+        topology,
+        completion,
+    ):
         group.add(commands)
     commands.add_parser(
         "demo", help="a complete move on this machine, on real servers; see rehome demo --help"

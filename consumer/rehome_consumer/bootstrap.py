@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
 
-from rehome_consumer.adapters import swarm
 from rehome_consumer.adapters.backup.filestore import FilestoreArchive
 from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.common.postgres_errors import translated
@@ -21,6 +21,7 @@ from rehome_consumer.adapters.platform.database_service import HttpDatabaseServi
 from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
+from rehome_consumer.adapters.postgres.replicator import PostgresReplicator
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.adapters.rabbitmq import connection as amqp_adapter
@@ -28,6 +29,7 @@ from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.management import managing
 from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.adapters.state.claims import PostgresClaims
+from rehome_consumer.adapters.state.command_slots import CommandFacts
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.journal import PostgresJournal
@@ -37,6 +39,7 @@ from rehome_consumer.errors import SettingsError, TimedOut, Unreachable
 from rehome_consumer.network.hosts import resolver
 from rehome_consumer.network.tls import authorities, broker_context, parsed
 from rehome_consumer.ports.steps import Ports
+from rehome_consumer.ports.tracing import NoTracing
 from rehome_consumer.process.checks import checks_of, require_topology
 from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.process.worker import Worker
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
     from rehome_consumer.ports.readiness import Part
     from rehome_consumer.ports.steps import Facts, Runtime
+    from rehome_consumer.ports.tracing import Tracing
     from rehome_consumer.process.readiness import Check
     from rehome_consumer.settings import Settings
 
@@ -61,6 +65,8 @@ ANSWER_SECONDS = 10.0  # of an instance that is asked whether it serves
 STATE_CONNECTIONS = 16
 PLATFORM_CONNECTIONS = 6
 KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan"}
+"""The journal's statements find rows by their keys: a plan for each execution would be the same, and costs more."""
 # A frozen consumer's connections stay open. Its transactions must not: their locks would block the others (and
 # the platform) for as long. Inside a transaction a broker's confirm is waited for, 15 s at most.
 ABANDONED = {"idle_in_transaction_session_timeout": "30s"}
@@ -74,9 +80,27 @@ class SystemClock:
         return datetime.now(UTC)
 
 
+async def as_it_is(_connection: object) -> None:
+    """Leave a connection that goes back to its pool as it is; asyncpg's default costs a round trip."""
+
+
 @asynccontextmanager
-async def pool(dsn: str, what: str, size: int) -> AsyncIterator[Pool]:
+async def pool(
+    dsn: str,
+    what: str,
+    size: int,
+    *,
+    reset: Callable[[Any], Awaitable[None]] | None = None,
+    settings: dict[str, str] | None = None,
+) -> AsyncIterator[Pool]:
     """A pool of connections to one database.
+
+    Args:
+        dsn: of the database.
+        what: the setting that names it.
+        size: connections at most.
+        reset: what is done instead of asyncpg's reset before a connection is used again.
+        settings: more of the server's settings for its sessions.
 
     Raises:
         Unreachable, TimedOut: it does not answer; `what` is the setting to look at.
@@ -88,7 +112,8 @@ async def pool(dsn: str, what: str, size: int) -> AsyncIterator[Pool]:
             max_size=size,
             timeout=CONNECT_SECONDS,
             command_timeout=60,
-            server_settings={"application_name": "rehome", **KEEPALIVE, **ABANDONED},
+            reset=reset,
+            server_settings={"application_name": "rehome", **KEEPALIVE, **ABANDONED, **(settings or {})},
         )
     try:
         yield made
@@ -97,8 +122,9 @@ async def pool(dsn: str, what: str, size: int) -> AsyncIterator[Pool]:
 
 
 def state_pool(settings: Settings, size: int = 2) -> Any:
-    """A pool of the state database."""
-    return pool(settings.state, "state database (REHOME_STATE_DSN or REHOME_PLATFORM_DSN)", size)
+    """A pool of the state database, on which nothing outlives a statement or a transaction: no reset is needed."""
+    what = "state database (REHOME_STATE_DSN or REHOME_PLATFORM_DSN)"
+    return pool(settings.state, what, size, reset=as_it_is, settings=PLANNED_ONCE)
 
 
 def platform_pool(settings: Settings, size: int = 2) -> Any:
@@ -147,17 +173,33 @@ def journal(state: Pool, settings: Settings) -> PostgresJournal:
     return PostgresJournal(state, SecretCipher(settings.key() if settings.has_key else None))
 
 
-def claims(settings: Settings) -> PostgresClaims:
-    """Claims, each on a connection of its own to the state database."""
+def _own_session(
+    settings: Settings, name: str
+) -> Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]]:
+    """Opens a session of the state database whose advisory locks last as long as it does."""
 
     async def connect() -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(
             settings.state,
             timeout=CONNECT_SECONDS,
-            server_settings={"application_name": "rehome claim", **KEEPALIVE},
+            server_settings={"application_name": name, **KEEPALIVE, **PLANNED_ONCE},
         )
 
-    return PostgresClaims(connect)
+    return connect
+
+
+@asynccontextmanager
+async def claims(settings: Settings) -> AsyncIterator[PostgresClaims]:
+    """Claims, all on one connection to the state database, which is opened when the first is asked for."""
+    async with aclosing(PostgresClaims(_own_session(settings, "rehome claim"))) as made:
+        yield made
+
+
+@asynccontextmanager
+async def command_facts(settings: Settings) -> AsyncIterator[CommandFacts]:
+    """Facts of a command; its slots are held by a session that is opened when the first is asked for."""
+    async with aclosing(CommandFacts(_own_session(settings, "rehome slot"))) as made:
+        yield made
 
 
 async def owner_of(platform: Pool, instance_id: UUID) -> tuple[UUID, UUID | None] | None:
@@ -193,6 +235,7 @@ async def ports(settings: Settings, facts: Facts) -> AsyncIterator[Ports]:
             platform=PostgresPlatform(platform, billing),
             database_service=HttpDatabaseService(http),
             databases=PostgresDatabases(servers),
+            replicator=PostgresReplicator(servers),
             copier=PgCopier(
                 BackupPlace(settings.backup_root, threads=settings.jobs),
                 settings.pg_bin,
@@ -219,6 +262,9 @@ async def runtime(settings: Settings, clock: SystemClock) -> AsyncIterator[Runti
         async with _plugged_in(settings.runtime)(settings, clock) as other:
             yield other
         return
+    # Not above: its library takes as long to import as half of everything else, and most commands reach no runtime.
+    from rehome_consumer.adapters import swarm  # noqa: PLC0415
+
     async with (
         swarm.connected(settings.docker_host) as docker,
         httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http,
@@ -242,6 +288,27 @@ def _plugged_in(name: str) -> Callable[[Settings, SystemClock], AbstractAsyncCon
     except (ImportError, AttributeError) as error:
         raise SettingsError(f"REHOME_RUNTIME: {name} cannot be imported: {error}") from None
     return found  # type: ignore[no-any-return] # an object of the operator's: its type is not known here
+
+
+@asynccontextmanager
+async def tracing(traces: str) -> AsyncIterator[Tracing]:
+    """Where traces go: `off`, `otlp`, or the path of a file (REHOME_TRACES).
+
+    Raises:
+        SettingsError: OpenTelemetry is not installed, or the file cannot be written.
+    """
+    if traces == "off":
+        yield NoTracing()
+        return
+    try:
+        # Not above: it takes a quarter of a second to import, and is not there where nobody asked for it.
+        from rehome_consumer.adapters.tracing import spans  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError(
+            f"REHOME_TRACES={traces}: {error}; it comes with the extra rehome-consumer[traces]"
+        ) from None
+    async with spans.to_collector() if traces == "otlp" else spans.to_file(Path(traces)) as made:
+        yield made
 
 
 def checks(
@@ -336,12 +403,13 @@ async def consumer(
         )
         engine = Engine(
             journal=journal,
-            claims=claims(settings),
+            claims=await enter(claims(settings)),
             broker=broker,
             relay=relay,
             ports=wrap(real),
             longest_retry=settings.longest_retry,
             readiness=readiness,
+            tracing=await enter(tracing(settings.traces)),
             probe=probe,
         )
         worker = Worker(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 current_migration: ContextVar[UUID | None] = ContextVar("current_migration", default=None)
 """Set by the engine before each step; sessions of it are named `rehome:<uuid>`."""
 
+log_fields: ContextVar[dict[str, str | int]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed in place
+"""What each JSON line of the log has besides its own fields; set by the engine before each try of a step."""
+
 claim_check: ContextVar[Check | None] = ContextVar("claim_check", default=None)
 """Raises ClaimLost unless the step's claim is held; set by the engine before each step.
 

@@ -7,6 +7,7 @@ RehomeError
 │   ├── TimedOut              a bounded wait ended; the message says what it waited for
 │   ├── Conflict              another process changed the same thing in between
 │   ├── ChildFailed           a client program ended with an error; carries its last lines
+│   ├── FellBehind            a copy does not follow its source, or not fast enough: the move goes on without it
 │   └── NotReady              this consumer lacks what every migration needs; not a try while its checks say so, too
 ├── Refused                   no for good: trying again changes nothing
 │   ├── NotFound              the instance, service, server, file or database is not there
@@ -50,6 +51,10 @@ class Conflict(Transient):
 
 class ChildFailed(Transient):
     """A client program (pg_dump, pg_restore) ended with an error; the message holds its last lines."""
+
+
+class FellBehind(Transient):
+    """A copy does not follow its source (any more), or not fast enough; the message says why."""
 
 
 class NotReady(Transient):

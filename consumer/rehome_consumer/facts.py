@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from rehome_consumer.model import Fence, Grant, Secret
+from rehome_consumer.model import Compared, ConfChange, Fence, Grant, Secret, Signatures, Strategy
 from rehome_events.parts import Limits, Rehearsal, Verified
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ def _rehearsal(rehearsal: Rehearsal) -> dict[str, Any]:
     return rehearsal.model_dump(mode="json")
 
 
+def _changes(changes: tuple[ConfChange, ...]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in changes]
+
+
+def _changes_of(stored: list[dict[str, Any]]) -> tuple[ConfChange, ...]:
+    return tuple(ConfChange(**one) for one in stored)
+
+
 def _json(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
@@ -72,6 +80,8 @@ def _json(value: Mapping[str, Any]) -> str:
 SOURCE: Final[Fact[UUID]] = Fact("source", str, UUID)
 LIMITS: Final[Fact[Limits]] = Fact("limits", _limits, Limits.model_validate)
 PLAN_TIER: Final[Fact[str]] = Fact("plan_tier", str, str)
+NOT_BEFORE: Final[Fact[datetime]] = Fact("not_before", datetime.isoformat, datetime.fromisoformat)
+"""Before which the upgrade wants the instance not to be stopped."""
 LIMITS_BEFORE_RESIZE: Final[Fact[Limits]] = Fact("limits_before_resize", _limits, Limits.model_validate)
 TASKS_BEFORE_RESIZE: Final[Fact[tuple[str, ...]]] = Fact("tasks_before_resize", list, tuple)
 
@@ -90,6 +100,22 @@ REHEARSED_DEFINITIONS: Final[Fact[str]] = Fact("rehearsed_definitions", str, str
 """Digest of the definitions that were rehearsed."""
 REHEARSAL: Final[Fact[Rehearsal]] = Fact("rehearsal", _rehearsal, Rehearsal.model_validate)
 """How the rehearsal went: the forecast of the copy."""
+STRATEGY: Final[Fact[Strategy]] = Fact("strategy", asdict, lambda stored: Strategy(**stored))
+"""How the data is copied, as `prepare` has decided it."""
+SIGNATURES: Final[Fact[Signatures]] = Fact("signatures", asdict, lambda stored: Signatures(**stored))
+"""Of both databases' catalogs, as the first copy that was to follow was compared."""
+WARM_GIVEN_UP: Final[Fact[str]] = Fact("warm_given_up", str, str)
+"""Why the copy follows its source no more: the move goes on cold."""
+FOLLOWS_SINCE: Final[Fact[datetime]] = Fact("follows_since", datetime.isoformat, datetime.fromisoformat)
+"""Since when a copy follows its source."""
+CAUGHT_UP: Final[Fact[bool]] = Fact("caught_up", bool, bool)
+"""The copy has everything that the fenced source has: it need not follow any more."""
+
+BEGUN_AT: Final[Fact[datetime]] = Fact("begun_at", datetime.isoformat, datetime.fromisoformat)
+"""When it had its slot to rehearse: from then on a pause lets the rehearsal end."""
+
+LET_GO_AT: Final[Fact[datetime]] = Fact("let_go_at", datetime.isoformat, datetime.fromisoformat)
+"""When an operator let the move go on outside of the maintenance window."""
 
 # stop: everything that a rollback restores
 REPLICAS: Final[Fact[int]] = Fact("replicas", int, int)
@@ -105,7 +131,10 @@ RESTARTED_AT: Final[Fact[datetime]] = Fact("restarted_at", datetime.isoformat, d
 # back_up, rewrite_conf, restore
 BACKUP_BYTES: Final[Fact[int]] = Fact("backup_bytes", int, int)
 BACKUP_MANIFEST_SHA256: Final[Fact[str]] = Fact("backup_manifest_sha256", str, str)
-CONF_KEYS_CHANGED: Final[Fact[tuple[str, ...]]] = Fact("conf_keys_changed", list, tuple)
+CONF_CHANGES: Final[Fact[tuple[ConfChange, ...]]] = Fact("conf_changes", _changes, _changes_of)
+"""What of odoo.conf is rewritten, before and after, passwords masked."""
+COMPARED: Final[Fact[Compared]] = Fact("compared", asdict, lambda stored: Compared(**stored))
+"""How much a warm move has compared after the stop."""
 VERIFIED: Final[Fact[Verified]] = Fact("verified", _verified, Verified.model_validate)
 ACCESS_OPENED: Final[Fact[bool]] = Fact("access_opened", bool, bool)
 """The tenant's role may log in on the dedicated server, or was about to be allowed to."""

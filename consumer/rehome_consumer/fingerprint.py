@@ -42,6 +42,12 @@ HOLDERS: Final = "grant, whatever it allows"
 DEFAULT_HOLDERS: Final = "default grant, whatever it allows"
 """Kind: who will hold any privilege on objects that are created."""
 
+OUTSIDE: Final = ("setting",)
+"""Kinds that are stored outside of the database, in catalogs that all share: no signature tells of them."""
+
+COUNTED: Final = ("index", "constraint")
+"""Kinds of which a summary says how many there are."""
+
 PARTS: Final = 256
 TABLE_PARTS: Final = 4096  # the second look reads the tables of a part once more: there should be few in one
 LISTED: Final = 200
@@ -181,7 +187,7 @@ def counted_difference(suspect: Suspect) -> str:
 
 
 def digest(fingerprint: Fingerprint) -> str:
-    """SHA-256, hexadecimal, over rows and checksums of all tables; equal for equal contents."""
+    """SHA-256, hexadecimal, over rows and checksums of all tables; equal for equal contents that were read alike."""
     hashed = hashlib.sha256(repr(fingerprint.large_objects).encode())
     for number, part in sorted(fingerprint.tables.items()):
         hashed.update(f"{number} {part.size} ".encode() + part.digest)
@@ -206,8 +212,8 @@ def summary(fingerprint: Fingerprint) -> Verified:
         tables=_count(fingerprint.tables),
         rows=fingerprint.rows,
         sequences=_count(fingerprint.sequences),
-        indexes=_count(fingerprint.objects.get("index", {})),
-        constraints=_count(fingerprint.objects.get("constraint", {})),
+        indexes=fingerprint.counts.get("index", 0),
+        constraints=fingerprint.counts.get("constraint", 0),
         extensions=len(fingerprint.extensions),
         digest=digest(fingerprint),
     )

@@ -59,6 +59,7 @@ class Move:
         self.platform = ports.platform
         self.database_service = ports.database_service
         self.databases = ports.databases
+        self.replicator = ports.replicator
         self.copier = ports.copier
         self.verifier = ports.verifier
         self.odoo_conf = ports.odoo_conf

@@ -145,8 +145,8 @@ _FORWARD: Final = (
          WHILE_DOWN, 20 * _MINUTES, start.describe, start.undo, start.describe_undo, pivot=True,
          needs=_just("runtime")),
     Step("complete", MigrationStarted, complete.run, (MigrationCompleted,),
-         ONLY_FORWARD, 2 * _HOURS, complete.describe, if_it_fails="operator",
-         needs=_just("data_root", "runtime", "backup_place")),
+         ONLY_FORWARD, 12 * _HOURS, complete.describe, if_it_fails="operator",
+         needs=_just("client_programs", "data_root", "runtime", "backup_place")),
 )
 _BACKWARD: Final = tuple(reversed(_FORWARD))
 

@@ -5,6 +5,7 @@ Exit codes: 0 done, or the check found nothing; 1 the check found something, or 
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
+    logging.getLogger("aiormq").addHandler(logging.NullHandler())  # what it says, the error says better
     try:
         code: int = chosen.run(chosen)
     except EventError as error:

@@ -9,7 +9,7 @@ a message could not be published to a retry queue or a dead-letter queue.
 import math
 import struct
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pamqp import decode, encode
@@ -23,8 +23,15 @@ MOST_HEADERS: Final = 32 * 1024
 """Bytes of headers that are copied: with the properties they must fit into one frame, often of 128 KiB."""
 
 _DEEPEST: Final = 8
+_LATEST: Final = 0xFFFF_FFFF
+"""Seconds since 1970, the year 2106; pamqp takes what is more for milliseconds."""
 _LONGEST_VALUE: Final = 200
 _LENGTH: Final = struct.Struct(">I")
+_TIME: Final = struct.Struct(">Q")
+
+
+class InMilliseconds(datetime):
+    """A property ``timestamp`` that was sent in milliseconds; AMQP's are in seconds."""
 
 
 def read_any_message() -> None:
@@ -83,6 +90,9 @@ def _short_text(value: bytes) -> tuple[int, str]:
 
 def _time(value: bytes) -> tuple[int, datetime | None]:
     try:
+        (number,) = _TIME.unpack_from(value)
+        if number > _LATEST:
+            return 8, InMilliseconds.fromtimestamp(number / 1000, UTC)
         return decode.timestamp(value)
     except (OverflowError, OSError, ValueError):
         return 8, None

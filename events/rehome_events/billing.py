@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from rehome_events.data import CustomerId, EventData, Word
+from rehome_events.data import CustomerId, EventData, Utc, Word
 from rehome_events.parts import Entitlements
 
 
@@ -27,4 +27,10 @@ class PlanUpgraded(EventData):
         default=None,
         description="What the new plan grants; when missing, it is looked up by the plan's name.",
         examples=[{"cpu_limit": 4.0, "memory_limit": "8G", "storage_limit": "50G", "db_type": "dedicated"}],
+    )
+    not_before: Utc | None = Field(
+        default=None,
+        description="The instance is not stopped before this moment, nor outside of the platform's maintenance window; "
+        "limits that need no move are applied at once.",
+        examples=["2026-09-30T22:00:00Z"],
     )

@@ -26,7 +26,10 @@ _SECRETS: Final = (
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is not within the years 1 to 9999") from None
 
 
 def _without_credentials(word: re.Match[str]) -> str:

@@ -34,6 +34,11 @@ export interface PlanUpgraded {
   plan_tier: string;
   /** What the new plan grants; when missing, it is looked up by the plan's name. */
   entitlements?: Entitlements | null;
+  /**
+   * The instance is not stopped before this moment, nor outside of the platform's maintenance window; limits
+   * that need no move are applied at once.
+   */
+  not_before?: string | null;
 }
 
 /** A customer's paid upgrade took effect: the instance is to get what the new plan grants. */
@@ -227,6 +232,13 @@ export interface MigrationPrepared {
   checks: Array<string>;
   /** How the rehearsal of the copy went, where there was one. */
   rehearsal?: Rehearsal;
+  /**
+   * How the data will be copied. cold: after the stop. warm: a copy follows its source until then; if that
+   * has to be given up, the data is copied cold after all, and `migration.completed` says so.
+   */
+  strategy?: "cold" | "warm";
+  /** Why it is copied that way. */
+  strategy_reason?: string;
   /** What was noticed and does not stop the move. */
   warnings?: Array<string>;
 }
@@ -329,10 +341,16 @@ export interface MigrationStoppedV1 {
   data: MigrationStopped;
 }
 
-/** A complete backup of the fenced source is on the shared storage. */
+/** A complete backup is on the shared storage. */
 export interface MigrationBackedUp {
   /** The hosted Odoo instance that the event is about. */
   instance_id: string;
+  /**
+   * fenced_source: the data as it is moved. before_stop, in a warm move: the data as it was when the copy
+   * began to follow; a backup of the fenced source is made when the instance serves again, before
+   * `migration.completed`, and replaces this one.
+   */
+  content?: "fenced_source" | "before_stop";
   /** Name of the backup, unique. */
   backup_id: string;
   /** Directory of the backup on the shared storage. */
@@ -351,7 +369,7 @@ export interface MigrationBackedUp {
   ended_at: string;
 }
 
-/** A complete backup of the fenced source is on the shared storage. */
+/** A complete backup is on the shared storage. */
 export interface MigrationBackedUpV1 {
   /** Version of CloudEvents. */
   specversion: "1.0";
@@ -517,7 +535,10 @@ export interface Verified {
   constraints: number;
   /** Extensions compared. */
   extensions: number;
-  /** SHA-256 over the contents of all tables, equal on both sides; hexadecimal. */
+  /**
+   * SHA-256 over what was compared of all tables, equal on both sides: contents, but only the number of rows
+   * where nothing was written since a warm copy began; hexadecimal.
+   */
   digest: string;
 }
 
@@ -627,8 +648,15 @@ export interface MigrationCompleted {
   database_bytes: number;
   /** Size of the backup, in bytes. */
   backup_bytes: number;
-  /** SHA-256 over the contents of all tables, equal on both sides; hexadecimal. */
+  /**
+   * SHA-256 over what was compared of all tables, equal on both sides, as in migration.restored; hexadecimal.
+   */
   verification_digest: string;
+  /**
+   * What was measured before the stop: how long a cold copy was expected to take, beside back_up and restore
+   * in `seconds`. Null: nothing was rehearsed.
+   */
+  rehearsal?: Rehearsal;
   /** Until then the fenced source database is kept; UTC. */
   source_retained_until: string;
 }

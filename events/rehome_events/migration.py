@@ -76,6 +76,15 @@ class MigrationPrepared(EventData):
     rehearsal: Rehearsal | None = Field(
         default=None, description="How the rehearsal of the copy went, where there was one."
     )
+    strategy: Literal["cold", "warm"] = Field(
+        default="cold",
+        description="How the data will be copied. cold: after the stop. warm: a copy follows its source until then; if "
+        "that has to be given up, the data is copied cold after all, and `migration.completed` says so.",
+        examples=["cold"],
+    )
+    strategy_reason: Message | None = Field(
+        default=None, description="Why it is copied that way.", examples=["REHOME_STRATEGY is cold"]
+    )
     warnings: tuple[Message, ...] = Field(
         default=(), description="What was noticed and does not stop the move.", examples=[[]]
     )
@@ -105,9 +114,17 @@ class MigrationStopped(EventData):
 
 
 class MigrationBackedUp(EventData):
-    """A complete backup of the fenced source is on the shared storage."""
+    """A complete backup is on the shared storage."""
 
     TYPE: ClassVar[str] = "migration.backed_up"
+
+    content: Literal["fenced_source", "before_stop"] = Field(
+        default="fenced_source",
+        description="fenced_source: the data as it is moved. before_stop, in a warm move: the data as it was when the "
+        "copy began to follow; a backup of the fenced source is made when the instance serves again, before "
+        "`migration.completed`, and replaces this one.",
+        examples=["fenced_source"],
+    )
 
     backup_id: Word = Field(description="Name of the backup, unique.", examples=["7d9f2a54-20251103T020008Z"])
     place: Path = Field(
@@ -224,8 +241,14 @@ class MigrationCompleted(EventData):
     database_bytes: Count = Field(description="Size of the database, in bytes.", examples=[964689920])
     backup_bytes: Count = Field(description="Size of the backup, in bytes.", examples=[702545920])
     verification_digest: Sha256 = Field(
-        description="SHA-256 over the contents of all tables, equal on both sides; hexadecimal.",
+        description="SHA-256 over what was compared of all tables, equal on both sides, as in migration.restored; "
+        "hexadecimal.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+    )
+    rehearsal: Rehearsal | None = Field(
+        default=None,
+        description="What was measured before the stop: how long a cold copy was expected to take, beside back_up and "
+        "restore in `seconds`. Null: nothing was rehearsed.",
     )
     source_retained_until: Utc = Field(
         description="Until then the fenced source database is kept; UTC.",

@@ -106,6 +106,7 @@ class Verified(Part):
     constraints: Count = Field(description="Constraints compared.", examples=[2417])
     extensions: Count = Field(description="Extensions compared.", examples=[3])
     digest: Sha256 = Field(
-        description="SHA-256 over the contents of all tables, equal on both sides; hexadecimal.",
+        description="SHA-256 over what was compared of all tables, equal on both sides: contents, but only the number "
+        "of rows where nothing was written since a warm copy began; hexadecimal.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
     )

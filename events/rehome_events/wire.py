@@ -19,7 +19,8 @@ LONGEST_ERROR: Final = 600
 
 _FIELDS_NAMED: Final = 5
 _PREFIXES: Final = ("ce-", "ce_", "cloudevents_", "cloudevents:")
-_URN: Final = re.compile(r"^urn:rehome:events:(?P<type>[^:]+):v(?P<version>[1-9][0-9]{0,5})$")
+_OURS: Final = "urn:rehome:events:"
+_URN: Final = re.compile(rf"{_OURS}(?P<type>[^:]+):v(?P<version>[1-9][0-9]{{0,5}})")
 
 
 def complaint(error: ValidationError, under: str = "") -> str:
@@ -74,11 +75,13 @@ def version_of(dataschema: object, kind: str) -> int:
     """The version that ``dataschema`` names; 1 when it is missing, or another publisher's own.
 
     Raises:
-        Undecodable: It names another type than the event's.
+        Undecodable: It is one of ours and names another type than the event's, or no version.
     """
-    match = _URN.match(dataschema) if isinstance(dataschema, str) else None
-    if match is None:
+    if not isinstance(dataschema, str) or not dataschema.startswith(_OURS):
         return 1
+    match = _URN.fullmatch(dataschema)
+    if match is None:
+        raise Undecodable(f"dataschema begins with {_OURS}, and is not {_OURS}{kind[:80]}:v<number>")
     if match["type"] != kind:
         raise Undecodable("dataschema names another type than the attribute type")
     return int(match["version"])

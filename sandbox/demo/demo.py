@@ -233,7 +233,7 @@ class Demo:
             "".join(f"export {name}={shlex.quote(value)}\n" for name, value in local.settings().items()),
             encoding="utf-8",
         )
-        ended = "rolled back" if self.args.fail else "moved"
+        ended = self.story.outcome if self.story.ok else "not as it should be, see the checks"
         self._say(
             "",
             f"all of it stays up until Ctrl-C, or: kill {os.getpid()}",

@@ -11,6 +11,8 @@ from urllib.parse import quote
 import asyncpg
 import httpx
 
+from sandbox.system.http import plain_http
+
 if TYPE_CHECKING:
     from sandbox.platform.local import LocalPlatform, Site
     from sandbox.swarm.platform import SwarmPlatform
@@ -94,7 +96,7 @@ def _masked(line: str) -> str:
 
 async def _facts(site: Site) -> dict[str, Any]:
     try:
-        async with httpx.AsyncClient(timeout=SECONDS) as http:
+        async with plain_http(timeout=SECONDS) as http:
             answer = await http.get(f"{site.url}/facts")
             found: dict[str, Any] = answer.raise_for_status().json()
     except httpx.HTTPError:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import httpx
 
+from sandbox.system.http import plain_http
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
@@ -121,9 +123,7 @@ class Writers:
         return await verify_writes(dsn, self.acknowledged)
 
     async def _write_on(self, number: int) -> None:
-        async with httpx.AsyncClient(
-            base_url=self.url, timeout=REQUEST_LIMIT_SECONDS, trust_env=False
-        ) as http:
+        async with plain_http(self.url, timeout=REQUEST_LIMIT_SECONDS) as http:
             while True:
                 token = uuid.uuid4().hex
                 boot = await self._write(http, f"{self.prefix} {number} {token[:8]}", token)

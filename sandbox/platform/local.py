@@ -25,6 +25,7 @@ from sandbox.postgres.server import Cluster
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.supervisor import runtime
 from sandbox.supervisor.node import SupervisorNode
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
 from sandbox.system.processes import Child
 
@@ -182,7 +183,7 @@ class LocalPlatform:
 
     async def wait_until_serving(self, site: Site, *, limit: float = READY_SECONDS) -> None:
         """Return when the instance answers."""
-        async with httpx.AsyncClient(timeout=5) as http:
+        async with plain_http() as http:
 
             async def answers() -> bool:
                 try:
@@ -190,7 +191,9 @@ class LocalPlatform:
                 except httpx.HTTPError:
                     return False
 
-            await wait_until(answers, what=f"instance {site.tenant.database} to serve", limit=limit)
+            await wait_until(
+                answers, what=f"instance {site.tenant.database} to serve", limit=limit, pause=0.05
+            )
 
     @asynccontextmanager
     async def consumer(
@@ -220,9 +223,7 @@ class LocalPlatform:
         )
         try:
             if page is not None:
-                await wait_until(
-                    lambda: _is_well(child, port, page), what=f"{name} to be ready", limit=READY_SECONDS
-                )
+                await _until_well(child, port, page)
             yield child
         finally:
             await child.stop(limit=STOP_SECONDS)
@@ -343,10 +344,14 @@ async def _destroy(starting: asyncio.Task[Cluster]) -> None:
         await starting.result().destroy()
 
 
-async def _is_well(child: Child, port: int, page: str) -> bool:
-    child.require_alive()
-    try:
-        async with httpx.AsyncClient(timeout=2) as http:
-            return (await http.get(f"http://{LOOPBACK}:{port}{page}")).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+async def _until_well(child: Child, port: int, page: str) -> None:
+    async with plain_http(timeout=2) as http:
+
+        async def well() -> bool:
+            child.require_alive()
+            try:
+                return (await http.get(f"http://{LOOPBACK}:{port}{page}")).status_code == httpx.codes.OK
+            except httpx.HTTPError:
+                return False
+
+        await wait_until(well, what=f"{child.name} to be ready", limit=READY_SECONDS, pause=0.05)

@@ -12,6 +12,7 @@ from sandbox.system.processes import run
 SUPERUSER = "postgres"
 
 _INSTALLED = Path("/usr/lib/postgresql")
+_EXTRACTED = Path("/var/lib/rehome/postgresql")  # where scripts/setup-postgresql puts other versions
 
 # What every server of the sandbox has unless the caller says otherwise.
 _DEFAULTS: Mapping[str, str] = {
@@ -21,6 +22,7 @@ _DEFAULTS: Mapping[str, str] = {
     "max_wal_size": "1GB",
     # A pool that is prepared for warm moves.
     "wal_level": "logical",
+    "max_slot_wal_keep_size": "4GB",
     # A statement that failed may hold a password: the log gets the error, never the statement.
     "log_min_error_statement": "panic",
     # Shared memory in the data directory, where nothing is left over when the server is killed.
@@ -42,6 +44,17 @@ def programs() -> Path:
     if not versions:
         raise FileNotFoundError(f"no PostgreSQL server under {_INSTALLED}: install one (make setup)")
     return max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)])
+
+
+def programs_since(major: int) -> Path | None:
+    """The directory of the oldest programs of this version or a newer one; None where this machine has none."""
+    found = {
+        int(file.parts[-3]): file.parent
+        for place in (_INSTALLED, _EXTRACTED)
+        for file in place.glob("**/[0-9]*/bin/postgres")
+    }
+    new_enough = [version for version in found if version >= major]
+    return found[min(new_enough)] if new_enough else None
 
 
 async def initialise(directory: Path, password: str, account: str | None, where: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, accepts_connections, free_port, give_back_port, wait_until
 from sandbox.system.processes import Child
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import httpx
 
 START_LIMIT_SECONDS = 15.0
 STOP_LIMIT_SECONDS = 60.0
@@ -30,7 +31,7 @@ class SupervisorNode:
         self.directory = directory
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=REQUEST_LIMIT_SECONDS, trust_env=False)
+        self.http = plain_http(self.url, timeout=REQUEST_LIMIT_SECONDS)
         self._cpus = [] if cpus is None else ["--cpus", str(cpus)]
         self._child: Child | None = None
 

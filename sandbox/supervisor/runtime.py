@@ -14,14 +14,15 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-import httpx
-
 from rehome_consumer.errors import Conflict, CrashLoop, Incompatible, NotFound, SettingsError, TimedOut
 from sandbox.supervisor.client import INSTANCE_LABEL, ProcessService, Services
+from sandbox.system.http import plain_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from typing import Any
+
+    import httpx
 
     from rehome_consumer.model import Healthy, Instance, Service
     from rehome_consumer.ports.steps import Clock
@@ -49,7 +50,7 @@ async def connected(settings: Settings, clock: Clock) -> AsyncIterator[ProcessRu
     url = os.environ.get(SUPERVISOR_URL)
     if not url:
         raise SettingsError(f"{SUPERVISOR_URL} is missing: where the supervisor is, http://host:port")
-    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, trust_env=False) as http:
+    async with plain_http(url, timeout=REQUEST_SECONDS) as http:
         yield ProcessRuntime(
             http,
             clock,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 NETWORK = "saasodoo-network"
@@ -16,6 +17,8 @@ IMAGE = "rehome-sandbox:latest"
 CONSUMER_IMAGE = "rehome-sandbox:consumer"
 
 REQUEST_LIMIT_SECONDS = 120.0  # an image of 250 MB goes through one request
+EDIT_TRIES = 20
+EDIT_PAUSE_SECONDS = 0.1
 
 
 class EngineApi:
@@ -56,6 +59,31 @@ class EngineApi:
         if answer.is_error:
             raise RuntimeError(f"{method} /{path}: {answer.status_code} {answer.text.strip()}")
         return answer.json() if answer.content else None
+
+    async def edit(self, path: str, edit: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Replace the definition of a service or a node by what `edit` makes of it.
+
+        The manager changes objects by itself, a node's with each of its heartbeats that brings news; an update of a
+        version that it has replaced since is read and made again.
+
+        Raises:
+            RuntimeError: the engine refuses, or the object never stays as it is for the time of two requests.
+        """
+        for tried in range(1, EDIT_TRIES + 1):
+            now = await self.ask("GET", path)
+            try:
+                await self.ask(
+                    "POST",
+                    f"{path}/update",
+                    edit(now["Spec"]),
+                    params={"version": str(now["Version"]["Index"])},
+                )
+            except RuntimeError as error:
+                if "update out of sequence" not in str(error) or tried == EDIT_TRIES:
+                    raise
+                await asyncio.sleep(EDIT_PAUSE_SECONDS)
+            else:
+                return
 
     async def network(self) -> str:
         """Id of the platform's overlay network."""

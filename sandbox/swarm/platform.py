@@ -164,13 +164,13 @@ class SwarmPlatform:
             self.network,
             self.forwards,
             command=() if module == IMAGES_OWN else [PYTHON, "-m", *module],
-            env={**self._inside_settings(), **(settings or {})},
+            env={**self.inside_settings(), **(settings or {})},
             directories=(self.data_root, self.backup_root, self.engine.socket_mount),
             log=self.directory / f"{name}.log",
         ):
             yield
 
-    def _inside_settings(self) -> dict[str, str]:
+    def inside_settings(self) -> dict[str, str]:
         """The consumer's settings on the overlay network: services by their names."""
         return self._settings(
             AMQP_URL=self.inside(self.broker.url()),

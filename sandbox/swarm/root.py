@@ -47,7 +47,7 @@ _UNUSED = frozenset(
     {"bitcode", "ensurepip", "idlelib", "lib2to3", "pgxs", "site-packages", "test", "tkinter"}
 )
 _UNUSED_FILES = ("_tkinter.", "llvmjit", "libpython3.11.a")
-_POSTGRES_PROGRAMS = ("initdb", "postgres", "pg_dump", "pg_restore", "psql", "vacuumdb")
+_POSTGRES_PROGRAMS = ("initdb", "postgres", "pg_dump", "pg_isready", "pg_restore", "psql", "vacuumdb")
 _SYSTEM = ("/usr/bin/dash", "/usr/bin/setpriv", "/usr/bin/env", "/usr/bin/sleep", "/usr/lib/locale/C.utf8")
 _ZONES = ("UTC", "GMT", "Etc/UTC", "Europe/Paris")  # the last is in the settings of a tiny tenant
 

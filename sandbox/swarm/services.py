@@ -14,6 +14,7 @@ from sandbox.swarm.definitions import SECOND, bind, definition
 from sandbox.swarm.gateway import gateway
 from sandbox.swarm.logs import follow
 from sandbox.swarm.root import PYTHON
+from sandbox.system.http import plain_http
 from sandbox.system.net import wait_until
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def wait_for(url: str, what: str, limit: float, *, status: int = httpx.cod
     Raises:
         TimeoutError: it does not within the limit.
     """
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+    async with plain_http() as http:
 
         async def answers() -> bool:
             with suppress(httpx.HTTPError):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rehome_consumer.commands.who import who
 from sandbox.demo.demo import CHAIN
 from sandbox.demo.faults import FAILING
 from sandbox.demo.observation import database_dsn, observe
@@ -11,6 +12,7 @@ from sandbox.platform.local import LocalPlatform
 from sandbox.platform.subscriber import Subscriber
 from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
+from tests.support.operators import COLUMNS
 
 QUICK = ("stop", "restore")
 
@@ -57,6 +59,7 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
     assert discarded.code == 0
 
 
+@pytest.mark.long
 async def test_a_replay_after_a_rollback_opens_a_new_attempt_that_completes(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
@@ -76,6 +79,20 @@ async def test_a_replay_after_a_rollback_opens_a_new_attempt_that_completes(
     assert completed.attempt == 2
     assert (await rehome("dead", "list", "--instance", site.id, "--json")).json == []
     assert (await observe(local, site)).on_dedicated > 0
+    # and its report tells both attempts, the replay and what is kept
+    report = (await rehome("report", site.id, "--json")).json
+    first, second = report["attempts"]
+    assert first["downtime_seconds"] > 0
+    assert (first["verified"], second["verified"]["digest"]) == (None, completed.data.verification_digest)
+    assert second["downtime_seconds"] == completed.data.downtime_seconds
+    assert (second["strategy"], second["rehearsal"]["mode"]) == ("cold", "full")
+    assert min(second["expected_copy_seconds"], second["copy_seconds"]) > 0
+    assert [(act["what"], act["who"]) for act in report["acts"]] == [("dead letter replayed", who())]
+    assert "postgres-pool-1: kept until " in report["left_behind"][0]
+    password = site.conf.read_text().partition("db_password = ")[2].split()[0]
+    page = (await rehome("report", completed.migrationid)).out
+    assert max(map(len, page.splitlines())) <= COLUMNS
+    assert password not in page + str(report)
 
 
 async def test_past_the_point_of_no_return_a_dead_letter_waits_and_its_replay_completes(

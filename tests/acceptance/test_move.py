@@ -1,5 +1,7 @@
 """A complete move, from billing's publish to migration.completed, observed from outside the consumer."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from sandbox.demo.demo import CHAIN
@@ -9,18 +11,31 @@ from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
 from sandbox.platform.local import LocalPlatform
 from sandbox.platform.subscriber import Subscriber
-from sandbox.system.processes import memory
+from sandbox.system.processes import Child, memory
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite, until_states
 
 MEMORY_BYTES = 150 * 1024 * 1024
 
+pytestmark = pytest.mark.usefixtures("consumer")
+
+
+@pytest.fixture(scope="module")
+async def consumer(local: LocalPlatform) -> AsyncIterator[Child]:
+    """The consumer of all these moves."""
+    async with local.consumer() as consumer:
+        yield consumer
+
 
 async def test_an_upgrade_moves_the_database_and_loses_no_acknowledged_write(
-    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
+    consumer: Child,
+    local: LocalPlatform,
+    make_site: MakeSite,
+    billing: Billing,
+    subscriber: Subscriber,
 ) -> None:
     # Given two customers who write all the time
     site, other = await make_site(), await make_site()
-    async with local.consumer() as consumer, Writers(site.url) as mine, Writers(other.url) as theirs:
+    async with Writers(site.url) as mine, Writers(other.url) as theirs:
         await mine.wait_acknowledged(10)
         before = await observe(local, site)
         # When one of them upgrades
@@ -75,9 +90,8 @@ async def test_an_upgrade_that_keeps_the_kind_of_database_applies_limits_and_mov
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
     site = await make_site(odoo=False, plan_tier="basic", cpu_limit=1, memory_limit="2G", storage_limit="10G")
-    async with local.consumer():
-        await billing.upgrade(site.id, "standard-monthly")
-        event = await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
+    await billing.upgrade(site.id, "standard-monthly")
+    event = await subscriber.wait_for("instance.resized", instance_id=site.id, limit=LIMIT)
     after = await observe(local, site)
     service = await local.supervisor.show(site.service)
     assert (event.data.limits.cpu_limit, event.data.limits.memory_limit) == (2, "4G")
@@ -91,9 +105,8 @@ async def test_where_the_data_is_decides_even_if_billing_wrote_the_record_first(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber
 ) -> None:
     site = await make_site(odoo=False)
-    async with local.consumer():
-        await billing.upgrade(site.id, PLAN, write_ahead=True, with_entitlements=False)
-        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    await billing.upgrade(site.id, PLAN, write_ahead=True, with_entitlements=False)
+    await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     assert (await observe(local, site)).on_dedicated > 0
 
 
@@ -101,11 +114,10 @@ async def test_two_upgrades_at_once_are_one_migration(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
     site = await make_site(odoo=False)
-    async with local.consumer():
-        await billing.upgrade(site.id, PLAN)
-        second = await billing.upgrade(site.id, PLAN)
-        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
-        found = await until_states(rehome, site.id, {"completed", "nothing_to_do"})
+    await billing.upgrade(site.id, PLAN)
+    second = await billing.upgrade(site.id, PLAN)
+    await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    found = await until_states(rehome, site.id, {"completed", "nothing_to_do"})
     assert subscriber.types(site.id) == list(CHAIN)
     assert len(found) == 2
     assert second.id
@@ -129,9 +141,8 @@ async def test_what_cannot_be_moved_is_rejected_with_the_reason(
     instance = await local.platform.add_instance(
         f"r{reason}", **{"db_server_id": local.pool_id, "db_host": local.pool.host, **columns}
     )
-    async with local.consumer():
-        await billing.upgrade(instance, PLAN)
-        event = await subscriber.wait_for("migration.rejected", instance_id=instance, limit=LIMIT)
+    await billing.upgrade(instance, PLAN)
+    event = await subscriber.wait_for("migration.rejected", instance_id=instance, limit=LIMIT)
     assert event.data.reason == reason
 
 
@@ -140,9 +151,8 @@ async def test_an_instance_that_was_stopped_is_moved_and_stays_stopped(
 ) -> None:
     site = await make_site(odoo=False, status="stopped")
     await local.supervisor.change(site.service, replicas=0)
-    async with local.consumer():
-        await billing.upgrade(site.id, PLAN)
-        last = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    await billing.upgrade(site.id, PLAN)
+    last = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     after = await observe(local, site)
     assert (after.record["status"], after.record["db_server_id"]) == ("stopped", last.data.target.id)
     assert (after.on_pool, after.on_dedicated) == (0, 0)
@@ -154,9 +164,8 @@ async def test_a_step_that_fails_once_is_tried_again_and_the_move_completes(
 ) -> None:
     site = await make_site(odoo=False)
     local.database_service.switches = Switches(fail_times=1, fail_status=503)
-    async with local.consumer():
-        await billing.upgrade(site.id, PLAN)
-        await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    await billing.upgrade(site.id, PLAN)
+    await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     found = (await rehome("status", site.id, "--json")).json[0]
     waits = [line for line in found["history"] if line["what"] == "prepare waits"]
     assert len(waits) == 1

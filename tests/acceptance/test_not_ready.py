@@ -18,6 +18,7 @@ from rehome_consumer.adapters.backup.place import MARK
 from rehome_consumer.adapters.postgres import client_programs
 from rehome_consumer.rabbitmq.topology import queue_of
 from sandbox.demo.observation import observe
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 
@@ -42,9 +43,11 @@ class Asked:
     child: Child
 
     async def page(self, name: str) -> tuple[int, Any]:
-        async with httpx.AsyncClient(timeout=10) as http:
+        """Status, and JSON or text."""
+        async with plain_http(timeout=10) as http:
             answer = await http.get(f"http://{LOOPBACK}:{self.port}{name}")
-        return answer.status_code, answer.json()
+        is_json = answer.headers["content-type"].startswith("application/json")
+        return answer.status_code, answer.json() if is_json else answer.text
 
     async def causes(self) -> dict[str, str]:
         """Missing parts that were looked at; empty when it is ready."""
@@ -159,7 +162,7 @@ class Upgrade:
         await asyncio.sleep(2)
         assert await there()
         assert self.subscriber.types(self.site.id) == []
-        assert (await consumer.page("/health"))[0] == 200
+        assert (await consumer.page("/healthz"))[0] == 200
         return cause
 
     async def completes(self) -> None:
@@ -362,10 +365,10 @@ async def test_a_state_database_that_comes_late_is_waited_for(stand: Stand, loca
         async with stand.consumer() as consumer:
             cause = (await consumer.until("journal"))["journal"]
             assert "state database (REHOME_STATE_DSN or REHOME_PLATFORM_DSN)" in cause
-            assert (await consumer.page("/health"))[0] == 503
+            assert [(await consumer.page(path))[0] for path in ("/healthz", "/startupz")] == [200, 503]
             await local.platform.cluster.start()
             await consumer.until()
-            assert (await consumer.page("/health"))[0] == 200
+            assert [(await consumer.page(path))[0] for path in ("/healthz", "/startupz")] == [200, 200]
     finally:
         if not local.platform.cluster.running:
             await local.platform.cluster.start()

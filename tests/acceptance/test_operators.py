@@ -1,18 +1,29 @@
 """Operators' tools: dead letters, rollbacks by hand, and consumers that are stopped."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rehome_consumer.commands.who import who
 from sandbox.demo.observation import observe
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
 from sandbox.platform.local import STOP_SECONDS, LocalPlatform
 from sandbox.platform.subscriber import Subscriber
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
-from tests.support.operators import COLUMNS, dead_letters, migration, run_and_die, until_at_work, until_state
+from tests.support.operators import (
+    COLUMNS,
+    dead_letters,
+    migration,
+    run_and_die,
+    until_at_work,
+    until_state,
+    until_waits,
+)
 
 
+@pytest.mark.long
 async def test_a_failed_rollback_is_started_again_by_hand(
     local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
 ) -> None:
@@ -52,7 +63,7 @@ async def test_a_failed_rollback_is_started_again_by_hand(
     ids = [one["id"] for one in waiting.values()]
     assert (await rehome("dead", "discard", *ids, "--reason", "no")).code == 0
     discarded = (await rehome("dead", "list", "--discarded", "--json")).json
-    assert [one["why"] for one in discarded if one["id"] == settled] == ["no"]
+    assert [one["why"] for one in discarded if one["id"] == settled] == [f"by {who()}: no"]
 
 
 @pytest.mark.long
@@ -137,3 +148,48 @@ async def test_a_stopping_consumer_gives_back_a_long_step_and_ends_a_short_one(
     # and the next one goes on
     async with local.consumer():
         await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+
+
+async def test_no_move_begins_in_a_pause_and_what_waited_completes_after_it(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    # Given two consumers, and moves that were paused
+    site = await make_site(odoo=False)
+    async with local.consumer(), local.consumer():
+        paused = await rehome("pause", "--reason", "the storage is slow")
+        assert (paused.code, "no new move begins" in paused.out) == (0, True), paused.err
+        # When a customer upgrades, then the move waits before a server is asked for, and says why
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.requested", instance_id=site.id, limit=LIMIT)
+        await until_waits(rehome, site, "prepare", "the storage is slow")
+        assert (await observe(local, site)).on_pool > 0
+        # and once it is resumed, it completes in the first attempt
+        assert (await rehome("resume")).code == 0
+        completed = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+        assert completed.attempt == 1
+    report = await rehome("report", completed.migrationid)
+    assert "prepare waits" in report.out
+    assert f"rehome is paused by {who()}" in " ".join(report.out.split())
+
+
+async def test_a_prepared_move_waits_for_the_window_until_an_operator_lets_it_go(
+    local: LocalPlatform, make_site: MakeSite, billing: Billing, subscriber: Subscriber, rehome: Cli
+) -> None:
+    # Given a window that opens in hours
+    site = await make_site(odoo=False)
+    now = datetime.now(UTC)
+    start, end = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (3, 4))
+    async with local.consumer(settings={"REHOME_WINDOW": f"{start}-{end} UTC"}):
+        # When a customer upgrades, then everything is prepared, and the instance is not stopped
+        await billing.upgrade(site.id, PLAN)
+        await subscriber.wait_for("migration.prepared", instance_id=site.id, limit=LIMIT)
+        await until_waits(rehome, site, "stop", f"the maintenance window is {start}-{end} UTC")
+        assert (await local.supervisor.show(site.service))["tasks"]
+        # and an operator lets it go
+        done = await rehome("move-now", site.id, "--reason", "the customer asked")
+        assert (done.code, "waits for no window" in done.out) == (0, True), done.err
+        completed = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
+    report = " ".join((await rehome("report", completed.migrationid)).out.split())
+    assert "the customer asked" in report
+    late = await rehome("move-now", site.id)
+    assert (late.code, "is open" in " ".join(late.err.split())) == (1, True)

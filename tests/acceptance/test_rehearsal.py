@@ -4,15 +4,17 @@ import asyncio
 import os
 import re
 import sys
+from contextlib import aclosing
 
 import asyncpg
-import httpx
 
+from rehome_consumer.adapters.state.command_slots import CommandFacts
 from sandbox.demo.observation import dedicated_dsn, observe
 from sandbox.odoo.writers import Writers
 from sandbox.platform.billing import Billing
 from sandbox.platform.local import ROOT, LocalPlatform
 from sandbox.platform.subscriber import Subscriber
+from sandbox.system.http import plain_http
 from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
 
@@ -70,18 +72,28 @@ async def test_an_operator_rehearses_without_an_upgrade_and_nothing_is_left(
 ) -> None:
     site = await make_site(odoo=False)
     checked = await rehome("check", site.id, "--rehearse")
-    assert (checked.code, "name a server to rehearse on with --on" in checked.out) == (1, True)
+    said = " ".join(checked.out.split())  # its lines are folded
+    assert (checked.code, "name a server to rehearse on with --on" in said) == (1, True), checked.out
     unknown = await rehome("check", site.id, "--rehearse", "--on", "no-such-server")
     assert (unknown.code, "postgres-pool-1" in unknown.out) == (1, True)
     same = await rehome("check", site.id, "--rehearse", "--on", "postgres-pool-1")
-    assert (same.code, "is where the data is" in same.out) == (1, True)
+    assert (same.code, "is where the data is" in " ".join(same.out.split())) == (1, True), same.out
     # Given its dedicated server is there
     asked = {"instance_id": str(site.id), "customer_id": str(site.customer), "plan_tier": "premium"}
-    async with httpx.AsyncClient(
-        base_url=local.settings()["REHOME_DATABASE_SERVICE_URL"], timeout=LIMIT
-    ) as http:
+    async with plain_http(local.settings()["REHOME_DATABASE_SERVICE_URL"], timeout=LIMIT) as http:
         (await http.post("/api/database/provision-dedicated", json=asked)).raise_for_status()
     before, backups = await observe(local, site), set(local.backup_root.iterdir())
+    # and that nothing else rehearses from its pool, on whatever machine
+    async with aclosing(CommandFacts(lambda: asyncpg.connect(local.platform.instance_dsn))) as other:
+        platform = await asyncpg.connect(local.platform.instance_dsn, timeout=10)
+        pool = await platform.fetchval("SELECT id FROM db_servers WHERE name = 'postgres-pool-1'")
+        await platform.close(timeout=10)
+        assert await other.acquire_slot(f"rehearsal {pool}", 1)
+        checked = await rehome("check", site.id, "--rehearse", "--json")
+        found = {one["check"]: one["detail"] for one in checked.json["checks"]}
+        assert (checked.code, found["rehearsal"].startswith("not done: 1 rehearsal(s) of")) == (1, True), (
+            found
+        )
     # When it is rehearsed
     checked = await rehome("check", site.id, "--rehearse", "--json")
     # Then it is told how long it takes, and nothing is left there
@@ -113,9 +125,7 @@ async def test_what_a_killed_rehearsal_left_is_removed_by_the_doctor(
             "CREATE TABLE lines (a integer CHECK (public.slow())); INSERT INTO lines VALUES (1)"
         )
     asked = {"instance_id": str(site.id), "customer_id": str(site.customer), "plan_tier": "premium"}
-    async with httpx.AsyncClient(
-        base_url=local.settings()["REHOME_DATABASE_SERVICE_URL"], timeout=LIMIT
-    ) as http:
+    async with plain_http(local.settings()["REHOME_DATABASE_SERVICE_URL"], timeout=LIMIT) as http:
         (await http.post("/api/database/provision-dedicated", json=asked)).raise_for_status()
     backups = set(local.backup_root.iterdir())
     dedicated = await asyncpg.connect(await dedicated_dsn(local, site), timeout=10)

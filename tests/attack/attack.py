@@ -87,9 +87,13 @@ class Attack:
 
     async def remember(self) -> None:
         """Record contents, roles and rights as they are before the move."""
+        await self.remember_data()
+        self._census = {name: await census(cluster) for name, cluster in self._shared().items()}
+
+    async def remember_data(self) -> None:
+        """Record the contents as they are now."""
         for tenant in (self.tenant, self.neighbour):
             self._contents[tenant.database] = await contents(self.pool, tenant.database)
-        self._census = {name: await census(cluster) for name, cluster in self._shared().items()}
 
     async def as_tenant(self, *statements: str) -> None:
         """Run these statements as the tenant, in its database on the pool."""

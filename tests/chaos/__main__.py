@@ -146,7 +146,8 @@ def sample(cases: Sequence[Case], each: int, seed: int) -> list[Case]:
 
 async def run(args: argparse.Namespace) -> int:
     """Record, choose, play, print; 1 when anything did not hold."""
-    stage = Stage(args.runtime, **{NO_WATCHDOG: "yes"} if args.action in UNNOTICED else {})
+    settings = {NO_WATCHDOG: "yes"} if args.action in UNNOTICED else {}
+    stage = Stage(args.runtime, REHOME_STRATEGY=args.strategy, **settings)
     results: list[Result] = []
     began = time.monotonic()
     try:
@@ -213,6 +214,12 @@ def main() -> int:
         default="process",
         help="what runs the instances (default: process); on a swarm (root, scripts/setup-swarm) the steps "
         f"{' and '.join(SWARM_STEPS)} are tested",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "cold"),
+        default="cold",
+        help="auto: moves are warm; needs PostgreSQL 16 or newer for the dedicated servers (default: cold)",
     )
     parser.add_argument("--list", action="store_true", help="list the boundaries, kill nothing")
     parser.add_argument("--json", metavar="FILE", help="write the results there")

@@ -13,20 +13,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aio_pika
-import httpx
 
+from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
 from sandbox.demo.chaos import DIRECTORY, Orders
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
 from sandbox.platform.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
 from sandbox.platform.subscriber import Subscriber
 from sandbox.postgres.databases import drop_database, quoted
+from sandbox.postgres.files import programs_since
 from sandbox.postgres.pool import add_odoo_tenant
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port, wait_until
 from sandbox.system.processes import Child, run
 from tests.chaos.consumers import Consumer
 from tests.support.at_rest import take_dead_letters, under_way, waiting_messages
+from tests.support.warm_stage import FOLLOWABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -127,6 +130,9 @@ class Arena:
         """A customer whose instance serves; with Odoo's demonstration database, or a tiny one of many kinds."""
         tenant = Tenant(f"t{secrets.token_hex(4)}")
         await (self.make_odoo_tenant(tenant) if odoo else create_tiny_tenant(self.local.pool, tenant))
+        if self.settings.get("REHOME_STRATEGY") == "auto":
+            async with self.local.pool.connect(tenant.database) as connection:
+                await connection.execute(FOLLOWABLE)
         async with self.platform() as platform:
             await platform.execute(
                 "UPDATE db_servers SET current_instances = current_instances + 1 WHERE id = $1",
@@ -153,7 +159,7 @@ class Arena:
             servers = await platform.fetch(
                 "SELECT id FROM db_servers WHERE dedicated_to_instance_id = $1", site.id
             )
-        async with httpx.AsyncClient(base_url=self.local.database_service_url, trust_env=False) as http:
+        async with plain_http(self.local.database_service_url) as http:
             for server in servers:
                 await http.delete(f"/api/database/servers/{server['id']}", timeout=60)
         await drop_database(self.local.pool, site.tenant.database)
@@ -289,6 +295,12 @@ async def running_arena(
 async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
     """The platform without tenants and consumers: each experiment brings its own."""
     async with local_platform(directory, []) as local:
+        if settings.get("REHOME_STRATEGY") == "auto":
+            new_enough = programs_since(APPLIES_AS_OWNER_SINCE)
+            if new_enough is None:
+                raise LookupError("warm moves need PostgreSQL 16 or newer: scripts/setup-postgresql 17")
+            local.database_service.programs = new_enough
+            settings = {**settings, "REHOME_PG_BIN": str(new_enough)}
 
         def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Arena:
             return Arena(local, subscriber, orders, settings, arrivals)

@@ -140,13 +140,18 @@ class Case:
 
 
 async def record(arena: Arena, scenario: Scenario) -> list[Case]:
-    """Play a scenario undisturbed; every boundary that it passes is a case, and the middle of long calls."""
+    """Play a scenario undisturbed; every boundary that it passes is a case, and the middle of long calls.
+
+    Raises:
+        LookupError: its move was to be warm, and was cold: then nothing of a warm move would be tested.
+    """
     site = await scenario.make_site(arena)
     await arena.ensure_consumer(site)
     arena.orders.give(None, fail=scenario.fail)
     async with scenario.played(arena, site):
         await arena.subscriber.wait_for(scenario.ends, instance_id=site.id, limit=END_SECONDS)
         await arena.wait_until_quiet()
+    _require_strategy(arena, site)
     cases: list[Case] = []
     started: dict[tuple[str, int], float] = {}
     passed: dict[str, int] = {}
@@ -161,3 +166,13 @@ async def record(arena: Arena, scenario: Scenario) -> list[Case]:
     await arena.dead_letters()
     await arena.remove_site(site)
     return cases
+
+
+def _require_strategy(arena: Arena, site: Site) -> None:
+    if arena.settings.get("REHOME_STRATEGY") != "auto":
+        return
+    prepared = (one.data for one in arena.subscriber.events if one.type == "migration.prepared")
+    if why := [
+        one.strategy_reason for one in prepared if one.instance_id == site.id and one.strategy != "warm"
+    ]:
+        raise LookupError(f"an undisturbed move was cold: {why[0]}")

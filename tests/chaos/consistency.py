@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from sandbox.odoo.conf import ConfError, DatabaseOptions, read_conf
+from sandbox.system.http import plain_http
 from tests.support.at_rest import wrong_counts
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ async def _servers(arena: Arena, record: dict[str, Any]) -> AsyncIterator[str]:
 
 async def _instance(arena: Arena, site: Site, named: tuple[Any, ...]) -> AsyncIterator[str]:
     try:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        async with plain_http(timeout=10) as http:
             facts = (await http.get(f"{site.url}/facts")).raise_for_status().json()
     except httpx.HTTPError as error:
         yield f"the instance does not answer: {type(error).__name__}; {await arena.describe_tasks(site)}"

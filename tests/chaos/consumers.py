@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Consumer:
-    """A consumer's process, and the port of its /health and /metrics."""
+    """A consumer's process, and the port of its /healthz and /metrics."""
 
     child: Child
     port: int
@@ -23,7 +24,7 @@ class Consumer:
     async def deliveries_in_hand(self) -> int | None:
         """Deliveries that it is handling; None when it does not answer."""
         try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
+            async with plain_http() as http:
                 metrics = (await http.get(f"http://{LOOPBACK}:{self.port}/metrics")).text
         except httpx.HTTPError:
             return None

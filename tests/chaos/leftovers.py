@@ -115,7 +115,7 @@ def client_programs() -> list[tuple[int, str, str]]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().split(b"\0")
-            names = {Path(part.decode(errors="replace")).name for part in command[:6]} & set(PROGRAMS)
+            names = {Path(part.decode(errors="replace")).name for part in command[:7]} & set(PROGRAMS)
             env = (process / "environ").read_bytes().split(b"\0") if names else []
             ports = [entry.removeprefix(b"PGPORT=").decode() for entry in env if entry.startswith(b"PGPORT=")]
             found += [(int(process.name), ", ".join(sorted(names)), port) for port in ports]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 END_SECONDS = 300.0
 PLACE_SECONDS = 180.0
+LOG_END = 8000
+"""Characters of a log that a failure shows."""
 
 
 @dataclass
@@ -87,8 +89,14 @@ class Move:
         assert self._writers is not None
         assert self._watch is not None
         assert self._before is not None
-        last = await self.arena.subscriber.wait_for(kind, instance_id=self.site.id, limit=limit)
-        await self.arena.wait_until_quiet(limit=limit)
+        try:
+            last = await self.arena.subscriber.wait_for(kind, instance_id=self.site.id, limit=limit)
+            await self.arena.wait_until_quiet(limit=limit)
+        except TimeoutError as error:
+            error.add_note(
+                f"its history:\n{await self.history()}\nthe end of the log:\n{self.log()[-LOG_END:]}"
+            )
+            raise
         await self._writers.wait_acknowledged(2)
         await self._stack.aclose()
         found = await breaches(

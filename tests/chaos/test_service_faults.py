@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from sandbox.platform.database_service import Switches
+from sandbox.system.http import plain_http
 from tests.chaos.moving import Move, hold
 
 ALWAYS = 1000
@@ -58,7 +59,7 @@ async def test_a_request_that_the_service_gets_twice_makes_one_server(move: Move
         "customer_id": str(move.site.customer),
         "plan_tier": "premium",
     }
-    async with httpx.AsyncClient(base_url=local.database_service_url, trust_env=False) as http:
+    async with plain_http(local.database_service_url) as http:
         made = await http.post("/api/database/provision-dedicated", json=request, timeout=60)
     assert made.status_code == httpx.codes.OK
     move.release()

@@ -16,7 +16,7 @@ from tests.install.first_minutes import terminal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from aio_pika.abc import AbstractChannel
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
     from pamqp.commands import Queue
 
     from tests.clients.pages import Reader
@@ -33,7 +33,7 @@ signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
 calls = []
 def inform_customer(event):
     calls.append(event)
-    if len(calls) == 1:
+    if len(calls) == 1 or event["data"]["customer_id"] is None:
         print("failed", flush=True)
         raise ConnectionError("the CRM does not answer")
     print(event["data"]["customer_id"], flush=True)
@@ -69,6 +69,7 @@ async def publish_completed(channel: AbstractChannel, **changes: object) -> str:
     message = aio_pika.Message(
         json.dumps(event).encode(),
         content_type="application/cloudevents+json; charset=utf-8",
+        message_id=event["id"],
         type=event["type"],
     )
     exchange = await channel.get_exchange("migration", ensure=False)
@@ -99,6 +100,57 @@ async def test_kombus_subscriber_gets_an_event_and_gets_it_again_when_it_failed(
         running.wait_for(f"^{customer}$")
 
 
+async def dead_letter_of(operator: AbstractChannel, client: str) -> AbstractIncomingMessage:
+    """The only one, once nothing waits any more."""
+    dead = await operator.get_queue(f"sub_crm.{client}.dead")
+    letter = await dead.get(fail=True, no_ack=True, timeout=10)
+    assert letter is not None
+    for suffix in ("", ".retry", ".dead"):
+        left = await operator.declare_queue(f"sub_crm.{client}{suffix}", passive=True)
+        assert left.declaration_result.message_count == 0
+    assert json.loads(letter.body)["id"] == letter.message_id
+    assert letter.content_type == "application/cloudevents+json; charset=utf-8"
+    assert letter.type == "migration.completed"
+    assert letter.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+    assert letter.headers["sub-reason"]
+    return letter
+
+
+async def test_what_kombu_cannot_handle_is_a_dead_letter_after_five_tries(
+    reader: Reader, operator: AbstractChannel
+) -> None:
+    saved(reader, "kombu", retry_delay=200)
+    (reader.directory / "follow.py").write_text(KOMBU_SUBSCRIBER)
+    with terminal([sys.executable, "follow.py"], reader.directory, reader.environment()) as running:
+        running.wait_for("^following$")
+        await until(operator, "sub_crm.kombu", lambda found: found.consumer_count)
+        await publish_completed(operator, customer_id=None)
+        running.wait_for("^dead letter: the CRM does not answer$")
+        customer = await publish_completed(operator)  # it goes on, and the copy was acknowledged
+        running.wait_for(f"^{customer}$")
+    assert running.lines.count("failed") == 5
+    letter = await dead_letter_of(operator, "kombu")
+    assert letter.headers["sub-error"] == "ConnectionError"
+
+
+async def test_what_faststream_cannot_handle_is_a_dead_letter_after_five_tries(
+    reader: Reader, operator: AbstractChannel
+) -> None:
+    saved(reader, "FastStream", retry_delay=200)
+    file = reader.directory / "events_faststream.py"
+    counted = '        print("tried", flush=True)\n        return await call_next(msg)\n'
+    file.write_text(file.read_text().replace("        return await call_next(msg)\n", counted))
+    with terminal([sys.executable, file.name], reader.directory, reader.environment()) as running:
+        running.wait_for("^following on sub_crm.faststream$")
+        await publish_completed(operator, customer_id=None)  # the typed handler refuses it
+        running.wait_for("^dead letter: ")
+        customer = await publish_completed(operator)
+        running.wait_for(f"^{customer}: moved, ")
+    assert running.lines.count("tried") == 5 + 1
+    letter = await dead_letter_of(operator, "faststream")
+    assert letter.headers["sub-error"] == "ValidationError"
+
+
 async def test_what_the_recipe_says_of_kombu_without_the_registration(
     reader: Reader, operator: AbstractChannel
 ) -> None:
@@ -110,7 +162,8 @@ async def test_what_the_recipe_says_of_kombu_without_the_registration(
         running.wait_for("^following$")
         await until(operator, "sub_crm.kombu", lambda found: found.consumer_count)
         await publish_completed(operator)
-        running.wait_for("^unreadable: Refusing to deserialize untrusted content of type cloudevents")
+        running.wait_for("^dead letter: Refusing to deserialize untrusted content of type cloudevents")
+        await until(operator, "sub_crm.kombu.dead", lambda found: found.message_count)
 
 
 async def test_faststreams_typed_handler_gets_an_event(reader: Reader, operator: AbstractChannel) -> None:

@@ -65,12 +65,12 @@ async def dedicated_server(scratch: Path, versions: Pair) -> AsyncIterator[Clust
 
 @pytest.fixture(params=["fake", "postgresql"])
 async def stage(
-    request: pytest.FixtureRequest, pool_server: Cluster, dedicated_server: Cluster, tmp_path: Path
+    request: pytest.FixtureRequest, pool_server: Cluster, dedicated_server: Cluster, quick_files: Path
 ) -> AsyncIterator[Stage]:
     """A pool and a dedicated server: in memory, and real ones."""
     if request.param == "fake":
         yield FakeStage()
         return
-    real = RealStage(pool_server, dedicated_server, tmp_path / "backups")
+    real = RealStage(pool_server, dedicated_server, quick_files / "backups")
     yield real
     await real.clean()

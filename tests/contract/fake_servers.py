@@ -14,6 +14,7 @@ from sandbox.postgres.tenants import Tenant
 from tests.contract.servers import PARTNERS, Change, Client, ProgressRecorder
 from tests.fakes.copier import FakeCopier
 from tests.fakes.databases import FakeDatabases
+from tests.fakes.replicator import FakeReplicator
 from tests.fakes.verifier import FakeVerifier
 from tests.fakes.world import ADMIN, FakeDatabase, FakeRole, FakeSession, SessionEndedError, World, copied
 
@@ -42,6 +43,12 @@ class FakeClient:
         if self.session not in self.world.at(self.server).sessions:
             raise SessionEndedError
 
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[None]:
+        self.session.running = True
+        yield
+        self.session.running = False
+
 
 class FakeStage:
     """Servers in memory."""
@@ -49,6 +56,7 @@ class FakeStage:
     def __init__(self) -> None:
         self.world = World()
         self.databases: steps.Databases = FakeDatabases(self.world)
+        self.replicator: steps.Replicator = FakeReplicator(self.world)
         self.copier: steps.Copier = FakeCopier(self.world)
         self.verifier: steps.Verifier = FakeVerifier(self.world)
         self.pool = self.world.add_server("pool-1", "shared")

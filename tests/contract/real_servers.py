@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
@@ -18,6 +19,7 @@ from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.kinds import Administrator
 from rehome_consumer.adapters.postgres.ownership_tags import read_comment, write_comment
+from rehome_consumer.adapters.postgres.replicator import PostgresReplicator
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.model import Credentials, Secret, Server
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @dataclass
 class RealClient:
     connection: asyncpg.Connection[asyncpg.Record]
+    again: dict[str, Any]
 
     async def add_partner(self) -> None:
         await self.connection.execute(
@@ -53,6 +56,26 @@ class RealClient:
 
     async def commit(self) -> None:
         await self.connection.execute("COMMIT", timeout=10)
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[None]:
+        pid = self.connection.get_server_pid()
+        look = "SELECT state = 'active' FROM pg_stat_activity WHERE pid = $1"
+        running = asyncio.create_task(self.connection.execute("SELECT pg_sleep(60)"))
+        other = await asyncpg.connect(**self.again)
+
+        async def seen() -> bool:
+            return bool(await other.fetchval(look, pid))
+
+        try:
+            await wait_until(seen, what="a statement to run", limit=10)
+            yield
+            await other.execute("SELECT pg_cancel_backend($1)", pid)
+            with contextlib.suppress(asyncpg.QueryCanceledError):
+                await running
+        finally:
+            running.cancel()
+            await other.close(timeout=10)
 
 
 @dataclass
@@ -73,6 +96,7 @@ class RealStage:
             clients_for(self.pool_cluster.programs, self.dedicated_cluster.programs),
             jobs=2,
         )
+        self.replicator: steps.Replicator = PostgresReplicator()
         self.verifier: steps.Verifier = PostgresVerifier(jobs=2)
 
     def cluster(self, server: Server) -> Cluster:
@@ -153,17 +177,17 @@ class RealStage:
     async def client(
         self, server: Server, login: Credentials, database: str, application: str = ""
     ) -> AsyncIterator[Client]:
-        connection = await asyncpg.connect(
-            host=server.host,
-            port=server.port,
-            user=login.user,
-            password=login.password.reveal(),
-            database=database,
-            timeout=10,
-            server_settings={"application_name": application},
-        )
+        where: dict[str, Any] = {
+            "host": server.host,
+            "port": server.port,
+            "user": login.user,
+            "password": login.password.reveal(),
+            "database": database,
+            "timeout": 10,
+        }
+        connection = await asyncpg.connect(**where, server_settings={"application_name": application})
         try:
-            yield RealClient(connection)
+            yield RealClient(connection, where)
         finally:
             await connection.close(timeout=10)
 

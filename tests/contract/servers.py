@@ -55,12 +55,17 @@ class Client(Protocol):
         """End it. Raises one of ENDED when the session was ended."""
         ...
 
+    def statement(self) -> Any:
+        """An async context manager, in which a statement of it runs."""
+        ...
+
 
 class Stage(Protocol):
     """A pool and a dedicated server, the ports on them, and what else the suites need."""
 
     databases: steps.Databases
     copier: steps.Copier
+    replicator: steps.Replicator
     verifier: steps.Verifier
     pool: Server
     dedicated: Server
@@ -148,6 +153,9 @@ class ProgressRecorder:
 
     async def release_slot(self, resource: str) -> None:
         """There are no slots."""
+
+    async def paused(self) -> None:
+        """Nobody has."""
 
     async def started(self) -> frozenset[str]:
         return frozenset()

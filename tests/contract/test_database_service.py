@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
 from rehome_consumer.errors import Refused, TimedOut, Transient
 from sandbox.platform.database_service import DatabaseService, Switches
+from sandbox.system.http import plain_http
 from sandbox.system.net import free_port, wait_until
 from tests.contract.platform_tables import FakeTables, PostgresTables
 from tests.fakes.database_service import FakeDatabaseService, Mood
@@ -18,6 +18,8 @@ from tests.fakes.database_service import FakeDatabaseService, Mood
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import httpx
 
     from rehome_consumer.model import Provisioned, Server
     from rehome_consumer.ports import steps
@@ -83,7 +85,7 @@ async def world(
     stand_in = DatabaseService(directory, databases.cluster.dsn(databases.instance_database))
     async with (
         stand_in.serving(free_port()) as url,
-        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+        plain_http(url) as client,
     ):
         yield RealWorld(real_tables, stand_in, client)
 

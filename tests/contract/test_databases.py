@@ -298,6 +298,20 @@ async def test_closing_a_role_ends_its_sessions_and_its_login(stage: Stage) -> N
     await stage.databases.close_role(stage.dedicated, "never made")
 
 
+async def test_a_role_that_was_opened_is_closed_whatever_it_has_made_since(stage: Stage) -> None:
+    """It may have CREATEDB: left open, it would go on writing while somebody decides about its database."""
+    tenant, login = await stage.add_tenant(), new_login()
+    final = await a_promoted(stage, tenant, login, new_tag())
+    async with stage.client(stage.dedicated, login, final) as odoo:
+        await stage.add_database(stage.dedicated, "made_since", login.user)
+        with pytest.raises(NotOurs, match="made_since"):  # of another customer's, for all it knows
+            await stage.databases.close_role(stage.dedicated, login.user)
+        await stage.databases.close_role(stage.dedicated, login.user, opened=True)
+        with pytest.raises(ENDED):
+            await odoo.add_partner()
+    assert not (await stage.databases.role_facts(stage.dedicated, login.user, final)).can_login
+
+
 async def test_a_role_that_has_nothing_and_may_not_log_in_is_dropped(stage: Stage) -> None:
     new_tag()
     await stage.databases.make_role(stage.dedicated, new_login("for_a_rehearsal"), RoleAttributes(), ())

@@ -27,7 +27,7 @@ from rehome_consumer.facts import (
     Fact,
     RecordedFacts,
 )
-from rehome_consumer.model import Fence, Grant, Secret
+from rehome_consumer.model import Compared, ConfChange, Fence, Grant, Secret, Signatures, Strategy
 from rehome_events.parts import Limits, Rehearsal, Verified
 from tests.contract.journals import KEY, postgres_journal, state_database
 from tests.fakes.clock import FakeClock
@@ -65,8 +65,12 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "platform_record": ({"db_host": HARD, "cpu_limit": 2.5, "db_user": None}, {}),
     "fence": (FENCE, Fence(0, can_login=False)),
     "backup_bytes": (2**40, 0),
-    "conf_keys_changed": (("db_host", "db_port"), ()),
+    "conf_changes": ((ConfChange("options", "db_host", None, HARD),), ()),
+    "strategy": (Strategy("warm", "it can be"), Strategy("cold", "REHOME_STRATEGY is cold")),
+    "compared": (Compared("changed", tables=3, by_key=2, rows=7), Compared("everything", HARD)),
+    "signatures": (Signatures("a" * 64, "b" * 64), Signatures("", HARD)),
     "rehearsal": (REHEARSED, REHEARSED.model_copy(update={"mode": "definitions"})),
+    "not_before": (WHEN, WHEN + timedelta(days=1)),
     "verified": (VERIFIED, VERIFIED.model_copy(update={"rows": 0})),
 }
 """Of facts that are no text, flag, secret or moment: two values."""
@@ -75,7 +79,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
 def values_of(fact: Fact[Any]) -> tuple[Any, Any]:
     if fact.name in VALUES:
         return VALUES[fact.name]
-    if fact.name.endswith(("_at", "_until")):
+    if fact.name.endswith(("_at", "_until", "_since")):
         return WHEN, WHEN.astimezone(timezone(timedelta(hours=2))) + timedelta(days=1)
     if fact.secret:
         return Secret(HARD), Secret("another")
@@ -128,6 +132,10 @@ async def test_later_steps_of_the_attempt_recall_it(journal: Journal) -> None:
     migration = await opened(journal)
     await (await run_of(journal, migration, "prepare")).remember(REPLICAS, 2)
     assert await (await run_of(journal, migration, "stop")).recall(REPLICAS) == 2
+
+
+async def test_nothing_is_paused_unless_operators_said_so(bound: Facts) -> None:
+    assert await bound.paused() is None
 
 
 async def test_an_old_token_writes_no_fact(journal: Journal) -> None:
@@ -189,8 +197,15 @@ OLD = {
 }
 """Facts by the names, and in the form, of the tables' version 3."""
 
-LATER = {"rehearsal", "rehearsed_definitions"}
+LATER = {
+    *("begun_at", "not_before", "let_go_at"),
+    "conf_changes",
+    *("rehearsal", "rehearsed_definitions", "strategy", "warm_given_up", "follows_since", "caught_up"),
+    *("compared", "signatures"),
+}
 """Facts that it did not have."""
+GONE = {"conf_keys_changed"}
+"""Facts that only it had: they are shown, and nobody asks for them."""
 
 
 async def test_facts_of_an_older_release_are_read_after_the_upgrade_of_the_tables(pg: Cluster) -> None:
@@ -229,4 +244,4 @@ async def test_facts_of_an_older_release_are_read_after_the_upgrade_of_the_table
         recorded = await PostgresJournalViews(pool).facts(migration, 1)
         assert recorded.get(SERVER_REQUESTED)
         assert recorded.get(SERVER_RETURN_REQUESTED)
-        assert recorded.values.keys() == known
+        assert recorded.values.keys() == known | GONE

@@ -95,3 +95,37 @@ async def test_a_rehearsal_without_a_migration_is_known_by_its_mark(
 async def test_a_server_that_does_not_answer_is_unreachable(stage: Stage, inspector: Inspector) -> None:
     with pytest.raises(Unreachable):
         await inspector.inventory(replace(stage.pool, port=1))
+
+
+async def test_sizes_are_those_of_the_databases_that_are_there(stage: Stage, inspector: Inspector) -> None:
+    one, other = await stage.add_tenant(), await stage.add_tenant()
+    found = await inspector.database_sizes(stage.pool, {one.database, "gone", 'it\'s "gone"'})
+    state = await inspector.database_state(stage.pool, one.database, one.role)
+    assert found == {one.database: state.bytes}
+    both = await inspector.database_sizes(stage.pool, [one.database, other.database])
+    assert both.keys() == {one.database, other.database}
+    assert await inspector.database_sizes(stage.pool, []) == {}
+
+
+async def test_sessions_whose_statement_runs_are_active_without_those_of_rehome(
+    stage: Stage, inspector: Inspector
+) -> None:
+    tenant, migration = await stage.add_tenant(), uuid4()
+    async with stage.client(stage.pool, login_of(tenant), tenant.database) as client:
+        await client.begin()
+        assert await inspector.active_sessions(stage.pool) == 0
+        await client.commit()
+        async with client.statement():
+            assert await inspector.active_sessions(stage.pool) == 1
+            async with (
+                stage.left_over(stage.pool, tenant.database, migration) as own,
+                own.statement(),
+            ):
+                assert await inspector.active_sessions(stage.pool) == 1
+            # a name that any client can choose hides nobody
+            async with (
+                stage.forged(stage.pool, login_of(tenant), tenant.database, migration) as forged,
+                forged.statement(),
+            ):
+                assert await inspector.active_sessions(stage.pool) == 2
+        assert await inspector.active_sessions(stage.pool) == 0

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
+from rehome_consumer.adapters.state.command_slots import CommandFacts
 from rehome_consumer.errors import ClaimLost
 from rehome_consumer.facts import SOURCE
 from rehome_consumer.ports.engine import ENDED, AnotherOpen, encode_for_outbox
 from rehome_events.envelope import CONTENT_TYPE, decode
+from sandbox.system.net import wait_until
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Any
 
-    from rehome_consumer.ports.engine import Journal, MigrationRow, StepRow
+    from rehome_consumer.ports.engine import Journal, MigrationRow, OutboxRow, StepRow
     from rehome_events.billing import PlanUpgraded
     from rehome_events.envelope import CloudEvent
     from sandbox.postgres.server import Cluster
@@ -119,6 +124,23 @@ async def test_a_replay_opens_the_next_attempt_of_a_migration_that_was_rolled_ba
     await rolled_back(journal, await opened(journal, event))
     row = await opened(journal, replay_of(event))
     assert (row.id, row.attempt, row.state, row.ended_at) == (migration_of(event), 2, "open", None)
+
+
+async def test_what_was_only_opened_is_told_from_what_others_worked_on(journal: Journal) -> None:
+    event = upgrade(uuid4())
+    first = await opened(journal, event)
+    assert first.only_opened_since(None)
+    assert first.only_opened_since(first)
+    await rolled_back(journal, first)
+    known = await opened(journal, event)
+    assert not known.only_opened_since(None)
+    assert not known.only_opened_since(first)
+    again = replay_of(event)
+    second = await opened(journal, again)
+    assert second.attempt == 2
+    assert second.only_opened_since(known)
+    await started(journal, second, "accept")
+    assert not (await opened(journal, again)).only_opened_since(known)
 
 
 async def test_a_copy_that_is_no_replay_opens_no_attempt(journal: Journal) -> None:
@@ -367,12 +389,75 @@ async def test_what_was_confirmed_is_not_sent_again(journal: Journal) -> None:
     migration_id = await two_events(journal)
     async with journal.sending(migration_id) as sending:
         sending.confirmed.append(sending.rows[0].seq)
-    assert migration_id in await journal.unsent()
     async with journal.sending(migration_id) as sending:
         assert [row.routing_key for row in sending.rows] == ["migration.rejected"]
         sending.confirmed.append(sending.rows[0].seq)
     assert await unsent(journal, migration_id) == []
     assert migration_id not in await journal.unsent()
+
+
+async def in_hand(journal: Journal) -> tuple[OutboxRow, ...]:
+    """The event of a step that has just ended."""
+    migration = await opened(journal)
+    row = await started(journal, migration, "accept")
+    event = encode_for_outbox(emitted(rejected(migration.instance_id), migration.id))
+    return await journal.finish(row, state="rejected", event=event, reason=None, past_pivot=False)
+
+
+async def test_the_event_of_a_step_is_in_the_hand_of_who_ended_it(journal: Journal) -> None:
+    (row,) = await in_hand(journal)
+    assert row.migration_id not in await journal.unsent()
+    async with journal.sending(row.migration_id) as sending:
+        assert sending.rows == (row,)
+
+
+async def test_an_event_in_two_versions_is_in_nobodys_hand(journal: Journal) -> None:
+    migration = await opened(journal)
+    row = await started(journal, migration, "accept")
+    event = encode_for_outbox(emitted(rejected(migration.instance_id), migration.id))
+    (body,) = event.bodies.values()
+    event = replace(event, bodies={**event.bodies, uuid4(): body})
+    assert await journal.finish(row, state="rejected", event=event, reason=None, past_pivot=False) == ()
+    assert migration.id in await journal.unsent()
+    assert await unsent(journal, migration.id) == ["migration.rejected"] * 2
+
+
+async def test_a_step_without_an_event_leaves_nothing_in_hand(journal: Journal) -> None:
+    row = await started(journal, await opened(journal))
+    assert await journal.finish(row, state="nothing_to_do", event=None, reason="no", past_pivot=False) == ()
+
+
+async def test_an_event_waits_for_earlier_ones_that_nobody_has_in_hand(journal: Journal) -> None:
+    migration = await opened(journal)
+    event = encode_for_outbox(emitted(failed(migration.instance_id), migration.id))
+    await journal.fail(await started(journal, migration), state="failing", error="no", event=event)
+    row = await started(journal, migration, "accept")
+    event = encode_for_outbox(emitted(rejected(migration.instance_id), migration.id))
+    assert await journal.finish(row, state="rejected", event=event, reason=None, past_pivot=False) == ()
+    assert await unsent(journal, migration.id) == ["migration.failed", "migration.rejected"]
+
+
+async def test_confirms_are_recorded_by_themselves_or_with_the_start_of_any_step(journal: Journal) -> None:
+    first, second = await in_hand(journal), await in_hand(journal)
+    await journal.sent(first)
+    assert await unsent(journal, first[0].migration_id) == []
+    assert await unsent(journal, second[0].migration_id) == ["migration.rejected"]
+    await journal.begin(await opened(journal), "accept", replay=None, sent=second)
+    assert await unsent(journal, second[0].migration_id) == []
+
+
+async def test_a_confirm_of_an_event_says_nothing_of_what_replaced_it_since(journal: Journal) -> None:
+    migration = await opened(journal)
+    for step in ("stop", "start"):
+        row = await started(journal, migration, step)
+        event = encode_for_outbox(emitted(failed(migration.instance_id, step), migration.id))
+        put = await journal.finish(row, state="failed", event=event, reason="no", past_pivot=False)
+        if step == "stop":
+            before = put
+    await journal.sent(before)
+    async with journal.sending(migration.id) as sending:
+        assert [decode(one.message.body).data.step for one in sending.rows] == ["start"]
+        assert [(one.seq, one.revision) for one in sending.rows] == [(before[0].seq, 2)]
 
 
 async def test_what_was_confirmed_before_a_crash_is_sent_again(journal: Journal) -> None:
@@ -431,10 +516,54 @@ async def test_a_slot_is_held_by_so_many_migrations_at_a_time(journal: Journal) 
     assert await first.acquire_slot(resource, 2)
     assert await second.acquire_slot(resource, 2)
     assert not await third.acquire_slot(resource, 2)
+    assert await second.acquire_slot(resource, 1)  # there are fewer places since
     assert await third.acquire_slot("another resource", 1)
     await first.release_slot(resource)
     await first.release_slot(resource)
     assert await third.acquire_slot(resource, 2)
+
+
+async def test_a_slot_of_a_command_counts_until_its_end_on_whatever_machine(pg: Cluster) -> None:
+    async with state_database(pg) as dsn:
+        made = [CommandFacts(lambda: asyncpg.connect(dsn)) for _ in range(3)]
+        first, second, third = made
+        try:
+            # before a consumer ever ran
+            assert await first.acquire_slot("rehearsal pool", 2)
+            assert await second.acquire_slot("rehearsal pool", 2)
+            assert await second.acquire_slot("rehearsal pool", 2)
+            assert not await third.acquire_slot("rehearsal pool", 2)
+            assert await third.acquire_slot("rehearsal of another pool", 1)
+            async with postgres_journal(dsn) as journal:
+                facts = journal.facts(await started(journal, await opened(journal)))
+                assert not await facts.acquire_slot("rehearsal pool", 2)
+                await first.release_slot("rehearsal pool")
+                assert await facts.acquire_slot("rehearsal pool", 2)
+                assert not await first.acquire_slot("rehearsal pool", 2)
+                await second.aclose()  # as when it is killed
+                await wait_until(
+                    lambda: first.acquire_slot("rehearsal pool", 2),
+                    what="its slot to be free",
+                    limit=20,
+                    pause=0.05,
+                )
+        finally:
+            for one in made:
+                await one.aclose()
+
+
+async def test_a_slot_of_a_command_outlives_the_servers_patience_with_silent_sessions(pg: Cluster) -> None:
+    """A rehearsal may take hours, and its slot's session says nothing meanwhile."""
+    async with state_database(pg) as dsn, aclosing(CommandFacts(lambda: asyncpg.connect(dsn))) as held:
+        asking = await asyncpg.connect(dsn)
+        await asking.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 300', current_database()); END $$"
+        )
+        await asking.close()
+        assert await held.acquire_slot("rehearsal pool", 1)
+        await asyncio.sleep(1)
+        async with aclosing(CommandFacts(lambda: asyncpg.connect(dsn))) as other:
+            assert not await other.acquire_slot("rehearsal pool", 1)
 
 
 async def test_a_slot_is_free_after_the_end_of_its_migration(journal: Journal) -> None:

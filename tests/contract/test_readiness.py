@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from rehome_consumer.adapters.backup.place import MARK, BackupPlace
@@ -25,6 +24,7 @@ from rehome_consumer.process.checks import checks_of, require_topology
 from rehome_consumer.rabbitmq.topology import definitions
 from sandbox.platform.database_service import DatabaseService
 from sandbox.supervisor.node import SupervisorNode
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port
 from tests.contract.journals import KEY, postgres_journal, state_database
 from tests.contract.runtime_stages import FakeStage, process_stage
@@ -197,7 +197,7 @@ async def test_a_database_service_that_is_gone_is_unreachable_over_http(
         scratch / f"dedicated-{uuid4().hex[:8]}", databases.cluster.dsn(databases.instance_database)
     )
     port = free_port()
-    async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", trust_env=False) as client:
+    async with plain_http(f"http://{LOOPBACK}:{port}") as client:
         service = HttpDatabaseService(client)
         async with stand_in.serving(port):
             await service.require_ready()  # it has no such page, and says so

@@ -61,3 +61,46 @@ async def test_servers_being_removed_and_the_platforms_own_are_not_listed(tables
     own = await tables.add_server(server_type="platform")
     coming = await tables.add_server(name=(name := unique("coming")), status="provisioning")
     assert await listed(records, going, own, coming) == [name]
+
+
+async def test_the_instances_on_a_server_are_those_whose_record_says_so(tables: Tables) -> None:
+    records = records_of(tables)
+    pool, other = await tables.add_server(), await tables.add_server()
+    server = await records.server(pool)
+    assert server
+    there = {"db_host": server.host, "db_port": server.port}
+    subscription = uuid4()
+    wanted = [
+        await tables.add_instance(name="a", db_server_id=pool, subscription_id=subscription),
+        await tables.add_instance(name="b", db_server_id=pool, db_host="elsewhere", status="terminated"),
+        await tables.add_instance(name="c", db_server_id=None, **there),
+        await tables.add_instance(name="d", db_server_id=None, db_host=server.host, db_port=None),
+    ]
+    await tables.add_instance(name="x", db_server_id=other, **there)
+    await tables.add_instance(name="y", db_server_id=None, db_host=server.host, db_port=server.port + 1)
+    await tables.add_instance(name="z", db_server_id=None, db_host=None)
+    found = await records.residents(server)
+    assert [one.instance.id for one in found] == wanted
+    assert [one.instance for one in found] == [await instance_of(tables, one) for one in wanted]
+    assert found[0].subscription_id == subscription
+    assert not any(one.ambiguous for one in found)
+    assert [await records.home(one.instance) for one in found] == [server] * 4
+
+
+async def test_an_instance_whose_address_several_servers_have_is_on_none_of_them_for_sure(
+    tables: Tables,
+) -> None:
+    records = records_of(tables)
+    host = unique("host")
+    first, second = await tables.add_server(host=host), await tables.add_server(host=host, port=5433)
+    sure = await tables.add_instance(name="a", db_server_id=first, db_host=host, db_port=None)
+    address = await tables.add_instance(name="b", db_server_id=None, db_host=host, db_port=5432)
+    unsure = await tables.add_instance(name="c", db_server_id=None, db_host=host, db_port=None)
+    found: dict[str, list[tuple[UUID, bool]]] = {}
+    for one in (first, second):
+        server = await records.server(one)
+        assert server
+        found[str(server.port)] = [
+            (resident.instance.id, resident.ambiguous) for resident in await records.residents(server)
+        ]
+    assert found == {"5432": [(sure, False), (address, False), (unsure, True)], "5433": [(unsure, True)]}

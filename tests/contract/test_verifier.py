@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rehome_consumer.errors import Conflict, NotFound
-from rehome_consumer.fingerprint import LISTED, SEQUENCES, TABLES, digest, summary
+from rehome_consumer.fingerprint import COUNTED, LISTED, OUTSIDE, SEQUENCES, TABLES, digest, summary
 from rehome_consumer.model import DEFINITIONS, EVERYTHING, Scope
 from tests.contract.servers import A_ROW_MORE, Change
 from tests.support.comparing import compared
@@ -255,9 +256,39 @@ async def test_the_second_look_finds_what_is_in_the_parts_of_the_first(stage: St
         assert len(listed) <= LISTED
 
 
+async def test_a_signature_is_the_same_while_users_write_and_another_one_after_a_change(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database
+    before = await stage.verifier.signature(*place)
+    await stage.change(tenant.database, A_ROW_MORE)
+    assert await stage.verifier.signature(*place) == before
+
+    async def changed_meanwhile(snapshot: str) -> str:
+        await stage.change(tenant.database, CHANGES["an index missing"][0])
+        return await stage.verifier.signature(*place, snapshot)
+
+    assert await stage.verifier.with_snapshot(*place, tenant.role, changed_meanwhile) == before
+    assert await stage.verifier.signature(*place) != before
+
+
+async def test_without_definitions_settings_are_read_and_how_many_objects_there_are(stage: Stage) -> None:
+    tenant = await stage.add_tenant()
+    place = stage.pool, tenant.database, tenant.role
+    complete = await stage.verifier.fingerprint(*place)
+    without = await stage.verifier.fingerprint(*place, Scope(definitions=False))
+    assert set(without.objects) == set(OUTSIDE) < set(complete.objects)
+    assert all(without.objects[kind] == complete.objects[kind] for kind in OUTSIDE)
+    assert replace(without, objects=complete.objects) == complete
+    counted = {kind: sum(part.size for part in complete.objects[kind].values()) for kind in COUNTED}
+    assert without.counts == counted
+    assert summary(without) == summary(complete)
+
+
 async def test_a_missing_database_is_named(stage: Stage) -> None:
     tenant = await stage.add_tenant()
     with pytest.raises(NotFound, match="no_such"):
         await stage.verifier.fingerprint(stage.pool, "no_such", tenant.role)
     with pytest.raises(NotFound, match="no_such"):
         await stage.verifier.row_counts(stage.pool, "no_such", tenant.role)
+    with pytest.raises(NotFound, match="no_such"):
+        await stage.verifier.signature(stage.pool, "no_such")

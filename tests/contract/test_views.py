@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,12 +14,26 @@ import pytest
 
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.views import PostgresJournalViews
-from rehome_consumer.errors import NotFound
-from rehome_consumer.facts import NEW_PASSWORD, REPLICAS, RecordedFacts
-from rehome_consumer.model import Secret
+from rehome_consumer.errors import NotFound, Refused
+from rehome_consumer.facts import (
+    FENCE,
+    HEALTHY_AT,
+    LET_GO_AT,
+    NEW_PASSWORD,
+    REHEARSAL,
+    REPLICAS,
+    SOURCE,
+    STOPPED_AT,
+    STRATEGY,
+    WARM_GIVEN_UP,
+    RecordedFacts,
+)
+from rehome_consumer.model import Fence, Secret, Strategy
+from rehome_consumer.operators.moving_now import move_now
 from rehome_consumer.ports.engine import UNMOVED, encode_for_outbox
 from rehome_consumer.ports.operators import UnsentEvents
 from rehome_events.envelope import event_id
+from rehome_events.parts import Rehearsal
 from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.claims import FakeClaims
 from tests.fakes.clock import FakeClock
@@ -28,10 +44,14 @@ from tests.support.events import body_of, emitted, failed, migration_of, rejecte
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.ports.engine import Claims, Journal, MigrationRow
     from rehome_consumer.ports.operators import JournalViews
     from rehome_events.envelope import CloudEvent
     from sandbox.postgres.server import Cluster
+
+
+REHEARSED = Rehearsal(mode="full", database_bytes=2**30, dump_seconds=1, restore_seconds=2, compare_seconds=1)
 
 
 @dataclass
@@ -52,18 +72,26 @@ class Stand:
         await self.journal.put_off(migration_of(event), event, timedelta(seconds=seconds))
 
 
-@pytest.fixture(scope="module")
-async def real(pg: Cluster) -> AsyncIterator[Stand]:
+@asynccontextmanager
+async def journal_and_pool(pg: Cluster) -> AsyncIterator[tuple[str, PostgresJournal, Any]]:
+    """The address of a state database, its journal, and a pool of it."""
     async with (
         state_database(pg) as dsn,
         postgres_journal(dsn) as journal,
         asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool,
     ):
+        yield dsn, journal, pool
+
+
+@pytest.fixture(scope="module")
+async def real(pg: Cluster) -> AsyncIterator[Stand]:
+    async with journal_and_pool(pg) as (dsn, journal, pool):
 
         async def connect() -> asyncpg.Connection[asyncpg.Record]:
             return await asyncpg.connect(dsn, timeout=10)
 
-        yield Stand(journal, PostgresClaims(connect), PostgresJournalViews(pool))
+        async with aclosing(PostgresClaims(connect)) as claims:
+            yield Stand(journal, claims, PostgresJournalViews(pool))
 
 
 @pytest.fixture(params=["fake", "postgresql"])
@@ -99,6 +127,117 @@ async def test_ended_migrations_can_be_left_out_and_some_moved_nothing(stand: St
     assert await stand.views.migrations(migration.id, ended=False) == []
     assert [one.ended for one in await stand.views.migrations(migration.id)] == [True]
     assert await stand.views.newest_moves(migration.instance_id) == []
+
+
+async def test_moves_from_a_server_are_the_last_of_each_instance_and_what_left_it_and_is_open(
+    stand: Stand,
+) -> None:
+    server, views = uuid4(), stand.views
+    assert await views.moves_from(server, []) == []
+    # an instance that was rolled back long ago, then rejected: the move counts
+    undone = await stand.opened()
+    row = await stand.journal.begin(undone, "accept", replay=None)
+    event = encode_for_outbox(emitted(rejected(undone.instance_id), undone.id))
+    await stand.journal.finish(row, state="rolled_back", event=event, reason="full", past_pivot=False)
+    again = await stand.open(upgrade(undone.instance_id))
+    row = await stand.journal.begin(again, "accept", replay=None)
+    event = encode_for_outbox(emitted(rejected(again.instance_id), again.id))
+    await stand.journal.finish(row, state="rejected", event=event, reason="no", past_pivot=False)
+    # one whose record is on the server, and one that has left it and is not over
+    open_, left, other = await stand.opened(), await stand.opened(), await stand.opened()
+    for one, source in ((left, server), (other, uuid4())):
+        row = await stand.journal.begin(one, "accept", replay=None)
+        await stand.journal.facts(row).remember(SOURCE, source)
+    found = await views.moves_from(server, [undone.instance_id, open_.instance_id, uuid4()])
+    assert {(one.id, one.state, one.reason) for one in found} == {
+        (undone.id, "rolled_back", "full"),
+        (open_.id, "open", None),
+        (left.id, "open", None),
+    }
+
+
+async def test_a_pause_is_one_for_all_and_every_order_is_kept(pg: Cluster) -> None:
+    async with journal_and_pool(pg) as (_, journal, pool):
+        views, event = PostgresJournalViews(pool), upgrade(uuid4())
+        row = await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+        facts = journal.facts(await journal.begin(row, "prepare", replay=None))
+        assert (await views.paused(), await facts.paused()) == (None, None)
+        assert not await views.order_pause("anna@host", "by mistake", paused=False)
+        assert await views.order_pause("anna@host", "the storage is slow", paused=True)
+        pause = await views.paused()
+        assert pause is not None
+        assert (pause.by, pause.why) == ("anna@host", "the storage is slow")
+        assert await facts.paused() == pause
+        # a second order changes nothing: who paused first is shown
+        assert not await views.order_pause("bert@host", "me too", paused=True)
+        assert await views.paused() == pause
+        assert await views.order_pause("bert@host", "", paused=False)
+        assert (await views.paused(), await facts.paused()) == (None, None)
+        assert [(one["paused"], one["by"], one["why"]) for one in await views.pauses(9)] == [
+            (False, "bert@host", ""),
+            (True, "anna@host", "the storage is slow"),
+        ]
+        # two at the same moment are one
+        both = await asyncio.gather(*(views.order_pause("carl@host", "", paused=True) for _ in range(4)))
+        assert sorted(both) == [False, False, False, True]
+
+
+async def test_a_move_is_let_go_for_its_present_attempt(pg: Cluster) -> None:
+    async with journal_and_pool(pg) as (_, journal, pool):
+        views, event = PostgresJournalViews(pool), upgrade(uuid4())
+        with pytest.raises(NotFound, match="no migration of instance"):
+            await move_now(views, event.data.instance_id, by="anna@host", why="")
+        row = await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+        facts = journal.facts(await journal.begin(row, "stop", replay=None))
+        assert await facts.recall(LET_GO_AT) is None
+        assert not await views.let_go(row.id, 2, "of another attempt")
+        done = await move_now(views, row.instance_id, by="anna@host", why="the customer asked")
+        assert (done.migration_id, done.pause) == (row.id, None)
+        when = await facts.recall(LET_GO_AT)
+        assert when is not None
+        assert (await views.history(row.id))[-1]["detail"] == "by anna@host: the customer asked"
+        await move_now(views, row.id, by="bert@host", why="")  # again: it is as it was
+        assert await facts.recall(LET_GO_AT) == when
+        await facts.remember(FENCE, Fence(-1, can_login=True, ended=0))
+        with pytest.raises(Refused, match="has stopped its instance"):
+            await move_now(views, row.id, by="anna@host", why="")
+
+
+async def test_completed_moves_say_how_long_their_customers_were_down(pg: Cluster) -> None:
+    async with journal_and_pool(pg) as (_, journal, pool):
+        views, now = PostgresJournalViews(pool), datetime.now(UTC)
+        assert await views.moved(9) == []
+        for chosen, given_up, state in (
+            (Strategy("cold", "so it is"), None, "completed"),
+            (Strategy("warm", "so it is"), None, "completed"),
+            (Strategy("warm", "so it is"), "it fell behind", "completed"),
+            (Strategy("cold", "so it is"), None, "rolled_back"),
+        ):
+            event = upgrade(uuid4())
+            row = await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+            step = await journal.begin(row, "complete", replay=None)
+            facts = journal.facts(step)
+            await facts.remember(STRATEGY, chosen)
+            if given_up:
+                await facts.remember(WARM_GIVEN_UP, given_up)
+            await facts.remember(REHEARSAL, REHEARSED)
+            await facts.remember(STOPPED_AT, now)
+            await facts.remember(HEALTHY_AT, now + timedelta(seconds=4.5))
+            await journal.finish(step, state=state, event=None, reason=None, past_pivot=True)
+        assert await views.moved(9) == [
+            {"strategy": strategy, "bytes": REHEARSED.database_bytes, "downtime": 4.5}
+            for strategy in ("cold", "warm", "cold")
+        ]
+        assert len(await views.moved(1)) == 1
+
+
+async def test_a_journal_of_the_last_release_is_not_paused(pg: Cluster) -> None:
+    async with journal_and_pool(pg) as (_, _, pool):
+        await pool.execute("DROP TABLE rehome.pauses")
+        views = PostgresJournalViews(pool)
+        assert await views.paused() is None
+        with pytest.raises(NotFound):
+            await views.order_pause("anna@host", "", paused=True)
 
 
 async def test_an_upgrade_that_waits_is_shown_since_when_behind_which_and_until_when(stand: Stand) -> None:

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from uuid import UUID
 
+    from rehome_consumer.ports.engine import Found, Lookup
+    from tests.fakes.journal import FakeJournal
+
 
 class FakeClaim:
     """Port `Claim`."""
 
-    def __init__(self, instance_id: UUID) -> None:
+    def __init__(self, instance_id: UUID, found: Found | None = None) -> None:
         self.instance_id = instance_id
+        self.found = found
         self.gone = asyncio.Event()
         self.checks = 0
 
@@ -38,21 +42,27 @@ class FakeClaims:
         patience: seconds to wait for a claim that another holds.
     """
 
-    def __init__(self, patience: float = 0) -> None:
+    def __init__(self, patience: float = 0, journal: FakeJournal | None = None) -> None:
+        self._journal = journal
         self.held: dict[UUID, FakeClaim] = {}
         self.patience = patience
         self._released = asyncio.Event()
 
     @asynccontextmanager
-    async def claim(self, instance_id: UUID) -> AsyncIterator[FakeClaim | None]:
+    async def claim(self, instance_id: UUID, lookup: Lookup | None = None) -> AsyncIterator[FakeClaim | None]:
         if not await self._free(instance_id):
             yield None
             return
-        claim = self.held[instance_id] = FakeClaim(instance_id)
+        found = self._journal.look_up(lookup) if self._journal and lookup else None
+        claim = self.held[instance_id] = FakeClaim(instance_id, found)
         try:
             yield claim
         finally:
             self.cut(claim)
+
+    def revoke(self, claim: FakeClaim) -> None:
+        """An operator asks for it: its holder notices, and releases it."""
+        claim.gone.set()
 
     def cut(self, claim: FakeClaim) -> None:
         """The claim's connection ends: the server gives the claim to others, and its holder notices."""

@@ -122,7 +122,17 @@ class FakeCopier:
             raise Refused(f"backup {backup_id}: file {found.damaged} was altered since it was sealed")
         return found.sealed
 
-    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
+    async def restore(
+        self,
+        server: Server,
+        database: str,
+        backup: Backup,
+        role: str,
+        facts: Facts,
+        *,
+        jobs: int | None = None,
+        nice: int = 0,
+    ) -> None:
         if backup.id not in self.world.backups:
             raise NotFound(f"backup {backup.id} is no longer at the backup place")
         await self.free_bytes()

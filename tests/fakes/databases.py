@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, TagComment
 from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
+from rehome_consumer.adapters.postgres.replication_parts import apply_role
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.context import current_migration
@@ -251,16 +252,16 @@ class FakeDatabases:
     async def drop(self, server: Server, database: str, migration_id: UUID) -> bool:
         async with self.world.visit(server, "databases.drop") as visit:
             label = _label(visit.there, database, server)
-            if label is None:
-                return False
-            if label.tag.migration_id != migration_id:
+            if label is not None and label.tag.migration_id != migration_id:
                 raise NotOurs(f"database {database} on {server.name} is another migration's")
             await visit.step("drop")
-            _drop(visit.there, database)
+            if label is not None:
+                _drop(visit.there, database)
+            visit.there.roles.pop(apply_role(migration_id), None)
             _drop_roles(visit.there, migration_id)
-            return True
+            return label is not None
 
-    async def close_role(self, server: Server, role: str) -> None:
+    async def close_role(self, server: Server, role: str, *, opened: bool = False) -> None:
         async with self.world.visit(server, "databases.close_role") as visit:
             there = visit.there
             found = there.roles.get(role)
@@ -268,7 +269,8 @@ class FakeDatabases:
                 return
             if found.superuser:
                 raise NotOurs(f"role {role} on {server.name} is a superuser")
-            _owned(there, role)
+            if not opened:
+                _owned(there, role)
             found.can_login = False
             await _end(visit, lambda: there.tenants("", role), f"closing role {role}")
 
@@ -307,7 +309,7 @@ class FakeDatabases:
                     if one is not visit.session
                     and (
                         (one.user == ADMIN and one.application == name)
-                        or one.user.startswith(prefix(migration_id))
+                        or (one.user.startswith(prefix(migration_id)) and not _outlives(one.user))
                     )
                 ]
 
@@ -324,9 +326,16 @@ def _role(there: FakeServer, name: str, server: Server) -> FakeRole:
 
 def _drop_roles(there: FakeServer, migration_id: UUID) -> None:
     """Short-lived roles that a run left, with their sessions."""
-    for name in [name for name in there.roles if name.startswith(prefix(migration_id))]:
+    for name in [
+        name for name in there.roles if name.startswith(prefix(migration_id)) and not _outlives(name)
+    ]:
         there.end([one for one in there.sessions if one.user == name])
         del there.roles[name]
+
+
+def _outlives(role: str) -> bool:
+    """Whether a copy follows its source by this role: whichever run is at work."""
+    return role.endswith(("_sync", "_apply"))
 
 
 def _label(there: FakeServer, name: str, server: Server) -> TagComment | None:

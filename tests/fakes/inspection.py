@@ -13,7 +13,7 @@ import orjson
 from rehome_consumer.adapters.backup.inventory import read
 from rehome_consumer.adapters.postgres.sessions import APPLICATION_PREFIX
 from rehome_consumer.errors import Refused
-from rehome_consumer.facts import RecordedFacts
+from rehome_consumer.facts import SOURCE, RecordedFacts
 from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
     BackupEntry,
@@ -28,21 +28,22 @@ from rehome_consumer.ports.operators import (
     UnsentEvents,
     waiting_view,
 )
-from tests.fakes.world import ADMIN
+from tests.fakes.world import ADMIN, SHORT_LIVED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from rehome_consumer.model import Server
+    from rehome_consumer.model import Pause, Server
     from rehome_consumer.ports.engine import MigrationRow
     from tests.fakes.broker import FakeBroker
     from tests.fakes.claims import FakeClaims
     from tests.fakes.journal import FakeJournal
-    from tests.fakes.world import World
+    from tests.fakes.world import FakeServer, World
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 _SHORT_LIVED = re.compile(r"rehome_([0-9a-f]{32})(_[a-z]+)?")
 _MAKING = "rehome_making_"
+FOLLOWING = ("_sync", "_apply")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,37 @@ class FakeInspector:
             sessions=tuple(
                 MigrationSessions(UUID(one), names.count(one), WHEN) for one in sorted({*names} - {"-"})
             ),
-            short_lived=tuple(sorted({UUID(match[1]) for match in roles if match})),
+            short_lived=tuple(
+                sorted({UUID(match[1]) for match in roles if match and match[2] not in FOLLOWING})
+            ),
+            followed=tuple(
+                sorted(_followed(there, [match[1] for match in roles if match and match[2] in FOLLOWING]))
+            ),
             rehearsals=tuple(role.mark for role in there.roles.values() if role.mark),
         )
+
+    async def database_sizes(self, server: Server, databases: Collection[str]) -> dict[str, int]:
+        there = self.world.at(server).databases
+        return {name: there[name].bytes for name in databases if name in there}
+
+    async def active_sessions(self, server: Server) -> int:
+        there = self.world.at(server)
+        own = [one for one in there.sessions if SHORT_LIVED.fullmatch(one.user)]
+        own += [
+            one
+            for one in there.sessions
+            if one.user == ADMIN and one.application.startswith(APPLICATION_PREFIX)
+        ]
+        return sum(one.running and one not in own for one in there.sessions)
+
+
+def _followed(there: FakeServer, roles: list[str]) -> set[UUID]:
+    """Migrations with a role, a slot or a subscription by which a copy follows."""
+    names = [*there.slots, *(one.follows.name for one in there.databases.values() if one.follows)]
+    return {
+        UUID(one)
+        for one in (*roles, *(name.removeprefix("rehome_").removesuffix("_witness") for name in names))
+    }
 
 
 @dataclass(frozen=True)
@@ -165,6 +194,15 @@ class FakeViews:
                 found.setdefault(one.instance_id, one)
         return list(found.values())
 
+    async def moves_from(self, server_id: UUID, instances: Collection[UUID]) -> list[MigrationView]:
+        ids = [one.id for instance in instances for one in await self.newest_moves(instance)]
+        ids += [
+            one.id
+            for one in await self.migrations(limit=len(self.journal.migrations), ended=False)
+            if (await self.facts(one.id, one.attempt)).get(SOURCE) == server_id
+        ]
+        return await self.by_ids(set(ids))
+
     async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
         return [
             {
@@ -189,6 +227,9 @@ class FakeViews:
 
     async def holders(self, instances: Collection[UUID]) -> dict[UUID, ClaimHolder]:
         return {one: ClaimHolder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}
+
+    async def paused(self) -> Pause | None:
+        return self.journal.pause
 
     async def unsent(self) -> list[UnsentEvents]:
         waiting = [one for one in self.journal.outbox if one.sent is None]

@@ -11,10 +11,12 @@ from uuid import UUID
 import orjson
 
 from rehome_consumer.errors import ClaimLost, NotReady, Refused
-from rehome_consumer.model import Secret
+from rehome_consumer.model import Pause, Secret
 from rehome_consumer.ports.engine import (
     ENDED,
+    RESERVED,
     AnotherOpen,
+    Found,
     Message,
     MigrationRow,
     OutboxEvent,
@@ -25,10 +27,11 @@ from rehome_consumer.ports.engine import (
 from rehome_consumer.ports.operators import DeadLetterRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from rehome_consumer.facts import Fact
+    from rehome_consumer.ports.engine import Lookup
     from rehome_consumer.ports.steps import Clock
     from rehome_events.envelope import CloudEvent
 
@@ -59,12 +62,17 @@ class Waiting:
 
 @dataclasses.dataclass(slots=True)
 class Outgoing:
-    """A row of the outbox; `put` is when it was committed, `sent` when the broker's confirm was recorded."""
+    """A row of the outbox.
+
+    `put` is when it was committed, `sent` when the broker's confirm was recorded; until `reserved` it is left to the
+    consumer that committed it.
+    """
 
     row: OutboxRow
     event_id: UUID
     put: datetime
     sent: datetime | None = None
+    reserved: datetime | None = None
 
 
 class FakeJournal:
@@ -74,6 +82,7 @@ class FakeJournal:
         place: the mark of the backup place.
         wrong_key: whether the consumer's key is another than that of the secrets.
         migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots: the tables.
+        pause: the pause that is in force.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -88,6 +97,7 @@ class FakeJournal:
         self.waiting: dict[UUID, Waiting] = {}
         self.dead_letters: dict[Key, DeadLetterRecord] = {}
         self.history: list[tuple[UUID, int, str]] = []
+        self.pause: Pause | None = None
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
         self._being_sent: set[UUID] = set()
@@ -121,6 +131,7 @@ class FakeJournal:
             self._change(
                 migration_id,
                 attempt=there.attempt + 1,
+                token=there.token + 1,
                 state="open",
                 past_pivot=False,
                 reason=None,
@@ -151,13 +162,28 @@ class FakeJournal:
         return self.migrations.get(migration_id)
 
     async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
+        return self._step(migration_id, attempt, step)
+
+    def _step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
         row = self.steps.get((migration_id, attempt, step))
         if row is None:
             return None
         token = self.migrations[migration_id].token
         return row if row.token == token else dataclasses.replace(row, token=token)
 
-    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+    def look_up(self, lookup: Lookup) -> Found:
+        """What a claim finds."""
+        migration = self.migrations.get(lookup.migration_id) if lookup.migration_id else None
+        if migration is None:
+            return Found()
+        attempt = migration.attempt if lookup.attempt is None else lookup.attempt
+        steps = (self._step(migration.id, attempt, name) for name in (lookup.step, lookup.before or ""))
+        return Found(migration, *steps)
+
+    async def begin(
+        self, migration: MigrationRow, step: str, *, replay: UUID | None, sent: Sequence[OutboxRow] = ()
+    ) -> StepRow:
+        self._mark(sent)
         token = self._take_token(migration.id, migration.token, step)
         key = (migration.id, migration.attempt, step)
         replays = () if replay is None else (replay,)
@@ -182,13 +208,22 @@ class FakeJournal:
 
     async def finish(
         self, row: StepRow, *, state: str, event: OutboxEvent | None, reason: str | None, past_pivot: bool
-    ) -> None:
+    ) -> tuple[OutboxRow, ...]:
         self._take_token(row.migration_id, row.token, row.step)
+        earlier = any(
+            one.row.migration_id == row.migration_id for one in self._unsent() if self._is_free(one)
+        )
         self._set(row, state="done", error=None)
         self._times[_key(row)].done, self._times[_key(row)].next_try = self.clock.now(), None
         self._state(row.migration_id, state, reason, past_pivot=past_pivot)
-        self._put(row.migration_id, event)
+        alone = event is not None and len(event.bodies) == 1
+        until = self.clock.now() + timedelta(seconds=RESERVED) if alone else None
+        put = self._put(row.migration_id, event, until)
         self.history.append((row.migration_id, row.attempt, f"{row.step} done"))
+        return put if alone and not earlier else ()
+
+    async def sent(self, rows: Sequence[OutboxRow]) -> None:
+        self._mark(rows)
 
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
         self._take_token(row.migration_id, row.token, row.step)
@@ -263,15 +298,13 @@ class FakeJournal:
             self._being_sent.add(migration_id)
         try:
             yield sending
-            for one in self.outbox:
-                if one.row.seq in sending.confirmed:
-                    one.sent = self.clock.now()
+            self._mark([row for row in sending.rows if row.seq in sending.confirmed])
         finally:
             if free:
                 self._being_sent.discard(migration_id)
 
     async def unsent(self) -> list[UUID]:
-        return list(dict.fromkeys(one.row.migration_id for one in self._unsent()))
+        return list(dict.fromkeys(one.row.migration_id for one in self._unsent() if self._is_free(one)))
 
     async def purge(self, keep: timedelta) -> None:
         oldest = self.clock.now() - keep
@@ -283,6 +316,15 @@ class FakeJournal:
 
     def _unsent(self) -> list[Outgoing]:
         return [one for one in self.outbox if one.sent is None]
+
+    def _is_free(self, one: Outgoing) -> bool:
+        return one.reserved is None or one.reserved < self.clock.now()
+
+    def _mark(self, rows: Sequence[OutboxRow]) -> None:
+        confirmed = {(row.seq, row.revision) for row in rows}
+        for one in self.outbox if confirmed else ():
+            if (one.row.seq, one.row.revision) in confirmed:
+                one.sent = self.clock.now()
 
     def _require_free(self, instance_id: UUID) -> None:
         for row in self.migrations.values():
@@ -313,18 +355,24 @@ class FakeJournal:
     def _set(self, row: StepRow, **columns: Any) -> None:
         self.steps[_key(row)] = dataclasses.replace(self.steps[_key(row)], **columns)
 
-    def _put(self, migration_id: UUID, event: OutboxEvent | None) -> None:
+    def _put(
+        self, migration_id: UUID, event: OutboxEvent | None, reserved: datetime | None = None
+    ) -> tuple[OutboxRow, ...]:
         if event is None:
-            return
-        there = {one.event_id: one for one in self.outbox}
+            return ()
+        there, now, put = {one.event_id: one for one in self.outbox}, self.clock.now(), []
         for key, body in event.bodies.items():
-            if key in there:
-                there[key].row = dataclasses.replace(there[key].row, message=Message.of_event(body))
-                there[key].put, there[key].sent = self.clock.now(), None
-                continue
-            self._seq += 1
-            row = OutboxRow(self._seq, migration_id, event.exchange, event.type, Message.of_event(body))
-            self.outbox.append(Outgoing(row, key, self.clock.now()))
+            one = there.get(key)
+            if one is None:
+                self._seq += 1
+                row = OutboxRow(self._seq, migration_id, event.exchange, event.type, Message.of_event(body))
+                self.outbox.append(one := Outgoing(row, key, now, reserved=reserved))
+            else:
+                message, revision = Message.of_event(body), one.row.revision + 1
+                one.row = dataclasses.replace(one.row, message=message, revision=revision)
+                one.put, one.sent, one.reserved = now, None, reserved
+            put.append(one.row)
+        return tuple(put)
 
 
 class FakeFacts:
@@ -348,6 +396,8 @@ class FakeFacts:
     async def acquire_slot(self, resource: str, places: int) -> bool:
         self._require_newest()
         migrations, mine = self._journal.migrations, self._row.migration_id
+        if (resource, mine, self._row.attempt) in self._journal.slots:
+            return True
         others = [
             one
             for name, one, attempt in self._journal.slots
@@ -367,6 +417,9 @@ class FakeFacts:
         self._require_newest()
         mine = (resource, self._row.migration_id)
         self._journal.slots = {slot for slot in self._journal.slots if slot[:2] != mine}
+
+    async def paused(self) -> Pause | None:
+        return self._journal.pause
 
     async def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))

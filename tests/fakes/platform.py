@@ -15,6 +15,7 @@ from rehome_consumer.adapters.platform.rows import (
     limit_columns,
 )
 from rehome_consumer.errors import Incompatible, NotFound
+from rehome_consumer.ports.operators import Resident
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,6 +140,14 @@ class FakePlatform:
             if row["server_type"] in ("shared", "dedicated") and row["status"] != "deprovisioning"
         ]
         return [as_server(row) for row in sorted(rows, key=lambda row: str(row["name"]))]
+
+    async def residents(self, server: Server) -> list[Resident]:
+        found = []
+        for row in self.instances.values():
+            homes = self._homes(row["db_server_id"], row["db_host"], row["db_port"])
+            if self.servers[server.id] in homes:
+                found.append(Resident(as_instance(row), row["subscription_id"], len(homes) > 1))
+        return sorted(found, key=lambda one: (one.instance.name, one.instance.id))
 
     async def entitlements(self, plan: str) -> Entitlements | None:
         now = self.now.replace(tzinfo=None)

@@ -47,12 +47,13 @@ class Behaviour:
 
 @dataclass
 class FakeTask:
-    """A task; `exit_code` is None while it runs, `asked` is when it was asked to end."""
+    """A task; `exit_code` is None while it runs, `asked` is when it was asked to end; `foreign`: another started it."""
 
     id: str
     behaviour: Behaviour
     exit_code: int | None = None
     asked: datetime | None = None
+    foreign: bool = False
 
     def end(self) -> None:
         """It ends as its behaviour says."""
@@ -128,7 +129,10 @@ class FakeRuntime:
     def change(self, name: str, **changes: Any) -> None:
         """An update by another process."""
         service = self.services[name]
+        before = len(service.tasks)
         self._take_over(service, {**service.spec, **changes})
+        for task in service.tasks[before:]:
+            task.foreign = True
 
     async def require_ready(self) -> None:
         if not self.reachable:

@@ -21,6 +21,7 @@ from tests.fakes.databases import FakeDatabases
 from tests.fakes.filestore import FakeFilestore
 from tests.fakes.odoo_conf import FakeOdooConf, read
 from tests.fakes.platform import FakePlatform
+from tests.fakes.replicator import FakeReplicator
 from tests.fakes.runtime import LABEL, Behaviour, FakeRuntime
 from tests.fakes.verifier import FakeVerifier
 from tests.fakes.world import ADMIN, SHORT_LIVED, FakeDatabase, FakeRole, FakeServer, LoginRefusedError, World
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 NO_CONF, NO_DATABASE, OK = 255, 500, 200
 ORDERS = "public.sale_order"
+ORDERS_SEQUENCE = "public.sale_order_id_seq"
 PASSWORD = "p%'$; #=ß"
 
 
@@ -54,13 +56,16 @@ class SiteDatabaseService(FakeDatabaseService):
         super().__init__(platform)
         self.world = world
         self.postgres_version = "15"
+        self.server_version = 150018
 
     async def provision(self, instance_id: UUID, customer_id: UUID, plan_tier: str) -> Any:
         try:
             return await super().provision(instance_id, customer_id, plan_tier)
         finally:
             for row in self.platform.servers.values():
-                self.world.servers.setdefault((row["host"], row["port"]), new_server(row["admin_password"]))
+                self.world.servers.setdefault(
+                    (row["host"], row["port"]), new_server(row["admin_password"], self.server_version)
+                )
 
     async def give_back(self, server_id: UUID) -> bool:
         row = self.platform.servers.get(server_id)
@@ -70,9 +75,9 @@ class SiteDatabaseService(FakeDatabaseService):
         return given
 
 
-def new_server(password: str) -> FakeServer:
+def new_server(password: str, version: int = 150018) -> FakeServer:
     """An empty PostgreSQL server."""
-    made = FakeServer()
+    made = FakeServer(version=version)
     made.roles[ADMIN] = FakeRole(ADMIN, password, superuser=True)
     made.databases["postgres"] = FakeDatabase("postgres", ADMIN)
     return made
@@ -97,6 +102,7 @@ class Site:
         self.odoo_conf = FakeOdooConf()
         self.database_service = SiteDatabaseService(self.platform, self.world)
         self.databases = FakeDatabases(self.world)
+        self.replicator = FakeReplicator(self.world)
         self.copier = FakeCopier(self.world)
         self.verifier = FakeVerifier(self.world)
         self.filestore = FakeFilestore()
@@ -115,6 +121,7 @@ class Site:
             platform=self.platform,
             database_service=self.database_service,
             databases=self.databases,
+            replicator=self.replicator,
             copier=self.copier,
             verifier=self.verifier,
             odoo_conf=self.odoo_conf,
@@ -130,7 +137,7 @@ class Site:
             name,
             role,
             tables={ORDERS: [], "public.res_partner": [(1, "Asustek"), (2, "Agrolait")]},
-            sequences={"public.res_partner_id_seq": "2 true"},
+            sequences={"public.res_partner_id_seq": "2 true", ORDERS_SEQUENCE: "1 false"},
             objects={"index": {"res_partner_pkey": "(id)"}, "owner": {"table public.res_partner": role}},
         )
         instance = self.platform.add_instance(
@@ -179,7 +186,9 @@ class Site:
             dedicated_to_instance_id=instance_id,
         )
         server = self.platform.servers[made]
-        self.world.servers[server["host"], server["port"]] = new_server(server["admin_password"])
+        self.world.servers[server["host"], server["port"]] = new_server(
+            server["admin_password"], self.database_service.server_version
+        )
         return made
 
     def instance(self, identity: UUID) -> Instance:
@@ -218,6 +227,7 @@ class Site:
             if session not in there.sessions:
                 continue
             session.database.tables.setdefault(ORDERS, []).append((number,))
+            session.database.sequences[ORDERS_SEQUENCE] = f"{number} true"
             self.confirmed[identity].append(number)
             return True
         return False
@@ -240,13 +250,20 @@ class Site:
         return found
 
     def writers(self, identity: UUID) -> list[str]:
-        """Tasks of the instance that are logged in to a database."""
+        """Tasks of the instance that are logged in to a database.
+
+        One that another service starts beside one that ends does not count on the pool before the fence: there nobody
+        keeps it out, and both write to the one database that there is.
+        """
         name = self.platform.instances[identity]["service_name"]
         found = []
         for task in self.runtime.services[name].running:
             process = self._processes.get(task.id)
             there = self.world.servers.get(process.address) if process else None
-            if process and there and process.session in there.sessions:
+            if process is None or there is None or process.session not in there.sessions:
+                continue
+            unfenced = there is self.world.at(self.pool) and not process.session.database.closed
+            if not (task.foreign and unfenced):
                 found.append(task.id)
         return found
 

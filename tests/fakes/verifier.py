@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rehome_consumer.fingerprint import (
     ADMINISTRATOR,
+    COUNTED,
     DEFAULT_HOLDERS,
     HOLDERS,
     LARGE_OBJECTS,
+    OUTSIDE,
     OWNED,
     PARTS,
     SEQUENCES,
@@ -59,6 +61,14 @@ class FakeVerifier:
             finally:
                 del self.world.snapshots[snapshot]
 
+    async def signature(self, server: Server, database: str, snapshot: str | None = None) -> str:
+        """Of definitions as they are: unlike a server's, it is the same again when they are put back."""
+        async with self.world.visit(server, "verifier.signature", database) as visit:
+            found = self.world.seen(visit, snapshot)
+            objects = {kind: sorted(names.items()) for kind, names in found.objects.items() if names}
+            made = (sorted(objects.items()), sorted(found.tables), sorted(found.sequences), found.extensions)
+            return hashlib.sha256(repr(made).encode()).hexdigest()
+
     async def fingerprint(
         self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
     ) -> Fingerprint:
@@ -72,7 +82,12 @@ class FakeVerifier:
                 rows=sum(len(one) for one in rows.values()),
                 large_objects=(len(large), _checksum(large)) if large else None,
                 sequences=folded(named.pop(SEQUENCES)),
-                objects={kind: folded(names) for kind, names in named.items()},
+                objects={
+                    kind: folded(names)
+                    for kind, names in named.items()
+                    if scope.definitions or kind in OUTSIDE
+                },
+                counts={kind: len(named.get(kind, {})) for kind in COUNTED},
                 extensions=dict(found.extensions),
                 database={
                     **dict(
@@ -155,7 +170,11 @@ def _named(found: FakeDatabase, role: str, scope: Scope) -> dict[str, Mapping[st
         name: {role: TENANT, ADMIN: ADMINISTRATOR}.get(owner, owner)
         for name, owner in objects.get("owner", {}).items()
     }
-    tables = {name: f"{len(rows)} {_checksum(rows)}" for name, rows in found.tables.items() if scope.rows}
+    tables = {
+        name: f"{len(rows)} {_checksum(rows if scope.contents is None or name in scope.contents else [])}"
+        for name, rows in found.tables.items()
+        if scope.rows
+    }
     tables.pop(LARGE_OBJECTS, None)
     return {
         **in_both_ways(objects),

@@ -12,6 +12,7 @@ import contextlib
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -46,7 +47,10 @@ class SessionEndedError(Exception):
 
 @dataclass(eq=False)
 class FakeSession:
-    """A session. A `stubborn` one does not end when asked to; one `at_work` has an open transaction."""
+    """A session. A `stubborn` one does not end when asked to; one `at_work` has an open transaction.
+
+    A statement of one that is `running` runs at this moment.
+    """
 
     pid: int
     user: str
@@ -54,6 +58,7 @@ class FakeSession:
     application: str = ""
     stubborn: bool = False
     at_work: bool = False
+    running: bool = False
 
 
 @dataclass
@@ -72,6 +77,29 @@ class FakeRole:
     mark: RehearsalMark | None = None
 
 
+@dataclass
+class FakeSlot:
+    """A replication slot: of which database, what it keeps, and how long its reader takes to get there.
+
+    `since`: of a witness, the database as it was when the slot was made.
+    """
+
+    database: str
+    kept: int = 0
+    behind: timedelta = timedelta(milliseconds=100)
+    since: FakeDatabase | None = None
+
+
+@dataclass
+class FakeSubscription:
+    """What a copy follows; `broken`: a change could not be applied."""
+
+    name: str
+    source: tuple[str, int]
+    database: str
+    broken: bool = False
+
+
 @dataclass(eq=False)
 class FakeDatabase:
     """A database and everything in it.
@@ -87,6 +115,10 @@ class FakeDatabase:
         unrestorable: definitions that work here, and that a restore refuses.
         attached: what other programs hang on it.
         comment: the tenant's own.
+        publications: of rehome's.
+        follows: the source that it follows.
+        meddled: tables in which somebody else than who fills or follows has changed rows.
+        unfollowable: why no copy can follow it.
     """
 
     name: str
@@ -108,6 +140,10 @@ class FakeDatabase:
     unrestorable: list[str] = field(default_factory=list)
     attached: list[str] = field(default_factory=list)
     comment: str | None = None
+    publications: set[str] = field(default_factory=set)
+    follows: FakeSubscription | None = None
+    unfollowable: list[str] = field(default_factory=list)
+    meddled: set[str] = field(default_factory=set)
 
     @property
     def empty(self) -> bool:
@@ -131,6 +167,9 @@ class FakeServer:
         keeps_out: whether it refuses rehome's short-lived roles.
         standby: whether it only follows another server.
         tls: whether it offers TLS.
+        slots: of replication, by name.
+        cannot_stream: why nothing can follow a database of it.
+        cannot_reach: hosts to which it has no way.
     """
 
     version: int = 150018
@@ -145,6 +184,9 @@ class FakeServer:
     keeps_out: bool = False
     standby: bool = False
     tls: bool = False
+    slots: dict[str, FakeSlot] = field(default_factory=dict)
+    cannot_stream: list[str] = field(default_factory=list)
+    cannot_reach: set[str] = field(default_factory=set)
 
     def end(self, sessions: list[FakeSession]) -> None:
         """Ask sessions to end."""
@@ -371,4 +413,7 @@ def copied(database: FakeDatabase) -> FakeDatabase:
         strays=list(database.strays),
         unrestorable=list(database.unrestorable),
         attached=list(database.attached),
+        publications=set(database.publications),
+        follows=None,
+        unfollowable=list(database.unfollowable),
     )

@@ -78,6 +78,7 @@ def _both_work(directory: Path, place: Path, build_tools: Path) -> None:
     report("pip install ./events ./consumer: both work")
     both.install("--editable", "./events", "--editable", "./consumer", at=ROOT)
     _are_used(both, place, ROOT / "events", ROOT / "consumer")
+    in_use.the_extra_brings_traces(both)
     report("editable installs of both work")
 
 

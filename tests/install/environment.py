@@ -90,10 +90,10 @@ class Environment:
         _copy(missing, self.packages)
         return missing
 
-    def needs(self, name: str) -> set[str]:
+    def needs(self, name: str, *, extra: str = "") -> set[str]:
         """Names of the distributions that one needs by its metadata, here or in the present environment."""
         here = Distribution.discover(name=name, path=[str(self.packages)])
-        return _needs(next(iter(here), None) or distribution(name))
+        return _needs(next(iter(here), None) or distribution(name), extra)
 
     def distributions(self) -> list[str]:
         """Names of what is installed."""
@@ -157,9 +157,11 @@ def _closure(names: Iterable[str], needs: Callable[[str], set[str]]) -> set[str]
     return found
 
 
-def _needs(one: Distribution) -> set[str]:
+def _needs(one: Distribution, extra: str = "") -> set[str]:
     found = map(Requirement, one.requires or ())
-    return {_plain(need.name) for need in found if need.marker is None or need.marker.evaluate({"extra": ""})}
+    return {
+        _plain(need.name) for need in found if need.marker is None or need.marker.evaluate({"extra": extra})
+    }
 
 
 def _copy(names: Iterable[str], to: Path) -> None:

@@ -22,15 +22,24 @@ if TYPE_CHECKING:
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
 NEEDS: Final = {"aio-pika", "orjson", "pydantic"}
+TRACES: Final = "rehome_consumer.adapters.tracing.spans"
 PLUGIN: Final = "rehome_events.testing.plugin"
 SOURCE_TREE_ONLY: Final = "this works in a source tree only"
 
 
 def every_module_is_imported(environment: Environment, package: str, place: Path) -> None:
-    """All modules of a package, from this directory; also without pytest, which only the plugin needs."""
+    """All modules of a package, from this directory; also without pytest and OpenTelemetry, which only some need."""
     program = str(PROGRAMS / "import_everything.py")
-    found = environment.run(program, package, PLUGIN, at=environment.directory).stdout.strip()
+    found = environment.run(program, package, PLUGIN, TRACES, at=environment.directory).stdout.strip()
     require(found == str(place / package), f"{package} was imported from {found}, not {place}")
+
+
+def the_extra_brings_traces(environment: Environment) -> None:
+    """What the extra names is all that traces need."""
+    environment.add(
+        *(environment.needs("rehome-consumer", extra="traces") - environment.needs("rehome-consumer"))
+    )
+    environment.run("-c", f"import {TRACES}", at=environment.directory)
 
 
 def nothing_of_the_consumer_is_there(environment: Environment) -> None:

@@ -9,7 +9,6 @@ import tracemalloc
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 import pytest
 
 from rehome_consumer.adapters.common import http_status
@@ -22,6 +21,7 @@ from rehome_consumer.adapters.swarm.tasks import SwarmService, SwarmTask
 from rehome_consumer.adapters.swarm.waiting import Watch
 from rehome_consumer.errors import Refused, TimedOut, Transient
 from rehome_consumer.rabbitmq.access import Change
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, wait_until
 from tests.support.processes import have_ended
 
@@ -220,7 +220,7 @@ async def test_an_event_without_end_ends_the_stream_and_waiting_continues_withou
 
 @pytest.mark.parametrize("status", [200, 404, 503])
 async def test_what_an_instance_answers_beside_its_status_is_not_read(status: int) -> None:
-    async with serving(head(status), spaces) as (host, port), httpx.AsyncClient(trust_env=False) as http:
+    async with serving(head(status), spaces) as (host, port), plain_http() as http:
         failure = await http_status.failure(http, f"http://{host}:{port}/web/health")
     assert failure == (None if status == 200 else f"HTTP {status}")
 
@@ -232,7 +232,7 @@ async def test_headers_of_an_instance_without_end_are_given_up() -> None:
             await writer.drain()
 
     start = b"HTTP/1.1 200 OK\r\n"
-    async with serving(start, headers) as (host, port), httpx.AsyncClient(trust_env=False) as http:
+    async with serving(start, headers) as (host, port), plain_http() as http:
         failure = await http_status.failure(http, f"http://{host}:{port}/web/health")
     assert failure is not None
     assert failure.startswith("RemoteProtocolError")
@@ -246,14 +246,14 @@ async def test_headers_of_an_instance_without_end_are_given_up() -> None:
     ],
 )
 async def test_an_answer_of_the_management_api_without_end_is_cut_off(status: int, message: str) -> None:
-    async with serving(head(status), spaces) as (host, port), httpx.AsyncClient(trust_env=False) as http:
+    async with serving(head(status), spaces) as (host, port), plain_http() as http:
         with pytest.raises(Refused) as caught:
             await Management(f"http://{host}:{port}", http).definitions()
     assert str(caught.value) == f"management API at http://{host}:{port}{message}"
 
 
 async def test_an_answer_of_the_management_api_that_trickles_is_given_up() -> None:
-    async with serving(head(), trickle) as (host, port), httpx.AsyncClient(trust_env=False) as http:
+    async with serving(head(), trickle) as (host, port), plain_http() as http:
         with pytest.raises(TimedOut, match=r"the answer to GET definitions did not end in 0\.5 s"):
             await Management(f"http://{host}:{port}", http, limit=0.5).definitions()
 

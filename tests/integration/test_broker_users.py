@@ -14,8 +14,9 @@ from rehome_events.client.connection import ClosedIfUnopened
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 from sandbox.system.processes import run
-from tests.support.broker_users import NASTY, ROOT, Answer, environment, password, rehome, write_users
-from tests.support.managed_broker import ManagedBroker, managed_broker
+from tests.support.broker_users import NASTY, environment, password, rehome, write_users
+from tests.support.command_line import ROOT, Answer
+from tests.support.managed_broker import VHOST, ManagedBroker, managed_broker
 
 NAMES = ("operator", "crm")
 OWN_OF_CRM = r"^sub_crm\. ^sub_crm\. ^(sub_crm\..*|migration)$"
@@ -148,6 +149,7 @@ async def test_an_unknown_user_is_reported_and_left(node: BrokerNode, api: str, 
     assert await may_log_in(node, "guest", "guest")
 
 
+@pytest.mark.long
 async def test_the_printed_script_creates_the_users_and_may_be_run_again(
     node: BrokerNode, api: str, users: Path, tmp_path: Path
 ) -> None:
@@ -210,18 +212,19 @@ async def test_options_behind_rabbitmqctl_are_refused_before_it_waits_for_a_pass
     assert "env RABBITMQ_NODENAME=rabbit@host rabbitmqctl" in answer.err
 
 
-async def test_users_before_the_topology_are_refused(scratch: Path, users: Path) -> None:
+async def test_users_before_the_topology_are_refused(managed: ManagedBroker, users: Path) -> None:
     """RabbitMQ 4.3 itself refuses permissions for an exchange that is not there."""
-    async with managed_broker(scratch / "empty") as empty:
-        way = ["--management-url", empty.api]
-        answer = await topology_users(empty.node, users, "--apply", *way)
-        assert (answer.code, answer.out) == (1, "")
-        assert (
-            "the broker has no exchange migration in virtual host migration; nothing was changed"
-            in answer.err
-        )
-        assert "rehome topology apply" in answer.err
-        assert [user["name"] for user in await empty.call("GET", "users")] == ["guest"]
+    before = await managed.call("GET", "users")
+    await managed.call("DELETE", "exchanges", VHOST, "migration")
+    try:
+        answer = await topology_users(managed.node, users, "--apply", "--management-url", managed.api)
+    finally:
+        applied = await rehome("topology", "apply", settings={"REHOME_AMQP_URL": managed.node.url()})
+    assert applied.code == 0
+    assert (answer.code, answer.out) == (1, "")
+    assert "the broker has no exchange migration in virtual host migration; nothing was changed" in answer.err
+    assert "rehome topology apply" in answer.err
+    assert await managed.call("GET", "users") == before
 
 
 async def test_composes_script_makes_its_user(managed: ManagedBroker) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from rehome_consumer.adapters.postgres import client_programs
 from rehome_consumer.adapters.postgres.sessions import Sessions
-from rehome_consumer.errors import NotReady
+from rehome_consumer.errors import ChildFailed, Incompatible, NotReady
 from rehome_consumer.model import Credentials, Secret, Server
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rehome_consumer.errors import RehomeError
 
 NAMES = ("pg_dump", "pg_restore", "vacuumdb")
 
@@ -69,6 +71,30 @@ async def test_a_program_is_asked_again_when_it_was_replaced(tmp_path: Path) -> 
     install(tmp_path, vacuumdb="17.6")
     with pytest.raises(NotReady, match="of different versions"):
         await client_programs.major_version(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "meaning", "advised"),
+    [
+        ('could not execute query: ERROR:  relation "res_partner" does not exist', Incompatible, True),
+        ("could not execute query: ERROR:  out of shared memory", ChildFailed, False),
+    ],
+)
+async def test_what_a_server_says_of_a_definition_is_final_and_says_what_to_do(
+    tmp_path: Path, line: str, meaning: type[RehomeError], advised: bool
+) -> None:
+    program = tmp_path / "pg_restore"
+    program.write_text(
+        f"#!/bin/sh\necho 'pg_restore: error: {line}' >&2\n"
+        "echo 'HINT:  Do it otherwise.' >&2\necho 'DETAIL:  Key (a)=(4141) is duplicated.' >&2\nexit 1\n"
+    )
+    program.chmod(0o755)
+    with pytest.raises(meaning) as raised:
+        await client_programs.run([program], env={}, limit=20, what="restoring acme")
+    said = str(raised.value)
+    assert type(raised.value) is meaning
+    assert f"{line} | HINT:  Do it otherwise. | DETAIL:  Key (a)=(...) is duplicated." in said
+    assert said.endswith("in the tenant's database, then replay the upgrade") == advised
 
 
 def test_programs_answer_only_scram() -> None:

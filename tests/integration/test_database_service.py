@@ -13,6 +13,7 @@ import pytest
 from sandbox.platform.database_service import DatabaseService, Switches
 from sandbox.platform.tables import Platform
 from sandbox.postgres.server import programs
+from sandbox.system.http import plain_http
 from sandbox.system.net import free_port
 
 PROVISION = "/api/database/provision-dedicated"
@@ -45,7 +46,7 @@ class Caller:
 async def caller(platform: Platform, scratch: Path) -> AsyncIterator[Caller]:
     directory = scratch / "dedicated"
     service = DatabaseService(directory, platform.cluster.dsn(platform.instance_database))
-    async with service.serving(free_port()) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
+    async with service.serving(free_port()) as url, plain_http(url, timeout=60) as http:
         yield Caller(service, http, platform)
     assert list(directory.iterdir()) == []
 

@@ -8,15 +8,17 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx
 import pytest
 
 from rehome_consumer.adapters.platform.database_service import LARGEST_ANSWER, HttpDatabaseService
 from rehome_consumer.errors import NotFound, Refused, RehomeError, TimedOut, Transient, Unreachable
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import httpx
 
     Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -31,7 +33,7 @@ SECRET = "s3cret-%$;#="
 
 
 def client(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, trust_env=False)
+    return plain_http(url)
 
 
 def http(status: int, body: bytes | dict[str, Any], *headers: str) -> bytes:

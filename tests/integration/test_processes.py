@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from aiohttp import web
 
@@ -17,6 +16,7 @@ from rehome_consumer.model import Instance
 from sandbox.postgres.server import Cluster
 from sandbox.supervisor.node import SupervisorNode
 from sandbox.supervisor.runtime import ProcessRuntime
+from sandbox.system.http import plain_http
 from sandbox.system.net import free_port, wait_until
 from sandbox.system.serving import serving
 from tests.conftest import OdooTenantFactory
@@ -75,7 +75,7 @@ async def hosted(
 
 async def test_a_started_instance_serves_from_the_database_that_odoo_conf_names(hosted: Hosted) -> None:
     healthy = await hosted.runtime.start(hosted.instance, 1, None)
-    async with httpx.AsyncClient(base_url=healthy.url, timeout=10) as http:
+    async with plain_http(healthy.url, timeout=10) as http:
         facts = (await http.get("/facts")).json()
     assert facts["database_uuid"] == hosted.odoo.tenant.uuid
 
@@ -188,7 +188,7 @@ async def test_a_failing_supervisor_is_a_passing_error(
     port = free_port()
     async with (
         serving(application, port),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=0.5) as http,
+        plain_http(f"http://127.0.0.1:{port}", timeout=0.5) as http,
     ):
         runtime = ProcessRuntime(http, WallClock(), health_limit=timedelta(seconds=1))
         with pytest.raises(error, match=complaint) as caught:

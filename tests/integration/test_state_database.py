@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,14 +14,14 @@ import pytest
 
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.encryption import SecretCipher
-from rehome_consumer.adapters.state.journal import PostgresJournal
+from rehome_consumer.adapters.state.journal import SCHEMA, SQL, PostgresJournal
 from rehome_consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
 from rehome_consumer.facts import NEW_PASSWORD, TENANT_PASSWORD
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import encode_for_outbox
 from sandbox.postgres.server import Cluster
 from tests.contract.journals import KEY, postgres_journal, state_database
-from tests.support.events import body_of, emitted, failed, migration_of, upgrade
+from tests.support.events import body_of, emitted, failed, migration_of, rejected, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.engine import MigrationRow
 
 LIMIT = 10.0
+OLD_PUT = "INSERT INTO rehome.outbox (migration_id, event_id, body, exchange, routing_key) VALUES ($1, $2, $3, $4, $5)"
+OLD_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
+"""As the last release puts an event into the outbox, and claims an instance."""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,52 @@ async def test_several_consumers_may_start_at_once_on_an_empty_database(dsn: str
         journals = [PostgresJournal(pool, SecretCipher(KEY)) for _ in range(4)]
         await asyncio.gather(*(journal.make_schema() for journal in journals))
         assert (await opened(journals[0])).state == "open"
+
+
+async def test_what_the_last_release_left_in_the_outbox_is_sent_after_the_upgrade_of_the_tables(
+    dsn: str,
+) -> None:
+    event = upgrade(uuid4())
+    key, instance = migration_of(event), event.data.instance_id
+    left, late = (
+        encode_for_outbox(emitted(failed(instance), key)),
+        encode_for_outbox(emitted(rejected(instance), key)),
+    )
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool:
+        await pool.execute(SQL["make_schema"])
+        for version in range(1, 6):
+            await pool.execute(SCHEMA[f"v{version}"])
+            await pool.execute(SQL["set_version"], version)
+        await pool.execute(
+            "INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan) "
+            "VALUES ($1, $2, $3, $4, 'premium')",
+            key, instance, body_of(event), event.id,
+        )  # fmt: skip
+        await pool.execute(OLD_PUT, key, *next(iter(left.bodies.items())), left.exchange, left.type)
+        journal = PostgresJournal(pool, SecretCipher(KEY))
+        await journal.make_schema()
+        # a consumer of the last release still runs, and commits the next event
+        await pool.execute(OLD_PUT, key, *next(iter(late.bodies.items())), late.exchange, late.type)
+        assert await journal.unsent() == [key]
+        async with journal.sending(key) as sending:
+            assert [row.routing_key for row in sending.rows] == ["migration.failed", "migration.rejected"]
+            sending.confirmed += [row.seq for row in sending.rows]
+        assert await journal.unsent() == []
+
+
+async def test_claims_of_the_last_release_and_of_this_one_exclude_each_other(dsn: str) -> None:
+    instance = uuid4()
+    async with (
+        aclosing(PostgresClaims(Connections(dsn), patience=0.1)) as claims,
+        asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool,
+    ):
+        async with claims.claim(instance) as claim:
+            assert claim
+            assert not await pool.fetchval(OLD_CLAIM, str(instance))
+        async with pool.acquire() as connection:
+            assert await connection.fetchval(OLD_CLAIM, str(instance))
+            async with claims.claim(instance) as claim:
+                assert claim is None
 
 
 async def test_tables_of_a_newer_release_are_refused_and_left_alone(dsn: str) -> None:
@@ -171,7 +220,7 @@ class Connections:
 async def test_a_claim_whose_connection_hangs_is_lost_within_the_limit(dsn: str) -> None:
     connect = Connections(dsn)
     claims = PostgresClaims(connect, watch_every=0.05, answer_within=0.3)
-    async with claims.claim(uuid4()) as claim:
+    async with aclosing(claims), claims.claim(uuid4()) as claim:
         assert claim
         with frozen(connect.backends[0]):
             async with asyncio.timeout(LIMIT):

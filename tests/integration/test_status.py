@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from rehome_consumer.commands.who import who
 from tests.contract.journals import postgres_journal, state_database
+from tests.support.command_line import command
 from tests.support.events import body_of, migration_of, upgrade
 
 if TYPE_CHECKING:
     from sandbox.postgres.server import Cluster
 
 
-async def status(dsn: str, *arguments: object) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rehome_consumer", "status", *map(str, arguments)),
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "REHOME_PLATFORM_DSN": dsn},
-    )
-    out, _ = await process.communicate()
-    return process.returncode, out.decode()
+async def status(dsn: str, *arguments: object) -> tuple[int, str]:
+    answer = await command("status", *arguments, environment={**os.environ, "REHOME_PLATFORM_DSN": dsn})
+    return answer.code, answer.out
 
 
 async def test_an_upgrade_that_waits_is_shown_below_the_migration_that_it_waits_for(pg: Cluster) -> None:
@@ -63,3 +58,29 @@ async def test_an_upgrade_that_did_not_come_back_needs_an_operator(pg: Cluster) 
         await journal.put_off(migration_of(second), second, timedelta(minutes=-3))
         code, out = await status(dsn)
     assert (code, "needs an operator: its next try is overdue" in out) == (1, True)
+
+
+async def test_a_pause_is_shown_first_and_every_order_is_kept(pg: Cluster) -> None:
+    async with state_database(pg) as dsn, postgres_journal(dsn):
+        environment = {**os.environ, "REHOME_PLATFORM_DSN": dsn}
+
+        async def rehome(*arguments: str) -> tuple[int, str]:
+            answer = await command(*arguments, environment=environment)
+            return answer.code, " ".join(answer.out.split())
+
+        assert await rehome("resume") == (0, "moves go on already: rehome was not paused")
+        code, out = await rehome("pause", "--reason", "the storage is slow")
+        assert (code, f"rehome is paused by {who()} since" in out) == (0, True)
+        assert "already paused" in (await rehome("pause", "--reason", "once more"))[1]
+        code, out = await rehome("status")
+        assert (code, out.startswith(f"rehome is paused by {who()} since")) == (0, True)
+        assert "the storage is slow; no new move begins until `rehome resume`" in out
+        resumed = json.loads((await rehome("resume", "--json"))[1])
+        assert resumed == {"changed": True, "paused": None}
+        assert "paused" not in (await rehome("status"))[1]
+        listed = json.loads((await rehome("pause", "--history", "--json"))[1])
+        assert [(one["paused"], one["by"], one["why"]) for one in listed] == [
+            (False, who(), ""),
+            (True, who(), "the storage is slow"),
+        ]
+        assert "paused by" in (await rehome("pause", "--history"))[1]

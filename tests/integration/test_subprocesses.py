@@ -97,6 +97,19 @@ async def test_an_error_has_the_programs_own_lines_and_no_row_of_the_tenants(tmp
     assert not any(data in message for data in ("4111", "anna", "secret"))
 
 
+@pytest.mark.parametrize("nice", [0, 7])
+async def test_a_program_gives_way_as_much_as_it_is_told(nice: int) -> None:
+    """Its niceness, and that of its session, where Linux groups processes by it (sched(7), "autogroup")."""
+    output = await subprocesses.run(
+        [SHELL, "-c", "nice; cat /proc/self/autogroup 2>&1"], env={}, limit=20, what="x", nice=nice
+    )
+    expected = os.getpriority(os.PRIO_PROCESS, 0) + nice
+    niceness, _, autogroup = output.partition("\n")
+    assert int(niceness) == expected
+    if "autogroup-" in autogroup:
+        assert nice == 0 or autogroup.split()[-1] == str(expected)
+
+
 async def test_errors_without_the_programs_name_are_quoted_as_they_are() -> None:
     with pytest.raises(ChildFailed, match="exit code 1: error while loading shared libraries"):
         await subprocesses.run(

@@ -22,8 +22,9 @@ from rehome_events.client.publisher import Publisher
 from rehome_events.client.subscriber import Subscriber
 from sandbox.rabbitmq.files import BrokerTls
 from sandbox.rabbitmq.node import BrokerNode
-from tests.support.broker_users import ROOT, rehome
+from tests.support.broker_users import rehome
 from tests.support.certificates import Authority
+from tests.support.command_line import ROOT
 from tests.support.events import upgrade
 
 if TYPE_CHECKING:

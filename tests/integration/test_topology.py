@@ -13,7 +13,8 @@ import pytest
 from rehome_consumer.rabbitmq import topology
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
-from tests.support.broker_users import Answer, as_booted, rehome
+from tests.support.broker_users import as_booted, rehome
+from tests.support.command_line import Answer
 from tests.support.managed_broker import VHOST, ManagedBroker, managed_broker
 
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -75,12 +75,13 @@ class Consumer:
         async with (
             postgres_journal(self.dsn) as journal,
             amqp.connected(self.url, name="versions") as connection,
+            aclosing(PostgresClaims(lambda: asyncpg.connect(self.dsn))) as claims,
         ):
             broker = AmqpBroker(connection)
             relay = Relay(journal, broker, probe=self.probe)
             engine = Engine(
                 journal=journal,
-                claims=PostgresClaims(lambda: asyncpg.connect(self.dsn)),
+                claims=claims,
                 broker=broker,
                 relay=relay,
                 ports=self.site.ports(None),  # type: ignore[arg-type] # the engine binds facts for each run

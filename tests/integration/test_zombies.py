@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -96,7 +96,10 @@ async def test_a_short_freeze_does_not_end_the_process(tmp_path: Path) -> None:
 @pytest.fixture
 async def claim(pg: Cluster) -> AsyncIterator[PostgresClaim]:
     """A claim that the work of this test is done under."""
-    async with PostgresClaims(lambda: asyncpg.connect(pg.dsn())).claim(uuid4()) as claim:
+    async with (
+        aclosing(PostgresClaims(lambda: asyncpg.connect(pg.dsn()))) as claims,
+        claims.claim(uuid4()) as claim,
+    ):
         assert claim
         yield claim
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.revisions import exported
+from sandbox.platform.local import ROOT
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
 from tests.load.invariants import (
@@ -76,11 +79,24 @@ def _ends(played: Burst) -> str:
     return f"{len(played.outcomes) - 1 - undone}; {undone}"
 
 
-async def run(size: Size) -> int:
-    """Play, print; 1 when something did not hold."""
+async def compare(size: Size, against: str | None) -> int:
+    """Play with the engine of an earlier revision first, if one is given; 1 when something did not hold in ours."""
+    before = None
+    if against:
+        console.print(f"the engine of {against}; load average {os.getloadavg()[0]:.1f}")
+        _, before = await run(size, await exported(against))
+    console.print(f"this engine; load average {os.getloadavg()[0]:.1f}")
+    failed, seconds = await run(size)
+    if before is not None:
+        console.print(f"{seconds:.0f} s instead of {before:.0f}: {before / seconds:.1f} times as fast")
+    return failed
+
+
+async def run(size: Size, source: Path = ROOT) -> tuple[int, float]:
+    """Play, print; 1 when something did not hold, and the seconds."""
     directory = scratch_directory("rehome-load")
     try:
-        async with burst(directory, size) as played:
+        async with burst(directory, size, source) as played:
             try:
                 await played.play()
             finally:
@@ -97,7 +113,7 @@ async def run(size: Size) -> int:
         console.print(f"BREACH: {breach}", markup=False)
     if found:
         console.print(f"{len(found)} breaches; the consumers' log is {log}")
-    return 1 if found else 0
+    return (1 if found else 0), played.seconds
 
 
 def main() -> int:
@@ -129,6 +145,11 @@ def main() -> int:
         default=usual.seed,
         help="chooses which consumers are killed (default: %(default)s)",
     )
+    parser.add_argument(
+        "--against",
+        metavar="REVISION",
+        help="play with the engine of this revision first, by git, and compare",
+    )
     given = parser.parse_args()
     size = Size(
         upgrades=given.upgrades,
@@ -139,7 +160,7 @@ def main() -> int:
         limit=given.limit,
         seed=given.seed,
     )
-    return asyncio.run(run(size))
+    return asyncio.run(compare(size, given.against))
 
 
 if __name__ == "__main__":

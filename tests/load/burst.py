@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import aio_pika
 import httpx
 
+from benchmarks.revisions import python_path
 from rehome_consumer.bootstrap import SystemClock
 from sandbox.platform.local import RABBITMQ, ROOT
 from sandbox.platform.subscriber import Subscriber
@@ -24,6 +25,7 @@ from sandbox.platform.tables import create_platform
 from sandbox.postgres.server import Cluster
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.supervisor import runtime
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port, give_back_port, wait_until
 from sandbox.system.processes import Child, memory
 from tests.fakes.site import Site
@@ -101,6 +103,7 @@ class Burst:
     """One experiment and everything observed in it.
 
     Attributes:
+        source: the directory with the code that the consumers run.
         upgrades: those published, the poison last; by migration.
         copies: how often the subscriber got each event.
         outcomes: published outcomes (id and type), by instance.
@@ -114,6 +117,7 @@ class Burst:
     node: BrokerNode
     platform: Platform
     sites: SharedSites
+    source: Path = ROOT
     upgrades: dict[UUID, CloudEvent[Any]] = field(default_factory=dict)
     poison: UUID = field(default_factory=uuid4)
     copies: Counter[UUID] = field(default_factory=Counter)
@@ -181,6 +185,7 @@ class Burst:
             DIRECTORY: str(self.sites.directory),
             PLATFORM_DSN: self.platform.cluster.dsn(self.platform.instance_database),
             runtime.SUPERVISOR_URL: NOWHERE,
+            "PYTHONPATH": python_path(self.source),
         }
         prefixed = {f"REHOME_{name}": value for name, value in settings.items()}
         return {**os.environ, **MALLOC, **own, **prefixed}
@@ -314,7 +319,7 @@ class Respawner:
             [sys.executable, "-m", "tests.load.consumer"],
             log=self._burst.log,
             env=self._burst.environment(port),
-            directory=ROOT,
+            directory=self._burst.source,
         )
         self._child = child
         series = Memory(child.name)
@@ -334,19 +339,20 @@ class Respawner:
 
 async def _answers(port: int) -> bool:
     try:
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+        async with plain_http() as http:
             return (await http.get(f"http://{LOOPBACK}:{port}/readyz")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
 
 @asynccontextmanager
-async def burst(directory: Path, size: Size) -> AsyncIterator[Burst]:
+async def burst(directory: Path, size: Size, source: Path = ROOT) -> AsyncIterator[Burst]:
     """The servers for a burst, which is not played yet.
 
     Args:
         directory: an existing directory that user postgres may pass through.
         size: of the burst.
+        source: the directory with the code that the consumers run.
     """
     async with AsyncExitStack() as stack:
         node = await BrokerNode.create(
@@ -359,4 +365,4 @@ async def burst(directory: Path, size: Size) -> AsyncIterator[Burst]:
         platform = await create_platform(cluster, password=secrets.token_urlsafe(24))
         sites = SharedSites(directory / "sites")
         sites.directory.mkdir()
-        yield Burst(size, directory, node, platform, sites)
+        yield Burst(size, directory, node, platform, sites, source)

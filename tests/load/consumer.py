@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "LOAD_DIRECTORY"
 PLATFORM_DSN: Final = "LOAD_PLATFORM_DSN"
-FAKE: Final = ("databases", "copier", "odoo_conf", "runtime")
+FAKE: Final = ("databases", "copier", "replicator", "odoo_conf", "runtime")
 
 
 def with_fakes(ports: Ports) -> Ports:

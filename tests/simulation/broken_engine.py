@@ -19,10 +19,11 @@ from rehome_consumer.engine.tries import Tries
 from rehome_consumer.engine.whether_ready import WhetherReady
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.move import Move
+from rehome_consumer.ports.engine import MigrationRow
 from rehome_consumer.process import logs
 from rehome_consumer.process.readiness import Readiness
 from rehome_events.envelope import event_id
-from tests.fakes.claims import FakeClaims
+from tests.fakes.claims import FakeClaim, FakeClaims
 from tests.fakes.site import PASSWORD
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def the_claim_is_skipped() -> None:
 
 
 def the_claim_is_not_checked_before_side_effects() -> None:
-    replace(tries, "guarded", lambda ports, _check, probe: guarded(ports, nothing, probe))
+    replace(tries, "guarded", lambda ports, _check, *rest: guarded(ports, nothing, *rest))
 
 
 def a_lost_claim_does_not_end_the_step() -> None:
@@ -67,6 +68,28 @@ def a_lost_claim_does_not_end_the_step() -> None:
 
     the_claim_is_not_checked_before_side_effects()
     original = replace(tries, "run_step", run_step)
+
+
+def a_claim_outlives_its_connection() -> None:
+    """The server gives it to others, and its holder is not told, whoever asks."""
+
+    def cut(claims: FakeClaims, claim: FakeClaim) -> None:
+        if claims.held.get(claim.instance_id) is claim:
+            del claims.held[claim.instance_id]
+        claims._released.set()
+        claims._released = asyncio.Event()
+
+    replace(FakeClaims, "cut", cut)
+
+
+def a_confirm_is_recorded_for_an_event_that_was_not_published() -> None:
+    """The batch of the next transaction takes more than the broker has confirmed."""
+
+    async def publish(relay: Relay, rows: Any) -> None:
+        relay._confirmed.extend(rows)
+        await original(relay, rows)
+
+    original = replace(Relay, "publish", publish)
 
 
 def a_lost_claim_counts_as_a_failure() -> None:
@@ -126,6 +149,11 @@ def the_journal_is_not_looked_into() -> None:
 
 def an_event_that_comes_too_early_is_handled() -> None:
     _runs_all_the_same(lambda found: isinstance(found, Defer) or _is(found, "gave_up_waiting"))
+
+
+def what_an_upgrade_opens_is_taken_for_new() -> None:
+    """Whatever became of it since the look under the claim."""
+    replace(MigrationRow, "only_opened_since", lambda _row, _known: True)
 
 
 def a_stale_event_is_handled() -> None:
@@ -193,7 +221,13 @@ def an_event_is_marked_sent_before_its_confirm() -> None:
         for row in sending.rows:
             await relay._broker.publish(row.exchange, row.routing_key, row.message, mandatory=False)
 
+    async def publish(relay: Relay, rows: Any) -> None:
+        await relay._journal.sent(rows)
+        for row in rows:
+            await relay._broker.publish(row.exchange, row.routing_key, row.message, mandatory=False)
+
     replace(Relay, "send", send)
+    replace(Relay, "publish", publish)
 
 
 def the_outbox_is_not_swept() -> None:
@@ -252,6 +286,8 @@ BROKEN: Final = (
     the_claim_is_skipped,
     the_claim_is_not_checked_before_side_effects,
     a_lost_claim_does_not_end_the_step,
+    a_claim_outlives_its_connection,
+    a_confirm_is_recorded_for_an_event_that_was_not_published,
     a_lost_claim_counts_as_a_failure,
     a_transient_error_is_final,
     a_delivery_is_acknowledged_before_the_commit,
@@ -260,6 +296,7 @@ BROKEN: Final = (
     a_dead_letter_is_acknowledged_before_it_is_confirmed,
     the_journal_is_not_looked_into,
     an_event_that_comes_too_early_is_handled,
+    what_an_upgrade_opens_is_taken_for_new,
     a_stale_event_is_handled,
     a_step_that_is_done_runs_again,
     a_step_that_failed_runs_again,

@@ -49,25 +49,30 @@ def a_slot_is_not_released() -> None:
 
 
 def the_event_is_committed_without_its_result() -> None:
-    async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **_named: Any) -> None:
+    async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **_named: Any) -> Any:
         journal._take_token(row.migration_id, row.token, row.step)
-        journal._put(row.migration_id, event)
+        return journal._put(row.migration_id, event, journal.clock.now())
 
     replace(FakeJournal, "finish", finish)
 
 
 def the_result_is_committed_without_its_event() -> None:
-    async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **named: Any) -> None:
-        await original(journal, row, event=event if row.runs == 1 else None, **named)
+    async def finish(journal: FakeJournal, row: StepRow, *, event: Any, **named: Any) -> Any:
+        return await original(journal, row, event=event if row.runs == 1 else None, **named)
 
     original = replace(FakeJournal, "finish", finish)
 
 
 def the_point_of_no_return_is_not_recorded() -> None:
-    async def finish(journal: FakeJournal, row: StepRow, **named: Any) -> None:
-        await original(journal, row, **{**named, "past_pivot": False})
+    async def finish(journal: FakeJournal, row: StepRow, **named: Any) -> Any:
+        return await original(journal, row, **{**named, "past_pivot": False})
 
     original = replace(FakeJournal, "finish", finish)
+
+
+def confirms_that_were_lost_with_a_consumer_are_never_made_up_for() -> None:
+    """What one consumer had in hand no other looks for."""
+    replace(FakeJournal, "_is_free", lambda _journal, one: one.reserved is None)
 
 
 def a_run_that_died_is_the_last() -> None:
@@ -86,5 +91,6 @@ BROKEN: Final = (
     the_event_is_committed_without_its_result,
     the_result_is_committed_without_its_event,
     the_point_of_no_return_is_not_recorded,
+    confirms_that_were_lost_with_a_consumer_are_never_made_up_for,
     a_run_that_died_is_the_last,
 )

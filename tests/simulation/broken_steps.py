@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from rehome_consumer import saga
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import decide
+from rehome_consumer.facts import CAUGHT_UP, SPEC
 from rehome_consumer.move import Move
-from rehome_consumer.steps import back_up, prepare, restore, roll_back, start
-from rehome_consumer.steps.support import open_access, rehearsal
+from rehome_consumer.steps import back_up, prepare, restore, roll_back, start, stop
+from rehome_consumer.steps.support import open_access, pacing, rehearsal, warm
+from rehome_consumer.steps.support.slots import DOWN
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
+from tests.fakes.replicator import FakeReplicator
 from tests.fakes.runtime import FakeRuntime
+from tests.fakes.verifier import FakeVerifier
 from tests.fakes.world import ADMIN, World
 from tests.simulation.broken_engine import nothing, replace
 
@@ -208,6 +212,79 @@ def definitions_that_changed_since_the_rehearsal_are_not_noticed() -> None:
     replace(rehearsal, "require_current", nothing)
 
 
+def a_paused_consumer_begins_a_move() -> None:
+    replace(pacing, "require_unpaused", nothing)
+
+
+def an_instance_is_stopped_outside_of_its_window() -> None:
+    replace(pacing, "require_window", nothing)
+
+
+def more_instances_are_down_than_may_be() -> None:
+    async def take(facts: Any, slot: str, places: int, under_way: str) -> None:
+        await original(facts, slot, 99 if slot == DOWN else places, under_way)
+
+    original = replace(stop, "take", take)
+
+
+def sequences_are_not_set_in_a_copy_that_followed() -> None:
+    replace(FakeReplicator, "settle", nothing)
+
+
+def the_last_position_is_not_waited_for() -> None:
+    async def finish(move: Move, like: Any) -> Any:
+        await move.facts.remember(CAUGHT_UP, value=True)
+        return await original(move, like)
+
+    original = replace(warm, "_finish", finish)
+
+
+def a_copy_that_followed_is_not_verified() -> None:
+    replace(warm, "_require_equal", nothing)
+
+
+def the_witness_tells_of_no_table() -> None:
+    async def written(_replicator: FakeReplicator, _followed: Any) -> dict[str, None]:
+        return {}
+
+    replace(FakeReplicator, "written", written)
+
+
+def changed_catalogs_have_the_signature_that_they_had() -> None:
+    async def signature(_verifier: FakeVerifier, *_place: Any) -> str:
+        return "as ever"
+
+    replace(FakeVerifier, "signature", signature)
+
+
+def slots_are_not_dropped() -> None:
+    async def remove(replicator: FakeReplicator, server: Any, migration: UUID) -> bool:
+        slots = dict(replicator.world.at(server).slots)
+        found: bool = await original(replicator, server, migration)
+        replicator.world.at(server).slots |= slots
+        return found
+
+    original = replace(FakeReplicator, "remove", remove)
+
+
+def the_rollback_leaves_what_the_copy_follows_by() -> None:
+    async def clear(move: Move) -> Any:
+        return await original(_with(move, replicator=type("Replicator", (), {"remove": nothing})()))
+
+    original = replace(prepare, "_clear_rehearsal", clear)
+
+
+def a_rollback_that_is_run_again_stops_the_instance_once_more() -> None:
+    async def undo(move: Move) -> Any:
+        spec = await move.facts.recall(SPEC)
+        if spec is not None:
+            await move.runtime.restore_spec(await move.instance(), spec)
+        return await original(move)
+
+    original = dict(_undos())["rewrite_conf"]
+    _undoing(tuple((name, undo if name == "rewrite_conf" else one) for name, one in _undos()))
+
+
 def the_rehearsal_leaves_its_dump() -> None:
     replace(
         Move, "rehearsal_id", property(lambda move: f"{move.backup_id}-rehearsal-{move.clock.now():%H%M%S}")
@@ -253,6 +330,17 @@ BROKEN: Final = (
     an_instance_that_was_stopped_is_left_running,
     the_server_is_requested_without_a_look,
     definitions_that_changed_since_the_rehearsal_are_not_noticed,
+    a_paused_consumer_begins_a_move,
+    an_instance_is_stopped_outside_of_its_window,
+    more_instances_are_down_than_may_be,
+    sequences_are_not_set_in_a_copy_that_followed,
+    the_last_position_is_not_waited_for,
+    a_copy_that_followed_is_not_verified,
+    the_witness_tells_of_no_table,
+    changed_catalogs_have_the_signature_that_they_had,
+    slots_are_not_dropped,
+    the_rollback_leaves_what_the_copy_follows_by,
+    a_rollback_that_is_run_again_stops_the_instance_once_more,
     the_rehearsal_leaves_its_dump,
     the_doctor_wakes_nobody,
 )

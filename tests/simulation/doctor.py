@@ -55,6 +55,7 @@ class Doctor:
             broker=client,
             relay=Relay(journal, client),
             databases=self._slow(site.databases),
+            replicator=self._slow(site.replicator),
         )
 
     async def run_later(self, at: float) -> None:

@@ -6,12 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from rehome_consumer import saga
+from rehome_consumer.adapters.postgres.replication_parts import witness_of
 from rehome_consumer.errors import RehomeError, TimedOut, Unreachable
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import HANDLER, queue_of
 from rehome_events.envelope import encode
 from rehome_events.testing.stories import Story
-from tests.simulation.fault_plan import PERMANENT, TRANSIENT, Kind, Lacked
+from tests.fakes.site import ORDERS
+from tests.simulation.fault_plan import PERMANENT, TRANSIENT, Kind, Lacked, Unfollowed
 from tests.simulation.no_secrets import DSN
 from tests.simulation.published import read_event
 from tests.support.events import AT
@@ -19,6 +21,7 @@ from tests.support.events import AT
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from rehome_consumer.model import Followed, Server
     from tests.fakes.broker import Stored
     from tests.simulation.process import Process
     from tests.simulation.schedule import Schedule
@@ -32,6 +35,9 @@ AGAIN: Final = 0.45
 """How often a failure is followed by another fault ..."""
 SOON: Final = 10
 """... within so many boundaries, in which the engine handles the failure ..."""
+UNDEFINED: Final = 0.3
+"""Of copies that are spoilt: how many lose a definition instead of rows."""
+
 NEXT: Final[tuple[Kind, ...]] = ("kill", "kill", "cut", "no_broker", "no_journal", "lost_ack")
 """... and of which kinds."""
 AT_A_CALL: Final = 0.55
@@ -73,6 +79,9 @@ class FaultInjection:
         self._arriving = 0
         self._restore = schedule.site.copier.restore
         object.__setattr__(schedule.site.copier, "restore", self._restore_perhaps_truncated)
+        self._client = schedule.site.world.client
+        self._reach = schedule.site.replicator.reach
+        object.__setattr__(schedule.site.replicator, "reach", self._reach_perhaps_losing)
         schedule.node.arrivals = self._arrivals
 
     @property
@@ -176,7 +185,7 @@ class FaultInjection:
         site = self._schedule.site
         match part:
             case "client_programs":
-                site.world.client = 15 if there else None
+                site.world.client = self._client if there else None
             case "backup_place":
                 site.world.free = 10**12 if there else None
             case "database_service":
@@ -266,9 +275,62 @@ class FaultInjection:
             if host != self._schedule.site.pool.host:
                 there.reachable = reachable
 
-    async def _restore_perhaps_truncated(self, *arguments: Any) -> None:
-        await self._restore(*arguments)
+    async def _restore_perhaps_truncated(self, *arguments: Any, **named: Any) -> None:
+        await self._restore(*arguments, **named)
         server, database = arguments[:2]
+        self._perhaps_truncate(server, database)
+
+    async def _reach_perhaps_losing(self, followed: Followed, *limits: Any) -> Any:
+        took = await self._reach(followed, *limits)
+        if self._schedule.site.world.database(followed.source, followed.database).closed:
+            self._perhaps_spoil(followed)
+        return took
+
+    def _perhaps_spoil(self, followed: Followed) -> None:
+        """The copy loses rows, or an index; or, where users have written since it began, a row arrives otherwise."""
+        world = self._schedule.site.world
+        witness = world.at(followed.source).slots.get(witness_of(followed.migration_id))
+        now = world.database(followed.source, followed.database).tables
+        copy = world.at(followed.target).databases.get(followed.copy)
+        if self._next["truncate"] and copy is not None and self._random.random() < UNDEFINED:
+            self._next["truncate"] -= 1
+            self._schedule.log("fault", f"{followed.copy} loses its indexes")
+            copy.objects["index"] = {}
+        elif (
+            witness is None
+            or witness.since is None
+            or copy is None
+            or now[ORDERS] == witness.since.tables[ORDERS]
+        ):
+            self._perhaps_truncate(followed.target, followed.copy)
+        elif self._next["truncate"]:
+            self._next["truncate"] -= 1
+            self._schedule.log("fault", f"an order arrives otherwise in {followed.copy}")
+            copy.tables[ORDERS][-1:] = [(-1,)]
+
+    async def unfollow_later(self, what: Unfollowed, at: float) -> None:
+        """Something goes wrong with copies that follow."""
+        await self._schedule.loop.sleep(at)
+        site = self._schedule.site
+        pool = site.world.at(site.pool)
+        self._schedule.log("fault", f"copies: {what}")
+        for there in site.world.servers.values():
+            if what == "cannot_reach":
+                there.cannot_reach.add(site.pool.host)
+            for database in there.databases.values():
+                if what == "broken" and database.follows:
+                    database.follows.broken = True
+        for slot in pool.slots.values():
+            if what == "slow":
+                slot.behind = 2 * site.policy.sync_limit
+            if what == "kept":
+                slot.kept = 2 * site.policy.sync_keep
+        if what == "cannot_stream":
+            pool.cannot_stream.append("wal_level is replica")
+        if what == "slot_gone":
+            pool.slots.clear()
+
+    def _perhaps_truncate(self, server: Server, database: str) -> None:
         if self._next["truncate"]:
             self._next["truncate"] -= 1
             copy = self._schedule.site.world.at(server).databases.get(database)

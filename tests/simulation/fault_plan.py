@@ -32,12 +32,20 @@ Kind = Literal[
     "no_journal",  # the state database does not answer for a while
     "no_target",  # the dedicated servers do not answer for a while
     "lost_ack",  # the next acknowledgement is lost
-    "truncate",  # the next restore loses a row without an error
+    "truncate",  # the next restore, or the next copy that followed until the end, loses rows without an error
     "meddle",  # another service scales the instance up
     "garbage",  # a message that is not an event
     "lose",  # the broker accepts the next message for a step or the dead letters, and loses it: an operator must help
     "ahead",  # an event that is not true yet, published by hand
     "unready",  # the consumers lack something of their own for a while
+]
+Unfollowed = Literal[
+    "cannot_stream",  # the pool is not prepared
+    "cannot_reach",  # the dedicated server has no way to the pool
+    "broken",  # a change cannot be applied
+    "slow",  # the copy does not keep up
+    "kept",  # the pool keeps more for it than it may
+    "slot_gone",  # somebody drops the slot
 ]
 Lacked = Literal["client_programs", "backup_place", "database_service", "runtime", "data_root"]
 
@@ -85,6 +93,12 @@ IN_STEP: Final = 36
 """Boundaries of a step among which it happens then; the shortest step has 15, the longest 54."""
 UNREADY: Final = 0.15
 """How often the consumers lack something of their own, for less time than a customer who is down is left waiting."""
+PAUSED: Final = 0.2
+"""How often operators pause all moves for a while."""
+WINDOW: Final = 0.15
+"""How often there is a maintenance window, which is closed at first."""
+UNFOLLOWED: Final = 0.3
+"""How often something is wrong with copies that follow."""
 UNDONE: Final = 0.5
 """How often the move is then refused in some step, and another fault is aimed at the rollback."""
 
@@ -112,6 +126,11 @@ class Plan:
         installs: tenants that change definitions, when (seconds), and whether a restore takes them.
         unready: what consumers lack for a while, as (when, for how long in seconds, which part).
         cutover: whether old tasks are waited for before the copy is opened.
+        strategy: whether a copy follows its source where it can.
+        paused: when operators pause all moves (seconds), and for how long.
+        opens: when the maintenance window opens (seconds), to stay open for almost a day; None: there is none.
+        down_at_once: how many instances may be down at a time; None: no limit.
+        unfollowed: why it cannot, or what happens to it, and when (seconds).
     """
 
     at_boundary: dict[int, Kind] = field(default_factory=dict)
@@ -132,6 +151,11 @@ class Plan:
     installs: list[tuple[int, float, bool]] = field(default_factory=list)
     unready: list[tuple[float, float, Lacked]] = field(default_factory=list)
     cutover: Literal["careful", "quick"] = "careful"
+    strategy: Literal["auto", "cold"] = "cold"
+    paused: list[tuple[float, float]] = field(default_factory=list)
+    opens: float | None = None
+    down_at_once: int | None = None
+    unfollowed: list[tuple[Unfollowed, float]] = field(default_factory=list)
 
 
 def plan(random: Random) -> Plan:
@@ -167,6 +191,28 @@ def plan(random: Random) -> Plan:
             if random.random() < 0.15
         ],
     )
+
+
+def paused(random: Random) -> list[tuple[float, float]]:
+    """Draw when moves are paused, and for how long: most upgrades are published at the start."""
+    if random.random() >= PAUSED:
+        return []
+    return [(random.choice((0.0, random.expovariate(0.2))), random.expovariate(0.02))]
+
+
+def opens(random: Random) -> float | None:
+    """Draw when the maintenance window opens, if there is one."""
+    return random.uniform(5.0, 300.0) if random.random() < WINDOW else None
+
+
+def unfollowed(random: Random) -> list[tuple[Unfollowed, float]]:
+    """Draw what becomes of copies that follow, and when: a move without faults takes some seconds."""
+    if random.random() >= UNFOLLOWED:
+        return []
+    return [
+        (random.choice(get_args(Unfollowed)), random.expovariate(0.1))
+        for _ in range(random.choice((1, 1, 2)))
+    ]
 
 
 def unready(random: Random) -> list[tuple[float, float, Lacked]]:

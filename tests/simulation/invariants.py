@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import saga
 from rehome_consumer.engine.inbound import opened_by
+from rehome_consumer.facts import BEGUN_AT, FENCE, HEALTHY_AT, WARM_GIVEN_UP
+from rehome_consumer.model import closed
 from rehome_events.envelope import event_id
 from rehome_events.migration import (
     MigrationCompleted,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from uuid import UUID
 
+    from rehome_consumer.facts import Fact
+    from rehome_consumer.ports.engine import StepRow
     from tests.fakes.site import Site
     from tests.simulation.schedule import Schedule
 
@@ -45,6 +49,8 @@ HARMLESS: Final = {
 }
 """Faults that must not fail a migration, unless there are many of them."""
 FEW: Final = 3
+GATED: Final = {"prepare": BEGUN_AT, "stop": FENCE}
+"""Steps that wait while operators have paused all moves -> the fact that they write first when they went past that."""
 
 
 def at_rest(schedule: Schedule) -> list[str]:
@@ -63,8 +69,14 @@ def at_the_end(schedule: Schedule) -> list[str]:
         ("no crash fails a migration", _completed),
         ("up and consistent", _up_and_consistent),
         ("nothing is stopped in vain", _stopped_in_vain),
+        ("a copy that followed is exact", _followed_exactly),
         *zip(NAMES, always, strict=True),
     )
+
+
+def after_the_doctor(schedule: Schedule) -> list[str]:
+    """At the very end, when the doctor has looked once more."""
+    return _named(schedule, ("the doctor removes what is left", leftovers.after_the_doctor))
 
 
 NAMES: Final = ("nothing is lost", "one outcome", "nothing is left over", "no secret is published")
@@ -85,6 +97,49 @@ def writable(site: Site, tenant: UUID) -> str | None:
     if careful and (ending := site.ending(tenant)) and set(places) - {site.pool.host}:
         return f"one task writes: {tenant} is writable on {places} before {ending} have ended"
     return None
+
+
+def few_down(schedule: Schedule, row: StepRow, fact: Fact[Any]) -> str | None:
+    """At every moment: no more instances are down for a move at a time than the policy says.
+
+    One whose migration waits for an operator is not counted: others do not wait for it.
+    """
+    journal, most = schedule.journal, schedule.site.policy.down_at_once
+    if fact is not FENCE or most is None:
+        return None
+    down = [
+        other.id
+        for other in journal.migrations.values()
+        if not (other.ended or other.past_pivot or other.state == "failed" or other.id == row.migration_id)
+        and (other.id, other.attempt, FENCE.name) in journal.stored_facts
+        and (other.id, other.attempt, HEALTHY_AT.name) not in journal.stored_facts
+    ]
+    return (
+        f"few are down: {down} are, and migration {row.migration_id} is stopped"
+        if len(down) >= most
+        else None
+    )
+
+
+def in_window(schedule: Schedule, row: StepRow, fact: Fact[Any]) -> str | None:
+    """At every moment: no try stops an instance that began and acts while the maintenance window is closed."""
+    journal, policy = schedule.journal, schedule.site.policy
+    if fact is not FENCE or (row.migration_id, row.attempt, fact.name) in journal.stored_facts:
+        return None
+    tried, now = journal.times(row).tried, schedule.site.clock.now()
+    if closed(policy.windows, tried) is None or closed(policy.windows, now) is None:
+        return None
+    return f"stopped in the window alone: migration {row.migration_id} was stopped at {now:%H:%M:%S}"
+
+
+def unpaused(schedule: Schedule, row: StepRow, fact: Fact[Any]) -> str | None:
+    """At every moment: no try that was started in a pause begins a move, or stops an instance."""
+    journal = schedule.journal
+    if GATED.get(row.step) is not fact or (row.migration_id, row.attempt, fact.name) in journal.stored_facts:
+        return None
+    if journal.pause is None or journal.times(row).tried <= journal.pause.at:
+        return None
+    return f"paused moves wait: {row.step} of migration {row.migration_id} went on in a pause"
 
 
 def _named(schedule: Schedule, *checks: tuple[str, Callable[[Schedule], Iterator[str]]]) -> list[str]:
@@ -189,9 +244,13 @@ def _nothing_lost(schedule: Schedule) -> Iterator[str]:
         if not set(confirmed) <= set().union(*orders.values()):
             yield f"of the orders {confirmed} of {tenant} there are only {orders}"
         name = _row(schedule, tenant)["database_name"]
-        for host in {pool, home} if _has_ended(schedule, tenant) else {pool}:
-            if site.world.servers[host, 5432].databases[name].tables["public.res_partner"] != PARTNERS:
+        hosts = (pool, home) if _has_ended(schedule, tenant) else (pool,)
+        found_on = {host: site.world.servers[host, 5432].databases[name] for host in hosts}
+        for host, database in found_on.items():
+            if database.tables["public.res_partner"] != PARTNERS:
                 yield f"{tenant} is not complete on {host}"
+            if database.objects["index"] != found_on[pool].objects["index"]:
+                yield f"{tenant} has other definitions on {host} than on {pool}"
 
 
 def _one_outcome(schedule: Schedule) -> Iterator[str]:
@@ -242,6 +301,15 @@ def _up_and_consistent(schedule: Schedule) -> Iterator[str]:
         dedicated = row["db_type"] == "dedicated"
         if dedicated is not (home != site.pool.host):
             yield f"{tenant} is of type {row['db_type']} on {home}"
+
+
+def _followed_exactly(schedule: Schedule) -> Iterator[str]:
+    """A copy that followed its source until the end was given up for no difference, unless rows were taken from it."""
+    if any(kind == "truncate" for kind, _ in schedule.injected):
+        return
+    for (migration, _, name), stored in schedule.journal.stored_facts.items():
+        if name == WARM_GIVEN_UP.name and "differs" in str(stored):
+            yield f"that of migration {migration} was given up: {stored}"
 
 
 def _row(schedule: Schedule, tenant: UUID) -> dict[str, Any]:

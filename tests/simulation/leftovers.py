@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rehome_consumer.adapters.postgres.replication_parts import name_of, witness_of
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
+from rehome_consumer.steps.support.slots import DOWN
 from rehome_events.migration import MigrationRolledBack
 from tests.fakes.world import ADMIN, SHORT_LIVED
 from tests.simulation.published import read_event
@@ -15,18 +17,24 @@ if TYPE_CHECKING:
 
     from tests.simulation.schedule import Schedule
 
-ON_SERVERS: Final = ("left alone on ", "what is left of ")
+NOT_REACHED: Final = "what is left of "
 UNKNOWN: Final = "a dedicated server was asked for"
-"""Beginnings of the leftovers that a rollback reports: databases and roles; a server that it cannot name."""
+"""Beginnings of the leftovers that a rollback reports: in a place that did not answer; a server it cannot name."""
 
 
 def nothing_held(schedule: Schedule) -> Iterator[str]:
-    """No claim, session, unsent event; no role of a migration that ended, no slot of one that has its backup."""
+    """No claim, session, unsent event; no role of a migration that ended, no slot of one that needs it no more.
+
+    A dedicated server that a rollback did not reach, and has named, may have its part until the doctor comes.
+    """
+    named = _named(schedule)
     if schedule.claims.held:
         yield f"claims are held: {schedule.claims.held}"
     for (host, _), there in schedule.site.world.servers.items():
         if sessions := [one.application for one in there.sessions if one.user == ADMIN]:
             yield f"sessions of the consumer on {host}: {sessions}"
+        if _not_reached(schedule, host, named):
+            continue
         waiting = [prefix(row.id) for row in schedule.journal.migrations.values() if not row.ended]
         if roles := [
             name
@@ -35,11 +43,17 @@ def nothing_held(schedule: Schedule) -> Iterator[str]:
             if SHORT_LIVED.fullmatch(name) and not name.startswith(tuple(waiting))
         ]:
             yield f"short-lived roles on {host}: {roles}"
+        over = [row.id for row in schedule.journal.migrations.values() if row.ended]
+        ended = [name(one) for one in over for name in (name_of, witness_of)]
+        followed = [one.follows.name for one in there.databases.values() if one.follows]
+        published = [name for one in there.databases.values() for name in one.publications]
+        if left := [name for name in (*there.slots, *followed, *published) if name in ended]:
+            yield f"what copies follow by on {host}: {left}"
     if unsent := [one.row.routing_key for one in schedule.journal.outbox if one.sent is None]:
         yield f"unsent are {unsent}"
     for resource, migration, attempt in schedule.journal.slots:
-        dumped = schedule.journal.steps.get((migration, attempt, "back_up"))
-        if dumped is not None and dumped.state == "done":
+        last = schedule.journal.steps.get((migration, attempt, "start" if resource == DOWN else "back_up"))
+        if last is not None and last.state == "done":
             yield f"migration {migration} still has its slot of {resource}"
 
 
@@ -55,7 +69,7 @@ def nothing_left(schedule: Schedule) -> Iterator[str]:
     if copies := [path for path in schedule.site.odoo_conf.files if path.name != "odoo.conf"]:
         yield f"backups of odoo.conf: {copies}"
     for name in schedule.site.world.backups:
-        reported = any(name in text for text in named)
+        reported = any(name.removesuffix("-rehearsal") in text for text in named)
         if not reported and not any(name.startswith(str(migration)) for migration in completed):
             yield f"backup {name} is left"
 
@@ -63,9 +77,7 @@ def nothing_left(schedule: Schedule) -> Iterator[str]:
 def _databases_left(schedule: Schedule, completed: set[UUID], named: list[str]) -> Iterator[str]:
     """Nothing on a dedicated server but databases that were moved there, and their roles."""
     for (host, _), there in schedule.site.world.servers.items():
-        if host == schedule.site.pool.host or any(
-            text.startswith(ON_SERVERS) and host in text for text in named
-        ):
+        if host == schedule.site.pool.host or _not_reached(schedule, host, named):
             continue
         labels = {name: one.label for name, one in there.databases.items() if one.label}
         if left := [
@@ -91,6 +103,34 @@ def _servers_left(schedule: Schedule, completed: set[UUID], named: list[str]) ->
         tenant = row["dedicated_to_instance_id"]
         if tenant and tenant not in moved | before and not any(row["name"] in text for text in named):
             yield f"server {row['name']} is left"
+
+
+def after_the_doctor(schedule: Schedule) -> Iterator[str]:
+    """What a rollback named and left, the doctor has removed, now that everything answers.
+
+    But for what only a person may remove: a copy that was open to users once, and a complete backup.
+    """
+    if not all(row.ended for row in schedule.journal.migrations.values()):
+        return
+    for (host, _), there in schedule.site.world.servers.items():
+        if roles := [name for name in there.roles if SHORT_LIVED.fullmatch(name)]:
+            yield f"short-lived roles on {host}: {roles}"
+        followed = [one.follows.name for one in there.databases.values() if one.follows]
+        published = [name for one in there.databases.values() for name in one.publications]
+        if left := [*there.slots, *followed, *published]:
+            yield f"what copies follow by on {host}: {left}"
+        labels = {name: one.label for name, one in there.databases.items() if one.label}
+        if scratch := [name for name, label in labels.items() if label.tag.state == "scratch"]:
+            yield f"databases on {host}: {scratch}"
+    if dumps := [name for name in schedule.site.world.backups if name.endswith("-rehearsal")]:
+        yield f"dumps of rehearsals: {dumps}"
+
+
+def _not_reached(schedule: Schedule, host: str, named: list[str]) -> bool:
+    """Whether a rollback has named this server as one that did not answer; the pool is always waited for."""
+    if host == schedule.site.pool.host:
+        return False
+    return any(text.startswith(NOT_REACHED) and f" on {host} " in text for text in named)
 
 
 def _named(schedule: Schedule) -> list[str]:

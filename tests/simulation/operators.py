@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -10,6 +11,8 @@ from rehome_consumer import saga
 from rehome_consumer.engine import replay
 from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.engine.replay import Case
+from rehome_consumer.model import Pause
+from rehome_consumer.operators.rollback_request import ASK_TIMES
 from rehome_consumer.ports.engine import encode_for_outbox
 from rehome_consumer.rabbitmq.topology import DEAD, HANDLER
 from rehome_events.envelope import decode, event_id
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from rehome_consumer.engine.dead_letter import DeadLetter
     from rehome_consumer.ports.engine import Message, MigrationRow
     from tests.fakes.broker import Stored
+    from tests.fakes.claims import FakeClaim
     from tests.simulation.schedule import Schedule
 
 TIMES: Final = 30
@@ -53,19 +57,37 @@ class Operators:
         await self.roll_back(migration_of(self._random.choice(self._schedule.upgrades)))
 
     async def roll_back(self, migration: UUID) -> None:
-        """As the command does: end the claim of the consumer at work, and commit the request with the claim held."""
+        """As the command does: ask for the claim of the consumer at work, end it if it does not listen, and commit the
+        request with the claim held.
+        """
         schedule = self._schedule
         row = schedule.journal.migrations.get(migration)
         if row is None or row.ended or row.past_pivot:
             return
+        asked: Counter[FakeClaim] = Counter()
         for _ in range(TIMES):
             holder = schedule.claims.held.get(row.instance_id)
             if holder is not None:
-                schedule.claims.cut(holder)
+                end = schedule.claims.cut if asked[holder] == ASK_TIMES else schedule.claims.revoke
+                asked[holder] += 1
+                end(holder)
             async with schedule.claims.claim(row.instance_id) as claim:
                 if claim is not None:
                     await self._request(schedule.journal.migrations[migration], row)
                     return
+
+    async def pause_later(self, at: float, seconds: float) -> None:
+        """`rehome pause` after so many seconds, and `rehome resume` after so many more, or when the faults end."""
+        schedule = self._schedule
+        await schedule.loop.sleep(at)
+        journal = schedule.journal
+        journal.pause = Pause(schedule.site.clock.now(), "anna@host")
+        schedule.log("operator", "pauses")
+        try:
+            await schedule.loop.sleep(seconds)
+        finally:
+            journal.pause = None
+            schedule.log("operator", "resumes")
 
     async def replay_later(self, at: float) -> None:
         """`rehome dead replay --all`, after so many seconds."""

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.outbox_relay import Relay
@@ -16,17 +16,22 @@ from rehome_consumer.process.freeze_watchdog import LONGEST
 from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.process.worker import Worker
 from tests.fakes.inspection import FakeQueueInspector
+from tests.fakes.journal import FakeFacts
+from tests.simulation import invariants
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
-    from rehome_consumer.ports.engine import Message, Sending, StepRow
+    from rehome_consumer.facts import Fact
+    from rehome_consumer.ports.engine import Lookup, Message, Sending, StepRow
     from rehome_consumer.ports.readiness import Part
     from tests.fakes.broker import FakeBrokerClient, FakeDelivery
     from tests.fakes.claims import FakeClaim
     from tests.simulation.schedule import Schedule
+
+T = TypeVar("T")
 
 UNFAILING = frozenset({"facts.progress.before", "facts.progress.after"})
 """Calls that never fail, as their port promises."""
@@ -274,6 +279,21 @@ class Through:
         return passing
 
 
+class WatchedFacts(FakeFacts):
+    """Port `Facts`, which notices a move that goes on although a pause, the window or a limit holds it up."""
+
+    def __init__(self, schedule: Schedule, row: StepRow) -> None:
+        super().__init__(schedule.journal, row)
+        self._schedule = schedule
+
+    async def remember(self, fact: Fact[T], value: T) -> T:
+        watching = (invariants.unpaused, invariants.in_window, invariants.few_down)
+        found = [check(self._schedule, self._row, fact) for check in watching]
+        value = await super().remember(fact, value)
+        self._schedule.violations += [one for one in found if one]
+        return value
+
+
 class SimJournal(Through):
     """Port `Journal` as one process reaches it."""
 
@@ -281,7 +301,7 @@ class SimJournal(Through):
         super().__init__(process, "journal", process.schedule.journal)
 
     def facts(self, row: StepRow) -> Any:
-        return Through(self._process, "facts", self._port.facts(row))
+        return Through(self._process, "facts", WatchedFacts(self._process.schedule, row))
 
     @asynccontextmanager
     async def sending(self, migration_id: UUID) -> AsyncIterator[Sending]:
@@ -300,6 +320,7 @@ class SimClaim:
     def __init__(self, process: Process, claim: FakeClaim) -> None:
         self._process = process
         self._claim = claim
+        self.found = claim.found
 
     async def check(self) -> None:
         await self._process.boundary("claim.check", may_fail=False)
@@ -319,10 +340,10 @@ class SimClaims:
         self._process = process
 
     @asynccontextmanager
-    async def claim(self, instance_id: UUID) -> AsyncIterator[SimClaim | None]:
+    async def claim(self, instance_id: UUID, lookup: Lookup | None = None) -> AsyncIterator[SimClaim | None]:
         await self._process.boundary("claims.claim.before")
         self._process.schedule.faults.require_journal()
-        async with self._process.schedule.claims.claim(instance_id) as claim:
+        async with self._process.schedule.claims.claim(instance_id, lookup) as claim:
             if claim is None:
                 yield None
                 return

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from rehome_consumer.context import current_migration
-from rehome_consumer.model import Policy
+from rehome_consumer.model import Policy, Window
 from rehome_consumer.ports.engine import Message
 from rehome_consumer.rabbitmq.topology import DEAD, definitions
 from rehome_events.billing import PlanUpgraded
@@ -22,7 +23,7 @@ from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
 from tests.simulation import customers, invariants
 from tests.simulation.fault_injection import FaultInjection
-from tests.simulation.fault_plan import plan, unready
+from tests.simulation.fault_plan import Plan, opens, paused, plan, unfollowed, unready
 from tests.simulation.loop import OWNER, VirtualLoop, known
 from tests.simulation.no_secrets import SAMPLE, LogCheck
 from tests.simulation.operators import Operators
@@ -30,6 +31,8 @@ from tests.simulation.process import Process
 from tests.support.events import body_of, upgrade
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rehome_events.envelope import CloudEvent
 
 START: Final = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
@@ -41,8 +44,16 @@ OPERATOR_ROUNDS: Final = 8
 CLAIM_SECONDS: Final = 2.0
 MOST: Final = 60_000
 """Boundaries after which a schedule is given up: those that come to rest have at most about 3,000."""
+NEW_ENOUGH: Final = 170012
+"""A version of PostgreSQL for copies that follow."""
 TOPOLOGY: Final = definitions()
 NAMES: Final = ("acme", "brie", "cato")
+
+
+def window(opens: float) -> Window:
+    """A maintenance window that opens so many seconds after the start, and closes at the next start."""
+    start = START + timedelta(seconds=opens)
+    return Window(start.time(), START.time(), ZoneInfo("UTC"))
 
 
 class LoopClock:
@@ -68,12 +79,23 @@ class Schedule:
         unmovable_since: tenants whose database no restore takes; the stops that were done before.
     """
 
-    def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, keep_trace: bool = False, lean: Callable[[Plan, Random], None] | None = None
+    ) -> None:
+        """Draw it; `lean` changes what was drawn, so that what is rare by chance is frequent."""
         self.random = Random(seed)  # noqa: S311 - reproducible is the point
         self.plan = plan(self.random)
         # Of its own, so that the rest of a seed's schedule is as it was.
         self.plan.unready = unready(Random(f"{seed} unready"))  # noqa: S311
         self.plan.cutover = Random(f"{seed} cutover").choice(("careful", "quick"))  # noqa: S311
+        self.plan.strategy = Random(f"{seed} strategy").choice(("auto", "cold"))  # noqa: S311
+        self.plan.paused = paused(Random(f"{seed} paused"))  # noqa: S311
+        self.plan.opens = opens(Random(f"{seed} opens"))  # noqa: S311
+        self.plan.down_at_once = Random(f"{seed} down").choice((None, 1))  # noqa: S311
+        if self.plan.strategy == "auto":
+            self.plan.unfollowed = unfollowed(Random(f"{seed} unfollowed"))  # noqa: S311
+        if lean is not None:
+            lean(self.plan, Random(f"{seed} lean"))  # noqa: S311
         self.loop = VirtualLoop(seed)
         self.violations: list[str] = []
         self.trace: list[tuple[float, str, str]] | None = [] if keep_trace else None
@@ -97,13 +119,15 @@ class Schedule:
         asyncio.set_event_loop(self.loop)
         if self._logs_checked:
             self.log_check.start()
+        playing = self._play_on_known_loop()
         try:
-            self.loop.run_until_complete(self._play_on_known_loop())
+            self.loop.run_until_complete(playing)
         except RuntimeError:
             if self.boundaries < MOST:
                 raise
             self.violations.append(f"comes to rest: it does not, after {self.boundaries} boundaries")
         finally:
+            playing.close()  # one that did not end would go on to take this loop for the running one
             try:
                 self._clean_up()
             finally:
@@ -131,8 +155,10 @@ class Schedule:
             ),
             *(asyncio.create_task(customers.install_module(self, *one)) for one in self.plan.installs),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
+            *(asyncio.create_task(self.operators.pause_later(*one)) for one in self.plan.paused),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
             *(asyncio.create_task(self.faults.lack_later(*one)) for one in self.plan.unready),
+            *(asyncio.create_task(self.faults.unfollow_later(*one)) for one in self.plan.unfollowed),
             *(asyncio.create_task(self.operators.doctor.run_later(at)) for at in self.plan.doctored_at),
         ]
         await self.loop.sleep(FAULT_SECONDS)
@@ -150,16 +176,29 @@ class Schedule:
             await self.operators.tend(blindly=bool(number % 2))
             await self._settled()
         self.violations += invariants.at_the_end(self)
+        await self.operators.doctor.run()
+        self.violations += invariants.after_the_doctor(self)
 
     def _build(self) -> None:
         clock = LoopClock(self.loop)
-        self.site = Site(clock, Policy(dumps_per_server=1, cutover=self.plan.cutover))
+        policy = Policy(
+            dumps_per_server=1,
+            down_at_once=self.plan.down_at_once,
+            cutover=self.plan.cutover,
+            strategy=self.plan.strategy,
+            windows=() if self.plan.opens is None else (window(self.plan.opens),),
+        )
+        self.site = Site(clock, policy)
+        if self.plan.strategy == "auto":
+            self.site.world.at(self.site.pool).version = NEW_ENOUGH
+            self.site.database_service.server_version = NEW_ENOUGH
+            self.site.world.client = NEW_ENOUGH // 10000
         self.site.world.pause = self._world_paused
         self.site.database_service.moods = list(self.plan.moods)  # type: ignore[arg-type] # its words
         self.site.database_service.takes_back = self.plan.takes_back
         self.site.database_service.gives_login = self.plan.gives_login
         self.journal = FakeJournal(clock)
-        self.claims = FakeClaims(CLAIM_SECONDS)
+        self.claims = FakeClaims(CLAIM_SECONDS, self.journal)
         self.node = FakeBroker(TOPOLOGY)
         self.node.bind("migration", "events", "#")
         self.faults = FaultInjection(self)

@@ -30,6 +30,7 @@ UNDER_WAY: Final = """
 LEFTOVERS: Final = """
     SELECT 'unsent event ' || routing_key FROM rehome.outbox WHERE sent_at IS NULL
     UNION ALL SELECT 'claim held' FROM pg_stat_activity WHERE application_name = 'rehome claim'
+        AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')
     UNION ALL SELECT 'transaction of ' || application_name || ' open since ' || xact_start FROM pg_stat_activity
         WHERE application_name LIKE 'rehome%' AND state LIKE 'idle in transaction%'
     UNION ALL SELECT 'advisory lock' FROM pg_locks WHERE locktype = 'advisory'

@@ -1,18 +1,15 @@
 """The broker's users as an operator creates them: a file, and `rehome topology users`."""
 
-import asyncio
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from rehome_consumer.rabbitmq.permissions import Role, rights
 from sandbox.rabbitmq.files import BrokerUser
 from sandbox.rabbitmq.node import BrokerNode
+from tests.support.command_line import Answer, command
 
-ROOT = Path(__file__).parents[2]
 LIMIT = 300
 """Seconds: a run with many users starts rabbitmqctl dozens of times."""
 
@@ -51,14 +48,6 @@ password_env = "SHOP_PASSWORD"
 """
 
 
-class Answer(NamedTuple):
-    """What a run of the command line printed."""
-
-    code: int
-    out: str
-    err: str
-
-
 def password(user: str) -> str:
     return f"{user}{NASTY}{user}"
 
@@ -79,22 +68,12 @@ def write_users(directory: Path, text: str = USERS) -> Path:
 async def rehome(*arguments: object, settings: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
     """The command line as a process of its own, with only these settings and passwords."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("REHOME_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rehome_consumer", *(str(argument) for argument in arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**inherited, **environment(), **(settings or {})},
-        cwd=ROOT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(LIMIT):
-            out, err = await process.communicate(stdin.encode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Answer(process.returncode or 0, out.decode(), err.decode())
+    return await command(
+        *arguments,
+        environment={**inherited, **environment(), **(settings or {})},
+        stdin=stdin,
+        limit=LIMIT,
+    )
 
 
 async def apply_users(node: BrokerNode, file: Path) -> Answer:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from sandbox.rabbitmq.files import GUEST, BrokerUser
 from sandbox.rabbitmq.node import BrokerNode
+from sandbox.system.http import plain_http
 from sandbox.system.net import LOOPBACK, free_port, give_back_port
 
 VHOST = "migration"
@@ -26,8 +25,8 @@ class ManagedBroker:
     async def call(self, method: str, *path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the API as guest, an administrator; deleting what does not exist is not an error."""
         url = "/".join([f"{self.api}/api", *(quote(part, safe="") for part in path)])
-        async with httpx.AsyncClient(auth=("guest", "guest"), trust_env=False, timeout=30) as http:
-            answer = await http.request(method, url, json=body)
+        async with plain_http(timeout=30) as http:
+            answer = await http.request(method, url, json=body, auth=("guest", "guest"))
         assert answer.is_success or (method, answer.status_code) == ("DELETE", 404), answer.text
         return answer.json() if answer.content and answer.is_success else None
 

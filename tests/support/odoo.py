@@ -5,10 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-import httpx
-
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant
+from sandbox.system.http import plain_http
 from sandbox.system.net import free_port, give_back_port, wait_until
 from sandbox.system.processes import Child
 
@@ -25,7 +24,7 @@ class OdooInstance:
         self.tenant = tenant
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=10, trust_env=False)
+        self.http = plain_http(self.url, timeout=10)
         self.processes: list[Child] = []
 
     def write_conf(self, password: str | None = None) -> None:

@@ -112,6 +112,17 @@ async def until_at_work(rehome: Rehome, site: Site) -> None:
     await wait_until(working, what="a consumer to work in prepare", limit=LIMIT, pause=0.1)
 
 
+async def until_waits(rehome: Rehome, site: Site, step: str, why: str) -> None:
+    """Return when the instance's migration waits at this step, with this in its reason, and no try was counted."""
+
+    async def waiting() -> bool:
+        found = await migration(rehome, site)
+        at = (found["step"], found["step_state"], found["tries"])
+        return at == (step, "waiting", 0) and why in (found["error"] or "")
+
+    await wait_until(waiting, what=f"the migration to wait at {step}: {why}", limit=LIMIT, pause=0.2)
+
+
 async def kinds(rehome: Rehome, site: Site, *more: object) -> dict[str, str | None]:
     """The doctor's findings about an instance: kind -> outcome of the repair."""
     answer = await rehome("doctor", site.id, "--json", *more)

@@ -53,6 +53,7 @@ class Rehearsing:
             policy=policy or Policy(),
             platform=platform,
             databases=stage.databases,
+            replicator=stage.replicator,
             copier=stage.copier,
             verifier=stage.verifier,
         )
@@ -115,5 +116,6 @@ _LEFT_OVER = (
     "SELECT rolname FROM pg_roles WHERE rolname LIKE 'rehome\\_' || $1 || '%' "
     "UNION ALL SELECT datname FROM pg_database WHERE datname LIKE '%' || substr($1, 1, 12) || '%' "
     "UNION ALL SELECT datname FROM pg_database WHERE datname LIKE '%' || $1 || '%' "
+    "UNION ALL SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%' || $1 || '%' "
     "UNION ALL SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'rehome:%' || $1 || '%'"
 )

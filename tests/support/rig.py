@@ -50,7 +50,7 @@ class Rig:
         self.node = FakeBroker()
         self.node.bind("migration", "events", "#")
         self.journal = FakeJournal(self.clock)
-        self.claims = FakeClaims()
+        self.claims = FakeClaims(journal=self.journal)
         self.at: dict[str, list[Action]] = {}
         self.seen: list[str] = []
         self.broker = self.node.client()
@@ -133,16 +133,18 @@ class Rig:
         """Handle everything, delays included, until nothing is left, or `until` is the next step."""
         for _ in range(STEPS):
             if until and self.node.queues[queue_of(until)].ready:
+                await self.relay.flush()  # as half a second later
                 return
-            if self._is_ready():
+            if self.is_ready():
                 await self.handle_next()
                 continue
             unsent = await self.relay.sweep() or await self.journal.unsent()
-            if not unsent and not self.node.pass_delays() and not self._is_ready():
+            if not unsent and not self.node.pass_delays() and not self.is_ready():
                 return
         raise AssertionError(f"it never ends: {self.journal.history[-20:]}")
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether a delivery waits in the queue of a step."""
         return any(self.node.queues[queue_of(step.name)].ready for step in saga.MIGRATION)
 
     def row(self, event: CloudEvent[Any]) -> MigrationRow:

@@ -22,9 +22,9 @@ __all__ = ["move", "rehearsing", "stage"]
 
 
 @pytest.fixture
-def stage(pg: Cluster, second_pg: Cluster, tmp_path: Path) -> RealStage:
+def stage(pg: Cluster, second_pg: Cluster, quick_files: Path) -> RealStage:
     """The two servers."""
-    return RealStage(pg, second_pg, tmp_path / "backups")
+    return RealStage(pg, second_pg, quick_files / "backups")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The proxy of docs/swarm.md: nginx with the configuration that is documented there."""
+"""The proxy of stack.yaml and docs/swarm.md: nginx with stack/docker-proxy.conf."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from sandbox.system.processes import Child
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "swarm.md"
-BLOCK = re.compile(r"^```nginx\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CONFIGURATION = Path(__file__).parent.parent.parent / "stack" / "docker-proxy.conf"
 RULE = re.compile(r'^ *"~(\^\S+ \S+\$)" 1;$', re.MULTILINE)
 LIMIT = 20
 
 
 def configuration() -> str:
-    """As documented."""
-    (block,) = BLOCK.findall(DOCS.read_text())
-    return str(block)
+    """As it is deployed."""
+    return CONFIGURATION.read_text()
 
 
 def rules() -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from sandbox.postgres.databases import create_database, create_role
 from sandbox.swarm.definitions import HEALTH_CHECK, odoo
+from sandbox.system.http import plain_http
 from tests.contract.runtime_stages import new_instance
 
 if TYPE_CHECKING:
@@ -89,6 +88,6 @@ class Shop:
     async def facts(self) -> dict[str, Any]:
         """The instance's answer to /facts."""
         host, port = self.stage.forwards.resolve(self.instance.service, 8069)
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        async with plain_http(timeout=10) as http:
             facts: dict[str, Any] = (await http.get(f"http://{host}:{port}/facts")).json()
         return facts

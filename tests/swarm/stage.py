@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiodocker
 import aiohttp
-import httpx
 
 from rehome_consumer.adapters.swarm import SwarmRuntime
 from sandbox.swarm.api import NETWORK
 from sandbox.swarm.definitions import SECOND, bind, definition
 from sandbox.swarm.forwards import Forwards
 from sandbox.swarm.root import PYTHON
+from sandbox.system.http import plain_http
 from sandbox.system.net import wait_until
 from tests.contract.runtime_stages import BEHAVIOURS, WallClock, new_instance
 from tests.support import tiny_instance
@@ -83,7 +83,7 @@ class SwarmStage:
         self.network = network
         self.cpus = cpus
         self.docker = Interrupted(engine.host)
-        self.http = httpx.AsyncClient(timeout=5, trust_env=False)
+        self.http = plain_http()
         self.forwards = Forwards(engine)
         self.directory = directory
         self.swarm = self._runtime()
@@ -205,11 +205,7 @@ class SwarmStage:
 
     async def edit(self, instance: Instance, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """An update by someone else."""
-        service = await self.inspect(instance)
-        version = {"version": str(service["Version"]["Index"])}
-        await self.engine.ask(
-            "POST", f"services/{service['ID']}/update", edit(service["Spec"]), params=version
-        )
+        await self.engine.edit(f"services/{instance.service}", edit)
 
     def change_before_next_update(self, instance: Instance, **changes: Any) -> None:
         self.docker.first = lambda: self.change(instance, **changes)

@@ -43,7 +43,7 @@ async def test_when_its_process_is_killed_the_kernel_ends_the_engine_and_its_con
 async def test_the_consumers_image_has_the_settings_of_the_dockerfile(engine: PrivateEngine) -> None:
     config = (await engine.ask("GET", f"images/{CONSUMER_IMAGE}/json"))["Config"]
     assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("rehome", ["rehome"], ["run"])
-    assert "/health" in config["Healthcheck"]["Test"][-1]
+    assert "/startupz" in config["Healthcheck"]["Test"][-1]
     assert "REHOME_HTTP_PORT=8080" in config["Env"]
 
 

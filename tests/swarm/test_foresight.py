@@ -97,9 +97,7 @@ class Node:
 
     async def change(self, **parts: Any) -> None:
         """Set these parts of its definition."""
-        now = await self._engine.ask("GET", f"nodes/{self._id}")
-        version = {"version": str(now["Version"]["Index"])}
-        await self._engine.ask("POST", f"nodes/{self._id}/update", {**now["Spec"], **parts}, params=version)
+        await self._engine.edit(f"nodes/{self._id}", lambda spec: {**spec, **parts})
 
 
 async def test_an_instance_that_can_start_again_is_not_refused_and_nothing_is_warned_of(

@@ -66,7 +66,7 @@ def test_the_consumers_runtime_exists_and_is_given_its_address() -> None:
 
 def test_the_consumers_health_check_asks_at_its_own_port() -> None:
     port = SERVICES["consumer"]["environment"]["REHOME_HTTP_PORT"]
-    assert f":{port}/health" in SERVICES["consumer"]["healthcheck"]["test"][-1]
+    assert f":{port}/startupz" in SERVICES["consumer"]["healthcheck"]["test"][-1]
 
 
 def test_the_consumer_finds_its_directories_mounted() -> None:

@@ -77,11 +77,11 @@ def test_a_part_of_the_lock_holds_all_that_it_needs() -> None:
     assert needs("events") <= versions(locked("rehome-events")).keys()
     assert needs("events") | needs("consumer") <= versions(locked("rehome-consumer")).keys()
     assert {"pamqp", "yarl", "pydantic-core"} <= versions(locked("rehome-events")).keys()
-    everything = locked("dev", "beside", "fuzz", "attack", "contract")
+    everything = locked("dev", "beside", "fuzz", "attack", "browser", "contract")
     assert versions(everything) == versions(LOCK)
     assert not [
         part
-        for part in ("fuzz", "beside", "attack", "contract")
+        for part in ("fuzz", "beside", "attack", "browser", "contract")
         if versions(locked(part)).keys() <= versions(locked("dev")).keys()
     ]
 
@@ -111,7 +111,7 @@ def test_both_distributions_carry_the_licence(project: str) -> None:
 def test_images_hold_locked_packages_and_no_build_tools() -> None:
     made = stages()
     assert "locked.py build > build.txt" in (wheel := made.pop("wheel"))
-    assert "locked.py rehome-consumer > runtime.txt" in wheel
+    assert "locked.py rehome-consumer traces > runtime.txt" in wheel
     assert "--requirement runtime.txt" in made["base"]
     assert not [name for name, text in made.items() if re.search(r"build\.txt|pip wheel", text)]
     installs = [line for text in stages().values() for line in text.splitlines() if "pip install" in line]

@@ -1,4 +1,4 @@
-"""The handbook for operators agrees with the code: its tables, words and commands."""
+"""The handbook for operators agrees with the code: its tables and words; and its commands, and the runbook's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from rehome_consumer.process import health
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operating.md").read_text()
+RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 COMMAND = re.compile(r"`(rehome [^`]+)`|^\$ (rehome .*)$|^(rehome [a-z][^#\n]*)#", re.MULTILINE)
-PLACES = {"INSTANCE": "7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa"}
+PLACES = dict.fromkeys(("INSTANCE", "MIGRATION"), "7e77fa1e-d1d7-45cd-a43e-0f7d03ee63aa")
 ELSEWHERE = re.compile(r"rehome (publish|run|topology)\b")
 
 
@@ -55,7 +56,7 @@ def test_every_metric_is_explained() -> None:
 
 
 def commands() -> list[str]:
-    found = {"".join(groups).strip() for groups in COMMAND.findall(PAGE)}
+    found = {"".join(groups).strip() for page in (PAGE, RUNBOOK) for groups in COMMAND.findall(page)}
     return sorted(one for one in found if not ELSEWHERE.match(one))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from datetime import datetime
 from uuid import UUID
 
 
@@ -40,3 +41,16 @@ def a_text(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it must not be empty")
     return text
+
+
+def a_moment(text: str) -> datetime:
+    """A moment with its offset to UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment such as 2026-09-30T22:00Z or 2026-10-01T00:00+02:00"
+        )
+    return moment

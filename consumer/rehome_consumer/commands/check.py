@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
 from rehome_consumer.adapters.platform.instances import PostgresPlatform
-from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import an_id
 from rehome_consumer.commands.lines import field, printed, row, say
 from rehome_consumer.commands.rehearsing import rehearse
 from rehome_consumer.commands.show import as_json
-from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.errors import NotFound, Queued, RehomeError
 from rehome_consumer.model import TERMINATED
+from rehome_consumer.move import tenant_of
+from rehome_consumer.operators.expected import LOOKED_AT, Moved, described, expected
 from rehome_consumer.settings import read_settings
 from rehome_consumer.steps import accept, prepare
-from rehome_consumer.steps.support import conf_meaning
+from rehome_consumer.steps.support import conf_meaning, rehearsal, warm
 from rehome_events.parts import Limits
 
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ class Finding:
         return "ok" if self.ok else "FAILED"
 
 
+NOT_DONE: Final = "not done: "
+"""How the detail of a rehearsal begins that nobody has tried: it says nothing about a move."""
+
 NOT_REHEARSED: Final = Finding(
     "rehearsal",
     ok=True,
     warning=True,
-    detail="not done: whether every object and row can be restored, and how long that takes, only --rehearse tells",
+    detail=f"{NOT_DONE}whether every object and row can be restored, and how long that takes, only --rehearse tells",
 )
 
 
@@ -65,7 +69,8 @@ def add(commands: Any) -> None:
         "check",
         help="whether a move of this instance would pass its checks; changes nothing",
         description="Run every check that a move makes before it stops anything, and say on which server the "
-        "instance's data is. Exit code 1 when a check fails; a warning fails nothing. Needs REHOME_PLATFORM_DSN, "
+        "instance's data is. Exit code 1 when a check fails, or the rehearsal that was asked for could not be done; a "
+        "warning fails nothing. Needs REHOME_PLATFORM_DSN, "
         "REHOME_DATA_ROOT, REHOME_BACKUP_ROOT, and the settings of the runtime (REHOME_RUNTIME). With --rehearse the "
         "data is moved once, from a snapshot, into a scratch database that is removed again: only that tells whether "
         "every object and every row can be restored.",
@@ -91,15 +96,21 @@ def add(commands: Any) -> None:
 
 async def _check(args: argparse.Namespace) -> int:
     settings = read_settings(needed=NEEDED)
-    async with bootstrap.ports(settings, MemoryFacts()) as ports, bootstrap.state_pool(settings) as pool:
+    async with (
+        bootstrap.command_facts(settings) as facts,
+        bootstrap.ports(settings, facts) as ports,
+        bootstrap.state_pool(settings) as pool,
+    ):
         instance = await ports.platform.instance(args.instance)
         if instance is None:
             raise NotFound(
                 f"instance {args.instance} is not in the platform's table `instances`; is the id right?"
             )
-        findings = [_status(instance), await _others(PostgresJournalViews(pool), instance)]
+        views = PostgresJournalViews(pool)
+        findings = [_status(instance), await _others(views, instance)]
         limits, home = await _limits(ports, args.plan), await ports.platform.home(instance)
         findings += await _findings(ports, instance, home, limits)
+        findings += await _downtime(views, ports, instance, home, findings)
         if args.rehearse:
             findings.append(await _rehearsal(settings, ports, instance, home, args.on))
         elif home is not None and home.kind == "shared":
@@ -112,8 +123,17 @@ async def _check(args: argparse.Namespace) -> int:
         for one in findings:
             start = row((one.check, one.mark), WIDTHS)
             printed(field(start, one.detail, sum(WIDTHS) + 4))
-        say("a move would pass its checks" if passed else "a move would fail its checks, and stop nothing")
+        say(_verdict(findings))
     return 0 if passed else 1
+
+
+def _verdict(findings: list[Finding]) -> str:
+    failed = [one for one in findings if not one.ok]
+    if not failed:
+        return "a move would pass its checks"
+    if all(one.detail.startswith(NOT_DONE) for one in failed):
+        return "whether a move would pass its checks is not known: the rehearsal was not done"
+    return "a move would fail its checks, and stop nothing"
 
 
 async def _limits(ports: Ports, plan: str | None) -> Limits | None:
@@ -172,7 +192,46 @@ async def _findings(
         findings.append(Finding("target", ok=True, detail=detail))
     elif database is not None:
         await _try(findings, "target", lambda: _target(ports, instance, home, target, database))
+    findings.append(await _strategy(ports, instance, home, target))
     return [*findings, *await _settings(ports, instance, home, target)]
+
+
+async def _strategy(ports: Ports, instance: Instance, home: Server, target: Server | None) -> Finding:
+    """Whether the move would be warm; where it would not, why, and what to do about it. Fails nothing."""
+    try:
+        size = await ports.databases.database_size(home, instance.database)
+        user = (await tenant_of(ports, instance)).user
+        rehearsed = rehearsal.mode_for(ports.policy, size)
+        why = await warm.why_cold(ports, instance.database, user, home, target, rehearsed)
+    except RehomeError as error:
+        return Finding("strategy", ok=True, warning=True, detail=f"it cannot be known: {error}")
+    if why is None:
+        later = (
+            ""
+            if target
+            else "; of the dedicated server it needs PostgreSQL 16 or newer, and a way to the pool"
+        )
+        return Finding("strategy", ok=True, detail=f"warm: {warm.WARM}{later}")
+    return Finding("strategy", ok=True, detail=f"cold: {why}")
+
+
+async def _downtime(
+    views: PostgresJournalViews,
+    ports: Ports,
+    instance: Instance,
+    home: Server | None,
+    findings: list[Finding],
+) -> list[Finding]:
+    """How long the customer has to expect to be down, by earlier moves of the same kind. Fails nothing."""
+    strategy = next((one.detail.partition(":")[0] for one in findings if one.check == "strategy"), "")
+    if home is None or strategy not in ("warm", "cold"):
+        return []
+    try:
+        size = await ports.databases.database_size(home, instance.database)
+        moves = [Moved(**one) for one in await views.moved(LOOKED_AT)]
+    except RehomeError as error:
+        return [Finding("downtime", ok=True, warning=True, detail=f"it cannot be known: {error}")]
+    return [Finding("downtime", ok=True, detail=described(expected(moves, strategy, size), strategy))]
 
 
 async def _settings(ports: Ports, instance: Instance, home: Server, target: Server | None) -> list[Finding]:
@@ -194,8 +253,15 @@ async def _rehearsal(
     try:
         if home is None or home.kind == "dedicated":
             return Finding("rehearsal", ok=True, detail="there is nothing to move")
-        target = await _server(settings, ports, instance, on)
+        try:
+            target = await _server(settings, ports, instance, on)
+        except NotFound as error:
+            return Finding("rehearsal", ok=False, detail=f"{NOT_DONE}{error}")
         return Finding("rehearsal", ok=True, detail=await rehearse(ports, instance, home, target))
+    except Queued as error:
+        return Finding(
+            "rehearsal", ok=False, detail=f"{NOT_DONE}{error}. This command does not: repeat it then"
+        )
     except RehomeError as error:
         return Finding("rehearsal", ok=False, detail=str(error))
 
@@ -232,7 +298,7 @@ async def _source(
 async def _attached(findings: list[Finding], ports: Ports, instance: Instance, home: Server) -> None:
     """What other programs hang on the database, also where the source cannot be moved because of it."""
     try:
-        found = await prepare.attached(ports, instance, home)
+        found = await prepare.attached(ports, instance, home, (await tenant_of(ports, instance)).user)
     except RehomeError as error:
         if findings[-1].ok:  # else the source's own finding says why
             findings.append(Finding("attached", ok=False, detail=str(error)))
@@ -273,7 +339,8 @@ async def _target(
 ) -> str:
     await prepare.check_pair(ports, home, target, database)
     await prepare.check_target_role(ports, instance, target)
-    await prepare.check_extensions(ports, instance, home, target)
+    user = (await tenant_of(ports, instance)).user
+    await prepare.check_extensions(ports, instance, home, target, user)
     return f"{target.name} exists and can take it"
 
 

@@ -10,10 +10,12 @@ from rehome_consumer import bootstrap, saga
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands import dead_letter_actions
 from rehome_consumer.commands.arguments import a_span
-from rehome_consumer.commands.lines import Paragraphs, detail, field, moment, printed, row, say, say_json
-from rehome_consumer.commands.show import age, as_json
+from rehome_consumer.commands.lines import Paragraphs, detail, field, folded, moment, printed, say, say_json
+from rehome_consumer.commands.show import as_json
 from rehome_consumer.doctor import forecast
 from rehome_consumer.engine import replay
+from rehome_consumer.operators.ages import age
+from rehome_consumer.operators.dead_letter_acts import event_in
 from rehome_consumer.operators.dead_letter_session import (
     NEEDED,
     dead_letter_session,
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from rehome_consumer.engine.dead_letter import DeadLetter
 
 MOST_DISCARDED = 100
+SHOWN = 2000
+"""Bytes of a body that is no JSON."""
 HANDLERS = [step.name for step in saga.MIGRATION]
-WIDTHS = (36, 14, 17, 9)
+WIDTHS = (36, 14, 17, 9, 5)
 
 ABOUT = """\
 Deliveries that a handler gave up wait in the queue migration.dead until an operator replays or discards them.
@@ -102,9 +106,9 @@ async def _list(args: argparse.Namespace) -> int:
     if args.json:
         as_json([summary(dead_letter) for dead_letter in found])
         return 0
-    printed([row(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS)] if found else [none])
+    printed(folded(("ID", "HANDLER", "REASON", "AGE", "TRIES"), WIDTHS) if found else [none])
     for one in found:
-        say(row((one.id, one.handler, one.reason, age(one.failed_at), one.tries or ""), WIDTHS))
+        printed(folded((one.id, one.handler, one.reason, age(one.failed_at), one.tries or ""), WIDTHS))
         printed(detail(f"instance {one.instance or '?'}, {one.type}"))
         printed(detail(one.error))
     return 0
@@ -123,7 +127,7 @@ async def _list_discarded(args: argparse.Namespace) -> int:
         as_json(found)
         return 0
     for one in found:
-        say(row((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
+        printed(folded((one["id"], one["handler"], one["reason"], age(one["at"])), WIDTHS))
         printed(detail(f"instance {one['instance'] or '?'}, {one['type']}; discarded: {one['why']}"))
     if not found:
         say("no discarded dead letter matches the filters" if discarded else "no dead letter was discarded")
@@ -138,7 +142,7 @@ async def _show(args: argparse.Namespace) -> int:
         history = await session.views.history(case.migration.id) if case.migration else []
     document = {
         **summary(dead_letter),
-        "event": _body(dead_letter),
+        "event": event_in(dead_letter, shown=SHOWN),
         "headers": {key: str(value) for key, value in dead_letter.message.headers.items()},
         "replay": planned.what,
         "replay_allowed": planned.message is not None,
@@ -180,11 +184,3 @@ def summary(dead_letter: DeadLetter) -> dict[str, Any]:
         "tries": dead_letter.tries,
         "error": dead_letter.error,
     }
-
-
-def _body(dead_letter: DeadLetter) -> Any:
-    """The event as JSON if it can be parsed, else the beginning of the body."""
-    try:
-        return orjson.loads(dead_letter.message.body)
-    except orjson.JSONDecodeError:
-        return dead_letter.message.body[:2000].decode(errors="replace")

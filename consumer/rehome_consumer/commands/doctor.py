@@ -12,11 +12,13 @@ from rehome_consumer.adapters.rabbitmq.dead_letters import DeadLetters
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.commands.arguments import a_span, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, printed, row, say
-from rehome_consumer.commands.show import age, as_json
+from rehome_consumer.commands.show import as_json
+from rehome_consumer.commands.who import who
 from rehome_consumer.doctor.diagnosis import diagnose
 from rehome_consumer.doctor.finding import NOT_CHECKED, Finding
 from rehome_consumer.engine.dead_letter import read_dead_letter
 from rehome_consumer.errors import NotFound, RehomeError
+from rehome_consumer.operators.ages import age
 from rehome_consumer.operators.dead_letter_session import LOCK
 from rehome_consumer.operators.tools import EVERYTHING, operator_tools
 from rehome_consumer.ports.operators import DeadLetterRecord
@@ -99,7 +101,7 @@ async def _doctor(args: argparse.Namespace) -> int:
         ):
             raise NotFound(f"instance {args.instance} is neither in the platform's table nor in the journal")
         found += diagnose(snapshot, stuck_after=timedelta(seconds=stuck_after), only=args.instance)
-        done = await _repaired(tools.repairs(connection), found) if args.repair and connection else {}
+        done = await _repaired(tools.repairs(connection, who()), found) if args.repair and connection else {}
     if args.json:
         as_json([{**one.document(), "outcome": done.get(one)} for one in found])
     else:

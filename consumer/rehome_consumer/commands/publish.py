@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 
 from rehome_consumer import bootstrap
-from rehome_consumer.commands.arguments import a_text, an_id
+from rehome_consumer.commands.arguments import a_moment, a_text, an_id
 from rehome_consumer.commands.lines import say
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound, SettingsError
@@ -21,6 +21,7 @@ from rehome_events.parts import Entitlements
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from rehome_consumer.settings import Settings
 
@@ -39,35 +40,50 @@ def add(commands: Any) -> None:
         "--to-plan", required=True, type=a_text, metavar="NAME", help="the new plan, such as premium-monthly"
     )
     publish.add_argument("--from-plan", type=a_text, default="unknown", metavar="NAME", help="the old plan")
-    publish.add_argument(
-        "--tier",
-        type=a_text,
-        metavar="NAME",
-        help="the new plan's tier (default: the plan's name up to its '-')",
-    )
     publish.add_argument("--customer", type=an_id, metavar="ID", help="the customer's id")
     publish.add_argument("--subscription", type=an_id, metavar="ID", help="the subscription's id")
-    publish.add_argument("--cpu", type=float, metavar="CORES", help="CPU limit granted")
-    publish.add_argument("--memory", metavar="SIZE", help="memory limit granted, such as 8G")
-    publish.add_argument("--storage", metavar="SIZE", help="storage limit granted, such as 50G")
     publish.add_argument("--db-type", choices=["shared", "dedicated"], help="kind of database granted")
+    add_terms(publish)
     publish.add_argument("--event-id", type=an_id, metavar="ID", help="the event's id (default: a new one)")
     publish.add_argument("--json", action="store_true", help="print the published event as JSON")
     publish.set_defaults(work=_publish, complain=publish.error)
 
 
+def add_terms(parser: argparse.ArgumentParser) -> None:
+    """What an upgrade grants, and from when on."""
+    parser.add_argument(
+        "--tier",
+        type=a_text,
+        metavar="NAME",
+        help="the new plan's tier (default: the plan's name up to its '-')",
+    )
+    parser.add_argument("--cpu", type=float, metavar="CORES", help="CPU limit granted")
+    parser.add_argument("--memory", metavar="SIZE", help="memory limit granted, such as 8G")
+    parser.add_argument("--storage", metavar="SIZE", help="storage limit granted, such as 50G")
+    parser.add_argument(
+        "--not-before",
+        type=a_moment,
+        metavar="TIME",
+        help="when the instance may be stopped at the earliest, such as 2026-09-30T22:00Z",
+    )
+
+
 async def _publish(args: argparse.Namespace) -> int:
     settings = read_settings(needed={"amqp_url"})
-    granted = _granted(args)
+    granted = granted_by(args)
     customer, subscription = await _owner(settings, args)
-    data = PlanUpgraded(
-        instance_id=args.instance,
-        customer_id=customer,
-        subscription_id=subscription,
-        from_plan=args.from_plan,
-        to_plan=args.to_plan,
-        plan_tier=args.tier or args.to_plan.partition("-")[0],
-        entitlements=granted,
+    data = valid(
+        args,
+        lambda: PlanUpgraded(
+            instance_id=args.instance,
+            customer_id=customer,
+            subscription_id=subscription,
+            from_plan=args.from_plan,
+            to_plan=args.to_plan,
+            plan_tier=tier_of(args),
+            entitlements=granted if granted != Entitlements() else None,
+            not_before=args.not_before,
+        ),
     )
     event = new_event(
         data, subject=args.instance, id=args.event_id or uuid4(), time=datetime.now(UTC), source="/billing"
@@ -89,10 +105,26 @@ async def _publish(args: argparse.Namespace) -> int:
     return 0
 
 
-def _granted(args: argparse.Namespace) -> Entitlements | None:
-    """What the plan grants; None: the event does not say."""
+def tier_of(args: argparse.Namespace) -> str:
+    """The new plan's tier."""
+    return str(args.tier or args.to_plan.partition("-")[0])
+
+
+def valid(args: argparse.Namespace, make: Callable[[], PlanUpgraded]) -> PlanUpgraded:
+    """The event's data; ends the command where an argument cannot stand in it."""
     try:
-        granted = Entitlements(
+        return make()
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        option = str(first["loc"][0]).removeprefix("plan_").replace("_", "-")
+        args.complain(f"argument --{option}: {first['msg']}")
+        raise
+
+
+def granted_by(args: argparse.Namespace) -> Entitlements:
+    """What the command line says that the plan grants; ends the command where that is no limit."""
+    try:
+        return Entitlements(
             cpu_limit=args.cpu, memory_limit=args.memory, storage_limit=args.storage, db_type=args.db_type
         )
     except ValidationError as error:
@@ -101,7 +133,6 @@ def _granted(args: argparse.Namespace) -> Entitlements | None:
         wanted = "a number above 0" if option == "cpu" else "a size such as 8G"
         args.complain(f"argument --{option}: {getattr(args, option)!r} is not {wanted}")
         raise
-    return granted if granted != Entitlements() else None
 
 
 async def _owner(settings: Settings, args: argparse.Namespace) -> tuple[UUID, UUID]:

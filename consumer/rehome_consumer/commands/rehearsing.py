@@ -49,7 +49,10 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
     role = await facts.remember(NEW_USER, rehearsal_role(migration))
     await facts.remember(NEW_PASSWORD, Secret(secrets.token_urlsafe(24)))
     policy = replace(
-        ports.policy, rehearse="full" if ports.policy.rehearse == "off" else ports.policy.rehearse
+        ports.policy,
+        rehearse="full" if ports.policy.rehearse == "off" else ports.policy.rehearse,
+        rehearsal_restore_jobs=await _restore_jobs(ports, instance, target),
+        strategy="cold",  # nothing may follow afterwards
     )
     move = _move(replace(ports, policy=policy), instance, migration)
     made = (role, *await _missing_roles(ports, instance, home, target))
@@ -73,7 +76,15 @@ async def rehearse(ports: Ports, instance: Instance, home: Server, target: Serve
     return (
         f"{what} was copied to {target.name} and compared in {seconds:.1f} s (dump {done.dump_seconds:.1f}, restore "
         f"{done.restore_seconds:.1f}, comparison {done.compare_seconds:.1f}), and removed again"
+        + ("" if done.mode == "full" else f". But {rehearsal.NO_ROWS}")
     )
+
+
+async def _restore_jobs(ports: Ports, instance: Instance, target: Server) -> int | None:
+    """How many sessions restore: beside others on the server no more than read the pool."""
+    own = await ports.platform.dedicated_server(instance.id)
+    alone = own is not None and own.id == target.id
+    return ports.policy.rehearsal_restore_jobs or (None if alone else ports.policy.rehearsal_jobs)
 
 
 async def _unmark(ports: Ports, target: Server, move: Move, made: tuple[str, ...]) -> None:

@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer.commands.arguments import an_id
-from rehome_consumer.commands.lines import Paragraphs, detail, moment, printed, row, say
-from rehome_consumer.commands.show import age, as_json
+from rehome_consumer.commands.lines import Paragraphs, detail, folded, moment, printed, say
+from rehome_consumer.commands.show import as_json
+from rehome_consumer.commands.who import who
 from rehome_consumer.doctor.retirement import refusals
 from rehome_consumer.errors import Conflict, NotFound, RehomeError, TimedOut
+from rehome_consumer.operators.ages import age
 from rehome_consumer.operators.tools import WORLD, operator_tools
+from rehome_consumer.ports.operators import signed
 from rehome_consumer.settings import read_settings
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.operators import Completed
 
 HEALTHY_WITHIN = 60.0  # seconds in which an instance that runs must answer
-WIDTHS = (36, 20, 8, 19)
+WIDTHS = (36, 20, 8, 19, 8)
 
 ABOUT = """\
 A completed migration leaves the old database on the pool, complete and fenced, for REHOME_RETENTION_DAYS. This lists
@@ -156,19 +159,19 @@ async def _drop(tools: OperatorTools, one: Retirement, outcome: list[str]) -> No
     for entry in one.snapshot.stored:
         await tools.inventory.remove(entry.name)
         outcome.append(f"removed {entry.name} from the backup place")
-    await tools.views.retired(one.done.id, "; ".join(outcome))
+    await tools.views.retired(one.done.id, signed(who(), what="; ".join(outcome)))
 
 
 def _print(found: list[Retirement], args: argparse.Namespace) -> None:
     if not found:
         say("no old database of a completed migration is kept")
         return
-    say(row(("INSTANCE", "OLD DATABASE", "SIZE", "KEPT UNTIL (UTC)", "DUE"), WIDTHS))
+    printed(folded(("INSTANCE", "OLD DATABASE", "SIZE", "KEPT UNTIL (UTC)", "DUE"), WIDTHS))
     for one in found:
         state, source = one.snapshot.source_state, one.snapshot.source
         size = f"{state.bytes / 1_000_000:.0f} MB" if state and state.bytes is not None else "dropped"
         cells = (one.done.instance_id, state.database if state else "?", size, moment(one.done.until))
-        say(row((*cells, age(one.done.until)), WIDTHS))
+        printed(folded((*cells, age(one.done.until)), WIDTHS))
         printed(detail(f"on {source.name if source else '?'}, migration {one.done.id}"))
         for line in one.outcome:
             printed(detail(line))

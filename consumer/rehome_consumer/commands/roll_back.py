@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rehome_consumer import bootstrap, saga
+from rehome_consumer import bootstrap
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import a_span, a_text, an_id
 from rehome_consumer.commands.lines import Paragraphs, detail, field, printed, say
-from rehome_consumer.commands.show import age, as_json
-from rehome_consumer.errors import Incompatible, TimedOut
+from rehome_consumer.commands.show import as_json
+from rehome_consumer.commands.who import who
+from rehome_consumer.operators.ages import age
 from rehome_consumer.operators.rollback_plan import read_order
+from rehome_consumer.operators.rollback_request import is_taken_up, request
 from rehome_consumer.operators.tools import JOURNAL
-from rehome_consumer.ports.engine import OutboxEvent, encode_for_outbox
 from rehome_consumer.settings import read_settings
-from rehome_events.envelope import event_id, new_event
-from rehome_events.migration import MigrationFailed, MigrationRejected
 
 if TYPE_CHECKING:
     import argparse
-    from uuid import UUID
 
-    from rehome_consumer.adapters.state.claims import PostgresClaims
-    from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.operators.rollback_plan import Order
-    from rehome_consumer.ports.operators import ClaimHolder
-
-TAKEN_UP_WITHIN = 10.0  # seconds in which a running consumer must notice the request
-LOOK_EVERY = 0.2
 
 ABOUT = """\
 Show what undoing a migration would do, with real names, and with --yes do it: the customer goes back to the shared
@@ -78,92 +68,11 @@ async def _roll_back(args: argparse.Namespace) -> int:
         order, blind = await read_order(settings, views, journal, args.id)
         taken_up = None
         if args.yes:
-            await _request(views, journal, bootstrap.claims(settings), order, args)
-            taken_up = await _is_taken_up(views, order.migration.id)
+            async with bootstrap.claims(settings) as claims:
+                await request(views, journal, claims, order, reason=args.reason, wait=args.wait, by=who())
+            taken_up = await is_taken_up(views, order.migration.id)
     _print(order, blind, taken_up, args)
     return 0
-
-
-async def _request(
-    views: PostgresJournalViews,
-    journal: PostgresJournal,
-    claims: PostgresClaims,
-    order: Order,
-    args: argparse.Namespace,
-) -> None:
-    """Commit the request with the instance's claim held; the session of a current holder is ended.
-
-    Raises:
-        TimedOut: other processes took the claim again and again.
-        Incompatible: this login may not end the holder's session.
-    """
-    migration = order.migration
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + args.wait
-    while True:
-        holder = (await views.holders([migration.instance_id])).get(migration.instance_id)
-        if holder is not None:
-            await _cut(views, holder)
-        async with claims.claim(migration.instance_id) as claim:
-            if claim is not None:
-                state = "rejected" if order.cancel else "failing"
-                await journal.ask_roll_back(migration, _event(order, args.reason), args.reason, state=state)
-                return
-        if clock() > deadline:
-            raise TimedOut(
-                f"consumers took the claim on instance {migration.instance_id} again and again for {args.wait:g} s. "
-                "Nothing was changed. Try again with a longer --wait, or stop the consumers"
-            )
-
-
-async def _cut(views: PostgresJournalViews, holder: ClaimHolder) -> None:
-    try:
-        await views.cut(holder)
-    except Incompatible as error:
-        raise Incompatible(
-            f"the running step could not be stopped: {error}. Use the consumer's login, or stop the consumer "
-            f"at {holder.address}"
-        ) from None
-
-
-def _event(order: Order, reason: str) -> OutboxEvent:
-    migration = order.migration
-    forward = [step for step in order.started if step != saga.ROLL_BACK.name]
-    data: MigrationFailed | MigrationRejected = MigrationFailed(
-        instance_id=migration.instance_id,
-        step=forward[-1] if forward else saga.MIGRATION[0].name,
-        error="Operator",
-        message=reason,
-        tries=1,
-        next="roll_back",
-    )
-    if order.cancel:
-        data = MigrationRejected(
-            instance_id=migration.instance_id,
-            to_plan=order.view.to_plan,
-            reason="cancelled",
-            message=reason,
-        )
-    event = new_event(
-        data,
-        subject=migration.instance_id,
-        id=event_id(migration.id, migration.attempt, data.TYPE),
-        time=datetime.now(UTC),
-        migrationid=migration.id,
-        attempt=migration.attempt,
-    )
-    return encode_for_outbox(event)
-
-
-async def _is_taken_up(views: PostgresJournalViews, migration_id: UUID) -> bool:
-    """Whether a running consumer has sent the event: then it also does the work."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + TAKEN_UP_WITHIN
-    while True:
-        sent = await views.is_sent(migration_id)
-        if sent or clock() > deadline:
-            return sent
-        await asyncio.sleep(LOOK_EVERY)
 
 
 def _print(order: Order, blind: str, taken_up: bool | None, args: argparse.Namespace) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
 from rehome_consumer.bootstrap import NotConnected
+from rehome_consumer.commands.signals import at_signals
 from rehome_consumer.operators.tools import periodic_diagnosis
 from rehome_consumer.ports.readiness import Cause
 from rehome_consumer.process import freeze_watchdog, health, logs
@@ -19,7 +19,6 @@ from rehome_consumer.settings import read_settings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from rehome_consumer.bootstrap import Consumer
     from rehome_consumer.settings import Settings
@@ -52,7 +51,8 @@ async def _run(_args: argparse.Namespace) -> int:
     status = Status()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(health.served(settings, status))
-        with stopping_by_signal() as signalled:
+        task = asyncio.current_task()
+        with at_signals(task.cancel if task else lambda: None) as signalled:
             try:
                 consumer = await _connected(settings, status, stack)
             except asyncio.CancelledError:
@@ -94,23 +94,3 @@ async def _connect_once(settings: Settings, status: Status, stack: AsyncExitStac
         stack.push_async_exit(opened.pop_all())
     status.consumer = consumer
     return consumer
-
-
-@contextmanager
-def stopping_by_signal() -> Iterator[list[int]]:
-    """Cancel this task at SIGTERM or SIGINT, for the length of the block; yields those that came."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    came: list[int] = []
-
-    def stop(number: int) -> None:
-        came.append(number)
-        if task is not None:
-            task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield came
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

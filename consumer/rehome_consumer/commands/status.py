@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 from rehome_consumer import bootstrap
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.arguments import a_count, an_id
-from rehome_consumer.commands.lines import Paragraphs, moment, printed, say
-from rehome_consumer.commands.migration_lines import attention, block, heading, history_lines, steps_table
+from rehome_consumer.commands.lines import Paragraphs, detail, is_terminal, moment, printed, say
+from rehome_consumer.commands.migration_lines import (
+    block,
+    heading,
+    history_lines,
+    percent,
+    progressed,
+    steps_table,
+)
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound
+from rehome_consumer.operators.attention import attention
 from rehome_consumer.operators.tools import JOURNAL
 from rehome_consumer.settings import read_settings
 
@@ -29,14 +37,17 @@ OVERLAP = 200  # lines that are read again: transactions may commit in another o
 ABOUT_STATUS = """\
 One block for each migration that is not over, newest first: its state, its step, since when, when it is tried again
 and why, and which consumer works on it. Below them the upgrades that wait for the end of another migration of their
-instance. With an instance's or a migration's id: also its steps and history, and migrations that are over.
+instance. Above them who has paused all moves, if somebody has.
+
+With an instance's or a migration's id: also its steps and history, and migrations that are over.
 
 Exit code 1 when one of those shown needs an operator (it failed, or no consumer works on it although it is due), or
 when there is no such instance or migration; 0 otherwise. Needs REHOME_PLATFORM_DSN or REHOME_STATE_DSN."""
 
 ABOUT_WATCH = """\
-Print what happens, until interrupted: each step as it waits, ends or fails, and the progress of long steps. With an
-id: also what happened before; it ends when that migration ends, with exit code 0 when it completed, 1 when not."""
+Print what happens, until interrupted: each step as it waits, ends or fails, and the progress of long steps. Each line
+begins with the instance's id; on a terminal with its first characters, and the id is printed once. With an id: of that
+alone, also what happened before; it ends when that migration ends, with exit code 0 when it completed, 1 when not."""
 
 
 def add(commands: Any) -> None:
@@ -67,21 +78,24 @@ async def _status(args: argparse.Namespace) -> int:
         found = await views.migrations(args.id, args.limit, ended=args.all or args.id is not None)
         found += await views.waiting(args.id)
         holders = await views.holders({one.instance_id for one in found if not one.ended})
+        pause = await views.paused()
         details = [await _details(views, one, holders, history=args.id is not None) for one in found]
     waiting = [one for one in found if attention(one, holders.get(one.instance_id))]
     code = 1 if waiting or (args.id is not None and not found) else 0
     if args.json:
         as_json(details)
         return code
+    if pause is not None:
+        printed(detail(f"rehome is {pause}; no new move begins until `rehome resume`", ""))
     if not found:
-        say(_nothing(args))
+        printed(detail(_nothing(args), ""))
         return code
     say(heading())
-    for one, detail in zip(found, details, strict=True):
+    for one, document in zip(found, details, strict=True):
         printed(block(one, holders.get(one.instance_id)))
         if args.id is not None:
-            printed(steps_table(detail["steps"]))
-            printed(text for line in detail["history"] for text in history_lines(line))
+            printed(steps_table(document["steps"]))
+            printed(text for line in document["history"] for text in history_lines(line))
     return code
 
 
@@ -106,15 +120,19 @@ async def _watch(args: argparse.Namespace) -> int:
         last = 0 if wanted else await views.last_line()
         printed_lines = set() if wanted else {line["seq"] for line in await views.lines_after(last - OVERLAP)}
         progress: dict[UUID, tuple[str | None, int]] = {}
+        lead = Lead(alone=wanted is not None)
+        if wanted:
+            (one,) = await views.by_ids([wanted])
+            printed(detail(f"migration {wanted} of instance {one.instance_id}, to {one.to_plan}", ""))
         while True:
             found = await views.migrations(wanted, ended=wanted is not None)
             for line in await views.lines_after(last - OVERLAP, wanted):
                 if line["seq"] not in printed_lines:
                     printed_lines.add(line["seq"])
                     last = max(last, line["seq"])
-                    printed(history_lines(line, f"{str(line['instance_id'])[:8]} "))
+                    printed(history_lines(line, lead(line["instance_id"])))
             for one in found:
-                _print_progress(one, progress)
+                _print_progress(one, progress, lead)
             if wanted and found[0].ended:
                 say(f"migration {found[0].id} is over: {found[0].state}")
                 return 0 if found[0].state == "completed" else 1
@@ -129,15 +147,39 @@ async def _newest(views: PostgresJournalViews, wanted: UUID) -> UUID:
     return found[0].id
 
 
-def _print_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, int]]) -> None:
+class Lead:
+    """How lines of `watch` begin: by the instance that they are about, where that may be one of several.
+
+    A pipe gets its id in each line. On a terminal, which that would fill, its first characters; all of it once.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
+        """`alone`: all lines are about one instance, which was named."""
+        self._alone = alone
+        self._named: set[UUID] = set()
+
+    def __call__(self, instance_id: UUID) -> str:
+        """What to put before a line; on a terminal it may name the instance first."""
+        if self._alone:
+            return ""
+        if not is_terminal():
+            return f"{instance_id}  "
+        short = str(instance_id)[:8]
+        if instance_id not in self._named:
+            self._named.add(instance_id)
+            printed(detail(f"{short} is instance {instance_id}", ""))
+        return f"{short}  "
+
+
+def _print_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, int]], lead: Lead) -> None:
     """A line for every ten per cent of a long step."""
     if one.step_state != "running" or not one.progress_total:
         return
-    tens = 100 * (one.progress_done or 0) // one.progress_total // PROGRESS_STEP
+    tens = percent(one) // PROGRESS_STEP
     if progress.get(one.id) != (one.step, tens):
         progress[one.id] = (one.step, tens)
-        shown = min(100, tens * PROGRESS_STEP)
-        say(f"{str(one.instance_id)[:8]}  {moment(one.tried_at)}  {one.step} {shown}%")
+        text = f"{moment(one.tried_at)}  {one.step} {progressed(one, terminal=is_terminal())}"
+        printed(detail(text, lead(one.instance_id)))
 
 
 def _nothing(args: argparse.Namespace) -> str:

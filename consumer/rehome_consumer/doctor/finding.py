@@ -22,13 +22,13 @@ Kind = Literal[
     "record_without_server", "in_maintenance", "target_role_open", "leftover_scratch", "leftover_copy",
     "leftover_sessions", "leftover_role", "partial_backup", "leftover_backup", "unused_server",
     "leftover_conf_backup", "leftover_temp_file", "retirement_due", "stale_dead_letter", "not_ready", "not_checked",
-    "shared_login", "leftover_rehearsal",
+    "shared_login", "leftover_rehearsal", "leftover_sync",
 ]  # fmt: skip
 """Stable words for what can be found; docs/operating.md explains each and says what to do."""
 
 RepairKind = Literal[
     "send_events", "resend_event", "run_again", "drop_database", "end_sessions",
-    "remove_backup", "remove_conf_backup", "unfence", "close_role",
+    "remove_backup", "remove_conf_backup", "unfence", "close_role", "remove_sync",
 ]  # fmt: skip
 """The kinds of repair; `rehome_consumer.doctor.repair` does them."""
 

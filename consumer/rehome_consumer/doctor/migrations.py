@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rehome_consumer.saga import Step
 
 UNSENT_TOO_LONG: Final = timedelta(seconds=60)
-"""How long an event may wait in the outbox before that is a finding, and before /health says so."""
+"""How long an event may wait in the outbox before that is a finding."""
 
 
 def findings(snapshot: Snapshot, *, stuck_after: timedelta) -> Iterator[Finding]:

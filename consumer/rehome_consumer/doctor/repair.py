@@ -19,6 +19,7 @@ from rehome_consumer.errors import Conflict, NotFound, NotOurs, Transient
 from rehome_consumer.facts import FENCE
 from rehome_consumer.model import rehearsal_role
 from rehome_consumer.ports.engine import Message
+from rehome_consumer.ports.operators import REPAIRED, signed
 from rehome_consumer.rabbitmq.topology import HANDLER
 from rehome_events.envelope import decode, event_id
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from rehome_consumer.doctor.finding import Action, Clearing, Finding
     from rehome_consumer.doctor.observer import Observer
     from rehome_consumer.ports.engine import Broker, Claims, Journal, MigrationRow
-    from rehome_consumer.ports.steps import Databases
+    from rehome_consumer.ports.steps import Databases, Replicator
 
     class Sender(Protocol):
         """Sends what waits in the outbox."""
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What repairs are done with."""
+    """What repairs are done with; `by` is who asked for them, for the journal."""
 
     observer: Observer
     journal: Journal
@@ -46,6 +47,8 @@ class Repairs:
     broker: Broker
     relay: Sender
     databases: Databases
+    replicator: Replicator
+    by: str = ""
 
     async def repair(self, finding: Finding) -> None:
         """Do what `finding.repair` says.
@@ -77,7 +80,9 @@ class Repairs:
             finally:
                 current_migration.reset(token)
             what = f"{finding.what}: {finding.repair}"
-            await self.observer.views.add_to_history(action.migration.id, "repaired by the doctor", what)
+            await self.observer.views.add_to_history(
+                action.migration.id, REPAIRED, signed(self.by, what=what)
+            )
 
     async def _clear(self, action: Clearing) -> None:
         """Remove what a rehearsal left, unless it is at work after all: then it has sessions."""
@@ -127,6 +132,8 @@ class Repairs:
                 await self.databases.drop(server, thing, view.id)
             case "end_sessions" if server:
                 await self.databases.end_sessions(server, view.id)
+            case "remove_sync" if server:
+                await self.replicator.remove(server, view.id)
             case _:
                 raise Conflict(f"there is no repair {action.repair_kind}")
 
@@ -168,5 +175,5 @@ class Repairs:
             message = again(decode(body), uuid5(REPLAYS, key))
         await self.broker.publish(HANDLER, step.name, message, mandatory=True)
         await self.observer.views.add_to_history(
-            row.id, "repaired by the doctor", f"sent the event of step {step.name} again"
+            row.id, REPAIRED, signed(self.by, what=f"sent the event of step {step.name} again")
         )

@@ -70,6 +70,10 @@ def findings(snapshot: Snapshot) -> Iterator[Finding]:
                 "leftover_role", one.server, f"short-lived role rehome_{migration_id.hex}_..."
             )
             yield from leftover.found(snapshot, migration_id, "drops it", "end_sessions", idle=True)
+        for migration_id in one.inventory.followed:
+            name = f"slot, publication, subscription or role rehome_{migration_id.hex}"
+            leftover = _Leftover("leftover_sync", one.server, f"{name}, by which a copy followed")
+            yield from leftover.found(snapshot, migration_id, "removes it", "remove_sync")
     yield from (finding for one in snapshot.servers for finding in _unused(snapshot, one))
     yield from (finding for entry in snapshot.stored for finding in _backup(snapshot, entry))
 

@@ -1,6 +1,6 @@
 """One delivery, from the queue to the acknowledgement. Every step goes through here.
 
-read -> claim -> look into the journal -> decide -> run the step -> one transaction (result, state, outbox)
+read -> claim, and see what the journal has -> decide -> run the step -> one transaction (result, state, outbox)
 -> publish from the outbox -> acknowledge.
 """
 
@@ -18,18 +18,20 @@ from rehome_consumer.engine.republish import Republisher
 from rehome_consumer.engine.settle import Settler
 from rehome_consumer.engine.tries import Tries
 from rehome_consumer.engine.whether_ready import WhetherReady
-from rehome_consumer.errors import RehomeError
-from rehome_consumer.ports.engine import AnotherOpen
+from rehome_consumer.errors import ClaimLost, RehomeError
+from rehome_consumer.ports.engine import AnotherOpen, Found, Lookup
 from rehome_consumer.ports.readiness import AlwaysReady
+from rehome_consumer.ports.tracing import NoTracing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from rehome_consumer.engine.inbound import Inbound
     from rehome_consumer.engine.outbox_relay import Relay
-    from rehome_consumer.ports.engine import Broker, Claim, Claims, Delivery, Journal, MigrationRow
+    from rehome_consumer.ports.engine import Broker, Claim, Claims, Delivery, Journal
     from rehome_consumer.ports.readiness import Readiness
     from rehome_consumer.ports.steps import Ports
+    from rehome_consumer.ports.tracing import Tracing
     from rehome_consumer.saga import Step
     from rehome_events.envelope import CloudEvent
 
@@ -51,6 +53,7 @@ class Engine:
         ports: Ports,
         longest_retry: str | None = None,
         readiness: Readiness | None = None,
+        tracing: Tracing | None = None,
         probe: Callable[[str], Awaitable[None]] = nothing,
     ) -> None:
         """Take the parts.
@@ -63,6 +66,7 @@ class Engine:
             ports: the ports of steps; `facts` is bound for every run.
             longest_retry: a tier that replaces longer ones.
             readiness: whether this consumer has what its steps need; None: it has.
+            tracing: where tries of steps and calls of ports are reported; None: nowhere.
             probe: called at every boundary (for crash tests).
         """
         self._journal = journal
@@ -73,9 +77,11 @@ class Engine:
         self._tries = Tries(
             journal=journal,
             settler=self._settler,
+            relay=relay,
             ports=ports,
             longest_retry=longest_retry,
             asking=WhetherReady(readiness or AlwaysReady()),
+            tracing=tracing or NoTracing(),
             probe=probe,
         )
         self._probe = probe
@@ -108,7 +114,11 @@ class Engine:
                 await self._settler.settle(inbound, after_trouble(error, inbound.early_returns))
 
     async def _claim(self, inbound: Inbound, event: CloudEvent[Any]) -> None:
-        async with self._claims.claim(event.data.instance_id) as claim:
+        before = saga.before(inbound.step)
+        lookup = Lookup(
+            inbound.migration_id, inbound.attempt, inbound.step.name, before.name if before else None
+        )
+        async with self._claims.claim(event.data.instance_id, lookup) as claim:
             if claim is None:
                 await self._settler.settle(inbound, BUSY)
             else:
@@ -116,32 +126,31 @@ class Engine:
                 await self._decide(inbound, event, claim)
 
     async def _decide(self, inbound: Inbound, event: CloudEvent[Any], claim: Claim) -> None:
-        outcome = decide(inbound, event, await self._rows(inbound, event))
+        outcome = decide(inbound, event, await self._rows(inbound, event, claim.found or Found()))
         if isinstance(outcome, Run):
             await self._tries.run(inbound, outcome, claim)
         else:
             await self._settler.settle(inbound, outcome)
 
-    async def _rows(self, inbound: Inbound, event: CloudEvent[Any]) -> Rows | None:
-        """What the journal has for it; None when there is no such migration of its instance."""
-        migration, rows, step = await self._migration(inbound, event), None, inbound.step
-        if migration is not None and migration.instance_id == event.data.instance_id:
-            attempt = migration.attempt if inbound.attempt is None else inbound.attempt
-            row = await self._journal.step(migration.id, attempt, step.name)
-            before = saga.before(step)
-            previous = await self._journal.step(migration.id, attempt, before.name) if before else None
-            rows = Rows(migration, attempt, row, previous)
-        return rows
+    async def _rows(self, inbound: Inbound, event: CloudEvent[Any], found: Found) -> Rows | None:
+        """What the journal has for it; None when there is no such migration of its instance.
 
-    async def _migration(self, inbound: Inbound, event: CloudEvent[Any]) -> MigrationRow | None:
-        """The journal's row, made now if an upgrade opens it."""
-        found: MigrationRow | None = None
-        if inbound.migration_id is not None and inbound.opens:
+        Raises:
+            ClaimLost: others have worked on it between the look under the claim and its opening, which has the row of
+                now: with the steps of then it would be handled once more.
+        """
+        migration, known = found.migration, found.migration
+        if inbound.opens and inbound.migration_id is not None:
             body = inbound.delivery.message.body
-            found = await self._journal.open(inbound.migration_id, event.data.instance_id, event, body)
-        elif inbound.migration_id is not None:
-            found = await self._journal.migration(inbound.migration_id)
-        return found
+            migration = await self._journal.open(inbound.migration_id, event.data.instance_id, event, body)
+        if migration is None or migration.instance_id != event.data.instance_id:
+            return None
+        if inbound.opens and not migration.only_opened_since(known):
+            raise ClaimLost(f"another consumer worked on migration {migration.id} since the claim was taken")
+        attempt = migration.attempt if inbound.attempt is None else inbound.attempt
+        # An attempt that was opened just now has no steps; of an earlier one they were found.
+        is_new = known is None or (inbound.attempt is None and known.attempt != attempt)
+        return Rows(migration, attempt) if is_new else Rows(migration, attempt, found.step, found.previous)
 
 
 def _log_trouble(inbound: Inbound, error: Exception) -> None:

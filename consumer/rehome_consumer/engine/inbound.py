@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
@@ -15,6 +16,8 @@ from rehome_events.wire import attributes
 if TYPE_CHECKING:
     from rehome_consumer.ports.engine import Delivery
     from rehome_consumer.saga import Step
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS: Final = UUID("b7f5a1c2-6d0e-5b8a-9f43-2c1d7e8a9b04")
 """Namespace of migration ids: UUIDv5 of the id of the `plan.upgraded` that opened it."""
@@ -80,6 +83,10 @@ def read(step: Step, delivery: Delivery) -> Inbound:
         inbound = _with_attributes(replace(inbound, unreadable=str(error), newer=True))
     except Undecodable as error:
         inbound = replace(inbound, unreadable=str(error))
+    except Exception as error:
+        # A defect of rehome: it must not end the process, nor the next one, with all that they have in hand.
+        log.exception("delivery.defect step=%s id=%s", step.name, inbound.message_id)
+        inbound = replace(inbound, unreadable=f"rehome failed to read it: {type(error).__name__}")
     return inbound
 
 

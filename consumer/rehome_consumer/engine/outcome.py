@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from rehome_consumer.ports.engine import MigrationRow, StepRow
+    from rehome_consumer.ports.engine import MigrationRow, OutboxRow, StepRow
     from rehome_events.envelope import CloudEvent
 
 UNKNOWN_TRIES: Final = 3
@@ -88,11 +88,14 @@ class Ack:
 
     Attributes:
         migration_id: the migration whose events may wait to be published; None for none.
+        committed: events that this run has committed and that are left to this consumer; where there are none, others
+            of the migration are looked for.
         found: what the journal has of its step: `done` or `failed` before, `stale` (it is over or superseded);
             None where the step has just been done.
     """
 
     migration_id: UUID | None
+    committed: tuple[OutboxRow, ...] = field(default=(), kw_only=True)
     found: Literal["done", "failed", "stale"] | None = None
     why: str = ""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rehome_consumer.engine.outbox_relay import Relay
     from rehome_consumer.engine.outcome import Settled
     from rehome_consumer.engine.republish import Republisher
-    from rehome_consumer.ports.engine import Journal
+    from rehome_consumer.ports.engine import Journal, OutboxRow
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Settler:
                 outcome.found, inbound.step.name, inbound.migration_id, outcome.why,
             )  # fmt: skip
         if outcome.migration_id is not None:
-            await self._publish(outcome.migration_id)
+            await self._publish(outcome.migration_id, outcome.committed)
             await self._probe(f"{inbound.step.name}.sent")
 
     async def _defer(self, inbound: Inbound, outcome: Defer) -> None:
@@ -103,13 +103,16 @@ class Settler:
             )
             await _recorded(inbound, record)
 
-    async def _publish(self, migration_id: UUID) -> None:
+    async def _publish(self, migration_id: UUID, committed: tuple[OutboxRow, ...] = ()) -> None:
         """Publish what is committed. If the broker does not confirm it, the relay tries again: nothing is lost."""
         try:
-            await self._relay.send(migration_id)
+            if committed:
+                await self._relay.publish(committed)
+            else:
+                await self._relay.send(migration_id)
         except RehomeError as error:
             log.warning("publish.left_to_relay migration=%s error=%s", migration_id, error)
-            self._relay.wake()
+            self._relay.wake(migration_id)
 
 
 async def _recorded(inbound: Inbound, recording: Awaitable[None]) -> None:

@@ -22,6 +22,7 @@ from rehome_consumer.model.fingerprint import (
     Scope,
     Spared,
 )
+from rehome_consumer.model.pause import Pause
 from rehome_consumer.model.platform import (
     LARGEST_CPU,
     LONGEST_LIMIT,
@@ -31,8 +32,19 @@ from rehome_consumer.model.platform import (
     Provisioned,
     Server,
 )
-from rehome_consumer.model.policy import Hours, NothingToDo, Policy
-from rehome_consumer.model.runtime import CONF_UNSET, Conf, ConfKey, Healthy, LoginPart, Service, Task
+from rehome_consumer.model.policy import NothingToDo, Policy
+from rehome_consumer.model.replication import Compared, Followed, Keys, Signatures, Strategy, Written
+from rehome_consumer.model.runtime import (
+    CONF_UNSET,
+    Conf,
+    ConfChange,
+    ConfKey,
+    Healthy,
+    LoginPart,
+    Service,
+    Task,
+)
+from rehome_consumer.model.window import Hours, Window, closed
 
 __all__ = [
     "CONF_UNSET",
@@ -43,21 +55,26 @@ __all__ = [
     "LONGEST_TIER",
     "TERMINATED",
     "Backup",
+    "Compared",
     "Conf",
+    "ConfChange",
     "ConfKey",
     "Credentials",
     "DatabaseFacts",
     "Fence",
     "Fingerprint",
+    "Followed",
     "Grant",
     "Healthy",
     "Hours",
     "Instance",
+    "Keys",
     "LoginPart",
     "Named",
     "NothingToDo",
     "OwnershipTag",
     "Part",
+    "Pause",
     "Policy",
     "Provisioned",
     "RehearsalMark",
@@ -68,7 +85,12 @@ __all__ = [
     "Server",
     "ServerFacts",
     "Service",
+    "Signatures",
     "Spared",
+    "Strategy",
     "Task",
+    "Window",
+    "Written",
+    "closed",
     "rehearsal_role",
 ]

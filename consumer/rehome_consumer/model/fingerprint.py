@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rehome_consumer.model.replication import Written
+
 Spared: TypeAlias = "Callable[[str, str], bool]"
 """Whether something is left out of a fingerprint; asked with `fingerprint.TABLES` or `SEQUENCES`, and its name."""
 
@@ -22,6 +24,11 @@ class Scope:
         rows: whether tables and large objects are read; without, only definitions are.
         positions: whether it is read where the sequences stand. They stand where they are now, in every snapshot.
         jobs: parallel sessions; None: as many as the settings say.
+        nice: how much a client program that reads it gives way to other processes, 0 to 19.
+        definitions: whether all kinds of objects are read; without, only those outside of the database
+            (`fingerprint.OUTSIDE`): of the others somebody knows that they did not change.
+        contents: the tables of which contents are read, and which rows of each; of all others only the number of rows
+            is. None: of all tables, whole.
     """
 
     spared: Spared | None = None
@@ -29,6 +36,9 @@ class Scope:
     rows: bool = True
     positions: bool = True
     jobs: int | None = None
+    nice: int = 0
+    definitions: bool = True
+    contents: Written | None = None
 
     def has(self, kind: str, name: str) -> bool:
         """Whether it is read."""
@@ -65,6 +75,7 @@ class Fingerprint:
         large_objects: how many, and their checksum; None when there are none.
         sequences: of last_value, is_called, increment, ...
         objects: kind ('index', 'constraint', 'function', 'trigger', 'view', 'owner', 'column', ...) -> parts.
+        counts: kind -> how many, of `fingerprint.COUNTED`.
         extensions: name -> version.
         database: 'encoding', 'collation', 'ctype', 'provider', 'locale', 'icu_rules' -> value.
     """
@@ -74,6 +85,7 @@ class Fingerprint:
     large_objects: tuple[int, str] | None
     sequences: Mapping[int, Part]
     objects: Mapping[str, Mapping[int, Part]]
+    counts: Mapping[str, int]
     extensions: Mapping[str, str]
     database: Mapping[str, str]
 

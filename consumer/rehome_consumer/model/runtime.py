@@ -43,6 +43,21 @@ class Conf:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfChange:
+    """An option of odoo.conf that a move has changed, without its secrets. `before` is None where it was not there."""
+
+    section: str
+    key: str
+    before: str | None
+    after: str
+
+    @property
+    def name(self) -> str:
+        """How people and events are told of the option: `db_host`, `queue_job.jobrunner_db_host`."""
+        return self.key if self.section == "options" else f"{self.section}.{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One container or process of a service. `exit_code` is None while it runs."""
 

@@ -8,9 +8,11 @@ once for all callers and is valid for a second (`Shared`).
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from ipaddress import IPv4Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from aiohttp import web
@@ -37,15 +39,16 @@ _BACKLOG: Final = 128
 
 
 class Shared(Generic[T]):
-    """A result that is computed once for all callers, at most once a second."""
+    """A result that is computed once for all callers, at most once a second, or in `fresh` seconds."""
 
-    def __init__(self, compute: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    def __init__(self, compute: Callable[[], Coroutine[Any, Any, T]], *, fresh: float | None = None) -> None:
         self._compute = compute
+        self._fresh = fresh
         self._running: asyncio.Task[T] | None = None
         self._until = 0.0
 
     async def __call__(self) -> T:
-        """The result, which may be a second old; an error is shared as well."""
+        """The result, which may be so old; an error is shared as well, for a second."""
         clock = asyncio.get_running_loop().time
         if self._running is None or (self._running.done() and clock() >= self._until):
             self._running = asyncio.create_task(self._compute())
@@ -53,9 +56,10 @@ class Shared(Generic[T]):
         return await asyncio.shield(self._running)  # the first caller may be cancelled meanwhile
 
     def _answered(self, task: asyncio.Task[T]) -> None:
-        self._until = asyncio.get_running_loop().time() + FRESH
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved: there may be no caller left
+        # Asking for the exception also marks it as retrieved: there may be no caller left.
+        failed = task.cancelled() or task.exception() is not None
+        fresh = FRESH if failed or self._fresh is None else self._fresh
+        self._until = asyncio.get_running_loop().time() + fresh
 
 
 class _Bounded(web.Server):
@@ -84,12 +88,12 @@ class _Bounded(web.Server):
 async def listening(
     handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], host: str, port: int
 ) -> AsyncIterator[None]:
-    """Answer requests on all addresses of `host`, for the length of the block.
+    """Answer requests on all addresses of `host` (see `listen`), for the length of the block.
 
     Raises:
         OSError: there is no such address, or the port is taken.
     """
-    sockets = await _listen(host, port)
+    sockets = await listen(host, port)
     server = _Bounded(handler)
     accepting = [asyncio.create_task(_accept(one, server)) for one in sockets]
     try:
@@ -104,9 +108,21 @@ async def listening(
         await server.shutdown(1.0)
 
 
-async def _listen(host: str, port: int) -> list[socket.socket]:
+async def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on all addresses of `host`.
+
+    Args:
+        host: names or addresses with commas between; a network such as 10.0.9.0/24 is this machine's address in it.
+        port: on all of them.
+
+    Raises:
+        OSError: there is no such address, or the port is taken.
+    """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = []
+    for given in names(host):
+        name = _own_address(given) if "/" in given else given
+        found += await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:
         for family, *_, address in dict.fromkeys(found):
@@ -117,6 +133,30 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
             one.close()
         raise
     return sockets
+
+
+def names(host: str) -> list[str]:
+    """The names, addresses and networks that stand in such a setting."""
+    return [one.strip() for one in host.split(",")]
+
+
+def _own_address(network: str) -> str:
+    """The address from which this machine sends into a network, which must be in it. Nothing is sent.
+
+    Raises:
+        OSError: it has none there, or it is no network.
+    """
+    try:
+        wanted = ip_network(network)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+    family = socket.AF_INET if isinstance(wanted, IPv4Network) else socket.AF_INET6
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.connect((str(wanted[1 % wanted.num_addresses]), 9))
+        own = str(asking.getsockname()[0])
+        if ip_address(own) in wanted:
+            return own
+    raise OSError(errno.EADDRNOTAVAIL, f"this machine has no address in {network}")
 
 
 async def _accept(listener: socket.socket, server: _Bounded) -> None:

@@ -15,6 +15,7 @@ from rehome_consumer.adapters.odoo.conf import OdooConfFiles
 from rehome_consumer.adapters.platform.instances import PostgresPlatform
 from rehome_consumer.adapters.postgres.databases import PostgresDatabases
 from rehome_consumer.adapters.postgres.inspection import PostgresInspector
+from rehome_consumer.adapters.postgres.replicator import PostgresReplicator
 from rehome_consumer.adapters.rabbitmq.broker import AmqpBroker
 from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.adapters.state.views import PostgresJournalViews
@@ -51,16 +52,19 @@ class OperatorTools:
     observer: Observer
     records: PostgresPlatform
     databases: PostgresDatabases
+    replicator: PostgresReplicator
     inspector: PostgresInspector
     conf: OdooConfFiles
     runtime: Runtime
     inventory: FileBackupInventory
 
-    def repairs(self, connection: AbstractRobustConnection) -> Repairs:
-        """Repairs, with this connection to the broker."""
+    def repairs(self, connection: AbstractRobustConnection, by: str) -> Repairs:
+        """Repairs, with this connection to the broker; `by` is who asked for them, for the journal."""
         broker = AmqpBroker(connection)
         relay = Relay(self.journal, broker)
-        return Repairs(self.observer, self.journal, self.claims, broker, relay, self.databases)
+        return Repairs(
+            self.observer, self.journal, self.claims, broker, relay, self.databases, self.replicator, by
+        )
 
 
 @asynccontextmanager
@@ -92,12 +96,13 @@ async def operator_tools(
         yield OperatorTools(
             views=views,
             journal=bootstrap.journal(state, settings),
-            claims=bootstrap.claims(settings),
+            claims=await stack.enter_async_context(bootstrap.claims(settings)),
             observer=Observer(
                 clock, views, records, inspector, conf, runtime, inventory, queues, readiness, node()
             ),
             records=records,
             databases=PostgresDatabases(sessions),
+            replicator=PostgresReplicator(sessions),
             inspector=inspector,
             conf=conf,
             runtime=runtime,

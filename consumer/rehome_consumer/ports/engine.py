@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid5
 
 import orjson
@@ -15,7 +15,7 @@ from rehome_events.envelope import CONTENT_TYPE, encode
 from rehome_events.versions import in_every_version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
@@ -106,26 +106,6 @@ class Broker(Protocol):
         ...
 
 
-class Claim(Protocol):
-    """The right to work on one instance. Held while its session lives."""
-
-    async def check(self) -> None:
-        """Raise ClaimLost unless the claim is still held; asks the server."""
-        ...
-
-    async def lost(self) -> None:
-        """Return when the claim is lost (for racing against a step)."""
-        ...
-
-
-class Claims(Protocol):
-    """Exclusive rights, one per instance, among all consumers."""
-
-    def claim(self, instance_id: UUID) -> AbstractAsyncContextManager[Claim | None]:
-        """The claim, or None when another holds it. Released at exit."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Migration:
     """A migration, as the engine and operators see it (also of an upgrade that turned out to need no move).
@@ -160,11 +140,22 @@ class MigrationRow(Migration):
 
     Attributes:
         trigger: the `plan.upgraded` that opened it, as it came.
-        token: fencing token; grows with every change, so that a look at the row can be known to be old.
+        token: fencing token, at first 0; grows with every change (a new attempt adds one), so that a look at the row
+            can be known to be old.
     """
 
     trigger: bytes
     token: int
+
+    def only_opened_since(self, known: MigrationRow | None) -> bool:
+        """Whether nothing became of the migration since a look at it, but that it, or its next attempt, was opened.
+
+        Args:
+            known: what the look found; None: no migration.
+        """
+        if known is None:
+            return self.token == 0
+        return self.token - known.token == self.attempt - known.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +191,74 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a delivery wants to know of the journal.
+
+    Attributes:
+        migration_id: its migration; None when it does not say.
+        attempt: of the migration; None is the present one.
+        step: its step.
+        before: the step before that; None for none.
+    """
+
+    migration_id: UUID | None
+    attempt: int | None
+    step: str
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a `Lookup`; None for each row that is not there."""
+
+    migration: MigrationRow | None = None
+    step: StepRow | None = None
+    previous: StepRow | None = None
+
+
+class Claim(Protocol):
+    """The right to work on one instance. Held while the consumer's session of claims lives."""
+
+    @property
+    def found(self) -> Found | None:
+        """What the journal had when the claim was taken; None where nothing was asked."""
+        ...
+
+    async def check(self) -> None:
+        """Raise ClaimLost unless the claim is still held; asks the server."""
+        ...
+
+    async def lost(self) -> None:
+        """Return when the claim is lost (for racing against a step)."""
+        ...
+
+
+class Claims(Protocol):
+    """Exclusive rights, one per instance, among all consumers."""
+
+    def claim(
+        self, instance_id: UUID, lookup: Lookup | None = None
+    ) -> AbstractAsyncContextManager[Claim | None]:
+        """The claim, or None when another holds it. Released at exit.
+
+        With `lookup` its `found` says what the journal has, read once the claim is held, in the same round trip.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An event that is committed and not yet confirmed by the broker."""
+    """An event that is committed and not yet confirmed by the broker.
+
+    `revision` counts how often it was put there: a confirm of an earlier one says nothing about this one.
+    """
 
     seq: int
     migration_id: UUID
     exchange: str
     routing_key: str
     message: Message
+    revision: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +298,10 @@ class AnotherOpen(Conflict):
     """Another migration holds the instance; this upgrade waits for its end."""
 
 
+RESERVED: Final = 5.0
+"""Seconds for which an event is left to the consumer that committed it; then every relay may publish it."""
+
+
 class Journal(Protocol):
     """Migrations, steps, facts and the outbox. Every method is one transaction."""
 
@@ -283,13 +338,16 @@ class Journal(Protocol):
         """The step's row, or None when it was never started."""
         ...
 
-    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+    async def begin(
+        self, migration: MigrationRow, step: str, *, replay: UUID | None, sent: Sequence[OutboxRow] = ()
+    ) -> StepRow:
         """Count a run of the present attempt and take the next fencing token.
 
         Args:
             migration: the row on which the decision to run was made.
             step: its name.
             replay: id of the replay that asks for it, or None; the first run it asks for resets the counts.
+            sent: events of any migration that the broker has confirmed, recorded in the same transaction.
 
         Raises ClaimLost when the migration has changed since.
         """
@@ -297,8 +355,17 @@ class Journal(Protocol):
 
     async def finish(
         self, row: StepRow, *, state: str, event: OutboxEvent | None, reason: str | None, past_pivot: bool
-    ) -> None:
-        """Step done, migration in `state`, event in the outbox: together. Raises ClaimLost for an old token."""
+    ) -> tuple[OutboxRow, ...]:
+        """Step done, migration in `state`, event in the outbox: together. Raises ClaimLost for an old token.
+
+        Returns the row of the event, which is the caller's to publish: no relay takes it for RESERVED seconds. Nothing
+        where earlier events of the migration must be published first, or where there are several versions, which must
+        stay together if this consumer dies between them: then `sending` has all of them.
+        """
+        ...
+
+    async def sent(self, rows: Sequence[OutboxRow]) -> None:
+        """Record that the broker has confirmed these. One that was put there again since is still to be sent."""
         ...
 
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
@@ -341,14 +408,14 @@ class Journal(Protocol):
         ...
 
     def sending(self, migration_id: UUID) -> AbstractAsyncContextManager[Sending]:
-        """Unsent events of a migration, in order; none while another relay sends them.
+        """Unsent events of a migration, in order, those left to a consumer too; none while another relay sends them.
 
         What was confirmed is marked as sent when the context ends without an error.
         """
         ...
 
     async def unsent(self) -> list[UUID]:
-        """Migrations with unsent events, oldest first."""
+        """Migrations with unsent events that are not left to the consumer which committed them, oldest first."""
         ...
 
     async def purge(self, keep: timedelta) -> None:

@@ -6,7 +6,7 @@ Steps and the engine never use these. Methods only read, unless they say that th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from rehome_consumer.ports.engine import Migration
 from rehome_consumer.ports.steps import OdooConf, Platform
@@ -17,7 +17,26 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.facts import RecordedFacts
-    from rehome_consumer.model import Instance, OwnershipTag, RehearsalMark, Server
+    from rehome_consumer.model import Instance, OwnershipTag, Pause, RehearsalMark, Server
+
+ROLLBACK_ASKED_FOR: Final = "rollback asked for"
+REPLAYED: Final = "dead letter replayed"
+DISCARDED: Final = "dead letter discarded"
+REPAIRED: Final = "repaired by the doctor"
+RETIRED: Final = "source retired"
+LET_GO: Final = "let go outside of the window"
+DRAINED: Final = "asked for by a drain"
+ACTS: Final = frozenset({ROLLBACK_ASKED_FOR, REPLAYED, DISCARDED, REPAIRED, RETIRED, LET_GO, DRAINED})
+"""What lines of a history say that an operator has done. Their details are `signed`."""
+
+
+def signed(by: str, why: str = "", what: str = "") -> str:
+    """The detail of an act: `by NAME: WHY; WHAT`, each part as far as it is known.
+
+    The name comes first: no text of others can stand where it is read.
+    """
+    who = f"by {by}" if by else ""
+    return "; ".join(part for part in (": ".join(part for part in (who, why) if part), what) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +85,7 @@ def waiting_view(*, behind: UUID, behind_state: str, behind_over: bool, **column
 
 @dataclass(frozen=True, slots=True)
 class ClaimHolder:
-    """The holder of the claim on an instance: a session of the state database."""
+    """The holder of the claim on an instance: a session of the state database; `since` is for this step."""
 
     instance_id: UUID
     pid: int
@@ -157,12 +176,14 @@ class Inventory:
 
     Attributes:
         short_lived: migrations that have a short-lived role there.
+        followed: migrations that have something there by which a copy follows its source.
         rehearsals: marks of rehearsals without a migration, under way or not.
     """
 
     databases: tuple[TaggedDatabase, ...] = ()
     sessions: tuple[MigrationSessions, ...] = ()
     short_lived: tuple[UUID, ...] = ()
+    followed: tuple[UUID, ...] = ()
     rehearsals: tuple[RehearsalMark, ...] = ()
 
 
@@ -210,6 +231,20 @@ class DeadLetterRecord:
     since: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """An instance whose record says that its database is on a server.
+
+    Attributes:
+        subscription_id: of its customer, where the platform has one.
+        ambiguous: the record names no server, and several are registered at its address.
+    """
+
+    instance: Instance
+    subscription_id: UUID | None = None
+    ambiguous: bool = False
+
+
 class JournalViews(Protocol):
     """The journal, read for operators."""
 
@@ -234,6 +269,13 @@ class JournalViews(Protocol):
         """Of each instance (or the one) its last migration that moved something, or may still do so."""
         ...
 
+    async def moves_from(self, server_id: UUID, instances: Collection[UUID]) -> list[MigrationView]:
+        """Of each of these instances its last migration as `newest_moves` has it, however long ago.
+
+        And every open one whose instance was on this server when it was accepted.
+        """
+        ...
+
     async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
         """Every step of every attempt, in the order they were started."""
         ...
@@ -248,6 +290,10 @@ class JournalViews(Protocol):
 
     async def dead_letters(self) -> list[DeadLetterRecord]:
         """Dead letters of open migrations' current attempts, as far as the engine could record them."""
+        ...
+
+    async def paused(self) -> Pause | None:
+        """Who has paused all moves, since when and why; None: they go on."""
         ...
 
     async def unsent(self) -> list[UnsentEvents]:
@@ -272,6 +318,14 @@ class Inspector(Protocol):
 
     async def inventory(self, server: Server) -> Inventory:
         """Rehome's own things there."""
+        ...
+
+    async def database_sizes(self, server: Server, databases: Collection[str]) -> dict[str, int]:
+        """Bytes of those of these databases that are there, by name."""
+        ...
+
+    async def active_sessions(self, server: Server) -> int:
+        """How many clients' statements run there at this moment; rehome's own are not counted."""
         ...
 
 
@@ -300,6 +354,10 @@ class PlatformRecords(Platform, Protocol):
 
     async def tenant_servers(self) -> list[Server]:
         """Every shared and every dedicated server that is not being taken away."""
+        ...
+
+    async def residents(self, server: Server) -> list[Resident]:
+        """Every instance, in whatever status, whose record says that its database is on this server, by name."""
         ...
 
 

@@ -1,19 +1,22 @@
-"""`/health`, `/readyz` and `/metrics` of a consumer, from its start on.
+"""`/healthz`, `/startupz`, `/readyz` and `/metrics` of a consumer, from its start on.
 
-`/health` says whether the process should be left alone: it is connected, and its events get out. `/readyz` says whether
-it takes deliveries; a restart seldom changes that.
+`/healthz` says that the process lives and its event loop turns. The loop that carries the moves answers, so that a
+stuck one answers nothing, and whoever asks gets a time-out; a thread of its own would answer all the same. It asks
+nothing else: a restart cures no broker and no database, and would interrupt what runs. `/startupz` says whether it was
+ready since its start, which a rolling update waits for; one that was not is not to be replaced while it has a step in
+hand, which needs less than everything. `/readyz` says whether it takes deliveries now.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from rehome_consumer.doctor.migrations import UNSENT_TOO_LONG
 from rehome_consumer.errors import RehomeError, SettingsError, Unreachable
 from rehome_consumer.network.http_server import Shared, listening
 from rehome_consumer.ports.readiness import EVERYTHING, Cause
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from rehome_consumer.doctor.periodic import PeriodicDiagnosis
     from rehome_consumer.settings import Settings
 
+START_SECONDS: Final = 1800.0
+"""How long one may take to get ready: the start period of the image's health check."""
+
 
 @dataclass(slots=True)
 class Status:
@@ -36,11 +42,13 @@ class Status:
         consumer: None until it is connected.
         starting: why it is not, when something does not answer.
         diagnosis: the reconciler, for its last findings.
+        since: when it began, by the monotonic clock.
     """
 
     consumer: Consumer | None = None
     starting: Cause | None = None
     diagnosis: PeriodicDiagnosis | None = None
+    since: float = field(default_factory=time.monotonic)
 
 
 def served_when_connected(
@@ -109,8 +117,10 @@ class _State:
         """Answer one request."""
         if request.method not in ("GET", "HEAD"):
             response = web.Response(status=405)
-        elif request.path == "/health":
-            response = await self._health()
+        elif request.path == "/healthz":
+            response = web.Response(text="ok\n")
+        elif request.path == "/startupz":
+            response = self._ready(since_start=True)
         elif request.path == "/readyz":
             response = self._ready()
         elif request.path == "/metrics":
@@ -135,21 +145,21 @@ class _State:
             return (self._status.starting,)
         return tuple(Cause(part, NOT_YET) for part in sorted(EVERYTHING))
 
-    def _ready(self) -> web.Response:
+    def _ready(self, *, since_start: bool = False) -> web.Response:
         causes = self._causes()
+        consumer = self._status.consumer
+        if (
+            since_start
+            and consumer is not None
+            and (consumer.readiness.was_ready or self._is_needed(consumer))
+        ):
+            causes = ()
         body = {"ready": not causes, "causes": [{"cause": one.part, "error": one.message} for one in causes]}
         return web.json_response(body, status=503 if causes else 200)
 
-    async def _health(self) -> web.Response:
-        try:
-            waits = await self._oldest_unsent()
-        except RehomeError as error:
-            return web.json_response({"ok": False, "error": str(error)}, status=503)
-        consumer = self._status.consumer
-        connected = consumer is not None and consumer.connection.connected.is_set()
-        ok = connected and waits < UNSENT_TOO_LONG.total_seconds()
-        body = {"ok": ok, "broker": connected, "oldest_unsent_seconds": waits}
-        return web.json_response(body, status=200 if ok else 503)
+    def _is_needed(self, consumer: Consumer) -> bool:
+        """Whether it would be replaced now, and has a step in hand, which would be interrupted again and again."""
+        return consumer.worker.in_hand > 0 and time.monotonic() - self._status.since >= START_SECONDS
 
     async def _measured(self) -> bytes:
         try:

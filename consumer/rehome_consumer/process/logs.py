@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from rehome_consumer.context import log_fields
 from rehome_events.data import masked
 from rehome_events.printable import visible
 
@@ -44,6 +45,7 @@ def formatter(form: str) -> logging.Formatter:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _fields,
+        *([_of_its_try] if form == "json" else []),
         structlog.processors.format_exc_info,
         _without_secrets,
     ]
@@ -63,6 +65,13 @@ def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = masked(value)
+    return event
+
+
+def _of_its_try(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whatever logs in a step: whose migration, which step and try it was, and its trace."""
+    for name, value in log_fields.get().items():
+        event.setdefault(name, value)
     return event
 
 

@@ -72,6 +72,12 @@ class Readiness:
         self._looking = asyncio.Lock()
         self._looked_at: float | None = None
         self._changed = asyncio.Event()
+        self._was_ready = not checks
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether everything was there at one look, at the least."""
+        return self._was_ready
 
     @property
     def missing(self) -> tuple[Cause, ...]:
@@ -158,6 +164,7 @@ class Readiness:
         """Remember what is missing now, log what has changed, and wake who waits for that."""
         before, self._missing = self._missing, {cause.part: cause for cause in found}
         first, self._looked_at = self._looked_at is None, began
+        self._was_ready |= not found
         for part in list(self._since):
             if part not in self._missing:
                 del self._since[part]

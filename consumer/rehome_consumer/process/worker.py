@@ -100,6 +100,8 @@ class Worker:
             self._stopping.set()
             await self._drain(readers)
             await _cancel(stopped, *background)
+            with suppress(RehomeError):  # what is not recorded is published again, with the same id
+                await self._relay.flush()
 
     async def _read(self, step: Step, stopped: asyncio.Task[Any]) -> None:
         """Deliveries of one step, one after the other. One that is being handled at the stop is still finished."""

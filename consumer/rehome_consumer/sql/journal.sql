@@ -30,10 +30,19 @@ FROM rehome.migrations WHERE id = $1;
 SELECT id FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL;
 
 -- name: open
--- A new migration; nothing if it exists or if another one holds the instance. The last argument is the replay that
--- opens it, if one does.
-INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays)
-VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL)) ON CONFLICT DO NOTHING;
+-- A new migration, with the first line of its history; no row if it exists or if another one holds the instance. The
+-- sixth argument is the replay that opens it, if one does. Upgrades that waited are forgotten as `forget_waiting_of` does.
+WITH opened AS (
+    INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays)
+    VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL)) ON CONFLICT DO NOTHING
+    RETURNING id, instance_id, attempt, state, past_pivot, trigger, reason, created_at, updated_at, token, ended_at
+), line AS (
+    INSERT INTO rehome.history (migration_id, attempt, what, detail) SELECT id, attempt, 'opened', $7 FROM opened
+), forgotten AS (
+    DELETE FROM rehome.waiting w USING opened o
+    WHERE w.migration_id = o.id OR (w.instance_id = o.instance_id AND w.next_try_at < now() - interval '1 hour')
+)
+SELECT * FROM opened;
 
 -- name: put_off
 -- An upgrade that waits for the end of another migration of its instance, and in how many seconds it comes
@@ -74,14 +83,30 @@ WHERE s.migration_id = $1 AND s.attempt = $2 AND s.step = $3;
 UPDATE rehome.migrations SET token = token + 1, updated_at = now() WHERE id = $1 AND token = $2 RETURNING token;
 
 -- name: begin
--- Count a run of a step; the fourth argument is the replay that asks for it, if one does. A run that is still recorded
--- as running has died.
+-- Take the next token and count a run of a step, if the migration still has the token given: no row otherwise. A run that
+-- is still recorded as running has died. The fifth argument is the replay that asks for it, if one does: it resets the
+-- counts, once. The step is no dead letter any more. Events that the broker has confirmed ride along.
+WITH taken AS (
+    UPDATE rehome.migrations SET token = token + 1, updated_at = now() WHERE id = $1 AND token = $2 RETURNING id, token
+), alive AS (
+    DELETE FROM rehome.dead_letters d USING taken
+    WHERE d.migration_id = taken.id AND d.attempt = $3 AND d.step = $4
+), sent AS (
+    UPDATE rehome.outbox o SET sent_at = now() FROM unnest($6::bigint[], $7::integer[]) AS confirmed (seq, revision)
+    WHERE o.seq = confirmed.seq AND o.revision = confirmed.revision
+)
 INSERT INTO rehome.steps AS s (migration_id, attempt, step, state, runs, replays)
-VALUES ($1, $2, $3, 'running', 1, array_remove(ARRAY[$4::uuid], NULL))
+SELECT id, $3, $4, 'running', 1, array_remove(ARRAY[$5::uuid], NULL) FROM taken
 ON CONFLICT (migration_id, attempt, step) DO UPDATE
-SET state = 'running', runs = s.runs + 1, deaths = s.deaths + (s.state = 'running')::integer,
-    next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL
-RETURNING migration_id, attempt, step, state, runs, tries, deaths, replays, dead_lettered, error;
+SET state = 'running', next_try_at = NULL, tried_at = now(), progress_done = NULL, progress_total = NULL,
+    runs = CASE WHEN NOT excluded.replays <@ s.replays THEN 1 ELSE s.runs + 1 END,
+    tries = CASE WHEN NOT excluded.replays <@ s.replays THEN 0 ELSE s.tries END,
+    deaths = CASE WHEN NOT excluded.replays <@ s.replays THEN 0 ELSE s.deaths + (s.state = 'running')::integer END,
+    error = CASE WHEN NOT excluded.replays <@ s.replays THEN NULL ELSE s.error END,
+    dead_lettered = s.dead_lettered AND excluded.replays <@ s.replays,
+    replays = CASE WHEN NOT excluded.replays <@ s.replays THEN s.replays || excluded.replays ELSE s.replays END
+RETURNING s.migration_id, s.attempt, s.step, s.state, s.runs, s.tries, s.deaths, s.replays, s.dead_lettered, s.error,
+    (SELECT token FROM taken);
 
 -- name: reset_step
 -- Reset a step's runs and tries, once for each replay (fourth argument).
@@ -93,10 +118,33 @@ WHERE migration_id = $1 AND attempt = $2 AND step = $3 AND NOT $4 = ANY(replays)
 -- Lock the migration's row if this token is still the newest; no row otherwise.
 SELECT id FROM rehome.migrations WHERE id = $1 AND token = $2 FOR UPDATE;
 
--- name: finish_step
--- The step is done.
-UPDATE rehome.steps SET state = 'done', error = NULL, next_try_at = NULL, done_at = now()
-WHERE migration_id = $1 AND attempt = $2 AND step = $3;
+-- name: finish
+-- The step is done, the migration has a new state (the fifth argument says whether it is over), the event is in the
+-- outbox, left to this consumer for so many seconds (NULL: to nobody): if the token is still the newest, else no row.
+-- Returns what was put there, and whether earlier events of the migration must be sent first.
+WITH taken AS (
+    UPDATE rehome.migrations
+    SET token = token + 1, state = $3, reason = coalesce($4, reason), updated_at = now(),
+        ended_at = CASE WHEN $5 THEN now() END, past_pivot = past_pivot OR $6
+    WHERE id = $1 AND token = $2 RETURNING id
+), done AS (
+    UPDATE rehome.steps s SET state = 'done', error = NULL, next_try_at = NULL, done_at = now()
+    FROM taken WHERE s.migration_id = taken.id AND s.attempt = $7 AND s.step = $8
+), line AS (
+    INSERT INTO rehome.history (migration_id, attempt, what, detail) SELECT id, $7, $8 || ' done', $4 FROM taken
+), put AS (
+    INSERT INTO rehome.outbox AS o (migration_id, event_id, exchange, routing_key, body, reserved_until)
+    SELECT taken.id, e.id, $9, $10, e.body, now() + make_interval(secs => $11)
+    FROM taken, unnest($12::uuid[], $13::bytea[]) WITH ORDINALITY AS e (id, body, n) ORDER BY e.n
+    ON CONFLICT (event_id) DO UPDATE SET sent_at = NULL, body = excluded.body, revision = o.revision + 1,
+        reserved_until = excluded.reserved_until
+    RETURNING event_id, seq, revision
+)
+SELECT ARRAY(SELECT event_id FROM put ORDER BY seq) AS ids, ARRAY(SELECT seq FROM put ORDER BY seq) AS seqs,
+    ARRAY(SELECT revision FROM put ORDER BY seq) AS revisions,
+    EXISTS (SELECT FROM rehome.outbox o WHERE o.migration_id = taken.id AND o.sent_at IS NULL
+        AND (o.reserved_until IS NULL OR o.reserved_until < now())) AS earlier
+FROM taken;
 
 -- name: finish_migration
 -- The migration's new state; the fourth argument says whether it is over.
@@ -106,10 +154,11 @@ SET state = $2, reason = coalesce($3, reason), updated_at = now(),
 WHERE id = $1;
 
 -- name: put
--- An event into the outbox; one that is already there is sent again.
-INSERT INTO rehome.outbox (migration_id, event_id, exchange, routing_key, body)
+-- An event into the outbox, for whichever relay comes first; one that is already there is sent again.
+INSERT INTO rehome.outbox AS o (migration_id, event_id, exchange, routing_key, body)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (event_id) DO UPDATE SET sent_at = NULL, body = excluded.body;
+ON CONFLICT (event_id) DO UPDATE
+SET sent_at = NULL, body = excluded.body, revision = o.revision + 1, reserved_until = NULL;
 
 -- name: notify
 -- Wake the relays.
@@ -165,9 +214,18 @@ SET message_id = excluded.message_id, reason = excluded.reason, at = now();
 DELETE FROM rehome.dead_letters WHERE migration_id = $1 AND ($2::integer IS NULL OR attempt = $2) AND step = $3;
 
 -- name: remember
--- Store a fact unless one of that name is stored.
-INSERT INTO rehome.facts (migration_id, attempt, name, value, secret) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING;
+-- Store a fact unless one of that name is stored, if the token is still the newest, else no row; returns the one that is
+-- stored. Both columns are NULL where another run has stored it just now: `recall` has it.
+WITH held AS MATERIALIZED (
+    SELECT id FROM rehome.migrations WHERE id = $1 AND token = $6 FOR UPDATE
+), stored AS (
+    INSERT INTO rehome.facts (migration_id, attempt, name, value, secret) SELECT id, $2, $3, $4, $5 FROM held
+    ON CONFLICT DO NOTHING RETURNING value, secret
+)
+SELECT f.value, f.secret FROM held LEFT JOIN (
+    SELECT value, secret FROM stored UNION ALL
+    SELECT value, secret FROM rehome.facts WHERE migration_id = $1 AND attempt = $2 AND name = $3
+) f ON true;
 
 -- name: recall
 -- A fact of an attempt.
@@ -188,8 +246,9 @@ SELECT step, extract(epoch FROM done_at - started_at)::float8 AS seconds
 FROM rehome.steps WHERE migration_id = $1 AND attempt = $2 AND done_at IS NOT NULL ORDER BY done_at;
 
 -- name: unsent
--- Migrations with unsent events, oldest first.
-SELECT migration_id FROM rehome.outbox WHERE sent_at IS NULL GROUP BY migration_id ORDER BY min(seq) LIMIT 500;
+-- Migrations with unsent events that are not left to the consumer which committed them, oldest first.
+SELECT migration_id FROM rehome.outbox WHERE sent_at IS NULL AND (reserved_until IS NULL OR reserved_until < now())
+GROUP BY migration_id ORDER BY min(seq) LIMIT 500;
 
 -- name: oldest_unsent
 -- Age in seconds of the oldest unsent event; NULL when there is none.
@@ -201,12 +260,13 @@ SELECT pg_try_advisory_xact_lock(hashtextextended('rehome.outbox:' || $1::text, 
 
 -- name: unsent_of
 -- A migration's unsent events, in order.
-SELECT seq, migration_id, event_id, exchange, routing_key, body FROM rehome.outbox
+SELECT seq, migration_id, event_id, exchange, routing_key, body, revision FROM rehome.outbox
 WHERE migration_id = $1 AND sent_at IS NULL ORDER BY seq;
 
 -- name: sent
--- The broker has confirmed these.
-UPDATE rehome.outbox SET sent_at = now() WHERE seq = ANY($1::bigint[]);
+-- The broker has confirmed these, in these revisions.
+UPDATE rehome.outbox o SET sent_at = now() FROM unnest($1::bigint[], $2::integer[]) AS confirmed (seq, revision)
+WHERE o.seq = confirmed.seq AND o.revision = confirmed.revision;
 
 -- name: purge
 -- Delete events sent longer ago than this many seconds, a batch at a time. Those of a migration that is not over stay:
@@ -220,10 +280,33 @@ DELETE FROM rehome.outbox WHERE seq IN (
 -- Let one migration at a time take a slot of a resource; ends with the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || $1::text, 0));
 
+-- name: has_slot
+-- Whether this attempt of the migration has a slot of a resource.
+SELECT EXISTS (SELECT FROM rehome.slots WHERE resource = $1 AND migration_id = $2 AND attempt = $3);
+
 -- name: slots_of_others
 -- How many other migrations have a slot of a resource: not those that are over, nor those that wait for an operator.
 SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
 WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed';
+
+-- name: slots_of_commands
+-- How many commands have a slot of a resource: sessions that hold its advisory lock (its 64 bits are in two columns).
+SELECT count(*) FROM pg_locks AS l, hashtextextended('rehome.slots.command:' || $1::text, 0) AS key
+WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ShareLock' AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid = ((key >> 32) & 4294967295)::oid AND l.objid = (key & 4294967295)::oid;
+
+-- name: has_slots
+-- Whether there is a table of slots.
+SELECT to_regclass('rehome.slots') IS NOT NULL;
+
+-- name: hold_command_slot
+-- This session's slot of a resource, until it gives it back or ends.
+SELECT pg_advisory_lock_shared(hashtextextended('rehome.slots.command:' || $1::text, 0));
+
+-- name: release_command_slot
+-- Release it.
+SELECT pg_advisory_unlock_shared(hashtextextended('rehome.slots.command:' || $1::text, 0));
 
 -- name: acquire_slot
 -- This migration's slot of a resource.
@@ -248,3 +331,8 @@ INSERT INTO rehome.places (name, mark) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 -- name: place
 -- The mark of a place.
 SELECT mark FROM rehome.places WHERE name = $1;
+
+-- name: paused
+-- The pause that is in force; no row: moves go on.
+SELECT last.at, last.by, last.why
+FROM (SELECT * FROM rehome.pauses ORDER BY seq DESC LIMIT 1) AS last WHERE last.paused;

@@ -29,6 +29,21 @@ WHERE id <> $1 AND db_user = $5 AND status <> 'terminated'
 ORDER BY name, id
 LIMIT 20;
 
+-- name: residents
+-- Instances whose record says that their database is on a server ($1, at $2:$3): by its id, else (none is named, or one
+-- that does not exist) by host and port. `ambiguous`: several servers are registered at that address.
+SELECT i.id, customer_id, subscription_id, i.name, i.status, database_name, db_name, db_host, db_port, db_user, db_type,
+       db_server_id, plan_tier, cpu_limit, memory_limit, storage_limit, service_name, service_id, internal_url,
+       external_url, error_message,
+       i.db_server_id IS DISTINCT FROM $1
+           AND (SELECT count(*) FROM db_servers o
+                WHERE o.host = i.db_host AND (i.db_port IS NULL OR coalesce(o.port, 5432) = i.db_port)) > 1 AS ambiguous
+FROM instances i
+WHERE i.db_server_id = $1
+   OR (i.db_host = $2 AND (i.db_port IS NULL OR i.db_port = $3)
+       AND NOT EXISTS (SELECT FROM db_servers o WHERE o.id = i.db_server_id))
+ORDER BY i.name, i.id;
+
 -- name: server
 -- A database server by its id.
 SELECT id, name, host, coalesce(port, 5432) AS port, server_type, status, health_status, postgres_version,

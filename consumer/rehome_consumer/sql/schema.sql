@@ -142,3 +142,42 @@ CREATE TABLE rehome.places (
     mark uuid NOT NULL,
     since timestamptz NOT NULL DEFAULT now()
 );
+
+-- name: v6
+-- A step costs fewer round trips. An event is left to the consumer that committed it for some seconds, and a confirm of
+-- an earlier revision of it says nothing. `look_up` is VOLATILE: so it reads what was committed when its first argument,
+-- the lock, was computed, not what was committed when the statement began.
+ALTER TABLE rehome.outbox ADD COLUMN reserved_until timestamptz, ADD COLUMN revision integer NOT NULL DEFAULT 1;
+CREATE FUNCTION rehome.look_up(
+    held boolean, wanted_migration uuid, wanted_attempt integer, wanted_step text, wanted_before text
+)
+RETURNS TABLE (
+    id uuid, instance_id uuid, attempt integer, state text, past_pivot boolean, trigger bytea, reason text,
+    created_at timestamptz, updated_at timestamptz, token bigint, ended_at timestamptz,
+    step_attempt integer, step_state text, step_runs integer, step_tries integer, step_deaths integer,
+    step_replays uuid[], step_dead_lettered boolean, step_error text,
+    before_state text, before_runs integer, before_tries integer, before_deaths integer,
+    before_replays uuid[], before_dead_lettered boolean, before_error text
+)
+LANGUAGE sql VOLATILE AS $$
+    SELECT m.id, m.instance_id, m.attempt, m.state, m.past_pivot, m.trigger, m.reason,
+        m.created_at, m.updated_at, m.token, m.ended_at,
+        coalesce(wanted_attempt, m.attempt), s.state, s.runs, s.tries, s.deaths, s.replays, s.dead_lettered, s.error,
+        b.state, b.runs, b.tries, b.deaths, b.replays, b.dead_lettered, b.error
+    FROM rehome.migrations m
+    LEFT JOIN rehome.steps s ON s.migration_id = m.id AND s.attempt = coalesce(wanted_attempt, m.attempt)
+        AND s.step = wanted_step
+    LEFT JOIN rehome.steps b ON b.migration_id = m.id AND b.attempt = coalesce(wanted_attempt, m.attempt)
+        AND b.step = wanted_before
+    WHERE held AND m.id = wanted_migration
+$$;
+
+-- name: v7
+-- What operators have ordered for all consumers: that no move begins, and that moves go on. The last line counts.
+CREATE TABLE rehome.pauses (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT now(),
+    paused boolean NOT NULL,
+    by text NOT NULL,
+    why text NOT NULL DEFAULT ''
+);

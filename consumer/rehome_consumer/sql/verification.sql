@@ -105,6 +105,10 @@ FROM (
 ) AS one
 GROUP BY one.part;
 
+-- name: count
+-- How many rows a query of fingerprint.sql gives (its text replaces {kind}).
+SELECT pg_catalog.count(*) FROM ({kind}) AS k;
+
 -- name: some
 -- The first rows of some of those parts, in the order of a hash of their names. Names and values are cut to what
 -- people are shown; the digest is of the complete value.

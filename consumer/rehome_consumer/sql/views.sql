@@ -23,6 +23,33 @@ FROM rehome.waiting w JOIN rehome.migrations m ON m.id = w.behind
 WHERE $1::uuid IS NULL OR w.instance_id = $1 OR w.migration_id = $1 OR w.behind = $1
 ORDER BY w.since;
 
+-- name: lock_pauses
+-- Let one order to pause or to resume come after the other; ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('rehome.pauses', 0));
+
+-- name: order_pause
+-- Pause all moves, or let them go on; no row where that is so already.
+INSERT INTO rehome.pauses (paused, by, why)
+SELECT $1, $2, $3
+WHERE $1 <> coalesce((SELECT paused FROM rehome.pauses ORDER BY seq DESC LIMIT 1), false) RETURNING seq;
+
+-- name: pauses
+-- The last orders to pause and to go on, newest first.
+SELECT at, paused, by, why FROM rehome.pauses ORDER BY seq DESC LIMIT $1;
+
+-- name: let_go
+-- Let the attempt of a migration go on outside of the maintenance window, with a line in its history; no row where it is
+-- over, or at another attempt.
+WITH this AS (
+    SELECT id, attempt FROM rehome.migrations WHERE id = $1 AND attempt = $2 AND ended_at IS NULL
+), fact AS (
+    INSERT INTO rehome.facts (migration_id, attempt, name, value)
+    SELECT id, attempt, 'let_go_at', to_jsonb(now()) FROM this ON CONFLICT DO NOTHING RETURNING migration_id
+), line AS (
+    INSERT INTO rehome.history (migration_id, attempt, what, detail) SELECT id, attempt, $3, $4 FROM this
+)
+SELECT EXISTS (SELECT FROM fact) AS new FROM this;
+
 -- name: forget_waiting
 -- An upgrade whose event was discarded waits no more.
 DELETE FROM rehome.waiting WHERE event_id::text = $1;
@@ -44,6 +71,19 @@ SELECT DISTINCT ON (instance_id) id FROM rehome.migrations
 WHERE state <> ALL($2)
   AND (instance_id = $1 OR $1 IS NULL AND (ended_at IS NULL OR ended_at > now() - interval '31 days'))
 ORDER BY instance_id, ended_at IS NULL DESC, created_at DESC;
+
+-- name: moves_from
+-- Of each of these instances ($2) its last migration that moved something or may still do so (not in a state of $3); and
+-- the open ones that were accepted while their instance was on this server ($1).
+SELECT id FROM (
+    SELECT DISTINCT ON (instance_id) id FROM rehome.migrations
+    WHERE instance_id = ANY($2::uuid[]) AND state <> ALL($3)
+    ORDER BY instance_id, ended_at IS NULL DESC, created_at DESC
+) last
+UNION
+SELECT m.id FROM rehome.migrations m
+JOIN rehome.facts f ON (f.migration_id, f.attempt, f.name) = (m.id, m.attempt, 'source')
+WHERE m.ended_at IS NULL AND f.value #>> '{}' = $1::uuid::text;
 
 -- name: steps_of
 -- All steps of a migration, in the order they were started.
@@ -82,16 +122,24 @@ SELECT id, state FROM rehome.migrations
 WHERE instance_id = $1 AND created_at > $2 AND state <> 'rejected' ORDER BY created_at DESC LIMIT 1;
 
 -- name: holders
--- Who holds the claims on these instances: the session of the advisory lock that rehome_consumer.adapters.state.claims takes.
-SELECT k.instance_id, a.pid, coalesce(host(a.client_addr), 'local') AS address, a.backend_start AS since
+-- Who holds the claims on these instances: the session of the advisory lock that rehome_consumer.adapters.state.claims takes,
+-- and since when it has worked on the step that runs now.
+SELECT k.instance_id, a.pid, coalesce(host(a.client_addr), 'local') AS address, coalesce((
+        SELECT max(s.tried_at) FROM rehome.migrations m JOIN rehome.steps s ON s.migration_id = m.id
+        WHERE m.instance_id = k.instance_id AND m.ended_at IS NULL AND s.state = 'running'
+    ), now()) AS since
 FROM (SELECT i AS instance_id, hashtextextended('rehome.instance:' || i::text, 0) AS key FROM unnest($1::uuid[]) i) k
 JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
     AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 JOIN pg_stat_activity a ON a.pid = l.pid;
 
+-- name: revoke
+-- Ask whoever holds the claim on an instance to stop and release it.
+SELECT pg_notify($1, $2);
+
 -- name: end_session
--- End a session: the claim's holder notices at once that it is lost.
+-- End a session: the holder of its claims notices at once that all of them are lost.
 SELECT pg_terminate_backend($1);
 
 -- name: unsent
@@ -146,6 +194,20 @@ WHERE m.state = 'completed' AND ($1::uuid IS NULL OR m.instance_id = $1 OR m.id 
   AND NOT EXISTS (SELECT FROM rehome.facts f
                   WHERE f.migration_id = m.id AND f.attempt = m.attempt AND f.name = 'source_retired_at')
 ORDER BY m.ended_at;
+
+-- name: moved
+-- Completed moves, newest first: how the data was copied, the database's size as it was rehearsed, and the downtime.
+SELECT CASE WHEN given_up.name IS NULL THEN strategy.value ->> 'name' ELSE 'cold' END AS strategy,
+       (rehearsal.value ->> 'database_bytes')::bigint AS bytes,
+       extract(epoch FROM (up.value #>> '{}')::timestamptz - (down.value #>> '{}')::timestamptz)::float8 AS downtime
+FROM (SELECT id, attempt, ended_at FROM rehome.migrations WHERE state = 'completed' ORDER BY ended_at DESC LIMIT $1) m
+JOIN rehome.facts strategy ON (strategy.migration_id, strategy.attempt, strategy.name) = (m.id, m.attempt, 'strategy')
+JOIN rehome.facts rehearsal ON (rehearsal.migration_id, rehearsal.attempt, rehearsal.name) = (m.id, m.attempt, 'rehearsal')
+JOIN rehome.facts down ON (down.migration_id, down.attempt, down.name) = (m.id, m.attempt, 'stopped_at')
+JOIN rehome.facts up ON (up.migration_id, up.attempt, up.name) = (m.id, m.attempt, 'healthy_at')
+LEFT JOIN rehome.facts given_up
+    ON (given_up.migration_id, given_up.attempt, given_up.name) = (m.id, m.attempt, 'warm_given_up')
+ORDER BY m.ended_at DESC;
 
 -- name: retired
 -- Record that a completed migration's source was removed.

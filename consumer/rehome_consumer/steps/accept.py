@@ -7,10 +7,10 @@ into the record before the event arrives (source: the platform's behaviour in th
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rehome_consumer.errors import Conflict
-from rehome_consumer.facts import LIMITS, PLAN_TIER, SOURCE
+from rehome_consumer.facts import LIMITS, NOT_BEFORE, PLAN_TIER, SOURCE
 from rehome_consumer.model import LARGEST_CPU, LONGEST_LIMIT, LONGEST_TIER, TERMINATED, NothingToDo
 from rehome_consumer.steps.support import resize
 from rehome_events.migration import InstanceResized, MigrationRejected, MigrationRequested
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 BUSY = frozenset({"starting", "stopping", "restarting", "updating", "maintenance"})
 """Statuses in which another process is at work on the instance: the upgrade waits."""
+
+Rejection = Literal[
+    "unknown_instance", "other_customer", "terminated", "never_provisioned", "unknown_plan", "limits", "move_to_shared"
+]  # fmt: skip
+"""Why an upgrade is rejected, as `migration.rejected` says it; docs/runbook.md explains each."""
 
 
 async def run(move: Move) -> MigrationRequested | InstanceResized | MigrationRejected | NothingToDo:
@@ -46,6 +51,8 @@ async def run(move: Move) -> MigrationRequested | InstanceResized | MigrationRej
     await move.facts.remember(SOURCE, home.id)
     await move.facts.remember(LIMITS, limits)
     await move.facts.remember(PLAN_TIER, upgrade.plan_tier)
+    if upgrade.not_before is not None:
+        await move.facts.remember(NOT_BEFORE, upgrade.not_before)
     if home.kind == "shared" and granted.db_type == "dedicated":
         return await _requested(move, instance, home, limits)
     if home.kind == "dedicated" and await resize.is_applied(move, instance, limits):
@@ -130,7 +137,7 @@ async def _requested(move: Move, instance: Instance, home: Server, limits: Limit
     )
 
 
-def _rejected(move: Move, reason: str, message: str) -> MigrationRejected:
+def _rejected(move: Move, reason: Rejection, message: str) -> MigrationRejected:
     return MigrationRejected(
         instance_id=move.data.instance_id, to_plan=move.data.to_plan, reason=reason, message=message
     )

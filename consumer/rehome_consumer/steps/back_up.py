@@ -1,12 +1,16 @@
-"""Fourth step: a complete, sealed backup of the fenced source."""
+"""Fourth step: a complete, sealed backup of the fenced source; in a warm move it is made later, by `complete`.
+
+Nothing is copied from that backup. Until `complete` has made it, there are the fenced source and the dump that the
+copy began with.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from rehome_consumer.errors import NotReady
 from rehome_consumer.facts import BACKUP_BYTES, BACKUP_MANIFEST_SHA256
+from rehome_consumer.steps.support import leaving, warm
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_consumer.steps.support.slots import dump_slot
 from rehome_events.migration import MigrationBackedUp
@@ -20,17 +24,13 @@ if TYPE_CHECKING:
 async def run(move: Move) -> MigrationBackedUp:
     """Dump and count rows at the same time (nothing changes the source), then seal with a manifest."""
     instance = await move.active_instance()
-    source = await move.source()
     await require_fence(move)
-    backup = await move.copier.backup(move.backup_id)
-    if backup is None:
-        await move.databases.end_sessions(source, move.migration_id)
-        backup = await _back_up(move)
-    await move.facts.remember(BACKUP_BYTES, backup.bytes)
-    await move.facts.remember(BACKUP_MANIFEST_SHA256, backup.manifest_sha256)
-    await move.facts.release_slot(dump_slot(source))
+    base = await move.copier.backup(move.rehearsal_id) if await warm.is_warm(move) else None
+    backup = base or await made(move)
+    await move.facts.release_slot(dump_slot(await move.source()))
     return MigrationBackedUp(
         instance_id=instance.id,
+        content="before_stop" if base else "fenced_source",
         backup_id=backup.id,
         place=str(backup.place),
         format="directory",
@@ -54,11 +54,7 @@ def describe(now: Situation) -> tuple[str, ...]:
 
 async def undo(move: Move) -> tuple[str, ...]:
     """The source is complete, so the backup of it is removed. A customer who is down does not wait for that."""
-    try:
-        await move.copier.discard(move.backup_id)
-    except NotReady as error:
-        return (f"backup {move.backup_id}, if there is one, could not be removed: {error}",)
-    return ()
+    return await leaving.from_backup_place(move, move.backup_id)
 
 
 def describe_undo(now: Situation) -> str:
@@ -66,6 +62,17 @@ def describe_undo(now: Situation) -> str:
     if not now.stored:
         return "nothing: there is no backup"
     return f"remove {', '.join(now.stored)} from the backup place"
+
+
+async def made(move: Move) -> Backup:
+    """The backup of the fenced source; made now, unless it is there."""
+    backup = await move.copier.backup(move.backup_id)
+    if backup is None:
+        await move.databases.end_sessions(await move.source(), move.migration_id)
+        backup = await _back_up(move)
+    await move.facts.remember(BACKUP_BYTES, backup.bytes)
+    await move.facts.remember(BACKUP_MANIFEST_SHA256, backup.manifest_sha256)
+    return backup
 
 
 async def _back_up(move: Move) -> Backup:

@@ -10,12 +10,16 @@ from rehome_consumer.facts import (
     CONNECTIONS_CHECKED,
     HEALTHY_AT,
     PLAN_TIER,
+    REHEARSAL,
     REPLICAS,
     SOURCE_RETAINED_UNTIL,
     STOPPED_AT,
     VERIFIED,
 )
 from rehome_consumer.model import TERMINATED
+from rehome_consumer.steps import back_up
+from rehome_consumer.steps.support import warm
+from rehome_consumer.steps.support.fences import require_fence
 from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_events.migration import MigrationCompleted
 
@@ -33,6 +37,11 @@ async def run(move: Move) -> MigrationCompleted:
     if not await move.facts.recall(CONNECTIONS_CHECKED):
         await _check_connections(move)
         await move.facts.remember(CONNECTIONS_CHECKED, value=True)
+    strategy = await warm.strategy_now(move)
+    if strategy == "warm":  # the customer did not wait for it
+        await require_fence(move)
+        await back_up.made(move)
+        await move.copier.discard(move.rehearsal_id)
     await move.filestore.archive(instance, move.backup_id)
     if not replicas:  # the customer had it stopped before the move; it was up only to prove the new database
         await move.runtime.stop(instance)
@@ -49,12 +58,13 @@ async def run(move: Move) -> MigrationCompleted:
         plan_tier=await move.recorded(PLAN_TIER),
         source=source.ref,
         target=target.ref,
-        strategy="cold",
+        strategy=strategy,
         downtime_seconds=(healthy_at - stopped_at).total_seconds(),
         seconds=dict(await move.facts.seconds_per_step()),
         database_bytes=size,
         backup_bytes=await move.facts.recall(BACKUP_BYTES) or 0,
         verification_digest=(await move.recorded(VERIFIED)).digest,
+        rehearsal=await move.facts.recall(REHEARSAL),
         source_retained_until=retained,
     )
 

@@ -10,26 +10,24 @@ from rehome_consumer.errors import (
     ConfUnusable,
     Incompatible,
     NotFound,
-    NotReady,
     Refused,
     RehomeError,
-    TimedOut,
     Transient,
-    Unreachable,
 )
 from rehome_consumer.facts import (
+    BEGUN_AT,
     LIMITS,
     NEW_PASSWORD,
     NEW_USER,
     PLAN_TIER,
-    REHEARSAL,
     SERVER_PROVISIONED,
     SERVER_REQUESTED,
     SERVER_RETURN_REQUESTED,
+    STRATEGY,
     TARGET,
 )
 from rehome_consumer.move import new_tenant_of, scratch_name, tenant_of
-from rehome_consumer.steps.support import conf_meaning, rehearsal
+from rehome_consumer.steps.support import conf_meaning, leaving, pacing, rehearsal, warm
 from rehome_consumer.steps.support.identity import require_free, require_sole_user, require_tenant
 from rehome_events.migration import MigrationPrepared
 
@@ -43,7 +41,15 @@ log = logging.getLogger(__name__)
 
 
 async def run(move: Move) -> MigrationPrepared:
-    """Check, find or provision the server, check again with it, rehearse. Changes nothing of the tenant's."""
+    """Check, find or provision the server, check again with it, rehearse. Changes nothing of the tenant's.
+
+    Raises:
+        Queued: operators have paused all moves, and this one has not begun; it is for a later day; or it waits for its
+            turn to rehearse.
+    """
+    if await move.facts.recall(BEGUN_AT) is None:
+        await pacing.require_unpaused(move)
+        await pacing.require_due(move)
     if await move.facts.recall(TARGET) is not None:
         # An earlier run got as far as this: while it waits for a slot, looking again costs the pool nothing.
         await rehearsal.wait_for_a_slot(move)
@@ -60,11 +66,12 @@ async def _prepare(move: Move) -> MigrationPrepared:
     instance = await move.active_instance()
     source = await move.source()
     database = await check_source(move.ports, instance, source)
+    user = (await move.tenant()).user
     await move.runtime.find(instance)
     limits = await move.facts.recall(LIMITS)
     warnings = (
         *await move.runtime.require_can_run(instance, limits),
-        *await attached(move.ports, instance, source),
+        *await attached(move.ports, instance, source, user),
     )
     for warning in warnings:
         log.warning("prepare.warning instance=%s warning=%s", instance.id, warning)
@@ -72,16 +79,19 @@ async def _prepare(move: Move) -> MigrationPrepared:
     await conf_meaning.checked(move.ports, instance, source)
     await check_room(move.ports, database)
     target = await _dedicated_server(move)
-    if await move.facts.recall(REHEARSAL) is None:
+    if await move.facts.recall(STRATEGY) is None:
         await rehearsal.clear(move)  # a run that was cut off would be in the way of the checks
     await check_pair(move.ports, source, target, database)
-    await check_target_role(move.ports, instance, target)
-    await check_extensions(move.ports, instance, source, target)
+    if not await warm.is_warm(move):  # else the role has the copy by now
+        await check_target_role(move.ports, instance, target)
+    await check_extensions(move.ports, instance, source, target, user)
     meaning = await conf_meaning.checked(move.ports, instance, source, target)
     rehearsed = await rehearsal.run(move)
+    without_rows = (rehearsal.NO_ROWS,) if rehearsed and rehearsed.mode == "definitions" else ()
+    chosen = await move.recorded(STRATEGY)
     return MigrationPrepared(
         instance_id=instance.id,
-        warnings=(*warnings, *meaning.shown_warnings()),
+        warnings=(*warnings, *meaning.shown_warnings(), *without_rows),
         source=source.ref,
         target=target.ref,
         provisioned_now=await move.facts.recall(SERVER_PROVISIONED) is True,
@@ -97,6 +107,8 @@ async def _prepare(move: Move) -> MigrationPrepared:
             "extensions",
         ),
         rehearsal=rehearsed,
+        strategy=chosen.name,
+        strategy_reason=chosen.why,
     )
 
 
@@ -117,22 +129,13 @@ async def undo(move: Move) -> tuple[str, ...]:
 async def _clear_rehearsal(move: Move) -> tuple[str, ...]:
     if await move.facts.recall(TARGET) is None:
         return ()
-    started = await move.facts.started()
-    try:
-        if "provision" not in started:  # whose undo has dropped the database
-            return await rehearsal.clear(move)
-        await move.copier.discard(move.rehearsal_id)
-    except NotFound:  # the server is not in `db_servers` any more
-        return ()
-    except (
-        NotReady,
-        Unreachable,
-        TimedOut,
-    ) as error:  # the customer waits neither for a dead server nor a dead place
-        if "back_up" in started and isinstance(error, NotReady):
-            return ()  # its undo has said so
-        return (f"what is left of rehearsal {move.rehearsal_id} could not be removed: {error}",)
-    return ()
+    source, started = await move.source(), await move.facts.started()
+    await move.databases.end_sessions(source, move.migration_id)
+    await move.replicator.remove(source, move.migration_id)
+    left = await leaving.from_backup_place(move, move.rehearsal_id)
+    if "provision" in started:  # its undo has cleared the server
+        return left
+    return (*left, *await leaving.from_target(move, await move.scratch_name()))
 
 
 async def _give_back(move: Move) -> tuple[str, ...]:
@@ -190,20 +193,22 @@ async def _dedicated_server(move: Move) -> Server:
 
 
 async def check_source(ports: Ports, instance: Instance, source: Server) -> DatabaseFacts:
-    """The source answers and takes writes, and its role can be fenced without touching another tenant."""
-    _require_primary(source, await ports.databases.server_facts(source))
+    """The source answers and takes writes, the client programs can read it, and its role can be fenced alone."""
+    here = await ports.databases.server_facts(source)
+    _require_primary(source, here)
+    await _require_new_enough(ports, source, here)
     await ports.databases.database_size(source, instance.database)
     user = (await tenant_of(ports, instance)).user
     role = await ports.databases.role_facts(source, user, instance.database)
     require_tenant(instance, role, source)
     require_sole_user(user, await ports.platform.others_with_login(instance.id, source, user), source)
     await ports.databases.require_admitted(source, instance.database, user)
+    await ports.copier.require_dumpable(source, instance.database)
     return await ports.databases.database_facts(source, instance.database, user)
 
 
-async def attached(ports: Ports, instance: Instance, source: Server) -> tuple[str, ...]:
-    """What other programs hang on the database, as warnings: a move does not take them along."""
-    user = (await tenant_of(ports, instance)).user
+async def attached(ports: Ports, instance: Instance, source: Server, user: str) -> tuple[str, ...]:
+    """What other programs than the tenant's (`user`) hang on the database, as warnings: a move leaves them behind."""
     found = await ports.databases.attached(source, instance.database, user)
     return tuple(f"database {instance.database} on {source.name}: {one}" for one in found)
 
@@ -243,9 +248,10 @@ async def check_target_role(ports: Ports, instance: Instance, target: Server) ->
     require_free(role, target)
 
 
-async def check_extensions(ports: Ports, instance: Instance, source: Server, target: Server) -> None:
-    """No extension hides anything that a dump would leave behind."""
-    user = (await tenant_of(ports, instance)).user
+async def check_extensions(
+    ports: Ports, instance: Instance, source: Server, target: Server, user: str
+) -> None:
+    """No extension hides anything that a dump, with the rights of `user`, would leave behind."""
     await ports.databases.require_genuine_extensions(source, instance.database, user, target)
 
 
@@ -254,6 +260,15 @@ def _require_primary(server: Server, facts: ServerFacts) -> None:
         raise Incompatible(
             f"{server.name} at {server.host}:{server.port} is a standby, which only follows another server: put the "
             "address of its primary into `db_servers` and replay the upgrade"
+        )
+
+
+async def _require_new_enough(ports: Ports, source: Server, here: ServerFacts) -> None:
+    client = await ports.copier.client_version()
+    if client < here.major:
+        raise Incompatible(
+            f"the client programs are of PostgreSQL {client}, {source.name} runs {here.major}: they read no newer "
+            "server. Set REHOME_PG_BIN to the directory of newer ones"
         )
 
 
@@ -273,7 +288,6 @@ async def check_pair(ports: Ports, source: Server, target: Server, database: Dat
             f"the client programs are of PostgreSQL {client}; they must be between {here.major} (the source's) "
             f"and {there.major} (the target's). Set REHOME_PG_BIN to the directory of such programs"
         )
-    await ports.copier.require_dumpable(source, database.name)
     missing = sorted(set(database.extensions) - there.extensions)
     if missing:
         raise Incompatible(

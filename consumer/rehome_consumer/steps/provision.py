@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rehome_consumer.errors import NotFound, NotOurs, TimedOut, Unreachable
 from rehome_consumer.facts import FENCE
 from rehome_consumer.model import OwnershipTag
+from rehome_consumer.steps.support import leaving, warm
 from rehome_events.migration import MigrationProvisioned
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ async def run(move: Move) -> MigrationProvisioned:
     """Role and scratch database; an instance that someone restarts by hand finds nothing to connect to."""
     instance = await move.active_instance()
     target = await move.target()
-    facts = await make(move)
+    facts = await unfenced_facts(move) if await warm.is_kept(move) else await make(move)
     return MigrationProvisioned(
         instance_id=instance.id,
         target=target.ref,
@@ -39,22 +39,8 @@ def describe(now: Situation) -> tuple[str, ...]:
 
 async def undo(move: Move) -> tuple[str, ...]:
     """Nothing of the tenant stays on the dedicated server: no login, no database of this migration."""
-    instance = await move.instance()
-    try:
-        target = await move.target()
-    except NotFound:
-        return ()
-    try:
-        await move.databases.close_role(target, (await move.new_tenant()).user)
-        await move.databases.end_sessions(target, move.migration_id)
-        for name in (await move.scratch_name(), instance.database):
-            await move.databases.drop(target, name, move.migration_id)
-    except NotOurs as error:
-        return (f"left alone on {target.name}: {error}",)
-    except (Unreachable, TimedOut) as error:
-        # The customer does not wait for a dead server: odoo.conf and record point to the pool again.
-        return (f"what is left of {instance.database} on {target.name} could not be removed: {error}",)
-    return ()
+    names = (await move.scratch_name(), (await move.instance()).database)
+    return await leaving.from_target(move, *names, role=(await move.new_tenant()).user)
 
 
 def describe_undo(now: Situation) -> str:

@@ -9,8 +9,8 @@ from rehome_consumer.errors import NotFound, NotOurs, Refused, VerificationFaile
 from rehome_consumer.facts import BACKUP_MANIFEST_SHA256, VERIFIED
 from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import OwnershipTag
-from rehome_consumer.steps import provision
-from rehome_consumer.steps.support import open_access
+from rehome_consumer.steps import back_up, provision
+from rehome_consumer.steps.support import open_access, warm
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_events.migration import MigrationRestored
@@ -31,7 +31,12 @@ async def run(move: Move) -> MigrationRestored:
     if await _is_promoted(move):
         await _until_stopped(move)
     else:
-        await move.facts.remember(VERIFIED, await _restore_verified(move))
+        await require_fence(move)
+        async with asyncio.TaskGroup() as together:
+            together.create_task(_until_stopped(move))
+            finishing = together.create_task(warm.finished(move, await provision.unfenced_facts(move)))
+        verified = finishing.result() or await _restore_verified(move)
+        await move.facts.remember(VERIFIED, verified)
     await open_access.run(move)
     size = await move.databases.database_size(target, instance.database)
     return MigrationRestored(
@@ -90,9 +95,12 @@ async def _restore_verified(move: Move) -> Verified:
     """
     instance, source, target = await move.instance(), await move.source(), await move.target()
     backup = await move.copier.backup(move.backup_id)
+    sealed = await move.facts.recall(BACKUP_MANIFEST_SHA256)
+    if backup is None and sealed is None:  # the move was to be warm
+        await require_fence(move)
+        backup = await back_up.made(move)
     if backup is None:
         raise NotFound(f"backup {move.backup_id} is no longer at the backup place")
-    sealed = await move.facts.recall(BACKUP_MANIFEST_SHA256)
     if sealed is not None and backup.manifest_sha256 != sealed:
         raise Refused(
             f"backup {backup.id}: its manifest is not the one that was sealed (SHA-256 {backup.manifest_sha256}, the "

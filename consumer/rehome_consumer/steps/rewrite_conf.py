@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import NotFound
-from rehome_consumer.facts import CONF_KEYS_CHANGED, SPEC
+from rehome_consumer.facts import CONF_CHANGES, RESTARTED_AT, SPEC
 from rehome_consumer.steps.support import conf_meaning
+from rehome_consumer.steps.support.conf_changes import changes_of
 from rehome_consumer.steps.support.relocation import value_of
 from rehome_events.migration import MigrationConfRewritten
 
@@ -31,14 +32,18 @@ async def run(move: Move) -> MigrationConfRewritten:
     await move.tenant()  # today's login is recorded before the file that holds it changes
     credentials = await move.new_tenant()
     meaning = await conf_meaning.for_rewriting(move.ports, instance, await move.source(), target)
+    conf = await move.odoo_conf.read(instance)
+    changes = changes_of(conf, target, credentials, meaning.options)
+    changes = await move.facts.remember(CONF_CHANGES, changes)  # once it is rewritten, nobody could tell
     backup = await move.odoo_conf.back_up(instance, move.tag)
-    changed = await move.odoo_conf.rewrite(instance, target.host, target.port, credentials, meaning.options)
-    changed = await move.facts.remember(CONF_KEYS_CHANGED, changed)
+    await move.odoo_conf.rewrite(instance, target.host, target.port, credentials, meaning.options)
     also = {name: value_of(part, target, credentials) for name, part in meaning.variables.items()}
     await move.runtime.configure(instance, {**also, **_environment(target, credentials)})
-    conf = await move.odoo_conf.read(instance)
     return MigrationConfRewritten(
-        instance_id=instance.id, path=str(conf.path), backup_path=str(backup), changed=changed
+        instance_id=instance.id,
+        path=str(conf.path),
+        backup_path=str(backup),
+        changed=tuple(one.name for one in changes),
     )
 
 
@@ -53,7 +58,8 @@ async def undo(move: Move) -> tuple[str, ...]:
     if await move.odoo_conf.restore_file(instance, move.tag):
         await move.odoo_conf.remove_backup(instance, move.tag)
     spec = await move.facts.recall(SPEC)
-    if spec is not None:
+    # An earlier run of this rollback may have started the instance again: it is not stopped once more.
+    if spec is not None and await move.facts.recall(RESTARTED_AT) is None:
         try:
             await move.runtime.restore_spec(instance, spec)
         except NotFound as error:

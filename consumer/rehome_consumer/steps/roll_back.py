@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rehome_consumer.facts import RESTARTED_AT, STOPPED_AT
 from rehome_consumer.move import Move
+from rehome_consumer.steps.support import leaving
 from rehome_events.migration import MigrationRolledBack
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def undoing(undos: tuple[tuple[str, Undo], ...]) -> Callable[[Move], Awaitable[M
             source=(await move.source()).ref,
             downtime_seconds=await _downtime(move),
             undone=tuple(undone),
-            leftovers=tuple(leftovers),
+            leftovers=leaving.distinct(leftovers),
         )
 
     return run

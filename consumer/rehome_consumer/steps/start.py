@@ -11,6 +11,7 @@ from rehome_consumer.facts import HEALTHY_AT, LIMITS, PLAN_TIER, PLATFORM_RECORD
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support import open_access
 from rehome_consumer.steps.support.fences import require_fence
+from rehome_consumer.steps.support.slots import DOWN
 from rehome_events.migration import MigrationStarted
 from rehome_events.parts import Limits
 
@@ -44,6 +45,8 @@ async def run(move: Move) -> MigrationStarted:
         external_url=healthy.external_url,
     )
     healthy_at = await move.facts.remember(HEALTHY_AT, healthy.at)
+    if move.policy.down_at_once is not None:
+        await move.facts.release_slot(DOWN)
     return MigrationStarted(
         instance_id=instance.id, target=target.ref, url=healthy.url, healthy_at=healthy_at, limits=limits
     )

@@ -6,19 +6,20 @@ in `restore`, before anybody may write to the copy.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from rehome_consumer.errors import TimedOut
+from rehome_consumer.errors import Queued, TimedOut
 from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SPEC, STOPPED_AT
 from rehome_consumer.model import TERMINATED
-from rehome_consumer.steps.support import rehearsal
+from rehome_consumer.steps.support import pacing, rehearsal, warm
 from rehome_consumer.steps.support.identity import require_alone
 from rehome_consumer.steps.support.situation import UNKNOWN
-from rehome_consumer.steps.support.slots import dump_slot, take
+from rehome_consumer.steps.support.slots import DOWN, dump_slot, leave, take
 from rehome_events.migration import MigrationStopped
 
 if TYPE_CHECKING:
+    from rehome_consumer.model import Server
     from rehome_consumer.move import Move
     from rehome_consumer.steps.support.situation import Situation
 
@@ -27,14 +28,21 @@ async def run(move: Move) -> MigrationStopped:
     """Remember everything a rollback needs, ask the instance to end, and fence meanwhile. Downtime begins here.
 
     Raises:
-        Queued: enough other instances are down for a dump of this server; this one serves meanwhile.
+        Queued: operators have paused all moves, the maintenance window is closed, or enough other instances are down,
+            for a dump of this server or altogether; this one serves meanwhile.
     """
     instance = await move.active_instance()
     source = await move.source()
-    places = move.policy.dumps_per_server
-    await take(move.facts, dump_slot(source), places, f"{places} dumps of {source.name} are under way")
-    if await move.facts.recall(FENCE) is None:  # nothing is stopped yet
+    serves = await move.facts.recall(FENCE) is None  # nothing is stopped yet
+    if serves:
+        await warm.require_close(move)
+        await _require_allowed(move, source)
+    with nullcontext() if serves else suppress(Queued):  # one that is down already waits for nobody
+        await _take_slots(move, source)
+    if serves:
         await rehearsal.require_current(move)
+        await warm.require_close(move)
+        await _require_allowed(move, source)  # it may have been rehearsed again, for hours
     role = (await move.tenant()).user
     service = await move.runtime.find(instance)
     replicas = await move.facts.remember(REPLICAS, service.replicas)
@@ -59,6 +67,27 @@ async def run(move: Move) -> MigrationStopped:
         fenced_at=move.clock.now(),
         connections_ended=before.ended,
     )
+
+
+async def _take_slots(move: Move, source: Server) -> None:
+    """Raises Queued."""
+    places = move.policy.dumps_per_server
+    await take(move.facts, dump_slot(source), places, f"{places} dumps of {source.name} are under way")
+    if move.policy.down_at_once is not None:
+        # After the other: who waits for this one keeps nobody waiting who could go on.
+        most = move.policy.down_at_once
+        await take(move.facts, DOWN, most, f"{most} instance(s) are down for a move (REHOME_DOWN_AT_ONCE)")
+
+
+async def _require_allowed(move: Move, source: Server) -> None:
+    """Nobody says that the instance must not be stopped now; one that waits for that keeps no slot from others."""
+    try:
+        await pacing.require_unpaused(move)
+        await pacing.require_window(move)
+    except Queued:
+        for slot in (dump_slot(source), DOWN):
+            await leave(move.facts, slot)
+        raise
 
 
 def describe(now: Situation) -> tuple[str, ...]:

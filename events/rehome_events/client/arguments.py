@@ -38,6 +38,27 @@ def require_seconds(name: str, value: float, *, zero: bool = False, longest: flo
     return value
 
 
+def require_text(name: str, value: str) -> str:
+    """A text that is not empty.
+
+    Raises:
+        EventError: It is not.
+    """
+    if not isinstance(value, str) or not value:
+        raise EventError(f"{name} must be text, at least one character, not {value!r}")
+    return value
+
+
+def require_one_of(name: str, value: object, known: Iterable[object]) -> None:
+    """One of several values.
+
+    Raises:
+        EventError: It is not; the known ones are named.
+    """
+    if value not in (found := list(known)):
+        raise EventError(f"{name} must be one of {', '.join(map(repr, found))}, not {value!r}")
+
+
 def require_names(name: str, value: Iterable[Any] | None, example: str) -> list[Any] | None:
     """Several of something, at least one; None stays None.
 

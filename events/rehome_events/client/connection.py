@@ -54,7 +54,7 @@ class Address:
         ssl_context: Replaces the context that would be made, for client certificates and the like.
 
     Raises:
-        EventError: The URL is malformed, or TLS is configured for a URL that does not use it.
+        EventError: The URL is malformed or no text, or TLS is configured wrongly or for a URL that does not use it.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Address:
         tls = parsed.scheme == "amqps"
         if not tls and (ca_file or ssl_context):
             raise EventError(f"{_without_login(parsed)}: ca_file and ssl_context need an amqps:// URL")
+        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+            raise EventError(f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}")
         self.url = parsed if "heartbeat" in parsed.query else parsed.update_query(heartbeat=HEARTBEAT)
         self.ssl_context = (ssl_context or _context(ca_file)) if tls else None
 
@@ -95,7 +97,7 @@ class Address:
         try:
             yield
         except InvalidFrameError as error:
-            hint = f"is there a vhost {self.url.path[1:]!r}, and may {self.url.user} use it?"
+            hint = f"is there a vhost {self.url.path[1:] or '/'!r}, and may {self.url.user} use it?"
             raise ConnectionLost(f"closed by the broker at once; {hint}") from error
 
 
@@ -133,6 +135,8 @@ class ClosedIfUnopened(aio_pika.Connection):
 
 
 def _parsed(url: str) -> URL:
+    if not isinstance(url, str):
+        raise EventError(f"the broker's URL must be text, not {type(url).__name__}: is it configured?")
     try:
         parsed = URL(url)
     except ValueError:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from rehome_events.billing import PlanUpgraded
 from rehome_events.catalog import EventType, lookup
-from rehome_events.client.arguments import require_count, require_seconds
+from rehome_events.client.arguments import require_count, require_seconds, require_text
 from rehome_events.client.connection import TROUBLE, Address, close, limited, reason, refusals
 from rehome_events.envelope import CloudEvent, new_event, to_message
 from rehome_events.errors import BrokerError, EventError, NotRouted, PublishTimeout, Refused, Unreachable
@@ -41,6 +41,7 @@ def plan_upgraded(
     to_plan: str,
     plan_tier: str,
     entitlements: Entitlements | dict[str, Any] | None = None,
+    not_before: datetime | None = None,
     id: UUID | None = None,  # noqa: A002 - the attribute's name in CloudEvents
     time: datetime | None = None,
     source: str = "/billing",
@@ -56,6 +57,7 @@ def plan_upgraded(
         to_plan: Name of the plan from now on.
         plan_tier: Tier of the new plan, such as ``premium``.
         entitlements: What the new plan grants; None lets it be looked up by the plan's name.
+        not_before: Before which the instance must not be stopped, with a time zone; None for no wish of its own.
         id: Id of the event; None for a new one. Keep it with the upgrade where a crash could publish twice.
         time: When the upgrade took effect, with a time zone; None for now.
         source: Who publishes.
@@ -72,6 +74,7 @@ def plan_upgraded(
         "to_plan": to_plan,
         "plan_tier": plan_tier,
         "entitlements": entitlements,
+        "not_before": not_before,
     }
     try:
         data = PlanUpgraded.model_validate(fields)
@@ -101,7 +104,7 @@ class Publisher:
         name: Name of the connection in the broker's listings.
 
     Raises:
-        EventError: The URL is malformed, or a number is wrong.
+        EventError: The URL is malformed, or a number or the name is wrong.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class Publisher:
         self._address = Address(url, ca_file=ca_file, ssl_context=ssl_context)
         self._timeout = require_seconds("timeout", timeout)
         self._tries = require_count("tries", tries)
-        self._name = name
+        self._name = require_text("name", name)
         self._one_at_a_time = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None

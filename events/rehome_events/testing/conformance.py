@@ -218,6 +218,8 @@ async def _require_no_queue(channel: AbstractChannel, entry: EventType, timeout:
 
 
 def _named(error: Exception) -> str:
+    if isinstance(error, _HungError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -9,6 +9,7 @@ import orjson
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
+from rehome_events.amqp_properties import InMilliseconds
 from rehome_events.catalog import lookup
 from rehome_events.data import masked
 from rehome_events.envelope import CloudEvent, from_message
@@ -94,8 +95,12 @@ def _wrong_content_type(found: str | None, *, structured: bool) -> Iterator[str]
 def _wrong_time(found: datetime | None) -> Iterator[str]:
     if found is None:
         yield "property timestamp is missing, or no time: seconds since 1970"
+    elif (
+        isinstance(found, InMilliseconds) or found.microsecond
+    ):  # the latter where another connection read it
+        yield "property timestamp is in milliseconds: seconds since 1970"
     elif not _EARLIEST <= _aware(found) <= datetime.now(UTC) + timedelta(days=1):
-        yield f"property timestamp {found:%Y-%m-%d} is not of now: seconds since 1970, not milliseconds"
+        yield f"property timestamp {found:%Y-%m-%d} is not of now: seconds since 1970"
 
 
 def _aware(time: datetime) -> datetime:

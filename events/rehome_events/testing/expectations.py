@@ -11,7 +11,7 @@ A file of expectations is JSON: ``subscriber``, ``purpose`` and ``needs``, a lis
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from rehome_events.catalog import in_use, lookup
 from rehome_events.errors import EventError, UnknownType
@@ -44,12 +44,19 @@ class Need(_Strict):
     fields: dict[_Name, ExpectedField]
 
 
+def _not_empty(needs: tuple[Need, ...]) -> tuple[Need, ...]:
+    """After the needs themselves: what is wrong with one is no lack of them."""
+    if not needs:
+        raise ValueError("name at least one type")
+    return needs
+
+
 class Expectations(_Strict):
     """A file of expectations."""
 
     subscriber: _Name
     purpose: str = ""
-    needs: tuple[Need, ...] = Field(min_length=1)
+    needs: Annotated[tuple[Need, ...], AfterValidator(_not_empty)]
 
 
 _FITS: Final = {"integer": {"integer", "number"}, "uuid": {"uuid", "string"}, "time": {"time", "string"}}

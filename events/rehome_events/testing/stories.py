@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 import orjson
 
 from rehome_events.catalog import CATALOG, in_use, requested
+from rehome_events.client.arguments import require_count, require_one_of
 from rehome_events.data import EventData
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, event_id
+from rehome_events.errors import EventError
 from rehome_events.tools.schema import golden
 
 Outcome = Literal["completed", "failed", "rolled_back", "rejected", "resized"]
@@ -66,6 +68,9 @@ class Story:
         start: When billing published the upgrade; by default so long ago that no event lies in the future.
         models: Versions of its events, where these are not the oldest that are in use: one or several models
             of a type; several are one event in each of these versions, with one id, newest first.
+
+    Raises:
+        EventError: One of them is wrong.
     """
 
     outcome: Outcome = "completed"
@@ -74,6 +79,19 @@ class Story:
     attempt: int = 1
     start: datetime = field(default_factory=lambda: datetime.now(UTC) - _LONGEST)
     models: tuple[type[EventData], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what no event could be made of."""
+        require_one_of("outcome", self.outcome, OUTCOMES)
+        require_count("attempt", self.attempt)
+        for name in ("instance_id", "migration_id"):
+            if not isinstance(found := getattr(self, name), UUID):
+                raise EventError(f"{name} must be a uuid.UUID, not {found!r}")
+        if not isinstance(self.start, datetime) or self.start.tzinfo is None:
+            raise EventError(f"start must be a datetime with a time zone, not {self.start!r}")
+        for model in self.models:
+            if not (isinstance(model, type) and issubclass(model, EventData)):
+                raise EventError(f"models: {model!r} is no model of an event")
 
     @cached_property
     def upgrade(self) -> CloudEvent[Any]:
@@ -91,11 +109,15 @@ class Story:
         Args:
             disorder: What happens to them.
             seed: For the random order of `reordered`.
+
+        Raises:
+            EventError: There is no such disorder.
         """
         return [_read(body) for body in self.bodies(disorder, seed=seed)]
 
     def bodies(self, disorder: Disorder = "in order", *, seed: int = 0) -> Sequence[bytes]:
         """The same as bodies of messages, for a subscriber that reads them without this package."""
+        require_one_of("disorder", disorder, DISORDERS)
         example = {"first release": "minimal", "unknown fields": "later-fields"}.get(disorder, "full")
         bodies = [
             body

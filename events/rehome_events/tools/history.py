@@ -56,7 +56,8 @@ def past(schemas: Path = _SCHEMAS) -> Past:
         return Past((), "no history: git is not installed; compared with the released copy only")
     except subprocess.SubprocessError as error:
         told = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
-        why = told[-1] if told else type(error).__name__
+        fatal = [line for line in told if line.startswith("fatal:")]  # lines of advice may follow it
+        why = (fatal or told or [type(error).__name__])[-1]
         return Past((), f"no history ({why}); compared with the released copy only")
     cut = ", cut off: this is a shallow clone" if shallow else ""
     return Past(found, f"compared with {len(found)} released schemas of git's history{cut}")

@@ -8,6 +8,7 @@ from aio_pika import ExchangeType
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from rehome_events.client.arguments import require_seconds
 from rehome_events.client.connection import Address, connected, limited, refusals
 from rehome_events.client.publisher import Publisher
 from rehome_events.envelope import CloudEvent
@@ -34,9 +35,10 @@ async def play(
         Each event once it is published, and whether it certainly reached a queue.
 
     Raises:
-        EventError: The broker has the consumer's queues.
+        EventError: The broker has the consumer's queues, or the pause is no time.
         BrokerError: The broker could not be reached, or refused.
     """
+    require_seconds("pause", pause, zero=True)
     address = Address(url)
     async with connected(address, "rehome_events.tools.mock", _LIMIT) as connection:
         if not force and await _has_consumer(connection):

@@ -13,11 +13,12 @@ import orjson
 import pytest
 from aio_pika import DeliveryMode, Message
 from aio_pika.exceptions import PublishError
+from pamqp import decode
 
 from rehome_events.client import Publisher
 from rehome_events.envelope import CONTENT_TYPE
 from rehome_events.errors import Refused
-from rehome_events.testing import Story, check_publisher, check_returned
+from rehome_events.testing import Story, check_publisher, check_returned, deviations
 from rehome_events.tools.conform import conform
 from rehome_events.tools.schema import golden
 from sandbox.rabbitmq.node import BrokerNode
@@ -36,6 +37,13 @@ async def send(contract_broker: BrokerNode) -> AsyncIterator[Send]:
             await exchange.publish(Message(body, **properties), routing_key)
 
         yield publish
+
+
+class Milliseconds(datetime):
+    """A time that goes out in milliseconds, as from a program in JavaScript."""
+
+    def timestamp(self) -> float:
+        return super().timestamp() * 1000
 
 
 def example() -> tuple[bytes, dict[str, Any]]:
@@ -84,6 +92,10 @@ async def test_binary_mode_conforms(contract_broker: BrokerNode, send: Send) -> 
         ),
         ({"content_type": f"{CONTENT_TYPE.partition(';')[0]}; charset=latin-1"}, "charset"),
         ({"timestamp": None}, "property timestamp is missing"),
+        (
+            {"timestamp": Milliseconds.now(UTC).replace(microsecond=0)},
+            "property timestamp is in milliseconds",
+        ),
         ({"timestamp": 1}, "property timestamp 1970-01-01 is not of now"),
         ({"app_id": None}, "property app_id None is not 'billing'"),
         ({"app_id": "invoices"}, "property app_id 'invoices' is not 'billing'"),
@@ -116,6 +128,21 @@ async def test_a_deviation_of_the_body_is_named(
     with pytest.raises(AssertionError, match=says) as named:
         await check_publisher(contract_broker.url(), lambda: send(orjson.dumps(event), **properties))
     assert "hunter2" not in str(named.value)
+
+
+async def test_milliseconds_are_noticed_on_a_connection_of_another_library_too(
+    contract_broker: BrokerNode, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(decode.METHODS, "timestamp", decode.timestamp)
+    body, properties = example()
+    async with await aio_pika.connect(contract_broker.url(), timeout=10) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind("billing", "plan.upgraded")
+        late = Milliseconds.now(UTC).replace(microsecond=250_000)
+        await send(body, **{**properties, "timestamp": late})
+        message = await queue.get(timeout=10, no_ack=True)
+    assert deviations(message) == ["property timestamp is in milliseconds: seconds since 1970"]
 
 
 async def test_a_publisher_that_publishes_nothing_is_named(contract_broker: BrokerNode) -> None:
@@ -279,7 +306,7 @@ async def test_a_program_in_any_language_is_checked(empty_vhost: str, tmp_path: 
     [
         (["/no/such/program"], "/no/such/program cannot be started: No such file"),
         (["sh", "-c", "echo no module named pika >&2; exit 3"], r"exit code 3 \| no module named pika"),
-        (["sleep", "30"], "did not end within 1 s"),
+        (["sleep", "30"], "failed: the publisher did not end within 1 s"),
         (["true"], "nothing arrived on exchange 'billing'"),
     ],
 )

@@ -47,6 +47,12 @@ async def test_what_the_broker_refuses_is_a_sentence(contract_broker: BrokerNode
         await played(contract_broker.url("billing"), Story("rejected"), force=True)
 
 
+@pytest.mark.parametrize("pause", [-1.0, float("nan"), float("inf")])
+async def test_a_pause_that_is_no_time_is_refused(pause: float) -> None:
+    with pytest.raises(EventError, match=r"pause must be 0 or more \(seconds\)"):
+        await anext(play("amqp://localhost/", Story("rejected"), pause=pause))
+
+
 async def test_no_event_lies_in_the_future() -> None:
     now = datetime.now(UTC)
     for outcome in OUTCOMES:

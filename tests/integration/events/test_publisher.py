@@ -107,9 +107,11 @@ async def test_a_wrong_password_is_refused_without_printing_it(contract_broker: 
 
 
 async def test_a_missing_vhost_is_named(contract_broker: BrokerNode) -> None:
-    with pytest.raises(Unreachable, match="is there a vhost 'nowhere'"):
-        async with Publisher(contract_broker.url(vhost="nowhere")):
-            pass
+    url = contract_broker.url(vhost="nowhere")
+    for path, vhost in (("nowhere", "nowhere"), ("", "/"), ("%2F", "/")):
+        with pytest.raises(Unreachable, match=f"is there a vhost '{vhost}'"):
+            async with Publisher(url.replace("nowhere", path)):
+                pass
 
 
 async def test_no_broker_is_reported_with_its_address() -> None:

@@ -11,6 +11,7 @@ from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.postgres import checksums
 from rehome_consumer.adapters.postgres.copier import PgCopier
 from rehome_consumer.fingerprint import summary
+from rehome_consumer.sql import administrator
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from tests.contract.real_servers import RealStage
@@ -44,10 +45,25 @@ async def test_everything_a_database_can_hold_arrives(move: Move) -> None:
     assert not await move.left_over()
 
 
+async def test_what_locks_partitions_is_known_before_the_dump(move: Move) -> None:
+    """Restored in sessions side by side, such constraints and triggers deadlock now and then."""
+    await add_variety(move)
+    async with move.stage.pool_cluster.connect(move.tenant.database) as connection:
+        await connection.execute("ALTER TABLE animal ADD CONSTRAINT legs_are_few CHECK (legs < 9) NOT VALID")
+        found = [row["oid"] for row in await connection.fetch(str(administrator("copy")["spreading"]))]
+        names = await connection.fetch(
+            "SELECT conname AS name FROM pg_constraint WHERE oid = ANY ($1) AND conparentid = 0 AND conislocal "
+            "UNION ALL SELECT tgname FROM pg_trigger WHERE oid = ANY ($1) AND NOT tgisinternal "
+            "AND tgparentid = 0 ORDER BY name",
+            found,
+        )
+    assert [row["name"] for row in names] == ["each_part", "leaf_deep_id_deep_at_fkey", "legs_are_few"]
+
+
 async def test_odoos_own_database_arrives(
-    odoo_pool: Cluster, odoo_tenant: OdooTenantFactory, second_pg: Cluster, tmp_path: Path
+    odoo_pool: Cluster, odoo_tenant: OdooTenantFactory, second_pg: Cluster, quick_files: Path
 ) -> None:
-    move = Move(RealStage(odoo_pool, second_pg, tmp_path / "backups"), await odoo_tenant())
+    move = Move(RealStage(odoo_pool, second_pg, quick_files / "backups"), await odoo_tenant())
     backup = await move.fence_and_back_up()
     await move.provision()
     await move.restore(backup)
@@ -144,7 +160,7 @@ async def test_a_dump_is_made_without_zstd_where_the_programs_lack_it(
         )
         program.chmod(0o755)
     stage = move.stage
-    copier = PgCopier(BackupPlace(tmp_path / "backups"), tmp_path, jobs=1)
+    copier = PgCopier(BackupPlace(stage.backup_root), tmp_path, jobs=1)
     assert await copier.client_version() == 16
     await copier.dump(stage.pool, move.tenant.database, move.tenant.role, "b-1", ProgressRecorder())
     assert (await copier.seal("b-1", {}, {})).files > 1

@@ -1,4 +1,4 @@
-"""What stands in `db_servers` and is no server to move from or to; and a server whose lock table is too small."""
+"""What stands in `db_servers` and is no server to move from or to; a server whose lock table is too small; German."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from rehome_consumer.engine.outcome import describe_error, gravest
-from rehome_consumer.errors import Incompatible, Transient
+from rehome_consumer.errors import Incompatible, Refused, Transient
 from rehome_consumer.steps import prepare
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.system.net import LOOPBACK
+from sandbox.system.processes import run
 from tests.contract.real_servers import RealStage, server_of
 from tests.support.rehearsing import Rehearsing
 
@@ -137,5 +139,52 @@ async def test_a_lock_table_that_another_dump_has_filled_is_named_with_what_to_r
         assert "out of shared memory" in describe_error(error)
         assert "max_locks_per_transaction" in describe_error(error)
         assert await tight.left_over() == []
+    finally:
+        await cluster.destroy()
+
+
+TWICE = """
+CREATE TABLE twice (a integer); INSERT INTO twice VALUES (4141), (4141); CREATE INDEX twice_a ON twice (a);
+ALTER TABLE twice OWNER TO {role}; UPDATE pg_index SET indisunique = true WHERE indexrelid = 'twice_a'::regclass
+"""
+
+
+async def test_what_a_server_says_in_german_is_final_too_and_shows_no_data(
+    scratch: Path, stage: RealStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which words are final, and what in them is data, is told by English ones."""
+    locales = scratch / "locales"
+    locales.mkdir()
+    with contextlib.suppress(Exception):  # warnings of localedef are errors here; it is looked for below
+        await run(["localedef", "-i", "de_DE", "-f", "UTF-8", locales / "de_DE.UTF-8"], limit=60)
+    if not (locales / "de_DE.UTF-8").exists():
+        pytest.skip("there is no German locale here: install Debian's package locales")
+    monkeypatch.setenv("LOCPATH", str(locales))
+    cluster = await Cluster.create(
+        scratch / "german",
+        password=nasty_password(),
+        settings={"lc_messages": "de_DE.UTF-8"},
+        programs=stage.dedicated_cluster.programs,
+    )
+    await cluster.start()
+    monkeypatch.delenv("LOCPATH")
+    try:
+        async with cluster.connect() as connection:
+            with pytest.raises(asyncpg.PostgresError) as said:
+                await connection.execute("SELECT 1 / 0")
+        if "durch Null" not in str(said.value):
+            pytest.skip("this PostgreSQL was built without its translations")
+        tenant = await stage.add_tenant()
+        german = Rehearsing(RealStage(stage.pool_cluster, cluster, tmp_path / "backups"), tenant)
+        await german.begin()
+        await german.as_superuser(TWICE.format(role=tenant.role))
+        with pytest.raises((Refused, ExceptionGroup)) as raised:
+            await german.run()
+        error = gravest(raised.value)
+        assert isinstance(error, Refused)
+        assert 'could not create unique index "twice_a"' in describe_error(error)
+        assert "Key (a)=(...) is duplicated" in describe_error(error)
+        assert await german.left_over() == []
+        await german.remove()
     finally:
         await cluster.destroy()

@@ -62,6 +62,7 @@ class Content:
             large_objects=self.large_objects,
             sequences=folded(kinds.pop(fingerprint.SEQUENCES)),
             objects={kind: folded(names) for kind, names in kinds.items()},
+            counts={kind: len(kinds.get(kind, ())) for kind in fingerprint.COUNTED},
             extensions=self.extensions,
             database=self.database,
         )

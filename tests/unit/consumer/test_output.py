@@ -68,7 +68,7 @@ def test_rows_and_sentences_are_as_wide_as_their_escaped_text() -> None:
     assert lines.detail("a\n\x1b\t b") == [r"    a \x1b b"]
     assert lines.field("name", f"a\n{HOSTILE}")[0].startswith(r"name       a \x1b]52;c;")
     assert all(
-        len(line) <= lines.WIDTH for line in lines.detail("\x1b " * 100) + lines.field("a", "\x1b " * 100)
+        len(line) <= lines.PIPED for line in lines.detail("\x1b " * 100) + lines.field("a", "\x1b " * 100)
     )
 
 

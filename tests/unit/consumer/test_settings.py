@@ -9,7 +9,7 @@ import pytest
 
 from rehome_consumer import bootstrap
 from rehome_consumer.errors import SettingsError
-from rehome_consumer.settings import Settings, read_settings
+from rehome_consumer.settings import IN_FILES, Settings, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,6 +168,39 @@ def test_the_key_comes_from_a_variable_or_a_file(environment: pytest.MonkeyPatch
     assert read_settings().key() == "another key of sixteen"
 
 
+@pytest.mark.parametrize("name", IN_FILES)
+def test_what_holds_a_password_may_stand_in_a_file(
+    environment: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    variable, secret = f"REHOME_{name.upper()}", tmp_path / "secret"
+    text = NEEDED.get(variable, "postgresql://u:fr0mfile@elsewhere/db")
+    environment.delenv(variable, raising=False)
+    environment.setenv(f"{variable}_FILE", str(secret))
+    # A file that gives nothing is named
+    with pytest.raises(SettingsError, match=rf"^{variable}_FILE: .*No such file"):
+        read_settings()
+    secret.write_text("\n")
+    with pytest.raises(SettingsError, match=f"^{variable}_FILE: {secret} is empty$"):
+        read_settings()
+    # What it holds counts, without the end of the line
+    secret.write_text(f"{text}\n")
+    assert getattr(read_settings(), name).get_secret_value() == text
+    # Of two that may differ none is taken
+    environment.setenv(variable, text)
+    with pytest.raises(SettingsError, match=f"^{variable} and {variable}_FILE: set one of them$"):
+        read_settings()
+
+
+def test_a_dsn_in_a_file_is_looked_at_as_one_in_the_environment(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("s3cret")
+    environment.setenv("REHOME_STATE_DSN_FILE", str(tmp_path / "secret"))
+    with pytest.raises(SettingsError, match=r"^REHOME_STATE_DSN: it must look like postgresql://") as error:
+        read_settings()
+    assert "s3cret" not in str(error.value)
+
+
 def test_names_that_do_not_resolve_are_mapped(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("REHOME_HOST_MAP", "pool-1=127.0.0.1:5433, pool-2=10.0.0.2 ,")
     assert read_settings().host_map == {"pool-1": "127.0.0.1:5433", "pool-2": "10.0.0.2"}
@@ -191,6 +224,39 @@ def test_the_policy_of_steps_comes_from_settings(environment: pytest.MonkeyPatch
     assert policy.fence_limit == timedelta(seconds=5)
     assert policy.retention == timedelta(hours=36)
     assert policy.room_factor == 2
+
+
+def test_how_a_rehearsal_is_paced_comes_from_settings(environment: pytest.MonkeyPatch) -> None:
+    paced = {"JOBS": "3", "RESTORE_JOBS": "5", "NICE": "19", "HOURS": "22:00-05:00"}
+    for name, value in paced.items():
+        environment.setenv(f"REHOME_REHEARSAL_{name}", value)
+    environment.setenv("REHOME_REHEARSALS_PER_SERVER", "4")
+    policy = read_settings().policy()
+    assert policy.rehearsal_restore_jobs == 5
+    assert (policy.rehearsal_jobs, policy.rehearsal_nice, policy.rehearsals_per_server) == (3, 19, 4)
+    assert str(policy.rehearsal_hours) == "22:00-05:00 UTC"
+    environment.setenv("REHOME_REHEARSAL_NICE", "-5")  # only a privileged process may, and why should it
+    with pytest.raises(SettingsError, match=r"^REHOME_REHEARSAL_NICE: .*greater than or equal to 0"):
+        read_settings()
+
+
+def test_windows_come_from_settings_and_a_wrong_one_is_named(environment: pytest.MonkeyPatch) -> None:
+    assert read_settings().policy().windows == ()
+    environment.setenv("REHOME_WINDOW", "22:00-05:00 Europe/Berlin, 12:00-13:00")
+    assert [*map(str, read_settings().policy().windows)] == ["22:00-05:00 Europe/Berlin", "12:00-13:00 UTC"]
+    for wrong in ("22:00-05:00 Berlin", "22:00-05:00 Europe/Berlin;12:00-13:00", "nights"):
+        environment.setenv("REHOME_WINDOW", wrong)
+        with pytest.raises(SettingsError, match=r"^REHOME_WINDOW: .*Europe/Berlin"):
+            read_settings()
+
+
+def test_how_many_may_be_down_comes_from_settings(environment: pytest.MonkeyPatch) -> None:
+    assert read_settings().policy().down_at_once is None
+    environment.setenv("REHOME_DOWN_AT_ONCE", "3")
+    assert read_settings().policy().down_at_once == 3
+    environment.setenv("REHOME_DOWN_AT_ONCE", "0")  # that would be a pause without a name
+    with pytest.raises(SettingsError, match=r"^REHOME_DOWN_AT_ONCE: .*greater than or equal to 1"):
+        read_settings()
 
 
 def test_every_setting_has_a_description() -> None:

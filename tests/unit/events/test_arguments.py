@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from unittest.mock import AsyncMock
 
@@ -91,10 +92,41 @@ def test_whatever_can_be_awaited_is_a_handler(handler: Any) -> None:
     subscriber(handler)
 
 
-@pytest.mark.parametrize("arguments", [{"tries": 0}, {"timeout": 0}, {"timeout": float("inf")}])
+@pytest.mark.parametrize(
+    "arguments", [{"tries": 0}, {"timeout": 0}, {"timeout": float("inf")}, {"name": ""}, {"name": None}]
+)
 def test_a_publisher_that_cannot_work_is_not_made(arguments: dict[str, Any]) -> None:
     with pytest.raises(EventError, match="must be"):
         Publisher(URL, **arguments)
+
+
+def test_what_is_no_url_or_no_tls_context_is_refused() -> None:
+    with pytest.raises(EventError, match="the broker's URL must be text, not NoneType: is it configured"):
+        Publisher(None)  # type: ignore[arg-type]
+    with pytest.raises(EventError, match=r"ssl_context must be an ssl.SSLContext, not str"):
+        Publisher("amqps://crm@localhost/", ssl_context="ca.pem")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"outcome": "complete"}, "outcome must be one of 'completed', 'failed', .*, not 'complete'"),
+        ({"attempt": 0}, "attempt must be a whole number from 1, not 0"),
+        ({"instance_id": "7d9f2a54"}, "instance_id must be a uuid.UUID, not '7d9f2a54'"),
+        ({"migration_id": None}, "migration_id must be a uuid.UUID, not None"),
+        ({"start": datetime(2026, 1, 1)}, "start must be a datetime with a time zone"),  # noqa: DTZ001 - the mistake
+        ({"start": "now"}, "start must be a datetime with a time zone, not 'now'"),
+        ({"models": ["migration.completed"]}, "models: 'migration.completed' is no model of an event"),
+    ],
+)
+def test_a_story_that_cannot_be_told_is_not_made(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(EventError, match=says):
+        Story(**arguments)
+
+
+def test_a_disorder_that_is_misspelt_is_not_taken_for_order() -> None:
+    with pytest.raises(EventError, match=r"disorder must be one of 'in order', .*, not 'twice'"):
+        Story().disturbed("twice")  # type: ignore[arg-type]
 
 
 def test_a_memory_of_nothing_is_not_made() -> None:

@@ -1,6 +1,8 @@
 """The contract's command line: what it prints, and its exit codes."""
 
 import io
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +143,20 @@ def test_it_runs_as_a_module() -> None:
         check=True,
     )
     assert "migration.completed" in ran.stdout
+
+
+def test_a_broker_that_is_not_there_is_one_sentence() -> None:
+    url = "amqp://u:hunter2@127.0.0.1:1/x"
+    ran = subprocess.run(
+        [sys.executable, "-m", "rehome_events", "mock"],
+        env={**os.environ, "EVENTS_AMQP_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert re.fullmatch(r"error: no connection to amqp://127\.0\.0\.1:1/x: .*\n", ran.stderr)
 
 
 def test_files_of_expectations_are_checked(tmp_path: Path, capsys: Output) -> None:

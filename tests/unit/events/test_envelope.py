@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 from aio_pika import DeliveryMode
+from jsonschema import Draft202012Validator
 
 from rehome_events.billing import PlanUpgraded
 from rehome_events.envelope import CONTENT_TYPE, CloudEvent, decode, encode, event_id, new_event, to_message
 from rehome_events.errors import EventError, Undecodable, UnknownType
 from rehome_events.migration import MigrationFailed, MigrationStopped
-from rehome_events.tools.schema import golden
+from rehome_events.tools.schema import golden, load
 
 INSTANCE = UUID("7d9f2a54-3c1b-4e8a-9a70-5b1d2c3e4f60")
 MIGRATION = UUID("3f2b8c4d-5e6f-4071-8293-a4b5c6d7e8f9")
@@ -123,6 +124,14 @@ def test_bytes_that_are_no_event_are_refused_with_the_reason(body: bytes, says: 
     assert says in refusal(body)
 
 
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+02:00"])
+def test_a_moment_that_no_clock_has_in_utc_is_refused(moment: str) -> None:
+    event = upgrade()
+    assert "time: " in refusal(orjson.dumps({**event, "time": moment}))
+    data = {**event["data"], "not_before": moment}
+    assert "years 1 to 9999" in refusal(orjson.dumps({**event, "data": data}))
+
+
 def test_another_charset_is_refused() -> None:
     assert "charset" in refusal(orjson.dumps(upgrade()), "application/cloudevents+json; charset=latin-1")
 
@@ -165,6 +174,16 @@ def test_a_dataschema_of_the_publishers_own_means_version_1() -> None:
 def test_a_dataschema_of_another_type_is_refused() -> None:
     event = {**upgrade(), "dataschema": "urn:rehome:events:migration.failed:v1"}
     assert "dataschema" in refusal(orjson.dumps(event))
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", ":v", ":v0", ":v01", ":1", ":v1 ", ":v1.0", ":v1000000", ":V1"],
+)
+def test_a_dataschema_of_ours_that_is_misspelt_is_refused_at_run_time_and_by_the_schema(written: str) -> None:
+    event = {**upgrade(), "dataschema": f"urn:rehome:events:plan.upgraded{written}"}
+    assert "dataschema begins with urn:rehome:events:, and is not" in refusal(orjson.dumps(event))
+    assert list(Draft202012Validator(load("plan.upgraded", 1)).iter_errors(event))
 
 
 def test_extensions_that_another_publisher_uses_with_another_meaning_are_ignored() -> None:

@@ -137,7 +137,7 @@ PROJECT_TESTS = Path(__file__).parents[2] / "install" / "programs" / "project_te
 
 def run_python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=150, check=False
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from sandbox.swarm import api
 from sandbox.swarm.images import DOCKERFILE, consumer_settings
 from sandbox.swarm.logs import entries
 
@@ -36,3 +40,51 @@ async def test_a_log_is_put_together_however_its_pieces_are_split(size: int) -> 
             yield raw[start : start + size]
 
     assert [entry async for entry in entries(pieces())] == list(ENTRIES)
+
+
+class Manager:
+    """Keeps one node, and changes it by itself after each of the first `news` times that it is read."""
+
+    def __init__(self, news: int) -> None:
+        self._news = news
+        self.version = 7
+        self.spec: dict[str, object] = {"Role": "manager", "Labels": {}}
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            read = {"Version": {"Index": self.version}, "Spec": self.spec}
+            if self._news > 0:
+                self._news -= 1
+                self.version += 1
+            return httpx.Response(200, json=read)
+        if int(request.url.params["version"]) != self.version:
+            return httpx.Response(500, json={"message": "rpc error: desc = update out of sequence"})
+        self.version += 1
+        self.spec = json.loads(request.content)
+        return httpx.Response(200)
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "EDIT_PAUSE_SECONDS", 0)
+
+
+async def edit(manager: Manager) -> None:
+    engine = api.EngineApi(Path("unused"))
+    await engine.http.aclose()
+    engine.http = httpx.AsyncClient(base_url="http://docker", transport=httpx.MockTransport(manager.answer))
+    async with engine.http:
+        await engine.edit("nodes/one", lambda spec: {**spec, "Availability": "drain"})
+
+
+@pytest.mark.usefixtures("fast")
+async def test_what_the_manager_changed_meanwhile_is_read_and_edited_again() -> None:
+    manager = Manager(news=2)
+    await edit(manager)
+    assert manager.spec == {"Role": "manager", "Labels": {}, "Availability": "drain"}
+
+
+@pytest.mark.usefixtures("fast")
+async def test_an_object_that_never_stays_as_it_is_ends_the_edit_with_the_engines_words() -> None:
+    with pytest.raises(RuntimeError, match=r"POST /nodes/one/update: 500 .*update out of sequence"):
+        await edit(Manager(news=1000))

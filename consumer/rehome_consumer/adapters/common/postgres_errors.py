@@ -1,8 +1,9 @@
 """PostgreSQL's, asyncpg's and the network's errors, translated into `rehome_consumer.errors`.
 
-The server's first sentence is kept, without the value of a query argument, and its DETAIL and HINT. A DETAIL can
-show an entire row (`Failing row contains (...)`), and rows of `db_servers` hold passwords: that one is left out, and of
-others the values; for the same reason the foreign error is not chained.
+The server's first sentence is kept, without the value of a query argument; its DETAIL and HINT; of its CONTEXT, which
+can show statements and rows, the names of functions. A DETAIL can show an entire row (`Failing row contains (...)`),
+and rows of `db_servers` hold passwords: that one is left out, and of others the values; for the same reason the foreign
+error is not chained.
 
 What a server says about a definition or data stays so, however often it is asked: it is never `Transient`.
 """
@@ -59,6 +60,12 @@ _MEANING: tuple[tuple[type[BaseException], type[RehomeError]], ...] = (
     (asyncpg.SQLRoutineError, Incompatible),
     (asyncpg.WithCheckOptionViolationError, Incompatible),
     (asyncpg.TriggeredActionError, Incompatible),
+    (asyncpg.TriggeredDataChangeViolationError, Incompatible),
+    (asyncpg.CardinalityViolationError, Incompatible),
+    (asyncpg.CaseNotFoundError, Incompatible),
+    (asyncpg.InvalidTransactionTerminationError, Incompatible),
+    (asyncpg.DataCorruptedError, Incompatible),
+    (asyncpg.IndexCorruptedError, Incompatible),
     (asyncpg.PostgresError, Transient),
     (NotScramError, Incompatible),
     (asyncpg.InterfaceError, Unreachable),
@@ -99,13 +106,15 @@ def translated(what: str) -> Iterator[None]:
 
 
 def _more(error: BaseException) -> str:
-    """DETAIL and HINT, without data."""
+    """DETAIL and HINT, without data, and the functions in which it happened."""
     if not isinstance(error, asyncpg.PostgresError):
         return ""
     # asyncpg sets them from the server's answer; an error of its own has none.
     said = server_words.detail(getattr(error, "detail", None) or ""), getattr(error, "hint", None) or ""
     named = zip(("DETAIL", "HINT"), said, strict=True)
-    return "".join(f" | {name}: {' '.join(text.split())[:_LONGEST]}" for name, text in named if text)
+    added = "".join(f" | {name}: {' '.join(text.split())[:_LONGEST]}" for name, text in named if text)
+    where = ", ".join(server_words.functions(getattr(error, "context", None) or ""))
+    return f"{added} | IN: {where}" if where else added
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,11 +1,12 @@
 """Runs one program that must not outlive the consumer. Started by `subprocesses`, never imported.
 
-    python -I -S reaper.py <the consumer's pid> <program> <argument>...
+    python -I -S reaper.py <the consumer's pid> <niceness> <program> <argument>...
 
 pg_dump, pg_restore and rabbitmqctl start processes of their own, which get no signal when the consumer dies. Debian's
 rabbitmqctl does it through su(1), in another session: no signal to a process group reaches them there. So this process
 stands between: it gets one signal (PR_SET_PDEATHSIG, prctl(2)), inherits every orphan (PR_SET_CHILD_SUBREAPER), and
 ends them all.
+The niceness is added to the consumer's own, for the program and all that it starts.
 Its standard streams and its exit code are the program's.
 """
 
@@ -28,7 +29,7 @@ PAUSE_SECONDS = 0.05
 
 def main() -> int:
     """Run the program; the exit code is the program's, or 128 + signal."""
-    parent = int(sys.argv[1])
+    parent, nice = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGTERM, lambda *_: end_everything())
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -37,8 +38,21 @@ def main() -> int:
         return 128 + signal.SIGTERM
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the password
     os.umask(0o077)
-    code = subprocess.Popen(sys.argv[2:]).wait()
+    if nice:
+        give_way(nice)
+    code = subprocess.Popen(sys.argv[3:]).wait()
     return code if code >= 0 else 128 - code
+
+
+def give_way(nice: int) -> None:
+    """Run at a lower priority from here on, with every process that is started.
+
+    The disk's follows (ionice(1): without a class of its own, `(niceness + 20) / 5`). Where Linux groups processes by
+    session (sched(7), "autogroup"), the session's niceness is what counts, and this process leads one of its own.
+    """
+    niceness = os.nice(nice)
+    with contextlib.suppress(OSError):  # no such kernel
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def end_everything() -> None:

@@ -16,19 +16,31 @@ _QUOTED: Final = re.compile(
 )
 _ROW: Final = "ailing row contains"
 
-# The server is short of something, ends sessions, or met another session: it may pass. Source: PostgreSQL's messages of
-# the error classes 08, 40, 53, 55, 57 and 58, and of programs that read a database while it is changed.
+# The server is short of something, ends sessions, or met another session: it may pass. Source: the sentences of
+# PostgreSQL's error classes 08, 40, 53, 55, 57 and 58, and those of programs that read a database while it is changed.
+# A sentence of a tenant's own function may have such words in it, too: those must be its first.
 _PASSING: Final = re.compile(
     r"terminating connection|server closed the connection|connection to server|could not receive data|"
     r"could not send data|SSL connection has been closed|canceling statement|canceling autovacuum|deadlock detected|"
-    r"could not serialize|out of memory|out of shared memory|No space left on device|could not extend file|"
-    r"could not write|could not read|could not fsync|Disk quota exceeded|Input/output error|too many clients|"
-    r"too many connections|remaining connection slots|the database system is|lock timeout|could not obtain lock|"
-    r"could not resize shared memory|could not open relation with OID|cache lookup failed|"
-    r"invalid snapshot identifier|snapshot \S+ does not exist|"
-    r"pg_dump: error: query failed: ERROR: +relation .* does not exist|tuple concurrently (?:updated|deleted)"
+    r"could not serialize|out of memory|out of shared memory|could not extend file|could not write|could not read|"
+    r"could not fsync|sorry, too many clients|too many connections|remaining connection slots|the database system is|"
+    r"could not obtain lock|could not resize shared memory|could not open relation with OID|cache lookup failed|"
+    r"invalid snapshot identifier|snapshot \S+ does not exist|tuple concurrently (?:updated|deleted)|"
+    r"current transaction is aborted"  # what another line says is why
 )
-_SAID_BY_THE_SERVER: Final = re.compile(r"\bERROR: ")
+# The system's words, at the end of whatever the server wanted to do.
+_SYSTEM_IS_SHORT: Final = re.compile(
+    r": (?:No space left on device|Disk quota exceeded|Input/output error|Too many open files(?: in system)?|"
+    r"Cannot allocate memory)$"
+)
+# A table was dropped between pg_dump's list and its look.
+_DROPPED_MEANWHILE: Final = re.compile(r"^.*pg_dump: error: query failed: ERROR: +relation .* does not exist")
+# As in: SQL function "plain" during inlining; PL/pgSQL function wrapped(text) line 1 at RETURN.
+_FUNCTION: Final = re.compile(
+    r'^(?:SQL function "([^"]+)"|PL/pgSQL function ([^\s(]+\([^)\n]{0,200}\)))', re.MULTILINE
+)
+_SAID_BY_THE_SERVER: Final = re.compile(r"\b(?:error|detail): .*?\bERROR: +")
+_NAME: Final = re.compile(r'"[^"]*(?:"|$)')
 
 
 def detail(text: str) -> str:
@@ -38,9 +50,30 @@ def detail(text: str) -> str:
     return _QUOTED.sub(lambda found: found[0] if found[1] else '"..."', _KEY_VALUE.sub("=(...)", text))
 
 
+def functions(context: str) -> list[str]:
+    """The functions that a CONTEXT names, innermost first, each once and 5 at most, as `function plain(text)`."""
+    return list(dict.fromkeys(f"function {found[1] or found[2]}" for found in _FUNCTION.finditer(context)))[
+        :5
+    ]
+
+
 def is_final(text: str) -> bool:
     """Whether a client program's last lines report what a server says about a definition or data: it stays so.
 
-    A server whose messages are not in English is believed to mean it: then a move is undone that might have passed.
+    A program with several sessions may report an error of each: one that stays is enough, whatever the others met.
+
+    Sessions ask for English (`short_lived_roles.create`), so that these words are the server's.
+
+    Args:
+        text: the lines, with ` | ` between them.
     """
-    return bool(_SAID_BY_THE_SERVER.search(text)) and not _PASSING.search(text)
+    return any(_stays(_NAME.sub('"..."', line)) for line in text.split(" | "))
+
+
+def _stays(line: str) -> bool:
+    """Of one line, without the names in it."""
+    said = _SAID_BY_THE_SERVER.search(line)
+    if said is None or _DROPPED_MEANWHILE.match(line):
+        return False
+    sentence = line[said.end() :]
+    return not _PASSING.match(sentence) and not _SYSTEM_IS_SHORT.search(sentence)

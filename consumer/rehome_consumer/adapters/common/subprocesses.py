@@ -35,7 +35,9 @@ _WATCH_SECONDS = 1.0
 _END_SECONDS = 10.0  # the reaper needs GRACE_SECONDS and KILL_SECONDS
 
 
-async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
+async def run(
+    command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str, nice: int = 0
+) -> str:
     """Run a program to its end and return what it printed (at most 1 MiB).
 
     It is ended, with every process it started, when the limit passes, when this task is cancelled, and when
@@ -46,6 +48,7 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
         env: its complete environment; secrets go here.
         limit: seconds.
         what: what is being done, such as "dumping acme": errors start with it.
+        nice: 0 to 19; how much it gives way to other processes, added to this one's niceness.
 
     Raises:
         NotReady: there is no such program.
@@ -56,7 +59,7 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
     if not os.access(program, os.X_OK):
         raise NotReady(f"{what}: there is no program {program}; set REHOME_PG_BIN")
     complete = {"LC_ALL": "C", "PATH": os.defpath, **env}
-    async with started(command, env=complete, stdin=asyncio.subprocess.DEVNULL) as process:
+    async with started(command, env=complete, stdin=asyncio.subprocess.DEVNULL, nice=nice) as process:
         try:
             async with asyncio.timeout(limit):
                 output, errors, code = await asyncio.gather(
@@ -73,7 +76,7 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
 
 @asynccontextmanager
 async def started(
-    command: Sequence[str | Path], *, env: Mapping[str, str] | None, stdin: int
+    command: Sequence[str | Path], *, env: Mapping[str, str] | None, stdin: int, nice: int = 0
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A program that is ended on leaving, with every process it started; also when this process dies.
 
@@ -81,8 +84,9 @@ async def started(
         command: an existing program, and its arguments.
         env: its complete environment; None passes on this process's.
         stdin: DEVNULL or PIPE, as for asyncio's subprocesses. Its standard output and error are pipes.
+        nice: as for `run`.
     """
-    reaper = [sys.executable, "-I", "-S", str(_REAPER), str(os.getpid())]
+    reaper = [sys.executable, "-I", "-S", str(_REAPER), str(os.getpid()), str(nice)]
     process = await asyncio.create_subprocess_exec(
         *reaper,
         *(str(part) for part in command),

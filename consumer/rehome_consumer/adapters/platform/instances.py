@@ -15,6 +15,7 @@ from rehome_consumer.adapters.platform.rows import (
     limit_columns,
 )
 from rehome_consumer.errors import Incompatible, NotFound
+from rehome_consumer.ports.operators import Resident
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +124,12 @@ class PostgresPlatform:
         """Every shared and every dedicated server that is not being taken away (for operators' tools)."""
         async with self._session(self._instances, "reading db_servers") as connection:
             return [as_server(row) for row in await connection.fetch(SQL["servers"])]
+
+    async def residents(self, server: Server) -> list[Resident]:
+        """Every instance whose record says that its database is on this server (for operators' tools)."""
+        async with self._session(self._instances, f"reading the instances on {server.name}") as connection:
+            rows = await connection.fetch(SQL["residents"], server.id, server.host, server.port)
+        return [Resident(as_instance(row), row["subscription_id"], row["ambiguous"]) for row in rows]
 
     async def entitlements(self, plan: str) -> Entitlements | None:
         """The plan in force now, or None when it is unknown or there is no billing database to ask.

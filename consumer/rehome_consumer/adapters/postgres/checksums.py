@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from rehome_consumer.adapters.postgres.names import spelt
+from rehome_consumer.adapters.postgres.names import quoted, spelt
 from rehome_consumer.sql import administrator, load
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from rehome_consumer.adapters.postgres.kinds import Administrator, TenantSession
+    from rehome_consumer.model import Keys, Written
 
 T = TypeVar("T")
 
@@ -46,11 +47,12 @@ class _Table:
 
 
 class _Piece(NamedTuple):
-    """A table, or a range of its blocks, and the statement that reads it: `head` and `tail`."""
+    """A table, or a range of its blocks, and the statement that reads it: `head` and `tail`, and its arguments."""
 
     table: _Table
     head: str
     tail: str
+    arguments: tuple[list[str], ...] = ()
 
 
 async def read_tables(
@@ -59,6 +61,8 @@ async def read_tables(
     *,
     checksums: bool,
     wanted: Callable[[str], bool] = lambda _name: True,
+    contents: Written | None = None,
+    first: Callable[[TenantSession], Coroutine[Any, Any, object]] | None = None,
 ) -> None:
     """Report rows and checksum (hexadecimal) of each table, 'schema.table', as soon as it is read.
 
@@ -67,13 +71,16 @@ async def read_tables(
         report: is called with name, rows, checksum.
         checksums: if false, only rows are counted.
         wanted: decides which tables are read.
+        contents: the tables, and their rows, that are in checksums; of others only rows are counted. None: of all
+            tables all rows.
+        first: what the last session does before it helps.
     """
-    queue = _Queue(readers[0], checksums=checksums, wanted=wanted)
+    queue = _Queue(readers[0], checksums=checksums, wanted=wanted, contents=contents)
 
     async def work(reader: TenantSession) -> None:
         while piece := await queue.next():
             async with queue.using(reader):
-                row = await reader.fetchrow(piece.head + piece.tail)
+                row = await reader.fetchrow(piece.head + piece.tail, *piece.arguments)
             table = piece.table
             table.pieces -= 1
             if row is not None:
@@ -82,7 +89,14 @@ async def read_tables(
             if not table.pieces:
                 report(table.name, table.rows, f"{table.total % 2**128:032x}")
 
-    await run_together([work(reader) for reader in readers])
+    async def work_later(reader: TenantSession) -> None:
+        if first is not None:
+            async with queue.using(reader):
+                await first(reader)
+        await work(reader)
+
+    *others, last = readers
+    await run_together([*(work(reader) for reader in others), work_later(last)])
 
 
 async def list_tables(reader: TenantSession, report: Callable[[str], None]) -> None:
@@ -111,13 +125,21 @@ async def large_objects(session: Administrator) -> tuple[int, str] | None:
 class _Queue:
     """Pieces to be read, largest first, only some in memory; the first session lists more of them meanwhile."""
 
-    def __init__(self, lister: TenantSession, *, checksums: bool, wanted: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        lister: TenantSession,
+        *,
+        checksums: bool,
+        wanted: Callable[[str], bool],
+        contents: Written | None,
+    ) -> None:
         self._lister = lister
         self._busy = asyncio.Lock()  # a session does one thing at a time
         self._taking = asyncio.Lock()
         self._pages = _pages(lister, self._busy, wanted, columns=checksums)
         self._todo: deque[_Piece] = deque()
         self._checksums = checksums
+        self._contents = contents
         self._splits = lister.get_server_version().major >= _TID_RANGES_SINCE
 
     def using(self, reader: TenantSession) -> AbstractAsyncContextManager[object]:
@@ -132,8 +154,17 @@ class _Queue:
                 if page is None:
                     return None
                 for table, columns in page:
-                    self._todo.extend(_pieces(table, columns, checksums=self._checksums, splits=self._splits))
+                    self._todo.extend(self._pieces(table, columns))
             return self._todo.popleft()
+
+    def _pieces(self, table: asyncpg.Record, columns: str) -> Iterable[_Piece]:
+        checksums, name = self._checksums, spelt(table["name"])
+        if checksums and self._contents is not None:
+            if name not in self._contents:
+                checksums = False
+            elif (keys := self._contents[name]) is not None and not table["condition"]:
+                return (_by_keys(table, columns, keys),)
+        return _pieces(table, columns, checksums=checksums, splits=self._splits)
 
 
 async def _listed(reader: TenantSession, busy: asyncio.Lock) -> AsyncIterator[list[asyncpg.Record]]:
@@ -181,8 +212,7 @@ async def _with_columns(
 def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: bool) -> Iterator[_Piece]:
     """The table, or its ranges of blocks; all share the `head` of the statement."""
     table, blocks = _Table(spelt(found["name"])), found["blocks"]
-    row = f'ROW({columns})::pg_catalog.text COLLATE pg_catalog."C"'
-    total = f"pg_catalog.sum(pg_catalog.hashtextextended({row}, 0))" if checksums else "0"
+    total = _total(columns) if checksums else "0"
     head = (
         f"SELECT pg_catalog.count(*) AS rows, coalesce({total}, 0) AS total "  # noqa: S608 - names quoted by the server
         f"FROM ONLY {found['quoted']} AS t "
@@ -197,6 +227,28 @@ def _pieces(found: asyncpg.Record, columns: str, *, checksums: bool, splits: boo
         after = first + _SPLIT_BLOCKS
         end = f" AND t.ctid < '({after},0)'" if after < blocks else ""  # the last one has no end: tables grow
         yield _Piece(table, head, f"WHERE t.ctid >= '({first},0)'{end}")
+
+
+def _by_keys(found: asyncpg.Record, columns: str, keys: Keys) -> _Piece:
+    """All rows counted, and those with these keys in the checksum."""
+    values = ", ".join(
+        f"pg_catalog.unnest(${place}::pg_catalog.text[]::pg_catalog.{kind}[])"
+        for place, (_, kind) in enumerate(keys.columns, 1)
+    )
+    names = ", ".join(f"t.{quoted(name)}" for name, _ in keys.columns)
+    places = ", ".join(f"c{place}" for place in range(len(keys.columns)))
+    statement = (
+        f"SELECT (SELECT pg_catalog.count(*) FROM ONLY {found['quoted']}) AS rows, "  # noqa: S608 - names are quoted
+        f"coalesce({_total(columns)}, 0) AS total FROM ONLY {found['quoted']} AS t "
+        f"WHERE ({names}) IN (SELECT {places} FROM ROWS FROM ({values}) AS k({places}))"
+    )
+    arguments = tuple([row[place] for row in keys.rows] for place in range(len(keys.columns)))
+    return _Piece(_Table(spelt(found["name"]), pieces=1), statement, "", arguments)
+
+
+def _total(columns: str) -> str:
+    """The checksum of rows that have these columns."""
+    return f'pg_catalog.sum(pg_catalog.hashtextextended(ROW({columns})::pg_catalog.text COLLATE pg_catalog."C", 0))'
 
 
 async def run_together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -33,9 +33,12 @@ _VERSIONS: Final[dict[Path, tuple[tuple[int, ...], int]]] = {}
 _CONNECT_SECONDS: Final = 10
 _CHECK_INTERVAL_SINCE: Final = 14
 _COLUMN_NUMBER: Final = b"pg_attver"
+_WHAT_TO_DO: Final = "Put right what it names in the tenant's database, then replay the upgrade"
 
 
-async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str) -> str:
+async def run(
+    command: Sequence[str | Path], *, env: Mapping[str, str], limit: float, what: str, nice: int = 0
+) -> str:
     """As `subprocesses.run`, for a program that asks a server.
 
     Raises:
@@ -44,10 +47,10 @@ async def run(command: Sequence[str | Path], *, env: Mapping[str, str], limit: f
         TimedOut: the limit passed.
     """
     try:
-        return await subprocesses.run(command, env=env, limit=limit, what=what)
+        return await subprocesses.run(command, env=env, limit=limit, what=what, nice=nice)
     except ChildFailed as error:
         if server_words.is_final(str(error)):
-            raise Incompatible(str(error)) from None
+            raise Incompatible(f"{error}. {_WHAT_TO_DO}") from None
         raise
 
 

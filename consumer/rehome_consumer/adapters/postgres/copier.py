@@ -129,7 +129,8 @@ class PgCopier:
                 source["schemas"] = {
                     row["name"]: row["owner"] for row in await session.fetch(_SQL["schemas_of_others"])
                 }
-                source["calling_tables"] = [row["oid"] for row in await session.fetch(_SQL["calling_tables"])]
+                for found in ("calling_tables", "spreading"):
+                    source[found] = [row["oid"] for row in await session.fetch(_SQL[found])]
 
             async def written() -> int:
                 return await in_thread(lambda _: self._place.dumped_bytes(work), what, _STORAGE_SECONDS)
@@ -153,6 +154,7 @@ class PgCopier:
                         *([] if scope.rows else ["--schema-only"]),
                         *([f"--snapshot={scope.snapshot}"] if scope.snapshot else []),
                     ),
+                    scope.nice,
                 )
             source |= {
                 "database": database,
@@ -176,7 +178,17 @@ class PgCopier:
         with translated(what := f"checking backup {backup_id}"):
             return await in_thread(lambda wanted: self._place.check(backup_id, wanted), what, self._limit)
 
-    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
+    async def restore(
+        self,
+        server: Server,
+        database: str,
+        backup: Backup,
+        role: str,
+        facts: Facts,
+        *,
+        jobs: int | None = None,
+        nice: int = 0,
+    ) -> None:
         """Restore into an empty scratch database; one that is restored already stays as it is.
 
         Raises:
@@ -195,8 +207,9 @@ class PgCopier:
                 self._place.dump_in(backup.place),
                 client_programs.directory(self._pg_bin),
                 work,
-                self._jobs,
+                jobs or self._jobs,
                 self._limit,
+                nice,
             )
 
             async def grown() -> int:
@@ -228,7 +241,13 @@ class PgCopier:
         return self._place.begin(backup_id, still_wanted)
 
     async def _pg_dump(
-        self, login: Login, directory: Path, server_major: int, what: str, options: Sequence[str]
+        self,
+        login: Login,
+        directory: Path,
+        server_major: int,
+        what: str,
+        options: Sequence[str],
+        nice: int,
     ) -> None:
         where = client_programs.directory(self._pg_bin)
         zstd = await client_programs.major_version(where) >= _ZSTD_SINCE
@@ -251,6 +270,7 @@ class PgCopier:
                 ),
                 limit=self._limit,
                 what=what,
+                nice=nice,
             )
 
         try:

@@ -159,10 +159,10 @@ class PostgresDatabases:
         async with self._sessions.administrator(server, what=f"dropping database {database}") as session:
             return await target.drop(self._sessions, server, session, database, migration_id)
 
-    async def close_role(self, server: Server, role: str) -> None:
+    async def close_role(self, server: Server, role: str, *, opened: bool = False) -> None:
         """No login, no session. Raises NotOurs, TimedOut."""
         async with self._sessions.administrator(server, what=f"closing role {role}") as session:
-            await roles.close(session, role, server.name, limit=self._limit)
+            await roles.close(session, role, server.name, limit=self._limit, opened=opened)
 
     async def drop_role(self, server: Server, role: str, *, counted_on: bool = False) -> None:
         """Drop a role that has nothing. Raises NotOurs; Transient when it has something."""

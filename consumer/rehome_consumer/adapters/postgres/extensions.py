@@ -115,12 +115,14 @@ async def create(
         await _create(session, extension, version if version in offered else None, role, as_role)
         created.append(Created(name, same=version in offered))
         if version in offered:
-            await _alter_functions(session, extension, same_major=not newer)
+            await _alter_functions(session, extension)
     return created
 
 
-async def _alter_functions(session: Administrator, extension: Mapping[str, Any], *, same_major: bool) -> None:
-    """Change the extension's functions here as they were changed on the source.
+async def _alter_functions(session: Administrator, extension: Mapping[str, Any]) -> None:
+    """Change the extension's functions here, which is in the same version, as they were changed on the source.
+
+    The same version of an extension makes the same functions on PostgreSQL 15, 17 and 18: all of contrib were compared.
 
     Raises:
         Incompatible: something else about one was changed.
@@ -131,7 +133,7 @@ async def _alter_functions(session: Administrator, extension: Mapping[str, Any],
         found = here.get(_plain(identity))
         if found is None:
             continue  # a stray, or another version's: `strays` judges
-        if same_major and found["rest"] != rest:
+        if found["rest"] != rest:
             raise Incompatible(
                 f"function {identity} of extension {name} was changed by ALTER FUNCTION or CREATE OR REPLACE, and no "
                 f"dump contains that ({_changes(found['rest'], rest)}): change it back, or drop and create the "

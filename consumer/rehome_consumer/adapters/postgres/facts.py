@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.postgres import movable, roles
+from rehome_consumer.adapters.postgres import fences, movable, roles
 from rehome_consumer.adapters.postgres.ownership_tags import without_tag
 from rehome_consumer.adapters.postgres.releases import require_patched_server
 from rehome_consumer.adapters.postgres.shared_comments import carried
 from rehome_consumer.errors import Incompatible, NotFound
-from rehome_consumer.model import DatabaseFacts, ServerFacts
+from rehome_consumer.model import DatabaseFacts, Grant, ServerFacts
 from rehome_consumer.sql import administrator
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
         raise NotFound(f"there is no database {database} on {where}")
     await movable.require(session, database, tenant, where)
     acl = await session.fetch(_SQL["database_acl"], row["oid"])
+    # What is granted by default may be written down, since somebody got a privilege and lost it again.
+    granted = {Grant(one["grantee"], one["privilege"], one["grantable"], one["grantor"]) for one in acl}
     settings = await session.fetch(_SQL["database_settings"], row["oid"], tenant)
     return DatabaseFacts(
         name=database,
@@ -79,7 +81,9 @@ async def of_database(session: Administrator, database: str, tenant: str, where:
         extensions={found["name"]: found["version"] for found in await session.fetch(_SQL["extensions"])},
         settings=tuple((found["role"], found["setting"]) for found in settings),
         grantees=tuple(found["name"] for found in await session.fetch(_SQL["grantees"], row["oid"], tenant)),
-        acl=tuple((found["grantee"], found["privilege"], found["grantable"]) for found in acl),
+        acl=()
+        if granted == fences.default_grants(row["owner"])
+        else tuple((found["grantee"], found["privilege"], found["grantable"]) for found in acl),
         collation_version=row["collation_version"],
         icu_rules=row["icu_rules"],
         comment=without_tag(carried(row["comment"], f"database {database} on {where}")),

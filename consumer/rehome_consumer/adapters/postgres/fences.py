@@ -38,7 +38,7 @@ async def state(session: Administrator, database: str, role: str, where: str) ->
     if now["has_acl"]:
         found = await session.fetch(_SQL["database_acl"], now["oid"])
         granted = {Grant(row["grantee"], row["privilege"], row["grantable"], row["grantor"]) for row in found}
-        grants = None if granted == _default_grants(now["owner"]) else tuple(sorted(granted))
+        grants = None if granted == default_grants(now["owner"]) else tuple(sorted(granted))
     return Fence(
         connection_limit=now["connection_limit"],
         can_login=now["can_login"],
@@ -109,7 +109,7 @@ async def _restore_grants(session: Administrator, database: str, before: Fence) 
     """The database's privileges as they were; a role that no longer exists gets none."""
     wanted = before.grants
     if wanted is None:
-        wanted = tuple(sorted(_default_grants(before.owner)))
+        wanted = tuple(sorted(default_grants(before.owner)))
     found = await session.fetchrow(_SQL["database"], database)
     if found is None:
         return
@@ -136,7 +136,7 @@ def _in_grant_order(missing: set[Grant], there: set[Grant], owner: str) -> Itera
         left = [one for one in left if one not in ready]
 
 
-def _default_grants(owner: str) -> set[Grant]:
+def default_grants(owner: str) -> set[Grant]:
     """Privileges on a database on which none were ever granted or revoked (source: acldefault, acl.c)."""
     public, owners = ("CONNECT", "TEMPORARY"), ("CONNECT", "CREATE", "TEMPORARY")
     return {

@@ -16,6 +16,8 @@ from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationS
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rehome_consumer.adapters.postgres.kinds import Administrator
     from rehome_consumer.adapters.postgres.sessions import Sessions
     from rehome_consumer.model import Server
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _SQL: Final = administrator("inspection")
 _DATABASES: Final = administrator("databases")
 _DROP_SECONDS: Final = 300.0  # a checkpoint goes before a database's files are removed
+_SIZES_SECONDS: Final = 300.0  # hundreds of databases with thousands of files each
 
 
 class PostgresInspector:
@@ -53,6 +56,7 @@ class PostgresInspector:
             databases = [_tagged(row) for row in tagged]
             sessions = await session.fetch(_SQL["sessions"])
             roles = await session.fetch(_SQL["roles"])
+            followed = await session.fetch(_SQL["followed"])
             rehearsals = await rehearsal_marks.found(session)
         return Inventory(
             databases=tuple(one for one in databases if one is not None),
@@ -62,8 +66,22 @@ class PostgresInspector:
                 if _is_uuid(row["migration"])
             ),
             short_lived=tuple(UUID(row["migration"]) for row in roles),
+            followed=tuple(UUID(row["migration"]) for row in followed),
             rehearsals=rehearsals,
         )
+
+    async def database_sizes(self, server: Server, databases: Collection[str]) -> dict[str, int]:
+        """See `Inspector.database_sizes`. Reads the size of every file of these databases."""
+        what = f"reading the sizes of databases on {server.name}"
+        async with self._sessions.administrator(server, what=what, limit=_SIZES_SECONDS) as session:
+            rows = await session.fetch(_SQL["sizes"], list(databases))
+        return {row["name"]: row["bytes"] for row in rows if row["bytes"] is not None}
+
+    async def active_sessions(self, server: Server) -> int:
+        """See `Inspector.active_sessions`."""
+        what = f"counting active sessions on {server.name}"
+        async with self._sessions.administrator(server, what=what) as session:
+            return int(await session.fetchval(_SQL["active_sessions"]))
 
     async def drop_fenced(self, server: Server, database: str, role: str) -> bool:
         """Drop a source database for good, if it is fenced and without connections; False when it is missing.

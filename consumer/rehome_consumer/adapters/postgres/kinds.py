@@ -49,6 +49,22 @@ class Administrator:
         query = _allowed(statement)
         await self._connection.execute(query)
 
+    def cursor(
+        self, statement: AdministratorSql, *arguments: Any, prefetch: int
+    ) -> CursorFactory[asyncpg.Record]:
+        """Rows one after another, within a transaction; `prefetch` of them at a time."""
+        return self._connection.cursor(_allowed(statement), *arguments, prefetch=prefetch)
+
+    async def copied(self, query: AdministratorSql) -> str:
+        """What a query without arguments gives, as text: also where a session takes replication commands."""
+        chunks: list[bytes] = []
+
+        async def take(chunk: bytes) -> None:
+            chunks.append(chunk)
+
+        await self._connection.copy_from_query(_allowed(query), output=take)
+        return b"".join(chunks).decode().rstrip("\n")
+
     def transaction(self, **options: Any) -> Transaction:
         """A transaction, as an async context manager; `options` as asyncpg's."""
         return self._connection.transaction(**options)

@@ -7,7 +7,7 @@ An entry is identified by numbers wherever it has some. The list does not quote 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ _ROWS: Final = ("TABLE DATA ", "SEQUENCE SET ", "BLOBS ", "BLOB DATA ")
 _DEFAULT_ACL: Final = 826
 _NAMESPACE: Final = 2615
 _ADMINISTRATORS: Final = ("ACL ", "COMMENT - EXTENSION ")
+_CONSTRAINT: Final = 2606
+_TRIGGER: Final = 2620
+_INDEX_ATTACH: Final = "INDEX ATTACH "
 _NOT_RESTORED: Final = frozenset({3079, 6100, 6104, 6106, 6237})  # extensions, publications, subscriptions
 
 
@@ -33,6 +36,9 @@ class RestoreLists:
         calling: rows of its tables whose checks call its functions, which may read other tables: after all other rows,
             and one table after the other, so that the order is the same each time.
         indexes: what follows rows, such as indexes; empty where `calling` is: then it is in `tenant`.
+        spreading: what locks other tables than those that its entry depends on: partitions, or a partitioned table's
+            other indexes. pg_restore keeps entries apart by what they depend on, so two of these deadlock in sessions
+            side by side: one after the other, after all else. Comments are with them, since some are on these.
         extensions: rows that users put into extensions' own tables: the administrator restores them before
             anything of the tenant's exists.
         privileges: they may concern extensions' objects or other roles: the administrator restores them last, and
@@ -44,6 +50,7 @@ class RestoreLists:
     privileges: tuple[str, ...]
     calling: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
+    spreading: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ def divide(
     extensions: ExtensionData,
     existing_schemas: Collection[int],
     calling_tables: Collection[int] = (),
+    spreading: Collection[int] = (),
 ) -> RestoreLists:
     """Divide the list, keeping its order. What is in no part exists already, or belongs to the server.
 
@@ -74,6 +82,7 @@ def divide(
         extensions: whose rows the administrator restores.
         existing_schemas: oids on the source of schemas that exist already.
         calling_tables: oids on the source of tables whose checks call functions.
+        spreading: oids on the source of constraints and triggers that concern partitions or child tables, too.
     """
     tenant: list[str] = []
     rows: list[str] = []
@@ -90,7 +99,29 @@ def divide(
         row = catalogue == _NONE and entry.startswith("TABLE DATA ") and oid in extensions.tables
         position = catalogue == _NONE and entry.startswith(positions)
         (privileges if privilege else rows if row or position else tenant).append(line)
-    return RestoreLists(*_in_turn(tenant, calling_tables, tuple(rows), tuple(privileges)))
+    parallel, alone = _set_apart(tenant, spreading)
+    in_turn = _in_turn(parallel, calling_tables, tuple(rows), tuple(privileges))
+    return replace(RestoreLists(*in_turn), spreading=alone)
+
+
+def _set_apart(tenant: list[str], spreading: Collection[int]) -> tuple[list[str], tuple[str, ...]]:
+    """The tenant's entries that sessions side by side restore, and those that one session restores after them."""
+
+    def is_spreading(entry: re.Match[str]) -> bool:
+        catalogue = int(entry["catalogue"])
+        if catalogue == _NONE:
+            return entry["entry"].startswith(_INDEX_ATTACH)
+        return catalogue in (_CONSTRAINT, _TRIGGER) and int(entry["oid"]) in spreading
+
+    found = [(line, entry) for line in tenant if (entry := _ENTRY.match(line))]
+    if not any(is_spreading(entry) for _, entry in found):
+        return tenant, ()
+    parallel: list[str] = []
+    alone: list[str] = []
+    for line, entry in found:
+        comment = int(entry["catalogue"]) == _NONE and entry["entry"].startswith("COMMENT ")
+        (alone if comment or is_spreading(entry) else parallel).append(line)
+    return parallel, tuple(alone)
 
 
 def _in_turn(

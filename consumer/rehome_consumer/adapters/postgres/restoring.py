@@ -59,6 +59,7 @@ class Restoring:
         work: a directory for lists of entries, which the caller removes.
         jobs: parallel sessions of pg_restore and vacuumdb.
         limit: seconds that each of them may take.
+        nice: how much they give way to other processes, 0 to 19.
     """
 
     sessions: Sessions
@@ -71,6 +72,7 @@ class Restoring:
     work: Path
     jobs: int
     limit: float
+    nice: int
 
     async def run(self) -> None:
         """Restore. A database that is restored already stays as it is.
@@ -144,8 +146,12 @@ class Restoring:
                 jobs=self.jobs + 1,
                 limit=2 * self.limit,
             ) as login:
-                parts = ("tenant", lists.tenant, self.jobs), ("calling", lists.calling, 1)
-                for part, entries, jobs in (*parts, ("indexes", lists.indexes, self.jobs)):
+                for part, entries, jobs in (
+                    ("tenant", lists.tenant, self.jobs),
+                    ("calling", lists.calling, 1),
+                    ("indexes", lists.indexes, self.jobs),
+                    ("spreading", lists.spreading, 1),
+                ):
                     if entries or part == "tenant":
                         await self._pg_restore(
                             session, part, entries, login.credentials, _SETTINGS, f"--role={name}", jobs=jobs
@@ -167,7 +173,11 @@ class Restoring:
         settings = await self.sessions.overrides(self.server, self.database, what=what)
         login = self.server.admin
         await self._pg_restore(
-            session, name, entries, login, {**settings, "search_path": "pg_catalog", **_SETTINGS}
+            session,
+            name,
+            entries,
+            login,
+            {**settings, "search_path": "pg_catalog", "lc_messages": "C", **_SETTINGS},
         )
 
     async def _lists(self, source: Mapping[str, Any]) -> restore_list.RestoreLists:
@@ -177,6 +187,7 @@ class Restoring:
             env={},
             limit=self.limit,
             what=f"reading the backup at {self.dump.parent}",
+            nice=self.nice,
         )
         wanted = source["extensions"]
         with listed.open(errors="surrogateescape") as lines:
@@ -190,7 +201,8 @@ class Restoring:
                     source["public_schema"],
                     *(extension["schema_oid"] for extension in wanted if not extension["own_schema"]),
                 },
-                calling_tables=source.get("calling_tables", ()),  # an earlier release wrote none
+                calling_tables=source.get("calling_tables", ()),  # an earlier release wrote neither
+                spreading=source.get("spreading", ()),
             )
 
     async def _pg_restore(
@@ -216,6 +228,7 @@ class Restoring:
             env=self._environment(session, login, settings),
             limit=self.limit,
             what=f"restoring into {self.database} on {self.server.name}",
+            nice=self.nice,
         )
 
     async def _analyze(self, session: Administrator, login: Credentials, name: str) -> None:
@@ -228,6 +241,7 @@ class Restoring:
             env=self._environment(session, login, {"role": name}),
             limit=self.limit,
             what=f"analyzing {self.database} on {self.server.name}",
+            nice=self.nice,
         )
 
     def _environment(

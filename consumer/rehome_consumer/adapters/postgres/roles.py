@@ -119,11 +119,14 @@ def _clauses(like: RoleAttributes, *, expires: bool) -> str:
     )
 
 
-async def close(session: Administrator, role: str, where: str, *, limit: float) -> None:
+async def close(session: Administrator, role: str, where: str, *, limit: float, opened: bool = False) -> None:
     """No login for the role and no session of it; nothing when it does not exist.
 
+    A role that owns a database of somebody else's may be another customer's login, and stays as it is. One that this
+    migration has `opened` owned nothing else then (see `make`): what it owns by now is its own doing.
+
     Raises:
-        NotOurs: it is a superuser, or owns a database that is not this migration's.
+        NotOurs: it is a superuser; or not `opened`, and owns a database that is not this migration's.
         TimedOut: a session of it does not end; names it.
     """
     async with session.transaction():
@@ -133,7 +136,8 @@ async def close(session: Administrator, role: str, where: str, *, limit: float) 
             return
         if exists["superuser"]:
             raise NotOurs(f"role {role} on {where} is a superuser: it is left alone")
-        await _owned_databases(session, role, where)
+        if not opened:
+            await _owned_databases(session, role, where)
         await session.execute(ddl("forbid_login", role=quoted(role)))
     what = f"closing role {role} on {where}"
     await end_sessions(session, "tenants_sessions", "", role, limit=limit, what=what)

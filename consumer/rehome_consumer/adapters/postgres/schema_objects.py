@@ -7,15 +7,17 @@ some of them (`some`).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rehome_consumer.adapters.postgres.checksums import run_together
 from rehome_consumer.adapters.postgres.names import spelt
 from rehome_consumer.fingerprint import (
     ADMINISTRATOR,
+    COUNTED,
     DEFAULT_HOLDERS,
     HOLDERS,
     LISTED,
+    OUTSIDE,
     OWNED,
     PARTS,
     SEQUENCES,
@@ -72,9 +74,30 @@ KINDS: Final = tuple(_KINDS)
 """Kinds whose parts `objects` reads."""
 
 
-async def objects(readers: Sequence[TenantSession]) -> dict[str, dict[int, Part]]:
-    """The parts of every kind, by several sessions at once."""
-    todo, found = deque(KINDS), dict[str, dict[int, Part]]()
+class Others(NamedTuple):
+    """What is neither rows nor parts of kinds, as in a fingerprint."""
+
+    sequences: dict[int, Part]
+    counts: dict[str, int]
+    extensions: dict[str, str]
+    database: dict[str, str]
+
+
+async def others(reader: TenantSession, scope: Scope = EVERYTHING) -> Others:
+    """All that."""
+    return Others(
+        await sequence_parts(reader, scope),
+        await counts(reader),
+        await extensions(reader),
+        await database(reader),
+    )
+
+
+async def objects(
+    readers: Sequence[TenantSession], *, definitions: bool = True
+) -> dict[str, dict[int, Part]]:
+    """The parts of every kind, or of those outside of the database, by several sessions at once."""
+    todo, found = deque(KINDS if definitions else OUTSIDE), dict[str, dict[int, Part]]()
 
     async def work(reader: TenantSession) -> None:
         while todo:
@@ -83,6 +106,14 @@ async def objects(readers: Sequence[TenantSession]) -> dict[str, dict[int, Part]
 
     await run_together([work(reader) for reader in readers])
     return found
+
+
+async def counts(reader: TenantSession) -> dict[str, int]:
+    """How many there are of some kinds."""
+    return {
+        kind: int(await reader.fetchval(_SQL["count"].replace("{kind}", _BY_NAME[kind].rstrip(";"))))
+        for kind in COUNTED
+    }
 
 
 async def parts(reader: TenantSession, kind: str) -> dict[int, Part]:
@@ -120,6 +151,23 @@ async def some_sequences(
     async for name, state in _sequences(reader, scope):
         shortlist.add(name, state)
     return shortlist.found
+
+
+async def sequence_positions(
+    reader: TenantSession,
+) -> AsyncIterator[list[tuple[str, int, bool]]]:
+    """Where sequences stand, some at a time: name as the server quotes it, last_value, is_called."""
+    last = 0
+    while page := await reader.fetch(_SQL["sequences"], last, _SEQUENCES_AT_ONCE):
+        queries = [
+            f"SELECT {place}, last_value, is_called FROM {row['quoted']}"  # noqa: S608 - quoted by the server
+            for place, row in enumerate(page)
+        ]
+        yield [
+            (page[place]["quoted"], value, called)
+            for place, value, called in await reader.fetch(" UNION ALL ".join(queries))
+        ]
+        last = page[-1]["oid"]
 
 
 async def _sequences(reader: TenantSession, scope: Scope) -> AsyncIterator[tuple[str, str]]:

@@ -140,12 +140,26 @@ class Sessions:
             what=what,
             limit=limit,
             overrides=overrides,
-            settings={"search_path": path},
+            settings={"search_path": path, "lc_messages": "C"},
         ) as connection:
             session = Administrator(connection)
             if database != MAINTENANCE:
                 await database_settings.require_none_applied(session, database)
             yield session
+
+    @asynccontextmanager
+    async def replication(
+        self, server: Server, database: str, *, what: str, limit: float
+    ) -> AsyncIterator[Administrator]:
+        """As `administrator`, for replication commands: it takes no arguments, and gives rows only by `copied`."""
+        async with self._open(
+            *(server, database, server.admin),
+            what=what,
+            limit=limit,
+            overrides=await self.overrides(server, database, what=what),
+            settings={"replication": "database", "idle_in_transaction_session_timeout": "0"},
+        ) as connection:
+            yield Administrator(connection)
 
     @asynccontextmanager
     async def tenant(
@@ -246,13 +260,18 @@ class Sessions:
 async def _require_settings(connection: Raw, asked: Mapping[str, str], what: str, server: Server) -> None:
     """Refuse a server that ignored what the session asked for: a pooler may be told to (ignore_startup_parameters).
 
-    One of the two is a setting that no pooler tracks, since servers do not report it.
+    One of the two is a setting that no pooler tracks, since servers do not report it. They are read by COPY: a session
+    that takes replication commands knows no other way to give rows.
     """
-    found = await connection.fetchrow(
-        "SELECT pg_catalog.current_setting('search_path') AS search_path, "
-        "pg_catalog.current_setting('idle_in_transaction_session_timeout') AS idle_in_transaction_session_timeout"
-    )
-    if found is None or any(asked[name] != value for name, value in found.items()):
+    chunks: list[bytes] = []
+
+    async def take(chunk: bytes) -> None:
+        chunks.append(chunk)
+
+    names = ("search_path", "idle_in_transaction_session_timeout")
+    values = ", ".join(f"pg_catalog.current_setting('{name}')" for name in names)
+    await connection.copy_from_query(f"SELECT {values}", output=take)
+    if b"".join(chunks).decode().rstrip("\n").split("\t") != [asked[name] for name in names]:
         raise Incompatible(
             f"{what}: {server.name} at {server.host}:{server.port} ignores the settings of a session (search_path, "
             f"time limits). {NOT_A_POOLER}"

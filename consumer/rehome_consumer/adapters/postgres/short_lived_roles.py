@@ -43,6 +43,9 @@ async def create(
 ) -> None:
     """Create a role with the tenant's rights, which may connect to its database even while that is fenced.
 
+    Whatever the server's language is, its messages are in English: which of them are final, and what in them is data,
+    is told by their words (`server_words`). The tenant's code cannot change that: it takes a superuser.
+
     Args:
         session: on the maintenance database.
         name: the role's.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from rehome_consumer.adapters.postgres import empty_database, roles, short_lived_roles
+from rehome_consumer.adapters.postgres import empty_database, replication_parts, roles, short_lived_roles
 from rehome_consumer.adapters.postgres.activity import end_sessions
 from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import (
@@ -44,7 +44,7 @@ async def make(
     what = f"making database {name} on {server.name}"
     making = making_name(tag.migration_id)
     async with sessions.administrator(server, what=what, limit=_CREATE_SECONDS) as session:
-        await _remove_earlier(session, name, tag, server.name)
+        await _remove_earlier(sessions, server, session, name, tag)
         await _drop(session, making)
         await empty_database.create(session, making, like, owner, server.name)
         async with sessions.administrator(server, making, what=what) as inside:
@@ -114,7 +114,9 @@ async def drop(
             f"database {name} on {where} is of migration {comment.tag.migration_id}: it is left alone"
         )
     if comment is not None:
+        await replication_parts.remove_from(sessions, server, session, name)
         await _drop(session, name)
+    await short_lived_roles.drop(sessions, server, session, replication_parts.apply_role(migration_id))
     await short_lived_roles.drop_all(sessions, server, session, migration_id)
     await roles.drop_left_under_source_name(session, migration_id)
     return comment is not None
@@ -128,16 +130,19 @@ def _require_tag(found: OwnershipTag, wanted: OwnershipTag, name: str, where: st
         )
 
 
-async def _remove_earlier(session: Administrator, name: str, tag: OwnershipTag, where: str) -> None:
+async def _remove_earlier(
+    sessions: Sessions, server: Server, session: Administrator, name: str, tag: OwnershipTag
+) -> None:
     """Drop what an earlier run of this migration made under this name."""
-    comment = await read_comment(session, name, where)
+    comment = await read_comment(session, name, server.name)
     if comment is None:
         return
     found = comment.tag
     if found.migration_id != tag.migration_id or found.state != "scratch":
         raise NotOurs(
-            f"database {name} on {where} is of migration {found.migration_id} and {found.state}: it is left alone"
+            f"database {name} on {server.name} is of migration {found.migration_id} and {found.state}: it is left alone"
         )
+    await replication_parts.remove_from(sessions, server, session, name)
     await _drop(session, name)
 
 

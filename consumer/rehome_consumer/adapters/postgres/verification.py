@@ -7,17 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import asyncpg
-
-from rehome_consumer.adapters.postgres import checksums, schema_objects
-from rehome_consumer.adapters.postgres.kinds import Administrator
-from rehome_consumer.adapters.postgres.names import literal
+from rehome_consumer.adapters.postgres import checksums, schema_objects, signature
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.short_lived import short_lived_login
-from rehome_consumer.errors import Conflict, TimedOut, Unreachable
+from rehome_consumer.adapters.postgres.snapshots import see
+from rehome_consumer.errors import TimedOut, Unreachable
 from rehome_consumer.fingerprint import SEQUENCES, TABLE_PARTS, TABLES, Fold, Shortlist
 from rehome_consumer.model import EVERYTHING, Fingerprint
-from rehome_consumer.sql import ddl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -82,12 +78,17 @@ class PostgresVerifier:
             await opened.login.close()
             return await work(snapshot)
 
+    async def signature(self, server: Server, database: str, snapshot: str | None = None) -> str:
+        """Read by the administrator: of catalogs alone. Raises NotFound."""
+        return await signature.read(self._sessions, server, database, snapshot)
+
     async def fingerprint(
         self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
     ) -> Fingerprint:
         """Content and schema objects; `role` is written <tenant>. Raises NotFound."""
         tables, rows = Fold(TABLE_PARTS), 0
         large: tuple[int, str] | None = None
+        others: schema_objects.Others | None = None
 
         def take(name: str, count: int, checksum: str) -> None:
             nonlocal rows
@@ -98,20 +99,24 @@ class PostgresVerifier:
             nonlocal large
             large = await self._large_objects(server, database, scope.snapshot)
 
+        async def take_others(reader: TenantSession) -> None:
+            nonlocal others
+            others = await schema_objects.others(reader, scope)
+
         async with self._readers(server, database, role, scope) as readers:
             if scope.rows:
                 also = [take_large_objects()] if await checksums.has_large_objects(readers[0]) else []
-                reading = checksums.read_tables(readers, take, checksums=True, wanted=_tables(scope))
+                reading = checksums.read_tables(
+                    *(readers, take),
+                    checksums=True,
+                    wanted=_tables(scope),
+                    contents=scope.contents,
+                    first=take_others,
+                )
                 await checksums.run_together([reading, *also])
-            return Fingerprint(
-                tables=tables.parts(),
-                rows=rows,
-                large_objects=large,
-                sequences=await schema_objects.sequence_parts(readers[0], scope),
-                objects=await schema_objects.objects(readers),
-                extensions=await schema_objects.extensions(readers[0]),
-                database=await schema_objects.database(readers[0]),
-            )
+            objects = await schema_objects.objects(readers, definitions=scope.definitions)
+            found = others or await schema_objects.others(readers[0], scope)
+            return Fingerprint(tables.parts(), rows, large, objects=objects, **found._asdict())
 
     async def some(
         self,
@@ -137,6 +142,7 @@ class PostgresVerifier:
                 lambda name, rows, checksum: read.add(name, f"{rows} {checksum}"),
                 checksums=True,
                 wanted=chosen.__contains__,
+                contents=scope.contents,
             )
             return read.found
 
@@ -149,7 +155,7 @@ class PostgresVerifier:
             self._sessions.administrator(server, database, what=what, limit=self._limit) as session,
             session.transaction(isolation="repeatable_read", readonly=True),
         ):
-            await _see(session, snapshot, what)
+            await see(session, snapshot, what)
             return await checksums.large_objects(session)
 
     @asynccontextmanager
@@ -224,27 +230,13 @@ class _Opened:
             )
         )
         await self.stack.enter_async_context(reader.transaction(isolation="repeatable_read", readonly=True))
-        await _see(reader, snapshot, self.what)
+        await see(reader, snapshot, self.what)
         self.readers.append(reader)
 
     async def add_if_admitted(self, snapshot: str) -> None:
         """As `add`; the database's limit, or the server's, may admit no more: then fewer read longer."""
         with suppress(Unreachable):
             await self.add(snapshot)
-
-
-async def _see(session: TenantSession | Administrator, snapshot: str | None, what: str) -> None:
-    """Let the session's transaction see an exported snapshot. Raises Conflict: nobody holds it any more."""
-    if snapshot is None:
-        return
-    try:
-        statement = ddl("see_snapshot", snapshot=literal(snapshot))
-        if isinstance(session, Administrator):
-            await session.execute(statement)
-        else:
-            await session.execute(str(statement))
-    except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
-        raise Conflict(f"{what}: its snapshot is gone ({error}): the session that held it ended") from None
 
 
 def _tables(scope: Scope) -> Callable[[str], bool]:

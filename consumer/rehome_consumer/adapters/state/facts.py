@@ -10,6 +10,7 @@ import orjson
 
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.errors import ClaimLost, RehomeError
+from rehome_consumer.model import Pause
 from rehome_consumer.sql import load
 
 if TYPE_CHECKING:
@@ -44,9 +45,13 @@ class PostgresFacts:
         encoded = fact.encode(value)
         plain = None if fact.secret else orjson.dumps(encoded).decode()
         secret = self._cipher.lock(encoded, self._context(fact)) if fact.secret else None
-        async with self._held() as db:
-            await db.execute(SQL["remember"], *self._key, fact.name, plain, secret)
-            row = await db.fetchrow(SQL["recall"], *self._key, fact.name)
+        async with session(self._pool, WHAT, LIMIT) as db:
+            row = await db.fetchrow(SQL["remember"], *self._key, fact.name, plain, secret, self._row.token)
+            if row is None:
+                raise self._taken_over()
+        if row["value"] is None and row["secret"] is None:
+            found = await self.recall(fact)
+            return value if found is None else found
         return self._decoded(fact, row)
 
     async def recall(self, fact: Fact[T]) -> T | None:
@@ -59,7 +64,11 @@ class PostgresFacts:
         """See `Facts.acquire_slot`."""
         async with self._held() as db:
             await db.execute(SQL["lock_slots"], resource)
-            if await db.fetchval(SQL["slots_of_others"], resource, self._row.migration_id) >= places:
+            if await db.fetchval(SQL["has_slot"], resource, *self._key):
+                return True
+            taken = await db.fetchval(SQL["slots_of_others"], resource, self._row.migration_id)
+            taken += await db.fetchval(SQL["slots_of_commands"], resource)
+            if taken >= places:
                 return False
             await db.execute(SQL["acquire_slot"], resource, *self._key)
             return True
@@ -68,6 +77,12 @@ class PostgresFacts:
         """See `Facts.release_slot`."""
         async with self._held() as db:
             await db.execute(SQL["release_slot"], resource, self._row.migration_id)
+
+    async def paused(self) -> Pause | None:
+        """See `Facts.paused`."""
+        async with session(self._pool, WHAT, LIMIT) as db:
+            row = await db.fetchrow(SQL["paused"])
+        return None if row is None else Pause(**row)
 
     async def progress(self, done: int, total: int) -> None:
         """See `Facts.progress`."""
@@ -102,8 +117,11 @@ class PostgresFacts:
         """A transaction that writes, if this run is still the newest. Raises ClaimLost otherwise."""
         async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
             if await db.fetchval(SQL["hold"], self._row.migration_id, self._row.token) is None:
-                raise ClaimLost(f"another consumer took over migration {self._row.migration_id}")
+                raise self._taken_over()
             yield db
+
+    def _taken_over(self) -> ClaimLost:
+        return ClaimLost(f"another consumer took over migration {self._row.migration_id}")
 
 
 class MemoryFacts:
@@ -128,6 +146,10 @@ class MemoryFacts:
 
     async def release_slot(self, resource: str) -> None:
         """Nobody waits for it."""
+
+    async def paused(self) -> Pause | None:
+        """Who only looks waits for nobody."""
+        return None
 
     async def progress(self, done: int, total: int) -> None:
         """Nobody looks."""

@@ -1,4 +1,4 @@
-"""The journal in PostgreSQL: schema `rehome`. Every method is one transaction.
+"""The journal in PostgreSQL: schema `rehome`. Every method is one transaction, and what every step needs one statement.
 
 Two guards keep a consumer that lost its claim from writing: a fencing token, taken at every start of a step
 and compared under a row lock by everything that writes, and the unique index that allows one open migration per
@@ -18,6 +18,7 @@ from rehome_consumer.adapters.state.views import clean
 from rehome_consumer.errors import ClaimLost, Conflict, NotReady, Refused, RehomeError
 from rehome_consumer.ports.engine import (
     ENDED,
+    RESERVED,
     AnotherOpen,
     Message,
     MigrationRow,
@@ -26,10 +27,12 @@ from rehome_consumer.ports.engine import (
     Sending,
     StepRow,
 )
+from rehome_consumer.ports.operators import ROLLBACK_ASKED_FOR
 from rehome_consumer.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from uuid import UUID
 
@@ -103,7 +106,7 @@ class PostgresJournal:
 
     async def require_key(self) -> None:
         """See `Journal.require_key`. One that cannot be opened may have been altered; if none can, it is the key."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             rows = await db.fetch(SQL["some_secrets"], SECRETS_TRIED)
         wrong = None
         for row in rows:
@@ -131,63 +134,77 @@ class PostgresJournal:
         self, migration_id: UUID, instance_id: UUID, event: CloudEvent[Any], body: bytes
     ) -> MigrationRow:
         """See `Journal.open`."""
-        async with self._transaction() as db:
-            replay = event.id if event.replayof is not None else None
-            if replay is not None:
-                await self._reopen(db, migration_id, instance_id, replay)
-            opened = await db.execute(
-                SQL["open"], migration_id, instance_id, body, event.id, event.data.to_plan, replay
-            )
-            if opened.endswith(" 1"):
-                await db.execute(
-                    SQL["history_line"], migration_id, 1, "opened", f"by {event.type} {event.id}"
-                )
-            row = await db.fetchrow(SQL["migration"], migration_id)
-            if row is None:
-                raise _another_open(instance_id, await db.fetchval(SQL["open_of_instance"], instance_id))
-            await db.execute(SQL["forget_waiting_of"], migration_id, instance_id)
-            return MigrationRow(**row)
+        replay = event.id if event.replayof is not None else None
+        upgrade = (migration_id, instance_id, body, event.id, event.data.to_plan, replay)
+        values = (*upgrade, f"by {event.type} {event.id}")
+        async with self._session() as db:
+            row = await db.fetchrow(SQL["open"], *values)
+        if row is None:
+            async with self._transaction() as db:
+                if replay is not None:
+                    await self._reopen(db, migration_id, instance_id, replay)
+                row = await db.fetchrow(SQL["open"], *values)  # if the other one has ended since
+                row = row or await db.fetchrow(SQL["migration"], migration_id)
+                if row is None:
+                    raise _another_open(instance_id, await db.fetchval(SQL["open_of_instance"], instance_id))
+                await db.execute(SQL["forget_waiting_of"], migration_id, instance_id)
+        return MigrationRow(**row)
 
     async def put_off(self, migration_id: UUID, event: CloudEvent[Any], delay: timedelta) -> None:
         """See `Journal.put_off`."""
         upgrade, replay = event.data, event.replayof is not None
-        async with self._transaction() as db:
+        async with self._session() as db:
             values = (migration_id, upgrade.instance_id, event.id, upgrade.to_plan, delay.total_seconds())
             await db.execute(SQL["put_off"], *values, replay)
 
     async def migration(self, migration_id: UUID) -> MigrationRow | None:
         """See `Journal.migration`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             row = await db.fetchrow(SQL["migration"], migration_id)
         return MigrationRow(**row) if row else None
 
     async def step(self, migration_id: UUID, attempt: int, step: str) -> StepRow | None:
         """See `Journal.step`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             row = await db.fetchrow(SQL["step"], migration_id, attempt, step)
-        return _step(row, row["token"]) if row else None
+        return _step(row) if row else None
 
-    async def begin(self, migration: MigrationRow, step: str, *, replay: UUID | None) -> StepRow:
+    async def begin(
+        self, migration: MigrationRow, step: str, *, replay: UUID | None, sent: Sequence[OutboxRow] = ()
+    ) -> StepRow:
         """See `Journal.begin`."""
-        async with self._transaction() as db:
-            token = await _take_token(db, migration.id, migration.token, step)
-            key = (migration.id, migration.attempt, step)
-            if replay is not None:
-                await db.execute(SQL["reset_step"], *key, replay)
-            await db.execute(SQL["not_dead_lettered"], *key)
-            return _step(await db.fetchrow(SQL["begin"], *key, replay), token)
+        key = (migration.id, migration.token, migration.attempt, step)
+        async with self._session() as db:
+            row = await db.fetchrow(SQL["begin"], *key, replay, *_confirmed(sent))
+        if row is None:
+            raise _taken_over(migration.id, step)
+        return _step(row)
 
     async def finish(
         self, row: StepRow, *, state: str, event: OutboxEvent | None, reason: str | None, past_pivot: bool
-    ) -> None:
+    ) -> tuple[OutboxRow, ...]:
         """See `Journal.finish`."""
-        async with self._held(row) as db:
-            await db.execute(SQL["finish_step"], row.migration_id, row.attempt, row.step)
-            await db.execute(
-                SQL["finish_migration"], row.migration_id, state, reason, state in ENDED, past_pivot
+        migration = (row.migration_id, row.token, state, reason, state in ENDED, past_pivot)
+        out = event or OutboxEvent("", "", {})
+        reserved = RESERVED if len(out.bodies) == 1 else None
+        put = (out.exchange, out.type, reserved, list(out.bodies), list(out.bodies.values()))
+        async with self._session() as db:
+            found = await db.fetchrow(SQL["finish"], *migration, row.attempt, row.step, *put)
+        if found is None:
+            raise _taken_over(row.migration_id, row.step)
+        if found["earlier"] or reserved is None:
+            return ()
+        return tuple(
+            OutboxRow(
+                seq, row.migration_id, out.exchange, out.type, Message.of_event(out.bodies[key]), revision
             )
-            await self._put(db, row.migration_id, event)
-            await db.execute(SQL["history_line"], row.migration_id, row.attempt, f"{row.step} done", reason)
+            for key, seq, revision in zip(found["ids"], found["seqs"], found["revisions"], strict=True)
+        )
+
+    async def sent(self, rows: Sequence[OutboxRow]) -> None:
+        """See `Journal.sent`."""
+        async with self._session() as db:
+            await db.execute(SQL["sent"], *_confirmed(rows))
 
     async def wait(self, row: StepRow, error: str, delay: timedelta) -> None:
         """See `Journal.wait`."""
@@ -213,19 +230,19 @@ class PostgresJournal:
 
     async def dead_letter_sent(self, row: StepRow) -> None:
         """See `Journal.dead_letter_sent`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             await db.execute(SQL["dead_letter_sent"], row.migration_id, row.attempt, row.step)
 
     async def dead_lettered(
         self, migration_id: UUID, attempt: int | None, step: str, message_id: str, reason: str
     ) -> None:
         """See `Journal.dead_lettered`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             await db.execute(SQL["dead_lettered"], migration_id, attempt, step, clean(message_id), reason)
 
     async def not_dead_lettered(self, migration_id: UUID, attempt: int | None, step: str) -> None:
         """See `Journal.not_dead_lettered`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             await db.execute(SQL["not_dead_lettered"], migration_id, attempt, step)
 
     async def ask_roll_back(
@@ -248,7 +265,7 @@ class PostgresJournal:
             await db.execute(SQL["reset_step"], migration.id, now.attempt, "roll_back", uuid4())
             await db.execute(SQL["finish_migration"], migration.id, state, why, state in ENDED, False)
             await self._put(db, migration.id, event)
-            await db.execute(SQL["history_line"], migration.id, now.attempt, "rollback asked for", why)
+            await db.execute(SQL["history_line"], migration.id, now.attempt, ROLLBACK_ASKED_FOR, why)
 
     def facts(self, row: StepRow) -> PostgresFacts:
         """See `Journal.facts`."""
@@ -262,22 +279,23 @@ class PostgresJournal:
             rows = await db.fetch(SQL["unsent_of"], migration_id) if locked else []
             sending = Sending(tuple(_outgoing(row) for row in rows))
             yield sending
-            if sending.confirmed:
-                await db.execute(SQL["sent"], sending.confirmed)
+            confirmed = [row for row in sending.rows if row.seq in sending.confirmed]
+            if confirmed:
+                await db.execute(SQL["sent"], *_confirmed(confirmed))
 
     async def unsent(self) -> list[UUID]:
         """See `Journal.unsent`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             return [row["migration_id"] for row in await db.fetch(SQL["unsent"])]
 
     async def oldest_unsent(self) -> float:
         """Age in seconds of the oldest unsent event; 0 when there is none."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             return float(await db.fetchval(SQL["oldest_unsent"]) or 0)
 
     async def purge(self, keep: timedelta) -> None:
         """See `Journal.purge`."""
-        async with self._transaction() as db:
+        async with self._session() as db:
             await db.execute(SQL["purge"], keep.total_seconds())
 
     async def _reopen(self, db: Any, migration_id: UUID, instance_id: UUID, replay: UUID) -> None:
@@ -298,9 +316,14 @@ class PostgresJournal:
             await db.execute(SQL["put"], migration_id, key, event.exchange, event.type, body)
         await db.execute(SQL["notify"], str(migration_id))
 
+    def _session(self, limit: float | None = None) -> AbstractAsyncContextManager[Any]:
+        """A connection for one statement, which is a transaction of its own."""
+        return session(self._pool, WHAT, limit or self._limit)
+
     @asynccontextmanager
     async def _transaction(self, limit: float | None = None) -> AsyncIterator[Any]:
-        async with session(self._pool, WHAT, limit or self._limit) as db, db.transaction():
+        """A connection in a transaction, for several statements."""
+        async with self._session(limit) as db, db.transaction():
             yield db
 
     @asynccontextmanager
@@ -323,12 +346,21 @@ async def _take_token(db: Any, migration_id: UUID, last: int, step: str) -> int:
     """
     token = await db.fetchval(SQL["take_token"], migration_id, last)
     if token is None:
-        raise ClaimLost(f"another consumer took over migration {migration_id} during {step}")
+        raise _taken_over(migration_id, step)
     return int(token)
 
 
-def _step(row: Any, token: int) -> StepRow:
-    return StepRow(**{**row, "replays": tuple(row["replays"]), "token": token})
+def _step(row: Any) -> StepRow:
+    return StepRow(**{**row, "replays": tuple(row["replays"])})
+
+
+def _confirmed(rows: Sequence[OutboxRow]) -> tuple[list[int], list[int]]:
+    """As the statements take them."""
+    return [row.seq for row in rows], [row.revision for row in rows]
+
+
+def _taken_over(migration_id: UUID, step: str) -> ClaimLost:
+    return ClaimLost(f"another consumer took over migration {migration_id} during {step}")
 
 
 def _another_open(instance_id: UUID, other: UUID | None) -> AnotherOpen:
@@ -342,4 +374,5 @@ def _outgoing(row: Any) -> OutboxRow:
         exchange=row["exchange"],
         routing_key=row["routing_key"],
         message=Message.of_event(bytes(row["body"])),
+        revision=row["revision"],
     )

@@ -11,10 +11,14 @@ import orjson
 
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
+from rehome_consumer.adapters.state.claim_session import REVOKED
 from rehome_consumer.errors import NotFound, TimedOut
 from rehome_consumer.facts import RecordedFacts
+from rehome_consumer.model import Pause
 from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
+    LET_GO,
+    RETIRED,
     ClaimHolder,
     Completed,
     DeadLetterRecord,
@@ -28,9 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
     from uuid import UUID
 
-SQL: Final = load("views")
+SQL: Final = {**load("views"), "paused": load("journal")["paused"]}
 WHAT: Final = "state database"
 LIMIT: Final = 30.0  # seconds for one question
+NO_JOURNAL: Final = (
+    "the journal is not there: does REHOME_STATE_DSN (or REHOME_PLATFORM_DSN) name the right database? A consumer "
+    "(rehome run) makes it when it starts"
+)
 
 
 class PostgresJournalViews:
@@ -54,6 +62,35 @@ class PostgresJournalViews:
             return []
         return [waiting_view(**row) for row in rows]
 
+    async def paused(self) -> Pause | None:
+        """See `JournalViews.paused`. None in a journal that an older consumer made."""
+        try:
+            rows = await self._fetch("paused")
+        except NotFound:
+            return None
+        return Pause(**rows[0]) if rows else None
+
+    async def pauses(self, limit: int) -> list[dict[str, Any]]:
+        """The last orders to pause and to go on, newest first."""
+        return [dict(row) for row in await self._fetch("pauses", limit)]
+
+    async def order_pause(self, by: str, why: str, *, paused: bool) -> bool:
+        """Pause all moves, or let them go on; False: it is so already, and the earlier order stays.
+
+        Raises:
+            NotFound: no consumer of this release has made the journal's tables yet.
+        """
+        async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
+            await db.execute(SQL["lock_pauses"])
+            try:
+                return await db.fetchval(SQL["order_pause"], paused, clean(by), clean(why)) is not None
+            except asyncpg.UndefinedTableError:
+                raise NotFound(NO_JOURNAL) from None
+
+    async def let_go(self, migration_id: UUID, attempt: int, detail: str) -> bool:
+        """Let a migration go on outside of the maintenance window; False: it is over, or at another attempt by now."""
+        return bool(await self._fetch("let_go", migration_id, attempt, LET_GO, clean(detail)))
+
     async def dead_letters(self) -> list[DeadLetterRecord]:
         """See `JournalViews.dead_letters`. None in a journal that an older consumer made."""
         try:
@@ -71,6 +108,13 @@ class PostgresJournalViews:
         return await self.by_ids(
             [row["id"] for row in await self._fetch("newest_moves", instance_id, list(UNMOVED))]
         )
+
+    async def moves_from(self, server_id: UUID, instances: Collection[UUID]) -> list[MigrationView]:
+        """See `JournalViews.moves_from`. None where no consumer ever ran."""
+        with suppress(NotFound):
+            rows = await self._fetch("moves_from", server_id, list(instances), list(UNMOVED))
+            return await self.by_ids([row["id"] for row in rows])
+        return []
 
     async def steps(self, migration_id: UUID) -> list[dict[str, Any]]:
         """See `JournalViews.steps`."""
@@ -110,8 +154,12 @@ class PostgresJournalViews:
         rows = await self._fetch("holders", list(instances))
         return {row["instance_id"]: ClaimHolder(**row) for row in rows}
 
+    async def revoke(self, instance_id: UUID) -> None:
+        """Ask whoever holds the claim on an instance to stop its step and release it; a consumer that lives does so."""
+        await self._fetch("revoke", REVOKED, str(instance_id))
+
     async def cut(self, holder: ClaimHolder) -> None:
-        """End the session of a claim: its holder stops its step at once.
+        """End the session of a claim, and with it all claims of that consumer: it stops their steps at once.
 
         Raises:
             Incompatible: this login may not end that session, since it is another role's.
@@ -173,11 +221,17 @@ class PostgresJournalViews:
             for row in rows
         ]
 
+    async def moved(self, limit: int) -> list[dict[str, Any]]:
+        """The newest completed moves: `strategy`, `bytes`, `downtime` (seconds). None where no consumer ever ran."""
+        with suppress(NotFound):
+            return [dict(row) for row in await self._fetch("moved", limit)]
+        return []
+
     async def retired(self, migration_id: UUID, detail: str) -> None:
         """Record that a completed migration's source was removed."""
         async with session(self._pool, WHAT, LIMIT) as db, db.transaction():
             await db.execute(SQL["retired"], migration_id)
-            await db.execute(SQL["history_line"], migration_id, "source retired", clean(detail))
+            await db.execute(SQL["history_line"], migration_id, RETIRED, clean(detail))
 
     @asynccontextmanager
     async def alone(self, what: str, within: float = LIMIT) -> AsyncIterator[None]:
@@ -208,10 +262,7 @@ class PostgresJournalViews:
             try:
                 return await db.fetch(SQL[query], *arguments)
             except asyncpg.UndefinedTableError:
-                raise NotFound(
-                    "the journal is not there: does REHOME_STATE_DSN (or REHOME_PLATFORM_DSN) name the right "
-                    "database? A consumer (rehome run) makes it when it starts"
-                ) from None
+                raise NotFound(NO_JOURNAL) from None
 
 
 def clean(text: str) -> str:

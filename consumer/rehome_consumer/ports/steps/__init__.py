@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rehome_consumer.ports.steps.facts import Clock, Facts
 from rehome_consumer.ports.steps.odoo import Filestore, OdooConf, Runtime
 from rehome_consumer.ports.steps.platform import DatabaseService, Platform
-from rehome_consumer.ports.steps.postgres import Copier, Databases, Verifier
+from rehome_consumer.ports.steps.postgres import Copier, Databases, Replicator, Verifier
 
 if TYPE_CHECKING:
     from rehome_consumer.model import Policy
@@ -28,6 +28,7 @@ __all__ = [
     "OdooConf",
     "Platform",
     "Ports",
+    "Replicator",
     "Runtime",
     "Verifier",
 ]
@@ -43,6 +44,7 @@ class Ports:
     platform: Platform
     database_service: DatabaseService
     databases: Databases
+    replicator: Replicator
     copier: Copier
     verifier: Verifier
     odoo_conf: OdooConf

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rehome_consumer.facts import Fact
+    from rehome_consumer.model import Pause
 
 T = TypeVar("T")
 
@@ -45,6 +46,10 @@ class Facts(Protocol):
 
     async def release_slot(self, resource: str) -> None:
         """Let the next migration have the slot; nothing if this one has none."""
+        ...
+
+    async def paused(self) -> Pause | None:
+        """Who has paused all moves, since when and why; None: they go on."""
         ...
 
     async def progress(self, done: int, total: int) -> None:

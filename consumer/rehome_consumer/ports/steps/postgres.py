@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DatabaseFacts,
         Fence,
         Fingerprint,
+        Followed,
         Named,
         OwnershipTag,
         RehearsalMark,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         Scope,
         Server,
         ServerFacts,
+        Written,
     )
     from rehome_consumer.ports.steps.facts import Facts
 
@@ -155,8 +157,17 @@ class Databases(Protocol):
         """Drop a database that carries this migration's tag. False when it is not there; NotOurs otherwise."""
         ...
 
-    async def close_role(self, server: Server, role: str) -> None:
-        """No login for the role and no session of it, if it exists."""
+    async def close_role(self, server: Server, role: str, *, opened: bool = False) -> None:
+        """No login for the role and no session of it, if it exists.
+
+        Args:
+            server: where.
+            role: its name.
+            opened: this migration has let it log in: it is closed whatever it has made since.
+
+        Raises:
+            NotOurs: it is a superuser; or not `opened`, and owns a database that is not this migration's.
+        """
         ...
 
     async def mark_rehearsal(self, server: Server, mark: RehearsalMark) -> None:
@@ -186,6 +197,99 @@ class Databases(Protocol):
 
         Returns how many sessions there were.
         """
+        ...
+
+
+class Replicator(Protocol):
+    """Lets a copy follow its source by logical replication.
+
+    What it needs for that is on both servers and works without any consumer: a publication, a slot and a role on the
+    source, a subscription and a role on the target, all named after the migration. Nothing of it is made anew by any
+    other port; `remove` finds it by these names.
+    """
+
+    async def obstacles(
+        self, source: Server, database: str, tenant: str, target: Server | None
+    ) -> tuple[str, ...]:
+        """Why this database cannot be followed, each with what to do about it; at most 20. Empty: it can be.
+
+        Without `target`, which may not exist yet, only the source is looked at. Raises NotFound.
+        """
+        ...
+
+    async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
+        """Make publication and slot, and run `work` with the name of the snapshot from which the slot streams.
+
+        The snapshot is held meanwhile. Publication, slot and role stay, also when `work` fails: see `remove`.
+
+        Args:
+            followed: the source, and its copy, which `work` makes.
+            limit: how long making the slot may take: it waits for transactions that are open on the server.
+            work: is given the snapshot.
+
+        Raises:
+            FellBehind: the slot could not be made; `work` was not run.
+        """
+        ...
+
+    async def follow(self, followed: Followed, limit: timedelta) -> None:
+        """Let the copy, which is as the slot's snapshot, follow its source; with no more rights than the tenant's.
+
+        Args:
+            followed: both.
+            limit: how long the login on the source lasts.
+
+        Raises:
+            FellBehind: the target does not reach the source, or refuses; says which.
+        """
+        ...
+
+    async def reach(self, followed: Followed, limit: timedelta, keep: int) -> timedelta:
+        """Wait until the copy has all that was committed on the source when this was called; how long it took.
+
+        Args:
+            followed: both.
+            limit: how long it may take.
+            keep: bytes of WAL that the source's server may keep for the copy.
+
+        Raises:
+            FellBehind: it took longer, the server keeps more, or the copy follows no more; says which.
+        """
+        ...
+
+    async def written(self, followed: Followed) -> Written:
+        """All tables of the fenced source that were written to since the snapshot of `with_slot`, perhaps others, too.
+
+        Told by a second slot (the witness), made before that snapshot, that nobody reads. It is gone after `remove`.
+
+        Raises:
+            FellBehind: it cannot be said for sure, or would take too long; says why.
+        """
+        ...
+
+    async def strays(self, followed: Followed, written: Written) -> tuple[str, ...]:
+        """Tables of the settled copy, which follows no more, that may have been changed and are not in `written`.
+
+        Not by a change of how many rows there are.
+
+        Raises:
+            TimedOut: somebody is at work in the copy.
+        """
+        ...
+
+    async def detach(self, followed: Followed) -> None:
+        """The copy follows no more, and what followed it is gone from the target; nothing if it did not."""
+        ...
+
+    async def settle(self, followed: Followed) -> None:
+        """Give the copy what is not replicated: where the source's sequences stand; refresh materialized views.
+
+        Done with the tenant's rights.
+        """
+        ...
+
+    async def remove(self, server: Server, migration_id: UUID) -> bool:
+        """Remove everything that a migration has there to follow or to be followed; whether there was anything."""
         ...
 
 
@@ -226,7 +330,8 @@ class Copier(Protocol):
     ) -> None:
         """Dump in directory format, in parallel, under a temporary name; an incomplete earlier one is removed.
 
-        Done with the rights of the tenant's role, by a short-lived login. Of the scope count snapshot, rows and jobs.
+        Done with the rights of the tenant's role, by a short-lived login. Of the scope count snapshot, rows, jobs and
+        nice.
         """
         ...
 
@@ -241,8 +346,22 @@ class Copier(Protocol):
         """
         ...
 
-    async def restore(self, server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
-        """Restore into `database` (empty, with this migration's tag), everything owned by `role`; then ANALYZE."""
+    async def restore(
+        self,
+        server: Server,
+        database: str,
+        backup: Backup,
+        role: str,
+        facts: Facts,
+        *,
+        jobs: int | None = None,
+        nice: int = 0,
+    ) -> None:
+        """Restore into `database` (empty, with this migration's tag), everything owned by `role`; then ANALYZE.
+
+        Its programs have `jobs` sessions (None: as many as the settings say), and give way to other processes by
+        `nice`, 0 to 19.
+        """
         ...
 
     async def discard(self, backup_id: str) -> None:
@@ -275,6 +394,25 @@ class Verifier(Protocol):
 
         Raises:
             Conflict: nobody holds the scope's snapshot any more.
+        """
+        ...
+
+    async def signature(self, server: Server, database: str, snapshot: str | None = None) -> str:
+        """A signature of what defines the database's objects, read by the administrator.
+
+        Two that are equal say that no definition was changed, nor was one that was put back, from when the first was
+        read to when the second was: but for settings (`fingerprint.OUTSIDE`) and where sequences stand. Two that differ
+        say nothing: what is rewritten as it was makes another one. Writes to tables, temporary tables that come and go,
+        VACUUM, ANALYZE, and refreshing a materialized view make none.
+
+        Args:
+            server: where.
+            database: which.
+            snapshot: an exported snapshot that the server still holds; None: as it is now.
+
+        Raises:
+            NotFound: there is no such database.
+            Conflict: nobody holds the snapshot any more.
         """
         ...
 

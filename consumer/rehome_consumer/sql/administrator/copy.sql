@@ -33,6 +33,17 @@ WHERE found.oid >= 16384 AND found.function >= 16384 AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_depend AS e
     WHERE e.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND e.objid = found.function AND e.deptype = 'e');
 
+-- name: spreading
+-- Constraints and triggers whose creation locks other tables than those that a dump's entry names: what is on, or refers
+-- to, a table that has partitions or children, or is one.
+SELECT c.oid::pg_catalog.int8 AS oid FROM pg_catalog.pg_constraint AS c
+WHERE c.contype NOT IN ('p', 'u', 'x') AND EXISTS (
+    SELECT FROM pg_catalog.pg_inherits AS i
+    WHERE i.inhparent IN (c.conrelid, c.confrelid) OR i.inhrelid IN (c.conrelid, c.confrelid))
+UNION ALL
+SELECT t.oid::pg_catalog.int8 FROM pg_catalog.pg_trigger AS t
+WHERE EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE t.tgrelid IN (i.inhparent, i.inhrelid));
+
 -- name: has_numbered_columns
 -- Whether the server keeps a number of its own with columns (see `client_programs.require_column_numbers_known`).
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a, pg_catalog.unnest(a.attoptions) AS o

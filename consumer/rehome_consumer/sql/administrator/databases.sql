@@ -276,7 +276,9 @@ ORDER BY backend_start;
 SELECT pid, usename::pg_catalog.text AS user, application_name AS application, datname::pg_catalog.text AS database, state
 FROM pg_catalog.pg_stat_activity
 WHERE pid <> pg_catalog.pg_backend_pid()
-  AND ((usename = session_user AND application_name = $1) OR pg_catalog.starts_with(usename::pg_catalog.text, $2::pg_catalog.text))
+  AND ((usename = session_user AND application_name = $1)
+       OR (pg_catalog.starts_with(usename::pg_catalog.text, $2::pg_catalog.text)
+           AND usename !~ '_(sync|apply)$'))  -- those let a copy follow, whichever run it is
 ORDER BY backend_start;
 
 -- name: sessions_of_role
@@ -293,15 +295,19 @@ SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(pid)) F
 SELECT (pg_catalog.now() + pg_catalog.make_interval(secs => $1::pg_catalog.float8))::pg_catalog.text;
 
 -- name: short_lived_role
--- A short-lived role: its verifier, and whether it has settings.
+-- A short-lived role: its verifier, and whether it has other settings than it was created with.
 SELECT a.rolpassword AS verifier,
-       EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole = a.oid) AS has_settings
+       EXISTS (
+           SELECT FROM pg_catalog.pg_db_role_setting AS s
+           WHERE s.setrole = a.oid AND (s.setdatabase <> 0 OR s.setconfig <> ARRAY['lc_messages=C'])
+       ) AS has_settings
 FROM pg_catalog.pg_authid AS a WHERE a.rolname = $1;
 
 -- name: short_lived_names
--- Short-lived roles whose names begin with $1.
+-- Short-lived roles whose names begin with $1; those by which a copy follows its source outlive a run.
 SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles
 WHERE pg_catalog.starts_with(rolname::pg_catalog.text, $1::pg_catalog.text) AND rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$'
+  AND rolname !~ '_(sync|apply)$'
 ORDER BY 1;
 
 -- name: tenant_role_of

@@ -35,9 +35,10 @@ ALTER ROLE {role} NOLOGIN NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS {at
 CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
 
 -- name: create_short_lived_role
--- A login with a tenant's rights: {row_security} is BYPASSRLS or NOBYPASSRLS, {until} a time.
+-- A login with a tenant's rights, which is spoken to in English: {row_security} is BYPASSRLS or NOBYPASSRLS, {until} a time.
 CREATE ROLE {role} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION {row_security}
-    CONNECTION LIMIT {sessions} VALID UNTIL {until} PASSWORD {verifier}
+    CONNECTION LIMIT {sessions} VALID UNTIL {until} PASSWORD {verifier};
+ALTER ROLE {role} SET lc_messages = 'C'
 
 -- name: grant_role
 -- Give a role's rights to another role.
@@ -135,6 +136,80 @@ ANALYZE {tables}
 -- Let the transaction that has just begun see an exported snapshot; {snapshot} is a literal.
 SET TRANSACTION SNAPSHOT {snapshot}
 
+-- name: rows_of_catalog
+-- How many rows of a catalog each transaction wrote, as `signature.sql` says it of others; {label} is its name as a literal.
+SELECT {label} || ' ' || c.xmin::pg_catalog.text || ' ' || pg_catalog.count(*) AS line
+FROM {catalog} AS c GROUP BY c.xmin
+
+-- name: signature
+-- SHA-256 over rows of text, in whatever order they come; {rows} is a query of `signature.sql`'s.
+SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
+           pg_catalog.string_agg(r.line, E'\n' ORDER BY r.line COLLATE pg_catalog."C"), 'UTF8')), 'hex')
+FROM ({rows}) AS r
+
 -- name: alter_function
 -- Change how a function of an extension may be used, as it was changed on the source; {attributes} are keywords.
 ALTER FUNCTION {function} {attributes}
+
+-- name: create_sync_role
+-- The login by which a target's server reads a slot: it has no rights in any database. {until} is a time.
+CREATE ROLE {role} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE REPLICATION NOBYPASSRLS
+    CONNECTION LIMIT 2 VALID UNTIL {until} PASSWORD NULL
+
+-- name: set_sync_password
+-- Give that login a password; {verifier} is its SCRAM verifier.
+ALTER ROLE {role} VALID UNTIL {until} PASSWORD {verifier}
+
+-- name: create_apply_role
+-- The owner of a subscription: nobody can log in as it, since it has no password.
+CREATE ROLE {role} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD NULL
+
+-- name: create_publication
+-- Publish tables; {tables} are their names, each with ONLY.
+CREATE PUBLICATION {name} FOR TABLE {tables}
+
+-- name: create_empty_publication
+-- Publish nothing: a database without tables.
+CREATE PUBLICATION {name}
+
+-- name: drop_publication
+-- Publish them no more.
+DROP PUBLICATION IF EXISTS {name}
+
+-- name: create_witness
+-- Make a slot that nobody reads while the copy follows (replication command).
+CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput NOEXPORT_SNAPSHOT
+
+-- name: create_slot
+-- Make a slot whose snapshot the transaction has that has just begun (replication command).
+CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput USE_SNAPSHOT
+
+-- name: exported_snapshot
+-- The name of this transaction's snapshot, for other sessions (the query of a COPY).
+SELECT pg_catalog.pg_export_snapshot()
+
+-- name: create_subscription
+-- Make a subscription that does not run yet; {connection} is a literal with a password.
+CREATE SUBSCRIPTION {name} CONNECTION {connection} PUBLICATION {name}
+    WITH (create_slot = false, slot_name = {slot}, copy_data = false, enabled = false, streaming = on,
+          disable_on_error = true)
+
+-- name: set_subscription_owner
+-- Give a subscription to an ordinary role.
+ALTER SUBSCRIPTION {name} OWNER TO {role}
+
+-- name: enable_subscription
+-- Let it run.
+ALTER SUBSCRIPTION {name} ENABLE
+
+-- name: disable_subscription
+-- Let it run no more.
+ALTER SUBSCRIPTION {name} DISABLE
+
+-- name: forget_slot
+-- Let dropping a subscription not drop its slot, for which it would connect to the source.
+ALTER SUBSCRIPTION {name} SET (slot_name = NONE)
+
+-- name: drop_subscription
+-- Drop a subscription.
+DROP SUBSCRIPTION {name}

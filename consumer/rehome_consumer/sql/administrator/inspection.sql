@@ -6,6 +6,21 @@
 SELECT pg_catalog.pg_database_size(oid) AS bytes, pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_database')) AS comment
 FROM pg_catalog.pg_database WHERE datname = $1;
 
+-- name: sizes
+-- Bytes of those of these databases that are there.
+SELECT datname::pg_catalog.text AS name, pg_catalog.pg_database_size(oid) AS bytes
+FROM pg_catalog.pg_database WHERE datname::pg_catalog.text = ANY ($1::pg_catalog.text[]);
+
+-- name: active_sessions
+-- Clients whose statement runs at this moment, rehome's excepted: those of this login under rehome's name, and of
+-- short-lived roles. The name alone proves nothing: any client can choose it.
+SELECT pg_catalog.count(*)
+FROM pg_catalog.pg_stat_activity
+WHERE state IN ('active', 'fastpath function call') AND backend_type = 'client backend'
+  AND pid <> pg_catalog.pg_backend_pid()
+  AND NOT (usename = session_user AND application_name LIKE 'rehome:%')
+  AND NOT coalesce(usename ~ '^rehome_[0-9a-f]{32}_[a-z]+$', false);
+
 -- name: databases
 -- Databases with a comment by rehome, or a name that only rehome gives.
 SELECT datname::pg_catalog.text AS name, pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_database')) AS comment FROM pg_catalog.pg_database
@@ -23,14 +38,24 @@ FROM (
     FROM pg_catalog.pg_stat_activity
     WHERE pid <> pg_catalog.pg_backend_pid()
       AND ((usename = session_user AND application_name ~ '^rehome:[0-9a-f]{8}-')
-           OR usename ~ '^rehome_[0-9a-f]{32}_[a-z]+$')
+           OR (usename ~ '^rehome_[0-9a-f]{32}_[a-z]+$' AND usename !~ '_(sync|apply)$'))
 ) AS found
 GROUP BY found.migration;
 
 -- name: roles
 -- Migrations that have short-lived roles, known by their names.
 SELECT DISTINCT pg_catalog.substr(rolname::pg_catalog.text, 8, 32) AS migration FROM pg_catalog.pg_roles
-WHERE rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$' ORDER BY 1;
+WHERE rolname ~ '^rehome_[0-9a-f]{32}(_[a-z]+)?$' AND rolname !~ '_(sync|apply)$' ORDER BY 1;
+
+-- name: followed
+-- Migrations that have something by which a copy follows its source: a role, a slot, a subscription. Publications are in
+-- their databases; the role is made before them and dropped after them.
+SELECT pg_catalog.substr(found.name::pg_catalog.text, 8, 32) AS migration
+FROM (SELECT rolname AS name FROM pg_catalog.pg_roles
+      WHERE rolname ~ '^rehome_[0-9a-f]{32}_[a-z]+$' AND rolname ~ '_(sync|apply)$'
+      UNION SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_name ~ '^rehome_[0-9a-f]{32}(_witness)?$'
+      UNION SELECT subname FROM pg_catalog.pg_subscription WHERE subname ~ '^rehome_[0-9a-f]{32}$') AS found
+GROUP BY 1 ORDER BY 1;
 
 -- name: rehearsal_marks
 -- Marks of rehearsals without a migration: roles without login, and their comments.

@@ -12,9 +12,10 @@ SELECT kind, name, remedy, pg_catalog.count(*) OVER () AS total FROM (
            'pg_catalog.pg_event_trigger'::pg_catalog.regclass AS class, oid
     FROM pg_catalog.pg_event_trigger
     UNION ALL
-    SELECT 'subscription', subname::pg_catalog.text, 'drop it', 'pg_catalog.pg_subscription'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_subscription
-    WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    SELECT 'subscription', s.subname::pg_catalog.text, 'drop it', 'pg_catalog.pg_subscription'::pg_catalog.regclass, s.oid
+    FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_roles AS r ON r.oid = s.subowner
+    WHERE s.subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+      AND r.rolname !~ '^rehome_[0-9a-f]{32}_apply$'
     UNION ALL
     SELECT 'foreign-data wrapper', fdwname::pg_catalog.text, 'drop it',
            'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, oid
@@ -115,8 +116,9 @@ SELECT kind, name, remedy, pg_catalog.count(*) OVER () AS total FROM (
     UNION ALL
     SELECT 'publication', pubname::pg_catalog.text,
            'move its readers first, DROP PUBLICATION, and create it on the new server after the move',
-           'pg_catalog.pg_publication'::pg_catalog.regclass, oid
-    FROM pg_catalog.pg_publication
+           'pg_catalog.pg_publication'::pg_catalog.regclass, p.oid
+    FROM pg_catalog.pg_publication AS p JOIN pg_catalog.pg_roles AS r ON r.oid = p.pubowner
+    WHERE NOT (r.rolsuper AND pubname ~ '^rehome_[0-9a-f]{32}$')  -- a warm move's
     UNION ALL
     SELECT 'logical replication slot',
            s.slot_name || coalesce(' (' || s.plugin || ')', '')
@@ -125,7 +127,7 @@ SELECT kind, name, remedy, pg_catalog.count(*) OVER () AS total FROM (
            'a slot stays on its server: stop its reader and pg_drop_replication_slot it', 0, 0
     FROM pg_catalog.pg_replication_slots AS s
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = s.active_pid
-    WHERE s.database = pg_catalog.current_database()
+    WHERE s.database = pg_catalog.current_database() AND s.slot_name !~ '^rehome_[0-9a-f]{32}(_witness)?$'
     UNION ALL
     SELECT 'language', lanname::pg_catalog.text, 'install it as an extension, or drop it',
            'pg_catalog.pg_language'::pg_catalog.regclass, oid
@@ -154,13 +156,15 @@ ORDER BY kind, name LIMIT 20;
 -- name: attached
 -- What other programs hang on the database, in words.
 SELECT what FROM (
-    SELECT 1 AS place, 'publication ' || pubname AS what FROM pg_catalog.pg_publication
+    SELECT 1 AS place, 'publication ' || p.pubname AS what
+    FROM pg_catalog.pg_publication AS p JOIN pg_catalog.pg_roles AS r ON r.oid = p.pubowner
+    WHERE NOT (r.rolsuper AND p.pubname ~ '^rehome_[0-9a-f]{32}$')
     UNION ALL
     SELECT 2, 'logical replication slot ' || s.slot_name
               || coalesce(', read by role ' || a.usename || ' (application ' || a.application_name || ')', ', not read now')
     FROM pg_catalog.pg_replication_slots AS s
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = s.active_pid
-    WHERE s.database = pg_catalog.current_database()
+    WHERE s.database = pg_catalog.current_database() AND s.slot_name !~ '^rehome_[0-9a-f]{32}(_witness)?$'
     UNION ALL
     SELECT 3, 'subscription ' || subname FROM pg_catalog.pg_subscription
     WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())

@@ -57,7 +57,7 @@ async def undo(move: Move) -> None:
     target = await move.target()
     with suppress(NotFound):  # a service that is not there serves nobody
         await move.runtime.stop(instance)
-    await move.databases.close_role(target, (await move.new_tenant()).user)
+    await move.databases.close_role(target, (await move.new_tenant()).user, opened=True)
     tag = await move.databases.ownership_tag(target, instance.database)
     promoted = tag is not None and tag.migration_id == move.migration_id
     await _require_nothing_elsewhere(move, instance.database if promoted else await move.scratch_name())

@@ -16,11 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from rehome_consumer.errors import Conflict, NotOurs, Queued, RehomeError, VerificationFailed
-from rehome_consumer.facts import REHEARSAL, REHEARSED_DEFINITIONS
+from rehome_consumer.errors import Conflict, FellBehind, NotOurs, Queued, RehomeError, VerificationFailed
+from rehome_consumer.facts import BEGUN_AT, REHEARSAL, REHEARSED_DEFINITIONS, SIGNATURES, STRATEGY
 from rehome_consumer.fingerprint import definitions_digest
-from rehome_consumer.model import DEFINITIONS, Scope
+from rehome_consumer.model import DEFINITIONS, Scope, Signatures
 from rehome_consumer.steps import provision
+from rehome_consumer.steps.support import pacing, warm, witnessed
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
 from rehome_consumer.steps.support.slots import rehearsal_slot, take
 from rehome_events.parts import Rehearsal
@@ -28,7 +29,7 @@ from rehome_events.parts import Rehearsal
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rehome_consumer.model import Policy
+    from rehome_consumer.model import Policy, Server
     from rehome_consumer.move import Move
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,22 @@ ROUNDS: Final = 3
 """Rehearsals before a stop, where the definitions change each time."""
 
 
+NO_ROWS: Final = (
+    "the rehearsal copied no rows (REHOME_REHEARSE, REHOME_REHEARSE_UP_TO): duplicates below a unique index, rows that "
+    "a check refuses, what a materialized view reads, and how long the copy takes are found after the stop"
+)
+"""What a rehearsal of definitions leaves unknown."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Rehearsed:
     result: Rehearsal
     definitions: str
+    signatures: Signatures | None
+    """Of both databases' catalogs, where the copy is to follow."""
     differences: tuple[str, ...]
+    cold: str | None = None
+    """Why the copy does not follow its source; None: it does."""
 
 
 def mode_for(policy: Policy, size: int) -> Literal["full", "definitions"] | None:
@@ -68,12 +80,20 @@ async def run(move: Move) -> Rehearsal | None:
     if done is None:
         size = await move.databases.database_size(source, instance.database)
         mode = mode_for(move.policy, size)
+        cold = await _why_cold(move, mode)
         if mode is None:
+            await warm.decided(move, cold)
             return None
-        await wait_for_a_slot(move)
-        rehearsed = await rehearse(move, mode, size)
+        await _take_slot(move)
+        rehearsed = await rehearse(move, mode, size, cold=cold)
         await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
+        if rehearsed.signatures is not None:
+            await move.facts.remember(SIGNATURES, rehearsed.signatures)
         done = await move.facts.remember(REHEARSAL, rehearsed.result)
+        await warm.decided(move, rehearsed.cold)
+    elif await move.facts.recall(STRATEGY) is None:
+        await clear(move)
+        await warm.decided(move, "the run that made the copy was cut off")
     # Also where an earlier try has rehearsed: it may have ended before it released its slot.
     await release_slot(move)
     return done
@@ -85,11 +105,19 @@ async def wait_for_a_slot(move: Move) -> None:
     Raises:
         Queued: other rehearsals of this source are under way, or it is not the time for it.
     """
+    if move.policy.rehearse != "off" and await move.facts.recall(REHEARSAL) is None:
+        await _take_slot(move)
+
+
+async def _take_slot(move: Move) -> None:
     policy, source = move.policy, await move.source()
-    if policy.rehearse == "off" or await move.facts.recall(REHEARSAL) is not None:
-        return
-    if policy.rehearsal_hours is not None and not policy.rehearsal_hours.has(move.clock.now()):
-        raise Queued(f"rehearsals run from {policy.rehearsal_hours}; waiting for that time")
+    if policy.rehearsal_hours is not None:
+        if not policy.rehearsal_hours.has(move.clock.now()):
+            raise Queued(f"rehearsals run from {policy.rehearsal_hours}; waiting for that time")
+    elif policy.strategy == "auto" and await move.facts.recall(BEGUN_AT) is None:
+        # Its copy may follow: not all day long, at the pool's cost, until the instance may be stopped. Hours that
+        # somebody has set are kept to alone: both together might never come.
+        await pacing.require_window(move)
     places = policy.rehearsals_per_server
     await take(
         move.facts,
@@ -97,6 +125,7 @@ async def wait_for_a_slot(move: Move) -> None:
         places,
         f"{places} rehearsal(s) of {source.name} under way",
     )
+    await move.facts.remember(BEGUN_AT, move.clock.now())
 
 
 async def release_slot(move: Move) -> None:
@@ -121,29 +150,50 @@ async def require_current(move: Move) -> None:
         if definitions_digest(now) == known:
             return
         log.info("rehearsal.outdated migration=%s database=%s", move.migration_id, database)
-        known = (await rehearse(move, done.mode, done.database_bytes)).definitions
+        # What follows its source has the old definitions: a new copy follows, or none.
+        was_warm = await warm.is_warm(move)
+        cold = await _why_cold(move, done.mode) if was_warm else "it was decided before"
+        again = await rehearse(move, done.mode, done.database_bytes, cold=cold)
+        if was_warm and again.cold is not None:
+            await warm.give_up(move, again.cold)
+        known = again.definitions
     raise Conflict(
         f"the definitions in {database} changed during each of {ROUNDS} rehearsals: a module is being installed or "
         "upgraded? The instance serves on, and the move waits"
     )
 
 
-async def rehearse(move: Move, mode: Literal["full", "definitions"], size: int) -> _Rehearsed:
-    """Rehearse now, and leave nothing behind.
+async def rehearse(
+    move: Move, mode: Literal["full", "definitions"], size: int, *, cold: str | None
+) -> _Rehearsed:
+    """Rehearse now, and leave nothing behind but, in a warm move, the copy that follows its source.
+
+    Args:
+        move: whose data is copied.
+        mode: how much of it.
+        size: bytes of it.
+        cold: why the copy is not to follow; None: it is.
 
     Raises:
         VerificationFailed: the copy differs, and did so again.
         RehomeError: as `dump` and `restore` say.
     """
     try:
-        rehearsed = await _once(move, mode, size)
+        rehearsed = await _once(move, mode, size, cold)
         for _ in range(1, LOOKS):
             if not rehearsed.differences:
                 break
             log.info(
                 "rehearsal.repeated migration=%s difference=%s", move.migration_id, rehearsed.differences[0]
             )
-            rehearsed = await _once(move, mode, size)
+            rehearsed = await _once(move, mode, size, cold)
+        if rehearsed.cold is None and not rehearsed.differences:
+            try:
+                await warm.catch_up(move)
+            except FellBehind as error:
+                rehearsed = replace(rehearsed, cold=str(error))
+            else:
+                return rehearsed  # its dump stays, too: the backup until `complete` makes one of the fenced source
     except Exception:
         with suppress(RehomeError):  # the error counts; the next run removes what is left
             await clear(move)
@@ -158,8 +208,14 @@ async def rehearse(move: Move, mode: Literal["full", "definitions"], size: int) 
     return rehearsed
 
 
-async def clear(move: Move) -> tuple[str, ...]:
-    """Remove what a rehearsal of this attempt left; returns what had to be left alone.
+async def _why_cold(move: Move, mode: Literal["full", "definitions"] | None) -> str | None:
+    """Why no copy is to follow; None: it is."""
+    database, tenant = (await move.instance()).database, (await move.tenant()).user
+    return await warm.why_cold(move.ports, database, tenant, await move.source(), await move.target(), mode)
+
+
+async def clear(move: Move) -> None:
+    """Remove what a rehearsal of this attempt left.
 
     A server that does not answer keeps nothing but its own part.
 
@@ -169,41 +225,53 @@ async def clear(move: Move) -> tuple[str, ...]:
     try:
         try:
             await move.databases.end_sessions(await move.source(), move.migration_id)
+            await warm.remove(move)
         finally:
             await move.copier.discard(move.rehearsal_id)
     finally:
-        left = await _clear_target(move)
-    return left
+        await _clear_target(move)
 
 
-async def _clear_target(move: Move) -> tuple[str, ...]:
+async def _clear_target(move: Move) -> None:
     target = await move.target()
     await move.databases.end_sessions(target, move.migration_id)
-    try:
+    with suppress(NotOurs):  # left alone
         await move.databases.drop(target, await move.scratch_name(), move.migration_id)
-    except NotOurs as error:
-        return (f"left alone on {target.name}: {error}",)
-    return ()
 
 
-async def _once(move: Move, mode: Literal["full", "definitions"], size: int) -> _Rehearsed:
+async def _once(move: Move, mode: Literal["full", "definitions"], size: int, cold: str | None) -> _Rehearsed:
     source, database, role = await move.source(), (await move.instance()).database, (await move.tenant()).user
 
     async def held(snapshot: str) -> _Rehearsed:
-        scope = Scope(
-            snapshot=snapshot, rows=mode == "full", positions=False, jobs=move.policy.rehearsal_jobs
-        )
-        return await _from_snapshot(move, mode, size, scope)
+        jobs, nice = move.policy.rehearsal_jobs, move.policy.rehearsal_nice
+        scope = Scope(snapshot=snapshot, rows=mode == "full", positions=False, jobs=jobs, nice=nice)
+        return await _from_snapshot(move, mode, size, scope, follows=cold is None)
 
     await clear(move)
-    return await move.verifier.with_snapshot(source, database, role, held)
+    if cold is None:
+        try:
+            return await move.replicator.with_slot(await warm.followed(move), move.policy.sync_limit, held)
+        except FellBehind as error:
+            cold = str(error)
+            await clear(move)
+    rehearsed = await move.verifier.with_snapshot(source, database, role, held)
+    return replace(rehearsed, cold=cold)
+
+
+async def _signature(move: Move, server: Server, database: str, snapshot: str | None = None) -> str | None:
+    """A signature of the catalogs; None where it cannot be read: definitions are then compared after the stop."""
+    found, why = await witnessed.told(move.verifier.signature(server, database, snapshot))
+    if why:
+        log.warning("rehearsal.unsigned migration=%s database=%s why=%s", move.migration_id, database, why)
+    return found
 
 
 async def _from_snapshot(
-    move: Move, mode: Literal["full", "definitions"], size: int, scope: Scope
+    move: Move, mode: Literal["full", "definitions"], size: int, scope: Scope, *, follows: bool
 ) -> _Rehearsed:
     source, target, scratch = await move.source(), await move.target(), await move.scratch_name()
     database, old, new = (await move.instance()).database, await move.tenant(), await move.new_tenant()
+    signed = await _signature(move, source, database, scope.snapshot) if follows else None
     # As `require_current` will read them.
     definitions = await move.verifier.fingerprint(
         source, database, old.user, replace(DEFINITIONS, snapshot=scope.snapshot, jobs=scope.jobs)
@@ -214,10 +282,20 @@ async def _from_snapshot(
     dumped = move.clock.now()
     like = await provision.make(move)
     async with asyncio.TaskGroup() as together:
-        together.create_task(move.copier.restore(target, scratch, backup, new.user, move.facts))
+        together.create_task(
+            move.copier.restore(
+                *(target, scratch, backup, new.user, move.facts),
+                jobs=move.policy.rehearsal_restore_jobs,
+                nice=scope.nice,
+            )
+        )
         reading = together.create_task(move.verifier.fingerprint(source, database, old.user, scope))
     restored = move.clock.now()
     before, there = reading.result(), replace(scope, snapshot=None)
+    signatures = None
+    if signed is not None:  # of the copy before it is read: what changes it from here on is noticed
+        copy_signed = await _signature(move, target, scratch)
+        signatures = None if copy_signed is None else Signatures(signed, copy_signed)
     after = await move.verifier.fingerprint(target, scratch, new.user, there)
     found = await differences(
         move.verifier,
@@ -234,6 +312,7 @@ async def _from_snapshot(
             compare_seconds=_seconds(restored, move.clock.now()),
         ),
         definitions_digest(definitions),
+        signatures,
         tuple(found),
     )
 

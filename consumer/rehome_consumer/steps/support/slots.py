@@ -22,9 +22,19 @@ def dump_slot(source: Server) -> str:
     return f"dump {source.id}"
 
 
+DOWN: Final = "down"
+"""Instances that moves have stopped, on whichever server: taken before the stop, released when the instance serves."""
+
+
 def rehearsal_slot(source: Server) -> str:
     """Rehearsals from one server: taken before one begins, released at its end."""
     return f"rehearsal {source.id}"
+
+
+async def leave(facts: Facts, slot: str) -> None:
+    """Let others have this migration's slot, and its place among the next ones for it, if it has one of them."""
+    await facts.release_slot(slot)
+    await facts.release_slot(f"next {slot}")
 
 
 async def take(facts: Facts, slot: str, places: int, under_way: str) -> None:

@@ -1,12 +1,15 @@
-"""What `rehome check` says of odoo.conf and the service besides the four options."""
+"""What `rehome check` says of odoo.conf, the service and servers, and whether its verdict is true."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rehome_consumer.commands import check
+from rehome_consumer.commands import check, rehearsing
+from rehome_consumer.model import Hours
 from tests.support.steps import StepRig
 
 if TYPE_CHECKING:
@@ -76,3 +79,42 @@ async def test_each_program_that_hangs_on_the_database_is_a_warning(rig: StepRig
 async def test_where_nothing_hangs_on_the_database_one_line_says_so(rig: StepRig) -> None:
     (found,) = await attached(rig)
     assert (found.mark, found.detail) == ("ok", "no other program or login uses the database")
+
+
+async def findings(rig: StepRig) -> dict[str, Finding]:
+    ports, instance = rig.site.ports(await rig.facts()), rig.site.instance(rig.instance)
+    return {one.check: one for one in await check._findings(ports, instance, rig.site.pool, None)}
+
+
+async def test_client_programs_that_cannot_read_the_pool_fail_the_check_before_there_is_a_server(
+    rig: StepRig,
+) -> None:
+    assert (await findings(rig))["source"].ok
+    rig.site.world.client = 14
+    found = (await findings(rig))["source"]
+    assert (found.ok, "they read no newer server" in found.detail) == (False, True)
+
+
+async def test_a_rehearsal_that_must_wait_for_its_hours_says_nothing_about_the_move(rig: StepRig) -> None:
+    rig.site.add_dedicated(rig.instance)
+    now = rig.site.clock.now()
+    later = Hours((now + timedelta(hours=1)).time(), (now + timedelta(hours=2)).time())
+    rig.site.policy = replace(rig.site.policy, rehearsal_hours=later)
+    ports, instance = rig.site.ports(await rig.facts()), rig.site.instance(rig.instance)
+    found = await check._rehearsal(None, ports, instance, rig.site.pool, None)  # type: ignore[arg-type] # unused
+    assert (found.ok, found.detail.startswith("not done: rehearsals run from ")) == (False, True)
+    passed, failed = check.Finding("source", ok=True, detail=""), check.Finding("room", ok=False, detail="")
+    assert check._verdict([passed]) == "a move would pass its checks"
+    assert check._verdict([passed, found]).startswith("whether a move would pass its checks is not known")
+    assert check._verdict([passed, found, failed]) == "a move would fail its checks, and stop nothing"
+
+
+async def test_a_rehearsal_beside_others_restores_with_as_few_sessions_as_it_reads(rig: StepRig) -> None:
+    rig.site.add_dedicated(rig.instance)
+    ports, instance = rig.site.ports(await rig.facts()), rig.site.instance(rig.instance)
+    own = await ports.platform.dedicated_server(rig.instance)
+    assert own
+    assert await rehearsing._restore_jobs(ports, instance, own) is None  # as many as the move
+    assert await rehearsing._restore_jobs(ports, instance, rig.site.pool) == ports.policy.rehearsal_jobs
+    ports = replace(ports, policy=replace(ports.policy, rehearsal_restore_jobs=7))
+    assert await rehearsing._restore_jobs(ports, instance, rig.site.pool) == 7

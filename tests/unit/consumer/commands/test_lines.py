@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 
 from rehome_consumer.commands import migration_lines
 from rehome_consumer.commands.arguments import a_count, a_span, a_text, an_id
-from rehome_consumer.commands.lines import WIDTH, detail, field
-from rehome_consumer.commands.show import age
+from rehome_consumer.commands.lines import PIPED, cut, detail, field, folded, width
+from rehome_consumer.operators.ages import age
+from rehome_consumer.operators.attention import attention as attention_of
 from rehome_consumer.ports.operators import ClaimHolder, waiting_view
 from tests.support.snapshots import INSTANCE, MIGRATION, NOW, a_view, ago
 
@@ -29,7 +32,7 @@ def block(state: str, holder: ClaimHolder | None = None, **columns: Any) -> str:
 
 
 def attention(state: str, holder: ClaimHolder | None = None, **columns: Any) -> str | None:
-    return migration_lines.attention(a_view(state, **columns), holder, now=NOW)
+    return attention_of(a_view(state, **columns), holder, now=NOW)
 
 
 def test_a_waiting_step_says_why_since_when_its_next_try_and_what_follows() -> None:
@@ -42,7 +45,7 @@ def test_a_waiting_step_says_why_since_when_its_next_try_and_what_follows() -> N
     assert "in 40s" in lines
     assert "tried 2 of 7 time(s), then it is rolled back" in " ".join(lines.split())
     assert "why: the copy differs" in lines
-    assert all(len(line) <= WIDTH for line in lines.splitlines())
+    assert all(len(line) <= PIPED for line in lines.splitlines())
     assert "needs an operator" not in lines
 
 
@@ -109,14 +112,14 @@ def test_a_waiting_upgrade_says_since_when_for_which_migration_and_its_next_try(
         f"upgrade to premium-yearly; its migration will be {UUID(int=0x33, version=4)} "
         f"why: migration {MIGRATION} holds the instance (restored): this upgrade waits for its end"
     )
-    assert all(len(line) <= WIDTH for line in lines)
+    assert all(len(line) <= PIPED for line in lines)
 
 
 def test_an_upgrade_that_does_not_come_back_needs_an_operator_whoever_works_on_the_instance() -> None:
-    assert migration_lines.attention(waiting(next_try_at=ago(seconds=80)), None, now=NOW) is None
+    assert attention_of(waiting(next_try_at=ago(seconds=80)), None, now=NOW) is None
     lost = waiting(next_try_at=ago(minutes=3))
     for holder in (HOLDER, None):
-        why = migration_lines.attention(lost, holder, now=NOW)
+        why = attention_of(lost, holder, now=NOW)
         assert why == "its next try is overdue: is a consumer running? see also rehome dead list"
 
 
@@ -124,7 +127,7 @@ def test_text_is_wrapped_and_no_identifier_is_cut() -> None:
     long = f"{'x ' * 45}{MIGRATION} {'y' * 200}"
     assert any(str(MIGRATION) in line for line in detail(long))
     assert field("name", None) == field("name", "") == []
-    assert all(len(line) <= WIDTH for line in field("name", "word " * 60))
+    assert all(len(line) <= PIPED for line in field("name", "word " * 60))
 
 
 @pytest.mark.parametrize(
@@ -158,3 +161,45 @@ def test_wrong_arguments_are_refused(kind: Callable[[str], Any], good: list[str]
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError):
             kind(text)
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"), [("40", 60), ("80", 80), ("100", 100), ("500", 120), ("0", PIPED), ("", PIPED)]
+)
+def test_lines_are_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, wanted: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(os, "get_terminal_size", Mock(side_effect=OSError("no terminal")))
+    assert width() == wanted
+    assert max(map(len, detail("word " * 90) + field("name", "word " * 90))) <= wanted
+
+
+def test_a_narrow_terminal_has_the_rest_of_a_row_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cells = (str(MIGRATION), "roll_back", "gave_up_waiting", "3h05m", 4)
+    assert folded(cells, (36, 14, 17, 9, 5)) == [
+        f"{MIGRATION}  roll_back       gave_up_waiting",
+        "    3h05m      4",
+    ]
+    assert folded(("a", "b", "c", "", ""), (36, 14, 17, 9, 5)) == [f"a{' ' * 37}b{' ' * 15}c"]
+    monkeypatch.setenv("COLUMNS", "100")
+    assert len(folded(cells, (36, 14, 17, 9, 5))) == 1
+
+
+def test_a_cut_text_is_escaped_first() -> None:
+    assert cut("restore running 45%", 22) == "restore running 45%"
+    assert cut("\x1b" * 9, 8) == r"\x1b\x1…"
+
+
+def test_a_narrow_row_keeps_id_and_state_and_tells_the_rest_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = migration_lines.block(waiting(), HOLDER, now=NOW)
+    assert lines[0].split() == [str(INSTANCE), "waiting", "9m", "in", "40s"]
+    assert lines[1] == "    step accept waiting"
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = migration_lines.block(waiting(), HOLDER, now=NOW)
+    assert lines[0].split() == [str(INSTANCE), "waiting"]
+    assert " ".join(" ".join(lines[1:3]).split()).startswith(
+        "step accept waiting, for 9m, next try in 40s upgrade to"
+    )

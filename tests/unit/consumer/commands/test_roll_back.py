@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from rehome_consumer import saga
-from rehome_consumer.commands.roll_back import _event
 from rehome_consumer.errors import NotFound, Refused, Unreachable
 from rehome_consumer.operators.rollback_plan import read_order
+from rehome_consumer.operators.rollback_request import failed_event
 from tests.fakes.inspection import FakeViews
 from tests.support.rig import Rig
 
@@ -43,7 +43,7 @@ async def ask(rig: Rig, order: Order) -> None:
     """As the command does with the claim held."""
     state = "rejected" if order.cancel else "failing"
     await rig.journal.ask_roll_back(
-        order.migration, _event(order, "customer asked"), "customer asked", state=state
+        order.migration, failed_event(order, "customer asked"), "customer asked", state=state
     )
 
 

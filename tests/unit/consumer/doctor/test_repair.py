@@ -15,6 +15,7 @@ from rehome_consumer.adapters.odoo.conf_files import conf_path
 from rehome_consumer.adapters.platform.rows import as_server
 from rehome_consumer.adapters.postgres.ownership_tags import TagComment
 from rehome_consumer.adapters.postgres.rehearsal_marks import mark_name
+from rehome_consumer.adapters.postgres.replication_parts import apply_role, name_of
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.doctor.diagnosis import diagnose
 from rehome_consumer.doctor.observer import Observer
@@ -33,7 +34,7 @@ from tests.fakes.inspection import (
     FakeQueueInspector,
     FakeViews,
 )
-from tests.fakes.world import ADMIN, FakeDatabase, FakeRole
+from tests.fakes.world import ADMIN, FakeDatabase, FakeRole, FakeSubscription
 from tests.support.rig import CrashError, Rig
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ FAULTS = (
     "leftover_scratch",
     "leftover_sessions",
     "leftover_role",
+    "leftover_sync",
 )
 
 
@@ -75,7 +77,16 @@ class DoctorRig:
             queues=FakeQueueInspector(self.rig.node),
         )
         rig = self.rig
-        self.repairs = Repairs(self.observer, rig.journal, rig.claims, rig.broker, rig.relay, site.databases)
+        self.repairs = Repairs(
+            self.observer,
+            rig.journal,
+            rig.claims,
+            rig.broker,
+            rig.relay,
+            site.databases,
+            site.replicator,
+            by="bert@night",
+        )
 
     async def snapshot(self) -> Snapshot:
         self.rig.clock.advance(120)
@@ -116,6 +127,8 @@ async def leave_everything(doctor: DoctorRig, event: CloudEvent[PlanUpgraded]) -
     there.databases[scratch.name] = scratch
     for at in (there, site.world.at(site.pool)):
         at.roles[f"rehome_{view.id.hex}_read"] = FakeRole(f"rehome_{view.id.hex}_read")
+    there.roles[apply_role(view.id)] = FakeRole(apply_role(view.id))
+    scratch.follows = FakeSubscription(name_of(view.id), (site.pool.host, 5432), "acme")
     making = FakeDatabase(
         f"rehome_making_{view.id.hex}", ADMIN, label=TagComment(OwnershipTag(view.id, 1, "scratch"))
     )
@@ -267,6 +280,7 @@ async def test_everything_that_is_left_over_is_found_repaired_and_recorded(docto
     site, instance = doctor.rig.site, doctor.rig.instance(event)
     assert site.writable(instance) == [site.pool.host]
     assert {what for _, what, _ in doctor.views.noted} == {"repaired by the doctor"}
+    assert all(detail.startswith("by bert@night; ") for _, _, detail in doctor.views.noted)
 
 
 async def test_a_comment_that_a_tenant_wrote_on_its_own_database_on_a_pool_proves_nothing(

@@ -74,6 +74,7 @@ LEFT: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "a verified copy": ({"databases": (VERIFIED,)}, "leftover_copy", None),
     "sessions": ({"sessions": (SESSIONS,)}, "leftover_sessions", "end_sessions"),
     "a short-lived role": ({"short_lived": (MIGRATION,)}, "leftover_role", "end_sessions"),
+    "what a copy followed by": ({"followed": (MIGRATION,)}, "leftover_sync", "remove_sync"),
 }
 
 

@@ -43,6 +43,18 @@ async def test_an_upgrade_is_carried_through_to_its_completion(rig: Rig) -> None
     assert await rig.journal.unsent() == []
 
 
+async def test_a_defect_in_reading_a_delivery_makes_it_a_dead_letter_and_ends_no_consumer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OverflowError("date value out of range")
+
+    monkeypatch.setattr("rehome_consumer.engine.inbound.decode", broken)
+    rig.upgraded()
+    await rig.run()
+    assert rig.dead() == [("accept", "undecodable")]
+
+
 async def test_events_of_a_migration_name_it_and_what_caused_them(rig: Rig) -> None:
     event = rig.upgraded()
     await rig.run(until="stop")
@@ -305,28 +317,31 @@ async def test_a_consumer_that_wakes_after_another_took_over_commits_nothing(rig
     assert len(rig.events("migration.backed_up")) == 1
 
 
-async def test_a_consumer_that_wakes_between_decision_and_start_starts_nothing(rig: Rig) -> None:
+@pytest.mark.parametrize("step", ["accept", "prepare", "stop"])
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_consumer_that_wakes_after_its_look_starts_nothing(
+    rig: Rig, step: str, done: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     event = rig.upgraded()
-    await rig.run(until="stop")
-    zombie = rig.next_delivery("stop")
+    await rig.run(until=step)
+    zombie = rig.next_delivery(step)
     assert zombie
-    look = rig.journal.step
 
-    async def slow_look(migration_id: object, attempt: int, step: str) -> object:
-        found = await look(migration_id, attempt, step)  # type: ignore[arg-type] # as it came
-        if step == "prepare":
-            rig.journal.step = look  # type: ignore[method-assign]
-            rig.claims.held.clear()
-            put(rig, "stop", zombie[1].message.body, content_type=zombie[1].message.content_type)
-            await rig.run(until="restore")
-        return found
+    async def taken_over() -> None:
+        rig.claims.held.clear()  # the server gave it away; the zombie has not noticed
+        put(rig, step, zombie[1].message.body, content_type=zombie[1].message.content_type)
+        if not done:
+            rig.fail(f"{step}.ran", CrashError())
+        await rig.handle_next(step)
 
-    rig.journal.step = slow_look  # type: ignore[method-assign,assignment]
+    rig.at[f"{step}.claimed"] = [taken_over]
     await rig.engine.handle(*zombie)
-    assert rig.journal.steps[rig.row(event).id, 1, "stop"].state == "done"
+    assert "another consumer" in caplog.text
+    row = rig.journal.steps[rig.row(event).id, 1, step]
+    assert (row.state, row.runs) == ("done" if done else "running", 1)
     await rig.run()
     assert rig.row(event).state == "completed"
-    assert [what for _, _, what in rig.journal.history].count("stop done") == 1
+    assert [what for _, _, what in rig.journal.history].count(f"{step} done") == 1
 
 
 async def test_a_publish_that_fails_after_the_commit_is_left_to_the_relay(rig: Rig) -> None:
@@ -335,7 +350,7 @@ async def test_a_publish_that_fails_after_the_commit_is_left_to_the_relay(rig: R
     delivery = await rig.handle_next("accept")
     assert delivery.acknowledged
     assert rig.published() == []
-    assert await rig.journal.unsent() == [migration_of(event)]
+    assert [one.row.migration_id for one in rig.journal.outbox if one.sent is None] == [migration_of(event)]
     assert await rig.relay.sweep() == 0
     assert rig.published() == ["migration.requested"]
 
@@ -392,7 +407,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_done_twice(rig: Rig) -> 
         await finish(*arguments, **named)  # type: ignore[arg-type] # as it came
         raise Unreachable("state database: connection was closed in the middle of operation")
 
-    rig.journal.finish = cut_off  # type: ignore[method-assign]
+    rig.journal.finish = cut_off  # type: ignore[assignment,method-assign]
     await rig.handle_next("stop")
     await rig.run()
     assert rig.row(event).state == "completed"

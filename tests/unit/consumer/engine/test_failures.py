@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 FORWARD = [step.name for step in saga.MIGRATION[:-1]]
 BEFORE_RETURN = ["prepare", "stop", "back_up", "provision", "rewrite_conf", "restore", "start"]
 """Steps whose failure is rolled back."""
+IN_SHORT = {"stop", "restore", "start"}
+"""Steps whose every boundary `make test` tries; `make test-long` tries the others', `make simulate` all at random."""
 FIRST_CALL = "platform.instance.before"
+
+
+def _quick(steps: list[str]) -> list[Any]:
+    return [step if step in IN_SHORT else pytest.param(step, marks=pytest.mark.long) for step in steps]
 
 
 @pytest.fixture
@@ -463,7 +469,7 @@ async def boundaries(step: str) -> list[str]:
     return list(dict.fromkeys(of_step + [at for at in rig.seen if at.rpartition(".")[0] in published]))
 
 
-@pytest.mark.parametrize("step", FORWARD)
+@pytest.mark.parametrize("step", _quick(FORWARD))
 async def test_a_crash_at_any_boundary_of_a_step_does_no_harm(step: str) -> None:
     places = await boundaries(step)
     assert len(places) > 10
@@ -480,7 +486,7 @@ async def test_a_crash_at_any_boundary_of_a_step_does_no_harm(step: str) -> None
         assert rig.published() == [kind.TYPE for one in saga.MIGRATION[:-1] for kind in one.emits[:1]], place
 
 
-@pytest.mark.parametrize("step", FORWARD)
+@pytest.mark.parametrize("step", _quick(FORWARD))
 async def test_a_call_that_fails_though_it_did_its_work_does_no_harm(step: str) -> None:
     for place in await boundaries(step):
         if not place.endswith(".after"):
@@ -492,7 +498,7 @@ async def test_a_call_that_fails_though_it_did_its_work_does_no_harm(step: str) 
         is_moved(rig, rig.instance(event))
 
 
-@pytest.mark.parametrize("step", BEFORE_RETURN)
+@pytest.mark.parametrize("step", _quick(BEFORE_RETURN))
 async def test_a_refusal_anywhere_in_a_step_is_rolled_back_without_loss(step: str) -> None:
     for place in await boundaries(step):
         if not place.endswith((".before", ".after")) or place.startswith("publish."):
@@ -509,7 +515,7 @@ async def test_a_refusal_anywhere_in_a_step_is_rolled_back_without_loss(step: st
         assert rig.dead() == [(step, "failed")], place
 
 
-@pytest.mark.parametrize("failing", ["prepare", "stop", "restore", "start"])
+@pytest.mark.parametrize("failing", _quick(["prepare", "stop", "restore", "start"]))
 async def test_a_crash_at_any_boundary_of_a_rollback_does_no_harm(failing: str) -> None:
     places = await rollback_boundaries(failing)
     assert len(places) > 5

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from rehome_consumer.engine import outbox_relay
 from rehome_consumer.engine.outbox_relay import Relay
 from rehome_consumer.errors import Refused, Unreachable
-from rehome_consumer.ports.engine import encode_for_outbox
+from rehome_consumer.ports.engine import RESERVED, encode_for_outbox
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
@@ -19,15 +20,18 @@ from tests.support.events import body_of, emitted, failed, migration_of, rejecte
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from rehome_consumer.ports.engine import OutboxRow
+
 BEFORE, CONFIRMED = "publish.{}.before", "publish.{}.confirmed"
 FIRST, SECOND = "migration.failed", "migration.rejected"
 
 
 class Bench:
-    """A journal whose migrations have two events to send each, and a node."""
+    """A journal whose migrations have two events to send each, which nobody has in hand any more, and a node."""
 
     def __init__(self) -> None:
-        self.journal = FakeJournal(FakeClock())
+        self.clock = FakeClock()
+        self.journal = FakeJournal(self.clock)
         self.node = FakeBroker()
         self.node.bind("migration", "events", "#")
         self.errors: dict[str, BaseException] = {}
@@ -50,7 +54,21 @@ class Bench:
                 reason=None,
                 past_pivot=False,
             )
+        self.clock.advance(RESERVED + 1)
         return row.id
+
+    async def just_committed(self) -> tuple[OutboxRow, ...]:
+        """One event, in hand of who committed it."""
+        event = upgrade(uuid4())
+        instance = event.data.instance_id
+        row = await self.journal.open(migration_of(event), instance, event, body_of(event))
+        step = await self.journal.begin(row, "accept", replay=None)
+        put = encode_for_outbox(emitted(rejected(instance), row.id))
+        return await self.journal.finish(step, state="rejected", event=put, reason=None, past_pivot=False)
+
+    def unsent(self) -> list[int]:
+        """What the journal has as unsent, by `seq`."""
+        return [one.row.seq for one in self.journal.outbox if one.sent is None]
 
     def published(self) -> list[str | None]:
         return [stored.message.type for stored in self.node.queues["events"].ready]
@@ -160,3 +178,65 @@ async def test_the_relay_outlives_a_journal_that_does_not_answer(bench: Bench) -
     await until(bench, 2)
     assert not running.done()
     running.cancel()
+
+
+async def test_what_a_consumer_has_in_hand_is_published_by_it_alone(bench: Bench) -> None:
+    rows = await bench.just_committed()
+    assert await bench.relay.sweep() == 0
+    assert bench.published() == []
+    await bench.relay.publish(rows)
+    assert bench.published() == [SECOND]
+
+
+async def test_what_a_consumer_had_in_hand_when_it_died_is_published_by_another_after_a_while(
+    bench: Bench,
+) -> None:
+    await bench.just_committed()
+    bench.clock.advance(RESERVED + 1)
+    assert await bench.relay.sweep() == 0
+    assert bench.published() == [SECOND]
+
+
+async def test_what_could_not_be_published_is_tried_again_at_once(bench: Bench) -> None:
+    (row,) = rows = await bench.just_committed()
+    bench.errors[BEFORE.format(SECOND)] = Unreachable("no broker")
+    with pytest.raises(Unreachable):
+        await bench.relay.publish(rows)
+    running = asyncio.create_task(bench.relay.run(every=3600))
+    bench.relay.wake(row.migration_id)
+    await until(bench, 1)
+    running.cancel()
+
+
+async def test_a_confirm_is_recorded_soon_though_no_transaction_takes_it_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_relay, "RECORD_WITHIN", 0.001)
+    running = asyncio.create_task(bench.relay.run(every=3600))
+    await bench.relay.publish(await bench.just_committed())
+    assert bench.unsent()
+    async with asyncio.timeout(20):
+        while bench.unsent():  # noqa: ASYNC110 - gives way
+            await asyncio.sleep(0.001)
+    running.cancel()
+
+
+async def test_a_confirm_that_could_not_be_recorded_is_recorded_later(bench: Bench) -> None:
+    await bench.relay.publish(await bench.just_committed())
+    taken = bench.relay.take_confirmed()
+    assert bench.relay.take_confirmed() == []
+    bench.relay.give_back(taken)
+    await bench.relay.flush()
+    assert bench.unsent() == []
+
+
+async def test_confirms_that_are_lost_with_their_consumer_lead_to_copies_with_the_same_id(
+    bench: Bench,
+) -> None:
+    await bench.relay.publish(await bench.just_committed())
+    bench.clock.advance(RESERVED + 1)
+    await Relay(bench.journal, bench.node.client()).sweep()
+    assert bench.published() == [SECOND, SECOND]
+    first, again = (stored.message for stored in bench.node.queues["events"].ready)
+    assert first == again
+    assert bench.unsent() == []

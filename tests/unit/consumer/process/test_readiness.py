@@ -54,8 +54,20 @@ async def test_before_the_first_look_nothing_is_ready_and_afterwards_what_is_the
     await readiness.look()
     assert [str(cause) for cause in readiness.missing] == ["client_programs: there is no client_programs"]
     assert [step.name for step in saga.MIGRATION if not readiness.is_ready_for(step)] == [
-        *("accept", "prepare", "stop", "back_up", "restore")
+        *("accept", "prepare", "stop", "back_up", "restore", "complete")
     ]
+
+
+async def test_what_was_ready_once_stays_so() -> None:
+    around = Surroundings("client_programs")
+    readiness, seen = around.readiness(), []
+    looks: tuple[set[Part], ...] = ({"client_programs"}, set(), {"broker"})
+    for missing in looks:
+        seen.append(readiness.was_ready)
+        around.missing = missing
+        await readiness.look()
+    assert [*seen, readiness.was_ready] == [False, False, True, True]
+    assert Readiness({}).was_ready
 
 
 async def test_a_missing_database_service_holds_up_no_customer_who_is_down() -> None:

@@ -46,8 +46,13 @@ class StubEngine:
 
 
 class StubRelay:
+    flushed = False
+
     async def run(self) -> None:
         await asyncio.Event().wait()
+
+    async def flush(self) -> None:
+        self.flushed = True
 
 
 class Bench:
@@ -55,11 +60,12 @@ class Bench:
         self.node = FakeBroker()
         self.broker = self.node.client()
         self.engine = StubEngine()
+        self.relay = StubRelay()
         self.running: asyncio.Task[None] | None = None
         self.worker = self.new_worker()
 
     def new_worker(self, grace: float = LIMIT, readiness: Readiness | None = None) -> Worker:
-        parts: dict[str, Any] = {"engine": self.engine, "broker": self.broker, "relay": StubRelay()}
+        parts: dict[str, Any] = {"engine": self.engine, "broker": self.broker, "relay": self.relay}
         return Worker(**parts, journal=FakeJournal(FakeClock()), workers=1, grace=grace, readiness=readiness)
 
     def put(self, step: str = "stop", body: bytes = b"{}") -> None:
@@ -100,6 +106,7 @@ async def test_an_idle_worker_stops_at_once(bench: Bench) -> None:
     await bench.until(lambda: bool(bench.node.queues[queue_of("stop")].filled))
     bench.worker.stop()
     await asyncio.wait_for(running, LIMIT)
+    assert bench.relay.flushed  # or the last events would be published again
 
 
 async def test_what_is_being_handled_at_the_stop_is_finished_and_nothing_more_is_taken(bench: Bench) -> None:

@@ -129,6 +129,18 @@ async def test_a_task_that_does_not_end_does_not_keep_the_customer_down_after_a_
     assert rig.record["status"] == "running"
 
 
+async def test_a_rollback_that_is_run_again_does_not_stop_the_customer_a_second_time() -> None:
+    rig = await before("restore")
+    undos = ("restore", "rewrite_conf", "provision", "back_up", "stop")
+    for undone in undos:
+        await rig.undo(undone)
+    serving = rig.service.staying
+    for undone in undos:
+        await rig.undo(undone)
+        assert rig.service.staying == serving, undone
+    assert len(serving) == 1
+
+
 async def test_a_rollback_that_goes_on_leaves_what_it_started_alone() -> None:
     rig = await before("back_up")
     await rig.undo("stop")
@@ -477,6 +489,19 @@ async def test_the_undo_of_a_restore_finds_what_was_renamed_meanwhile() -> None:
     with pytest.raises(Refused, match="something was written to acme"):
         await rig.undo("restore")
     del rig.target.databases["acme"]  # as the message says
+    assert await rig.undo("restore") == ()
+
+
+async def test_the_undo_of_a_restore_finds_what_was_made_meanwhile_and_closes_the_role_first() -> None:
+    """The role may have CREATEDB, and Odoo's database manager uses it."""
+    rig = await before("start")
+    rig.target.databases["copied"] = FakeDatabase("copied", "odoo_acme")
+    with pytest.raises(
+        Refused, match=r"role odoo_acme has more on .*: owns database copied.*drop what was made"
+    ):
+        await rig.undo("restore")
+    assert rig.site.writable(rig.instance) == []
+    del rig.target.databases["copied"]
     assert await rig.undo("restore") == ()
 
 

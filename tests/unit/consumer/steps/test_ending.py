@@ -8,6 +8,7 @@ import pytest
 
 from rehome_consumer.adapters.postgres.sessions import application_name
 from rehome_consumer.errors import Conflict, CrashLoop, NotFound, Refused, Transient
+from rehome_consumer.facts import REHEARSAL
 from rehome_events.migration import MigrationCompleted, MigrationRolledBack, MigrationStarted
 from tests.fakes.runtime import Behaviour
 from tests.fakes.site import ORDERS
@@ -106,6 +107,8 @@ async def test_a_completed_move_is_summed_up() -> None:
     assert (answer.source.name, answer.target.name) == ("postgres-pool-1", host(rig))
     assert (answer.source_retained_until - rig.clock.now()).days == 7
     assert answer.backup_bytes > 0
+    assert answer.rehearsal is not None
+    assert answer.rehearsal == await (await rig.facts("complete")).recall(REHEARSAL)
     assert rig.record["status"] == "running"
     assert len(rig.site.odoo_conf.files) == 1
 
@@ -170,6 +173,14 @@ async def test_a_rollback_that_is_run_again_emits_the_same() -> None:
     first = await rig.roll_back("start")
     rig.clock.advance(60)
     assert await rig.roll_back("start") == first
+
+
+async def test_a_rollback_that_is_run_again_leaves_the_instance_up_that_it_has_started() -> None:
+    rig = await before("start")
+    await rig.roll_back("start")
+    up = rig.service.staying
+    await rig.roll_back("start")
+    assert rig.service.staying == up
 
 
 async def test_a_rollback_passes_over_a_dead_dedicated_server_that_nobody_could_log_in_to() -> None:

@@ -308,6 +308,14 @@ async def test_client_programs_of_the_wrong_version_are_reported(rig: StepRig, c
     await refused(rig, Incompatible, f"PostgreSQL {client}")
 
 
+async def test_client_programs_that_cannot_read_the_pool_are_reported_before_a_server_is_asked_for(
+    rig: StepRig,
+) -> None:
+    rig.site.world.client = 14
+    await refused(rig, Incompatible, "PostgreSQL 14, postgres-pool-1 runs 15: they read no newer server")
+    assert rig.site.database_service.calls == 0
+
+
 async def test_an_extension_that_the_target_does_not_offer_is_told(rig: StepRig) -> None:
     rig.source.databases["acme"].extensions["postgis"] = "3.3"
     await refused(rig, Incompatible, "postgis")

@@ -67,6 +67,7 @@ async def test_the_data_is_moved_once_while_the_instance_serves_and_nothing_is_l
     assert isinstance(answer, MigrationPrepared)
     assert answer.rehearsal
     assert answer.rehearsal.mode == "full"
+    assert rehearsal.NO_ROWS not in answer.warnings
     assert answer.rehearsal.database_bytes == rig.source.databases["acme"].bytes
     require_nothing_left(rig)
     assert rig.service.running
@@ -215,6 +216,7 @@ async def test_of_a_large_database_the_definitions_are_rehearsed(rig: StepRig) -
     assert isinstance(answer, MigrationPrepared)
     assert answer.rehearsal
     assert answer.rehearsal.mode == "definitions"
+    assert rehearsal.NO_ROWS in answer.warnings  # what it cannot tell
 
 
 async def test_only_so_many_rehearsals_read_a_server_at_a_time(rig: StepRig) -> None:

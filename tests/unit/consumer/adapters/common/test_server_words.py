@@ -23,6 +23,25 @@ FINAL = (
     'pg_restore: error: could not execute query: ERROR:  relation "res_partner" does not exist',
     "pg_dump: error: query failed: ERROR:  permission denied for table private",
     "pg_restore: error: could not execute query: ERROR:  cannot execute CREATE TABLE in a read-only transaction",
+    # one session's stays, another's does not
+    (
+        "restoring acme: pg_restore ended with exit code 1: pg_restore: error: could not execute query: "
+        "ERROR:  deadlock detected | DETAIL:  Process 7 waits for ShareLock on transaction 9; blocked by process 8. | "
+        'pg_restore: error: could not execute query: ERROR:  could not create unique index "twice_a" | '
+        "DETAIL:  Key (a)=(...) is duplicated."
+    ),
+    (
+        'pg_restore: error: COPY failed for table "t": ERROR:  duplicate key value violates unique constraint "t_k" | '
+        "pg_restore: error: COPY failed: FATAL:  terminating connection due to administrator command"
+    ),
+    # the words of a name, and of a function of the tenant's
+    'pg_restore: error: could not execute query: ERROR:  relation "lock timeout" does not exist',
+    'restoring into out of memory: pg_restore: error: ERROR:  type "deadlock detected" does not exist',
+    "pg_restore: error: could not execute query: ERROR:  the customer's card: out of memory",
+    (
+        "pg_restore: error: could not execute query: ERROR:  could not open extension control file "
+        '"/usr/share/postgresql/16/extension/x.control": No such file or directory'
+    ),
 )
 PASSING = (
     'pg_dump: error: connection to server at "pool", port 5432 failed: Connection refused',
@@ -35,6 +54,18 @@ PASSING = (
     "pg_dump: error: query failed: ERROR:  could not open relation with OID 12345",
     'pg_dump: error: query failed: ERROR:  snapshot "00000003-1B" does not exist',
     "pg_restore: error: could not open input file",
+    (
+        "pg_dump: error: query failed: ERROR:  deadlock detected | pg_dump: error: query failed: "
+        "ERROR:  current transaction is aborted, commands ignored until end of transaction block"
+    ),
+    "pg_dump: detail: Error message from server: ERROR:  canceling statement due to conflict with recovery",
+    'pg_restore: error: could not execute query: ERROR:  could not open file "base/1/2": Too many open files',
+    'pg_restore: error: could not execute query: ERROR:  could not create file "base/1/2": No space left on device',
+    (
+        "pg_restore: while PROCESSING TOC: | pg_restore: from TOC entry 7; 1259 8 INDEX ERROR: x acme | "
+        "pg_restore: error: could not execute query: ERROR:  deadlock detected | "
+        "HINT:  See server log for query details."
+    ),
 )
 
 
@@ -74,6 +105,17 @@ def test_a_detail_is_shown_without_data(text: str, shown: str) -> None:
         ),
         (asyncpg.RaiseError("not today"), Incompatible),
         (asyncpg.FeatureNotSupportedError("virtual generated columns"), Incompatible),
+        (
+            asyncpg.CardinalityViolationError(
+                "more than one row returned by a subquery used as an expression"
+            ),
+            Incompatible,
+        ),
+        (asyncpg.CaseNotFoundError("case not found"), Incompatible),
+        (asyncpg.InvalidTransactionTerminationError("invalid transaction termination"), Incompatible),
+        (asyncpg.DataCorruptedError("invalid page in block 3 of relation base/1/2"), Incompatible),
+        (asyncpg.IndexCorruptedError('index "x" contains unexpected zero page'), Incompatible),
+        (asyncpg.InternalServerError("cache lookup failed for relation 4"), Transient),
         (asyncpg.StatementTooComplexError("stack depth limit exceeded"), Incompatible),
         (asyncpg.InvalidTextRepresentationError("invalid input syntax"), Refused),
         (asyncpg.DuplicateDatabaseError("database x already exists"), Conflict),
@@ -101,6 +143,21 @@ def test_a_hint_and_a_detail_without_values_are_in_the_message() -> None:
     assert str(raised.value) == (
         "counting rows of acme: out of shared memory | DETAIL: Key (login)=(...) exists. | "
         'HINT: You might need to increase "max_locks_per_transaction".'
+    )
+
+
+def test_the_functions_in_which_it_happened_are_named_and_nothing_else_of_the_context() -> None:
+    error = asyncpg.UndefinedFunctionError("function unaccent(text) does not exist")
+    error.context = (
+        'SQL function "plain" during inlining\nSQL statement "SELECT 4141"\n'
+        "PL/pgSQL function reports.wrapped(text,integer) line 1 at RETURN\n"
+        'COPY t, line 1: "anna PL/pgSQL function secret()"'
+    )
+    with pytest.raises(Incompatible) as raised, translated("reading acme"):
+        raise error
+    assert str(raised.value) == (
+        "reading acme: function unaccent(text) does not exist | "
+        "IN: function plain, function reports.wrapped(text,integer)"
     )
 
 

@@ -11,11 +11,11 @@ from rehome_consumer.sql import administrator, load
 
 QUERIES = {
     f"{file}.{name}": re.sub(r"--.*", "", statement)
-    for file in ("fingerprint", "verification")
+    for file in ("fingerprint", "verification", "settling")
     for name, statement in load(file).items()
 } | {
     f"administrator.{file}.{name}": re.sub(r"--.*", "", statement)
-    for file in ("databases", "inspection", "copy", "large_objects")
+    for file in ("databases", "inspection", "copy", "large_objects", "movable", "replication", "signature")
     for name, statement in administrator(file).items()
 }
 SYNTAX = {
@@ -53,7 +53,7 @@ def test_every_function_type_and_relation_is_named_with_its_schema(name: str) ->
     assert set(called) - SYNTAX - set(columns) == set()
     assert re.findall(r"::(?!pg_catalog\.)", statement) == []
     assert re.findall(r"COLLATE (?!pg_catalog\.)\S+", statement) == []
-    read = re.findall(r"(?:FROM|JOIN)\s+(?!LATERAL\b)([\w.]+)", statement)
+    read = re.findall(r"(?:FROM|JOIN)\s+(?!LATERAL\b|ROWS\b)([\w.]+)", statement)
     assert [one for one in read if not one.startswith("pg_catalog.")] == []
     assert re.findall(r"(?<![.\w])pg_(?!catalog\.)\w+", statement) == []
 

@@ -57,3 +57,32 @@ def test_without_such_rows_there_is_one_part() -> None:
     lists = divide(CALLING, extensions=ExtensionData(), existing_schemas=(), calling_tables={77})
     assert len(lists.tenant) == len(CALLING) - 1
     assert lists.calling == lists.indexes == ()
+
+
+PARTITIONED = """
+215; 1259 16386 TABLE public deep tenant
+3400; 0 16386 TABLE DATA public deep_2025 tenant
+3401; 0 0 COMMENT public TABLE deep tenant
+3402; 1259 16393 INDEX public INDEX ATTACH tenant
+3403; 2606 16391 CONSTRAINT public deep deep_pkey tenant
+3404; 0 0 INDEX ATTACH public deep_2025_pkey tenant
+3405; 2620 16394 TRIGGER public deep each_part tenant
+3406; 2620 16395 TRIGGER public other alone tenant
+3407; 2606 16396 FK CONSTRAINT public leaf leaf_deep_fkey tenant
+3408; 0 0 COMMENT public CONSTRAINT leaf_deep_fkey ON leaf tenant
+3409; 3381 16396 STATISTICS public of_the_same_number tenant
+""".splitlines(keepends=True)
+
+
+def test_what_locks_partitions_is_restored_after_all_else_and_comments_with_it() -> None:
+    lists = divide(
+        PARTITIONED,
+        extensions=ExtensionData(),
+        existing_schemas=(),
+        calling_tables={16386},
+        spreading={16394, 16396},
+    )
+    assert [line.split(";")[0] for line in lists.tenant] == ["215"]
+    assert [line.split(";")[0] for line in lists.calling] == ["3400"]
+    assert [line.split(";")[0] for line in lists.indexes] == ["3402", "3403", "3406", "3409"]
+    assert [line.split(";")[0] for line in lists.spreading] == ["3401", "3404", "3405", "3407", "3408"]

@@ -1,0 +1,172 @@
+"""What operators do: through the functions of `rehome dead` and `rehome roll-back`, and nothing else.
+
+Every act is in the history of its migration with who asked for it and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rehome_consumer import bootstrap
+from rehome_consumer.console.documents import (
+    Discarded,
+    LetGo,
+    LookedAt,
+    Pausing,
+    QueuedLetter,
+    Replay,
+    RollBack,
+    Undo,
+)
+from rehome_consumer.errors import TimedOut
+from rehome_consumer.operators.dead_letter_acts import discard_one, event_in, replay_one
+from rehome_consumer.operators.dead_letter_session import dead_letter_session
+from rehome_consumer.operators.documents import Paused
+from rehome_consumer.operators.moving_now import move_now
+from rehome_consumer.operators.pausing import order
+from rehome_consumer.operators.rollback_plan import read_order
+from rehome_consumer.operators.rollback_request import is_taken_up, request
+from rehome_events.data import masked
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from uuid import UUID
+
+    from rehome_consumer.adapters.state.journal import PostgresJournal
+    from rehome_consumer.adapters.state.views import PostgresJournalViews
+    from rehome_consumer.console.access import Person
+    from rehome_consumer.engine.dead_letter import DeadLetter
+    from rehome_consumer.model import Pause
+    from rehome_consumer.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LIMIT: Final = 120.0
+"""Seconds for one act."""
+WAIT: Final = 30.0
+"""Seconds within which a running step must be stopped for a rollback."""
+SHOWN: Final = 4000
+"""Characters of a body that is no JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """The acts, with the parts that they need."""
+
+    settings: Settings
+    views: PostgresJournalViews
+    journal: PostgresJournal
+
+    async def queue(self) -> list[QueuedLetter]:
+        """All dead letters; they are read from the queue, and put back."""
+        async with _limited("the queue of dead letters"), dead_letter_session(observe=False) as session:
+            return [QueuedLetter(**_summary(dead_letter)) for dead_letter, _ in session.dead_letters]
+
+    async def look_at(self, wanted: str) -> LookedAt:
+        """A dead letter, complete, and what its replay would do; nothing is changed.
+
+        Raises:
+            RehomeError: it is not there, or broker or journal do not answer.
+        """
+        async with _limited(f"dead letter {wanted}"), dead_letter_session(observe=True) as session:
+            dead_letter, copies = session.find(wanted)
+            would = await replay_one(session, dead_letter, copies, dry_run=True)
+            return LookedAt(
+                **_summary(dead_letter),
+                event=event_in(dead_letter, shown=SHOWN),
+                replay=Replay(
+                    id=would.id, done=False, refused=would.refused, what=would.what, in_detail=would.in_detail
+                ),
+                not_looked_at=session.not_observed or None,
+            )
+
+    async def replay(self, wanted: str, who: Person, why: str, *, dry_run: bool) -> Replay:
+        """Send a dead letter again, to the handler that failed."""
+        async with _limited(f"dead letter {wanted}"), dead_letter_session(observe=True) as session:
+            one = session.find(wanted)
+            done = await replay_one(session, *one, dry_run=dry_run, by=who.name, why=why)
+        if done.replayed:
+            log.warning("console.replayed dead_letter=%s by=%s why=%s", done.id, who.name, why)
+        return Replay(
+            id=done.id, done=done.replayed, refused=done.refused, what=done.what, in_detail=done.in_detail
+        )
+
+    async def discard(self, wanted: str, who: Person, why: str) -> Discarded:
+        """Remove a dead letter; the journal keeps a copy."""
+        async with _limited(f"dead letter {wanted}"), dead_letter_session(observe=False) as session:
+            dead_letter, copies = session.find(wanted)
+            left = await discard_one(session, dead_letter, copies, why, by=who.name)
+        log.warning("console.discarded dead_letter=%s by=%s why=%s", dead_letter.id, who.name, why)
+        return Discarded(id=dead_letter.id, left=left)
+
+    async def roll_back(self, wanted: UUID, who: Person, why: str, *, dry_run: bool) -> RollBack:
+        """Undo a migration, or only say what that would do."""
+        async with _limited(f"migration {wanted}"):
+            undoing, blind = await read_order(self.settings, self.views, self.journal, wanted)
+            taken_up = None
+            if not dry_run:
+                async with bootstrap.claims(self.settings) as claims:
+                    await request(
+                        self.views, self.journal, claims, undoing, reason=why, wait=WAIT, by=who.name
+                    )
+                migration = undoing.migration.id
+                log.warning("console.rolls_back migration=%s by=%s why=%s", migration, who.name, why)
+                taken_up = await is_taken_up(self.views, migration)
+        return RollBack(
+            migration_id=undoing.migration.id,
+            cancel=undoing.cancel,
+            running=undoing.view.step if undoing.holder else None,
+            undo=[Undo(step=step, what=what) for step, what in undoing.undo],
+            not_looked_at=blind or None,
+            requested=not dry_run,
+            taken_up=taken_up,
+        )
+
+    async def pause(self, who: Person, why: str, *, paused: bool) -> Pausing:
+        """Pause all moves, or let them go on."""
+        async with _limited("the pause"):
+            done = await order(self.views, paused=paused, by=who.name, why=why)
+        if done.changed:
+            verb = "paused" if paused else "resumed"
+            log.warning("console.%s by=%s why=%s", verb, who.name, why)
+        return Pausing(changed=done.changed, paused=_pause(done.pause))
+
+    async def move_now(self, wanted: UUID, who: Person, why: str) -> LetGo:
+        """Let a migration go on outside of the maintenance window."""
+        async with _limited(f"migration {wanted}"):
+            done = await move_now(self.views, wanted, by=who.name, why=why)
+        log.warning("console.let_go migration=%s by=%s why=%s", done.migration_id, who.name, why)
+        return LetGo(migration_id=done.migration_id, instance_id=done.instance_id, paused=_pause(done.pause))
+
+
+@asynccontextmanager
+async def _limited(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(LIMIT):
+            yield
+    except TimeoutError:
+        raise TimedOut(
+            f"{what}: not done within {LIMIT:g} s; look whether it was, before you try again"
+        ) from None
+
+
+def _pause(pause: Pause | None) -> Paused | None:
+    return None if pause is None else Paused(at=pause.at, by=pause.by, why=pause.why)
+
+
+def _summary(dead_letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": dead_letter.id,
+        "handler": dead_letter.handler,
+        "type": dead_letter.type,
+        "reason": dead_letter.reason,
+        "error": masked(dead_letter.error),
+        "tries": dead_letter.tries,
+        "failed_at": dead_letter.failed_at,
+        "instance": dead_letter.instance,
+        "migration_id": dead_letter.migration_id,
+    }

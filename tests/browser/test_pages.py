@@ -111,7 +111,7 @@ async def test_all_moves_are_paused_and_resumed_and_another_browser_sees_it(
         await page.get_by_role("link", name="Pause all moves").click()
         await page.get_by_label("Why").fill("the <b>storage</b> is slow")
         await page.get_by_role("button", name="Pause").click()
-        assert "No new move begins" in await page.inner_text("main")
+        await page.wait_for_selector("text=No new move begins.")
         await other.wait_for_selector("text=Paused", timeout=20_000)
         assert "the <b>storage</b> is slow" in await other.inner_text("main")
         await picture(other, "paused")
@@ -120,6 +120,7 @@ async def test_all_moves_are_paused_and_resumed_and_another_browser_sees_it(
         await picture(page, "resume")
         await page.get_by_label("Why").fill("it is quick again")
         await page.get_by_role("button", name="Resume").click()
+        await page.wait_for_selector("text=What waited goes on within a minute.")
         await other.wait_for_selector("text=Paused by anna", state="detached", timeout=20_000)
 
 
@@ -133,6 +134,23 @@ async def test_a_page_changes_by_itself_and_keeps_what_is_open(
         await made.moves_on(found["running"], 900)
         await page.locator("progress[value='90.0']").wait_for(timeout=10_000)
         assert await page.locator("details[data-keep=limits]").get_attribute("open") is not None
+
+
+async def test_what_changes_while_the_reader_is_busy_is_shown_afterwards(
+    browser: Browser, place: tuple[str, str, dict[str, UUID]]
+) -> None:
+    address, dsn, found = place
+    async with signed_in(browser, address) as page, seeds(dsn) as made:
+        await page.goto(f"{address}/migrations/{found['running']}")
+        await page.wait_for_selector("#live:has-text('as of')")
+        await page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+        await made.moves_on(found["running"], 950)
+        await page.wait_for_timeout(3000)
+        assert await page.locator("progress[value='95.0']").count() == 0, (
+            "what the reader marks is not replaced"
+        )
+        await page.evaluate("getSelection().removeAllRanges()")
+        await page.locator("progress[value='95.0']").wait_for(timeout=10_000)
 
 
 async def test_without_a_state_database_the_page_says_what_to_do_and_comes_back(

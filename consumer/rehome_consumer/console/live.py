@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from rehome_consumer.errors import RehomeError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,15 @@ STILL: Final = ": still here\n\n"
 class Live:
     """The looks, shared by all who listen."""
 
-    def __init__(self, look: Callable[[], Awaitable[str]]) -> None:
-        """Take what returns a text that differs whenever something has changed."""
+    def __init__(self, look: Callable[[], Awaitable[str]], forget: Callable[[], None]) -> None:
+        """Take the look, and what drops answers that were kept.
+
+        Args:
+            look: returns a text that differs whenever something has changed.
+            forget: called before anybody is told, so that whoever then asks does not get an answer from before.
+        """
         self._look = look
+        self._forget = forget
         self._listening: set[asyncio.Queue[str]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._ended = False
@@ -44,7 +50,7 @@ class Live:
         """Whether nobody more can listen."""
         return len(self._listening) >= MOST
 
-    async def changes(self) -> AsyncIterator[str]:
+    async def changes(self) -> AsyncGenerator[str, None]:
         """What is sent to one browser, as text/event-stream; ends by itself, and when the console ends."""
         clock = asyncio.get_running_loop().time
         end = clock() + LIFETIME
@@ -54,12 +60,13 @@ class Live:
             self._looking = asyncio.create_task(self._watch(), name="live")
         try:
             yield "retry: 3000\n\n"
+            yield CHANGED  # since its page was made, perhaps; whatever comes later, a look finds
             while not self._ended and clock() < end:
                 try:
-                    async with asyncio.timeout(SILENCE):
-                        yield await mailbox.get()
+                    said = await asyncio.wait_for(mailbox.get(), SILENCE)
                 except TimeoutError:
-                    yield STILL
+                    said = STILL
+                yield said
         finally:
             self._listening.discard(mailbox)
             if not self._listening and self._looking is not None:
@@ -87,13 +94,16 @@ class Live:
             if now is None:
                 self._tell(TROUBLE)
             elif trouble:
+                self._forget()
                 self._tell(WELL)
-            elif last is not None and now != last:
+            elif now != last:
+                self._forget()
                 self._tell(CHANGED)
             last, trouble = now or last, now is None
             await asyncio.sleep(EVERY)
 
     def _tell(self, text: str) -> None:
         for mailbox in self._listening:
-            if mailbox.empty():  # whoever has not read the last one yet looks again anyway
-                mailbox.put_nowait(text)
+            if not mailbox.empty():  # what a slow one has not read yet is not true any more
+                mailbox.get_nowait()
+            mailbox.put_nowait(text)

@@ -55,7 +55,8 @@ async def console_of(settings: Settings, access: Access) -> AsyncIterator[Consol
         journal = bootstrap.journal(pool, settings)
         reader = Reader(pool, views)
         broker = await stack.enter_async_context(linked(settings))
-        live = Live(reader.changes)
+        overview = Shared(reader.overview)
+        live = Live(reader.changes, overview.forget)
         stack.push_async_callback(live.end)
         totals = Shared(lambda: metrics.totals(reader), fresh=metrics.TOTALS_FRESH)
         yield Console(
@@ -63,7 +64,7 @@ async def console_of(settings: Settings, access: Access) -> AsyncIterator[Consol
             reader=reader,
             broker=broker,
             live=live,
-            overview=Shared(reader.overview),
+            overview=overview,
             metrics=Shared(lambda: metrics.measured(reader, journal, broker, totals)),
             acts=Acts(settings, views, journal),
         )

@@ -55,9 +55,15 @@ class Shared(Generic[T]):
             self._running.add_done_callback(self._answered)
         return await asyncio.shield(self._running)  # the first caller may be cancelled meanwhile
 
+    def forget(self) -> None:
+        """Let whoever asks from now on get a result whose computation has not begun yet."""
+        self._running = None
+
     def _answered(self, task: asyncio.Task[T]) -> None:
         # Asking for the exception also marks it as retrieved: there may be no caller left.
         failed = task.cancelled() or task.exception() is not None
+        if task is not self._running:
+            return
         fresh = FRESH if failed or self._fresh is None else self._fresh
         self._until = asyncio.get_running_loop().time() + fresh
 

@@ -6,7 +6,8 @@
   const trouble = document.getElementById("trouble");
   const live = document.getElementById("live");
   let fetching = false;
-  let again = false;
+  let due = false; // something has changed that is not shown yet
+  let rest = 0; // no earlier, in milliseconds since 1970, than this
 
   const say = (text) => {
     trouble.textContent = text;
@@ -45,51 +46,64 @@
 
   const isBusy = () => {
     const at = document.activeElement;
-    return main.contains(at) && ["INPUT", "SELECT"].includes(at.tagName);
+    return (main.contains(at) && ["INPUT", "SELECT"].includes(at.tagName)) || Boolean(String(getSelection()));
   };
 
+  // What cannot be shown now, since the reader is busy or the console does not answer, is shown later: see `tend`.
   const refresh = async () => {
-    if (fetching) { again = true; return; }
-    if (isBusy() || String(getSelection())) return;
+    if (fetching || isBusy()) return;
     fetching = true;
+    due = false;
     try {
       const address = new URL(location.href);
       address.searchParams.set("part", "1");
-      const answer = await fetch(address, { redirect: "manual", cache: "no-store" });
+      const answer = await fetch(address, { redirect: "manual", cache: "no-store", signal: AbortSignal.timeout(30000) });
       if (answer.ok) {
         const text = await answer.text();
-        const date = Date.parse(answer.headers.get("date"));
-        if (date) ahead = Math.round((Date.now() - date) / 1000);
-        replace(text);
-        say("");
-        live.textContent = `Live, last change ${new Date(date || Date.now()).toISOString().slice(11, 19)}.`;
+        if (isBusy()) {
+          due = true;
+        } else {
+          const date = Date.parse(answer.headers.get("date"));
+          if (date) ahead = Math.round((Date.now() - date) / 1000);
+          replace(text);
+          say("");
+          live.textContent = `Live, as of ${new Date(date || Date.now()).toISOString().slice(11, 19)}.`;
+        }
       } else if (answer.type === "opaqueredirect") {
         location.reload();
       } else {
-        say("The console cannot answer just now; what you see may be out of date.");
+        later("The console cannot answer just now; what you see may be out of date.");
       }
     } catch {
-      say("The console does not answer; what you see may be out of date.");
+      later("The console does not answer; what you see may be out of date.");
     }
     fetching = false;
-    if (again) { again = false; refresh(); }
+  };
+
+  const later = (why) => {
+    say(why);
+    due = true;
+    rest = Date.now() + 5000;
+  };
+
+  const tend = () => {
+    if (due && Date.now() >= rest) refresh();
+  };
+
+  const changed = () => {
+    due = true;
+    rest = 0;
+    tend();
   };
 
   tick();
   setInterval(tick, 1000);
   if (!main || !main.hasAttribute("data-live")) return;
+  setInterval(tend, 1000);
   const source = new EventSource("/live");
-  let lost = false;
-  source.addEventListener("changed", refresh);
+  source.addEventListener("changed", changed);
   source.addEventListener("trouble", () => say("The state database does not answer; what you see may be out of date."));
-  source.addEventListener("well", refresh);
-  source.onopen = () => {
-    live.textContent = "Live.";
-    if (lost) refresh();
-    lost = false;
-  };
-  source.onerror = () => {
-    lost = true;
-    say("The console does not answer; what you see may be out of date.");
-  };
+  source.addEventListener("well", changed);
+  source.onopen = () => { live.textContent = "Live."; };
+  source.onerror = () => say("The console does not answer; what you see may be out of date.");
 })();

@@ -34,3 +34,11 @@ class PlanUpgraded(EventData):
         "limits that need no move are applied at once.",
         examples=["2026-09-30T22:00:00Z"],
     )
+    priority: int | None = Field(
+        default=None,
+        ge=0,
+        le=9,
+        description="Among the moves that wait for the same place, those of higher priority go first; as in JMS and "
+        "AMQP 1.0, 4 is normal, and what a missing one counts as. A level counts as much as half a day of waiting.",
+        examples=[7],
+    )

@@ -39,6 +39,11 @@ export interface PlanUpgraded {
    * that need no move are applied at once.
    */
   not_before?: string | null;
+  /**
+   * Among the moves that wait for the same place, those of higher priority go first; as in JMS and AMQP 1.0,
+   * 4 is normal, and what a missing one counts as. A level counts as much as half a day of waiting.
+   */
+  priority?: number | null;
 }
 
 /** A customer's paid upgrade took effect: the instance is to get what the new plan grants. */

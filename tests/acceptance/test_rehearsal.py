@@ -17,6 +17,7 @@ from sandbox.platform.subscriber import Subscriber
 from sandbox.system.http import plain_http
 from sandbox.system.net import wait_until
 from tests.acceptance.conftest import LIMIT, PLAN, Cli, MakeSite
+from tests.support.slots import got
 
 UNMOVABLE = """
 CREATE TABLE twice (a integer);
@@ -88,7 +89,7 @@ async def test_an_operator_rehearses_without_an_upgrade_and_nothing_is_left(
         platform = await asyncpg.connect(local.platform.instance_dsn, timeout=10)
         pool = await platform.fetchval("SELECT id FROM db_servers WHERE name = 'postgres-pool-1'")
         await platform.close(timeout=10)
-        assert await other.acquire_slot(f"rehearsal {pool}", 1)
+        assert await got(other, f"rehearsal {pool}", 1)
         checked = await rehome("check", site.id, "--rehearse", "--json")
         found = {one["check"]: one["detail"] for one in checked.json["checks"]}
         assert (checked.code, found["rehearsal"].startswith("not done: 1 rehearsal(s) of")) == (1, True), (

@@ -14,7 +14,7 @@ from sandbox.postgres.tenants import nasty_password
 from tests.fakes.world import LoginRefusedError, SessionEndedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from uuid import UUID
 
     from rehome_consumer.facts import Fact
@@ -148,10 +148,10 @@ class ProgressRecorder:
     async def recall(self, fact: Fact[T]) -> T | None:
         return None
 
-    async def acquire_slot(self, resource: str, places: int) -> bool:
-        return True
+    async def acquire_slots(self, wanted: Mapping[str, int], *, waits: bool = True) -> None:
+        """They are free."""
 
-    async def release_slot(self, resource: str) -> None:
+    async def release_slots(self, resources: Collection[str]) -> None:
         """There are no slots."""
 
     async def paused(self) -> None:

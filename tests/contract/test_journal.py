@@ -22,6 +22,7 @@ from tests.contract.journals import postgres_journal, state_database
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
 from tests.support.events import AT, body_of, emitted, failed, migration_of, rejected, replay_of, upgrade
+from tests.support.slots import got
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -512,15 +513,15 @@ async def test_a_slot_is_held_by_so_many_migrations_at_a_time(journal: Journal) 
     first, second, third = [
         journal.facts(await started(journal, await opened(journal), "stop")) for _ in range(3)
     ]
-    assert await first.acquire_slot(resource, 2)
-    assert await first.acquire_slot(resource, 2)
-    assert await second.acquire_slot(resource, 2)
-    assert not await third.acquire_slot(resource, 2)
-    assert await second.acquire_slot(resource, 1)  # there are fewer places since
-    assert await third.acquire_slot("another resource", 1)
-    await first.release_slot(resource)
-    await first.release_slot(resource)
-    assert await third.acquire_slot(resource, 2)
+    assert await got(first, resource, 2)
+    assert await got(first, resource, 2)
+    assert await got(second, resource, 2)
+    assert not await got(third, resource, 2)
+    assert await got(second, resource, 1)  # there are fewer places since
+    assert await got(third, "another resource", 1)
+    await first.release_slots([resource])
+    await first.release_slots([resource])
+    assert await got(third, resource, 2)
 
 
 async def test_a_slot_of_a_command_counts_until_its_end_on_whatever_machine(pg: Cluster) -> None:
@@ -529,20 +530,20 @@ async def test_a_slot_of_a_command_counts_until_its_end_on_whatever_machine(pg: 
         first, second, third = made
         try:
             # before a consumer ever ran
-            assert await first.acquire_slot("rehearsal pool", 2)
-            assert await second.acquire_slot("rehearsal pool", 2)
-            assert await second.acquire_slot("rehearsal pool", 2)
-            assert not await third.acquire_slot("rehearsal pool", 2)
-            assert await third.acquire_slot("rehearsal of another pool", 1)
+            assert await got(first, "rehearsal pool", 2)
+            assert await got(second, "rehearsal pool", 2)
+            assert await got(second, "rehearsal pool", 2)
+            assert not await got(third, "rehearsal pool", 2)
+            assert await got(third, "rehearsal of another pool", 1)
             async with postgres_journal(dsn) as journal:
                 facts = journal.facts(await started(journal, await opened(journal)))
-                assert not await facts.acquire_slot("rehearsal pool", 2)
-                await first.release_slot("rehearsal pool")
-                assert await facts.acquire_slot("rehearsal pool", 2)
-                assert not await first.acquire_slot("rehearsal pool", 2)
+                assert not await got(facts, "rehearsal pool", 2)
+                await first.release_slots(["rehearsal pool"])
+                assert await got(facts, "rehearsal pool", 2)
+                assert not await got(first, "rehearsal pool", 2)
                 await second.aclose()  # as when it is killed
                 await wait_until(
-                    lambda: first.acquire_slot("rehearsal pool", 2),
+                    lambda: got(first, "rehearsal pool", 2),
                     what="its slot to be free",
                     limit=20,
                     pause=0.05,
@@ -560,20 +561,20 @@ async def test_a_slot_of_a_command_outlives_the_servers_patience_with_silent_ses
             "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 300', current_database()); END $$"
         )
         await asking.close()
-        assert await held.acquire_slot("rehearsal pool", 1)
+        assert await got(held, "rehearsal pool", 1)
         await asyncio.sleep(1)
         async with aclosing(CommandFacts(lambda: asyncpg.connect(dsn))) as other:
-            assert not await other.acquire_slot("rehearsal pool", 1)
+            assert not await got(other, "rehearsal pool", 1)
 
 
 async def test_a_slot_is_free_after_the_end_of_its_migration(journal: Journal) -> None:
     resource = f"dump {uuid4()}"
     migration, other = await opened(journal), await opened(journal)
     facts, others = [journal.facts(await started(journal, one, "stop")) for one in (migration, other)]
-    assert await facts.acquire_slot(resource, 1)
-    assert not await others.acquire_slot(resource, 1)
+    assert await got(facts, resource, 1)
+    assert not await got(others, resource, 1)
     await rolled_back(journal, migration)
-    assert await others.acquire_slot(resource, 1)
+    assert await got(others, resource, 1)
 
 
 async def test_a_migration_that_waits_for_an_operator_holds_no_slot(journal: Journal) -> None:
@@ -581,10 +582,10 @@ async def test_a_migration_that_waits_for_an_operator_holds_no_slot(journal: Jou
     row = await started(journal, waiting)
     resource = f"dump {uuid4()}"
     facts = journal.facts(await started(journal, other))
-    assert await journal.facts(row).acquire_slot(resource, 1)
-    assert not await facts.acquire_slot(resource, 1)
+    assert await got(journal.facts(row), resource, 1)
+    assert not await got(facts, resource, 1)
     await journal.fail(row, state="failed", error="no", event=None)
-    assert await facts.acquire_slot(resource, 1)
+    assert await got(facts, resource, 1)
 
 
 async def test_a_run_that_lost_the_migration_takes_no_slot(journal: Journal) -> None:
@@ -592,4 +593,4 @@ async def test_a_run_that_lost_the_migration_takes_no_slot(journal: Journal) -> 
     facts = journal.facts(await started(journal, migration, "stop"))
     await started(journal, migration, "stop")
     with pytest.raises(ClaimLost):
-        await facts.acquire_slot("dump", 1)
+        await got(facts, "dump", 1)

@@ -11,7 +11,8 @@ from uuid import UUID
 import orjson
 
 from rehome_consumer.errors import ClaimLost, NotReady, Refused
-from rehome_consumer.model import Pause, Secret
+from rehome_consumer.model import NORMAL, InLine, Pause, Secret
+from rehome_consumer.model.line import GRACE, NEXT, OFTEN, SELDOM, Turn, Waiter, rank, turn
 from rehome_consumer.ports.engine import (
     ENDED,
     RESERVED,
@@ -27,7 +28,7 @@ from rehome_consumer.ports.engine import (
 from rehome_consumer.ports.operators import DeadLetterRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from datetime import datetime
 
     from rehome_consumer.facts import Fact
@@ -61,6 +62,20 @@ class Waiting:
 
 
 @dataclasses.dataclass(slots=True)
+class WaitsForSlots:
+    """A row of the table of those who wait for slots."""
+
+    migration_id: UUID
+    attempt: int
+    wanted: Mapping[str, int]
+    since: datetime
+    looked_at: datetime
+    looks_within: timedelta
+    called_at: datetime | None = None
+    away: bool = False
+
+
+@dataclasses.dataclass(slots=True)
 class Outgoing:
     """A row of the outbox.
 
@@ -81,7 +96,8 @@ class FakeJournal:
     Attributes:
         place: the mark of the backup place.
         wrong_key: whether the consumer's key is another than that of the secrets.
-        migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots: the tables.
+        migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots, line: the tables.
+        priorities: by migration.
         pause: the pause that is in force.
     """
 
@@ -93,6 +109,8 @@ class FakeJournal:
         self.steps: dict[Key, StepRow] = {}
         self.stored_facts: dict[Key, Any] = {}
         self.slots: set[tuple[str, UUID, int]] = set()
+        self.line: dict[UUID, WaitsForSlots] = {}
+        self.priorities: dict[UUID, int] = {}
         self.outbox: list[Outgoing] = []
         self.waiting: dict[UUID, Waiting] = {}
         self.dead_letters: dict[Key, DeadLetterRecord] = {}
@@ -124,6 +142,7 @@ class FakeJournal:
                 migration_id, instance_id, 1, "open", False, None, now, now, None, trigger=body, token=0
             )
             self._opened_by[migration_id] = replay
+            self.priorities[migration_id] = NORMAL if event.data.priority is None else event.data.priority
             self.history.append((migration_id, 1, "opened"))
         elif there.state == "rolled_back" and replay - self._opened_by[migration_id]:
             self._require_free(instance_id)
@@ -282,6 +301,25 @@ class FakeJournal:
         self._put(now.id, event)
         self.history.append((now.id, now.attempt, "rollback asked for"))
 
+    def in_line(self) -> list[WaitsForSlots]:
+        """Those who wait for slots, in order."""
+        return sorted((one for one in self.line.values() if self._waits(one)), key=self.mark)
+
+    def mark(self, one: WaitsForSlots) -> tuple[datetime, UUID]:
+        """What they are ordered by."""
+        return rank(one.since, self.priorities[one.migration_id]), one.migration_id
+
+    def _waits(self, one: WaitsForSlots) -> bool:
+        row = self.migrations[one.migration_id]
+        has = {
+            slot for slot, mine, attempt in self.slots if (mine, attempt) == (one.migration_id, one.attempt)
+        }
+        return (
+            not (one.away or row.ended or row.state in ("failing", "failed"))
+            and one.attempt == row.attempt
+            and not one.wanted.keys() <= has
+        )
+
     def times(self, row: StepRow) -> StepTimes:
         """When a step was started, tried and done, and when it comes back."""
         return self._times[_key(row)]
@@ -313,6 +351,7 @@ class FakeJournal:
             for one in self.outbox
             if one.sent is None or one.sent >= oldest or not self.migrations[one.row.migration_id].ended
         ]
+        self.line = {key: one for key, one in self.line.items() if not self.migrations[key].ended}
 
     def _unsent(self) -> list[Outgoing]:
         return [one for one in self.outbox if one.sent is None]
@@ -393,28 +432,81 @@ class FakeFacts:
         stored = self._journal.stored_facts.get(self._fact(fact.name))
         return None if stored is None else _decoded(fact, stored)
 
-    async def acquire_slot(self, resource: str, places: int) -> bool:
+    async def acquire_slots(self, wanted: Mapping[str, int], *, waits: bool = True) -> InLine | None:
         self._require_newest()
-        migrations, mine = self._journal.migrations, self._row.migration_id
-        if (resource, mine, self._row.attempt) in self._journal.slots:
-            return True
-        others = [
-            one
-            for name, one, attempt in self._journal.slots
-            if name == resource
-            and one != mine
+        journal, mine = self._journal, self._row.migration_id
+        missing = {
+            slot: places
+            for slot, places in wanted.items()
+            if (slot, mine, self._row.attempt) not in journal.slots
+        }
+        if not missing:
+            return None
+        lacks = next((slot for slot, places in missing.items() if self._taken(slot) >= places), None)
+        now = journal.clock.now()
+        before = journal.line.get(mine)
+        if before is not None and (before.attempt != self._row.attempt or not before.wanted.keys() & wanted):
+            before = None
+        since = before.since if before else now
+        mark = (rank(since, journal.priorities[mine]), mine)
+        others = [one for one in journal.in_line() if one.migration_id != mine and one.wanted.keys() & wanted]
+        ahead = [one for one in others if journal.mark(one) < mark] if waits else []
+        punctual = before is not None and before.looked_at + 2 * before.looks_within + GRACE > now
+        my_turn = Turn(goes=False)
+        if lacks is None:
+            waiters = [
+                Waiter(
+                    one.migration_id,
+                    one.wanted,
+                    overdue=punctual
+                    and one.called_at is not None
+                    and one.called_at + one.looks_within + GRACE < now,
+                )
+                for one in ahead
+            ]
+            slots = {*missing, *(slot for one in ahead for slot in one.wanted)}
+            my_turn = turn(missing, waiters, {slot: self._taken(slot) for slot in slots})
+        for one in others:
+            if one.migration_id in my_turn.gone:
+                one.away, one.called_at = True, None
+            elif one.migration_id in my_turn.called:
+                one.called_at = one.called_at or now
+        if my_turn.goes:
+            journal.line.pop(mine, None)
+            for slot in missing:
+                self._release(slot)
+                journal.slots.add((slot, mine, self._row.attempt))
+            return None
+        if not waits:
+            return InLine(0, 0, lacks=lacks, soon=False)
+        place = 1 + sum(not one.away for one in ahead)
+        soon = place <= NEXT * min(wanted.values())
+        journal.line[mine] = WaitsForSlots(
+            mine, self._row.attempt, dict(wanted), since, now, OFTEN if soon else SELDOM
+        )
+        return InLine(place, 1 + sum(not one.away for one in others), lacks=lacks, soon=soon)
+
+    async def release_slots(self, resources: Collection[str]) -> None:
+        self._require_newest()
+        for resource in resources:
+            self._release(resource)
+        place = self._journal.line.get(self._row.migration_id)
+        if place is not None:
+            place.away, place.called_at = True, None
+
+    def _taken(self, resource: str) -> int:
+        """Slots of others."""
+        migrations = self._journal.migrations
+        return sum(
+            name == resource
+            and one != self._row.migration_id
             and not migrations[one].ended
             and migrations[one].state != "failed"
             and migrations[one].attempt == attempt
-        ]
-        if len(others) >= places:
-            return False
-        await self.release_slot(resource)
-        self._journal.slots.add((resource, mine, self._row.attempt))
-        return True
+            for name, one, attempt in self._journal.slots
+        )
 
-    async def release_slot(self, resource: str) -> None:
-        self._require_newest()
+    def _release(self, resource: str) -> None:
         mine = (resource, self._row.migration_id)
         self._journal.slots = {slot for slot in self._journal.slots if slot[:2] != mine}
 

@@ -37,15 +37,7 @@ def a_fact_is_overwritten_by_the_second_value() -> None:
 
 
 def a_slot_is_not_released() -> None:
-    async def take(facts: FakeFacts, resource: str, places: int) -> bool:
-        replace(FakeFacts, "release_slot", give)  # taking one releases the one held before
-        try:
-            return bool(await original(facts, resource, places))
-        finally:
-            replace(FakeFacts, "release_slot", nothing)
-
-    give = replace(FakeFacts, "release_slot", nothing)
-    original = replace(FakeFacts, "acquire_slot", take)
+    replace(FakeFacts, "release_slots", nothing)
 
 
 def the_event_is_committed_without_its_result() -> None:

@@ -12,7 +12,7 @@ from rehome_consumer.facts import CAUGHT_UP, SPEC
 from rehome_consumer.move import Move
 from rehome_consumer.steps import back_up, prepare, restore, roll_back, start, stop
 from rehome_consumer.steps.support import open_access, pacing, rehearsal, warm
-from rehome_consumer.steps.support.slots import DOWN
+from rehome_consumer.steps.support.slots import DOWN, Slot
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
@@ -221,8 +221,9 @@ def an_instance_is_stopped_outside_of_its_window() -> None:
 
 
 def more_instances_are_down_than_may_be() -> None:
-    async def take(facts: Any, slot: str, places: int, under_way: str) -> None:
-        await original(facts, slot, 99 if slot == DOWN else places, under_way)
+    async def take(facts: Any, *slots: Slot, waits: bool) -> None:
+        more = (dataclasses.replace(slot, places=99) if slot.name == DOWN else slot for slot in slots)
+        await original(facts, *more, waits=waits)
 
     original = replace(stop, "take", take)
 

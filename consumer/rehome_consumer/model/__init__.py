@@ -22,6 +22,7 @@ from rehome_consumer.model.fingerprint import (
     Scope,
     Spared,
 )
+from rehome_consumer.model.line import HIGHEST, LOWEST, NORMAL, InLine
 from rehome_consumer.model.pause import Pause
 from rehome_consumer.model.platform import (
     LARGEST_CPU,
@@ -50,9 +51,12 @@ __all__ = [
     "CONF_UNSET",
     "DEFINITIONS",
     "EVERYTHING",
+    "HIGHEST",
     "LARGEST_CPU",
     "LONGEST_LIMIT",
     "LONGEST_TIER",
+    "LOWEST",
+    "NORMAL",
     "TERMINATED",
     "Backup",
     "Compared",
@@ -67,6 +71,7 @@ __all__ = [
     "Grant",
     "Healthy",
     "Hours",
+    "InLine",
     "Instance",
     "Keys",
     "LoginPart",

@@ -31,10 +31,11 @@ SELECT id FROM rehome.migrations WHERE instance_id = $1 AND ended_at IS NULL;
 
 -- name: open
 -- A new migration, with the first line of its history; no row if it exists or if another one holds the instance. The
--- sixth argument is the replay that opens it, if one does. Upgrades that waited are forgotten as `forget_waiting_of` does.
+-- sixth argument is the replay that opens it, if one does, the eighth its priority. Upgrades that waited are forgotten as
+-- `forget_waiting_of` does.
 WITH opened AS (
-    INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays)
-    VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL)) ON CONFLICT DO NOTHING
+    INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays, priority)
+    VALUES ($1, $2, $3, $4, $5, array_remove(ARRAY[$6::uuid], NULL), $8) ON CONFLICT DO NOTHING
     RETURNING id, instance_id, attempt, state, past_pivot, trigger, reason, created_at, updated_at, token, ended_at
 ), line AS (
     INSERT INTO rehome.history (migration_id, attempt, what, detail) SELECT id, attempt, 'opened', $7 FROM opened
@@ -270,24 +271,77 @@ WHERE o.seq = confirmed.seq AND o.revision = confirmed.revision;
 
 -- name: purge
 -- Delete events sent longer ago than this many seconds, a batch at a time. Those of a migration that is not over stay:
--- one of them may have to be sent again.
+-- one of them may have to be sent again. One that is over waits for no slot any more.
+WITH over AS (
+    DELETE FROM rehome.slot_waiters w USING rehome.migrations m WHERE m.id = w.migration_id AND m.ended_at IS NOT NULL
+)
 DELETE FROM rehome.outbox WHERE seq IN (
     SELECT o.seq FROM rehome.outbox o JOIN rehome.migrations m ON m.id = o.migration_id
     WHERE o.sent_at < now() - make_interval(secs => $1) AND m.ended_at IS NOT NULL LIMIT 1000
 );
 
 -- name: lock_slots
--- Let one migration at a time take a slot of a resource; ends with the transaction.
-SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || $1::text, 0));
+-- Let one migration at a time look at slots of these resources, or take them; ends with the transaction. Sorted: nobody
+-- waits for one who waits for it.
+SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || resource, 0)) FROM unnest($1::text[]) AS r (resource);
 
--- name: has_slot
--- Whether this attempt of the migration has a slot of a resource.
-SELECT EXISTS (SELECT FROM rehome.slots WHERE resource = $1 AND migration_id = $2 AND attempt = $3);
+-- name: slots
+-- Of these resources whether this attempt of the migration has a slot, and how many others have: not those that are over,
+-- nor those that wait for an operator; and commands (see `slots_of_commands`).
+SELECT r.resource,
+    EXISTS (SELECT FROM rehome.slots t WHERE (t.resource, t.migration_id, t.attempt) = (r.resource, $2, $3)) AS mine,
+    (SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
+     WHERE t.resource = r.resource AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed')
+    + (SELECT count(*) FROM pg_locks AS l, hashtextextended('rehome.slots.command:' || r.resource, 0) AS key
+       WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ShareLock' AND l.objsubid = 1
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+         AND l.classid = ((key >> 32) & 4294967295)::oid AND l.objid = (key & 4294967295)::oid) AS taken
+FROM unnest($1::text[]) AS r (resource);
 
--- name: slots_of_others
--- How many other migrations have a slot of a resource: not those that are over, nor those that wait for an operator.
-SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt
-WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed';
+-- name: ahead
+-- Those who wait for any of these resources and come before this attempt of the migration, in order. Overdue is who was
+-- called longer ago than it may be away between two looks, and a grace. One who was kept from looking itself judges
+-- nobody: then its consumers may have had no time for the others either.
+SELECT l.migration_id, l.resources, l.places,
+    my.punctual AND coalesce(l.called_at + l.looks_within + $4::interval < clock_timestamp(), false) AS overdue
+FROM (
+    SELECT rehome.rank(coalesce(w.since, clock_timestamp()), m.priority) AS rank,
+        coalesce(w.looked_at + 2 * w.looks_within + $4::interval > clock_timestamp(), false) AS punctual
+    FROM rehome.migrations m LEFT JOIN rehome.slot_waiters w
+        ON (w.migration_id, w.attempt) = (m.id, m.attempt) AND w.resources && $1::text[]
+    WHERE m.id = $2 AND m.attempt = $3
+) AS my, rehome.line l
+WHERE l.resources && $1::text[] AND l.migration_id <> $2 AND (l.rank, l.migration_id) < (my.rank, $2)
+ORDER BY l.rank, l.migration_id;
+
+-- name: get_in_line
+-- This attempt of the migration waits for these resources, with so many places each, and has looked; its age counts from
+-- its first look for any of them. Those of the seventh argument are called, those of the eighth have left the line.
+-- Returns how many are before it, and how many others there are.
+WITH mine AS (
+    SELECT m.id, coalesce(w.since, clock_timestamp()) AS since,
+        rehome.rank(coalesce(w.since, clock_timestamp()), m.priority) AS rank
+    FROM rehome.migrations m LEFT JOIN rehome.slot_waiters w
+        ON (w.migration_id, w.attempt) = (m.id, m.attempt) AND w.resources && $3::text[]
+    WHERE m.id = $1
+), others AS (
+    SELECT count(*) AS number, count(*) FILTER (WHERE (l.rank, l.migration_id) < (mine.rank, mine.id)) AS ahead
+    FROM mine, rehome.line l
+    WHERE l.resources && $3::text[] AND l.migration_id <> mine.id AND l.migration_id <> ALL($8::uuid[])
+), called AS (
+    UPDATE rehome.slot_waiters SET called_at = clock_timestamp()
+    WHERE migration_id = ANY($7::uuid[]) AND called_at IS NULL
+), gone AS (
+    UPDATE rehome.slot_waiters SET away = true, called_at = NULL WHERE migration_id = ANY($8::uuid[])
+), placed AS (
+    INSERT INTO rehome.slot_waiters (migration_id, attempt, resources, places, since, looked_at, looks_within)
+    SELECT mine.id, $2::integer, $3::text[], $4::integer[], mine.since, clock_timestamp(), CASE WHEN others.ahead < $9::bigint THEN $5::interval ELSE $6::interval END
+    FROM mine, others
+    ON CONFLICT (migration_id) DO UPDATE
+    SET attempt = excluded.attempt, resources = excluded.resources, places = excluded.places, since = excluded.since,
+        looked_at = excluded.looked_at, looks_within = excluded.looks_within, called_at = NULL, away = false
+)
+SELECT ahead, number FROM others;
 
 -- name: slots_of_commands
 -- How many commands have a slot of a resource: sessions that hold its advisory lock (its 64 bits are in two columns).
@@ -308,14 +362,28 @@ SELECT pg_advisory_lock_shared(hashtextextended('rehome.slots.command:' || $1::t
 -- Release it.
 SELECT pg_advisory_unlock_shared(hashtextextended('rehome.slots.command:' || $1::text, 0));
 
--- name: acquire_slot
--- This migration's slot of a resource.
-INSERT INTO rehome.slots (resource, migration_id, attempt) VALUES ($1, $2, $3)
+-- name: acquire_slots
+-- This migration's slots of these resources: it waits no more. Those of the fourth argument have left the line.
+WITH placed AS (
+    DELETE FROM rehome.slot_waiters WHERE migration_id = $2
+), gone AS (
+    UPDATE rehome.slot_waiters SET away = true, called_at = NULL WHERE migration_id = ANY($4::uuid[])
+)
+INSERT INTO rehome.slots (resource, migration_id, attempt) SELECT resource, $2, $3 FROM unnest($1::text[]) AS r (resource)
 ON CONFLICT (resource, migration_id) DO UPDATE SET attempt = excluded.attempt;
 
--- name: release_slot
--- Release the slot.
-DELETE FROM rehome.slots WHERE resource = $1 AND migration_id = $2;
+-- name: release_slots
+-- Release the slots of these resources, and leave the line, if the token is still the newest, else no row. What a
+-- consumer of an earlier release has noted ("next ...") goes with them.
+WITH held AS MATERIALIZED (
+    SELECT id FROM rehome.migrations WHERE id = $1 AND token = $2 FOR UPDATE
+), released AS (
+    DELETE FROM rehome.slots s USING held
+    WHERE s.migration_id = held.id AND regexp_replace(s.resource, '^next ', '') = ANY($3::text[])
+), placed AS (
+    UPDATE rehome.slot_waiters w SET away = true, called_at = NULL FROM held WHERE w.migration_id = held.id AND NOT w.away
+)
+SELECT id FROM held;
 
 -- name: some_secrets
 -- Secrets of open migrations, newest first, as many as are asked for. Those of attempts that are over may be of an

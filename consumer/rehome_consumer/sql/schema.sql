@@ -181,3 +181,29 @@ CREATE TABLE rehome.pauses (
     by text NOT NULL,
     why text NOT NULL DEFAULT ''
 );
+
+-- name: v8
+-- Who waits for slots, in line. A migration waits for all slots of a step together, so it has one row here, from its first
+-- look until it has them; `away` it keeps its age, and nobody waits for it: it waits for something else, or was called,
+-- since slots were free, and did not look within its time. `rank` is what a level of priority is worth: half a day.
+ALTER TABLE rehome.migrations ADD COLUMN priority smallint NOT NULL DEFAULT 4 CHECK (priority BETWEEN 0 AND 9);
+CREATE TABLE rehome.slot_waiters (
+    migration_id uuid PRIMARY KEY REFERENCES rehome.migrations ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    resources text[] NOT NULL,
+    places integer[] NOT NULL,
+    since timestamptz NOT NULL,
+    looked_at timestamptz NOT NULL,
+    looks_within interval NOT NULL,
+    called_at timestamptz,
+    away boolean NOT NULL DEFAULT false
+);
+CREATE FUNCTION rehome.rank(since timestamptz, priority integer) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$ SELECT since - priority * interval '12 hours' $$;
+CREATE VIEW rehome.line AS
+SELECT w.migration_id, w.resources, w.places, rehome.rank(w.since, m.priority) AS rank, w.looks_within, w.called_at
+FROM rehome.slot_waiters w JOIN rehome.migrations m ON m.id = w.migration_id AND m.attempt = w.attempt
+WHERE NOT w.away AND m.ended_at IS NULL AND m.state NOT IN ('failing', 'failed')
+    AND NOT w.resources <@ ARRAY(
+        SELECT s.resource FROM rehome.slots s WHERE s.migration_id = w.migration_id AND s.attempt = w.attempt
+    );

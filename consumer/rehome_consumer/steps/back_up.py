@@ -27,7 +27,7 @@ async def run(move: Move) -> MigrationBackedUp:
     await require_fence(move)
     base = await move.copier.backup(move.rehearsal_id) if await warm.is_warm(move) else None
     backup = base or await made(move)
-    await move.facts.release_slot(dump_slot(await move.source()))
+    await move.facts.release_slots((dump_slot(await move.source()),))
     return MigrationBackedUp(
         instance_id=instance.id,
         content="before_stop" if base else "fenced_source",

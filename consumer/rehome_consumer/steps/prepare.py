@@ -10,6 +10,7 @@ from rehome_consumer.errors import (
     ConfUnusable,
     Incompatible,
     NotFound,
+    Queued,
     Refused,
     RehomeError,
     Transient,
@@ -48,13 +49,19 @@ async def run(move: Move) -> MigrationPrepared:
             turn to rehearse.
     """
     if await move.facts.recall(BEGUN_AT) is None:
-        await pacing.require_unpaused(move)
-        await pacing.require_due(move)
+        try:
+            await pacing.require_unpaused(move)
+            await pacing.require_due(move)
+        except Queued:
+            await rehearsal.release_slot(move)
+            raise
     if await move.facts.recall(TARGET) is not None:
         # An earlier run got as far as this: while it waits for a slot, looking again costs the pool nothing.
         await rehearsal.wait_for_a_slot(move)
     try:
         return await _prepare(move)
+    except Queued:
+        raise
     except Exception:
         # Nobody should wait for this migration until its next try; the error counts.
         with suppress(RehomeError):

@@ -46,7 +46,7 @@ async def run(move: Move) -> MigrationStarted:
     )
     healthy_at = await move.facts.remember(HEALTHY_AT, healthy.at)
     if move.policy.down_at_once is not None:
-        await move.facts.release_slot(DOWN)
+        await move.facts.release_slots((DOWN,))
     return MigrationStarted(
         instance_id=instance.id, target=target.ref, url=healthy.url, healthy_at=healthy_at, limits=limits
     )

@@ -15,7 +15,7 @@ from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps.support import pacing, rehearsal, warm
 from rehome_consumer.steps.support.identity import require_alone
 from rehome_consumer.steps.support.situation import UNKNOWN
-from rehome_consumer.steps.support.slots import DOWN, dump_slot, leave, take
+from rehome_consumer.steps.support.slots import DOWN, Slot, dump_slot, take
 from rehome_events.migration import MigrationStopped
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def run(move: Move) -> MigrationStopped:
         await warm.require_close(move)
         await _require_allowed(move, source)
     with nullcontext() if serves else suppress(Queued):  # one that is down already waits for nobody
-        await _take_slots(move, source)
+        await _take_slots(move, source, waits=serves)
     if serves:
         await rehearsal.require_current(move)
         await warm.require_close(move)
@@ -69,14 +69,17 @@ async def run(move: Move) -> MigrationStopped:
     )
 
 
-async def _take_slots(move: Move, source: Server) -> None:
-    """Raises Queued."""
-    places = move.policy.dumps_per_server
-    await take(move.facts, dump_slot(source), places, f"{places} dumps of {source.name} are under way")
-    if move.policy.down_at_once is not None:
-        # After the other: who waits for this one keeps nobody waiting who could go on.
-        most = move.policy.down_at_once
-        await take(move.facts, DOWN, most, f"{most} instance(s) are down for a move (REHOME_DOWN_AT_ONCE)")
+async def _take_slots(move: Move, source: Server, *, waits: bool) -> None:
+    """Both together: who waits for one of them keeps nobody waiting for the other.
+
+    Raises Queued.
+    """
+    policy = move.policy
+    places, most = policy.dumps_per_server, policy.down_at_once
+    slots = [Slot(dump_slot(source), places, f"{places} dump(s) of {source.name}")]
+    if most is not None:
+        slots.append(Slot(DOWN, most, f"{most} instance(s) down for a move (REHOME_DOWN_AT_ONCE)"))
+    await take(move.facts, *slots, waits=waits)
 
 
 async def _require_allowed(move: Move, source: Server) -> None:
@@ -85,8 +88,7 @@ async def _require_allowed(move: Move, source: Server) -> None:
         await pacing.require_unpaused(move)
         await pacing.require_window(move)
     except Queued:
-        for slot in (dump_slot(source), DOWN):
-            await leave(move.facts, slot)
+        await move.facts.release_slots((dump_slot(source), DOWN))
         raise
 
 

@@ -42,6 +42,7 @@ def plan_upgraded(
     plan_tier: str,
     entitlements: Entitlements | dict[str, Any] | None = None,
     not_before: datetime | None = None,
+    priority: int | None = None,
     id: UUID | None = None,  # noqa: A002 - the attribute's name in CloudEvents
     time: datetime | None = None,
     source: str = "/billing",
@@ -58,6 +59,7 @@ def plan_upgraded(
         plan_tier: Tier of the new plan, such as ``premium``.
         entitlements: What the new plan grants; None lets it be looked up by the plan's name.
         not_before: Before which the instance must not be stopped, with a time zone; None for no wish of its own.
+        priority: 0 to 9; higher goes first among moves that wait for the same place. None counts as 4, which is normal.
         id: Id of the event; None for a new one. Keep it with the upgrade where a crash could publish twice.
         time: When the upgrade took effect, with a time zone; None for now.
         source: Who publishes.
@@ -75,6 +77,7 @@ def plan_upgraded(
         "plan_tier": plan_tier,
         "entitlements": entitlements,
         "not_before": not_before,
+        "priority": priority,
     }
     try:
         data = PlanUpgraded.model_validate(fields)

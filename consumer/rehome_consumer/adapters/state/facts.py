@@ -10,11 +10,12 @@ import orjson
 
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.errors import ClaimLost, RehomeError
-from rehome_consumer.model import Pause
+from rehome_consumer.model import InLine, Pause
+from rehome_consumer.model.line import GRACE, NEXT, OFTEN, SELDOM, Turn, Waiter, turn
 from rehome_consumer.sql import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     import asyncpg
 
@@ -60,23 +61,54 @@ class PostgresFacts:
             row = await db.fetchrow(SQL["recall"], *self._key, fact.name)
         return None if row is None else self._decoded(fact, row)
 
-    async def acquire_slot(self, resource: str, places: int) -> bool:
-        """See `Facts.acquire_slot`."""
+    async def acquire_slots(self, wanted: Mapping[str, int], *, waits: bool = True) -> InLine | None:
+        """See `Facts.acquire_slots`."""
         async with self._held() as db:
-            await db.execute(SQL["lock_slots"], resource)
-            if await db.fetchval(SQL["has_slot"], resource, *self._key):
-                return True
-            taken = await db.fetchval(SQL["slots_of_others"], resource, self._row.migration_id)
-            taken += await db.fetchval(SQL["slots_of_commands"], resource)
-            if taken >= places:
-                return False
-            await db.execute(SQL["acquire_slot"], resource, *self._key)
-            return True
+            await db.execute(SQL["lock_slots"], sorted(wanted))
+            found = await db.fetch(SQL["slots"], list(wanted), *self._key)
+            taken = {row["resource"]: row["taken"] for row in found}
+            missing = [row["resource"] for row in found if not row["mine"]]
+            if not missing:
+                return None
+            lacks = next((slot for slot in missing if taken[slot] >= wanted[slot]), None)
+            mine = Turn(goes=False)
+            if lacks is None:
+                mine = await self._turn(db, {slot: wanted[slot] for slot in missing}, taken, waits=waits)
+            if mine.goes:
+                await db.execute(SQL["acquire_slots"], missing, *self._key, mine.gone)
+                return None
+            if not waits:
+                return InLine(0, 0, lacks=lacks, soon=False)
+            return await self._get_in_line(db, wanted, lacks, mine)
 
-    async def release_slot(self, resource: str) -> None:
-        """See `Facts.release_slot`."""
-        async with self._held() as db:
-            await db.execute(SQL["release_slot"], resource, self._row.migration_id)
+    async def _turn(self, db: Any, wanted: Mapping[str, int], taken: dict[str, int], *, waits: bool) -> Turn:
+        """Whether it is this migration's turn to take slots that are free."""
+        rows = await db.fetch(SQL["ahead"], list(wanted), *self._key, GRACE) if waits else []
+        ahead = [
+            Waiter(
+                row["migration_id"], dict(zip(row["resources"], row["places"], strict=True)), row["overdue"]
+            )
+            for row in rows
+        ]
+        if others := {slot for one in ahead for slot in one.wanted} - taken.keys():
+            found = await db.fetch(SQL["slots"], list(others), *self._key)
+            taken |= {row["resource"]: row["taken"] for row in found}
+        return turn(wanted, ahead, taken)
+
+    async def _get_in_line(self, db: Any, wanted: Mapping[str, int], lacks: str | None, mine: Turn) -> InLine:
+        places = list(wanted.values())
+        most = NEXT * min(places)
+        row = await db.fetchrow(
+            SQL["get_in_line"], *self._key, list(wanted), places, OFTEN, SELDOM, mine.called, mine.gone, most
+        )
+        return InLine(row["ahead"] + 1, row["number"] + 1, lacks=lacks, soon=row["ahead"] < most)
+
+    async def release_slots(self, resources: Collection[str]) -> None:
+        """See `Facts.release_slots`."""
+        async with session(self._pool, WHAT, LIMIT) as db:
+            run = (self._row.migration_id, self._row.token)
+            if await db.fetchval(SQL["release_slots"], *run, list(resources)) is None:
+                raise self._taken_over()
 
     async def paused(self) -> Pause | None:
         """See `Facts.paused`."""
@@ -140,12 +172,12 @@ class MemoryFacts:
         """See `Facts.recall`."""
         return self._values.get(fact.name)
 
-    async def acquire_slot(self, resource: str, places: int) -> bool:  # noqa: ARG002 - the port's signature
+    async def acquire_slots(self, wanted: Mapping[str, int], *, waits: bool = True) -> InLine | None:  # noqa: ARG002 - the port's signature
         """Always: who only looks takes no slot from others."""
-        return True
+        return None
 
-    async def release_slot(self, resource: str) -> None:
-        """Nobody waits for it."""
+    async def release_slots(self, resources: Collection[str]) -> None:
+        """Nobody waits for them."""
 
     async def paused(self) -> Pause | None:
         """Who only looks waits for nobody."""

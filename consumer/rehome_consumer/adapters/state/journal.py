@@ -16,6 +16,7 @@ from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.adapters.state.facts import PostgresFacts
 from rehome_consumer.adapters.state.views import clean
 from rehome_consumer.errors import ClaimLost, Conflict, NotReady, Refused, RehomeError
+from rehome_consumer.model import NORMAL
 from rehome_consumer.ports.engine import (
     ENDED,
     RESERVED,
@@ -136,7 +137,8 @@ class PostgresJournal:
         """See `Journal.open`."""
         replay = event.id if event.replayof is not None else None
         upgrade = (migration_id, instance_id, body, event.id, event.data.to_plan, replay)
-        values = (*upgrade, f"by {event.type} {event.id}")
+        priority = NORMAL if event.data.priority is None else event.data.priority
+        values = (*upgrade, f"by {event.type} {event.id}", priority)
         async with self._session() as db:
             row = await db.fetchrow(SQL["open"], *values)
         if row is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from rehome_consumer.facts import Fact
-    from rehome_consumer.model import Pause
+    from rehome_consumer.model import InLine, Pause
 
 T = TypeVar("T")
 
@@ -36,16 +36,25 @@ class Facts(Protocol):
         """The stored value, or None."""
         ...
 
-    async def acquire_slot(self, resource: str, places: int) -> bool:
-        """One of `places` slots at a resource, such as the dumps of one server, for this migration.
+    async def acquire_slots(self, wanted: Mapping[str, int], *, waits: bool = True) -> InLine | None:
+        """All of these slots for this migration, such as of the dumps of one server; None: it has them.
 
-        Counted over all consumers; having it already is True. It ends with `release_slot`, or with the migration;
-        while the migration waits for an operator, others do not wait for it.
+        Counted over all consumers. They end with `release_slots`, or with the migration; while the migration waits for
+        an operator, others do not wait for it.
+
+        Args:
+            wanted: slots -> how many migrations may have each at a time.
+            waits: whether it waits in line for what it does not get; else it goes before those who do.
+
+        Returns:
+            None, or its place among those who wait for any of these, and then it has got none of those it lacks. Those
+            come first who have the higher priority or have waited longer, unless they lack something else, or do not
+            look any more. Look again in time, or others go first.
         """
         ...
 
-    async def release_slot(self, resource: str) -> None:
-        """Let the next migration have the slot; nothing if this one has none."""
+    async def release_slots(self, resources: Collection[str]) -> None:
+        """Let others have these slots, and the place in line; its age is kept, in case this one comes back."""
         ...
 
     async def paused(self) -> Pause | None:

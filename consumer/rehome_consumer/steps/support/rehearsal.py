@@ -23,7 +23,7 @@ from rehome_consumer.model import DEFINITIONS, Scope, Signatures
 from rehome_consumer.steps import provision
 from rehome_consumer.steps.support import pacing, warm, witnessed
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
-from rehome_consumer.steps.support.slots import rehearsal_slot, take
+from rehome_consumer.steps.support.slots import Slot, rehearsal_slot, take
 from rehome_events.parts import Rehearsal
 
 if TYPE_CHECKING:
@@ -110,7 +110,19 @@ async def wait_for_a_slot(move: Move) -> None:
 
 
 async def _take_slot(move: Move) -> None:
-    policy, source = move.policy, await move.source()
+    try:
+        await _require_hours(move)
+    except Queued:
+        await release_slot(move)
+        raise
+    source, places = await move.source(), move.policy.rehearsals_per_server
+    await take(move.facts, Slot(rehearsal_slot(source), places, f"{places} rehearsal(s) of {source.name}"))
+    await move.facts.remember(BEGUN_AT, move.clock.now())
+
+
+async def _require_hours(move: Move) -> None:
+    """Raises Queued where it is not the time for a rehearsal."""
+    policy = move.policy
     if policy.rehearsal_hours is not None:
         if not policy.rehearsal_hours.has(move.clock.now()):
             raise Queued(f"rehearsals run from {policy.rehearsal_hours}; waiting for that time")
@@ -118,19 +130,11 @@ async def _take_slot(move: Move) -> None:
         # Its copy may follow: not all day long, at the pool's cost, until the instance may be stopped. Hours that
         # somebody has set are kept to alone: both together might never come.
         await pacing.require_window(move)
-    places = policy.rehearsals_per_server
-    await take(
-        move.facts,
-        rehearsal_slot(source),
-        places,
-        f"{places} rehearsal(s) of {source.name} under way",
-    )
-    await move.facts.remember(BEGUN_AT, move.clock.now())
 
 
 async def release_slot(move: Move) -> None:
-    """Let the next migration rehearse."""
-    await move.facts.release_slot(rehearsal_slot(await move.source()))
+    """Let the next migration rehearse, and do not wait in line any more."""
+    await move.facts.release_slots((rehearsal_slot(await move.source()),))
 
 
 async def require_current(move: Move) -> None:

@@ -1,7 +1,8 @@
-"""Resources that few migrations use at a time, and the order in which the others wait for them."""
+"""Resources that few migrations use at a time, and the line of those who wait for them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.errors import Queued
@@ -10,11 +11,20 @@ if TYPE_CHECKING:
     from rehome_consumer.model import Server
     from rehome_consumer.ports.steps import Facts
 
-NEXT: Final = 10
-"""Migrations per place that look for it every ten seconds; all others look once a minute, and follow as these leave.
 
-A slot that was released is taken within seconds, and those who wait cost little, however many they are.
-"""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One of a few places at a resource.
+
+    Attributes:
+        name: the resource.
+        places: how many may have it at a time.
+        what: of what there are so many at a time, such as "2 dump(s) of pool-1".
+    """
+
+    name: str
+    places: int
+    what: str
 
 
 def dump_slot(source: Server) -> str:
@@ -31,26 +41,18 @@ def rehearsal_slot(source: Server) -> str:
     return f"rehearsal {source.id}"
 
 
-async def leave(facts: Facts, slot: str) -> None:
-    """Let others have this migration's slot, and its place among the next ones for it, if it has one of them."""
-    await facts.release_slot(slot)
-    await facts.release_slot(f"next {slot}")
-
-
-async def take(facts: Facts, slot: str, places: int, under_way: str) -> None:
-    """Take a slot, or a place among the next ones for it.
+async def take(facts: Facts, *slots: Slot, waits: bool = True) -> None:
+    """Take these slots together, or a place in line for them.
 
     Args:
         facts: of the migration.
-        slot: the resource.
-        places: how many may have it at a time.
-        under_way: what those who have it do, such as "2 dumps of pool-1 are under way".
+        slots: the one that fewer wait for comes first.
+        waits: whether it waits in line; else it goes before those who do.
 
     Raises:
-        Queued: no slot is free.
+        Queued: one of them is not free, or others go first.
     """
-    next_ones = f"next {slot}"
-    if not await facts.acquire_slot(slot, places):
-        is_next = await facts.acquire_slot(next_ones, NEXT * places)
-        raise Queued(f"{under_way}; waiting for a slot", next=is_next)
-    await facts.release_slot(next_ones)
+    place = await facts.acquire_slots({one.name: one.places for one in slots}, waits=waits)
+    if place is not None:
+        lacks = next((one for one in slots if one.name == place.lacks), slots[0])
+        raise Queued(f"{lacks.what} at a time; waiting for a slot", next=place.soon)

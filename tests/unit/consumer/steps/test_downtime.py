@@ -36,6 +36,7 @@ from tests.fakes.runtime import Behaviour
 from tests.fakes.site import ORDERS, PASSWORD
 from tests.fakes.world import FakeDatabase, FakeSession
 from tests.support.events import body_of, migration_of, upgrade
+from tests.support.slots import got
 from tests.support.steps import StepRig
 
 
@@ -155,7 +156,7 @@ async def test_only_so_many_instances_of_a_server_are_down_for_a_dump_at_once() 
         other = upgrade(UUID(int=number, version=4))
         row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
         facts = rig.journal.facts(await rig.journal.begin(row, "stop", replay=None))
-        assert await facts.acquire_slot(f"dump {rig.site.pool.id}", 99)
+        assert await got(facts, f"dump {rig.site.pool.id}", 99)
     with pytest.raises(Queued, match="postgres-pool-1"):
         await rig.run("stop")
     assert rig.service.running

@@ -18,6 +18,7 @@ from rehome_consumer.steps.support.slots import DOWN, dump_slot, rehearsal_slot
 from rehome_events.migration import MigrationPrepared, MigrationStopped
 from tests.support.events import body_of, migration_of, upgrade
 from tests.support.rig import Rig
+from tests.support.slots import got
 from tests.support.steps import StepRig
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ async def test_what_waits_for_its_turn_to_rehearse_waits_for_the_end_of_a_pause_
     other = upgrade(uuid4())
     row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
     ahead = rig.journal.facts(await rig.journal.begin(row, "prepare", replay=None))
-    assert await ahead.acquire_slot(rehearsal_slot(rig.site.pool), 1)
-    with pytest.raises(Queued, match="under way"):
+    assert await got(ahead, rehearsal_slot(rig.site.pool), 1)
+    with pytest.raises(Queued, match="waiting for a slot"):
         await rig.run("prepare")
     rig.journal.pause = PAUSE
     rig.journal.slots.clear()
@@ -131,7 +132,7 @@ async def test_an_instance_is_stopped_in_its_window_alone_and_keeps_no_slot_from
     rig = StepRig()
     await rig.until("stop")
     facts = await rig.facts("stop")
-    assert await facts.acquire_slot(slot := dump_slot(rig.site.pool), 1)  # of a run in the last window
+    assert await got(facts, slot := dump_slot(rig.site.pool), 1)  # of a run in the last window
     closed_now(rig)
     with pytest.raises(Queued, match=r"the maintenance window is .* UTC; it opens at"):
         await rig.run("stop")
@@ -219,18 +220,18 @@ async def test_only_so_many_instances_are_down_at_once_until_they_serve_again() 
     other = upgrade(uuid4())  # on another server
     row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
     down = rig.journal.facts(await rig.journal.begin(row, "stop", replay=None))
-    assert await down.acquire_slot(DOWN, 1)
-    with pytest.raises(Queued, match=r"1 instance\(s\) are down for a move \(REHOME_DOWN_AT_ONCE\)"):
+    assert await got(down, DOWN, 1)
+    with pytest.raises(Queued, match=r"1 instance\(s\) down for a move \(REHOME_DOWN_AT_ONCE\)"):
         await rig.run("stop")
     assert rig.service.running
-    await down.release_slot(DOWN)
+    await down.release_slots([DOWN])
     await rig.run("stop")
-    assert not await down.acquire_slot(DOWN, 1)
+    assert not await got(down, DOWN, 1)
     for step in ("back_up", "provision", "rewrite_conf", "restore"):
         await rig.run(step)
-    assert not await down.acquire_slot(DOWN, 1)
+    assert not await got(down, DOWN, 1)
     await rig.run("start")
-    assert await down.acquire_slot(DOWN, 1)
+    assert await got(down, DOWN, 1)
 
 
 async def test_a_slot_is_no_reason_for_one_that_is_down_to_wait() -> None:
@@ -243,7 +244,7 @@ async def test_a_slot_is_no_reason_for_one_that_is_down_to_wait() -> None:
     other = upgrade(uuid4())
     row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
     down = rig.journal.facts(await rig.journal.begin(row, "stop", replay=None))
-    assert await down.acquire_slot(DOWN, 1)
+    assert await got(down, DOWN, 1)
     assert isinstance(await rig.run("stop"), MigrationStopped)
 
 

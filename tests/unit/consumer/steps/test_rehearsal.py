@@ -20,14 +20,16 @@ from rehome_consumer.errors import (
 )
 from rehome_consumer.facts import REHEARSAL
 from rehome_consumer.model import Hours
+from rehome_consumer.model.line import NEXT
 from rehome_consumer.steps.support import rehearsal, slots
 from rehome_events.migration import MigrationPrepared
 from tests.fakes.site import ORDERS
 from tests.support.events import body_of, migration_of, upgrade
+from tests.support.slots import got
 from tests.support.steps import StepRig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from tests.fakes.journal import FakeFacts
 
@@ -173,15 +175,15 @@ async def test_a_dedicated_server_that_does_not_answer_keeps_no_dump(rig: StepRi
 
 async def test_a_run_that_ended_before_it_released_its_slot_is_made_good_by_the_next(rig: StepRig) -> None:
     event, facts = rig.event, type(await rig.facts())
-    release = facts.release_slot
+    release = facts.release_slots
 
-    async def fail(self: FakeFacts, resource: str) -> None:
+    async def fail(self: FakeFacts, resources: Collection[str]) -> None:
         if await self.recall(REHEARSAL) is not None:
             raise Unreachable("the state database does not answer")
-        await release(self, resource)
+        await release(self, resources)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(facts, "release_slot", fail)
+        patched.setattr(facts, "release_slots", fail)
         with pytest.raises(Unreachable):
             await rig.run("prepare")
     rig.event = event
@@ -189,7 +191,7 @@ async def test_a_run_that_ended_before_it_released_its_slot_is_made_good_by_the_
     other = upgrade(UUID(int=0x77, version=4))
     row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
     theirs = rig.journal.facts(await rig.journal.begin(row, "prepare", replay=None))
-    assert await theirs.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    assert await got(theirs, f"rehearsal {rig.site.pool.id}", 1)
 
 
 async def test_it_is_rehearsed_once_per_attempt(rig: StepRig) -> None:
@@ -223,14 +225,14 @@ async def test_only_so_many_rehearsals_read_a_server_at_a_time(rig: StepRig) -> 
     other = upgrade(UUID(int=0x77, version=4))
     row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
     facts = rig.journal.facts(await rig.journal.begin(row, "prepare", replay=None))
-    assert await facts.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    assert await got(facts, f"rehearsal {rig.site.pool.id}", 1)
     event = rig.event
     with pytest.raises(Queued, match="postgres-pool-1"):
         await rig.run("prepare")
-    await facts.release_slot(f"rehearsal {rig.site.pool.id}")
+    await facts.release_slots([f"rehearsal {rig.site.pool.id}"])
     rig.event = event
     await rig.run("prepare")
-    assert await facts.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)  # it was released
+    assert await got(facts, f"rehearsal {rig.site.pool.id}", 1)  # it was released
 
 
 async def another(rig: StepRig, number: int) -> FakeFacts:
@@ -241,23 +243,24 @@ async def another(rig: StepRig, number: int) -> FakeFacts:
 
 
 async def test_the_next_ones_look_often_and_the_others_seldom(rig: StepRig) -> None:
-    slot = f"rehearsal {rig.site.pool.id}"
-    holder, *waiting = [await another(rig, number) for number in range(slots.NEXT + 2)]
-    assert await holder.acquire_slot(slot, 1)
+    slot = slots.Slot(f"rehearsal {rig.site.pool.id}", 1, "1 rehearsal(s)")
+    holder, *waiting = [await another(rig, number) for number in range(NEXT + 2)]
+    assert await got(holder, slot.name, 1)
     for number, facts in enumerate(waiting):
         with pytest.raises(Queued) as raised:
-            await slots.take(facts, slot, 1, "1 under way")
-        assert raised.value.next is (number < slots.NEXT)
-    await holder.release_slot(slot)
-    await slots.take(waiting[0], slot, 1, "1 under way")
+            await slots.take(facts, slot)
+        assert raised.value.next is (number < NEXT)
+        rig.clock.advance(0.1)
+    await holder.release_slots([slot.name])
+    await slots.take(waiting[0], slot)
     with pytest.raises(Queued) as raised:
-        await slots.take(waiting[-1], slot, 1, "1 under way")
+        await slots.take(waiting[-1], slot)
     assert raised.value.next  # its place was left by the one who has the slot now
 
 
 async def test_while_it_waits_for_a_slot_it_asks_the_pool_nothing(rig: StepRig) -> None:
     other = await another(rig, 0)
-    assert await other.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    assert await got(other, f"rehearsal {rig.site.pool.id}", 1)
     event = rig.event
     with pytest.raises(Queued):
         await rig.run("prepare")  # once it has passed its checks
@@ -272,10 +275,10 @@ async def test_while_it_waits_for_a_slot_it_asks_the_pool_nothing(rig: StepRig) 
 async def test_a_try_that_fails_lets_others_rehearse_until_the_next(rig: StepRig, at: str) -> None:
     event, pause = rig.event, rig.site.world.pause
     held = await another(rig, 0)
-    assert await held.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    assert await got(held, f"rehearsal {rig.site.pool.id}", 1)
     with pytest.raises(Queued):
         await rig.run("prepare")
-    await held.release_slot(f"rehearsal {rig.site.pool.id}")
+    await held.release_slots([f"rehearsal {rig.site.pool.id}"])
     rig.event = event
 
     def fail() -> None:
@@ -284,7 +287,7 @@ async def test_a_try_that_fails_lets_others_rehearse_until_the_next(rig: StepRig
     during(rig, at, fail)
     with pytest.raises((Unreachable, ChildFailed, ExceptionGroup)):
         await rig.run("prepare")
-    assert await held.acquire_slot(f"rehearsal {rig.site.pool.id}", 1)
+    assert await got(held, f"rehearsal {rig.site.pool.id}", 1)
     rig.site.world.pause = pause
 
 

@@ -252,6 +252,9 @@ class FakeViews:
         steps = [one for key, one in self.journal.steps.items() if key[:2] == (row.id, row.attempt)]
         last = max(steps, key=lambda one: self.journal.times(one).tried, default=None)
         times = self.journal.times(last) if last else None
+        line = self.journal.in_line()
+        mine = next((one for one in line if one.migration_id == row.id), None)
+        beside = [one.migration_id for one in line if mine and [*one.wanted][-1] == [*mine.wanted][-1]]
         return MigrationView(
             id=row.id,
             instance_id=row.instance_id,
@@ -270,6 +273,9 @@ class FakeViews:
             next_try_at=times.next_try if times else None,
             started_at=times.started if times else None,
             tried_at=times.tried if times else None,
+            priority=None if row.ended else self.journal.priorities[row.id],
+            place_in_line=beside.index(row.id) + 1 if mine else None,
+            length_of_line=len(beside) if mine else None,
         )
 
 

@@ -7,6 +7,8 @@ import math
 from datetime import datetime
 from uuid import UUID
 
+from rehome_consumer.model import HIGHEST, LOWEST
+
 
 def an_id(text: str) -> UUID:
     """The complete id of an instance or a migration."""
@@ -33,6 +35,13 @@ def a_count(text: str) -> int:
     """A whole number, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def a_priority(text: str) -> int:
+    """A priority."""
+    if text not in {str(one) for one in range(LOWEST, HIGHEST + 1)}:
+        raise argparse.ArgumentTypeError(f"{text!r} is no priority from {LOWEST} to {HIGHEST}")
     return int(text)
 
 

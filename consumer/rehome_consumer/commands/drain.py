@@ -171,7 +171,7 @@ def _order(args: argparse.Namespace) -> Order | None:
     granted = granted_by(args)
     if not args.publish:
         return None
-    wanted = Wanted(args.to_plan, tier_of(args), granted, args.not_before)
+    wanted = Wanted(args.to_plan, tier_of(args), granted, args.not_before, args.priority)
     valid(args, lambda: wanted.data(NOBODY, NOBODY, NOBODY))
     return Order(
         wanted=wanted,

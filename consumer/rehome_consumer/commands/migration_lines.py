@@ -12,6 +12,7 @@ from rehome_consumer import saga
 from rehome_consumer.commands.lines import cut, detail, moment, row, width
 from rehome_consumer.operators.ages import age
 from rehome_consumer.operators.attention import attention
+from rehome_consumer.operators.in_line import in_line
 from rehome_consumer.operators.reader import seconds_left
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def block(one: MigrationView, holder: ClaimHolder | None, *, now: datetime | Non
     why = one.error or one.reason
     if why and one.state != "completed":
         lines += detail(f"why: {why}")
+    place = in_line(one.place_in_line, one.length_of_line, one.priority)
+    lines += detail(place) if place and not one.ended else []
     if not one.ended:
         lines += detail(_work(one, holder, now)) if one.behind is None else []
         need = attention(one, holder, now=now)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 
 from rehome_consumer import bootstrap
-from rehome_consumer.commands.arguments import a_moment, a_text, an_id
+from rehome_consumer.commands.arguments import a_moment, a_priority, a_text, an_id
 from rehome_consumer.commands.lines import say
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound, SettingsError
@@ -66,6 +66,12 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="when the instance may be stopped at the earliest, such as 2026-09-30T22:00Z",
     )
+    parser.add_argument(
+        "--priority",
+        type=a_priority,
+        metavar="0-9",
+        help="which goes first among those that wait for a slot: the higher (default: 4, which is normal)",
+    )
 
 
 async def _publish(args: argparse.Namespace) -> int:
@@ -83,6 +89,7 @@ async def _publish(args: argparse.Namespace) -> int:
             plan_tier=tier_of(args),
             entitlements=granted if granted != Entitlements() else None,
             not_before=args.not_before,
+            priority=args.priority,
         ),
     )
     event = new_event(

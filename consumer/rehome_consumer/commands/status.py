@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rehome_consumer import bootstrap
@@ -21,6 +22,7 @@ from rehome_consumer.commands.migration_lines import (
 from rehome_consumer.commands.show import as_json
 from rehome_consumer.errors import NotFound
 from rehome_consumer.operators.attention import attention
+from rehome_consumer.operators.in_line import in_line
 from rehome_consumer.operators.tools import JOURNAL
 from rehome_consumer.settings import read_settings
 
@@ -120,6 +122,7 @@ async def _watch(args: argparse.Namespace) -> int:
         last = 0 if wanted else await views.last_line()
         printed_lines = set() if wanted else {line["seq"] for line in await views.lines_after(last - OVERLAP)}
         progress: dict[UUID, tuple[str | None, int]] = {}
+        last_place = ""
         lead = Lead(alone=wanted is not None)
         if wanted:
             (one,) = await views.by_ids([wanted])
@@ -133,6 +136,10 @@ async def _watch(args: argparse.Namespace) -> int:
                     printed(history_lines(line, lead(line["instance_id"])))
             for one in found:
                 _print_progress(one, progress, lead)
+            place = _place(found[0]) if wanted else ""
+            if place and place != last_place:
+                printed(detail(f"{moment(datetime.now(UTC))}  {place}", ""))
+            last_place = place
             if wanted and found[0].ended:
                 say(f"migration {found[0].id} is over: {found[0].state}")
                 return 0 if found[0].state == "completed" else 1
@@ -180,6 +187,11 @@ def _print_progress(one: MigrationView, progress: dict[UUID, tuple[str | None, i
         progress[one.id] = (one.step, tens)
         text = f"{moment(one.tried_at)}  {one.step} {progressed(one, terminal=is_terminal())}"
         printed(detail(text, lead(one.instance_id)))
+
+
+def _place(one: MigrationView) -> str:
+    """Where it waits for a slot, if it does."""
+    return in_line(one.place_in_line, one.length_of_line, one.priority) if one.place_in_line else ""
 
 
 def _nothing(args: argparse.Namespace) -> str:

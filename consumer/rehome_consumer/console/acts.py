@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import bootstrap
@@ -17,6 +17,7 @@ from rehome_consumer.console.documents import (
     LetGo,
     LookedAt,
     Pausing,
+    Prioritized,
     QueuedLetter,
     Replay,
     RollBack,
@@ -28,6 +29,7 @@ from rehome_consumer.operators.dead_letter_session import dead_letter_session
 from rehome_consumer.operators.documents import Paused
 from rehome_consumer.operators.moving_now import move_now
 from rehome_consumer.operators.pausing import order
+from rehome_consumer.operators.prioritizing import prioritize
 from rehome_consumer.operators.rollback_plan import read_order
 from rehome_consumer.operators.rollback_request import is_taken_up, request
 from rehome_events.data import masked
@@ -141,6 +143,16 @@ class Acts:
             done = await move_now(self.views, wanted, by=who.name, why=why)
         log.warning("console.let_go migration=%s by=%s why=%s", done.migration_id, who.name, why)
         return LetGo(migration_id=done.migration_id, instance_id=done.instance_id, paused=_pause(done.pause))
+
+    async def prioritize(self, wanted: UUID, who: Person, why: str, priority: int) -> Prioritized:
+        """Give a migration another priority among those that wait for slots."""
+        async with _limited(f"migration {wanted}"):
+            done = await prioritize(self.views, wanted, priority, by=who.name, why=why)
+        log.warning(
+            "console.prioritized migration=%s priority=%d by=%s why=%s",
+            *(done.migration_id, priority, who.name, why),
+        )
+        return Prioritized(**asdict(done))
 
 
 @asynccontextmanager

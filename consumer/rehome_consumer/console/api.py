@@ -16,6 +16,8 @@ from rehome_consumer.console.documents import (
     LetGo,
     LookedAt,
     Pausing,
+    Prioritized,
+    Priority,
     Problem,
     QueuedLetters,
     Reason,
@@ -140,6 +142,15 @@ async def move_now(
     """Let a migration go on outside of the maintenance window, or before its upgrade's `not_before`."""
     wanted_by(request, console, who, form)
     return await console.acts.move_now(migration_id, who, given.why)
+
+
+@router.post("/migrations/{migration_id}/prioritize", responses=_errors(401, 403, 404, 409, 422, 503))
+async def prioritize(
+    request: Request, console: Use, who: Operates, migration_id: UUID, given: Priority, form: Form = ""
+) -> Prioritized:
+    """Let a migration go before others that wait for a slot, or after them."""
+    wanted_by(request, console, who, form)
+    return await console.acts.prioritize(migration_id, who, given.why, given.priority)
 
 
 @router.post("/pause", responses=_errors(401, 403, 422, 503))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from rehome_consumer.model import HIGHEST, LOWEST
 from rehome_consumer.operators.documents import DeadLetter, Document, Event, Paused
 
 
@@ -61,6 +62,24 @@ class Why(Document):
     """What an act needs that cannot be tried out."""
 
     why: str = Field(min_length=3, max_length=500, description="Why, for the journal.")
+
+
+class Priority(Document):
+    """The priority that a migration is to get."""
+
+    priority: int = Field(ge=LOWEST, le=HIGHEST, description="Higher goes first; 4 is normal.")
+    why: str = Field(min_length=3, max_length=500, description="Why, for the journal.")
+
+
+class Prioritized(Document):
+    """A migration that has another priority."""
+
+    migration_id: UUID
+    instance_id: UUID
+    before: int = Field(description="The priority until now.")
+    priority: int
+    place_in_line: int | None = Field(description="Where it waits for a slot now: its place, from 1.")
+    length_of_line: int | None = Field(description="How many wait there.")
 
 
 class LetGo(Document):

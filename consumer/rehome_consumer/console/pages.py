@@ -19,6 +19,8 @@ from rehome_consumer.console.documents import Problem
 from rehome_consumer.console.presenting import attempts, environment
 from rehome_consumer.console.problems import NotAllowed
 from rehome_consumer.errors import Refused
+from rehome_consumer.model import HIGHEST, LOWEST, NORMAL
+from rehome_consumer.operators.in_line import in_line
 from rehome_consumer.operators.report import attempt_of
 from rehome_consumer.ports.engine import ENDED
 
@@ -166,6 +168,29 @@ async def move_now(request: Request, console: Use, who: Operates, migration_id: 
         else "It goes on within a minute."
     )
     return _page(request, "done.html", title="Let go", what=what, back=f"/migrations/{migration_id}")
+
+
+@router.get("/migrations/{migration_id}/prioritize")
+async def before_prioritize(request: Request, console: Use, _: Operates, migration_id: UUID) -> Response:
+    """What priority it has, and those there are."""
+    one = (await console.reader.timeline(migration_id)).migration
+    return _page(
+        request, "prioritize.html", one=one, priorities=range(HIGHEST, LOWEST - 1, -1), normal=NORMAL
+    )
+
+
+@router.post("/migrations/{migration_id}/prioritize")
+async def prioritize(request: Request, console: Use, who: Operates, migration_id: UUID) -> Response:
+    """Let it go before others that wait for a slot, or after them."""
+    why, given = await _why(request, console), (await _form(request)).get("priority", "")
+    if given not in {str(one) for one in range(LOWEST, HIGHEST + 1)}:
+        raise Refused(f"choose a priority from {LOWEST} to {HIGHEST}. Nothing was done")
+    done = await console.acts.prioritize(migration_id, who, why, int(given))
+    place = in_line(done.place_in_line, done.length_of_line, done.priority)
+    what = f"It had priority {done.before}. Now: {place or f'priority {done.priority}'}."
+    return _page(
+        request, "done.html", title="Priority changed", what=what, back=f"/migrations/{migration_id}"
+    )
 
 
 @router.get("/pause")

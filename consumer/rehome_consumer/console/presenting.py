@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rehome_consumer import saga
+from rehome_consumer.operators.in_line import in_line
 from rehome_consumer.operators.reader import failed_tries
 from rehome_events.printable import visible, visible_json
 
@@ -76,7 +77,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "ago": ago, "due": due, "span": span, "moment": moment, "short": short, "pretty": pretty, "tone": tone,
-        "clock": clock, "short_id": short_id,
+        "clock": clock, "short_id": short_id, "in_line": its_place,
     }  # fmt: skip
     made.globals |= {"steps_done": steps_done, "steps_all": len(FORWARD)}
     return made
@@ -152,6 +153,11 @@ def short(text: str | None) -> str:
     """The beginning of a text."""
     text = text or ""
     return text if len(text) <= SHORT else f"{text[:SHORT]} …"
+
+
+def its_place(one: Migration) -> str:
+    """Where a migration waits for a slot."""
+    return in_line(one.place_in_line, one.length_of_line, one.priority)
 
 
 def short_id(value: object) -> str:

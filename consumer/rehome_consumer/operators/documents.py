@@ -48,6 +48,11 @@ class Migration(Document):
     attention: str | None = Field(description="Why an operator has to look at it.")
     worked_on_from: str | None = Field(description="Address of the consumer that works on it.")
     behind: UUID | None = Field(description="Of an upgrade that waits: the migration for whose end it waits.")
+    priority: int | None = Field(
+        description="0 to 9; higher goes first among those that wait for a slot. Null: it is over, or not opened yet."
+    )
+    place_in_line: int | None = Field(description="Where it waits for a slot: its place, from 1.")
+    length_of_line: int | None = Field(description="How many wait there.")
 
 
 class Migrations(Document):

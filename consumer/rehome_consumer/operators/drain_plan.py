@@ -85,6 +85,7 @@ class Wanted:
     plan_tier: str
     entitlements: Entitlements
     not_before: datetime | None = None
+    priority: int | None = None
 
     def data(self, instance_id: UUID, customer_id: UUID, subscription_id: UUID) -> PlanUpgraded:
         """What the upgrade of an instance says."""
@@ -97,6 +98,7 @@ class Wanted:
             plan_tier=self.plan_tier,
             entitlements=self.entitlements,
             not_before=self.not_before,
+            priority=self.priority,
         )
 
     def event(self, resident: Resident, last: UUID | None, now: datetime) -> CloudEvent[PlanUpgraded]:
@@ -107,7 +109,8 @@ class Wanted:
         """
         instance = resident.instance
         data = self.data(instance.id, instance.customer_id, resident.subscription_id or instance.id)
-        identity = uuid5(UPGRADES, f"{last} {data.model_dump_json()}")
+        said = data.model_dump_json(exclude={"priority"} if self.priority is None else None)
+        identity = uuid5(UPGRADES, f"{last} {said}")
         return new_event(data, subject=instance.id, id=identity, time=now, source="/billing")
 
 

@@ -90,9 +90,13 @@ class Reader:
         moment, last = _place(after)
         rows = await self.fetch("page", wanted, states or None, moment, over, limit + 1, last)
         shown = rows[:limit]
-        holders = await self._views.holders({row["instance_id"] for row in shown if row["ended_at"] is None})
+        open_ = {row["instance_id"] for row in shown if row["ended_at"] is None}
+        holders, line = await self._views.holders(open_), await self._views.in_line() if open_ else {}
         following = f"{shown[-1]['created_at'].isoformat()}_{shown[-1]['id']}" if len(rows) > limit else None
-        return Migrations(migrations=[_migration(dict(row), holders) for row in shown], next=following)
+        return Migrations(
+            migrations=[_migration({**row, **line.get(row["id"], {})}, holders) for row in shown],
+            next=following,
+        )
 
     async def timeline(self, migration_id: UUID) -> Timeline:
         """One migration with its steps, history, events and facts.
@@ -233,6 +237,9 @@ def _migration(row: dict[str, Any], holders: dict[UUID, ClaimHolder]) -> Migrati
         attention=attention(one, holder),
         worked_on_from=holder.address if holder else None,
         behind=one.behind,
+        priority=one.priority,
+        place_in_line=one.place_in_line,
+        length_of_line=one.length_of_line,
     )
 
 

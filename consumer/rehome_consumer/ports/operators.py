@@ -25,8 +25,11 @@ DISCARDED: Final = "dead letter discarded"
 REPAIRED: Final = "repaired by the doctor"
 RETIRED: Final = "source retired"
 LET_GO: Final = "let go outside of the window"
+PRIORITIZED: Final = "priority changed"
 DRAINED: Final = "asked for by a drain"
-ACTS: Final = frozenset({ROLLBACK_ASKED_FOR, REPLAYED, DISCARDED, REPAIRED, RETIRED, LET_GO, DRAINED})
+ACTS: Final = frozenset(
+    {ROLLBACK_ASKED_FOR, REPLAYED, DISCARDED, REPAIRED, RETIRED, LET_GO, PRIORITIZED, DRAINED}
+)
 """What lines of a history say that an operator has done. Their details are `signed`."""
 
 
@@ -48,6 +51,8 @@ class MigrationView(Migration):
         started_at, tried_at: when that step was started first, and last.
         progress_done, progress_total: its progress, in one unit, where it reports any.
         behind: of an upgrade that waits (state `waiting`), the migration for whose end it waits.
+        priority: of one that is not over; 0 to 9, higher goes first.
+        place_in_line, length_of_line: where it waits for slots, from 1, among those who wait for any of them.
     """
 
     to_plan: str
@@ -61,6 +66,9 @@ class MigrationView(Migration):
     progress_done: int | None = None
     progress_total: int | None = None
     behind: UUID | None = None
+    priority: int | None = None
+    place_in_line: int | None = None
+    length_of_line: int | None = None
 
 
 def waiting_view(*, behind: UUID, behind_state: str, behind_over: bool, **columns: Any) -> MigrationView:

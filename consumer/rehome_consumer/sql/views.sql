@@ -37,6 +37,30 @@ WHERE $1 <> coalesce((SELECT paused FROM rehome.pauses ORDER BY seq DESC LIMIT 1
 -- The last orders to pause and to go on, newest first.
 SELECT at, paused, by, why FROM rehome.pauses ORDER BY seq DESC LIMIT $1;
 
+-- name: in_line
+-- Of each migration that is not over its priority, and its place in line, where it waits for slots. Who waits for several
+-- is counted among those who wait for the last one, for which the most do.
+SELECT m.id, m.priority, l.place_in_line, l.length_of_line
+FROM rehome.migrations m LEFT JOIN (
+    SELECT migration_id, row_number() OVER (most ORDER BY rank, migration_id) AS place_in_line,
+        count(*) OVER most AS length_of_line
+    FROM rehome.line WINDOW most AS (PARTITION BY resources[cardinality(resources)])
+) l ON l.migration_id = m.id
+WHERE m.ended_at IS NULL;
+
+-- name: prioritize
+-- Another priority of a migration, with a line in its history; no row where it is over, or at another attempt. Returns
+-- the priority before.
+WITH this AS (
+    SELECT id, attempt, priority FROM rehome.migrations WHERE id = $1 AND attempt = $2 AND ended_at IS NULL FOR UPDATE
+), changed AS (
+    UPDATE rehome.migrations m SET priority = $3::smallint FROM this WHERE m.id = this.id
+), line AS (
+    INSERT INTO rehome.history (migration_id, attempt, what, detail)
+    SELECT id, attempt, $4, $5 || '; from ' || priority || ' to ' || $3::smallint FROM this
+)
+SELECT priority FROM this;
+
 -- name: let_go
 -- Let the attempt of a migration go on outside of the maintenance window, with a line in its history; no row where it is
 -- over, or at another attempt.

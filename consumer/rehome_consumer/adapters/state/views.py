@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from rehome_consumer.model import Pause
 from rehome_consumer.ports.engine import UNMOVED
 from rehome_consumer.ports.operators import (
     LET_GO,
+    PRIORITIZED,
     RETIRED,
     ClaimHolder,
     Completed,
@@ -40,6 +42,10 @@ NO_JOURNAL: Final = (
     "(rehome run) makes it when it starts"
 )
 
+NO_LINE: Final = (
+    "the journal is of an earlier release, which knows no priorities: start a consumer of this release"
+)
+
 
 class PostgresJournalViews:
     """Port `JournalViews` on the state database, and what only the commands do there."""
@@ -52,7 +58,36 @@ class PostgresJournalViews:
         self, wanted: UUID | None = None, limit: int = 50, *, ended: bool = True
     ) -> list[MigrationView]:
         """See `JournalViews.migrations`."""
-        return [MigrationView(**row) for row in await self._fetch("list", wanted, ended, limit, None)]
+        found = [MigrationView(**row) for row in await self._fetch("list", wanted, ended, limit, None)]
+        return await self._with_line(found)
+
+    async def in_line(self) -> dict[UUID, dict[str, Any]]:
+        """Of each migration that is not over `priority`, `place_in_line` and `length_of_line`, as the view has them.
+
+        None in a journal that an older consumer made.
+        """
+        with suppress(NotFound, asyncpg.UndefinedColumnError):
+            rows = [dict(row) for row in await self._fetch("in_line")]
+            return {row.pop("id"): row for row in rows}
+        return {}
+
+    async def prioritize(self, migration_id: UUID, attempt: int, priority: int, detail: str) -> int | None:
+        """Give a migration another priority; returns the one before. None: it is over, or at another attempt by now.
+
+        Raises:
+            NotFound: no consumer of this release has made the journal's tables yet.
+        """
+        values = (migration_id, attempt, priority, PRIORITIZED, clean(detail))
+        try:
+            rows = await self._fetch("prioritize", *values)
+        except asyncpg.UndefinedColumnError:
+            raise NotFound(NO_LINE) from None
+        return rows[0]["priority"] if rows else None
+
+    async def _with_line(self, found: list[MigrationView]) -> list[MigrationView]:
+        """The same, with what `in_line` has of them."""
+        line = await self.in_line() if any(not one.ended for one in found) else {}
+        return [replace(one, **line.get(one.id, {})) for one in found]
 
     async def waiting(self, wanted: UUID | None = None) -> list[MigrationView]:
         """See `JournalViews.waiting`. None in a journal that an older consumer made."""
@@ -101,7 +136,7 @@ class PostgresJournalViews:
     async def by_ids(self, ids: Collection[UUID]) -> list[MigrationView]:
         """See `JournalViews.by_ids`."""
         rows = await self._fetch("list", None, True, len(ids), list(ids)) if ids else []
-        return [MigrationView(**row) for row in rows]
+        return await self._with_line([MigrationView(**row) for row in rows])
 
     async def newest_moves(self, instance_id: UUID | None = None) -> list[MigrationView]:
         """See `JournalViews.newest_moves`."""

@@ -26,7 +26,7 @@ from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
 from tests.fakes.site import Site
 from tests.support.counting_proxy import counting
-from tests.support.events import upgrade
+from tests.support.events import body_of, migration_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 STEPS: Final = len(saga.MIGRATION) - 1
 MOST_TRIPS: Final = 4.0
 """To PostgreSQL, for a step: claim and look, begin, finish, release; a confirm rides with the next begin."""
+MOST_TRIPS_FREE: Final = 7
+"""For slots that are free: begin, hold, lock, count, who is ahead, take, commit."""
+MOST_TRIPS_TAKEN: Final = 6
+"""For slots that are not: begin, hold, lock, count, get in line, commit."""
 MOVES: Final = 6
 
 
@@ -136,6 +140,37 @@ async def test_a_statement_after_which_the_client_waits_is_counted(pg: Cluster) 
         finally:
             await connection.close()
         assert counts.connections == 1
+
+
+async def test_a_look_for_slots_costs_no_more_than_before_there_was_a_line(pg: Cluster) -> None:
+    """Without one a free slot cost 8 and 4 to leave the places of the next ones; in vain it cost 16."""
+    async with state_database(pg) as dsn, counting(pg.host, pg.port) as counts:
+        through = f"{dsn.replace(f':{pg.port}/', f':{counts.port}/')}?sslmode=disable"
+        async with bootstrap.pool(through, "state database", 1, reset=bootstrap.as_it_is) as pool:
+            journal = PostgresJournal(pool, SecretCipher(KEY))
+            await journal.make_schema()
+
+            async def look(*, free: bool) -> int:
+                event = upgrade(uuid4())
+                row = await journal.open(migration_of(event), event.data.instance_id, event, body_of(event))
+                facts = journal.facts(await journal.begin(row, "stop", replay=None))
+                before = counts.trips
+                assert (await facts.acquire_slots({"dump pool": 1, "down": 1}) is None) is free
+                found = counts.trips - before
+                if free:
+                    await facts.release_slots(["dump pool", "down"])
+                    assert counts.trips - before - found == 1
+                return found
+
+            for _ in range(2):  # every statement is prepared
+                await look(free=True)
+            assert await look(free=True) <= MOST_TRIPS_FREE
+            await pool.execute(
+                "INSERT INTO rehome.slots (resource, migration_id, attempt) "
+                "SELECT 'down', id, 1 FROM rehome.migrations LIMIT 1"
+            )
+            await look(free=False)
+            assert await look(free=False) <= MOST_TRIPS_TAKEN
 
 
 async def test_confirms_do_not_cost_a_transaction_each(

@@ -15,7 +15,8 @@ import pytest
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import SCHEMA, SQL, PostgresJournal
-from rehome_consumer.errors import ClaimLost, Conflict, Refused, TimedOut, Unreachable
+from rehome_consumer.adapters.state.views import PostgresJournalViews
+from rehome_consumer.errors import ClaimLost, Conflict, NotFound, Refused, TimedOut, Unreachable
 from rehome_consumer.facts import NEW_PASSWORD, TENANT_PASSWORD
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import encode_for_outbox
@@ -26,13 +27,29 @@ from tests.support.events import body_of, emitted, failed, migration_of, rejecte
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+    from uuid import UUID
 
     from rehome_consumer.ports.engine import MigrationRow
+    from rehome_events.envelope import CloudEvent
 
 LIMIT = 10.0
 OLD_PUT = "INSERT INTO rehome.outbox (migration_id, event_id, body, exchange, routing_key) VALUES ($1, $2, $3, $4, $5)"
 OLD_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
 """As the last release puts an event into the outbox, and claims an instance."""
+OLD_SLOT_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || $1::text, 0))"
+OLD_SLOT_COUNT = (
+    "SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt "
+    "WHERE t.resource = $1 AND t.migration_id <> $2 AND m.ended_at IS NULL AND m.state <> 'failed'"
+)
+OLD_SLOT = (
+    "INSERT INTO rehome.slots (resource, migration_id, attempt) VALUES ($1, $2, $3) "
+    "ON CONFLICT (resource, migration_id) DO UPDATE SET attempt = excluded.attempt"
+)
+OLD_OPEN = (
+    "INSERT INTO rehome.migrations (id, instance_id, trigger, trigger_id, to_plan, replays) "
+    "VALUES ($1, $2, $3, $4, $5, '{}')"
+)
+"""As a release before the line takes a slot, which has no line, and opens a migration."""
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +141,67 @@ async def test_claims_of_the_last_release_and_of_this_one_exclude_each_other(dsn
             assert await connection.fetchval(OLD_CLAIM, str(instance))
             async with claims.claim(instance) as claim:
                 assert claim is None
+
+
+async def old_slot(
+    pool: asyncpg.Pool[asyncpg.Record], resource: str, migration_id: UUID, places: int
+) -> bool:
+    """Whether a consumer of a release before the line gets a slot."""
+    async with pool.acquire() as db, db.transaction():
+        await db.execute(OLD_SLOT_LOCK, resource)
+        if await db.fetchval(OLD_SLOT_COUNT, resource, migration_id) >= places:
+            return False
+        await db.execute(OLD_SLOT, resource, migration_id, 1)
+        return True
+
+
+async def test_a_release_that_knows_no_line_and_this_one_keep_to_the_limits_beside_each_other(
+    dsn: str,
+) -> None:
+    slot = "dump pool"
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool:
+        await pool.execute(SQL["make_schema"])
+        for version in range(1, 8):
+            await pool.execute(SCHEMA[f"v{version}"])
+            await pool.execute(SQL["set_version"], version)
+        events = [upgrade(uuid4()) for _ in range(3)]
+        before, beside, another = [migration_of(event) for event in events]
+
+        async def old_open(event: CloudEvent[Any]) -> None:
+            values = (migration_of(event), event.data.instance_id, body_of(event), event.id, "premium")
+            await pool.execute(OLD_OPEN, *values)
+
+        await old_open(events[0])
+        assert await old_slot(pool, slot, before, 2)
+        assert await old_slot(pool, f"next {slot}", before, 2)
+        journal, views = PostgresJournal(pool, SecretCipher(KEY)), PostgresJournalViews(pool)
+        assert [one.priority for one in await views.by_ids([before])] == [None]
+        with pytest.raises(NotFound, match="earlier release"):
+            await views.prioritize(before, 1, 9, "by anna@host")
+        await journal.make_schema()
+        # consumers of the last release still run
+        for event in events[1:]:
+            await old_open(event)
+        assert [one.priority for one in await views.by_ids([before, beside])] == [4, 4]
+        row = await journal.migration(beside)
+        assert row is not None
+        facts = journal.facts(await journal.begin(row, "stop", replay=None))
+        assert await facts.acquire_slots({slot: 1}) is not None
+        assert await facts.acquire_slots({slot: 2}) is None
+        assert not await old_slot(pool, slot, another, 2)
+        # one that waits here is handled by a consumer of the last release, and waits no more
+        row = await journal.migration(another)
+        assert row is not None
+        waiting = journal.facts(await journal.begin(row, "stop", replay=None))
+        assert await waiting.acquire_slots({slot: 2}) is not None
+        assert [one.place_in_line for one in await views.by_ids([another])] == [1]
+        assert await old_slot(pool, slot, another, 3)
+        assert [one.place_in_line for one in await views.by_ids([another])] == [None]
+        # what the last release has noted goes with the slot
+        row = await journal.migration(before)
+        assert row is not None
+        await journal.facts(await journal.begin(row, "stop", replay=None)).release_slots([slot])
+        assert await pool.fetchval("SELECT count(*) FROM rehome.slots WHERE migration_id = $1", before) == 0
 
 
 async def test_tables_of_a_newer_release_are_refused_and_left_alone(dsn: str) -> None:

@@ -42,9 +42,7 @@ NO_JOURNAL: Final = (
     "(rehome run) makes it when it starts"
 )
 
-NO_LINE: Final = (
-    "the journal is of an earlier release, which knows no priorities: start a consumer of this release"
-)
+OLD_JOURNAL: Final = "the journal is of an earlier release, which knows nothing of this: start one of this release (rehome run)"
 
 
 class PostgresJournalViews:
@@ -66,7 +64,7 @@ class PostgresJournalViews:
 
         None in a journal that an older consumer made.
         """
-        with suppress(NotFound, asyncpg.UndefinedColumnError):
+        with suppress(NotFound):
             rows = [dict(row) for row in await self._fetch("in_line")]
             return {row.pop("id"): row for row in rows}
         return {}
@@ -77,11 +75,7 @@ class PostgresJournalViews:
         Raises:
             NotFound: no consumer of this release has made the journal's tables yet.
         """
-        values = (migration_id, attempt, priority, PRIORITIZED, clean(detail))
-        try:
-            rows = await self._fetch("prioritize", *values)
-        except asyncpg.UndefinedColumnError:
-            raise NotFound(NO_LINE) from None
+        rows = await self._fetch("prioritize", migration_id, attempt, priority, PRIORITIZED, clean(detail))
         return rows[0]["priority"] if rows else None
 
     async def _with_line(self, found: list[MigrationView]) -> list[MigrationView]:
@@ -298,6 +292,8 @@ class PostgresJournalViews:
                 return await db.fetch(SQL[query], *arguments)
             except asyncpg.UndefinedTableError:
                 raise NotFound(NO_JOURNAL) from None
+            except asyncpg.UndefinedColumnError:
+                raise NotFound(OLD_JOURNAL) from None
 
 
 def clean(text: str) -> str:

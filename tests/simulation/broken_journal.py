@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from rehome_consumer.model.line import Turn
+from tests.fakes import journal as fake_journal
 from tests.fakes.journal import FakeFacts, FakeJournal
 from tests.simulation.broken_engine import nothing, replace
 
@@ -38,6 +41,18 @@ def a_fact_is_overwritten_by_the_second_value() -> None:
 
 def a_slot_is_not_released() -> None:
     replace(FakeFacts, "release_slots", nothing)
+
+
+def a_slot_goes_to_whoever_looks_first() -> None:
+    replace(fake_journal, "turn", lambda *_arguments: Turn(goes=True))
+
+
+def the_priority_of_an_upgrade_is_forgotten() -> None:
+    replace(fake_journal, "rank", lambda since, _priority: since)
+
+
+def who_does_not_look_any_more_is_waited_for() -> None:
+    replace(fake_journal, "GRACE", timedelta(days=99))
 
 
 def the_event_is_committed_without_its_result() -> None:
@@ -80,6 +95,9 @@ BROKEN: Final = (
     two_migrations_of_an_instance_are_open,
     a_fact_is_overwritten_by_the_second_value,
     a_slot_is_not_released,
+    a_slot_goes_to_whoever_looks_first,
+    the_priority_of_an_upgrade_is_forgotten,
+    who_does_not_look_any_more_is_waited_for,
     the_event_is_committed_without_its_result,
     the_result_is_committed_without_its_event,
     the_point_of_no_return_is_not_recorded,

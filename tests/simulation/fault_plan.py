@@ -97,6 +97,8 @@ PAUSED: Final = 0.2
 """How often operators pause all moves for a while."""
 WINDOW: Final = 0.15
 """How often there is a maintenance window, which is closed at first."""
+CROWD: Final = 0.1
+"""How often there are more tenants than usual."""
 UNFOLLOWED: Final = 0.3
 """How often something is wrong with copies that follow."""
 UNDONE: Final = 0.5
@@ -128,6 +130,8 @@ class Plan:
         cutover: whether old tasks are waited for before the copy is opened.
         strategy: whether a copy follows its source where it can.
         paused: when operators pause all moves (seconds), and for how long.
+        priorities: of each tenant's upgrade.
+        prioritized: when an operator gives a migration another priority (seconds), and which.
         opens: when the maintenance window opens (seconds), to stay open for almost a day; None: there is none.
         down_at_once: how many instances may be down at a time; None: no limit.
         unfollowed: why it cannot, or what happens to it, and when (seconds).
@@ -153,6 +157,8 @@ class Plan:
     cutover: Literal["careful", "quick"] = "careful"
     strategy: Literal["auto", "cold"] = "cold"
     paused: list[tuple[float, float]] = field(default_factory=list)
+    priorities: list[int | None] = field(default_factory=lambda: [None])
+    prioritized: list[tuple[float, int]] = field(default_factory=list)
     opens: float | None = None
     down_at_once: int | None = None
     unfollowed: list[tuple[Unfollowed, float]] = field(default_factory=list)
@@ -198,6 +204,16 @@ def paused(random: Random) -> list[tuple[float, float]]:
     if random.random() >= PAUSED:
         return []
     return [(random.choice((0.0, random.expovariate(0.2))), random.expovariate(0.02))]
+
+
+def crowd(plan: Plan, random: Random) -> None:
+    """Draw how urgent the upgrades are; sometimes there are more tenants, so that several wait for the same slot."""
+    if random.random() < CROWD:
+        plan.tenants += [1] * random.choice((2, 3))
+        plan.prioritized = [
+            (random.expovariate(0.05), random.randint(0, 9)) for _ in range(random.choice((0, 1)))
+        ]
+    plan.priorities = [random.choice((None, random.randint(0, 9))) for _ in plan.tenants]
 
 
 def opens(random: Random) -> float | None:

@@ -44,10 +44,17 @@ def _sleeps_before_it_begins(plan: Plan, random: Random) -> None:
     plan.at_boundary = {random.randrange(2, 5): "pause"}
 
 
+def _loses_one_that_waits(plan: Plan, random: Random) -> None:
+    plan.tenants, plan.duplicates, plan.opens, plan.paused = [1] * 5, 0.0, None, []
+    plan.priorities, plan.has_server = [random.randint(0, 9) for _ in plan.tenants], []
+    plan.at_boundary = {random.randrange(200, 1000): "lose"}
+
+
 LEANING: dict[str, Callable[[Plan, Random], None]] = {
     "changed catalogs have the signature that they had": _spoils_what_followed,
     "the witness tells of no table": _spoils_what_followed,
     "what an upgrade opens is taken for new": _sleeps_before_it_begins,
+    "who does not look any more is waited for": _loses_one_that_waits,
     "a rollback that is run again stops the instance once more": _rolls_back_twice,
 }
 """What would take thousands of schedules to come about by chance: theirs lean towards it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -88,6 +89,16 @@ class Operators:
         finally:
             journal.pause = None
             schedule.log("operator", "resumes")
+
+    async def prioritize_later(self, at: float, priority: int) -> None:
+        """`rehome prioritize` after so many seconds, of whichever move is not over then."""
+        schedule = self._schedule
+        await schedule.loop.sleep(at)
+        open_ = [row.id for row in schedule.journal.migrations.values() if not row.ended]
+        if open_:
+            one = Random(f"{at}").choice(open_)  # noqa: S311 - reproducible is the point
+            schedule.journal.priorities[one] = schedule.line.priorities[one] = priority
+            schedule.log("operator", f"gives {one} priority {priority}")
 
     async def replay_later(self, at: float) -> None:
         """`rehome dead replay --all`, after so many seconds."""

@@ -21,10 +21,11 @@ from tests.simulation import invariants
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
     from uuid import UUID
 
     from rehome_consumer.facts import Fact
+    from rehome_consumer.model import InLine
     from rehome_consumer.ports.engine import Lookup, Message, Sending, StepRow
     from rehome_consumer.ports.readiness import Part
     from tests.fakes.broker import FakeBrokerClient, FakeDelivery
@@ -280,7 +281,7 @@ class Through:
 
 
 class WatchedFacts(FakeFacts):
-    """Port `Facts`, which notices a move that goes on although a pause, the window or a limit holds it up."""
+    """Port `Facts`, which notices a move that goes on although a pause, the window, a limit or the line holds it up."""
 
     def __init__(self, schedule: Schedule, row: StepRow) -> None:
         super().__init__(schedule.journal, row)
@@ -292,6 +293,21 @@ class WatchedFacts(FakeFacts):
         value = await super().remember(fact, value)
         self._schedule.violations += [one for one in found if one]
         return value
+
+    async def acquire_slots(self, wanted: Mapping[str, int], *, waits: bool = True) -> InLine | None:
+        watch, journal, row = self._schedule.line, self._schedule.journal, self._row
+        has = {slot for slot, *one in journal.slots if one == [row.migration_id, row.attempt]}
+        missing = {slot: places for slot, places in wanted.items() if slot not in has}
+        passed = watch.passed_over(row, missing) if waits else []
+        place = await super().acquire_slots(wanted, waits=waits)
+        if missing and waits:
+            found = watch.looked(row, missing, passed, place)
+            self._schedule.violations += [found] if found else []
+        return place
+
+    async def release_slots(self, resources: Collection[str]) -> None:
+        await super().release_slots(resources)
+        self._schedule.line.left(self._row)
 
 
 class SimJournal(Through):

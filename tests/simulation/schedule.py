@@ -23,7 +23,8 @@ from tests.fakes.journal import FakeJournal
 from tests.fakes.site import Site
 from tests.simulation import customers, invariants
 from tests.simulation.fault_injection import FaultInjection
-from tests.simulation.fault_plan import Plan, opens, paused, plan, unfollowed, unready
+from tests.simulation.fault_plan import Plan, crowd, opens, paused, plan, unfollowed, unready
+from tests.simulation.line_watch import LineWatch
 from tests.simulation.loop import OWNER, VirtualLoop, known
 from tests.simulation.no_secrets import SAMPLE, LogCheck
 from tests.simulation.operators import Operators
@@ -47,7 +48,7 @@ MOST: Final = 60_000
 NEW_ENOUGH: Final = 170012
 """A version of PostgreSQL for copies that follow."""
 TOPOLOGY: Final = definitions()
-NAMES: Final = ("acme", "brie", "cato")
+NAMES: Final = ("acme", "brie", "cato", "dido", "egon")
 
 
 def window(opens: float) -> Window:
@@ -92,6 +93,7 @@ class Schedule:
         self.plan.paused = paused(Random(f"{seed} paused"))  # noqa: S311
         self.plan.opens = opens(Random(f"{seed} opens"))  # noqa: S311
         self.plan.down_at_once = Random(f"{seed} down").choice((None, 1))  # noqa: S311
+        crowd(self.plan, Random(f"{seed} crowd"))  # noqa: S311
         if self.plan.strategy == "auto":
             self.plan.unfollowed = unfollowed(Random(f"{seed} unfollowed"))  # noqa: S311
         if lean is not None:
@@ -156,6 +158,7 @@ class Schedule:
             *(asyncio.create_task(customers.install_module(self, *one)) for one in self.plan.installs),
             *(asyncio.create_task(self.operators.roll_back_later(at)) for at in self.plan.rolled_back_at),
             *(asyncio.create_task(self.operators.pause_later(*one)) for one in self.plan.paused),
+            *(asyncio.create_task(self.operators.prioritize_later(*one)) for one in self.plan.prioritized),
             *(asyncio.create_task(self.operators.replay_later(at)) for at in self.plan.replayed_at),
             *(asyncio.create_task(self.faults.lack_later(*one)) for one in self.plan.unready),
             *(asyncio.create_task(self.faults.unfollow_later(*one)) for one in self.plan.unfollowed),
@@ -204,12 +207,14 @@ class Schedule:
         self.faults = FaultInjection(self)
         self.injected = self.faults.injected
         self.operators = Operators(self)
+        self.line = LineWatch(self)
         for index, replicas in enumerate(self.plan.tenants):
             tenant = self.site.add_tenant(NAMES[index], replicas=replicas)
             self.tenants.append(tenant)
             if index in self.plan.has_server:
                 self.site.add_dedicated(tenant)
-            self.upgrades.append(upgrade(tenant, id=UUID(int=index + 1, version=4)))
+            priority = self.plan.priorities[index]
+            self.upgrades.append(upgrade(tenant, id=UUID(int=index + 1, version=4), priority=priority))
 
     def _start(self, name: str) -> None:
         self.log(name, "starts")

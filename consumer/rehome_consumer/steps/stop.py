@@ -76,9 +76,9 @@ async def _take_slots(move: Move, source: Server, *, waits: bool) -> None:
     """
     policy = move.policy
     places, most = policy.dumps_per_server, policy.down_at_once
-    slots = [Slot(dump_slot(source), places, f"{places} dump(s) of {source.name}")]
+    slots = [Slot(dump_slot(source), places, f"{places} dump(s) of {source.name} at a time")]
     if most is not None:
-        slots.append(Slot(DOWN, most, f"{most} instance(s) down for a move (REHOME_DOWN_AT_ONCE)"))
+        slots.append(Slot(DOWN, most, f"{most} instance(s) down for a move at a time (REHOME_DOWN_AT_ONCE)"))
     await take(move.facts, *slots, waits=waits)
 
 

@@ -42,7 +42,9 @@ NO_JOURNAL: Final = (
     "(rehome run) makes it when it starts"
 )
 
-OLD_JOURNAL: Final = "the journal is of an earlier release, which knows nothing of this: start one of this release (rehome run)"
+OLD_JOURNAL: Final = (
+    "the journal is of an earlier release, which knows nothing of this: start a newer consumer (rehome run)"
+)
 
 
 class PostgresJournalViews:

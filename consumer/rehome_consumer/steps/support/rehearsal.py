@@ -116,7 +116,9 @@ async def _take_slot(move: Move) -> None:
         await release_slot(move)
         raise
     source, places = await move.source(), move.policy.rehearsals_per_server
-    await take(move.facts, Slot(rehearsal_slot(source), places, f"{places} rehearsal(s) of {source.name}"))
+    await take(
+        move.facts, Slot(rehearsal_slot(source), places, f"{places} rehearsal(s) of {source.name} at a time")
+    )
     await move.facts.remember(BEGUN_AT, move.clock.now())
 
 

@@ -19,12 +19,12 @@ class Slot:
     Attributes:
         name: the resource.
         places: how many may have it at a time.
-        what: of what there are so many at a time, such as "2 dump(s) of pool-1".
+        limit: how many there may be, in words, such as "2 dump(s) of pool-1 at a time".
     """
 
     name: str
     places: int
-    what: str
+    limit: str
 
 
 def dump_slot(source: Server) -> str:
@@ -55,4 +55,4 @@ async def take(facts: Facts, *slots: Slot, waits: bool = True) -> None:
     place = await facts.acquire_slots({one.name: one.places for one in slots}, waits=waits)
     if place is not None:
         lacks = next((one for one in slots if one.name == place.lacks), slots[0])
-        raise Queued(f"{lacks.what} at a time; waiting for a slot", next=place.soon)
+        raise Queued(f"{lacks.limit}; waiting for a slot", next=place.soon)

@@ -221,7 +221,7 @@ async def test_only_so_many_instances_are_down_at_once_until_they_serve_again() 
     row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
     down = rig.journal.facts(await rig.journal.begin(row, "stop", replay=None))
     assert await got(down, DOWN, 1)
-    with pytest.raises(Queued, match=r"1 instance\(s\) down for a move \(REHOME_DOWN_AT_ONCE\)"):
+    with pytest.raises(Queued, match=r"1 instance\(s\) down for a move at a time \(REHOME_DOWN_AT_ONCE\)"):
         await rig.run("stop")
     assert rig.service.running
     await down.release_slots([DOWN])

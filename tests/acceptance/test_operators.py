@@ -185,11 +185,17 @@ async def test_a_prepared_move_waits_for_the_window_until_an_operator_lets_it_go
         await subscriber.wait_for("migration.prepared", instance_id=site.id, limit=LIMIT)
         await until_waits(rehome, site, "stop", f"the maintenance window is {start}-{end} UTC")
         assert (await local.supervisor.show(site.service))["tasks"]
-        # and an operator lets it go
+        # and an operator changes its priority, and lets it go
+        urgent = await rehome("prioritize", site.id, "9", "--reason", "a VIP")
+        assert (urgent.code, "has priority 9, it had 4" in " ".join(urgent.out.split())) == (0, True), (
+            urgent.err
+        )
+        assert "priority 9" in (await rehome("status", site.id)).out
         done = await rehome("move-now", site.id, "--reason", "the customer asked")
         assert (done.code, "waits for no window" in done.out) == (0, True), done.err
         completed = await subscriber.wait_for("migration.completed", instance_id=site.id, limit=LIMIT)
     report = " ".join((await rehome("report", completed.migrationid)).out.split())
     assert "the customer asked" in report
+    assert f"priority changed: by {who()}: a VIP; from 4 to 9" in report
     late = await rehome("move-now", site.id)
     assert (late.code, "is open" in " ".join(late.err.split())) == (1, True)

@@ -89,6 +89,7 @@ async def test_every_page_is_readable(
             f"migration-{name}": f"/migrations/{found[name]}"
             for name in ("running", "failed", "rolled_back", "completed")
         }
+        paths["prioritize"] = f"/migrations/{found['waiting']}/prioritize"
         paths["move-now"] = f"/migrations/{found['waiting']}/move-now"
         for name, path in paths.items():
             await page.goto(address + path)

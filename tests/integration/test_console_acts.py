@@ -161,6 +161,46 @@ async def test_moves_are_paused_and_resumed_by_the_api_and_on_the_page(
         assert "/pause" not in (await client.get("/")).text
 
 
+async def test_a_migration_gets_another_priority(pg: Cluster, broker: BrokerNode) -> None:
+    async with console_and_journal(pg, broker) as (client, journal):
+        event = await opened(journal)
+        path = f"/migrations/{migration_of(event)}/prioritize"
+        assert f'href="{path}"' in (await client.get(f"/migrations/{migration_of(event)}")).text
+        del client.headers["Authorization"]
+        assert (await client.post("/sign-in", data={"token": ACT})).status_code == 303
+        form = re.search(r'name="csrf" value="([^"]+)"', (await client.get(path)).text)
+        assert form
+        wrong = await client.post(path, data={"csrf": form[1], "why": "the customer asked", "priority": "10"})
+        assert (wrong.status_code, "from 0 to 9" in wrong.text) == (409, True)
+        given = {"csrf": form[1], "why": "the customer asked", "priority": "9"}
+        answer = await client.post(path, data=given)
+        assert (answer.status_code, "It had priority 4. Now: priority 9." in answer.text) == (200, True)
+        client.headers.update(bearer(ACT))
+        assert "priority changed: by anna: the customer asked; from 4 to 9" in await history(client, event)
+        migration = await journal.migration(migration_of(event))
+        assert migration is not None
+        facts = journal.facts(await journal.begin(migration, "prepare", replay=None))
+        assert await facts.acquire_slots({"rehearsal pool": 0}) is not None
+        done = (await client.post(f"/api/v1{path}", json={"why": "once more", "priority": 0})).json()
+        assert done == {
+            "migration_id": str(migration_of(event)),
+            "instance_id": str(event.data.instance_id),
+            "before": 9,
+            "priority": 0,
+            "place_in_line": 1,
+            "length_of_line": 1,
+        }
+        shown = (await client.get(f"/api/v1/migrations/{migration_of(event)}")).json()["migration"]
+        assert (shown["priority"], shown["place_in_line"], shown["length_of_line"]) == (0, 1, 1)
+        assert "1st of 1 in line, priority 0" in (await client.get("/")).text
+        wrong = await client.post(f"/api/v1{path}", json={"why": "once more", "priority": 10})
+        assert wrong.status_code == 422
+        absent = await client.post(
+            f"/api/v1/migrations/{uuid4()}/prioritize", json={"why": "no such one", "priority": 1}
+        )
+        assert (absent.status_code, "is open" in absent.json()["detail"]) == (404, True)
+
+
 async def test_a_migration_is_let_go_outside_of_the_window(pg: Cluster, broker: BrokerNode) -> None:
     async with console_and_journal(pg, broker) as (client, journal):
         event = await opened(journal)

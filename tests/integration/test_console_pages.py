@@ -222,7 +222,7 @@ async def test_every_answer_forbids_what_no_page_needs(client: httpx.AsyncClient
 async def test_nothing_is_shown_to_nobody(client: httpx.AsyncClient, found: dict[str, UUID]) -> None:
     every = [*application(None).routes, *api.router.routes, *pages.router.routes]
     routes = [route for route in every if isinstance(route, APIRoute)]
-    assert len(routes) == 5 + 13 + 18
+    assert len(routes) == 5 + 14 + 20
     for route in routes:
         path = route.path.replace("{migration_id}", str(found["failed"])).replace("{letter_id}", "a" * 8)
         for method in route.methods or ():
@@ -242,6 +242,7 @@ async def test_a_reader_may_not_act(client: httpx.AsyncClient, found: dict[str, 
         "/dead-letters/aaaaaaaa/replay",
         "/dead-letters/aaaaaaaa/discard",
         f"/migrations/{found['failed']}/move-now",
+        f"/migrations/{found['failed']}/prioritize",
         "/pause",
         "/resume",
     ):

@@ -132,6 +132,16 @@ def test_a_moment_that_no_clock_has_in_utc_is_refused(moment: str) -> None:
     assert "years 1 to 9999" in refusal(orjson.dumps({**event, "data": data}))
 
 
+@pytest.mark.parametrize("priority", [-1, 10, 4.5, "high"])
+def test_a_priority_is_a_whole_number_from_0_to_9(priority: object) -> None:
+    event = upgrade()
+    wrong = {**event["data"], "priority": priority}
+    assert "priority: " in refusal(orjson.dumps({**event, "data": wrong}))
+    for right in (None, 0, 9):
+        body = orjson.dumps({**event, "data": {**event["data"], "priority": right}})
+        assert decode(body, CONTENT_TYPE).data.priority == right
+
+
 def test_another_charset_is_refused() -> None:
     assert "charset" in refusal(orjson.dumps(upgrade()), "application/cloudevents+json; charset=latin-1")
 

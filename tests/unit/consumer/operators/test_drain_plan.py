@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -141,7 +142,9 @@ def test_the_same_order_after_the_same_past_is_the_same_event() -> None:
         WANTED.event(resident("a"), last, NOW),
         Wanted("basic", "premium", Entitlements(db_type="dedicated")).event(one, last, NOW),
     ]
-    assert len({event.id, *(other.id for other in others)}) == 4
+    urgent = replace(WANTED, priority=9).event(one, last, NOW)
+    assert urgent.data.priority == 9
+    assert len({event.id, urgent.id, *(other.id for other in others)}) == 5
     assert (event.data.subscription_id, event.source, event.subject) == (
         one.instance.id,
         "/billing",

@@ -23,6 +23,7 @@ from tests.support.steps import StepRig
 
 if TYPE_CHECKING:
     from rehome_consumer.move import Move
+    from tests.fakes.journal import FakeFacts
 
 PAUSE = Pause(datetime(2026, 1, 1, 2, tzinfo=UTC), "anna@host", "the storage is slow")
 SAID = "paused by anna@host since 2026-01-01 02:00 UTC: the storage is slow"
@@ -281,3 +282,115 @@ async def test_an_upgrade_that_was_for_the_first_moment_of_all_is_due() -> None:
     await rig.opened(not_before=datetime.min.replace(tzinfo=UTC))
     for step in ("accept", "prepare", "stop"):
         await rig.run(step)
+
+
+async def another(rig: StepRig, step: str, priority: int | None = None) -> FakeFacts:
+    """The facts of another migration at a step."""
+    other = upgrade(uuid4(), priority=priority)
+    row = await rig.journal.open(migration_of(other), other.data.instance_id, other, body_of(other))
+    return rig.journal.facts(await rig.journal.begin(row, step, replay=None))
+
+
+@pytest.mark.parametrize("step", ["prepare", "stop"])
+async def test_one_that_waits_for_a_slot_and_then_for_something_else_leaves_the_line(step: str) -> None:
+    rig = StepRig()
+    await rig.until(step)
+    slot = rehearsal_slot(rig.site.pool) if step == "prepare" else dump_slot(rig.site.pool)
+    rig.site.policy = replace(rig.site.policy, dumps_per_server=1)
+    ahead, behind = await another(rig, step), await another(rig, step)
+    assert await got(ahead, slot, 1)
+    with pytest.raises(Queued, match="waiting for a slot"):
+        await rig.run(step)
+    rig.clock.advance(1)
+    assert not await got(behind, slot, 1)
+    rig.journal.pause = PAUSE
+    with pytest.raises(Queued, match=SAID):
+        await rig.run(step)
+    await ahead.release_slots([slot])
+    assert await got(behind, slot, 1)  # at once
+
+
+async def test_one_that_waits_for_the_hours_of_rehearsals_leaves_the_line() -> None:
+    rig = StepRig()
+    await rig.until("prepare")
+    slot = rehearsal_slot(rig.site.pool)
+    ahead, behind = await another(rig, "prepare"), await another(rig, "prepare")
+    assert await got(ahead, slot, 1)
+    with pytest.raises(Queued, match="waiting for a slot"):
+        await rig.run("prepare")
+    rig.clock.advance(1)
+    assert not await got(behind, slot, 1)
+    start = (rig.clock.now() + timedelta(hours=1)).time()
+    hours = Hours(start, (rig.clock.now() + timedelta(hours=2)).time())
+    rig.site.policy = replace(rig.site.policy, rehearsal_hours=hours)
+    with pytest.raises(Queued, match="rehearsals run from"):
+        await rig.run("prepare")
+    await ahead.release_slots([slot])
+    assert await got(behind, slot, 1)
+
+
+async def test_an_upgrade_of_higher_priority_goes_first() -> None:
+    rig = StepRig()
+    await rig.opened(priority=9)
+    for step in ("accept", "prepare"):
+        await rig.run(step)
+    rig.site.policy = replace(rig.site.policy, dumps_per_server=1)
+    slot = dump_slot(rig.site.pool)
+    ahead, earlier = await another(rig, "stop"), await another(rig, "stop")
+    assert await got(ahead, slot, 1)
+    assert not await got(earlier, slot, 1)
+    rig.clock.advance(1)
+    with pytest.raises(Queued, match=r"1 dump\(s\) of postgres-pool-1 at a time; waiting for a slot"):
+        await rig.run("stop")
+    await ahead.release_slots([slot])
+    assert not await got(earlier, slot, 1)
+    assert isinstance(await rig.run("stop"), MigrationStopped)
+
+
+async def test_one_that_waits_to_be_down_keeps_no_dump_from_others() -> None:
+    rig = StepRig()
+    await rig.until("stop")
+    rig.site.policy = replace(rig.site.policy, dumps_per_server=1, down_at_once=1)
+    down, other = await another(rig, "stop"), await another(rig, "stop")
+    assert await got(down, DOWN, 1)
+    with pytest.raises(Queued, match="REHOME_DOWN_AT_ONCE"):
+        await rig.run("stop")
+    assert {name for name, *_ in rig.journal.slots} == {DOWN}
+    assert await got(other, dump_slot(rig.site.pool), 1)
+
+
+async def test_one_that_is_down_stands_in_no_line_and_goes_before_it() -> None:
+    rig = StepRig()
+    await rig.until("stop")
+    rig.site.policy = replace(rig.site.policy, dumps_per_server=1)
+    slot = dump_slot(rig.site.pool)
+    ahead, waiting = await another(rig, "stop", 9), await another(rig, "stop", 9)
+    assert await got(ahead, slot, 1)
+    assert not await got(waiting, slot, 1)
+    await ahead.release_slots([slot])
+    facts = await rig.facts("stop")
+    source, database = rig.site.pool, rig.site.instance(rig.instance).database
+    await facts.remember(FENCE, await rig.site.databases.fence_state(source, database, "odoo_acme"))
+    assert isinstance(await rig.run("stop"), MigrationStopped)
+    assert not await got(waiting, slot, 1)
+    assert [one.migration_id for one in rig.journal.in_line()] != [rig.migration]
+
+
+async def test_a_try_that_fails_before_its_turn_keeps_its_place() -> None:
+    """Queued is no failure: a slot is not released, and the place is kept."""
+    rig = StepRig()
+    await rig.until("prepare")
+    slot = rehearsal_slot(rig.site.pool)
+    ahead, behind = await another(rig, "prepare"), await another(rig, "prepare")
+    assert await got(ahead, slot, 1)
+    event = rig.event
+    for _ in range(2):
+        rig.event = event
+        with pytest.raises(Queued, match="waiting for a slot"):
+            await rig.run("prepare")
+        rig.clock.advance(1)
+        assert not await got(behind, slot, 1)
+    await ahead.release_slots([slot])
+    assert not await got(behind, slot, 1)
+    rig.event = event
+    assert isinstance(await rig.run("prepare"), MigrationPrepared)

@@ -143,7 +143,7 @@ async def test_a_statement_after_which_the_client_waits_is_counted(pg: Cluster) 
 
 
 async def test_a_look_for_slots_costs_no_more_than_before_there_was_a_line(pg: Cluster) -> None:
-    """Without one a free slot cost 8 and 4 to leave the places of the next ones; in vain it cost 16."""
+    """Which was 12 for one that is free, with those to leave the places of the next ones, and 12 to 15 in vain."""
     async with state_database(pg) as dsn, counting(pg.host, pg.port) as counts:
         through = f"{dsn.replace(f':{pg.port}/', f':{counts.port}/')}?sslmode=disable"
         async with bootstrap.pool(through, "state database", 1, reset=bootstrap.as_it_is) as pool:

@@ -72,7 +72,7 @@ class Turn:
 
     Attributes:
         goes: it is.
-        called: those before it: they have to look now, or are passed over.
+        called: the first of those before it that could go: they have to look now, or are passed over.
         gone: those who were called, and are passed over.
     """
 
@@ -97,17 +97,15 @@ def turn(wanted: Mapping[str, int], ahead: Sequence[Waiter], taken: Mapping[str,
         ahead: those who wait for any of the same slots and come before it, in order.
         taken: slots of all of them -> how many have each now.
     """
-    have = Counter(taken)
-    called = []
-    for one in ahead:
-        if not one.overdue:
-            called.append(one.migration_id)
-            if _free(one.wanted, have):
-                have.update(one.wanted.keys())
-    gone = tuple(one.migration_id for one in ahead if one.overdue)
+    have, gone = Counter(taken), tuple(one.migration_id for one in ahead if one.overdue)
+    could_go = [one for one in ahead if not one.overdue and _free(one.wanted, taken)]
+    for one in could_go:
+        if _free(one.wanted, have):
+            have.update(one.wanted.keys())
     if _free(wanted, have):
         return Turn(goes=True, gone=gone)
-    return Turn(goes=False, called=tuple(called), gone=gone)
+    called = could_go[: NEXT * min(wanted.values())]
+    return Turn(goes=False, called=tuple(one.migration_id for one in called), gone=gone)
 
 
 def _free(wanted: Mapping[str, int], have: Mapping[str, int]) -> bool:

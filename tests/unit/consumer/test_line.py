@@ -12,7 +12,7 @@ import pytest
 from rehome_consumer import saga
 from rehome_consumer.engine import outcome
 from rehome_consumer.model import HIGHEST, LOWEST
-from rehome_consumer.model.line import LEVEL, OFTEN, SELDOM, Turn, Waiter, rank, turn
+from rehome_consumer.model.line import LEVEL, NEXT, OFTEN, SELDOM, Turn, Waiter, rank, turn
 from rehome_consumer.operators.in_line import in_line
 
 if TYPE_CHECKING:
@@ -46,6 +46,15 @@ def test_who_gets_nothing_takes_nothing_from_those_behind() -> None:
     """The second one lacks what the first one takes, so the third one does not wait for it."""
     ahead = (Waiter(A, {"dump 1": 1, "down": 3}), Waiter(B, {"dump 1": 1, "down": 3}))
     assert turn({"dump 2": 1, "down": 3}, ahead, {"down": 1}).goes
+
+
+def test_only_the_next_ones_of_those_that_could_go_are_called() -> None:
+    """However many lack something else: who is in the way is called, and few rows are written."""
+    lacking = [Waiter(UUID(int=100 + number), {"dump 1": 1, "down": 1}) for number in range(30)]
+    able = [Waiter(UUID(int=200 + number), {"dump 2": 1, "down": 1}) for number in range(30)]
+    found = turn({"dump 2": 1, "down": 1}, (*lacking, *able), {"dump 1": 1})
+    assert not found.goes
+    assert found.called == tuple(one.migration_id for one in able[:NEXT])
 
 
 def test_who_was_called_and_did_not_come_is_passed_over() -> None:

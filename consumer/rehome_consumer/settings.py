@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         "without a zone UTC; default: at any time.",
     )
     strategy: Literal["auto", "cold"] = Field(
-        "cold",
+        "auto",
         description="auto: a copy follows its source while the instance serves, where servers and data allow it "
         "(docs/pools.md); cold: the data is copied after the stop.",
     )

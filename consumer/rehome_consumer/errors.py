@@ -16,7 +16,7 @@ RehomeError
 │   ├── CrashLoop             the instance starts and ends again; carries its exit code and last lines
 │   ├── VerificationFailed    the copy differs from its source; carries the differences
 │   └── NotOurs               a database or role belongs to another migration: it is left alone
-├── Queued                    no slot is free: comes back, and it is not counted as a try; the next ones within seconds
+├── Queued                    it waits in line for a slot, or for a time: comes back, and it is not counted as a try
 ├── ClaimLost                 another consumer may be at work: stop at once, touch nothing more
 └── SettingsError             a setting is missing or wrong; names it
 ```
@@ -93,7 +93,7 @@ class NotOurs(Refused):
 
 
 class Queued(RehomeError):
-    """No slot is free now: it comes back later, not counted as a try.
+    """No slot is free now, or others go first; or it is not the time for it: it comes back later, not counted as a try.
 
     Attributes:
         next: it is among the next ones for a slot: it comes back within seconds, however long it has waited.

@@ -152,7 +152,7 @@ async def test_what_was_logged_in_its_steps_is_on_a_migrations_page(
     assert log["lines"][1]["fields"] == {"why": HOSTILE}
     assert log["before"] is None
     page = (await client.get(f"/migrations/{found['failed']}", headers=bearer(READ))).text
-    assert "<code>undo.left</code>" in page
+    assert re.search(r"<b[^>]*>undo.left</b>", page)
     older = await json(client, f"/migrations/{found['failed']}/log?limit=2")
     assert [line["event"] for line in older["lines"]] == ["undo.left", "step.failed"]
     first = await json(client, f"/migrations/{found['failed']}/log?before={older['before']}")

@@ -20,7 +20,7 @@ import orjson
 from rehome_consumer.context import log_fields
 from rehome_consumer.errors import RehomeError
 from rehome_consumer.ports.log_lines import LogLine
-from rehome_consumer.process.logs import formatter
+from rehome_consumer.process import logs
 
 if TYPE_CHECKING:
     from rehome_consumer.ports.log_lines import LogStore
@@ -46,7 +46,7 @@ class LogLines(logging.Handler):
     def __init__(self, store: LogStore) -> None:
         """Take the place where they are kept."""
         super().__init__()
-        self.setFormatter(formatter("json"))
+        self.setFormatter(logs.formatter("json"))
         self._store = store
         self._waiting: deque[LogLine] = deque(maxlen=MOST)
         self._unwritable = False

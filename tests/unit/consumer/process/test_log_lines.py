@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 
 from rehome_consumer.context import log_fields
 from rehome_consumer.errors import Unreachable
-from rehome_consumer.process import log_lines
+from rehome_consumer.process import log_lines, logs
 from rehome_consumer.process.log_lines import LogLines
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ async def test_a_line_has_its_fields_and_those_of_its_step(kept: LogLines, store
     assert (fields["event"], fields["seconds"], fields["try"]) == ("step.finished", "1.5", 2)
     await kept.write()
     assert len(store.lines) == 1
+
+
+async def test_a_line_is_made_once_for_standard_error_and_the_journal(
+    kept: LogLines, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def masked(text: str) -> str:
+        made.append(text)
+        return text
+
+    monkeypatch.setattr(logs, "masked", masked)
+    other = logging.StreamHandler(sys.stderr)
+    other.setFormatter(logs.formatter("json"))
+    log.addHandler(other)
+    log.info("step.started step=stop")
+    log.removeHandler(other)
+    await kept.write()
+    assert capsys.readouterr().err.strip() == store.lines[0].text
+    assert made.count("step.started") == 1
 
 
 async def test_what_is_logged_outside_of_a_step_is_not_kept(kept: LogLines, store: Store) -> None:

@@ -214,6 +214,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
     )
+    log_days: float = Field(
+        30.0,
+        ge=0,
+        le=3650,
+        description="Days for which the journal keeps the log lines of steps, for the migration's page; 0: none.",
+    )
     traces: str = Field(
         "off",
         pattern=r"^(off|otlp|/.+)$",

@@ -99,6 +99,7 @@ class FakeJournal:
         migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots, line: the tables.
         priorities: by migration.
         pause: the pause that is in force.
+        discarded: messages that operators have discarded as dead letters.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -116,6 +117,7 @@ class FakeJournal:
         self.dead_letters: dict[Key, DeadLetterRecord] = {}
         self.history: list[tuple[UUID, int, str]] = []
         self.pause: Pause | None = None
+        self.discarded: set[str] = set()
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
         self._being_sent: set[UUID] = set()

@@ -161,7 +161,7 @@ async def test_a_release_that_knows_no_line_and_this_one_keep_to_the_limits_besi
     slot = "dump pool"
     async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as pool:
         await pool.execute(SQL["make_schema"])
-        for version in range(1, 8):
+        for version in range(1, 9):
             await pool.execute(SCHEMA[f"v{version}"])
             await pool.execute(SQL["set_version"], version)
         events = [upgrade(uuid4()) for _ in range(3)]

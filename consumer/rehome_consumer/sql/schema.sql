@@ -183,6 +183,17 @@ CREATE TABLE rehome.pauses (
 );
 
 -- name: v8
+-- What consumers have logged in steps, as JSON. No reference to the migration: writing it must lock no row of the engine's.
+CREATE TABLE rehome.log_lines (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    line text NOT NULL
+);
+CREATE INDEX log_lines_by_migration ON rehome.log_lines (migration_id, seq);
+CREATE INDEX log_lines_by_time ON rehome.log_lines USING brin (at);
+
+-- name: v9
 -- Who waits for slots, in line. A migration waits for all slots of a step together, so it has one row here, from its first
 -- look until it has them; `away` it keeps its age, and nobody waits for it: it waits for something else, or was called,
 -- since slots were free, and did not look within its time. `rank` is what a level of priority is worth: half a day.

@@ -31,6 +31,14 @@ def _spoils_what_followed(plan: Plan, random: Random) -> None:
     plan.at_boundary[random.randrange(100)] = "truncate"
 
 
+def _spoils_what_waited(plan: Plan, random: Random) -> None:
+    """Copies follow while they wait, so that customers write meanwhile."""
+    plan.strategy, plan.unfollowed, plan.opens = "auto", [], None
+    plan.tenants, plan.priorities, plan.has_server = [1] * 3, [None] * 3, []
+    plan.paused = [(random.uniform(0.2, 2.0), 30.0)]
+    plan.at_boundary[random.randrange(600, 1100)] = "truncate"
+
+
 def _rolls_back_twice(plan: Plan, random: Random) -> None:
     plan.cutover = "quick"
     plan.at_step = {
@@ -52,7 +60,8 @@ def _loses_one_that_waits(plan: Plan, random: Random) -> None:
 
 LEANING: dict[str, Callable[[Plan, Random], None]] = {
     "changed catalogs have the signature that they had": _spoils_what_followed,
-    "the witness tells of no table": _spoils_what_followed,
+    "a copy that followed is not verified": _spoils_what_followed,
+    "the witness tells of no table": _spoils_what_waited,
     "what an upgrade opens is taken for new": _sleeps_before_it_begins,
     "who does not look any more is waited for": _loses_one_that_waits,
     "a rollback that is run again stops the instance once more": _rolls_back_twice,

@@ -43,8 +43,9 @@ CHECK_SECONDS: Final = 600.0
 CHECKS: Final = 150
 OPERATOR_ROUNDS: Final = 8
 CLAIM_SECONDS: Final = 2.0
-MOST: Final = 60_000
-"""Boundaries after which a schedule is given up: those that come to rest have at most about 3,000."""
+MOST: Final = 150_000
+"""Boundaries after which a schedule is given up: those that come to rest have at most about 3,000, but for those in
+which some wait, until operators come, for the slot of one whose message was lost: they look every ten seconds."""
 NEW_ENOUGH: Final = 170012
 """A version of PostgreSQL for copies that follow."""
 TOPOLOGY: Final = definitions()

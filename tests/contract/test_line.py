@@ -167,6 +167,27 @@ async def test_a_level_of_priority_is_worth_as_much_as_half_a_day_of_waiting(sta
     assert place.place == 3  # the low one has waited so much longer by now
 
 
+async def test_the_lowest_is_served_after_four_and_a_half_days_of_nothing_but_the_highest(
+    stand: Stand,
+) -> None:
+    """One of the highest comes each hour, and has the slot for an hour."""
+    low, holder = await stand.mover(0), await stand.mover(9)
+    assert await stand.look(holder) is None
+    assert await stand.look(low) is not None
+    hours = 0
+    while hours < 200:
+        hours += 1
+        high = await stand.mover(9)
+        assert await stand.look(high) is not None
+        await stand.later(LEVEL / 12)
+        await holder.facts.release_slots([stand.slot])
+        if await stand.look(low) is None:
+            break
+        assert await stand.look(high) is None
+        holder = high
+    assert hours / 24 == pytest.approx(4.5, abs=0.1)
+
+
 async def test_who_is_called_and_does_not_look_is_passed_over(stand: Stand) -> None:
     holder, gone, next_one = [await stand.mover() for _ in range(3)]
     for one in (holder, gone, next_one):

@@ -193,6 +193,7 @@ async def test_a_migration_gets_another_priority(pg: Cluster, broker: BrokerNode
         shown = (await client.get(f"/api/v1/migrations/{migration_of(event)}")).json()["migration"]
         assert (shown["priority"], shown["place_in_line"], shown["length_of_line"]) == (0, 1, 1)
         assert "1st of 1 in line, priority 0" in (await client.get("/")).text
+        assert "<p>Now: 1st of 1 in line, priority 0.</p>" in (await client.get(path)).text
         wrong = await client.post(f"/api/v1{path}", json={"why": "once more", "priority": 10})
         assert wrong.status_code == 422
         absent = await client.post(

@@ -109,6 +109,7 @@ class Site:
         self.pool = self.world.add_server(pool, "shared")
         self.platform.add_server(id=self.pool.id, name=self.pool.name, current_instances=0)
         self.confirmed: dict[UUID, list[int]] = {}
+        self.refused: list[str] = []
         self._instances: dict[str, UUID] = {}
         self._processes: dict[str, Process] = {}
 
@@ -226,6 +227,9 @@ class Site:
             there = self.world.servers[process.address]
             if session not in there.sessions:
                 continue
+            if session.database.publications and session.database.identities.get(ORDERS, "f") != "f":
+                self.refused.append(f"{ORDERS} is published, and has no replica identity")
+                return False  # an order is updated, too
             session.database.tables.setdefault(ORDERS, []).append((number,))
             session.database.sequences[ORDERS_SEQUENCE] = f"{number} true"
             self.confirmed[identity].append(number)

@@ -7,11 +7,19 @@
 -- needs a superuser, and every name is qualified.
 
 -- name: table
--- Tables, views and composite types: what kind, how stored, how protected, whose child.
+-- Tables, views and composite types: what kind, how stored, how protected, whose child. A replica identity that rehome has lent
+-- a table for a warm move (identities.py) is written as what the table had before.
 SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
            'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
-                 'replica_identity=' || c.relreplident::pg_catalog.text, 'row_security=' || c.relrowsecurity,
+                 'replica_identity=' || CASE c.relreplident WHEN 'f' THEN coalesce((
+                     SELECT pg_catalog.max(pg_catalog."substring"(pg_catalog.shobj_description(r.oid, 'pg_authid'),
+                                                                ' ' || c.oid || '=([dn])(?:[: ]|$)'))
+                     FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
+                     WHERE r.rolname ~ '^rehome_[0-9a-f]{32}_sync$' AND d.datname = pg_catalog.current_database()
+                       AND pg_catalog.starts_with(pg_catalog.shobj_description(r.oid, 'pg_authid'),
+                                                  'rehome replica identities of database ' || d.oid || ': ')
+                 ), 'f') ELSE c.relreplident::pg_catalog.text END, 'row_security=' || c.relrowsecurity,
                  'forced=' || c.relforcerowsecurity, 'populated='
                      || CASE pg_catalog.current_setting('rehome.rows', true) WHEN 'off' THEN '' ELSE c.relispopulated::pg_catalog.text END,
                  'of=' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::pg_catalog.regtype::pg_catalog.text END,

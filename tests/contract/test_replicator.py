@@ -111,6 +111,7 @@ async def following(stage: Stage, tenant: Tenant, followed: Followed) -> Followe
         backup = await stage.copier.seal(name, {}, {})
         assert await a_scratch(stage, tenant, login, tag) == made.copy
         await stage.copier.restore(stage.dedicated, made.copy, backup, login.user, ProgressRecorder())
+        await stage.replicator.restore_identities(made, snapshot)
 
     await stage.replicator.with_slot(made, LIMIT, base)
     await stage.replicator.follow(made, LIMIT)

@@ -67,8 +67,8 @@ class FakeVerifier:
             found = self.world.seen(visit, snapshot)
             objects = {kind: sorted(names.items()) for kind, names in found.objects.items() if names}
             made = (sorted(objects.items()), sorted(found.tables), sorted(found.sequences), found.extensions)
-            made = (*made, sorted(found.identities.items()))
-            return hashlib.sha256(repr(made).encode()).hexdigest()
+            identities = sorted(found.identities.items())
+            return hashlib.sha256(repr((made, identities)).encode()).hexdigest()
 
     async def fingerprint(
         self, server: Server, database: str, role: str, scope: Scope = EVERYTHING

@@ -1,0 +1,260 @@
+"""Temporary replica identities: tables without a key have REPLICA IDENTITY FULL while a copy follows them.
+
+Which tables, and what they had before, is remembered in the comment of the role that reads the slot, in the transaction
+that makes this role: before anything is changed. The role is dropped after they have been put back. So whoever finds
+the role, the next run, a rollback or the doctor, knows what is to be put back, and needs nothing else for it.
+
+A table is altered only when its lock is had at once: whoever waits for it keeps all others from the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from rehome_consumer.adapters.postgres.names import literal, quoted
+from rehome_consumer.adapters.postgres.shared_comments import text_of
+from rehome_consumer.adapters.postgres.snapshots import see
+from rehome_consumer.context import reached
+from rehome_consumer.errors import NotFound, TableInUse
+from rehome_consumer.sql import administrator, ddl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rehome_consumer.adapters.postgres.kinds import Administrator
+    from rehome_consumer.adapters.postgres.sessions import Sessions
+    from rehome_consumer.model import Followed, Server
+
+log = logging.getLogger(__name__)
+
+LARGE_VALUES_AT_MOST: Final = 256 * 1024**2
+"""Bytes that a table may have in TOAST: with FULL each change of a row writes the row's large values to the WAL."""
+
+FORMER: Final = {"d": "DEFAULT", "n": "NOTHING"}
+"""Replica identities that are put back: as `pg_class` has them, and as a statement has them."""
+
+_SQL: Final = administrator("replication")
+_ROLES: Final = administrator("databases")
+_FULL: Final = "f"
+_SHORT, _LONG = "200ms", "3s"  # the longer one, where nobody is kept waiting: autovacuum gives way after 1 s
+_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
+_ALL_SECONDS: Final = 60.0
+_COMMENT: Final = re.compile(
+    r"rehome replica identities of database ([0-9]+): ([0-9]+=[dn](?::[0-9]+)?(?: |$))+"
+)
+_ONE: Final = re.compile(r"([0-9]+)=([dn])(?::([0-9]+))?")
+
+
+class _ElsewhereError(Exception):
+    """The name is another table's by now: the transaction changes nothing."""
+
+
+_MOVED: Final = (
+    _ElsewhereError,
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.WrongObjectTypeError,
+    asyncpg.InsufficientPrivilegeError,  # a view in its place, of what its owner may not lock
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """Temporary replica identities.
+
+    Attributes:
+        database: its oid.
+        former: oid of a table -> what it had before (a key of `FORMER`).
+        written: oid -> the transaction that wrote FULL.
+    """
+
+    database: int
+    former: Mapping[int, str]
+    written: Mapping[int, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """As the comment of a role; `fingerprint.sql` reads it, too."""
+        ones = (
+            f"{oid}={former}" + (f":{self.written[oid]}" if oid in self.written else "")
+            for oid, former in sorted(self.former.items())
+        )
+        return f"rehome replica identities of database {self.database}: {' '.join(ones)}"
+
+    def versions(self) -> list[str]:
+        """Rows of `pg_class` that it has written, as 'oid:xmin'."""
+        return [f"{oid}:{written}" for oid, written in self.written.items()]
+
+
+def parsed(text: str | None) -> Temporary | None:
+    """What a comment says; None: nothing of this kind."""
+    if text is None or (found := _COMMENT.fullmatch(text)) is None:
+        return None
+    ones = _ONE.findall(text.partition(": ")[2])
+    return Temporary(
+        int(found[1]),
+        {int(oid): former for oid, former, _ in ones},
+        {int(oid): written for oid, _, written in ones if written},
+    )
+
+
+async def keyless(inside: Administrator) -> list[asyncpg.Record]:
+    """Tables without a replica identity; `why` where none can be lent."""
+    return await inside.fetch(_SQL["keyless"], LARGE_VALUES_AT_MOST)
+
+
+async def wanted(inside: Administrator) -> Temporary | None:
+    """What would be set now; None: every table has a replica identity, or can be lent none."""
+    former = {row["oid"]: row["former"] for row in await keyless(inside) if row["why"] is None}
+    return Temporary(await inside.fetchval(_SQL["this_database"]), former) if former else None
+
+
+async def remember(session: Administrator, reader: str, temporary: Temporary) -> None:
+    """Write them down, before they are set."""
+    await session.execute(ddl("comment_role", role=quoted(reader), text=literal(temporary.text())))
+
+
+async def remembered(session: Administrator, reader: str) -> Temporary | None:
+    """Those that were written down; None: there are none, or no such role."""
+    row = await session.fetchrow(_SQL["comment_of"], reader)
+    return parsed(text_of(row["comment"])) if row is not None else None
+
+
+async def lend(inside: Administrator, reader: str, temporary: Temporary, what: str) -> None:
+    """Set them, and write down by which transactions.
+
+    Raises:
+        TableInUse: the lock of a table was not had.
+    """
+    written: dict[int, str] = {}
+    deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
+    for oid, former in temporary.former.items():
+        if (by := await _altered(inside, oid, former, _FULL, _SHORT, what, deadline)) is not None:
+            written[oid] = by
+            await reached("identity_lent")
+    await remember(inside, reader, Temporary(temporary.database, temporary.former, written))
+    log.info("sync.identities_lent %s tables=%s", what, len(written))
+
+
+async def lent(inside: Administrator, reader: str) -> tuple[str, ...]:
+    """Tables that have one now, by their names."""
+    temporary = await remembered(inside, reader)
+    rows = await inside.fetch(_SQL["temporary"], list(temporary.former)) if temporary else []
+    return tuple(row["quoted"] for row in rows)
+
+
+async def put_back(sessions: Sessions, server: Server, session: Administrator, reader: str) -> None:
+    """Put back those that are still FULL; a table that has another identity by now, or is gone, is left alone.
+
+    Raises:
+        TableInUse: the lock of a table was not had; all others are put back.
+    """
+    temporary = await remembered(session, reader)
+    found = await session.fetchrow(_SQL["database_of"], temporary.database) if temporary else None
+    if temporary is None or found is None:
+        return
+    database = found["name"]
+    what = f"putting back the replica identities of {database} on {server.name}"
+    state = await session.fetchrow(_ROLES["fence_state"], database, reader)
+    patience = _LONG if state is not None and state["closed"] else _SHORT
+    try:
+        async with sessions.administrator(server, database, what=what, beside=session) as inside:
+            rows = await inside.fetch(_SQL["temporary"], list(temporary.former))
+            deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
+            failures: list[TableInUse] = []
+            for row in rows:
+                try:
+                    former = temporary.former[row["oid"]]
+                    await _altered(inside, row["oid"], _FULL, former, patience, what, deadline)
+                    await reached("identity_put_back")
+                except TableInUse as error:
+                    failures.append(error)
+            if failures:
+                more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+                raise TableInUse(f"{failures[0]}{more}")
+    except NotFound:  # dropped meanwhile
+        return
+
+
+async def without(sessions: Sessions, followed: Followed, snapshot: str, reader: str) -> None:
+    """Give the copy's tables the replica identities that those of the source had before rehome lent others.
+
+    Args:
+        sessions: how servers are reached.
+        followed: the source, and the copy that was made from the snapshot.
+        snapshot: exported; the names are those of then.
+        reader: the role in whose comment they are.
+    """
+    source, what = followed.source, f"looking for replica identities of {followed.database}"
+    async with (
+        sessions.administrator(source, followed.database, what=what) as inside,
+        inside.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await see(inside, snapshot, what)
+        temporary = await remembered(inside, reader)
+        if temporary is None:
+            return
+        rows = await inside.fetch(_SQL["temporary"], list(temporary.former))
+    what = f"giving {followed.copy} on {followed.target.name} the replica identities of its source"
+    async with (
+        sessions.administrator(followed.target, followed.copy, what=what) as copy,
+        copy.transaction(),
+    ):
+        await copy.fetchval(_SQL["wait_for_locks"], _LONG)
+        for row in rows:
+            identity = FORMER[temporary.former[row["oid"]]]
+            await copy.execute(ddl("set_replica_identity", table=row["quoted"], identity=identity))
+
+
+async def _altered(
+    inside: Administrator, oid: int, before: str, after: str, patience: str, what: str, deadline: float
+) -> str | None:
+    """Give a table another identity; the transaction that did. None: it has not `before`, or is gone.
+
+    Raises:
+        TableInUse: its lock was not had.
+    """
+    if trigger := await inside.fetchval(_SQL["event_trigger"]):
+        raise TableInUse(
+            f"{what}: event trigger {trigger} would run as the administrator: drop or disable it"
+        )
+    for pause in _PAUSES:
+        try:
+            return await _alter(inside, oid, before, after, patience)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            pass
+        except _MOVED as error:
+            log.info("sync.table_moved what=%s why=%s", what, error)
+        if asyncio.get_running_loop().time() > deadline:
+            break
+        await asyncio.sleep(pause)
+    row = await inside.fetchrow(_SQL["identity"], oid)
+    name = row["quoted"] if row is not None else f"with oid {oid}"
+    raise TableInUse(f"{what}: table {name} is in use, its lock was not had in {len(_PAUSES)} tries")
+
+
+async def _alter(inside: Administrator, oid: int, before: str, after: str, patience: str) -> str | None:
+    """By name, since there is no statement that takes an oid; the table meant is looked at before and after."""
+    async with inside.transaction():
+        await inside.fetchval(_SQL["wait_for_locks"], patience)
+        first = await inside.fetchrow(_SQL["identity"], oid)
+        if first is None or first["identity"] != before:
+            return None
+        await inside.execute(ddl("lock_table", table=first["quoted"]))
+        locked = await inside.fetchrow(_SQL["identity"], oid)
+        if locked is None or locked["identity"] != before:
+            return None
+        await inside.execute(ddl("set_replica_identity", table=first["quoted"], identity=_spelt(after)))
+        done = await inside.fetchrow(_SQL["identity"], oid)
+        if done is None or done["identity"] != after:
+            raise _ElsewhereError(first["quoted"])
+        return str(done["written"])
+
+
+def _spelt(identity: str) -> str:
+    return "FULL" if identity == _FULL else FORMER[identity]

@@ -139,6 +139,7 @@ class Site:
             role,
             tables={ORDERS: [], "public.res_partner": [(1, "Asustek"), (2, "Agrolait")]},
             sequences={"public.res_partner_id_seq": "2 true", ORDERS_SEQUENCE: "1 false"},
+            identities={ORDERS: "d"},
             objects={"index": {"res_partner_pkey": "(id)"}, "owner": {"table public.res_partner": role}},
         )
         instance = self.platform.add_instance(

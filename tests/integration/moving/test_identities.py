@@ -280,6 +280,8 @@ async def test_a_table_that_is_in_use_when_it_is_rolled_back_is_named_and_found_
 
 
 async def test_who_only_looks_for_a_moment_is_waited_for(warmed: Rehearsing) -> None:
+    holding: asyncio.Task[None] | None = None
+
     async def for_a_moment() -> None:
         async with locked(warmed, "LOCK TABLE import_log IN ACCESS SHARE MODE"):
             await asyncio.sleep(2.0)
@@ -290,7 +292,6 @@ async def test_who_only_looks_for_a_moment_is_waited_for(warmed: Rehearsing) -> 
             holding = asyncio.create_task(for_a_moment())
             await asyncio.sleep(0.2)
 
-    holding: asyncio.Task[None] | None = None
     inner_probe.set(hold)
     assert await warmed.run()
     assert holding is not None
@@ -298,7 +299,7 @@ async def test_who_only_looks_for_a_moment_is_waited_for(warmed: Rehearsing) -> 
     assert (await warmed.move.recorded(STRATEGY)).name == "warm"
 
 
-OWN_CHANGES = {
+OWN_CHANGES: dict[str, tuple[str, dict[str, str | None]]] = {
     "an identity of his own": (
         "ALTER TABLE res_company_users_rel REPLICA IDENTITY NOTHING",
         {"public.res_company_users_rel": "n"},
@@ -326,7 +327,8 @@ async def test_what_the_customer_does_meanwhile_is_his(warmed: Rehearsing, case:
     assert await warmed.run()
     await warmed.as_superuser(statements)
     await warm.remove(warmed.move)
-    expected = {name: found for name, found in {**before, **changed}.items() if found is not None}
+    both: dict[str, str | None] = {**before, **changed}
+    expected = {name: found for name, found in both.items() if found is not None}
     assert await on_source(warmed) == expected
 
 

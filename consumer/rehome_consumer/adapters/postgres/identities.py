@@ -145,7 +145,7 @@ async def lent(inside: Administrator, reader: str) -> tuple[str, ...]:
     """Tables that have one now, by their names."""
     temporary = await remembered(inside, reader)
     rows = await inside.fetch(_SQL["temporary"], list(temporary.former)) if temporary else []
-    return tuple(row["quoted"] for row in rows)
+    return tuple(sorted(row["quoted"] for row in rows))
 
 
 async def put_back(sessions: Sessions, server: Server, session: Administrator, reader: str) -> None:

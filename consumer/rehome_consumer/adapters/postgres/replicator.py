@@ -90,7 +90,8 @@ class PostgresReplicator:
         """Tables that would have a temporary replica identity. Raises NotFound."""
         what = f"looking for tables of {database} without a key"
         async with self._sessions.administrator(source, database, what=what) as session:
-            return tuple(row["quoted"] for row in await identities.keyless(session) if row["why"] is None)
+            found = await identities.keyless(session)
+        return tuple(sorted(row["quoted"] for row in found if row["why"] is None))
 
     async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
         """Make role, publication and slot; hold the slot's snapshot while `work` runs. Raises FellBehind."""

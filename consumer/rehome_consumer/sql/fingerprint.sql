@@ -13,12 +13,12 @@ SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
            'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
                  'replica_identity=' || CASE c.relreplident WHEN 'f' THEN coalesce((
-                     SELECT pg_catalog.max(pg_catalog."substring"(pg_catalog.shobj_description(r.oid, 'pg_authid'),
-                                                                ' ' || c.oid || '=([dn])(?:[: ]|$)'))
-                     FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
-                     WHERE r.rolname ~ '^rehome_[0-9a-f]{32}_sync$' AND d.datname = pg_catalog.current_database()
-                       AND pg_catalog.starts_with(pg_catalog.shobj_description(r.oid, 'pg_authid'),
-                                                  'rehome replica identities of database ' || d.oid || ': ')
+                     SELECT pg_catalog.max(pg_catalog."substring"(s.description, ' ' || c.oid || '=([dn])(?:[: ]|$)'))
+                     FROM pg_catalog.pg_roles AS r
+                     JOIN pg_catalog.pg_shdescription AS s ON s.objoid = r.oid AND s.classoid = 1260  -- a role's comment
+                     JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+                     WHERE r.rolname ~ '^rehome_[0-9a-f]{32}_sync$'
+                       AND pg_catalog.starts_with(s.description, 'rehome replica identities of database ' || d.oid || ': ')
                  ), 'f') ELSE c.relreplident::pg_catalog.text END, 'row_security=' || c.relrowsecurity,
                  'forced=' || c.relforcerowsecurity, 'populated='
                      || CASE pg_catalog.current_setting('rehome.rows', true) WHEN 'off' THEN '' ELSE c.relispopulated::pg_catalog.text END,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -21,15 +22,16 @@ from rehome_consumer.adapters.postgres.names import literal, quoted
 from rehome_consumer.adapters.postgres.shared_comments import text_of
 from rehome_consumer.adapters.postgres.snapshots import see
 from rehome_consumer.context import reached
-from rehome_consumer.errors import NotFound, TableInUse
+from rehome_consumer.errors import FellBehind, NotFound, TableInUse
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rehome_consumer.adapters.postgres.kinds import Administrator
     from rehome_consumer.adapters.postgres.sessions import Sessions
     from rehome_consumer.model import Followed, Server
+    from rehome_consumer.sql import AdministratorSql
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ _ROLES: Final = administrator("databases")
 _FULL: Final = "f"
 _SHORT, _LONG = "200ms", "3s"  # the longer one, where nobody is kept waiting: autovacuum gives way after 1 s
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
+_PAUSES_BACK: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 0.0)
+_AT_ONCE: Final = 200  # tables that one transaction locks
 _ALL_SECONDS: Final = 60.0
 _COMMENT: Final = re.compile(
     r"rehome replica identities of database ([0-9]+): ([0-9]+=[dn](?::[0-9]+)?(?: |$))+"
@@ -104,14 +108,35 @@ def parsed(text: str | None) -> Temporary | None:
 
 
 async def keyless(inside: Administrator) -> list[asyncpg.Record]:
-    """Tables without a replica identity; `why` where none can be lent."""
+    """Tables whose rows could not be told apart; `why` where a temporary identity does not help, either."""
     return await inside.fetch(_SQL["keyless"], LARGE_VALUES_AT_MOST)
 
 
-async def wanted(inside: Administrator) -> Temporary | None:
-    """What would be set now; None: every table has a replica identity, or can be lent none."""
-    former = {row["oid"]: row["former"] for row in await keyless(inside) if row["why"] is None}
+async def wanted(inside: Administrator, what: str) -> Temporary | None:
+    """What would be set now; None: every table has a replica identity.
+
+    Raises:
+        FellBehind: a table can be lent none.
+    """
+    rows = await keyless(inside)
+    _require_none(what, [row for row in rows if row["why"]])
+    former = {row["oid"]: row["former"] for row in rows}
     return Temporary(await inside.fetchval(_SQL["this_database"]), former) if former else None
+
+
+async def require_all(inside: Administrator, what: str) -> None:
+    """No table would refuse changes to its users now that it is published, in a transaction that has just done so.
+
+    Raises:
+        FellBehind: one would; it has lost its identity, or was made, meanwhile.
+    """
+    _require_none(what, await keyless(inside))
+
+
+def _require_none(what: str, rows: list[asyncpg.Record]) -> None:
+    if rows:
+        why = rows[0]["why"] or "has no primary key since a moment ago"
+        raise FellBehind(f"{what}: table {rows[0]['quoted']} {why}")
 
 
 async def remember(session: Administrator, reader: str, temporary: Temporary) -> None:
@@ -134,7 +159,7 @@ async def lend(inside: Administrator, reader: str, temporary: Temporary, what: s
     written: dict[int, str] = {}
     deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
     for oid, former in temporary.former.items():
-        if (by := await _altered(inside, oid, former, _FULL, _SHORT, what, deadline)) is not None:
+        if (by := await _altered(inside, oid, former, _FULL, what, _PAUSES, deadline)) is not None:
             written[oid] = by
             await reached("identity_lent")
     await remember(inside, reader, Temporary(temporary.database, temporary.former, written))
@@ -161,24 +186,51 @@ async def put_back(sessions: Sessions, server: Server, session: Administrator, r
     database = found["name"]
     what = f"putting back the replica identities of {database} on {server.name}"
     state = await session.fetchrow(_ROLES["fence_state"], database, reader)
-    patience = _LONG if state is not None and state["closed"] else _SHORT
-    try:
+    with suppress(NotFound):  # dropped meanwhile
         async with sessions.administrator(server, database, what=what, beside=session) as inside:
-            rows = await inside.fetch(_SQL["temporary"], list(temporary.former))
-            deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
-            failures: list[TableInUse] = []
-            for row in rows:
-                try:
-                    former = temporary.former[row["oid"]]
-                    await _altered(inside, row["oid"], _FULL, former, patience, what, deadline)
-                    await reached("identity_put_back")
-                except TableInUse as error:
-                    failures.append(error)
-            if failures:
-                more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-                raise TableInUse(f"{failures[0]}{more}")
-    except NotFound:  # dropped meanwhile
-        return
+            if state is not None and state["closed"] and await _put_back_together(inside, temporary, what):
+                return
+            await _put_back_singly(inside, temporary, what)
+
+
+async def _put_back_together(inside: Administrator, temporary: Temporary, what: str) -> bool:
+    """Where nobody is kept waiting: in few transactions, since it is done in a downtime. False: not all of them."""
+    await _require_no_trigger(inside, what)
+    lent = await inside.fetch(_SQL["temporary"], list(temporary.former))
+    for few in (lent[first : first + _AT_ONCE] for first in range(0, len(lent), _AT_ONCE)):
+        try:
+            async with inside.transaction():
+                await inside.fetchval(_SQL["wait_for_locks"], _LONG)
+                for row in few:
+                    statement = _set(row["quoted"], temporary.former[row["oid"]])
+                    await inside.execute(statement)
+                if await inside.fetch(_SQL["temporary"], [row["oid"] for row in few]):
+                    raise _ElsewhereError(what)
+            await reached("identity_put_back")
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *_MOVED) as error:
+            log.info("sync.table_moved what=%s why=%s", what, error)
+            return False
+    return True
+
+
+async def _put_back_singly(inside: Administrator, temporary: Temporary, what: str) -> None:
+    lent = await inside.fetch(_SQL["temporary"], list(temporary.former))
+    deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
+    failures: list[TableInUse] = []
+    for row in lent:
+        try:
+            before, after = _FULL, temporary.former[row["oid"]]
+            await _altered(inside, row["oid"], before, after, what, _PAUSES_BACK, deadline)
+            await reached("identity_put_back")
+        except TableInUse as error:
+            failures.append(error)
+        if asyncio.get_running_loop().time() > deadline:
+            break
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise TableInUse(f"{failures[0]}{more}")
+    if await inside.fetch(_SQL["temporary"], list(temporary.former)):
+        raise TableInUse(f"{what}: not all of {len(lent)} tables in {_ALL_SECONDS:g} s")
 
 
 async def without(sessions: Sessions, followed: Followed, snapshot: str, reader: str) -> None:
@@ -207,25 +259,27 @@ async def without(sessions: Sessions, followed: Followed, snapshot: str, reader:
     ):
         await copy.fetchval(_SQL["wait_for_locks"], _LONG)
         for row in rows:
-            identity = FORMER[temporary.former[row["oid"]]]
-            await copy.execute(ddl("set_replica_identity", table=row["quoted"], identity=identity))
+            await copy.execute(_set(row["quoted"], temporary.former[row["oid"]]))
 
 
 async def _altered(
-    inside: Administrator, oid: int, before: str, after: str, patience: str, what: str, deadline: float
+    inside: Administrator,
+    oid: int,
+    before: str,
+    after: str,
+    what: str,
+    pauses: Sequence[float],
+    deadline: float,
 ) -> str | None:
     """Give a table another identity; the transaction that did. None: it has not `before`, or is gone.
 
     Raises:
         TableInUse: its lock was not had.
     """
-    if trigger := await inside.fetchval(_SQL["event_trigger"]):
-        raise TableInUse(
-            f"{what}: event trigger {trigger} would run as the administrator: drop or disable it"
-        )
-    for pause in _PAUSES:
+    await _require_no_trigger(inside, what)
+    for pause in pauses:
         try:
-            return await _alter(inside, oid, before, after, patience)
+            return await _alter(inside, oid, before, after)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             pass
         except _MOVED as error:
@@ -235,13 +289,20 @@ async def _altered(
         await asyncio.sleep(pause)
     row = await inside.fetchrow(_SQL["identity"], oid)
     name = row["quoted"] if row is not None else f"with oid {oid}"
-    raise TableInUse(f"{what}: table {name} is in use, its lock was not had in {len(_PAUSES)} tries")
+    raise TableInUse(f"{what}: table {name} is in use, its lock was not had in {len(pauses)} tries")
 
 
-async def _alter(inside: Administrator, oid: int, before: str, after: str, patience: str) -> str | None:
+async def _require_no_trigger(inside: Administrator, what: str) -> None:
+    if trigger := await inside.fetchval(_SQL["event_trigger"]):
+        raise TableInUse(
+            f"{what}: event trigger {trigger} would run as the administrator: drop or disable it"
+        )
+
+
+async def _alter(inside: Administrator, oid: int, before: str, after: str) -> str | None:
     """By name, since there is no statement that takes an oid; the table meant is looked at before and after."""
     async with inside.transaction():
-        await inside.fetchval(_SQL["wait_for_locks"], patience)
+        await inside.fetchval(_SQL["wait_for_locks"], _SHORT)
         first = await inside.fetchrow(_SQL["identity"], oid)
         if first is None or first["identity"] != before:
             return None
@@ -249,12 +310,13 @@ async def _alter(inside: Administrator, oid: int, before: str, after: str, patie
         locked = await inside.fetchrow(_SQL["identity"], oid)
         if locked is None or locked["identity"] != before:
             return None
-        await inside.execute(ddl("set_replica_identity", table=first["quoted"], identity=_spelt(after)))
+        await inside.execute(_set(first["quoted"], after))
         done = await inside.fetchrow(_SQL["identity"], oid)
         if done is None or done["identity"] != after:
             raise _ElsewhereError(first["quoted"])
         return str(done["written"])
 
 
-def _spelt(identity: str) -> str:
-    return "FULL" if identity == _FULL else FORMER[identity]
+def _set(table: str, identity: str) -> AdministratorSql:
+    spelt = "FULL" if identity == _FULL else FORMER[identity]
+    return ddl("set_replica_identity", table=table, identity=spelt)

@@ -222,7 +222,7 @@ class PostgresReplicator:
         async with self._sessions.administrator(source, what=what) as session:
             until = await session.fetchval(_DATABASES["seconds_from_now"], limit.total_seconds())
             async with self._sessions.administrator(source, database, what=what, beside=session) as inside:
-                temporary = await identities.wanted(inside)
+                temporary = await identities.wanted(inside, what)
                 async with session.transaction():
                     await session.execute(ddl("create_sync_role", role=quoted(reader), until=literal(until)))
                     # Not as a member of PUBLIC, from which the fence takes it.
@@ -243,7 +243,9 @@ class PostgresReplicator:
                     if tables
                     else ddl("create_empty_publication", name=quoted(name))
                 )
-                await inside.execute(statement)
+                async with inside.transaction():
+                    await inside.execute(statement)
+                    await identities.require_all(inside, what)
 
     async def _open_reader(self, followed: Followed, limit: timedelta) -> str:
         """A new password for the login on the source, known to nobody else."""

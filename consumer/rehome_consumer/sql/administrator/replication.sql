@@ -20,26 +20,27 @@ SELECT pg_catalog.current_setting('wal_level') AS wal_level,
 
 -- name: keyless
 -- Tables that have no replica identity, so that changes and removals of their rows could not be told: what it is now, and, where
--- a temporary REPLICA IDENTITY FULL would not do, why, and what to do about it. With FULL a row is found by its values: what
--- applies changes needs an equality for each column's type, as its type cache looks it up: that of the default operator class
--- of a B-tree, else of a hash index. Where equal values need not be the same, another row could be found. From version 18 on
--- the server refuses to change rows of a table that has FULL, a computed column, and is published. Rows with FULL are written
--- to the WAL with their large values: $1 is how many bytes of those a table may have.
+-- a temporary REPLICA IDENTITY FULL would not do, why, and what to do about it; also those that have FULL, where it does not do.
+-- With FULL a row is found by its values: what applies changes needs an equality for each column's type, as its type cache looks
+-- it up: that of the default operator class of a B-tree, else of a hash index. Where equal values need not be the same, another
+-- row could be found. From version 18 on the server refuses to change rows of a table that has FULL, a generated column, and is
+-- published. Rows with FULL are written to the WAL with their large values: $1 is how many bytes of those a table may have (by
+-- its first file, of 1 GB at most: so nobody waits for a lock here).
 SELECT oid, quoted, former, why,
        CASE former WHEN 'i' THEN 'ALTER TABLE ... REPLICA IDENTITY DEFAULT, or USING INDEX'
                    ELSE 'ALTER TABLE ... ADD PRIMARY KEY, or REPLICA IDENTITY USING INDEX' END AS remedy
 FROM (
 WITH RECURSIVE keyless AS (
     SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted, c.relreplident::pg_catalog.text AS former,
-           c.reltoastrelid
+           CASE c.relreplident WHEN 'f' THEN 'has REPLICA IDENTITY FULL' ELSE 'has no primary key' END AS what, c.reltoastrelid
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence = 'p' AND c.relreplident <> 'f'
+    WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence = 'p'
       AND NOT EXISTS (
           SELECT FROM pg_catalog.pg_index AS i
           WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
             AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
-), inside (relation, kind, "collation") AS (
-    SELECT k.oid, a.atttypid, a.attcollation
+), inside AS (
+    SELECT k.oid AS relation, a.atttypid AS kind, a.attcollation AS "collation"
     FROM keyless AS k JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.oid
     WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     UNION
@@ -57,7 +58,7 @@ WITH RECURSIVE keyless AS (
     ) AS one
 ), unsafe AS (
     SELECT i.relation, pg_catalog.min(pg_catalog.format_type(i.kind, NULL)) FILTER (WHERE t.oid >= 16384) AS foreigner,
-           pg_catalog.min(pg_catalog.format_type(i.kind, NULL)) FILTER (WHERE t.oid < 16384 AND NOT EXISTS (
+           pg_catalog.min(pg_catalog.format_type(i.kind, NULL)) FILTER (WHERE NOT EXISTS (
                SELECT FROM pg_catalog.pg_opclass AS o JOIN pg_catalog.pg_am AS m ON m.oid = o.opcmethod
                WHERE m.amname IN ('btree', 'hash') AND o.opcdefault
                  AND (o.opcintype = t.oid
@@ -70,22 +71,23 @@ WITH RECURSIVE keyless AS (
 )
 SELECT k.oid, k.quoted, k.former,
        CASE
-           WHEN k.former NOT IN ('d', 'n') THEN 'has an index as its replica identity that is gone, or not valid'
-           WHEN u.unequal IS NOT NULL
-               THEN 'has no primary key, and values of type ' || u.unequal || ' cannot be compared'
+           WHEN k.former NOT IN ('d', 'n', 'f') THEN 'has an index as its replica identity that is gone, or not valid'
+           WHEN u.unequal IS NOT NULL THEN k.what || ', and values of type ' || u.unequal || ' cannot be compared'
+           WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 180000
+               AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                           WHERE a.attrelid = k.oid AND a.attnum > 0 AND a.attgenerated <> '')
+               THEN k.what || ', and a generated column'
+           WHEN k.former = 'f' THEN NULL
            WHEN u.foreigner IS NOT NULL
-               THEN 'has no primary key, and when values of type ' || u.foreigner || ' are equal is an extension''s own'
+               THEN k.what || ', and when values of type ' || u.foreigner || ' are equal is an extension''s own'
            WHEN EXISTS (SELECT FROM inside AS i JOIN pg_catalog.pg_collation AS l ON l.oid = i."collation"
                         WHERE i.relation = k.oid AND NOT l.collisdeterministic)
-               THEN 'has no primary key, and a collation by which different texts are equal'
-           WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 180000
-               AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = k.oid AND a.attgenerated <> '')
-               THEN 'has no primary key, and a generated column'
-           WHEN pg_catalog.pg_relation_size(k.reltoastrelid) > $1::pg_catalog.int8
-               THEN 'has no primary key, and many large values, which each change of a row would write to the WAL'
+               THEN k.what || ', and a collation by which different texts are equal'
+           WHEN (pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(k.reltoastrelid), true)).size > $1::pg_catalog.int8
+               THEN k.what || ', and many large values, which each change of a row would write to the WAL'
        END AS why
 FROM keyless AS k LEFT JOIN unsafe AS u ON u.relation = k.oid
-) AS told ORDER BY oid;
+) AS told WHERE former <> 'f' OR why IS NOT NULL ORDER BY oid;
 
 -- name: identity
 -- A table, by its oid: its name, its replica identity, and which transaction wrote that. No row: it is gone.

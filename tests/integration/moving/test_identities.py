@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 
 from rehome_consumer.adapters.postgres import identities
+from rehome_consumer.adapters.postgres.kinds import Administrator
 from rehome_consumer.adapters.postgres.replication_parts import sync_role
 from rehome_consumer.adapters.postgres.sessions import Sessions
+from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.context import inner_probe
 from rehome_consumer.errors import FellBehind, TableInUse
 from rehome_consumer.facts import COMPARED, FENCE, STRATEGY, WARM_GIVEN_UP
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from rehome_consumer.sql import AdministratorSql
     from sandbox.postgres.server import Cluster
     from tests.support.postgres_versions import Pair
     from tests.support.rehearsing import Rehearsing
@@ -411,18 +414,22 @@ async def test_many_large_values_are_not_written_to_the_wal_with_every_change(
     assert why.startswith("table public.heavy has no primary key, and many large values")
 
 
+@pytest.mark.parametrize("full", [False, True])
 async def test_computed_columns_are_followed_where_the_server_lets_such_a_table_be_changed(
-    warmed: Rehearsing,
+    warmed: Rehearsing, full: bool
 ) -> None:
     await warmed.as_tenant(
         "CREATE TABLE computed (a integer, b integer GENERATED ALWAYS AS (a * 2) STORED); "
         "INSERT INTO computed VALUES (1), (1), (2)"
     )
+    if full:
+        await warmed.as_tenant("ALTER TABLE computed REPLICA IDENTITY FULL")
     assert await warmed.run()
     chosen = await warmed.move.recorded(STRATEGY)
     if await warmed.stage.major() >= 18:
         assert chosen.name == "cold"
-        assert "table public.computed has no primary key, and a generated column" in chosen.why
+        what = "has REPLICA IDENTITY FULL" if full else "has no primary key"
+        assert f"table public.computed {what}, and a generated column" in chosen.why
         return
     assert chosen.name == "warm", chosen.why
     await warmed.as_tenant("UPDATE computed SET a = 3 WHERE a = 2; DELETE FROM computed WHERE a = 1")
@@ -455,3 +462,146 @@ async def test_an_event_trigger_of_the_administrators_runs_never(warmed: Rehears
 
 async def not_run(_snapshot: str) -> Any:
     raise AssertionError("nothing was lent")
+
+
+async def test_a_table_that_appears_at_the_last_moment_is_not_published_without_an_identity(
+    warmed: Rehearsing,
+) -> None:
+    async def sneak(at: str) -> None:
+        if at == "identities_lent":
+            inner_probe.set(None)
+            await warmed.as_tenant("CREATE TABLE sneaky (v text); INSERT INTO sneaky VALUES ('x')")
+
+    before = await on_source(warmed)
+    inner_probe.set(sneak)
+    assert await warmed.run()
+    chosen = await warmed.move.recorded(STRATEGY)
+    assert (chosen.name, "table public.sneaky has no primary key since" in chosen.why) == ("cold", True)
+    assert await on_source(warmed) == {**before, "public.sneaky": "d"}
+    assert await warmed.left_over() == []
+
+
+async def test_a_column_that_cannot_be_compared_makes_a_move_cold_that_was_warm(warmed: Rehearsing) -> None:
+    before = await on_source(warmed)
+    assert await warmed.run()
+    await warmed.as_tenant("ALTER TABLE import_log ADD COLUMN v json")
+    await rehearsal.require_current(warmed.move)
+    why = await warmed.move.facts.recall(WARM_GIVEN_UP)
+    assert why
+    assert "values of type json cannot be compared" in why
+    await warmed.as_tenant("UPDATE import_log SET v = '{}'")
+    assert await on_source(warmed) == before
+    assert await warmed.left_over() == []
+
+
+async def test_nobody_reads_the_source_when_its_tables_are_locked_for_that(
+    warmed: Rehearsing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second reader would wait behind who alters a table, and the first reader for the second one."""
+    assert await warmed.run()
+    await fenced(warmed)
+    readers: list[int] = []
+    put_back, opened = identities.put_back, PostgresVerifier._opened
+
+    async def watched(sessions: Any, server: Any, *more: Any) -> None:
+        if server == warmed.stage.pool:
+            async with warmed.stage.pool_cluster.connect() as connection:
+                readers.append(await connection.fetchval(READERS))
+        await put_back(sessions, server, *more)
+
+    @asynccontextmanager
+    async def held(verifier: PostgresVerifier, server: Any, *more: Any, **named: Any) -> AsyncIterator[Any]:
+        async with opened(verifier, server, *more, **named) as reading:
+            yield reading
+            await asyncio.sleep(2.0 if server == warmed.stage.pool else 0.0)
+
+    monkeypatch.setattr(identities, "put_back", watched)
+    monkeypatch.setattr(PostgresVerifier, "_opened", held)
+    assert await warm.finished(warmed.move, await provision.unfenced_facts(warmed.move))
+    assert readers == [0]
+
+
+READERS = "SELECT count(*) FROM pg_stat_activity WHERE usename ~ '^rehome_[0-9a-f]{32}_read$'"
+
+
+async def test_what_is_lent_is_no_change_to_a_witness_though_the_pool_has_older_slots(
+    warmed: Rehearsing,
+) -> None:
+    """A slot begins where the oldest one on its server does: as if all that came later were after it."""
+    async with warmed.stage.pool_cluster.connect() as connection:
+        await connection.execute("SELECT pg_create_logical_replication_slot('of_somebody_else', 'pgoutput')")
+    try:
+        assert await warmed.run()
+        await warmed.as_tenant("UPDATE import_log SET line = 'later'")
+        both = await warm.followed(warmed.move)
+        assert await warmed.stage.replicator.written(both) == {"public.import_log": None}
+        # But what else is done to such a table is one.
+        await warmed.as_tenant("TRUNCATE import_log")
+        with pytest.raises(FellBehind, match="made or changed"):
+            await warmed.stage.replicator.written(both)
+    finally:
+        async with warmed.stage.pool_cluster.connect() as connection:
+            await connection.execute("SELECT pg_drop_replication_slot('of_somebody_else')")
+
+
+SWAPS = {
+    "a view": "ALTER TABLE import_log RENAME TO hidden; CREATE VIEW import_log AS SELECT * FROM pg_catalog.pg_class",
+    "a view of shared catalogs": (
+        "ALTER TABLE import_log RENAME TO hidden; CREATE VIEW import_log AS SELECT * FROM pg_catalog.pg_database"
+    ),
+    "another table": "ALTER TABLE import_log RENAME TO hidden; CREATE TABLE import_log (id integer PRIMARY KEY)",
+    "nothing": "ALTER TABLE import_log RENAME TO hidden",
+}
+
+
+@pytest.mark.parametrize("way", ["lent", "put back"])
+@pytest.mark.parametrize("swap", SWAPS)
+async def test_what_is_put_in_a_tables_place_at_the_last_moment_is_not_altered(
+    warmed: Rehearsing, monkeypatch: pytest.MonkeyPatch, swap: str, way: str
+) -> None:
+    await warmed.as_superuser("DROP RULE keep_log ON import_log")
+    before = await on_source(warmed)
+    execute, swapped = Administrator.execute, False
+
+    async def swapping(session: Administrator, statement: AdministratorSql) -> None:
+        nonlocal swapped
+        if not swapped and statement.startswith("LOCK TABLE ONLY public.import_log"):
+            swapped = True
+            await warmed.as_tenant(SWAPS[swap])
+        await execute(session, statement)
+
+    both, stage = await warm.followed(warmed.move), warmed.stage
+    if way == "lent":
+        monkeypatch.setattr(Administrator, "execute", swapping)
+    with pytest.raises((RuntimeError, FellBehind)):
+        await stage.replicator.with_slot(both, LIMIT, stopped)
+    if way == "lent":
+        assert (await on_source(warmed))["public.hidden"] == "f"
+    monkeypatch.setattr(Administrator, "execute", swapping)
+    await stage.replicator.remove(stage.pool, both.migration_id)
+    assert swapped
+    after = await on_source(warmed)
+    assert after.pop("public.hidden") == "d"
+    assert after.pop("public.import_log", "d") == "d"
+    assert after == {name: found for name, found in before.items() if name != "public.import_log"}
+
+
+async def stopped(_snapshot: str) -> None:
+    raise RuntimeError("the work ends here")
+
+
+async def test_hundreds_of_tables_get_their_own_back_in_no_time_behind_the_fence(warmed: Rehearsing) -> None:
+    await warmed.as_tenant(
+        "DO $$ BEGIN FOR n IN 1..450 LOOP EXECUTE format('CREATE TABLE rel_%s (a integer NOT NULL, "
+        "b integer NOT NULL, UNIQUE (a, b))', n); END LOOP; END $$"
+    )
+    before = await on_source(warmed)
+    both, stage = await warm.followed(warmed.move), warmed.stage
+    with pytest.raises(RuntimeError):
+        await stage.replicator.with_slot(both, LIMIT, stopped)
+    assert len(await stage.replicator.lent(both)) == 452
+    await fenced(warmed)
+    began = asyncio.get_running_loop().time()
+    await stage.replicator.remove(stage.pool, both.migration_id)
+    assert asyncio.get_running_loop().time() - began < 10.0
+    assert await on_source(warmed) == before

@@ -13,7 +13,7 @@ SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
            'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
                  'replica_identity=' || CASE c.relreplident WHEN 'f' THEN coalesce((
-                     SELECT pg_catalog.max(pg_catalog."substring"(s.description, ' ' || c.oid || '=([dn])(?:[: ]|$)'))
+                     SELECT pg_catalog.max(pg_catalog."substring"(s.description, ' ' || c.oid || '=([dn])(?: |$)'))
                      FROM pg_catalog.pg_roles AS r
                      JOIN pg_catalog.pg_shdescription AS s ON s.objoid = r.oid AND s.classoid = 1260  -- a role's comment
                      JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()

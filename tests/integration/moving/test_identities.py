@@ -506,6 +506,7 @@ async def test_nobody_reads_the_source_when_its_tables_are_locked_for_that(
     async def watched(sessions: Any, server: Any, *more: Any) -> None:
         if server == warmed.stage.pool:
             async with warmed.stage.pool_cluster.connect() as connection:
+                await asyncio.sleep(1.0)  # longer than it takes them to log in
                 readers.append(await connection.fetchval(READERS))
         await put_back(sessions, server, *more)
 
@@ -527,11 +528,20 @@ READERS = "SELECT count(*) FROM pg_stat_activity WHERE usename ~ '^rehome_[0-9a-
 async def test_what_is_lent_is_no_change_to_a_witness_though_the_pool_has_older_slots(
     warmed: Rehearsing,
 ) -> None:
-    """A slot begins where the oldest one on its server does: as if all that came later were after it."""
+    """A slot begins where the oldest one on its server does, or the oldest transaction, until it is read."""
     async with warmed.stage.pool_cluster.connect() as connection:
         await connection.execute("SELECT pg_create_logical_replication_slot('of_somebody_else', 'pgoutput')")
+
+    async def other_transaction() -> None:
+        async with warmed.stage.pool_cluster.connect() as connection, connection.transaction():
+            await connection.execute("SELECT pg_current_xact_id()")
+            await asyncio.sleep(2.0)
+
     try:
+        working = asyncio.create_task(other_transaction())
+        await asyncio.sleep(0.1)
         assert await warmed.run()
+        await working
         await warmed.as_tenant("UPDATE import_log SET line = 'later'")
         both = await warm.followed(warmed.move)
         assert await warmed.stage.replicator.written(both) == {"public.import_log": None}

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -49,10 +49,8 @@ _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
 _PAUSES_BACK: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6, 0.0)
 _AT_ONCE: Final = 200  # tables that one transaction locks
 _ALL_SECONDS: Final = 60.0
-_COMMENT: Final = re.compile(
-    r"rehome replica identities of database ([0-9]+): ([0-9]+=[dn](?::[0-9]+)?(?: |$))+"
-)
-_ONE: Final = re.compile(r"([0-9]+)=([dn])(?::([0-9]+))?")
+_ONE: Final = re.compile(r"([0-9]+)=([dn])")
+_COMMENT: Final = re.compile(rf"rehome replica identities of database ([0-9]+): ({_ONE.pattern}(?: |$))+")
 
 
 class _ElsewhereError(Exception):
@@ -66,6 +64,7 @@ _MOVED: Final = (
     asyncpg.WrongObjectTypeError,
     asyncpg.InsufficientPrivilegeError,  # a view in its place, of what its owner may not lock
 )
+_LOCKED: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +74,15 @@ class Temporary:
     Attributes:
         database: its oid.
         former: oid of a table -> what it had before (a key of `FORMER`).
-        written: oid -> the transaction that wrote FULL.
     """
 
     database: int
     former: Mapping[int, str]
-    written: Mapping[int, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """As the comment of a role; `fingerprint.sql` reads it, too."""
-        ones = (
-            f"{oid}={former}" + (f":{self.written[oid]}" if oid in self.written else "")
-            for oid, former in sorted(self.former.items())
-        )
+        ones = (f"{oid}={former}" for oid, former in sorted(self.former.items()))
         return f"rehome replica identities of database {self.database}: {' '.join(ones)}"
-
-    def versions(self) -> list[str]:
-        """Rows of `pg_class` that it has written, as 'oid:xmin'."""
-        return [f"{oid}:{written}" for oid, written in self.written.items()]
 
 
 def parsed(text: str | None) -> Temporary | None:
@@ -100,11 +90,7 @@ def parsed(text: str | None) -> Temporary | None:
     if text is None or (found := _COMMENT.fullmatch(text)) is None:
         return None
     ones = _ONE.findall(text.partition(": ")[2])
-    return Temporary(
-        int(found[1]),
-        {int(oid): former for oid, former, _ in ones},
-        {int(oid): written for oid, _, written in ones if written},
-    )
+    return Temporary(int(found[1]), {int(oid): former for oid, former in ones})
 
 
 async def keyless(inside: Administrator) -> list[asyncpg.Record]:
@@ -150,20 +136,17 @@ async def remembered(session: Administrator, reader: str) -> Temporary | None:
     return parsed(text_of(row["comment"])) if row is not None else None
 
 
-async def lend(inside: Administrator, reader: str, temporary: Temporary, what: str) -> None:
-    """Set them, and write down by which transactions.
+async def lend(inside: Administrator, temporary: Temporary, what: str) -> None:
+    """Set them.
 
     Raises:
         TableInUse: the lock of a table was not had.
     """
-    written: dict[int, str] = {}
     deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
     for oid, former in temporary.former.items():
-        if (by := await _altered(inside, oid, former, _FULL, what, _PAUSES, deadline)) is not None:
-            written[oid] = by
-            await reached("identity_lent")
-    await remember(inside, reader, Temporary(temporary.database, temporary.former, written))
-    log.info("sync.identities_lent %s tables=%s", what, len(written))
+        await _alter_soon(inside, oid, (former, _FULL), what, _PAUSES, deadline)
+        await reached("identity_lent")
+    log.info("sync.identities_lent what=%s tables=%s", what, len(temporary.former))
 
 
 async def lent(inside: Administrator, reader: str) -> tuple[str, ...]:
@@ -196,41 +179,40 @@ async def put_back(sessions: Sessions, server: Server, session: Administrator, r
 async def _put_back_together(inside: Administrator, temporary: Temporary, what: str) -> bool:
     """Where nobody is kept waiting: in few transactions, since it is done in a downtime. False: not all of them."""
     await _require_no_trigger(inside, what)
-    lent = await inside.fetch(_SQL["temporary"], list(temporary.former))
-    for few in (lent[first : first + _AT_ONCE] for first in range(0, len(lent), _AT_ONCE)):
+    rows = await inside.fetch(_SQL["temporary"], list(temporary.former))
+    for few in (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE)):
         try:
             async with inside.transaction():
                 await inside.fetchval(_SQL["wait_for_locks"], _LONG)
                 for row in few:
-                    statement = _set(row["quoted"], temporary.former[row["oid"]])
-                    await inside.execute(statement)
+                    await inside.execute(_set(row["quoted"], temporary.former[row["oid"]]))
                 if await inside.fetch(_SQL["temporary"], [row["oid"] for row in few]):
                     raise _ElsewhereError(what)
-            await reached("identity_put_back")
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *_MOVED) as error:
-            log.info("sync.table_moved what=%s why=%s", what, error)
+        except (*_LOCKED, *_MOVED) as error:
+            log.info("sync.identities_in_use what=%s why=%s", what, error)
             return False
+        await reached("identity_put_back")
     return True
 
 
 async def _put_back_singly(inside: Administrator, temporary: Temporary, what: str) -> None:
-    lent = await inside.fetch(_SQL["temporary"], list(temporary.former))
+    rows = await inside.fetch(_SQL["temporary"], list(temporary.former))
     deadline = asyncio.get_running_loop().time() + _ALL_SECONDS
     failures: list[TableInUse] = []
-    for row in lent:
+    for row in rows:
+        change = _FULL, temporary.former[row["oid"]]
         try:
-            before, after = _FULL, temporary.former[row["oid"]]
-            await _altered(inside, row["oid"], before, after, what, _PAUSES_BACK, deadline)
-            await reached("identity_put_back")
+            await _alter_soon(inside, row["oid"], change, what, _PAUSES_BACK, deadline)
         except TableInUse as error:
             failures.append(error)
+        await reached("identity_put_back")
         if asyncio.get_running_loop().time() > deadline:
             break
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise TableInUse(f"{failures[0]}{more}")
-    if await inside.fetch(_SQL["temporary"], list(temporary.former)):
-        raise TableInUse(f"{what}: not all of {len(lent)} tables in {_ALL_SECONDS:g} s")
+    if await inside.fetch(_SQL["temporary"], [row["oid"] for row in rows]):
+        raise TableInUse(f"{what}: not all of {len(rows)} tables in {_ALL_SECONDS:g} s")
 
 
 async def without(sessions: Sessions, followed: Followed, snapshot: str, reader: str) -> None:
@@ -262,16 +244,15 @@ async def without(sessions: Sessions, followed: Followed, snapshot: str, reader:
             await copy.execute(_set(row["quoted"], temporary.former[row["oid"]]))
 
 
-async def _altered(
+async def _alter_soon(
     inside: Administrator,
     oid: int,
-    before: str,
-    after: str,
+    change: tuple[str, str],
     what: str,
     pauses: Sequence[float],
     deadline: float,
-) -> str | None:
-    """Give a table another identity; the transaction that did. None: it has not `before`, or is gone.
+) -> None:
+    """Give a table another identity, from and to `change`; nothing where it has not the first one, or is gone.
 
     Raises:
         TableInUse: its lock was not had.
@@ -279,11 +260,13 @@ async def _altered(
     await _require_no_trigger(inside, what)
     for pause in pauses:
         try:
-            return await _alter(inside, oid, before, after)
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            await _alter(inside, oid, *change)
+        except _LOCKED:
             pass
         except _MOVED as error:
             log.info("sync.table_moved what=%s why=%s", what, error)
+        else:
+            return
         if asyncio.get_running_loop().time() > deadline:
             break
         await asyncio.sleep(pause)
@@ -292,29 +275,28 @@ async def _altered(
     raise TableInUse(f"{what}: table {name} is in use, its lock was not had in {len(pauses)} tries")
 
 
-async def _require_no_trigger(inside: Administrator, what: str) -> None:
-    if trigger := await inside.fetchval(_SQL["event_trigger"]):
-        raise TableInUse(
-            f"{what}: event trigger {trigger} would run as the administrator: drop or disable it"
-        )
-
-
-async def _alter(inside: Administrator, oid: int, before: str, after: str) -> str | None:
+async def _alter(inside: Administrator, oid: int, before: str, after: str) -> None:
     """By name, since there is no statement that takes an oid; the table meant is looked at before and after."""
     async with inside.transaction():
         await inside.fetchval(_SQL["wait_for_locks"], _SHORT)
         first = await inside.fetchrow(_SQL["identity"], oid)
         if first is None or first["identity"] != before:
-            return None
+            return
         await inside.execute(ddl("lock_table", table=first["quoted"]))
         locked = await inside.fetchrow(_SQL["identity"], oid)
         if locked is None or locked["identity"] != before:
-            return None
+            return
         await inside.execute(_set(first["quoted"], after))
         done = await inside.fetchrow(_SQL["identity"], oid)
         if done is None or done["identity"] != after:
             raise _ElsewhereError(first["quoted"])
-        return str(done["written"])
+
+
+async def _require_no_trigger(inside: Administrator, what: str) -> None:
+    if trigger := await inside.fetchval(_SQL["event_trigger"]):
+        raise TableInUse(
+            f"{what}: event trigger {trigger} would run as the administrator: drop or disable it"
+        )
 
 
 def _set(table: str, identity: str) -> AdministratorSql:

@@ -231,7 +231,7 @@ class PostgresReplicator:
                         await identities.remember(session, reader, temporary)
                 await reached("identities_remembered")
                 if temporary is not None:
-                    await identities.lend(inside, reader, temporary, what)
+                    await identities.lend(inside, temporary, what)
                     await reached("identities_lent")
                 tables = [row["quoted"] for row in await inside.fetch(_SQL["tables"])]
                 statement = (

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.postgres import identities, short_lived_roles
+from rehome_consumer.adapters.postgres import short_lived_roles
 from rehome_consumer.adapters.postgres import replication_parts as parts
 from rehome_consumer.adapters.postgres.names import spelt
 from rehome_consumer.adapters.postgres.pgoutput import Changes, Misunderstood
@@ -71,9 +71,7 @@ async def written(sessions: Sessions, followed: Followed) -> Written:
                 found = await told(session, name, parts.name_of(followed.migration_id), what)
         except TimeoutError:
             raise FellBehind(f"{what}: not done in {_READ_SECONDS:g} s") from None
-        temporary = await identities.remembered(session, parts.sync_role(followed.migration_id))
-        own = temporary.versions() if temporary else []
-        altered = await session.fetchrow(_SQL["altered"], name, own)
+        altered = await session.fetchrow(_SQL["altered"], name)
         if altered is None or altered["altered"] is not False:
             raise FellBehind(f"{what}: a table, a type or a function was made or changed since it began")
         return found

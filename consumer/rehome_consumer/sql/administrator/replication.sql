@@ -90,9 +90,8 @@ FROM keyless AS k LEFT JOIN unsafe AS u ON u.relation = k.oid
 ) AS told WHERE former <> 'f' OR why IS NOT NULL ORDER BY oid;
 
 -- name: identity
--- A table, by its oid: its name, its replica identity, and which transaction wrote that. No row: it is gone.
-SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted, c.relreplident::pg_catalog.text AS identity,
-       c.xmin::pg_catalog.text AS written
+-- A table, by its oid: its name, and its replica identity. No row: it is gone.
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted, c.relreplident::pg_catalog.text AS identity
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = $1 AND c.relkind = 'r';
 
@@ -268,13 +267,11 @@ SELECT pg_catalog.pg_current_wal_flush_lsn() >= $1::pg_catalog.text::pg_catalog.
 -- name: altered
 -- Whether anything that decides what rows of tables are, how they read, or which table has which name, was made or changed since a slot ($1) began: the
 -- transactions that were not over then, and all later ones, have no smaller number than its catalog_xmin. What was made for
--- one session is not asked for, nor are rows of pg_class ($2: 'oid:xmin') that gave a table its temporary replica identity. No
--- row: there is no such slot.
+-- one session is not asked for. No row: there is no such slot.
 SELECT s.catalog_xmin IS NULL OR EXISTS (
     SELECT FROM (
         SELECT c.xmin FROM pg_catalog.pg_class AS c
         WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'c', 'v', 'f') AND c.relpersistence <> 't'
-          AND c.oid::pg_catalog.text || ':' || c.xmin::pg_catalog.text <> ALL ($2::pg_catalog.text[])
         UNION ALL
         SELECT a.xmin FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
         WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'c', 'v', 'f') AND c.relpersistence <> 't'

@@ -11,8 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.postgres import short_lived_roles
 from rehome_consumer.adapters.postgres import replication_parts as parts
+from rehome_consumer.adapters.postgres import short_lived_roles
 from rehome_consumer.adapters.postgres.names import spelt
 from rehome_consumer.adapters.postgres.pgoutput import Changes, Misunderstood
 from rehome_consumer.errors import FellBehind, TimedOut

@@ -253,9 +253,8 @@ async def _remove_from_source(
 ) -> None:
     await choosing  # told by a slot, and by catalogs in which the publication is
     if await move.replicator.lent(both):
-        await (
-            reading
-        )  # who reads a table has a lock on it, and the next reader would wait behind who alters it
+        # Who reads a table has a lock on it, and the next reader would wait behind who alters it.
+        await reading
     await move.replicator.remove(both.source, move.migration_id)
 
 

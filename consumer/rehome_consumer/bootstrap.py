@@ -33,6 +33,7 @@ from rehome_consumer.adapters.state.command_slots import CommandFacts
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.facts import MemoryFacts
 from rehome_consumer.adapters.state.journal import PostgresJournal
+from rehome_consumer.adapters.state.log_lines import PostgresLogLines
 from rehome_consumer.engine.engine import Engine
 from rehome_consumer.engine.outbox_relay import Relay, nothing
 from rehome_consumer.errors import SettingsError, TimedOut, Unreachable
@@ -41,6 +42,7 @@ from rehome_consumer.network.tls import authorities, broker_context, parsed
 from rehome_consumer.ports.steps import Ports
 from rehome_consumer.ports.tracing import NoTracing
 from rehome_consumer.process.checks import checks_of, require_topology
+from rehome_consumer.process.log_lines import LogLines
 from rehome_consumer.process.readiness import Readiness
 from rehome_consumer.process.worker import Worker
 from rehome_consumer.settings import SWARM
@@ -420,5 +422,6 @@ async def consumer(
             workers=settings.workers,
             grace=settings.grace,
             readiness=readiness,
+            log_lines=LogLines(PostgresLogLines(state, settings.log_days)) if settings.log_days else None,
         )
         yield Consumer(worker, engine, relay, journal, connection, readiness)

@@ -100,6 +100,8 @@ REHEARSED_DEFINITIONS: Final[Fact[str]] = Fact("rehearsed_definitions", str, str
 """Digest of the definitions that were rehearsed."""
 REHEARSAL: Final[Fact[Rehearsal]] = Fact("rehearsal", _rehearsal, Rehearsal.model_validate)
 """How the rehearsal went: the forecast of the copy."""
+MAY_FOLLOW: Final[Fact[bool]] = Fact("may_follow", bool, bool)
+"""Whether its copy may follow its source, as it was when it first waited for its turn to rehearse."""
 STRATEGY: Final[Fact[Strategy]] = Fact("strategy", asdict, lambda stored: Strategy(**stored))
 """How the data is copied, as `prepare` has decided it."""
 SIGNATURES: Final[Fact[Signatures]] = Fact("signatures", asdict, lambda stored: Signatures(**stored))

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         "without a zone UTC; default: at any time.",
     )
     strategy: Literal["auto", "cold"] = Field(
-        "cold",
+        "auto",
         description="auto: a copy follows its source while the instance serves, where servers and data allow it "
         "(docs/pools.md); cold: the data is copied after the stop.",
     )
@@ -213,6 +213,12 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field("json", description="Format of the log lines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
+    )
+    log_days: float = Field(
+        30.0,
+        ge=0,
+        le=3650,
+        description="Days for which the journal keeps the log lines of steps, for the migration's page; 0: none.",
     )
     traces: str = Field(
         "off",

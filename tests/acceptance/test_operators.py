@@ -3,9 +3,13 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
+from rehome_consumer import saga
+from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.commands.who import who
+from rehome_consumer.operators.reader import LOG_LINES, Reader
 from sandbox.demo.observation import observe
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
@@ -170,6 +174,13 @@ async def test_no_move_begins_in_a_pause_and_what_waited_completes_after_it(
     report = await rehome("report", completed.migrationid)
     assert "prepare waits" in report.out
     assert f"rehome is paused by {who()}" in " ".join(report.out.split())
+    # and what both consumers have logged meanwhile is kept for the migration's page
+    async with asyncpg.create_pool(local.settings()["REHOME_PLATFORM_DSN"], min_size=1, max_size=1) as pool:
+        reader = Reader(pool, PostgresJournalViews(pool))
+        kept = await reader.log(await reader.newest(site.id), limit=LOG_LINES)
+    finished = [line.step for line in kept.lines if line.event == "step.finished"]
+    assert finished == [*(step.name for step in saga.MIGRATION if step.name != "roll_back")]
+    assert kept.before is None
 
 
 async def test_a_prepared_move_waits_for_the_window_until_an_operator_lets_it_go(

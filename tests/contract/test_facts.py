@@ -66,6 +66,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "fence": (FENCE, Fence(0, can_login=False)),
     "backup_bytes": (2**40, 0),
     "conf_changes": ((ConfChange("options", "db_host", None, HARD),), ()),
+    "may_follow": (True, False),
     "strategy": (Strategy("warm", "it can be"), Strategy("cold", "REHOME_STRATEGY is cold")),
     "compared": (Compared("changed", tables=3, by_key=2, rows=7), Compared("everything", HARD)),
     "signatures": (Signatures("a" * 64, "b" * 64), Signatures("", HARD)),
@@ -200,7 +201,15 @@ OLD = {
 LATER = {
     *("begun_at", "not_before", "let_go_at"),
     "conf_changes",
-    *("rehearsal", "rehearsed_definitions", "strategy", "warm_given_up", "follows_since", "caught_up"),
+    *(
+        "rehearsal",
+        "rehearsed_definitions",
+        "strategy",
+        "may_follow",
+        "warm_given_up",
+        "follows_since",
+        "caught_up",
+    ),
     *("compared", "signatures"),
 }
 """Facts that it did not have."""

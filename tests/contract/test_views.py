@@ -400,6 +400,9 @@ async def test_a_discarded_dead_letter_is_stored_once_however_often_it_is_asked_
     assert await real.views.discard(**dead_letter, why="another reason")  # type: ignore[arg-type] # as above
     reasons = [one["why"] for one in await real.views.discards(10) if one["id"] == dead_letter["message_id"]]
     assert reasons == ["another reason", "tested"]
+    other = str(uuid4())
+    assert await real.views.discarded([str(dead_letter["message_id"]), other]) == {dead_letter["message_id"]}
+    assert await real.views.discarded([]) == frozenset()
 
 
 async def test_the_record_of_a_discarded_dead_letter_is_deleted(real: Stand) -> None:

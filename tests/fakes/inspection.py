@@ -228,6 +228,9 @@ class FakeViews:
     async def holders(self, instances: Collection[UUID]) -> dict[UUID, ClaimHolder]:
         return {one: ClaimHolder(one, 1, "local", WHEN) for one in instances if one in self.claims.held}
 
+    async def discarded(self, message_ids: Collection[str]) -> frozenset[str]:
+        return frozenset(self.journal.discarded & set(message_ids))
+
     async def paused(self) -> Pause | None:
         return self.journal.pause
 

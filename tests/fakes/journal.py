@@ -83,6 +83,7 @@ class FakeJournal:
         wrong_key: whether the consumer's key is another than that of the secrets.
         migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots: the tables.
         pause: the pause that is in force.
+        discarded: messages that operators have discarded as dead letters.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -98,6 +99,7 @@ class FakeJournal:
         self.dead_letters: dict[Key, DeadLetterRecord] = {}
         self.history: list[tuple[UUID, int, str]] = []
         self.pause: Pause | None = None
+        self.discarded: set[str] = set()
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
         self._being_sent: set[UUID] = set()

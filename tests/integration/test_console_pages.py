@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
 import pytest
 from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
@@ -143,6 +144,36 @@ async def test_a_migration_has_its_timeline_and_no_secret(
     assert "Roll back" not in page
 
 
+async def test_what_was_logged_in_its_steps_is_on_a_migrations_page(
+    client: httpx.AsyncClient, found: dict[str, UUID]
+) -> None:
+    log = await json(client, f"/migrations/{found['failed']}/log")
+    assert [line["event"] for line in log["lines"]] == ["step.started", "undo.left", "step.failed"]
+    assert log["lines"][1]["fields"] == {"why": HOSTILE}
+    assert log["before"] is None
+    page = (await client.get(f"/migrations/{found['failed']}", headers=bearer(READ))).text
+    assert re.search(r"<b[^>]*>undo.left</b>", page)
+    older = await json(client, f"/migrations/{found['failed']}/log?limit=2")
+    assert [line["event"] for line in older["lines"]] == ["undo.left", "step.failed"]
+    first = await json(client, f"/migrations/{found['failed']}/log?before={older['before']}")
+    assert [line["event"] for line in first["lines"]] == ["step.started"]
+    none = (await client.get(f"/migrations/{found['completed']}", headers=bearer(READ))).text
+    assert "No line is kept" in none
+
+
+async def test_a_journal_of_a_release_that_keeps_no_log_has_pages(pg: Cluster) -> None:
+    async with (
+        state_database(pg) as dsn,
+        postgres_journal(dsn),
+        seeds(dsn) as made,
+        console_on(dsn) as client,
+    ):
+        found = await made.migration("failed", step="stop", step_state="failed", error="x")
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+            await pool.execute("DROP TABLE rehome.log_lines")
+        assert (await client.get(f"/migrations/{found}")).status_code == 200
+
+
 async def test_a_page_holds_what_a_copy_took_against_what_was_expected(
     client: httpx.AsyncClient, found: dict[str, UUID]
 ) -> None:
@@ -222,7 +253,7 @@ async def test_every_answer_forbids_what_no_page_needs(client: httpx.AsyncClient
 async def test_nothing_is_shown_to_nobody(client: httpx.AsyncClient, found: dict[str, UUID]) -> None:
     every = [*application(None).routes, *api.router.routes, *pages.router.routes]
     routes = [route for route in every if isinstance(route, APIRoute)]
-    assert len(routes) == 5 + 13 + 18
+    assert len(routes) == 5 + 14 + 18
     for route in routes:
         path = route.path.replace("{migration_id}", str(found["failed"])).replace("{letter_id}", "a" * 8)
         for method in route.methods or ():

@@ -50,8 +50,9 @@ async def test_it_serves_tells_browsers_of_changes_and_ends_in_order(pg: Cluster
                 async with asyncio.TaskGroup() as together:
                     moving = together.create_task(keep_moving(made, found))
                     async with asyncio.timeout(20):
-                        while await anext(lines) != "event: changed":
-                            pass
+                        for _ in range(4):  # at the connection, of the first look, and of two changes
+                            while await anext(lines) != "event: changed":
+                                pass
                     moving.cancel()
                 assert await child.stop() == 0  # also while a browser listens
                 async for _ in lines:  # it ends

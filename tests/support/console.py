@@ -15,11 +15,13 @@ import asyncpg
 import httpx
 import orjson
 
+from rehome_consumer.adapters.state.log_lines import PostgresLogLines
 from rehome_consumer.console.access import Access
 from rehome_consumer.console.app import application
 from rehome_consumer.console.server import console_of
 from rehome_consumer.engine import headers
 from rehome_consumer.operators.tools import JOURNAL
+from rehome_consumer.ports.log_lines import LogLine
 from rehome_consumer.rabbitmq.topology import DEAD
 from rehome_consumer.settings import read_settings
 from sandbox.system.http import plain_http
@@ -92,8 +94,9 @@ async def console_process(dsn: str, log: Path, **settings: str) -> AsyncIterator
 class Seeds:
     """Writes rows as the consumer does."""
 
-    def __init__(self, db: asyncpg.Connection[Any]) -> None:
+    def __init__(self, db: asyncpg.Connection[Any], dsn: str) -> None:
         self._db = db
+        self._dsn = dsn
 
     async def migration(
         self,
@@ -274,7 +277,29 @@ class Seeds:
         }  # fmt: skip
         await self.dead_letter(found["failed"], "roll_back")
         await self.waits(found["running"])
+        await self.logged(
+            found["failed"],
+            ("info", "step.started", {"try": 1}),
+            ("warning", "undo.left", {"why": HOSTILE}),
+            ("error", "step.failed", {"error": HOSTILE, "exception": "Traceback ...\n" + "x" * 10_000}),
+        )
         return found
+
+    async def logged(self, id_: UUID, *lines: tuple[str, str, dict[str, Any]]) -> None:
+        """Lines of its log: level, event, fields."""
+        now = datetime.now(UTC)
+        given = [
+            LogLine(
+                id_,
+                now,
+                orjson.dumps(
+                    {"event": event, "level": level, "migration": str(id_), "step": "roll_back", **fields}
+                ).decode(),
+            )
+            for level, event, fields in lines
+        ]
+        async with asyncpg.create_pool(self._dsn, min_size=1, max_size=1) as pool:
+            await PostgresLogLines(pool, 30).keep(given)
 
     async def _line(self, id_: UUID, what: str, detail: str | None, at: datetime) -> None:
         await self._db.execute(
@@ -288,7 +313,7 @@ async def seeds(dsn: str) -> AsyncIterator[Seeds]:
     """Seeds for the journal there."""
     db = await asyncpg.connect(dsn)
     try:
-        yield Seeds(db)
+        yield Seeds(db, dsn)
     finally:
         await db.close()
 

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer.commands.lines import detail, folded, moment
+from rehome_consumer.operators.drain_parts import UNDONE
 from rehome_consumer.operators.drain_plan import sums
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def outcome_lines(server: Server, summary: Summary) -> list[str]:
     lines = detail(_counted(summary), "")
     for one in summary.of("failed"):
         lines += detail(f"{one.instance_id} waits for an operator; rehome status {one.instance_id}")
-    for one in summary.of("rolled_back", "rejected"):
+    for one in summary.of(*UNDONE):
         reason = f": {one.view.reason}" if one.view and one.view.reason else ""
         lines += detail(f"{one.instance_id} {_words(one)}{reason}")
     going = summary.under_way

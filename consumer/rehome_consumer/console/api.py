@@ -24,8 +24,8 @@ from rehome_consumer.console.documents import (
     Why,
 )
 from rehome_consumer.console.problems import MEDIA_TYPE, NotAllowed
-from rehome_consumer.operators.documents import Migrations, Overview, Timeline
-from rehome_consumer.operators.reader import MOST
+from rehome_consumer.operators.documents import Log, Migrations, Overview, Timeline
+from rehome_consumer.operators.reader import LOG_LINES, MOST
 
 ERRORS: Final = {
     401: "Nobody that is known asks: sign in.",
@@ -84,6 +84,20 @@ async def migration(console: Use, _: Reads, migration_id: UUID) -> Timeline:
 async def events(console: Use, _: Reads, migration_id: UUID) -> Events:
     """The events of one migration."""
     return Events(events=(await console.reader.timeline(migration_id)).events)
+
+
+@router.get("/migrations/{migration_id}/log", responses=_errors(401, 422, 503))
+async def log(
+    console: Use,
+    _: Reads,
+    migration_id: UUID,
+    before: Annotated[
+        int | None, Query(ge=1, description="`before` of the answer that has the newer ones.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=LOG_LINES, description="How many.")] = 200,
+) -> Log:
+    """The last lines that consumers have logged in its steps, oldest first; they are kept for REHOME_LOG_DAYS."""
+    return await console.reader.log(migration_id, before=before, limit=limit)
 
 
 @router.get("/dead-letters", responses=_errors(401, 503))

@@ -79,6 +79,7 @@ async def one(request: Request, console: Use, _: Reads, migration_id: UUID) -> R
         one=timeline.migration,
         attempts=attempts(timeline),
         last=last,
+        log=await console.reader.log(migration_id),
     )
 
 

@@ -55,7 +55,7 @@ class Policy:
     rehearsals_per_server: int = 1
     rehearsal_hours: Hours | None = None
     windows: tuple[Window, ...] = ()
-    strategy: Literal["auto", "cold"] = "cold"
+    strategy: Literal["auto", "cold"] = "auto"
     sync_limit: timedelta = timedelta(minutes=30)
     sync_lag: timedelta = timedelta(seconds=2)
     sync_last: timedelta = timedelta(seconds=10)

@@ -83,6 +83,24 @@ class Line(Document):
     detail: str | None
 
 
+class LoggedLine(Document):
+    """What a consumer has logged in a step."""
+
+    seq: int
+    at: datetime
+    level: str
+    event: str = Field(description="A stable word, such as `step.finished`.")
+    step: str | None
+    fields: dict[str, Any] = Field(description="All other fields of the line; secrets are masked.")
+
+
+class Log(Document):
+    """Log lines of one migration, oldest first."""
+
+    lines: list[LoggedLine]
+    before: int | None = Field(description="`before` of the lines that are older; null: there are none.")
+
+
 class Try(Document):
     """A try of a step that failed, or had to wait, as the history has it."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rehome_consumer.operators.drain_plan import Wanted
     from rehome_consumer.ports.operators import Inspector, JournalViews, MigrationView, PlatformRecords
 
-UNDONE: Final = frozenset({"rolled_back", "rejected"})
+UNDONE: Final = frozenset({"rolled_back", "rejected", "discarded"})
 """Ends of a migration whose instance stays on the pool."""
 
 
@@ -75,24 +75,30 @@ class Followed:
     Attributes:
         since: when it was published, or first seen.
         ours: published by this very run.
+        event_id: of the upgrade that this run has published.
         noted: its history says who ordered it.
         view: as the journal has it; None: no consumer has taken its upgrade yet.
         told: its end was told.
         old: it waited for an operator before the drain began.
+        discarded: an operator has discarded its upgrade, which no consumer had taken.
     """
 
     id: UUID
     instance_id: UUID
     since: datetime
     ours: bool
+    event_id: UUID | None = None
     noted: bool = False
     view: MigrationView | None = None
     told: bool = False
     old: bool = False
+    discarded: bool = False
 
     @property
     def state(self) -> str:
-        """Its state; `published` before a consumer has taken it."""
+        """Its state; `published` before a consumer has taken it, `discarded` where none ever will."""
+        if self.discarded:
+            return "discarded"
         return self.view.state if self.view else "published"
 
     @property

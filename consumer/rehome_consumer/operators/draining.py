@@ -160,7 +160,7 @@ class Drain:
         migration_id = opened_by(event.id)
         self._meant.add(migration_id)
         await self._publish_event(event)
-        self._followed[migration_id] = Followed(migration_id, instance.id, now, ours=True)
+        self._followed[migration_id] = Followed(migration_id, instance.id, now, ours=True, event_id=event.id)
         size = f"{entry.bytes / 1_000_000:.0f} MB" if entry.bytes is not None else "size unknown"
         self._say(
             instance.id,
@@ -231,6 +231,10 @@ class Drain:
         view = one.view
         if view is None:
             if now - one.since > GRACE:
+                if one.event_id and await self._pool.views.discarded([str(one.event_id)]):
+                    self._say(one.instance_id, "its upgrade was discarded, and no consumer had taken it")
+                    one.told = one.discarded = True
+                    return
                 text = f"no consumer has taken its upgrade for {age(one.since, now=now)}: is one running?"
                 self._once((one.id, "needs"), "untaken", text, one.instance_id)
             return

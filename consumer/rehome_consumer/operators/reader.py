@@ -20,6 +20,8 @@ from rehome_consumer.operators.documents import (
     DeadLetter,
     Event,
     Line,
+    Log,
+    LoggedLine,
     Migration,
     Migrations,
     Overview,
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.operators import ClaimHolder
 
 SQL: Final = load("console")
+LOG_LINES_SQL: Final = load("log_lines")
 LIMIT: Final = 10.0
 """Seconds for one question."""
 _SECRET: Final = re.compile(r"(?i)passw|pwd|secret|token|api_?key|credential")
 """Names of fields whose values nobody is shown."""
 MOST: Final = 200
 """Migrations on a page."""
+LOG_LINES: Final = 1000
+"""Log lines in an answer."""
 SURE: Final = 0.02
 """Part of a step that must be done before its end is foretold."""
 
@@ -137,6 +142,23 @@ class Reader:
         """The events of one migration that are in the outbox."""
         return [_event(row) for row in await self.fetch("events", migration_id)]
 
+    async def log(self, migration_id: UUID, *, before: int | None = None, limit: int = 200) -> Log:
+        """The last lines that consumers have logged in steps of a migration; none if it is not known, or too long ago.
+
+        Args:
+            migration_id: whose.
+            before: `before` of the answer that has the newer ones; None: the last of all.
+            limit: how many, from 1 to LOG_LINES.
+        """
+        try:
+            rows = await self._fetch(LOG_LINES_SQL["lines"], migration_id, before, limit + 1)
+        except NoJournal:  # the consumers are of a release that keeps none
+            return Log(lines=[], before=None)
+        shown_rows = rows[:limit]
+        older = shown_rows[-1]["seq"] if len(rows) > limit else None
+        # Two consumers write theirs when each of them comes to it.
+        return Log(lines=sorted(map(_logged, reversed(shown_rows)), key=lambda line: line.at), before=older)
+
     async def overview(self) -> Overview:
         """What is going on."""
         running = (await self.migrations(over=False, limit=MOST)).migrations
@@ -181,11 +203,30 @@ class Reader:
         Raises:
             NoJournal: no consumer has made the journal yet, or it is elsewhere.
         """
+        return await self._fetch(SQL[query], *arguments)
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         async with session(self._pool, "state database", LIMIT) as db:
             try:
-                return await db.fetch(SQL[query], *arguments)
+                return await db.fetch(statement, *arguments)
             except asyncpg.UndefinedTableError:
                 raise NoJournal(NO_JOURNAL) from None
+
+
+_OF_THE_MIGRATION: Final = ("timestamp", "level", "event", "step", "migration", "instance")
+"""Fields of a line that have a place of their own, or are the same in all of them."""
+
+
+def _logged(row: Any) -> LoggedLine:
+    fields = orjson.loads(row["line"])
+    return LoggedLine(
+        seq=row["seq"],
+        at=row["at"],
+        level=str(fields.get("level", "")),
+        event=str(fields.get("event", "")),
+        step=fields.get("step"),
+        fields={name: value for name, value in fields.items() if name not in _OF_THE_MIGRATION},
+    )
 
 
 def _place(after: str | None) -> tuple[datetime | None, UUID | None]:

@@ -292,6 +292,10 @@ class JournalViews(Protocol):
         """Dead letters of open migrations' current attempts, as far as the engine could record them."""
         ...
 
+    async def discarded(self, message_ids: Collection[str]) -> frozenset[str]:
+        """Which of these messages operators have discarded as dead letters."""
+        ...
+
     async def paused(self) -> Pause | None:
         """Who has paused all moves, since when and why; None: they go on."""
         ...

@@ -54,10 +54,21 @@ def formatter(form: str) -> logging.Formatter:
         if form == "json"
         else [_as_shown, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)]
     )
-    return structlog.stdlib.ProcessorFormatter(
+    kind = _Once if form == "json" else structlog.stdlib.ProcessorFormatter
+    return kind(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
+
+
+class _Once(structlog.stdlib.ProcessorFormatter):
+    """A JSON line is made once for all handlers of its record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        made: str | None = record.__dict__.get("rehome_json")
+        if made is None:
+            made = record.__dict__["rehome_json"] = super().format(record)
+        return made
 
 
 def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

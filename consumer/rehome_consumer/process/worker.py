@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rehome_consumer.engine.engine import Engine
     from rehome_consumer.engine.outbox_relay import Relay
     from rehome_consumer.ports.engine import Broker, Delivery, Journal
+    from rehome_consumer.process.log_lines import LogLines
     from rehome_consumer.saga import Step
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,11 @@ class Worker:
         workers: int,
         grace: float,
         readiness: Readiness | None = None,
+        log_lines: LogLines | None = None,
     ) -> None:
         """Take the parts; `workers` deliveries per step at a time, `grace` seconds for running steps to end.
 
-        Queues are read while `readiness` says so; without it, always.
+        Queues are read while `readiness` says so; without it, always. What is logged in steps is kept by `log_lines`.
         """
         self._engine = engine
         self._broker = broker
@@ -61,6 +63,7 @@ class Worker:
         self._workers = workers
         self._grace = grace
         self._readiness = readiness or Readiness({})
+        self._log_lines = log_lines
         self._stopping = asyncio.Event()
         self._in_hand: set[asyncio.Task[Any] | None] = set()
 
@@ -90,6 +93,9 @@ class Worker:
             asyncio.create_task(self._purge(), name="purge"),
             asyncio.create_task(self._readiness.watch(), name="readiness"),
         ]
+        if self._log_lines is not None:
+            background.append(asyncio.create_task(self._log_lines.run(), name="log_lines"))
+            logging.getLogger().addHandler(self._log_lines)
         try:
             done, _ = await asyncio.wait(
                 (*readers, *background, stopped), return_when=asyncio.FIRST_COMPLETED
@@ -102,6 +108,9 @@ class Worker:
             await _cancel(stopped, *background)
             with suppress(RehomeError):  # what is not recorded is published again, with the same id
                 await self._relay.flush()
+            if self._log_lines is not None:
+                logging.getLogger().removeHandler(self._log_lines)
+                await self._log_lines.end()
 
     async def _read(self, step: Step, stopped: asyncio.Task[Any]) -> None:
         """Deliveries of one step, one after the other. One that is being handled at the stop is still finished."""

@@ -181,3 +181,14 @@ CREATE TABLE rehome.pauses (
     by text NOT NULL,
     why text NOT NULL DEFAULT ''
 );
+
+-- name: v8
+-- What consumers have logged in steps, as JSON. No reference to the migration: writing it must lock no row of the engine's.
+CREATE TABLE rehome.log_lines (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    line text NOT NULL
+);
+CREATE INDEX log_lines_by_migration ON rehome.log_lines (migration_id, seq);
+CREATE INDEX log_lines_by_time ON rehome.log_lines USING brin (at);

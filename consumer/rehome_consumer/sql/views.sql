@@ -174,6 +174,10 @@ WHERE NOT EXISTS (SELECT FROM rehome.discards
                     AND at > now() - interval '1 hour')
 RETURNING seq;
 
+-- name: discarded
+-- Of these messages those that were discarded as dead letters.
+SELECT DISTINCT message_id FROM rehome.discards WHERE message_id = ANY($1);
+
 -- name: discards
 -- Dead letters that were discarded, newest first.
 SELECT at, message_id AS id, handler, type, instance, migration_id AS migration, reason, error, why

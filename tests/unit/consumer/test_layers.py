@@ -46,10 +46,13 @@ ALLOWED = {
         f"{C}.rabbitmq.topology",
         CONTRACT,
     },
+    f"{C}.process.log_lines": {f"{C}.context", f"{C}.errors", f"{C}.ports.log_lines", f"{C}.process"},
+    f"{C}.ports.log_lines": set(),
     f"{C}.process.worker": {
         f"{C}.engine",
         f"{C}.errors",
         f"{C}.ports.engine",
+        f"{C}.process.log_lines",
         f"{C}.process.readiness",
         f"{C}.saga",
         f"{C}.rabbitmq.topology",

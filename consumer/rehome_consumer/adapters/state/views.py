@@ -209,6 +209,10 @@ class PostgresJournalViews:
             await self._fetch("discard", *texts, None if instance is None else clean(instance), *rest)
         )
 
+    async def discarded(self, message_ids: Collection[str]) -> frozenset[str]:
+        """See `JournalViews.discarded`."""
+        return frozenset(row["message_id"] for row in await self._fetch("discarded", list(message_ids)))
+
     async def discards(self, limit: int) -> list[dict[str, Any]]:
         """Dead letters that were discarded, newest first."""
         return [dict(row) for row in await self._fetch("discards", limit)]

@@ -33,10 +33,10 @@
     const opened = new Set([...main.querySelectorAll("details[open][data-keep]")].map((one) => one.dataset.keep));
     const at = document.activeElement;
     const href = main.contains(at) ? at.getAttribute("href") : null;
-    const scrolled = [...main.querySelectorAll("pre, .long")].map((one) => one.scrollTop);
+    const scrolled = [...main.querySelectorAll("pre, .long, .log")].map((one) => one.scrollTop);
     main.innerHTML = text; // escaped by the server
     for (const one of main.querySelectorAll("details[data-keep]")) one.open = opened.has(one.dataset.keep);
-    main.querySelectorAll("pre, .long").forEach((one, place) => { one.scrollTop = scrolled[place] || 0; });
+    main.querySelectorAll("pre, .long, .log").forEach((one, place) => { one.scrollTop = scrolled[place] || 0; });
     if (href !== null) {
       const same = [...main.querySelectorAll("a[href]")].find((one) => one.getAttribute("href") === href);
       if (same) same.focus({ preventScroll: true });

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from rehome_consumer.errors import Conflict, FellBehind, NotOurs, Queued, RehomeError, VerificationFailed
-from rehome_consumer.facts import BEGUN_AT, REHEARSAL, REHEARSED_DEFINITIONS, SIGNATURES, STRATEGY
+from rehome_consumer.facts import BEGUN_AT, MAY_FOLLOW, REHEARSAL, REHEARSED_DEFINITIONS, SIGNATURES, STRATEGY
 from rehome_consumer.fingerprint import definitions_digest
 from rehome_consumer.model import DEFINITIONS, Scope, Signatures
 from rehome_consumer.steps import provision
@@ -84,7 +84,7 @@ async def run(move: Move) -> Rehearsal | None:
         if mode is None:
             await warm.decided(move, cold)
             return None
-        await _take_slot(move)
+        await _take_slot(move, may_follow=await move.facts.remember(MAY_FOLLOW, cold is None))
         rehearsed = await rehearse(move, mode, size, cold=cold)
         await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
         if rehearsed.signatures is not None:
@@ -106,16 +106,16 @@ async def wait_for_a_slot(move: Move) -> None:
         Queued: other rehearsals of this source are under way, or it is not the time for it.
     """
     if move.policy.rehearse != "off" and await move.facts.recall(REHEARSAL) is None:
-        await _take_slot(move)
+        await _take_slot(move, may_follow=await move.facts.recall(MAY_FOLLOW) or False)
 
 
-async def _take_slot(move: Move) -> None:
+async def _take_slot(move: Move, *, may_follow: bool) -> None:
     policy, source = move.policy, await move.source()
     if policy.rehearsal_hours is not None:
         if not policy.rehearsal_hours.has(move.clock.now()):
             raise Queued(f"rehearsals run from {policy.rehearsal_hours}; waiting for that time")
-    elif policy.strategy == "auto" and await move.facts.recall(BEGUN_AT) is None:
-        # Its copy may follow: not all day long, at the pool's cost, until the instance may be stopped. Hours that
+    elif may_follow and await move.facts.recall(BEGUN_AT) is None:
+        # Not all day long, at the pool's cost, until the instance may be stopped. Hours that
         # somebody has set are kept to alone: both together might never come.
         await pacing.require_window(move)
     places = policy.rehearsals_per_server

@@ -332,6 +332,24 @@ async def test_an_upgrade_that_waits_behind_another_holds_up_nobody() -> None:
     assert bench.told("completed in") == ["b", "c"]
 
 
+async def test_one_whose_upgrade_is_discarded_before_a_consumer_takes_it_holds_up_nobody() -> None:
+    bench = Bench("a", "b")
+    bench.consumer = False
+
+    def discard() -> None:
+        for queue in bench.rig.node.queues.values():
+            bench.rig.journal.discarded |= {str(one.message.message_id) for one in queue.ready}
+            queue.ready.clear()
+        bench.consumer = True
+
+    bench.between = {2: discard}
+    summary = await bench.run(at_once=1)
+    assert bench.told("its upgrade was discarded, and no consumer had taken it") == ["a"]
+    assert bench.told("completed in") == ["b"]
+    assert not summary.well
+    assert "1 discarded, 1 completed" in "\n".join(outcome_lines(bench.rig.site.pool, summary))
+
+
 async def test_one_that_waits_for_an_operator_holds_up_nobody() -> None:
     bench = Bench("a", "b")
     # a: its first step cannot be done, and nothing is rolled back

@@ -144,14 +144,26 @@ async def test_an_instance_is_stopped_in_its_window_alone_and_keeps_no_slot_from
 async def test_a_move_is_prepared_outside_of_the_window() -> None:
     rig = StepRig()
     closed_now(rig)
+    rig.site.policy = replace(rig.site.policy, strategy="cold")
     await rig.until("prepare")
     assert isinstance(await rig.run("prepare"), MigrationPrepared)
+
+
+async def test_a_copy_that_cannot_follow_is_made_outside_of_the_window() -> None:
+    rig = StepRig()
+    closed_now(rig)
+    rig.source.cannot_stream.append("wal_level is replica")
+    await rig.until("prepare")
+    prepared = await rig.run("prepare")
+    assert isinstance(prepared, MigrationPrepared)
+    assert prepared.strategy == "cold"
+    assert "wal_level is replica" in str(prepared.strategy_reason)
 
 
 async def test_a_copy_that_may_follow_is_made_in_the_window_alone() -> None:
     rig = StepRig()
     closed_now(rig)
-    rig.site.policy = replace(rig.site.policy, strategy="auto")
+    rig.site.database_service.server_version = 170010  # as the others of the site
     await rig.until("prepare")
     with pytest.raises(Queued, match="maintenance window"):
         await rig.run("prepare")
@@ -181,6 +193,7 @@ async def test_an_operator_lets_a_move_go_outside_of_the_window_and_it_ends_ther
 
 async def test_an_upgrade_for_later_is_prepared_a_day_before_and_stopped_then() -> None:
     rig = StepRig()
+    rig.site.policy = replace(rig.site.policy, strategy="cold")
     then = rig.clock.now() + timedelta(days=3)
     await rig.opened(not_before=then)
     await rig.run("accept")
@@ -199,6 +212,7 @@ async def test_an_upgrade_for_later_is_prepared_a_day_before_and_stopped_then() 
 
 async def test_an_upgrade_for_later_waits_for_the_window_then() -> None:
     rig = StepRig()
+    rig.site.policy = replace(rig.site.policy, strategy="cold")
     await rig.opened(not_before=rig.clock.now() + timedelta(minutes=30))
     for step in ("accept", "prepare"):
         await rig.run(step)
@@ -270,7 +284,7 @@ async def test_hours_for_rehearsals_are_kept_to_without_the_window() -> None:
     closed_now(rig)
     now = rig.clock.now()
     hours = Hours(now.time(), (now + timedelta(minutes=30)).time())
-    rig.site.policy = replace(rig.site.policy, strategy="auto", rehearsal_hours=hours)
+    rig.site.policy = replace(rig.site.policy, rehearsal_hours=hours)
     await rig.until("prepare")
     assert isinstance(await rig.run("prepare"), MigrationPrepared)
 

@@ -1,0 +1,150 @@
+"""What is logged in a step is kept for its migration: masked, bounded, and in no step's way."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from rehome_consumer.context import log_fields
+from rehome_consumer.errors import Unreachable
+from rehome_consumer.process import log_lines, logs
+from rehome_consumer.process.log_lines import LogLines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rehome_consumer.ports.log_lines import LogLine
+
+MIGRATION = uuid4()
+log = logging.getLogger("rehome_consumer.steps.example")
+
+
+class Store:
+    """Keeps lines in a list, or does not answer."""
+
+    def __init__(self) -> None:
+        self.lines: list[LogLine] = []
+        self.answers = True
+        self.purged = 0
+
+    async def keep(self, lines: Sequence[LogLine]) -> None:
+        if not self.answers:
+            raise Unreachable("state database")
+        self.lines.extend(lines)
+
+    async def purge(self) -> None:
+        self.purged += 1
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def kept(store: Store) -> Iterator[LogLines]:
+    handler = LogLines(store)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    outside = log_fields.set({"migration": str(MIGRATION), "step": "stop", "try": 2})
+    yield handler
+    log_fields.reset(outside)
+    log.removeHandler(handler)
+
+
+async def test_a_line_has_its_fields_and_those_of_its_step(kept: LogLines, store: Store) -> None:
+    log.info("step.finished step=stop seconds=%.1f", 1.5)
+    await kept.write()
+    (line,) = store.lines
+    assert line.migration_id == MIGRATION
+    fields = orjson.loads(line.text)
+    assert (fields["event"], fields["seconds"], fields["try"]) == ("step.finished", "1.5", 2)
+    await kept.write()
+    assert len(store.lines) == 1
+
+
+async def test_a_line_is_made_once_for_standard_error_and_the_journal(
+    kept: LogLines, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def masked(text: str) -> str:
+        made.append(text)
+        return text
+
+    monkeypatch.setattr(logs, "masked", masked)
+    other = logging.StreamHandler(sys.stderr)
+    other.setFormatter(logs.formatter("json"))
+    log.addHandler(other)
+    log.info("step.started step=stop")
+    log.removeHandler(other)
+    await kept.write()
+    assert capsys.readouterr().err.strip() == store.lines[0].text
+    assert made.count("step.started") == 1
+
+
+async def test_what_is_logged_outside_of_a_step_is_not_kept(kept: LogLines, store: Store) -> None:
+    outside = log_fields.set({})
+    log.info("relay.started")
+    log_fields.reset(outside)
+    await kept.write()
+    assert store.lines == []
+
+
+async def test_secrets_are_masked_in_what_is_kept(kept: LogLines, store: Store) -> None:
+    try:
+        raise ValueError("postgresql://odoo:hunter2hunter2@pool/acme")  # noqa: TRY301
+    except ValueError:
+        log.exception("step.failed error=postgresql://odoo:hunter2hunter2@pool/acme")
+    await kept.write()
+    (line,) = store.lines
+    assert "hunter2" not in line.text
+    assert "ValueError" in line.text
+
+
+async def test_a_line_without_end_is_cut_and_says_so(kept: LogLines, store: Store) -> None:
+    log.info("step.odd why=%s", "x" * 1_000_000)
+    await kept.write()
+    fields = orjson.loads(store.lines[0].text)
+    assert fields["event"] == "step.odd"
+    assert fields["cut"] > 1_000_000
+    assert len(store.lines[0].text) < 200
+
+
+async def test_what_cannot_be_written_waits_and_the_oldest_give_way(
+    kept: LogLines, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.answers = False
+    for number in range(log_lines.MOST + 10):
+        log.info("line.%d", number)
+    await kept.write()
+    await kept.write()
+    assert caplog.text.count("log_lines.not_kept") == 1
+    store.answers = True
+    await kept.write()
+    events = [orjson.loads(line.text)["event"] for line in store.lines]
+    assert events == [f"line.{number}" for number in range(10, log_lines.MOST + 10)]
+
+
+async def test_lines_that_come_while_others_are_written_are_neither_lost_nor_doubled(
+    kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_lines, "BATCH", 2)
+    keep = store.keep
+
+    async def slowly(lines: Sequence[LogLine]) -> None:
+        await keep(lines)
+        if len(store.lines) < 6:
+            log.info("later.%d", len(store.lines))
+
+    monkeypatch.setattr(store, "keep", slowly)
+    for number in range(3):
+        log.info("line.%d", number)
+    await kept.write()
+    events = [orjson.loads(line.text)["event"] for line in store.lines]
+    assert events == ["line.0", "line.1", "line.2", "later.2", "later.4", "later.5"]

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from rehome_consumer.adapters.postgres.replication_parts import sync_role
+from rehome_consumer.context import current_migration
 from rehome_consumer.fingerprint import (
     ADMINISTRATOR,
     COUNTED,
@@ -163,12 +165,13 @@ def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[
 
 
 def _lent(visit: Visit) -> dict[str, str]:
-    """Tables of the session's database to which rehome has lent a replica identity -> what they had before."""
+    """Tables of the session's database to which this migration has lent a replica identity -> what they had before."""
     name = visit.session.database.name
-    lent = [one.lent for one in visit.there.roles.values() if one.lent]
-    return {
-        table: identity for one in lent for (database, table), identity in one.items() if database == name
-    }
+    migration = current_migration.get()  # None: steps of one migration are tested without an engine
+    own = [sync_role(migration)] if migration else list(visit.there.roles)
+    roles = [visit.there.roles[one] for one in own if one in visit.there.roles]
+    lent = {one: identity for role in roles for one, identity in role.lent.items()}
+    return {table: identity for (database, table), identity in lent.items() if database == name}
 
 
 def _named(

@@ -8,7 +8,7 @@
 
 -- name: table
 -- Tables, views and composite types: what kind, how stored, how protected, whose child. A replica identity that rehome has lent
--- a table for a warm move (identities.py) is written as what the table had before.
+-- a table for this migration, by whose login this is read (identities.py), is written as what the table had before.
 SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
            'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
@@ -17,7 +17,7 @@ SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
                      FROM pg_catalog.pg_roles AS r
                      JOIN pg_catalog.pg_shdescription AS s ON s.objoid = r.oid AND s.classoid = 1260  -- a role's comment
                      JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
-                     WHERE r.rolname ~ '^rehome_[0-9a-f]{32}_sync$'
+                     WHERE r.rolname = pg_catalog.regexp_replace(session_user::pg_catalog.text, '_[a-z]+$', '_sync')
                        AND pg_catalog.starts_with(s.description, 'rehome replica identities of database ' || d.oid || ': ')
                  ), 'f') ELSE c.relreplident::pg_catalog.text END, 'row_security=' || c.relrowsecurity,
                  'forced=' || c.relforcerowsecurity, 'populated='

@@ -15,14 +15,15 @@ from rehome_consumer.adapters.postgres.kinds import Administrator
 from rehome_consumer.adapters.postgres.replication_parts import sync_role
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
-from rehome_consumer.context import inner_probe
+from rehome_consumer.context import current_migration, inner_probe
 from rehome_consumer.errors import FellBehind, TableInUse
 from rehome_consumer.facts import COMPARED, FENCE, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.steps import prepare, provision
 from rehome_consumer.steps.support import rehearsal, warm
 from tests.contract.real_servers import RealStage
 from tests.support.postgres_versions import has_icu
-from tests.support.warm_stage import a_tenant, new_enough
+from tests.support.rehearsing import Rehearsing
+from tests.support.warm_stage import WARM, a_tenant, new_enough
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from rehome_consumer.sql import AdministratorSql
     from sandbox.postgres.server import Cluster
     from tests.support.postgres_versions import Pair
-    from tests.support.rehearsing import Rehearsing
 
 LIMIT = timedelta(seconds=20)
 IDENTITIES = (
@@ -615,3 +615,24 @@ async def test_hundreds_of_tables_get_their_own_back_in_no_time_behind_the_fence
     await stage.replicator.remove(stage.pool, both.migration_id)
     assert asyncio.get_running_loop().time() - began < 10.0
     assert await on_source(warmed) == before
+
+
+async def test_what_an_earlier_migration_has_left_hinders_no_later_one(
+    warmed: Rehearsing,
+) -> None:
+    before = await on_source(warmed)
+    both, stage = await warm.followed(warmed.move), warmed.stage
+    with pytest.raises(RuntimeError):
+        await stage.replicator.with_slot(both, LIMIT, stopped)
+    async with locked(warmed, "LOCK TABLE import_log IN ACCESS SHARE MODE"):
+        with pytest.raises(TableInUse):
+            await stage.replicator.remove(stage.pool, both.migration_id)
+    later = Rehearsing(stage, warmed.tenant, WARM)
+    await later.begin()
+    assert await later.run()
+    assert (await later.move.recorded(STRATEGY)).name == "warm"
+    await rehearsal.clear(later.move)
+    assert await on_source(warmed) == {**before, "public.import_log": "f"}
+    await stage.replicator.remove(stage.pool, both.migration_id)
+    assert await on_source(warmed) == before
+    current_migration.set(both.migration_id)

@@ -8,6 +8,7 @@ RehomeError
 │   ├── Conflict              another process changed the same thing in between
 │   ├── ChildFailed           a client program ended with an error; carries its last lines
 │   ├── FellBehind            a copy does not follow its source, or not fast enough: the move goes on without it
+│   ├── TableInUse            a table of a serving customer must not be altered now: nobody waits for its lock
 │   └── NotReady              this consumer lacks what every migration needs; not a try while its checks say so, too
 ├── Refused                   no for good: trying again changes nothing
 │   ├── NotFound              the instance, service, server, file or database is not there
@@ -55,6 +56,10 @@ class ChildFailed(Transient):
 
 class FellBehind(Transient):
     """A copy does not follow its source (any more), or not fast enough; the message says why."""
+
+
+class TableInUse(Transient):
+    """A customer's table could not be altered without keeping others from it; the message names it."""
 
 
 class NotReady(Transient):

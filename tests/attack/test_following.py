@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 SITES = {f"{site} of an arriving row" for site in ("domain", "check", "generated column", "index predicate")}
 """Sites that must have run in the worker."""
-WHILE_IT_FOLLOWS = "INSERT INTO arrived (id, word) SELECT i, 'later' FROM generate_series(11, 20) AS i"
+SITES |= {f"{site} of a row without a key" for site in ("check", "index expression")}
+WHILE_IT_FOLLOWS = (
+    "INSERT INTO arrived (id, word) SELECT i, 'later' FROM generate_series(11, 20) AS i; "
+    'UPDATE "without"" a key" SET word = \'later\' WHERE n = 2; DELETE FROM "without"" a key" WHERE n = 3'
+)
 ALWAYS = "ALTER TABLE arrived ENABLE ALWAYS TRIGGER at_arrival"
 LATER_INDEX = "CREATE INDEX ON arrived ((id + 1)) WHERE canary.same('index that came later', id) > 0"
 

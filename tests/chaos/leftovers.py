@@ -29,7 +29,10 @@ OWN = """
     UNION ALL SELECT 'subscription ' || subname FROM pg_subscription
     UNION ALL SELECT 'prepared transaction ' || gid FROM pg_prepared_xacts
 """
-PUBLICATIONS = "SELECT 'publication ' || pubname FROM pg_publication"
+PUBLICATIONS = """
+    SELECT 'publication ' || pubname FROM pg_publication
+    UNION ALL SELECT 'temporary replica identity of ' || relname FROM pg_class WHERE relreplident = 'f' AND oid >= 16384
+"""
 OTHERS = """
     SELECT 'database ' || datname FROM pg_database WHERE NOT datistemplate AND datname NOT IN ('postgres', $1)
     UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE NOT rolsuper AND rolname !~ '^pg_' AND rolname <> $2

@@ -86,6 +86,7 @@ class FakeStage:
                 "trigger": {"public.sale_order.count_change": "enabled=O"},
                 "owner": {"table public.res_partner": tenant.role, "table public.sale_order": tenant.role},
             },
+            identities={"public.import_log": "d", "public.res_company_users_rel": "d"},
             extensions={"plpgsql": "1.0", "pg_trgm": "1.6", "unaccent": "1.1"},
             settings=(("", 'search_path="$user", public'), (tenant.role, "TimeZone=Europe/Paris")),
             comment="A tenant's database; 100% theirs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from rehome_consumer.adapters.postgres.inspection import PostgresInspector
 from rehome_consumer.adapters.postgres.replication_parts import name_of, witness_of
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.context import current_migration
-from rehome_consumer.errors import Conflict, FellBehind
+from rehome_consumer.errors import Conflict, FellBehind, TableInUse
 from rehome_consumer.model import Followed, Scope
 from tests.contract.fake_servers import FakeStage
 from tests.contract.real_servers import RealStage
@@ -111,6 +112,7 @@ async def following(stage: Stage, tenant: Tenant, followed: Followed) -> Followe
         backup = await stage.copier.seal(name, {}, {})
         assert await a_scratch(stage, tenant, login, tag) == made.copy
         await stage.copier.restore(stage.dedicated, made.copy, backup, login.user, ProgressRecorder())
+        await stage.replicator.restore_identities(made, snapshot)
 
     await stage.replicator.with_slot(made, LIMIT, base)
     await stage.replicator.follow(made, LIMIT)
@@ -310,6 +312,82 @@ async def test_obstacles_are_named(stage: Stage, tenant: Tenant) -> None:
     if await stage.major() < 16:
         (old,) = await stage.replicator.obstacles(stage.pool, tenant.database, tenant.role, stage.pool)
         assert f"{stage.pool.name} runs PostgreSQL {await stage.major()}" in old
+
+
+WITHOUT_KEY = ("public.import_log", "public.res_company_users_rel")
+
+
+async def test_tables_without_a_key_are_lent_an_identity_until_it_is_removed(
+    stage: Stage, tenant: Tenant, followed: Followed
+) -> None:
+    before = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
+    assert await stage.replicator.keyless(stage.pool, tenant.database) == WITHOUT_KEY
+    assert await stage.replicator.lent(followed) == ()
+    both = await following(stage, tenant, followed)
+    assert await stage.replicator.keyless(stage.pool, tenant.database) == ()
+    assert await stage.replicator.lent(both) == WITHOUT_KEY
+    # Who compares sees what the customer made.
+    during = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
+    assert during.objects == before.objects
+    await stage.replicator.remove(stage.pool, both.migration_id)
+    assert await stage.replicator.lent(both) == ()
+    assert await stage.replicator.keyless(stage.pool, tenant.database) == WITHOUT_KEY
+    after = await stage.verifier.fingerprint(stage.pool, tenant.database, tenant.role)
+    assert after.objects == before.objects
+
+
+async def test_what_is_lent_is_given_back_though_the_work_failed(
+    stage: Stage, tenant: Tenant, followed: Followed
+) -> None:
+    async def fail(_snapshot: str) -> None:
+        raise Conflict("the work failed")
+
+    with pytest.raises(Conflict, match="the work failed"):
+        await stage.replicator.with_slot(followed, LIMIT, fail)
+    assert await stage.replicator.lent(followed) == WITHOUT_KEY
+    assert await stage.replicator.remove(stage.pool, followed.migration_id)
+    assert await stage.replicator.keyless(stage.pool, tenant.database) == WITHOUT_KEY
+
+
+async def test_a_table_in_use_is_lent_nothing(stage: Stage, tenant: Tenant, followed: Followed) -> None:
+    async def work(_snapshot: str) -> None:
+        raise AssertionError("it was lent")
+
+    async with in_use(stage, tenant):
+        with pytest.raises(FellBehind, match="in use"):
+            await stage.replicator.with_slot(followed, LIMIT, work)
+
+
+async def test_a_table_in_use_keeps_what_was_lent_and_the_role_that_tells_of_it(
+    stage: Stage, tenant: Tenant, followed: Followed
+) -> None:
+    both = await following(stage, tenant, followed)
+    async with in_use(stage, tenant):
+        with pytest.raises(TableInUse, match="in use"):
+            await stage.replicator.remove(stage.pool, both.migration_id)
+        assert await stage.replicator.lent(both) == ("public.import_log",)
+        assert (await inspector_of(stage).inventory(stage.pool)).followed == (both.migration_id,)
+    assert await stage.replicator.remove(stage.pool, both.migration_id)
+    assert (await inspector_of(stage).inventory(stage.pool)).followed == ()
+    assert await stage.replicator.keyless(stage.pool, tenant.database) == WITHOUT_KEY
+
+
+@asynccontextmanager
+async def in_use(stage: Stage, tenant: Tenant) -> AsyncIterator[None]:
+    """A transaction that lasts has read import_log."""
+    if isinstance(stage, FakeStage):
+        table = stage.world.database(stage.pool, tenant.database).in_use
+        table.add("public.import_log")
+        yield
+        table.clear()
+        return
+    assert isinstance(stage, RealStage)
+    async with (
+        stage.pool_cluster.connect(tenant.database) as connection,
+        connection.transaction(),
+    ):
+        await connection.execute("SELECT FROM public.import_log")
+        yield
 
 
 def inspector_of(stage: Stage) -> Inspector:

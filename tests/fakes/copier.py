@@ -165,6 +165,7 @@ class FakeCopier:
                     raise Incompatible(f"{inside.what}: ERROR: {refused[0]}")
                 target.sequences |= content.sequences
                 target.objects |= content.objects
+                target.identities |= content.identities
             visit.require_session()
             if "owner" in target.objects:
                 target.objects["owner"] = dict.fromkeys(target.objects["owner"], role)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rehome_consumer.adapters.postgres import replication_parts as parts
 from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
-from rehome_consumer.errors import ClaimLost, FellBehind, RehomeError
+from rehome_consumer.errors import ClaimLost, FellBehind, RehomeError, TableInUse
 from tests.fakes.world import FakeRole, FakeSlot, FakeSubscription, copied
 
 if TYPE_CHECKING:
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rehome_consumer.model import Followed, Server, Written
-    from tests.fakes.world import FakeServer, World
+    from tests.fakes.world import FakeDatabase, FakeServer, Visit, World
 
 T = TypeVar("T")
+
+FULL, OWN = "f", ("d", "n")
+"""Replica identities of tables without a key, as in `FakeDatabase.identities`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class FakeReplicator:
                     found.append(f"{target.name} runs PostgreSQL {visit.there.version // 10000}: too old")
         return tuple(found)
 
+    async def keyless(self, source: Server, database: str) -> tuple[str, ...]:
+        async with self.world.visit(source, "replicator.keyless", database) as visit:
+            return tuple(_without_key(visit.session.database))
+
     async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
         name, reader = parts.name_of(followed.migration_id), parts.sync_role(followed.migration_id)
         working = False
@@ -46,6 +53,13 @@ class FakeReplicator:
                 there, database = visit.there, visit.session.database
                 _require_missing(name in there.slots or reader in there.roles, name)
                 there.roles[reader] = FakeRole(reader, None, attributes=("REPLICATION",))
+                for table, identity in _without_key(database).items():
+                    there.roles[reader].lent[followed.database, table] = identity
+                for table in _without_key(database):
+                    await visit.step("identities_remembered")
+                    _require_free(database, table)
+                    if database.identities.get(table) in OWN:
+                        database.identities[table] = FULL
                 await visit.step("published")
                 database.publications.add(name)
                 await visit.step("witness_made")
@@ -67,6 +81,26 @@ class FakeReplicator:
             if working:
                 raise
             raise FellBehind(str(error)) from None
+
+    async def restore_identities(self, followed: Followed, snapshot: str) -> None:
+        try:
+            async with self.world.visit(followed.source, "replicator.restore_identities") as visit:
+                lent, then = _lent(visit.there, followed), self.world.snapshots[snapshot]
+                own = {table: lent[table] for table in lent if then.identities.get(table) == FULL}
+            async with self.world.visit(
+                followed.target, "replicator.restore_identities", followed.copy
+            ) as visit:
+                await visit.step("set")
+                visit.session.database.identities.update(own)
+        except ClaimLost:
+            raise
+        except RehomeError as error:
+            raise FellBehind(str(error)) from None
+
+    async def lent(self, followed: Followed) -> tuple[str, ...]:
+        async with self.world.visit(followed.source, "replicator.lent", followed.database) as visit:
+            now = visit.session.database.identities
+            return tuple(table for table in _lent(visit.there, followed) if now.get(table) == FULL)
 
     async def follow(self, followed: Followed, limit: timedelta) -> None:
         owner = parts.apply_role(followed.migration_id)
@@ -128,7 +162,8 @@ class FakeReplicator:
             await visit.step("read")
             if slot is None or slot.since is None:
                 raise FellBehind("there is no witness")
-            if slot.since.objects != now.objects or slot.since.tables.keys() != now.tables.keys():
+            before, after = ((one.objects, one.tables.keys(), one.identities) for one in (slot.since, now))
+            if before != after:
                 raise FellBehind("something was made or changed")
             return {name: None for name, rows in now.tables.items() if rows != slot.since.tables[name]}
 
@@ -166,9 +201,43 @@ class FakeReplicator:
             for database in there.databases.values():
                 database.publications.discard(name)
             await visit.step("unpublished")
+            await _put_back(visit, parts.sync_role(migration_id))
             for role in (parts.sync_role(migration_id), parts.apply_role(migration_id)):
                 found |= there.roles.pop(role, None) is not None
             return found
+
+
+def _without_key(database: FakeDatabase) -> dict[str, str]:
+    return {table: identity for table, identity in database.identities.items() if identity in OWN}
+
+
+def _lent(there: FakeServer, followed: Followed) -> dict[str, str]:
+    role = there.roles.get(parts.sync_role(followed.migration_id))
+    lent = role.lent if role else {}
+    return {table: one for (database, table), one in lent.items() if database == followed.database}
+
+
+def _require_free(database: FakeDatabase, table: str) -> None:
+    if table in database.in_use:
+        raise TableInUse(f"table {table} is in use")
+
+
+async def _put_back(visit: Visit, reader: str) -> None:
+    role = visit.there.roles.get(reader)
+    failed: TableInUse | None = None
+    for (name, table), identity in role.lent.items() if role else ():
+        await visit.step("identity_put_back")
+        database = visit.there.databases.get(name)
+        if database is None or database.identities.get(table) != FULL:
+            continue
+        try:
+            _require_free(database, table)
+        except TableInUse as error:
+            failed = error
+        else:
+            database.identities[table] = identity
+    if failed:
+        raise failed
 
 
 def _remove_subscriptions(there: FakeServer, name: str) -> bool:

@@ -109,6 +109,7 @@ class Site:
         self.pool = self.world.add_server(pool, "shared")
         self.platform.add_server(id=self.pool.id, name=self.pool.name, current_instances=0)
         self.confirmed: dict[UUID, list[int]] = {}
+        self.refused: list[str] = []
         self._instances: dict[str, UUID] = {}
         self._processes: dict[str, Process] = {}
 
@@ -138,6 +139,7 @@ class Site:
             role,
             tables={ORDERS: [], "public.res_partner": [(1, "Asustek"), (2, "Agrolait")]},
             sequences={"public.res_partner_id_seq": "2 true", ORDERS_SEQUENCE: "1 false"},
+            identities={ORDERS: "d"},
             objects={"index": {"res_partner_pkey": "(id)"}, "owner": {"table public.res_partner": role}},
         )
         instance = self.platform.add_instance(
@@ -226,6 +228,9 @@ class Site:
             there = self.world.servers[process.address]
             if session not in there.sessions:
                 continue
+            if session.database.publications and session.database.identities.get(ORDERS, "f") != "f":
+                self.refused.append(f"{ORDERS} is published, and has no replica identity")
+                return False  # an order is updated, too
             session.database.tables.setdefault(ORDERS, []).append((number,))
             session.database.sequences[ORDERS_SEQUENCE] = f"{number} true"
             self.confirmed[identity].append(number)
@@ -299,7 +304,13 @@ class Site:
                 "files": dict(self.odoo_conf.files),
                 "service": {key: value for key, value in service.spec.items() if key != "force"},
                 "running": len(service.staying),
-                "source": (source.tables, source.sequences, source.objects, source.connection_limit),
+                "source": (
+                    source.tables,
+                    source.sequences,
+                    source.objects,
+                    source.connection_limit,
+                    source.identities,
+                ),
                 "login": there.roles[f"odoo_{name}"].can_login,
                 "owner": (source.owner, source.closed),
                 "roles": sorted(there.roles),

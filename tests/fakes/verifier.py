@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from rehome_consumer.adapters.postgres.replication_parts import sync_role
+from rehome_consumer.context import current_migration
 from rehome_consumer.fingerprint import (
     ADMINISTRATOR,
     COUNTED,
@@ -67,14 +69,15 @@ class FakeVerifier:
             found = self.world.seen(visit, snapshot)
             objects = {kind: sorted(names.items()) for kind, names in found.objects.items() if names}
             made = (sorted(objects.items()), sorted(found.tables), sorted(found.sequences), found.extensions)
-            return hashlib.sha256(repr(made).encode()).hexdigest()
+            identities = sorted(found.identities.items())
+            return hashlib.sha256(repr((made, identities)).encode()).hexdigest()
 
     async def fingerprint(
         self, server: Server, database: str, role: str, scope: Scope = EVERYTHING
     ) -> Fingerprint:
         async with self._reading(server, "verifier.fingerprint", database, role) as visit:
             found = self.world.seen(visit, scope.snapshot)
-            named = _named(found, role, scope)
+            named = _named(found, role, scope, _lent(visit))
             large = found.tables.get(LARGE_OBJECTS) if scope.rows else None
             rows = {name: rows for name, rows in found.tables.items() if scope.rows and name != LARGE_OBJECTS}
             return Fingerprint(
@@ -113,7 +116,9 @@ class FakeVerifier:
     ) -> Mapping[int, Sequence[Named]]:
         async with self._reading(server, "verifier.some", database, role) as visit:
             return first(
-                _named(self.world.seen(visit, scope.snapshot), role, scope).get(kind, {}), kind, parts
+                _named(self.world.seen(visit, scope.snapshot), role, scope, _lent(visit)).get(kind, {}),
+                kind,
+                parts,
             )
 
     @asynccontextmanager
@@ -159,9 +164,25 @@ def in_both_ways(objects: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[
     return both
 
 
-def _named(found: FakeDatabase, role: str, scope: Scope) -> dict[str, Mapping[str, str]]:
+def _lent(visit: Visit) -> dict[str, str]:
+    """Tables of the session's database to which this migration has lent a replica identity -> what they had before."""
+    name = visit.session.database.name
+    migration = current_migration.get()  # None: steps of one migration are tested without an engine
+    own = [sync_role(migration)] if migration else list(visit.there.roles)
+    roles = [visit.there.roles[one] for one in own if one in visit.there.roles]
+    lent = {one: identity for role in roles for one, identity in role.lent.items()}
+    return {table: identity for (database, table), identity in lent.items() if database == name}
+
+
+def _named(
+    found: FakeDatabase, role: str, scope: Scope, lent: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
     """All of it but the few extensions: kind -> name -> value."""
     objects = {kind: dict(names) for kind, names in found.objects.items()}
+    if found.identities:
+        objects["replica identity"] = {
+            table: lent.get(table, now) if now == "f" else now for table, now in found.identities.items()
+        }
     objects["setting"] = {
         f"{TENANT if whose == role else whose or 'all'}.{text.partition('=')[0]}": text
         for whose, text in found.settings

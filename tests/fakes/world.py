@@ -74,6 +74,7 @@ class FakeRole:
     members: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     like: RoleAttributes = field(default_factory=RoleAttributes)
+    lent: dict[tuple[str, str], str] = field(default_factory=dict)
     mark: RehearsalMark | None = None
 
 
@@ -119,6 +120,8 @@ class FakeDatabase:
         follows: the source that it follows.
         meddled: tables in which somebody else than who fills or follows has changed rows.
         unfollowable: why no copy can follow it.
+        identities: of tables without a key: d, n (nothing that tells rows apart) or f (all of a row does).
+        in_use: tables whose lock is not had.
     """
 
     name: str
@@ -144,6 +147,8 @@ class FakeDatabase:
     follows: FakeSubscription | None = None
     unfollowable: list[str] = field(default_factory=list)
     meddled: set[str] = field(default_factory=set)
+    identities: dict[str, str] = field(default_factory=dict)
+    in_use: set[str] = field(default_factory=set)
 
     @property
     def empty(self) -> bool:
@@ -414,6 +419,8 @@ def copied(database: FakeDatabase) -> FakeDatabase:
         unrestorable=list(database.unrestorable),
         attached=list(database.attached),
         publications=set(database.publications),
+        identities=dict(database.identities),
+        in_use=set(),
         follows=None,
         unfollowable=list(database.unfollowable),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from rehome_consumer import saga
+from rehome_consumer.adapters.postgres.replication_parts import sync_role
 from rehome_consumer.doctor.repair import Repairs
 from rehome_consumer.engine import decide
 from rehome_consumer.facts import CAUGHT_UP, SPEC
@@ -13,6 +15,7 @@ from rehome_consumer.move import Move
 from rehome_consumer.steps import back_up, prepare, restore, roll_back, start, stop
 from rehome_consumer.steps.support import open_access, pacing, rehearsal, warm
 from rehome_consumer.steps.support.slots import DOWN, Slot
+from tests.fakes import replicator
 from tests.fakes.databases import FakeDatabases
 from tests.fakes.odoo_conf import FakeOdooConf
 from tests.fakes.platform import FakePlatform
@@ -275,6 +278,28 @@ def the_rollback_leaves_what_the_copy_follows_by() -> None:
     original = replace(prepare, "_clear_rehearsal", clear)
 
 
+def a_lent_replica_identity_is_not_put_back() -> None:
+    replace(replicator, "_put_back", nothing)
+
+
+def a_replica_identity_is_put_back_while_the_table_is_published() -> None:
+    async def remove(port: FakeReplicator, server: Any, migration: UUID) -> bool:
+        there = port.world.at(server)
+        role = there.roles.get(sync_role(migration))
+        for (name, table), identity in role.lent.items() if role else ():
+            database = there.databases.get(name)
+            if database is not None and database.identities.get(table) == "f":
+                database.identities[table] = identity
+        await asyncio.sleep(0.2)
+        return bool(await original(port, server, migration))
+
+    original = replace(FakeReplicator, "remove", remove)
+
+
+def the_copy_keeps_the_lent_replica_identity() -> None:
+    replace(FakeReplicator, "restore_identities", nothing)
+
+
 def a_rollback_that_is_run_again_stops_the_instance_once_more() -> None:
     async def undo(move: Move) -> Any:
         spec = await move.facts.recall(SPEC)
@@ -341,6 +366,9 @@ BROKEN: Final = (
     changed_catalogs_have_the_signature_that_they_had,
     slots_are_not_dropped,
     the_rollback_leaves_what_the_copy_follows_by,
+    a_lent_replica_identity_is_not_put_back,
+    a_replica_identity_is_put_back_while_the_table_is_published,
+    the_copy_keeps_the_lent_replica_identity,
     a_rollback_that_is_run_again_stops_the_instance_once_more,
     the_rehearsal_leaves_its_dump,
     the_doctor_wakes_nobody,

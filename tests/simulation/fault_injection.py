@@ -311,9 +311,15 @@ class FaultInjection:
     async def unfollow_later(self, what: Unfollowed, at: float) -> None:
         """Something goes wrong with copies that follow."""
         await self._schedule.loop.sleep(at)
+        self._schedule.log("fault", f"copies: {what}")
+        if what == "in_use":
+            await self._use_for_a_while()
+        else:
+            self._unfollow(what)
+
+    def _unfollow(self, what: Unfollowed) -> None:
         site = self._schedule.site
         pool = site.world.at(site.pool)
-        self._schedule.log("fault", f"copies: {what}")
         for there in site.world.servers.values():
             if what == "cannot_reach":
                 there.cannot_reach.add(site.pool.host)
@@ -329,6 +335,17 @@ class FaultInjection:
             pool.cannot_stream.append("wal_level is replica")
         if what == "slot_gone":
             pool.slots.clear()
+
+    async def _use_for_a_while(self) -> None:
+        """A long transaction of the customers', such as a dump."""
+        site = self._schedule.site
+        databases = [one for one in site.world.at(site.pool).databases.values() if ORDERS in one.tables]
+        for database in databases:
+            database.in_use.add(ORDERS)
+        await self._schedule.loop.sleep(self._random.uniform(1.0, 60.0))
+        for database in databases:
+            database.in_use.clear()
+        self._schedule.log("fault", "copies: no table is in use any more")
 
     def _perhaps_truncate(self, server: Server, database: str) -> None:
         if self._next["truncate"]:

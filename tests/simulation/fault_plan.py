@@ -46,6 +46,7 @@ Unfollowed = Literal[
     "slow",  # the copy does not keep up
     "kept",  # the pool keeps more for it than it may
     "slot_gone",  # somebody drops the slot
+    "in_use",  # for a while the lock of a customer's table is not had
 ]
 Lacked = Literal["client_programs", "backup_place", "database_service", "runtime", "data_root"]
 

@@ -8,6 +8,7 @@ from rehome_consumer.adapters.postgres.replication_parts import name_of, witness
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
 from rehome_consumer.steps.support.slots import DOWN
 from rehome_events.migration import MigrationRolledBack
+from tests.fakes.replicator import FULL
 from tests.fakes.world import ADMIN, SHORT_LIVED
 from tests.simulation.published import read_event
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from tests.fakes.world import FakeServer
+    from tests.simulation.published import Published
     from tests.simulation.schedule import Schedule
 
 NOT_REACHED: Final = "what is left of "
+LENT: Final = "a temporary replica identity: "
 UNKNOWN: Final = "a dedicated server was asked for"
-"""Beginnings of the leftovers that a rollback reports: in a place that did not answer; a server it cannot name."""
+"""Beginnings of the leftovers that a rollback reports: in a place that did not answer; of a table that was in use; a
+server it cannot name."""
 
 
 def nothing_held(schedule: Schedule) -> Iterator[str]:
@@ -28,33 +33,42 @@ def nothing_held(schedule: Schedule) -> Iterator[str]:
     A dedicated server that a rollback did not reach, and has named, may have its part until the doctor comes.
     """
     named = _named(schedule)
+    if schedule.site.refused:
+        yield f"refused to a customer: {schedule.site.refused}"
     if schedule.claims.held:
         yield f"claims are held: {schedule.claims.held}"
     for (host, _), there in schedule.site.world.servers.items():
         if sessions := [one.application for one in there.sessions if one.user == ADMIN]:
             yield f"sessions of the consumer on {host}: {sessions}"
-        if _not_reached(schedule, host, named):
-            continue
-        waiting = [prefix(row.id) for row in schedule.journal.migrations.values() if not row.ended]
-        if roles := [
-            name
-            for name in there.roles
-            # One that was cut off has its roles until it goes on, or the doctor removes them.
-            if SHORT_LIVED.fullmatch(name) and not name.startswith(tuple(waiting))
-        ]:
-            yield f"short-lived roles on {host}: {roles}"
-        over = [row.id for row in schedule.journal.migrations.values() if row.ended]
-        ended = [name(one) for one in over for name in (name_of, witness_of)]
-        followed = [one.follows.name for one in there.databases.values() if one.follows]
-        published = [name for one in there.databases.values() for name in one.publications]
-        if left := [name for name in (*there.slots, *followed, *published) if name in ended]:
-            yield f"what copies follow by on {host}: {left}"
+        if not _not_reached(schedule, host, named):
+            yield from _held_on(schedule, host, there)
     if unsent := [one.row.routing_key for one in schedule.journal.outbox if one.sent is None]:
         yield f"unsent are {unsent}"
     for resource, migration, attempt in schedule.journal.slots:
         last = schedule.journal.steps.get((migration, attempt, "start" if resource == DOWN else "back_up"))
         if last is not None and last.state == "done":
             yield f"migration {migration} still has its slot of {resource}"
+
+
+def _held_on(schedule: Schedule, host: str, there: FakeServer) -> Iterator[str]:
+    """What it has of migrations that ended."""
+    waiting = [prefix(row.id) for row in schedule.journal.migrations.values() if not row.ended]
+    waiting += _in_use(schedule, host)
+    if lent := _lent(there, waiting):
+        yield f"temporary replica identities on {host}: {lent}"
+    if roles := [
+        name
+        for name in there.roles
+        # One that was cut off has its roles until it goes on, or the doctor removes them.
+        if SHORT_LIVED.fullmatch(name) and not name.startswith(tuple(waiting))
+    ]:
+        yield f"short-lived roles on {host}: {roles}"
+    over = [row.id for row in schedule.journal.migrations.values() if row.ended]
+    ended = [name(one) for one in over for name in (name_of, witness_of)]
+    followed = [one.follows.name for one in there.databases.values() if one.follows]
+    published = [name for one in there.databases.values() for name in one.publications]
+    if left := [name for name in (*there.slots, *followed, *published) if name in ended]:
+        yield f"what copies follow by on {host}: {left}"
 
 
 def nothing_left(schedule: Schedule) -> Iterator[str]:
@@ -115,6 +129,8 @@ def after_the_doctor(schedule: Schedule) -> Iterator[str]:
     for (host, _), there in schedule.site.world.servers.items():
         if roles := [name for name in there.roles if SHORT_LIVED.fullmatch(name)]:
             yield f"short-lived roles on {host}: {roles}"
+        if lent := _lent(there, []):
+            yield f"temporary replica identities on {host}: {lent}"
         followed = [one.follows.name for one in there.databases.values() if one.follows]
         published = [name for one in there.databases.values() for name in one.publications]
         if left := [*there.slots, *followed, *published]:
@@ -126,6 +142,28 @@ def after_the_doctor(schedule: Schedule) -> Iterator[str]:
         yield f"dumps of rehearsals: {dumps}"
 
 
+def _lent(there: FakeServer, waiting: list[str]) -> list[str]:
+    """Tables with a replica identity that no role of a migration under way has lent them; nobody else sets FULL."""
+    lent = {one for name, role in there.roles.items() if name.startswith(tuple(waiting)) for one in role.lent}
+    return [
+        f"{database.name}.{table}"
+        for database in there.databases.values()
+        for table, identity in database.identities.items()
+        if identity == FULL and (database.name, table) not in lent
+    ]
+
+
+def _in_use(schedule: Schedule, host: str) -> list[str]:
+    """How the roles begin of migrations whose rollback has named a table of the pool that was in use."""
+    if host != schedule.site.pool.host:
+        return []
+    return [
+        prefix(event.migration)
+        for event in _rolled_back(schedule)
+        if event.migration and any(text.startswith(LENT) for text in event.leftovers)
+    ]
+
+
 def _not_reached(schedule: Schedule, host: str, named: list[str]) -> bool:
     """Whether a rollback has named this server as one that did not answer; the pool is always waited for."""
     if host == schedule.site.pool.host:
@@ -135,9 +173,8 @@ def _not_reached(schedule: Schedule, host: str, named: list[str]) -> bool:
 
 def _named(schedule: Schedule) -> list[str]:
     """What rollbacks reported as left over."""
-    return [
-        text
-        for _, key, message in schedule.node.log
-        if key == MigrationRolledBack.TYPE
-        for text in read_event(message).leftovers
-    ]
+    return [text for event in _rolled_back(schedule) for text in event.leftovers]
+
+
+def _rolled_back(schedule: Schedule) -> list[Published]:
+    return [read_event(message) for _, key, message in schedule.node.log if key == MigrationRolledBack.TYPE]

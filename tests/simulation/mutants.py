@@ -28,7 +28,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 def _spoils_what_followed(plan: Plan, random: Random) -> None:
     plan.strategy, plan.unfollowed = "auto", []
-    plan.at_boundary[random.randrange(100)] = "truncate"
+    plan.at_boundary[random.randrange(60, 160)] = "truncate"
 
 
 def _spoils_what_waited(plan: Plan, random: Random) -> None:

@@ -203,6 +203,7 @@ async def _strategy(ports: Ports, instance: Instance, home: Server, target: Serv
         user = (await tenant_of(ports, instance)).user
         rehearsed = rehearsal.mode_for(ports.policy, size)
         why = await warm.why_cold(ports, instance.database, user, home, target, rehearsed)
+        lent = () if why else await ports.replicator.keyless(home, instance.database)
     except RehomeError as error:
         return Finding("strategy", ok=True, warning=True, detail=f"it cannot be known: {error}")
     if why is None:
@@ -211,7 +212,7 @@ async def _strategy(ports: Ports, instance: Instance, home: Server, target: Serv
             if target
             else "; of the dedicated server it needs PostgreSQL 16 or newer, and a way to the pool"
         )
-        return Finding("strategy", ok=True, detail=f"warm: {warm.WARM}{later}")
+        return Finding("strategy", ok=True, detail=f"warm: {warm.with_lent(lent)}{later}")
     return Finding("strategy", ok=True, detail=f"cold: {why}")
 
 

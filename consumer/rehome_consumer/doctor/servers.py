@@ -71,7 +71,7 @@ def findings(snapshot: Snapshot) -> Iterator[Finding]:
             )
             yield from leftover.found(snapshot, migration_id, "drops it", "end_sessions", idle=True)
         for migration_id in one.inventory.followed:
-            name = f"slot, publication, subscription or role rehome_{migration_id.hex}"
+            name = f"slot, publication, subscription, replica identity or role rehome_{migration_id.hex}"
             leftover = _Leftover("leftover_sync", one.server, f"{name}, by which a copy followed")
             yield from leftover.found(snapshot, migration_id, "removes it", "remove_sync")
     yield from (finding for one in snapshot.servers for finding in _unused(snapshot, one))

@@ -7,11 +7,19 @@
 -- needs a superuser, and every name is qualified.
 
 -- name: table
--- Tables, views and composite types: what kind, how stored, how protected, whose child.
+-- Tables, views and composite types: what kind, how stored, how protected, whose child. A replica identity that rehome has lent
+-- a table for this migration, by whose login this is read (identities.py), is written as what the table had before.
 SELECT '' AS label, ARRAY[n.nspname, c.relname]::pg_catalog.text[] AS name,
        pg_catalog.concat_ws(' ', 'kind=' || c.relkind::pg_catalog.text,
            'persistence=' || c.relpersistence::pg_catalog.text, 'method=' || am.amname,
-                 'replica_identity=' || c.relreplident::pg_catalog.text, 'row_security=' || c.relrowsecurity,
+                 'replica_identity=' || CASE c.relreplident WHEN 'f' THEN coalesce((
+                     SELECT pg_catalog.max(pg_catalog."substring"(s.description, ' ' || c.oid || '=([dn])(?: |$)'))
+                     FROM pg_catalog.pg_roles AS r
+                     JOIN pg_catalog.pg_shdescription AS s ON s.objoid = r.oid AND s.classoid = 1260  -- a role's comment
+                     JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+                     WHERE r.rolname = pg_catalog.regexp_replace(session_user::pg_catalog.text, '_[a-z]+$', '_sync')
+                       AND pg_catalog.starts_with(s.description, 'rehome replica identities of database ' || d.oid || ': ')
+                 ), 'f') ELSE c.relreplident::pg_catalog.text END, 'row_security=' || c.relrowsecurity,
                  'forced=' || c.relforcerowsecurity, 'populated='
                      || CASE pg_catalog.current_setting('rehome.rows', true) WHEN 'off' THEN '' ELSE c.relispopulated::pg_catalog.text END,
                  'of=' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::pg_catalog.regtype::pg_catalog.text END,

@@ -138,8 +138,8 @@ async def _clear_rehearsal(move: Move) -> tuple[str, ...]:
         return ()
     source, started = await move.source(), await move.facts.started()
     await move.databases.end_sessions(source, move.migration_id)
-    await move.replicator.remove(source, move.migration_id)
-    left = await leaving.from_backup_place(move, move.rehearsal_id)
+    busy = await leaving.lent_identities(move, source)
+    left = busy + await leaving.from_backup_place(move, move.rehearsal_id)
     if "provision" in started:  # its undo has cleared the server
         return left
     return (*left, *await leaving.from_target(move, await move.scratch_name()))

@@ -1,6 +1,7 @@
 """What a copy that follows its source has on both servers: how its parts are named, made and removed.
 
-On the source: a role that only reads the slot, a publication, a slot and its witness. On the target: a role that owns
+On the source: a role that only reads the slot, a publication, a slot and its witness, temporary replica identities. On
+the target: a role that owns
 the subscription, and the subscription. Each role is made first and dropped last: as long as anything is there, its role
 tells of it.
 """
@@ -11,8 +12,9 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.adapters.postgres import short_lived_roles
+from rehome_consumer.adapters.postgres import identities, short_lived_roles
 from rehome_consumer.adapters.postgres.names import quoted
+from rehome_consumer.context import reached
 from rehome_consumer.errors import NotFound, TimedOut
 from rehome_consumer.sql import administrator, ddl
 
@@ -52,8 +54,13 @@ def apply_role(migration_id: UUID) -> str:
 async def remove(sessions: Sessions, server: Server, migration_id: UUID) -> bool:
     """Remove every part that a migration has on a server, whichever end it is; whether there was any.
 
+    What keeps WAL goes first. Replica identities are put back when nothing is published any more: a customer who
+    changes a row of a published table without one gets an error.
+
     Raises:
         TimedOut: the slot is still read.
+        TableInUse: a table has its temporary replica identity still, and the role that tells of it stays; all else is
+            removed.
     """
     name = name_of(migration_id)
     what = f"removing what {name} has on {server.name}"
@@ -71,6 +78,9 @@ async def remove(sessions: Sessions, server: Server, migration_id: UUID) -> bool
                 async with sessions.administrator(server, database, what=what, beside=session) as inside:
                     if await inside.fetchval(_SQL["publication"], name):
                         await inside.execute(ddl("drop_publication", name=quoted(name)))
+        await reached("unpublished")
+        await identities.put_back(sessions, server, session, reader)
+        await reached("identities_put_back")
         roles = [
             role
             for role in (reader, apply_role(migration_id))

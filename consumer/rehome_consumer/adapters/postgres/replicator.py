@@ -15,8 +15,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rehome_consumer.adapters.common.postgres_errors import FOREIGN
+from rehome_consumer.adapters.postgres import identities, settling, witness
 from rehome_consumer.adapters.postgres import replication_parts as parts
-from rehome_consumer.adapters.postgres import settling, witness
 from rehome_consumer.adapters.postgres.names import literal, quoted
 from rehome_consumer.adapters.postgres.scram import verifier
 from rehome_consumer.adapters.postgres.sessions import Sessions
@@ -63,8 +63,10 @@ class PostgresReplicator:
         what = f"looking whether {database} can be followed"
         async with self._sessions.administrator(source, database, what=what) as session:
             there = await session.fetchrow(_SQL["server"])
+            keyless = await identities.keyless(session)
             found = await session.fetch(_SQL["obstacles"], tenant)
-        named = [f"{row['what']} ({row['remedy']})" for row in found]
+        named = [f"table {row['quoted']} {row['why']} ({row['remedy']})" for row in keyless if row["why"]]
+        named += [f"{row['what']} ({row['remedy']})" for row in found]
         if found and (more := found[0]["total"] - len(found)):
             named.append(f"and {more} more")
         on_servers = [] if there is None else [*_on_source(there, source)]
@@ -83,6 +85,13 @@ class PostgresReplicator:
                 elif (here := await session.fetchrow(_SQL["server"])) is not None:
                     on_servers += _on_target(here, target)
         return (*on_servers, *named)[:20]
+
+    async def keyless(self, source: Server, database: str) -> tuple[str, ...]:
+        """Tables that would have a temporary replica identity. Raises NotFound."""
+        what = f"looking for tables of {database} without a key"
+        async with self._sessions.administrator(source, database, what=what) as session:
+            found = await identities.keyless(session)
+        return tuple(sorted(row["quoted"] for row in found if row["why"] is None))
 
     async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
         """Make role, publication and slot; hold the slot's snapshot while `work` runs. Raises FellBehind."""
@@ -111,6 +120,22 @@ class PostgresReplicator:
             if working:
                 raise
             raise FellBehind(str(error)) from None
+
+    async def restore_identities(self, followed: Followed, snapshot: str) -> None:
+        """The copy's, as the source's were before. Raises FellBehind."""
+        reader = parts.sync_role(followed.migration_id)
+        try:
+            await identities.without(self._sessions, followed, snapshot, reader)
+        except ClaimLost:
+            raise
+        except RehomeError as error:
+            raise FellBehind(str(error)) from None
+
+    async def lent(self, followed: Followed) -> tuple[str, ...]:
+        """By the role's comment and the catalogs."""
+        source, what = followed.source, f"looking for lent replica identities of {followed.database}"
+        async with self._sessions.administrator(source, followed.database, what=what) as inside:
+            return await identities.lent(inside, parts.sync_role(followed.migration_id))
 
     async def follow(self, followed: Followed, limit: timedelta) -> None:
         """Make role and subscription on the target, and enable it. Raises FellBehind."""
@@ -190,17 +215,24 @@ class PostgresReplicator:
         return await parts.remove(self._sessions, server, migration_id)
 
     async def _publish(self, followed: Followed, limit: timedelta) -> None:
-        """The reader, which may not log in with any password yet, and the publication."""
+        """The reader, which may not log in with any password yet, temporary replica identities, and the publication."""
         source, database = followed.source, followed.database
         name, reader = parts.name_of(followed.migration_id), parts.sync_role(followed.migration_id)
         what = f"publishing {database} on {source.name}"
         async with self._sessions.administrator(source, what=what) as session:
             until = await session.fetchval(_DATABASES["seconds_from_now"], limit.total_seconds())
-            async with session.transaction():
-                await session.execute(ddl("create_sync_role", role=quoted(reader), until=literal(until)))
-                # Not as a member of PUBLIC, from which the fence takes it.
-                await session.execute(_connect(database, reader))
             async with self._sessions.administrator(source, database, what=what, beside=session) as inside:
+                temporary = await identities.wanted(inside, what)
+                async with session.transaction():
+                    await session.execute(ddl("create_sync_role", role=quoted(reader), until=literal(until)))
+                    # Not as a member of PUBLIC, from which the fence takes it.
+                    await session.execute(_connect(database, reader))
+                    if temporary is not None:
+                        await identities.remember(session, reader, temporary)
+                await reached("identities_remembered")
+                if temporary is not None:
+                    await identities.lend(inside, temporary, what)
+                    await reached("identities_lent")
                 tables = [row["quoted"] for row in await inside.fetch(_SQL["tables"])]
                 statement = (
                     ddl(
@@ -211,7 +243,9 @@ class PostgresReplicator:
                     if tables
                     else ddl("create_empty_publication", name=quoted(name))
                 )
-                await inside.execute(statement)
+                async with inside.transaction():
+                    await inside.execute(statement)
+                    await identities.require_all(inside, what)
 
     async def _open_reader(self, followed: Followed, limit: timedelta) -> str:
         """A new password for the login on the source, known to nobody else."""

@@ -217,10 +217,16 @@ class Replicator(Protocol):
         """
         ...
 
+    async def keyless(self, source: Server, database: str) -> tuple[str, ...]:
+        """Tables without a key, which would have a temporary replica identity while a copy follows. Raises NotFound."""
+        ...
+
     async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
         """Make publication and slot, and run `work` with the name of the snapshot from which the slot streams.
 
-        The snapshot is held meanwhile. Publication, slot and role stay, also when `work` fails: see `remove`.
+        The snapshot is held meanwhile. Publication, slot and role stay, also when `work` fails: see `remove`. So do
+        temporary replica identities of tables without a key, which are set before. Fingerprints have those tables'
+        own identities all the time; a copy that `work` makes has the temporary ones until `restore_identities`.
 
         Args:
             followed: the source, and its copy, which `work` makes.
@@ -230,6 +236,18 @@ class Replicator(Protocol):
         Raises:
             FellBehind: the slot could not be made; `work` was not run.
         """
+        ...
+
+    async def restore_identities(self, followed: Followed, snapshot: str) -> None:
+        """The copy of what is seen by `snapshot` gets the replica identities that the source had before `with_slot`.
+
+        Raises:
+            FellBehind: it could not be done.
+        """
+        ...
+
+    async def lent(self, followed: Followed) -> tuple[str, ...]:
+        """Tables of the source that have a temporary replica identity now."""
         ...
 
     async def follow(self, followed: Followed, limit: timedelta) -> None:
@@ -289,7 +307,13 @@ class Replicator(Protocol):
         ...
 
     async def remove(self, server: Server, migration_id: UUID) -> bool:
-        """Remove everything that a migration has there to follow or to be followed; whether there was anything."""
+        """Remove everything that a migration has there to follow or to be followed; whether there was anything.
+
+        A table that has a temporary replica identity gets its own again, unless somebody else has given it another one.
+
+        Raises:
+            TableInUse: a table could not be altered without keeping its users from it; all else is removed.
+        """
         ...
 
 

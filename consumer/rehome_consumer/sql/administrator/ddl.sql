@@ -172,6 +172,14 @@ CREATE PUBLICATION {name} FOR TABLE {tables}
 -- Publish nothing: a database without tables.
 CREATE PUBLICATION {name}
 
+-- name: lock_table
+-- Let nobody read or write a table until the end of the transaction.
+LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE
+
+-- name: set_replica_identity
+-- What of a changed or removed row is written to the WAL; {identity} is DEFAULT, NOTHING or FULL. Rewrites nothing.
+ALTER TABLE ONLY {table} REPLICA IDENTITY {identity}
+
 -- name: drop_publication
 -- Publish them no more.
 DROP PUBLICATION IF EXISTS {name}

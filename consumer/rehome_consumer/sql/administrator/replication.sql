@@ -18,21 +18,120 @@ SELECT pg_catalog.current_setting('wal_level') AS wal_level,
        pg_catalog.current_setting('max_logical_replication_workers')::pg_catalog.int4
            - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_subscription WHERE subenabled)::pg_catalog.int4 AS free_workers;
 
--- name: obstacles
--- What of a database is not replicated, or not safely: what it is, what to do about it. $1 is the tenant's role.
-SELECT found.what, found.remedy, pg_catalog.count(*) OVER () AS total
+-- name: keyless
+-- Tables that have no replica identity, so that changes and removals of their rows could not be told: what it is now, and, where
+-- a temporary REPLICA IDENTITY FULL would not do, why, and what to do about it; also those that have FULL, where it does not do.
+-- With FULL a row is found by its values: what applies changes needs an equality for each column's type, as its type cache looks
+-- it up: that of the default operator class of a B-tree, else of a hash index. Where equal values need not be the same, another
+-- row could be found. From version 18 on the server refuses to change rows of a table that has FULL, a generated column, and is
+-- published. Rows with FULL are written to the WAL with their large values: $1 is how many bytes of those a table may have (by
+-- its first file, of 1 GB at most: so nobody waits for a lock here).
+SELECT oid, quoted, former, why,
+       CASE former WHEN 'i' THEN 'ALTER TABLE ... REPLICA IDENTITY DEFAULT, or USING INDEX'
+                   ELSE 'ALTER TABLE ... ADD PRIMARY KEY, or REPLICA IDENTITY USING INDEX' END AS remedy
 FROM (
-    SELECT 'table ' || pg_catalog.format('%I.%I', n.nspname, c.relname) || ' has no primary key' AS what,
-           'ALTER TABLE ... ADD PRIMARY KEY, or REPLICA IDENTITY USING INDEX or FULL' AS remedy, c.oid AS place
+WITH RECURSIVE keyless AS (
+    SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted, c.relreplident::pg_catalog.text AS former,
+           CASE c.relreplident WHEN 'f' THEN 'has REPLICA IDENTITY FULL' ELSE 'has no primary key' END AS what, c.reltoastrelid
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence = 'p' AND c.relreplident <> 'f'
+    WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence = 'p'
       AND NOT EXISTS (
           SELECT FROM pg_catalog.pg_index AS i
           WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
             AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
-    UNION ALL
-    SELECT 'table ' || pg_catalog.format('%I.%I', n.nspname, c.relname) || ' is UNLOGGED',
-           'ALTER TABLE ... SET LOGGED', c.oid
+), inside AS (
+    SELECT k.oid AS relation, a.atttypid AS kind, a.attcollation AS "collation"
+    FROM keyless AS k JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.oid
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    UNION
+    SELECT i.relation, one.kind, one."collation"
+    FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.kind, LATERAL (
+        SELECT t.typbasetype AS kind, i."collation" WHERE t.typtype = 'd'
+        UNION ALL
+        SELECT t.typelem, i."collation"
+        WHERE t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc
+        UNION ALL
+        SELECT a.atttypid, a.attcollation FROM pg_catalog.pg_attribute AS a
+        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT r.rngsubtype, r.rngcollation FROM pg_catalog.pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+    ) AS one
+), unsafe AS (
+    SELECT i.relation, pg_catalog.min(pg_catalog.format_type(i.kind, NULL)) FILTER (WHERE t.oid >= 16384) AS foreigner,
+           pg_catalog.min(pg_catalog.format_type(i.kind, NULL)) FILTER (WHERE NOT EXISTS (
+               SELECT FROM pg_catalog.pg_opclass AS o JOIN pg_catalog.pg_am AS m ON m.oid = o.opcmethod
+               WHERE m.amname IN ('btree', 'hash') AND o.opcdefault
+                 AND (o.opcintype = t.oid
+                      OR o.opcintype IN (SELECT b.casttarget FROM pg_catalog.pg_cast AS b
+                                         WHERE b.castsource = t.oid AND b.castmethod = 'b' AND b.castcontext = 'i'))
+           )) AS unequal
+    FROM inside AS i JOIN pg_catalog.pg_type AS t ON t.oid = i.kind
+    WHERE t.typtype = 'b' AND t.typsubscript <> 'pg_catalog.array_subscript_handler'::pg_catalog.regproc
+    GROUP BY i.relation
+)
+SELECT k.oid, k.quoted, k.former,
+       CASE
+           WHEN k.former NOT IN ('d', 'n', 'f') THEN 'has an index as its replica identity that is gone, or not valid'
+           WHEN u.unequal IS NOT NULL THEN k.what || ', and values of type ' || u.unequal || ' cannot be compared'
+           WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 180000
+               AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                           WHERE a.attrelid = k.oid AND a.attnum > 0 AND a.attgenerated <> '')
+               THEN k.what || ', and a generated column'
+           WHEN k.former = 'f' THEN NULL
+           WHEN u.foreigner IS NOT NULL
+               THEN k.what || ', and when values of type ' || u.foreigner || ' are equal is an extension''s own'
+           WHEN EXISTS (SELECT FROM inside AS i JOIN pg_catalog.pg_collation AS l ON l.oid = i."collation"
+                        WHERE i.relation = k.oid AND NOT l.collisdeterministic)
+               THEN k.what || ', and a collation by which different texts are equal'
+           WHEN (pg_catalog.pg_stat_file(pg_catalog.pg_relation_filepath(k.reltoastrelid), true)).size > $1::pg_catalog.int8
+               THEN k.what || ', and many large values, which each change of a row would write to the WAL'
+       END AS why
+FROM keyless AS k LEFT JOIN unsafe AS u ON u.relation = k.oid
+) AS told WHERE former <> 'f' OR why IS NOT NULL ORDER BY oid;
+
+-- name: identity
+-- A table, by its oid: its name, and its replica identity. No row: it is gone.
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted, c.relreplident::pg_catalog.text AS identity
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = $1 AND c.relkind = 'r';
+
+-- name: temporary
+-- Those of some tables ($1: oids) that have REPLICA IDENTITY FULL.
+SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted
+FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = ANY ($1::pg_catalog.oid[]) AND c.relkind = 'r' AND c.relreplident = 'f' ORDER BY 1;
+
+-- name: event_trigger
+-- An event trigger of nobody's extension: what it calls would run with the rights of whoever changes a table.
+SELECT e.evtname::pg_catalog.text FROM pg_catalog.pg_event_trigger AS e
+WHERE e.evtenabled <> 'D' AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend AS d
+    WHERE d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND d.objid = e.oid AND d.deptype = 'e')
+ORDER BY 1 LIMIT 1;
+
+-- name: this_database
+-- The oid of the database that this session is on.
+SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database();
+
+-- name: database_of
+-- The name of a database. No row: it is gone.
+SELECT d.datname::pg_catalog.text AS name FROM pg_catalog.pg_database AS d WHERE d.oid = $1;
+
+-- name: comment_of
+-- The comment of a role, in which its temporary replica identities are.
+SELECT pg_catalog.textsend(pg_catalog.shobj_description(r.oid, 'pg_authid')) AS comment
+FROM pg_catalog.pg_roles AS r WHERE r.rolname = $1;
+
+-- name: wait_for_locks
+-- Let statements of this transaction wait for a lock no longer than $1 (a time with its unit).
+SELECT pg_catalog.set_config('lock_timeout', $1, true);
+
+-- name: obstacles
+-- What of a database is not replicated, or not safely: what it is, what to do about it. $1 is the tenant's role.
+SELECT found.what, found.remedy, pg_catalog.count(*) OVER () AS total
+FROM (
+    SELECT 'table ' || pg_catalog.format('%I.%I', n.nspname, c.relname) || ' is UNLOGGED' AS what,
+           'ALTER TABLE ... SET LOGGED' AS remedy, c.oid AS place
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.oid >= 16384 AND c.relpersistence = 'u'
     UNION ALL

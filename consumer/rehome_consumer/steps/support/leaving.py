@@ -12,11 +12,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.errors import NotFound, NotOurs, NotReady, TimedOut, Unreachable
+from rehome_consumer.errors import NotFound, NotOurs, NotReady, TableInUse, TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from rehome_consumer.model import Server
     from rehome_consumer.move import Move
 
 NOT_REACHED: Final = (NotReady, TimedOut, Unreachable)
@@ -63,6 +64,19 @@ async def from_target(move: Move, *databases: str, role: str | None = None) -> t
         *(partial(move.databases.drop, target, name, move.migration_id) for name in databases),
         lambda: move.replicator.remove(target, move.migration_id),
     )
+
+
+async def lent_identities(move: Move, source: Server) -> tuple[str, ...]:
+    """What a copy followed by is not on the pool any more, which is waited for.
+
+    A table that is in use, such as one that is being dumped, may keep its temporary replica identity: that keeps no
+    WAL and hinders nobody, so it is named, and not waited for.
+    """
+    try:
+        await move.replicator.remove(source, move.migration_id)
+    except TableInUse as error:
+        return (f"a temporary replica identity: {error}. `rehome doctor --repair` puts it back",)
+    return ()
 
 
 async def from_backup_place(move: Move, *backups: str) -> tuple[str, ...]:

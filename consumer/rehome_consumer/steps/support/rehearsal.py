@@ -296,6 +296,8 @@ async def _from_snapshot(
             )
         )
         reading = together.create_task(move.verifier.fingerprint(source, database, old.user, scope))
+    if follows and scope.snapshot is not None:
+        await move.replicator.restore_identities(await warm.followed(move), scope.snapshot)
     restored = move.clock.now()
     before, there = reading.result(), replace(scope, snapshot=None)
     signatures = None

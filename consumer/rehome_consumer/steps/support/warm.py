@@ -20,7 +20,7 @@ from rehome_consumer.steps.support.comparing import Fingerprinted, differences, 
 from rehome_events.data import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     from rehome_consumer.model import DatabaseFacts, Fingerprint, Scope, Server
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 STEADY: Final = 2
 """Looks in a row at which the copy must be close behind its source."""
+
+LENT_SHOWN: Final = 5
+"""Tables with a temporary replica identity that are named; the others are counted."""
 
 WARM: Final = "the copy follows its source until the stop"
 
@@ -76,6 +79,15 @@ async def why_cold(
     return "; ".join(found) or None
 
 
+def with_lent(tables: Sequence[str]) -> str:
+    """How the copy follows, and which tables have a temporary replica identity for that."""
+    if not tables:
+        return WARM
+    more = f" and {len(tables) - LENT_SHOWN} more" if len(tables) > LENT_SHOWN else ""
+    named_ = f"{', '.join(tables[:LENT_SHOWN])}{more}"
+    return f"{WARM}; without a key, and so with REPLICA IDENTITY FULL until then: {named_}"
+
+
 async def is_warm(move: Move) -> bool:
     """Whether there is a copy that follows its source, as far as this attempt remembers."""
     chosen = await move.facts.recall(STRATEGY)
@@ -89,7 +101,10 @@ async def strategy_now(move: Move) -> Literal["warm", "cold"]:
 
 async def decided(move: Move, why_not: str | None) -> Strategy:
     """Remember how the data is copied; the first decision counts."""
-    chosen = Strategy("cold", masked(why_not)) if why_not else Strategy("warm", WARM)
+    if why_not:
+        return await move.facts.remember(STRATEGY, Strategy("cold", masked(why_not)))
+    lent, _ = await witnessed.told(move.replicator.lent(await followed(move)))
+    chosen = Strategy("warm", masked(with_lent(lent or ())))
     return await move.facts.remember(STRATEGY, chosen)
 
 
@@ -203,7 +218,7 @@ async def _finish(move: Move, like: DatabaseFacts) -> Verified:
             log.info("sync.reached migration=%s seconds=%.3f", move.migration_id, took.total_seconds())
             await move.facts.remember(CAUGHT_UP, value=True)
         await move.replicator.detach(both)  # from here on nobody but rehome changes the copy
-        together.create_task(_remove_from_source(move, both, choosing))
+        removing = together.create_task(_remove_from_source(move, both, choosing, reading))
         await move.replicator.settle(both)
         first = await choosing
         # Whoever reads cannot write: what may have been changed is looked for at the same time.
@@ -213,6 +228,7 @@ async def _finish(move: Move, like: DatabaseFacts) -> Verified:
         chosen = await checking
         if chosen.scope != first.scope:
             await reading  # a second reader of the same database waits for the first one
+            await removing
             reading = together.create_task(
                 move.verifier.fingerprint(both.source, both.database, both.tenant, chosen.scope)
             )
@@ -232,8 +248,13 @@ async def _source(move: Move, both: Followed, choosing: asyncio.Task[Chosen]) ->
     return await move.verifier.fingerprint(both.source, both.database, both.tenant, chosen.scope)
 
 
-async def _remove_from_source(move: Move, both: Followed, choosing: asyncio.Task[Chosen]) -> None:
+async def _remove_from_source(
+    move: Move, both: Followed, choosing: asyncio.Task[Chosen], reading: asyncio.Task[Fingerprint]
+) -> None:
     await choosing  # told by a slot, and by catalogs in which the publication is
+    if await move.replicator.lent(both):
+        # Who reads a table has a lock on it, and the next reader would wait behind who alters it.
+        await reading
     await move.replicator.remove(both.source, move.migration_id)
 
 

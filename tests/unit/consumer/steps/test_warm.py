@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rehome_consumer.adapters.postgres.replication_parts import name_of, witness_of
-from rehome_consumer.errors import Refused, TimedOut, Unreachable
+from rehome_consumer.errors import Refused, TableInUse, TimedOut, Unreachable
 from rehome_consumer.facts import COMPARED, SIGNATURES, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.model import Compared
 from rehome_events.migration import (
@@ -64,6 +64,7 @@ def require_no_parts(rig: StepRig) -> None:
         assert there.slots == {}
         assert not any(one.follows or one.publications for one in there.databases.values())
         assert not any(name.endswith(("_sync", "_apply")) for name in there.roles)
+        assert not any("f" in one.identities.values() for one in there.databases.values())
 
 
 async def test_the_copy_follows_what_users_write_until_the_stop(rig: StepRig) -> None:
@@ -248,6 +249,65 @@ async def test_a_rollback_leaves_the_pool_as_it_was(step: str) -> None:
         assert after[what] == before[what], what
     assert rig.source.slots == {}
     assert rig.source.databases["acme"].publications == set()
+    assert rig.source.databases["acme"].identities == {ORDERS: "d"}
+
+
+async def test_a_table_without_a_key_is_lent_an_identity_and_has_its_own_again(rig: StepRig) -> None:
+    answer = await rig.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert f"without a key, and so with REPLICA IDENTITY FULL until then: {ORDERS}" in (
+        answer.strategy_reason or ""
+    )
+    assert rig.source.databases["acme"].identities == {ORDERS: "f"}
+    assert copy_of(rig).identities == {ORDERS: "d"}
+    assert rig.site.write(rig.instance, 7)
+    await run_from(rig, "stop", "restore")
+    assert await compared(rig) == Compared("changed", tables=1, definitions="unchanged")
+    assert rig.source.databases["acme"].identities == {ORDERS: "d"}
+    assert rig.target.databases["acme"].identities == {ORDERS: "d"}
+    assert rig.site.refused == []
+
+
+async def test_a_table_in_use_is_lent_nothing_and_the_move_is_cold(rig: StepRig) -> None:
+    rig.source.databases["acme"].in_use.add(ORDERS)
+    answer = await rig.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert (answer.strategy, "is in use" in (answer.strategy_reason or "")) == ("cold", True)
+    require_no_parts(rig)
+
+
+async def test_a_table_in_use_keeps_a_move_that_is_given_up_from_going_on(rig: StepRig) -> None:
+    await rig.run("prepare")
+    broken(rig)
+    rig.source.databases["acme"].in_use.add(ORDERS)
+    event = rig.event
+    with pytest.raises(TableInUse):
+        await rig.run("stop")
+    assert rig.service.running
+    assert rig.source.slots == {}
+    rig.source.databases["acme"].in_use.clear()
+    rig.event = event
+    await rig.run("stop")
+    require_no_parts(rig)
+    assert await given_up(rig)
+
+
+async def test_a_rollback_names_a_table_that_is_in_use_and_waits_for_nothing(rig: StepRig) -> None:
+    await run_from(rig, "prepare", "rewrite_conf")
+    rig.source.databases["acme"].in_use.add(ORDERS)
+    rolled_back = await rig.roll_back("rewrite_conf")
+    (left,) = rolled_back.leftovers
+    assert "a temporary replica identity" in left
+    assert "rehome doctor --repair" in left
+    assert rig.source.slots == {}
+    assert rig.service.running
+
+
+async def test_an_identity_that_somebody_has_changed_meanwhile_is_left_alone(rig: StepRig) -> None:
+    await rig.run("prepare")
+    rig.source.databases["acme"].identities[ORDERS] = "n"
+    await rig.roll_back("prepare")
+    assert rig.source.databases["acme"].identities == {ORDERS: "n"}
 
 
 async def test_a_lifted_fence_is_no_reason_to_copy_cold(rig: StepRig) -> None:

@@ -38,6 +38,8 @@ FAILING: Final = {
     "start": ("runtime", "start"),
 }
 """Step -> the port and method that fails in it; each of them is rolled back."""
+OF_A_COLD_MOVE: Final = frozenset({"back_up", "provision", "restore"})
+"""In a warm move these steps find done what fails here."""
 FOR_AN_OPERATOR: Final = {
     "accept": ("platform", "home"),
     "complete": ("databases", "connections"),
@@ -134,6 +136,8 @@ async def _alter_a_row(server: Server, database: str) -> None:
 async def run(step: str) -> None:
     """As `rehome run`, but for the failure."""
     settings = read_settings()
+    if step in OF_A_COLD_MOVE:
+        settings = settings.model_copy(update={"strategy": "cold"})
     logs.configure(settings.log_format, settings.log_level)
     async with (
         bootstrap.consumer(settings, wrap=failing(step), probe=note_step) as consumer,

@@ -24,7 +24,7 @@ import orjson
 from sandbox.demo.chaos import NO_WATCHDOG
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.chaos.arena import arena
-from tests.chaos.cases import SCENARIOS, Case, record
+from tests.chaos.cases import NOT_WARM, SCENARIOS, Case, record
 from tests.chaos.experiment import ORDERS, UNNOTICED, Result, play
 from tests.chaos.report import STEPS, console, print_result, print_tables
 from tests.chaos.swarm_arena import STEPS as SWARM_STEPS
@@ -154,6 +154,8 @@ async def run(args: argparse.Namespace) -> int:
         on_swarm = args.runtime == "swarm"
         usual = COMMON if args.sample or on_swarm else SCENARIOS
         scenarios = [args.scenario] if args.scenario else list(usual)
+        if args.strategy == "auto":
+            scenarios = [name for name in scenarios if name not in NOT_WARM]
         after_check = args.action == "stop"
         cases = [
             case for case in await listed(stage, scenarios) if case.boundary.endswith(CHECKED) == after_check

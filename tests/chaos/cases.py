@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rehome_consumer import saga
-from sandbox.demo.faults import FAILING
+from sandbox.demo.faults import FAILING, OF_A_COLD_MOVE
 from sandbox.system.net import wait_until
 from tests.chaos.arena import PLAN
 
@@ -99,6 +99,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("rollback fails", "migration.rolled_back", fail=(ROLLED_BACK_FROM, "roll_back"), fixed=True),
     )
 }
+NOT_WARM: Final = frozenset(f"{step} fails" for step in OF_A_COLD_MOVE)
+"""Scenarios that a warm move does not meet."""
 
 
 @dataclass(frozen=True, slots=True)

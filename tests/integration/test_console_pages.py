@@ -445,6 +445,7 @@ async def test_prometheus_gets_numbers_of_all_consumers(client: httpx.AsyncClien
     assert samples["rehome_migrations_need_operator",] == 1
     assert samples["rehome_instances_down",] == 2
     assert samples["rehome_upgrades_waiting",] == 1
+    assert samples["rehome_migrations_in_line",] == 1
     assert samples["rehome_step_failed_tries_total", "roll_back"] == 10
     assert samples["rehome_retries_waiting", "prepare"] == 1
     assert samples["rehome_outbox_unsent",] == 1

@@ -277,6 +277,12 @@ class Seeds:
         }  # fmt: skip
         await self.dead_letter(found["failed"], "roll_back")
         await self.waits(found["running"])
+        await self._db.execute(
+            "INSERT INTO rehome.slot_waiters"
+            " (migration_id, attempt, resources, places, since, looked_at, looks_within)"
+            " VALUES ($1, 1, '{rehearsal pool}', '{1}', now(), now(), '10 s')",
+            found["waiting"],
+        )
         await self.logged(
             found["failed"],
             ("info", "step.started", {"try": 1}),

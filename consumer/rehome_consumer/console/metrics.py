@@ -60,6 +60,11 @@ async def measured(
         ),
         _one("rehome_upgrades_waiting", "Upgrades that wait for another migration.", len(overview.waiting)),
         _one(
+            "rehome_migrations_in_line",
+            "Migrations that wait in line for slots.",
+            sum(one.place_in_line is not None for one in overview.running),
+        ),
+        _one(
             "rehome_claims",
             "Instances that a consumer works on now.",
             sum(one.worked_on_from is not None for one in overview.running),

@@ -289,7 +289,13 @@ async def test_what_was_made_for_work_that_failed_stays_until_it_is_removed(
 
     with pytest.raises(Conflict, match="the work failed"):
         await stage.replicator.with_slot(followed, LIMIT, fail)
-    assert (await inspector_of(stage).inventory(stage.pool)).followed == (followed.migration_id,)
+    found = await inspector_of(stage).inventory(stage.pool)
+    assert found.followed == (followed.migration_id,)
+    assert [(one.migration_id, one.behind is None) for one in found.slots] == [
+        (followed.migration_id, False),
+        (followed.migration_id, True),  # the witness, which nobody reads
+    ]
+    assert all(one.retained >= (one.behind or 0) >= 0 for one in found.slots)
     with pytest.raises(FellBehind):
         await stage.replicator.with_slot(followed, LIMIT, fail)
     assert await stage.replicator.remove(stage.pool, followed.migration_id)

@@ -20,6 +20,7 @@ from rehome_consumer.ports.operators import (
     ClaimHolder,
     DatabaseState,
     DeadLetterRecord,
+    FollowedSlot,
     Inventory,
     MigrationSessions,
     MigrationView,
@@ -91,6 +92,10 @@ class FakeInspector:
             ),
             followed=tuple(
                 sorted(_followed(there, [match[1] for match in roles if match and match[2] in FOLLOWING]))
+            ),
+            slots=tuple(
+                FollowedSlot(UUID(name[7:39]), slot.kept, None if name.endswith("_witness") else 0)
+                for name, slot in sorted(there.slots.items())
             ),
             rehearsals=tuple(role.mark for role in there.roles.values() if role.mark),
         )

@@ -453,6 +453,8 @@ async def test_prometheus_gets_numbers_of_all_consumers(client: httpx.AsyncClien
     assert samples["rehome_downtime_seconds_sum", "moved"] == pytest.approx(9, abs=0.1)
     assert samples["rehome_downtime_seconds_bucket", "10.0", "moved"] == 1
     assert samples["rehome_downtime_seconds_bucket", "5.0", "moved"] == 0
+    assert samples["rehome_moves_total", "cold", "completed"] == 1
+    assert samples["rehome_moved_bytes_total", "cold"] == 10**9
     assert samples["rehome_downtime_seconds_count", "rolled_back"] == 1
     assert (
         samples["rehome_step_seconds_bucket", "+Inf", "accept"]

@@ -27,6 +27,11 @@ OUTCOMES: Final = re.findall(r"THEN '(\w+)' ELSE '(\w+)' END AS outcome", load("
 ROWS: Final[dict[str, list[dict[str, Any]]]] = {
     "step_seconds": [{"step": step, "bucket": 1, "number": 1, "seconds": 1.0} for step in STEPS],
     "downtimes": [{"outcome": one, "bucket": 1, "number": 1, "seconds": 1.0} for one in OUTCOMES],
+    "moves": [
+        {"outcome": outcome, "strategy": strategy, "number": 1, "bytes": 1.0}
+        for outcome in ("completed", "rolled_back")
+        for strategy in ("cold", "warm")
+    ],
     "tries": [{"step": step, "failed": 1, "waiting": 1} for step in STEPS],
 }
 
@@ -68,6 +73,7 @@ async def of_a_consumer() -> str:
     """What a consumer answers whose doctor has found something of each kind."""
     diagnosis = PeriodicDiagnosis(cast("Any", None), every=timedelta(1), stuck_after=timedelta(1))
     diagnosis.counts = Counter((kind, one) for kind in get_args(Kind) for one in get_args(Severity))
+    diagnosis.slots = {"postgres-pool-1": (2, 1)}
     diagnosis.checked_at = datetime.now(UTC)
     return (await _State(Status(diagnosis=diagnosis))._measured()).decode()
 

@@ -151,7 +151,7 @@ def test_grafana_knows_every_field_of_the_dashboard() -> None:
 def test_a_panel_is_of_a_kind_and_a_unit_that_grafana_has(panel: dict[str, Any]) -> None:
     assert panel["type"] in {"stat", "timeseries"}
     defaults = panel["fieldConfig"]["defaults"]
-    assert defaults["unit"] in {"short", "s"}
+    assert defaults["unit"] in {"short", "s", "bytes"}
     letters = [target["refId"] for target in panel["targets"]]
     assert sorted(set(letters)) == letters
     if "thresholds" in defaults:  # the first has no lower end, the others grow

@@ -101,6 +101,7 @@ async def totals(reader: Reader) -> list[Metric]:
             await reader.fetch("downtimes", DOWNTIME_BOUNDS),
         ),
         *_tries(await reader.fetch("tries")),
+        *_moves(await reader.fetch("moves")),
     ]
 
 
@@ -139,6 +140,20 @@ def _tries(rows: Sequence[Mapping[str, Any]]) -> tuple[Metric, Metric]:
         failed.add_metric([row["step"]], row["failed"])
         waiting.add_metric([row["step"]], row["waiting"])
     return failed, waiting
+
+
+def _moves(rows: Sequence[Mapping[str, Any]]) -> tuple[Metric, Metric]:
+    moves = CounterMetricFamily(
+        "rehome_moves", "Moves that are over, by outcome and strategy.", labels=["outcome", "strategy"]
+    )
+    moved = CounterMetricFamily(
+        "rehome_moved_bytes", "Bytes of databases that were moved, as rehearsed.", labels=["strategy"]
+    )
+    for row in rows:
+        moves.add_metric([row["outcome"], row["strategy"]], row["number"])
+        if row["outcome"] == "completed":
+            moved.add_metric([row["strategy"]], row["bytes"])
+    return moves, moved
 
 
 def _histogram(

@@ -35,6 +35,8 @@ class PeriodicDiagnosis:
         self._reported: dict[tuple[str, str, str], tuple[datetime, Finding]] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         """(kind, severity) -> how many there are."""
+        self.slots: dict[str, tuple[int, int]] = {}
+        """Server -> the most bytes of WAL that it keeps for a copy that follows, and the most that one is behind."""
         self.checked_at: datetime | None = None
         """When the last check was made; None before the first."""
         self.dead_letters: int | None = None
@@ -64,6 +66,14 @@ class PeriodicDiagnosis:
         for key in self._reported.keys() - findings.keys():
             _log("doctor.cleared", self._reported.pop(key)[1], logging.INFO)
         self.counts = Counter((one.kind, one.severity) for one in findings.values())
+        self.slots = {
+            one.server.name: (
+                max(slot.retained for slot in one.inventory.slots),
+                max(slot.behind or 0 for slot in one.inventory.slots),
+            )
+            for one in snapshot.servers
+            if one.inventory and one.inventory.slots
+        }
         queue = (snapshot.queues or {}).get(DEAD)
         self.dead_letters = queue.ready if queue else None
         self.checked_at = snapshot.now

@@ -179,12 +179,27 @@ class MigrationSessions:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowedSlot:
+    """A slot that keeps WAL for a copy that follows its source.
+
+    Attributes:
+        retained: bytes of WAL that the server keeps for it.
+        behind: bytes of WAL that the copy has not confirmed; None: nobody reads it before the stop (the witness).
+    """
+
+    migration_id: UUID
+    retained: int
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """rehome's own things on one server.
 
     Attributes:
         short_lived: migrations that have a short-lived role there.
         followed: migrations that have something there by which a copy follows its source.
+        slots: by which copies follow databases of this server.
         rehearsals: marks of rehearsals without a migration, under way or not.
     """
 
@@ -192,6 +207,7 @@ class Inventory:
     sessions: tuple[MigrationSessions, ...] = ()
     short_lived: tuple[UUID, ...] = ()
     followed: tuple[UUID, ...] = ()
+    slots: tuple[FollowedSlot, ...] = ()
     rehearsals: tuple[RehearsalMark, ...] = ()
 
 

@@ -107,6 +107,18 @@ class _State:
             "rehome_dead_letters", "Dead letters that wait for an operator.", registry=registry
         )
         self._dead_letters.set(float("nan"))
+        self._retained = Gauge(
+            "rehome_retained_wal_bytes",
+            "WAL that a server keeps for a copy that follows it: the most at the reconciler's last check.",
+            ["server"],
+            registry=registry,
+        )
+        self._behind = Gauge(
+            "rehome_replication_lag_bytes",
+            "WAL that a copy that follows has not confirmed: the most of a server at the reconciler's last check.",
+            ["server"],
+            registry=registry,
+        )
         self._last_check = Gauge(
             "rehome_doctor_last_check_timestamp_seconds",
             "When the reconciler last finished a check; 0 before the first.",
@@ -173,6 +185,11 @@ class _State:
             self._findings.clear()
             for (kind, severity), number in diagnosis.counts.items():
                 self._findings.labels(kind, severity).set(number)
+            self._retained.clear()
+            self._behind.clear()
+            for server, (retained, behind) in diagnosis.slots.items():
+                self._retained.labels(server).set(retained)
+                self._behind.labels(server).set(behind)
             self._last_check.set(diagnosis.checked_at.timestamp() if diagnosis.checked_at else 0)
             dead = diagnosis.dead_letters
             self._dead_letters.set(float("nan") if dead is None else dead)

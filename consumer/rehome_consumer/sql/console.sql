@@ -65,6 +65,20 @@ FROM (
             AND up.name = 'restarted_at' AND first.name = 'healthy_at')
 ) d GROUP BY outcome, bucket ORDER BY outcome, bucket;
 
+-- name: moves
+-- Moves that are over, by how they ended and how the data was copied in the end; and the bytes of their databases, as
+-- rehearsed, 0 where that is not known.
+SELECT m.state AS outcome,
+       CASE WHEN given_up.name IS NULL THEN strategy.value ->> 'name' ELSE 'cold' END AS strategy,
+       count(*) AS number, coalesce(sum((rehearsal.value ->> 'database_bytes')::bigint), 0)::float8 AS bytes
+FROM rehome.migrations m
+JOIN rehome.facts strategy ON (strategy.migration_id, strategy.attempt, strategy.name) = (m.id, m.attempt, 'strategy')
+LEFT JOIN rehome.facts rehearsal
+    ON (rehearsal.migration_id, rehearsal.attempt, rehearsal.name) = (m.id, m.attempt, 'rehearsal')
+LEFT JOIN rehome.facts given_up
+    ON (given_up.migration_id, given_up.attempt, given_up.name) = (m.id, m.attempt, 'warm_given_up')
+WHERE m.state IN ('completed', 'rolled_back') GROUP BY 1, 2 ORDER BY 1, 2;
+
 -- name: tries
 -- Of each step the tries that failed so far, and how many wait for their next try.
 SELECT s.step, coalesce(sum(s.tries), 0)::bigint AS failed,

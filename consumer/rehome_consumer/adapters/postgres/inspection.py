@@ -12,7 +12,13 @@ from rehome_consumer.adapters.postgres.names import quoted
 from rehome_consumer.adapters.postgres.ownership_tags import MAKING, parse
 from rehome_consumer.adapters.postgres.shared_comments import text_of
 from rehome_consumer.errors import Conflict
-from rehome_consumer.ports.operators import DatabaseState, Inventory, MigrationSessions, TaggedDatabase
+from rehome_consumer.ports.operators import (
+    DatabaseState,
+    FollowedSlot,
+    Inventory,
+    MigrationSessions,
+    TaggedDatabase,
+)
 from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
@@ -57,6 +63,7 @@ class PostgresInspector:
             sessions = await session.fetch(_SQL["sessions"])
             roles = await session.fetch(_SQL["roles"])
             followed = await session.fetch(_SQL["followed"])
+            slots = await session.fetch(_SQL["slots"])
             rehearsals = await rehearsal_marks.found(session)
         return Inventory(
             databases=tuple(one for one in databases if one is not None),
@@ -67,6 +74,9 @@ class PostgresInspector:
             ),
             short_lived=tuple(UUID(row["migration"]) for row in roles),
             followed=tuple(UUID(row["migration"]) for row in followed),
+            slots=tuple(
+                FollowedSlot(UUID(row["migration"]), row["retained"], row["behind"]) for row in slots
+            ),
             rehearsals=rehearsals,
         )
 

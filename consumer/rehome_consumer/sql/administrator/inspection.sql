@@ -57,6 +57,17 @@ FROM (SELECT rolname AS name FROM pg_catalog.pg_roles
       UNION SELECT subname FROM pg_catalog.pg_subscription WHERE subname ~ '^rehome_[0-9a-f]{32}$') AS found
 GROUP BY 1 ORDER BY 1;
 
+-- name: slots
+-- Slots that keep WAL for copies that follow: bytes that are kept, and that the copy has not confirmed (null: of a witness).
+SELECT pg_catalog.substr(s.slot_name::pg_catalog.text, 8, 32) AS migration,
+       coalesce(pg_catalog.pg_wal_lsn_diff(here.lsn, s.restart_lsn), 0)::pg_catalog.int8 AS retained,
+       CASE WHEN s.slot_name !~ '_witness$'
+            THEN coalesce(pg_catalog.pg_wal_lsn_diff(here.lsn, s.confirmed_flush_lsn), 0)::pg_catalog.int8 END AS behind
+FROM pg_catalog.pg_replication_slots AS s, (
+    SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) AS here
+WHERE s.slot_name ~ '^rehome_[0-9a-f]{32}(_witness)?$' ORDER BY s.slot_name;
+
 -- name: rehearsal_marks
 -- Marks of rehearsals without a migration: roles without login, and their comments.
 SELECT rolname::pg_catalog.text AS name, pg_catalog.textsend(pg_catalog.shobj_description(oid, 'pg_authid')) AS comment FROM pg_catalog.pg_roles

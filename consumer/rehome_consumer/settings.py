@@ -246,6 +246,13 @@ class Settings(BaseSettings):
     console_tokens_file: Path | None = Field(
         None, description="File with one of them on each line, instead of REHOME_CONSOLE_TOKENS."
     )
+    console_publish_url: SecretStr | None = Field(
+        None,
+        description="The broker as a user that may publish upgrades, to begin moves by the API; default: it does not.",
+    )
+    console_publish_url_file: Path | None = Field(
+        None, description="File that holds it, instead of REHOME_CONSOLE_PUBLISH_URL."
+    )
     console_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         (), description="Addresses or networks of proxies that sign people in, such as 10.0.3.7,10.0.4.0/24."
     )
@@ -430,7 +437,7 @@ class Settings(BaseSettings):
 
 
 ALL: Final = frozenset(Settings.model_fields)
-IN_FILES: Final = ("amqp_url", "platform_dsn", "billing_dsn", "state_dsn")
+IN_FILES: Final = ("amqp_url", "platform_dsn", "billing_dsn", "state_dsn", "console_publish_url")
 """What holds a password, and may stand in a file that the setting with `_file` behind it names."""
 
 

@@ -12,9 +12,10 @@ import aio_pika
 
 from rehome_consumer.operators import rollback_request
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
+from rehome_events.envelope import decode
 from tests.contract.journals import postgres_journal, state_database
 from tests.support.console import ACT, READ, TOKENS, bearer, console_on, given_up, opened
-from tests.support.events import migration_of
+from tests.support.events import migration_of, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -159,6 +160,47 @@ async def test_moves_are_paused_and_resumed_by_the_api_and_on_the_page(
         client.cookies.clear()
         assert (await client.post("/api/v1/pause", json={"why": "a reader"})).status_code == 403
         assert "/pause" not in (await client.get("/")).text
+
+
+async def test_an_upgrade_is_published_for_whoever_may_and_its_history_says_who(
+    pg: Cluster, broker: BrokerNode
+) -> None:
+    event = upgrade(uuid4())
+    given: dict[str, Any] = {"upgrade": event.data.model_dump(mode="json"), "why": "the customer called"}
+    async with console_and_journal(pg, broker) as (client, _):
+        answer = await client.post("/api/v1/upgrades", json=given)
+        assert (answer.status_code, "REHOME_CONSOLE_PUBLISH_URL is not set" in answer.text) == (409, True)
+    async with (
+        state_database(pg) as dsn,
+        postgres_journal(dsn) as journal,
+        console_on(dsn, console_tokens=TOKENS, console_publish_url=broker.url()) as client,
+    ):
+        client.headers.update(bearer(READ))
+        assert (await client.post("/api/v1/upgrades", json=given)).status_code == 403
+        client.headers.update(bearer(ACT))
+        wrong = {**given, "upgrade": {**given["upgrade"], "instance_id": "acme"}}
+        assert (await client.post("/api/v1/upgrades", json=wrong)).status_code == 422
+        assert await in_queue(broker, queue_of("accept")) == []
+
+        async def take() -> None:
+            async with await aio_pika.connect(broker.url(), timeout=30) as connection:
+                queue = await (await connection.channel()).get_queue(queue_of("accept"))
+                async with queue.iterator(timeout=20) as messages:
+                    message = await anext(messages)
+                    await message.ack()
+                got = decode(message.body)
+                await journal.open(migration_of(got), got.data.instance_id, got, message.body)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as together:
+            together.create_task(take())
+            answer = await client.post("/api/v1/upgrades", json=given)
+        done = answer.json()
+        assert (answer.status_code, done["taken"]) == (200, True), done
+        assert done["instance_id"] == str(event.data.instance_id)
+        shown = (await client.get(f"/api/v1/migrations/{done['migration_id']}")).json()
+        assert shown["migration"]["to_plan"] == event.data.to_plan
+        (line,) = [one for one in shown["history"] if one["what"] == "asked for at the console"]
+        assert line["detail"] == "by anna: the customer called"
 
 
 async def test_a_migration_gets_another_priority(pg: Cluster, broker: BrokerNode) -> None:

@@ -1,4 +1,4 @@
-"""What operators do: through the functions of `rehome dead` and `rehome roll-back`, and nothing else.
+"""What operators do: through the functions of the command line, and nothing else.
 
 Every act is in the history of its migration with who asked for it and why.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from rehome_consumer import bootstrap
 from rehome_consumer.console.documents import (
@@ -21,9 +23,11 @@ from rehome_consumer.console.documents import (
     QueuedLetter,
     Replay,
     RollBack,
+    Started,
     Undo,
 )
-from rehome_consumer.errors import TimedOut
+from rehome_consumer.engine.inbound import opened_by
+from rehome_consumer.errors import NotFound, Refused, TimedOut
 from rehome_consumer.operators.dead_letter_acts import discard_one, event_in, replay_one
 from rehome_consumer.operators.dead_letter_session import dead_letter_session
 from rehome_consumer.operators.documents import Paused
@@ -32,7 +36,10 @@ from rehome_consumer.operators.pausing import order
 from rehome_consumer.operators.prioritizing import prioritize
 from rehome_consumer.operators.rollback_plan import read_order
 from rehome_consumer.operators.rollback_request import is_taken_up, request
+from rehome_consumer.ports.engine import Message
+from rehome_consumer.ports.operators import STARTED, signed
 from rehome_events.data import masked
+from rehome_events.envelope import encode, new_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
     from rehome_consumer.adapters.state.journal import PostgresJournal
     from rehome_consumer.adapters.state.views import PostgresJournalViews
     from rehome_consumer.console.access import Person
+    from rehome_consumer.console.documents import Start
     from rehome_consumer.engine.dead_letter import DeadLetter
     from rehome_consumer.model import Pause
     from rehome_consumer.settings import Settings
@@ -51,6 +59,8 @@ LIMIT: Final = 120.0
 """Seconds for one act."""
 WAIT: Final = 30.0
 """Seconds within which a running step must be stopped for a rollback."""
+TAKEN_WITHIN: Final = 10
+"""Looks, a second apart, for the migration that an upgrade has opened."""
 SHOWN: Final = 4000
 """Characters of a body that is no JSON."""
 
@@ -136,6 +146,50 @@ class Acts:
             verb = "paused" if paused else "resumed"
             log.warning("console.%s by=%s why=%s", verb, who.name, why)
         return Pausing(changed=done.changed, paused=_pause(done.pause))
+
+    async def start(self, who: Person, given: Start) -> Started:
+        """Publish an upgrade, as billing would, and note in its migration's history who asked for it.
+
+        Raises:
+            Refused: REHOME_CONSOLE_PUBLISH_URL is not set, or its user may not publish upgrades.
+            RehomeError: broker or journal do not answer.
+        """
+        url = self.settings.console_publish_url
+        if url is None:
+            raise Refused(
+                "REHOME_CONSOLE_PUBLISH_URL is not set: this console begins no moves (rehome publish does)"
+            )
+        event = new_event(
+            given.upgrade,
+            subject=given.upgrade.instance_id,
+            id=uuid4(),
+            time=datetime.now(UTC),
+            source="/billing",
+        )
+        migration_id = opened_by(event.id)
+        async with _limited(f"upgrade {event.id}"):
+            as_publisher = self.settings.model_copy(update={"amqp_url": url})
+            async with bootstrap.broker(as_publisher, "rehome console") as broker:
+                await broker.publish("billing", event.type, Message.of_event(encode(event)), mandatory=True)
+            instance_id = given.upgrade.instance_id
+            log.warning(
+                "console.started_move event=%s instance=%s by=%s why=%s",
+                event.id,
+                instance_id,
+                who.name,
+                given.why,
+            )
+            taken = await self._noted(migration_id, signed(who.name, given.why))
+        return Started(event_id=event.id, migration_id=migration_id, instance_id=instance_id, taken=taken)
+
+    async def _noted(self, migration_id: UUID, detail: str) -> bool:
+        for _ in range(TAKEN_WITHIN):
+            with suppress(NotFound):  # no consumer ever ran
+                if await self.views.by_ids([migration_id]):
+                    await self.views.add_to_history(migration_id, STARTED, detail)
+                    return True
+            await asyncio.sleep(1)
+        return False
 
     async def move_now(self, wanted: UUID, who: Person, why: str) -> LetGo:
         """Let a migration go on outside of the maintenance window."""

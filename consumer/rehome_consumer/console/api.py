@@ -23,6 +23,8 @@ from rehome_consumer.console.documents import (
     Reason,
     Replay,
     RollBack,
+    Start,
+    Started,
     Why,
 )
 from rehome_consumer.console.problems import MEDIA_TYPE, NotAllowed
@@ -138,6 +140,13 @@ async def discard(
     """Remove a dead letter; a copy and the reason stay in the journal."""
     wanted_by(request, console, who, form)
     return await console.acts.discard(letter_id, who, given.why)
+
+
+@router.post("/upgrades", responses=_errors(401, 403, 409, 422, 503))
+async def start(request: Request, console: Use, who: Operates, given: Start, form: Form = "") -> Started:
+    """Publish an upgrade, as billing would: a move begins, or what the plan grants is applied."""
+    wanted_by(request, console, who, form)
+    return await console.acts.start(who, given)
 
 
 @router.post("/migrations/{migration_id}/roll-back", responses=_errors(401, 403, 404, 409, 422, 503))

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rehome_consumer.model import HIGHEST, LOWEST
 from rehome_consumer.operators.documents import DeadLetter, Document, Event, Paused
+from rehome_events.billing import PlanUpgraded
 
 
 class Events(Document):
@@ -80,6 +81,27 @@ class Prioritized(Document):
     priority: int
     place_in_line: int | None = Field(description="Where it waits for a slot now: its place, from 1.")
     length_of_line: int | None = Field(description="How many wait there.")
+
+
+class Start(Document):
+    """An upgrade that is to be published, as billing would."""
+
+    upgrade: PlanUpgraded = Field(description="The data of the event plan.upgraded.")
+    why: str = Field(min_length=3, max_length=500, description="Why, for the journal.")
+
+
+class Started(Document):
+    """An upgrade that was published, and that the broker has."""
+
+    event_id: UUID
+    migration_id: UUID = Field(
+        description="The migration that it opens; not before the instance's last one is over."
+    )
+    instance_id: UUID
+    taken: bool = Field(
+        description="A consumer has opened the migration, and its history says who asked for it. False: not within "
+        "seconds; then only the console's log says who."
+    )
 
 
 class LetGo(Document):

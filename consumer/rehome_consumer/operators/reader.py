@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +16,7 @@ import orjson
 from rehome_consumer import saga
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.adapters.state.views import NO_JOURNAL
-from rehome_consumer.errors import NotFound, Refused, Unreachable
+from rehome_consumer.errors import Incompatible, NotFound, Refused, Unreachable
 from rehome_consumer.operators.attention import attention
 from rehome_consumer.operators.documents import (
     DeadLetter,
@@ -156,7 +158,8 @@ class Reader:
         """
         try:
             rows = await self._fetch(LOG_LINES_SQL["lines"], migration_id, before, limit + 1)
-        except NoJournal:  # the consumers are of a release that keeps none
+        except (NoJournal, Incompatible):
+            # The consumers are of a release that keeps none, or nobody has let this login read the new table yet.
             return Log(lines=[], before=None)
         shown_rows = rows[:limit]
         older = shown_rows[-1]["seq"] if len(rows) > limit else None
@@ -199,7 +202,10 @@ class Reader:
 
     async def changes(self) -> str:
         """A text that differs whenever something that the console shows has changed."""
-        return str((await self.fetch("changes"))[0][0])
+        logged = ""
+        with suppress(NoJournal, Incompatible):  # as in `log`
+            logged = str((await self.fetch("log_changes"))[0][0])
+        return f"{(await self.fetch('changes'))[0][0]} {logged}"
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         """Rows of a query in console.sql.
@@ -221,15 +227,25 @@ _OF_THE_MIGRATION: Final = ("timestamp", "level", "event", "step", "migration", 
 """Fields of a line that have a place of their own, or are the same in all of them."""
 
 
+def _encodable(value: Any) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
+
+
 def _logged(row: Any) -> LoggedLine:
-    fields = orjson.loads(row["line"])
+    fields = json.loads(
+        row["line"]
+    )  # a name with odd bytes is in it as lone surrogates, which orjson refuses
     return LoggedLine(
         seq=row["seq"],
         at=row["at"],
-        level=str(fields.get("level", "")),
-        event=str(fields.get("event", "")),
+        level=_encodable(fields.get("level", "")),
+        event=_encodable(fields.get("event", "")),
         step=fields.get("step"),
-        fields={name: value for name, value in fields.items() if name not in _OF_THE_MIGRATION},
+        fields={
+            name: value if isinstance(value, int) else _encodable(value)
+            for name, value in fields.items()
+            if name not in _OF_THE_MIGRATION
+        },
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -18,7 +18,6 @@ from uuid import UUID
 import orjson
 
 from rehome_consumer.context import log_fields
-from rehome_consumer.errors import RehomeError
 from rehome_consumer.ports.log_lines import LogLine
 from rehome_consumer.process import logs
 
@@ -35,7 +34,14 @@ BATCH: Final = 500
 PURGE_EVERY: Final = 600.0
 """Seconds between two looks for lines that are too old."""
 LENGTH: Final = 8000
-"""Characters of a line; of a longer one its event is kept, and a note."""
+"""Characters of a line; of a longer one its event is kept, the end of its traceback, and a note."""
+TRACEBACK: Final = 2000
+"""Characters of that end."""
+BEGINS: Final = "step.started"
+WAITS: Final = "step.interrupted"
+"""What the engine logs when a step begins, and when it has to wait without a try being counted."""
+A_LOOK: Final = timedelta(seconds=5)
+"""How long a line that a step has begun is held back."""
 LAST: Final = 3.0
 """Seconds that writing may take at the end of the process."""
 
@@ -49,6 +55,8 @@ class LogLines(logging.Handler):
         self.setFormatter(logs.formatter("json"))
         self._store = store
         self._waiting: deque[LogLine] = deque(maxlen=MOST)
+        self._begun: dict[UUID, LogLine] = {}
+        self._reasons: dict[UUID, str] = {}
         self._unwritable = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -57,16 +65,35 @@ class LogLines(logging.Handler):
         if migration is None:
             return
         try:
-            text = self.format(record)
-            if len(text) > LENGTH:
-                event = record.getMessage().partition(" ")[0][:200]
-                text = orjson.dumps(
-                    {"event": event, "level": record.levelname.lower(), "cut": len(text)}
-                ).decode()
-            at = datetime.fromtimestamp(record.created, UTC)
-            self._waiting.append(LogLine(UUID(str(migration)), at, text))
+            at, text = datetime.fromtimestamp(record.created, UTC), self.format(record)
+            line = LogLine(UUID(str(migration)), at, text if len(text) <= LENGTH else _cut(text))
+            self._take(line, record.getMessage())
         except Exception:  # noqa: BLE001 - as every handler: logging never fails what is logged
             self.handleError(record)
+
+    def _take(self, line: LogLine, message: str) -> None:
+        """Keep it, unless it only says once more that a step waits, and for what: some look each minute for weeks."""
+        migration, word = line.migration_id, message.partition(" ")[0]
+        if word == BEGINS:
+            self._begun[migration] = line
+            return
+        begun = self._begun.pop(migration, None)
+        if word == WAITS:
+            why = message.partition(" why=")[2]
+            if self._reasons.get(migration) == why:
+                return
+            self._reasons.pop(migration, None)
+            self._reasons[migration] = why
+            if len(self._reasons) > MOST:
+                del self._reasons[next(iter(self._reasons))]
+        self._waiting.extend([begun, line] if begun else [line])
+
+    def _release(self) -> None:
+        """A step that has begun a while ago does more than to look whether it must wait."""
+        until = datetime.now(UTC) - A_LOOK
+        for migration, line in list(self._begun.items()):
+            if line.at < until:
+                self._waiting.append(self._begun.pop(migration))
 
     async def run(self) -> None:
         """Write what has come together, each second, for ever; and remove what is too old."""
@@ -79,18 +106,19 @@ class LogLines(logging.Handler):
                 purge_at = clock() + PURGE_EVERY
                 try:
                     await self._store.purge()
-                except RehomeError as error:
-                    log.warning("log_lines.not_purged error=%s", error)
+                except Exception as error:  # noqa: BLE001 - no step depends on it, and no consumer
+                    log.warning("log_lines.not_purged error=%r", error)
 
     async def write(self) -> None:
         """Write what waits; what cannot be written waits on."""
+        self._release()
         while self._waiting:
             lines = list(islice(self._waiting, BATCH))
             try:
                 await self._store.keep(lines)
-            except RehomeError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 if not self._unwritable:
-                    log.warning("log_lines.not_kept error=%s", error)
+                    log.warning("log_lines.not_kept error=%r", error)
                 self._unwritable = True
                 return
             self._unwritable = False
@@ -105,3 +133,13 @@ class LogLines(logging.Handler):
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST):
                 await self.write()
+
+
+def _cut(text: str) -> str:
+    """The fields of a long line that say what it is about, masked as it is, and the end of its traceback."""
+    fields = orjson.loads(text)
+    kept = {name: fields[name] for name in ("event", "level", "step", "attempt", "try") if name in fields}
+    kept = {name: one if isinstance(one, int) else str(one)[:200] for name, one in kept.items()}
+    if "exception" in fields:
+        kept["exception"] = str(fields["exception"])[-TRACEBACK:]
+    return orjson.dumps({**kept, "cut": len(text)}).decode()

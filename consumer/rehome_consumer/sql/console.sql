@@ -46,6 +46,10 @@ SELECT concat_ws(' ',
     (SELECT max(seq) FROM rehome.pauses)
 ) AS changes;
 
+-- name: log_changes
+-- The last line of any log.
+SELECT max(seq)::text AS changes FROM rehome.log_lines;
+
 -- name: step_seconds
 -- Of each step the seconds from its first start to its end: how many between two of these bounds, and their sum.
 SELECT step, width_bucket(seconds, $1::float8[]) AS bucket, count(*) AS number, sum(seconds)::float8 AS seconds

@@ -13,7 +13,7 @@ import orjson
 from rehome_consumer.adapters.common.postgres_errors import translated
 from rehome_consumer.adapters.common.postgres_session import session
 from rehome_consumer.adapters.state.claim_session import REVOKED
-from rehome_consumer.errors import NotFound, TimedOut
+from rehome_consumer.errors import Incompatible, NotFound, TimedOut
 from rehome_consumer.facts import RecordedFacts
 from rehome_consumer.model import Pause
 from rehome_consumer.ports.engine import UNMOVED
@@ -64,9 +64,9 @@ class PostgresJournalViews:
     async def in_line(self) -> dict[UUID, dict[str, Any]]:
         """Of each migration that is not over `priority`, `place_in_line` and `length_of_line`, as the view has them.
 
-        None in a journal that an older consumer made.
+        None in a journal that an older consumer made, or where nobody has let this login read the new tables yet.
         """
-        with suppress(NotFound):
+        with suppress(NotFound, Incompatible):
             rows = [dict(row) for row in await self._fetch("in_line")]
             return {row.pop("id"): row for row in rows}
         return {}

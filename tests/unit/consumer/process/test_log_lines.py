@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -81,11 +83,11 @@ async def test_a_line_is_made_once_for_standard_error_and_the_journal(
     other = logging.StreamHandler(sys.stderr)
     other.setFormatter(logs.formatter("json"))
     log.addHandler(other)
-    log.info("step.started step=stop")
+    log.info("step.finished step=stop")
     log.removeHandler(other)
     await kept.write()
     assert capsys.readouterr().err.strip() == store.lines[0].text
-    assert made.count("step.started") == 1
+    assert made.count("step.finished") == 1
 
 
 async def test_what_is_logged_outside_of_a_step_is_not_kept(kept: LogLines, store: Store) -> None:
@@ -109,11 +111,55 @@ async def test_secrets_are_masked_in_what_is_kept(kept: LogLines, store: Store) 
 
 async def test_a_line_without_end_is_cut_and_says_so(kept: LogLines, store: Store) -> None:
     log.info("step.odd why=%s", "x" * 1_000_000)
+    log.info("postgresql://odoo:hunter2hunter2@pool/acme%s", "y" * 10_000)
     await kept.write()
     fields = orjson.loads(store.lines[0].text)
-    assert fields["event"] == "step.odd"
+    assert (fields["event"], fields["step"], fields["try"]) == ("step.odd", "stop", 2)
     assert fields["cut"] > 1_000_000
     assert len(store.lines[0].text) < 200
+    assert "hunter2" not in store.lines[1].text
+
+
+async def test_who_looks_each_minute_says_once_for_what_it_waits(kept: LogLines, store: Store) -> None:
+    for why in ("a window", "a window", "a window", "a slot", "a slot", "a window"):
+        log.info("step.started step=stop")
+        log.info("step.interrupted step=stop why=%s", why)
+    log.info("step.started step=stop")
+    await kept.write()
+    log.info("step.finished step=stop")
+    await kept.write()
+    told = [orjson.loads(line.text) for line in store.lines]
+    assert [line.get("why", line["event"]) for line in told] == [
+        *("step.started", "a window", "step.started", "a slot", "step.started", "a window"),
+        *("step.started", "step.finished"),
+    ]
+
+
+async def test_a_step_that_works_for_long_is_seen_to_have_begun(
+    kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.info("step.started step=stop")
+    await kept.write()
+    assert store.lines == []
+    monkeypatch.setattr(log_lines, "A_LOOK", timedelta())
+    await kept.write()
+    assert [orjson.loads(line.text)["event"] for line in store.lines] == ["step.started"]
+
+
+@pytest.mark.parametrize("error", [Unreachable("no"), ValueError("a defect")])
+async def test_a_store_with_a_defect_ends_no_consumer(
+    kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(log_lines, "EVERY", 0.01)
+    monkeypatch.setattr(store, "keep", fail)
+    monkeypatch.setattr(store, "purge", fail)
+    log.info("step.finished step=stop")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await kept.run()
 
 
 async def test_what_cannot_be_written_waits_and_the_oldest_give_way(

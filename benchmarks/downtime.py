@@ -306,13 +306,14 @@ async def _rounds(stage: Stage, size: float, repeats: int) -> list[Table]:
         ("restart", RESTART, stage.restarted),
         ("today", TODAY, stage.as_today),
         ("hand", "by hand: pg_dump -Fd, pg_restore, parallel", stage.by_hand),
-        ("rehome", "rehome, cold, careful", stage.with_rehome),
-        ("rehome", "rehome, cold, quick", partial(stage.with_rehome, CUTOVER="quick")),
+        ("rehome", "rehome, cold, careful", partial(stage.with_rehome, STRATEGY="cold")),
+        ("rehome", "rehome, cold, quick", partial(stage.with_rehome, STRATEGY="cold", CUTOVER="quick")),
         ("warm", "rehome, warm, careful", partial(stage.with_rehome, STRATEGY="auto")),
         ("warm", "rehome, warm, quick", partial(stage.with_rehome, STRATEGY="auto", CUTOVER="quick")),
     ]
     if beside is not None:
-        every.insert(3, ("rehome", f"rehome in {beside.name}", partial(stage.with_rehome, checkout=beside)))
+        other = partial(stage.with_rehome, checkout=beside, STRATEGY="cold")
+        every.insert(3, ("rehome", f"rehome in {beside.name}", other))
     ways = {name: way for kind, name, way in every if kind in stage.ways}
     felt: dict[str, list[Felt]] = {name: [] for name in ways}
     for number in range(repeats):

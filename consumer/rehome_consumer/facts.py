@@ -110,6 +110,8 @@ WARM_GIVEN_UP: Final[Fact[str]] = Fact("warm_given_up", str, str)
 """Why the copy follows its source no more: the move goes on cold."""
 FOLLOWS_SINCE: Final[Fact[datetime]] = Fact("follows_since", datetime.isoformat, datetime.fromisoformat)
 """Since when a copy follows its source."""
+LENT_LEFT: Final[Fact[str]] = Fact("lent_left", str, str)
+"""Which table of the fenced source could not get its own replica identity back: the doctor tries again."""
 CAUGHT_UP: Final[Fact[bool]] = Fact("caught_up", bool, bool)
 """The copy has everything that the fenced source has: it need not follow any more."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
 
 from rehome_consumer.adapters.postgres import replication_parts as parts
 from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
@@ -13,7 +14,6 @@ from tests.fakes.world import FakeRole, FakeSlot, FakeSubscription, copied
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
-    from uuid import UUID
 
     from rehome_consumer.model import Followed, Server, Written
     from tests.fakes.world import FakeDatabase, FakeServer, Visit, World
@@ -44,6 +44,17 @@ class FakeReplicator:
     async def keyless(self, source: Server, database: str) -> tuple[str, ...]:
         async with self.world.visit(source, "replicator.keyless", database) as visit:
             return tuple(_without_key(visit.session.database))
+
+    async def reclaim(self, source: Server, database: str, migration_id: UUID) -> None:
+        async with self.world.visit(source, "replicator.reclaim") as visit:
+            others = [
+                role.name
+                for role in visit.there.roles.values()
+                if role.name != parts.sync_role(migration_id)
+                and any(name == database for name, _ in role.lent)
+            ]
+        for reader in others:
+            await self.remove(source, UUID(reader.split("_")[1]))
 
     async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
         name, reader = parts.name_of(followed.migration_id), parts.sync_role(followed.migration_id)
@@ -222,6 +233,11 @@ def _require_free(database: FakeDatabase, table: str) -> None:
         raise TableInUse(f"table {table} is in use")
 
 
+def _require_unpublished(database: FakeDatabase, table: str) -> None:
+    if database.publications:
+        raise TableInUse(f"a copy of another migration follows {table}")
+
+
 async def _put_back(visit: Visit, reader: str) -> None:
     role = visit.there.roles.get(reader)
     failed: TableInUse | None = None
@@ -232,6 +248,7 @@ async def _put_back(visit: Visit, reader: str) -> None:
             continue
         try:
             _require_free(database, table)
+            _require_unpublished(database, table)
         except TableInUse as error:
             failed = error
         else:

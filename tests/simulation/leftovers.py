@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer.adapters.postgres.replication_parts import name_of, witness_of
 from rehome_consumer.adapters.postgres.short_lived_roles import prefix
+from rehome_consumer.facts import LENT_LEFT
 from rehome_consumer.steps.support.slots import DOWN
 from rehome_events.migration import MigrationRolledBack
 from tests.fakes.replicator import FULL
@@ -154,10 +155,11 @@ def _lent(there: FakeServer, waiting: list[str]) -> list[str]:
 
 
 def _in_use(schedule: Schedule, host: str) -> list[str]:
-    """How the roles begin of migrations whose rollback has named a table of the pool that was in use."""
+    """How the roles begin of migrations that have named a table of the pool that was in use: the doctor finds it."""
     if host != schedule.site.pool.host:
         return []
-    return [
+    completed = [prefix(one) for one, _, name in schedule.journal.stored_facts if name == LENT_LEFT.name]
+    return completed + [
         prefix(event.migration)
         for event in _rolled_back(schedule)
         if event.migration and any(text.startswith(LENT) for text in event.leftovers)

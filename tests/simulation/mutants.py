@@ -28,7 +28,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 def _spoils_what_followed(plan: Plan, random: Random) -> None:
     plan.strategy, plan.unfollowed = "auto", []
-    plan.at_boundary[random.randrange(60, 160)] = "truncate"
+    plan.at_step = {"restore": {random.randrange(1, 12): "truncate"}}  # after the base of the copy was made
 
 
 def _spoils_what_waited(plan: Plan, random: Random) -> None:

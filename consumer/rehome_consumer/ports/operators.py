@@ -27,8 +27,9 @@ RETIRED: Final = "source retired"
 LET_GO: Final = "let go outside of the window"
 PRIORITIZED: Final = "priority changed"
 DRAINED: Final = "asked for by a drain"
+STARTED: Final = "asked for at the console"
 ACTS: Final = frozenset(
-    {ROLLBACK_ASKED_FOR, REPLAYED, DISCARDED, REPAIRED, RETIRED, LET_GO, PRIORITIZED, DRAINED}
+    {ROLLBACK_ASKED_FOR, REPLAYED, DISCARDED, REPAIRED, RETIRED, LET_GO, PRIORITIZED, DRAINED, STARTED}
 )
 """What lines of a history say that an operator has done. Their details are `signed`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from rehome_consumer.errors import Conflict, Transient
@@ -9,6 +10,7 @@ from rehome_consumer.facts import (
     BACKUP_BYTES,
     CONNECTIONS_CHECKED,
     HEALTHY_AT,
+    LENT_LEFT,
     PLAN_TIER,
     REHEARSAL,
     REPLICAS,
@@ -18,7 +20,7 @@ from rehome_consumer.facts import (
 )
 from rehome_consumer.model import TERMINATED
 from rehome_consumer.steps import back_up
-from rehome_consumer.steps.support import warm
+from rehome_consumer.steps.support import leaving, warm
 from rehome_consumer.steps.support.fences import require_fence
 from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_events.migration import MigrationCompleted
@@ -26,6 +28,8 @@ from rehome_events.migration import MigrationCompleted
 if TYPE_CHECKING:
     from rehome_consumer.move import Move
     from rehome_consumer.steps.support.situation import Situation
+
+log = logging.getLogger(__name__)
 
 
 async def run(move: Move) -> MigrationCompleted:
@@ -40,6 +44,9 @@ async def run(move: Move) -> MigrationCompleted:
     strategy = await warm.strategy_now(move)
     if strategy == "warm":  # the customer did not wait for it
         await require_fence(move)
+        for left in await leaving.lent_identities(move, source):
+            log.warning("complete.left migration=%s why=%s", move.migration_id, left)
+            await move.facts.remember(LENT_LEFT, left)
         await back_up.made(move)
         await move.copier.discard(move.rehearsal_id)
     await move.filestore.archive(instance, move.backup_id)

@@ -13,6 +13,7 @@ from rehome_consumer.errors import (
     Queued,
     Refused,
     RehomeError,
+    TableInUse,
     Transient,
 )
 from rehome_consumer.facts import (
@@ -46,7 +47,7 @@ async def run(move: Move) -> MigrationPrepared:
 
     Raises:
         Queued: operators have paused all moves, and this one has not begun; it is for a later day; or it waits for its
-            turn to rehearse.
+            turn to rehearse, or for a table that cannot get its replica identity back while others use it.
     """
     if await move.facts.recall(BEGUN_AT) is None:
         try:
@@ -62,10 +63,14 @@ async def run(move: Move) -> MigrationPrepared:
         return await _prepare(move)
     except Queued:
         raise
-    except Exception:
+    except Exception as error:
         # Nobody should wait for this migration until its next try; the error counts.
         with suppress(RehomeError):
             await rehearsal.release_slot(move)
+        if isinstance(
+            error, TableInUse
+        ):  # such as by a dump, for hours: the customer works, and the move waits
+            raise Queued(str(error)) from error
         raise
 
 
@@ -88,6 +93,8 @@ async def _prepare(move: Move) -> MigrationPrepared:
     target = await _dedicated_server(move)
     if await move.facts.recall(STRATEGY) is None:
         await rehearsal.clear(move)  # a run that was cut off would be in the way of the checks
+        # A rollback that could not put them back has named them. They would be taken for the customer's own.
+        await move.replicator.reclaim(source, instance.database, move.migration_id)
     await check_pair(move.ports, source, target, database)
     if not await warm.is_warm(move):  # else the role has the copy by now
         await check_target_role(move.ports, instance, target)

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -631,8 +632,30 @@ async def test_what_an_earlier_migration_has_left_hinders_no_later_one(
     await later.begin()
     assert await later.run()
     assert (await later.move.recorded(STRATEGY)).name == "warm"
+    # While that copy follows, the customer could not change rows of a table without its identity.
+    with pytest.raises(TableInUse, match="a copy of another migration follows it"):
+        await stage.replicator.remove(stage.pool, both.migration_id)
+    await warmed.as_tenant("UPDATE import_log SET line = line || '!'")
+    await warmed.as_tenant("DELETE FROM import_log")
     await rehearsal.clear(later.move)
     assert await on_source(warmed) == {**before, "public.import_log": "f"}
     await stage.replicator.remove(stage.pool, both.migration_id)
     assert await on_source(warmed) == before
     current_migration.set(both.migration_id)
+
+
+async def test_what_an_earlier_migration_has_lent_is_put_back_by_the_next_one(warmed: Rehearsing) -> None:
+    before = await on_source(warmed)
+    both, stage = await warm.followed(warmed.move), warmed.stage
+    with pytest.raises(RuntimeError):
+        await stage.replicator.with_slot(both, LIMIT, stopped)
+    assert await on_source(warmed) != before
+    await stage.replicator.reclaim(stage.pool, both.database, both.migration_id)  # its own are its own
+    assert await on_source(warmed) != before
+    await stage.replicator.reclaim(stage.pool, "template1", uuid4())
+    assert await on_source(warmed) != before
+    await stage.replicator.reclaim(stage.pool, both.database, uuid4())
+    assert await on_source(warmed) == before
+    async with stage.pool_cluster.connect() as connection:
+        reader = sync_role(both.migration_id)
+        assert not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", reader)

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 LARGE_VALUES_AT_MOST: Final = 256 * 1024**2
 """Bytes that a table may have in TOAST: with FULL each change of a row writes the row's large values to the WAL."""
 
+TABLES_AT_MOST: Final = 2000
+"""Tables that are lent one: each is altered in a transaction of its own while the customer works."""
+
 FORMER: Final = {"d": "DEFAULT", "n": "NOTHING"}
 """Replica identities that are put back: as `pg_class` has them, and as a statement has them."""
 
@@ -51,6 +54,10 @@ _AT_ONCE: Final = 200  # tables that one transaction locks
 _ALL_SECONDS: Final = 60.0
 _ONE: Final = re.compile(r"([0-9]+)=([dn])")
 _COMMENT: Final = re.compile(rf"rehome replica identities of database ([0-9]+): ({_ONE.pattern}(?: |$))+")
+
+
+class _FollowedError(Exception):
+    """A copy of another migration follows the table: without its identity the customer could not change its rows."""
 
 
 class _ElsewhereError(Exception):
@@ -146,6 +153,8 @@ async def lend(inside: Administrator, temporary: Temporary, what: str) -> None:
     for oid, former in temporary.former.items():
         await _alter_soon(inside, oid, (former, _FULL), what, _PAUSES, deadline)
         await reached("identity_lent")
+        if asyncio.get_running_loop().time() > deadline:
+            raise TableInUse(f"{what}: not all of {len(temporary.former)} tables in {_ALL_SECONDS:g} s")
     log.info("sync.identities_lent what=%s tables=%s", what, len(temporary.former))
 
 
@@ -180,6 +189,9 @@ async def _put_back_together(inside: Administrator, temporary: Temporary, what: 
     """Where nobody is kept waiting: in few transactions, since it is done in a downtime. False: not all of them."""
     await _require_no_trigger(inside, what)
     rows = await inside.fetch(_SQL["temporary"], list(temporary.former))
+    for row in rows:
+        if await inside.fetchval(_SQL["followed_by"], row["oid"]):
+            return False
     for few in (rows[first : first + _AT_ONCE] for first in range(0, len(rows), _AT_ONCE)):
         try:
             async with inside.transaction():
@@ -263,6 +275,10 @@ async def _alter_soon(
             await _alter(inside, oid, *change)
         except _LOCKED:
             pass
+        except _FollowedError as error:
+            raise TableInUse(
+                f"{what}: a copy of another migration follows it ({error}); it is put back when that is over"
+            ) from None
         except _MOVED as error:
             log.info("sync.table_moved what=%s why=%s", what, error)
         else:
@@ -286,6 +302,8 @@ async def _alter(inside: Administrator, oid: int, before: str, after: str) -> No
         locked = await inside.fetchrow(_SQL["identity"], oid)
         if locked is None or locked["identity"] != before:
             return
+        if after != _FULL and (publication := await inside.fetchval(_SQL["followed_by"], oid)):
+            raise _FollowedError(publication)
         await inside.execute(_set(first["quoted"], after))
         done = await inside.fetchrow(_SQL["identity"], oid)
         if done is None or done["identity"] != after:

@@ -13,6 +13,7 @@ import asyncio
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
 
 from rehome_consumer.adapters.common.postgres_errors import FOREIGN
 from rehome_consumer.adapters.postgres import identities, settling, witness
@@ -27,7 +28,6 @@ from rehome_consumer.sql import administrator, ddl
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from uuid import UUID
 
     import asyncpg
 
@@ -66,6 +66,12 @@ class PostgresReplicator:
             keyless = await identities.keyless(session)
             found = await session.fetch(_SQL["obstacles"], tenant)
         named = [f"table {row['quoted']} {row['why']} ({row['remedy']})" for row in keyless if row["why"]]
+        lent = sum(row["why"] is None for row in keyless)
+        if lent > identities.TABLES_AT_MOST:
+            named.append(
+                f"{lent} tables have no primary key, more than {identities.TABLES_AT_MOST} "
+                "(ALTER TABLE ... ADD PRIMARY KEY)"
+            )
         named += [f"{row['what']} ({row['remedy']})" for row in found]
         if found and (more := found[0]["total"] - len(found)):
             named.append(f"and {more} more")
@@ -92,6 +98,14 @@ class PostgresReplicator:
         async with self._sessions.administrator(source, database, what=what) as session:
             found = await identities.keyless(session)
         return tuple(sorted(row["quoted"] for row in found if row["why"] is None))
+
+    async def reclaim(self, source: Server, database: str, migration_id: UUID) -> None:
+        """See `Replicator.reclaim`."""
+        what = f"looking for replica identities that earlier migrations have lent tables of {database}"
+        async with self._sessions.administrator(source, what=what) as session:
+            rows = await session.fetch(_SQL["lenders"], database, parts.sync_role(migration_id))
+        for row in rows:
+            await parts.remove(self._sessions, source, UUID(row["migration"]))
 
     async def with_slot(self, followed: Followed, limit: timedelta, work: Callable[[str], Awaitable[T]]) -> T:
         """Make role, publication and slot; hold the slot's snapshot while `work` runs. Raises FellBehind."""

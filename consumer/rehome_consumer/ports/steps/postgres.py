@@ -246,6 +246,14 @@ class Replicator(Protocol):
         """
         ...
 
+    async def reclaim(self, source: Server, database: str, migration_id: UUID) -> None:
+        """Remove what other migrations, which are over, have left in a database that lent its tables identities.
+
+        Raises:
+            TableInUse: a table could not be altered without keeping its users from it.
+        """
+        ...
+
     async def lent(self, followed: Followed) -> tuple[str, ...]:
         """Tables of the source that have a temporary replica identity now."""
         ...

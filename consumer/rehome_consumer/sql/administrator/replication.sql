@@ -101,6 +101,22 @@ SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname) AS quoted
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY ($1::pg_catalog.oid[]) AND c.relkind = 'r' AND c.relreplident = 'f' ORDER BY 1;
 
+-- name: followed_by
+-- A publication of rehome's with this table ($1: its oid): a copy follows it, and without its identity its rows could not be
+-- changed.
+SELECT p.pubname::pg_catalog.text FROM pg_catalog.pg_publication_rel AS r
+JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid
+WHERE r.prrelid = $1 AND p.pubname ~ '^rehome_[0-9a-f]{32}$' ORDER BY 1 LIMIT 1;
+
+-- name: lenders
+-- Migrations that have lent tables of a database ($1) replica identities; the role of $2 is not meant.
+SELECT pg_catalog.substr(r.rolname::pg_catalog.text, 8, 32) AS migration
+FROM pg_catalog.pg_roles AS r
+JOIN pg_catalog.pg_shdescription AS s ON s.objoid = r.oid AND s.classoid = 1260  -- a role's comment
+JOIN pg_catalog.pg_database AS d ON d.datname = $1
+WHERE r.rolname ~ '^rehome_[0-9a-f]{32}_sync$' AND r.rolname <> $2
+  AND pg_catalog.starts_with(s.description, 'rehome replica identities of database ' || d.oid || ': ') ORDER BY 1;
+
 -- name: event_trigger
 -- An event trigger of nobody's extension: what it calls would run with the rights of whoever changes a table.
 SELECT e.evtname::pg_catalog.text FROM pg_catalog.pg_event_trigger AS e

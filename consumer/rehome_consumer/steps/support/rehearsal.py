@@ -84,7 +84,10 @@ async def run(move: Move) -> Rehearsal | None:
         if mode is None:
             await warm.decided(move, cold)
             return None
-        await _take_slot(move, may_follow=await move.facts.remember(MAY_FOLLOW, cold is None))
+        may_follow = await move.facts.remember(MAY_FOLLOW, cold is None)
+        if not may_follow:  # else it would follow from now on until the window opens
+            cold = cold or "it could not follow when that was looked at first"
+        await _take_slot(move, may_follow=may_follow)
         rehearsed = await rehearse(move, mode, size, cold=cold)
         await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
         if rehearsed.signatures is not None:

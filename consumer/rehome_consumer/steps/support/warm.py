@@ -11,7 +11,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.errors import FellBehind, NotOurs, Refused, TimedOut, VerificationFailed
+from rehome_consumer.errors import FellBehind, NotOurs, Refused, TableInUse, TimedOut, VerificationFailed
 from rehome_consumer.facts import CAUGHT_UP, COMPARED, FOLLOWS_SINCE, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import Followed, OwnershipTag, Strategy
@@ -255,7 +255,12 @@ async def _remove_from_source(
     if await move.replicator.lent(both):
         # Who reads a table has a lock on it, and the next reader would wait behind who alters it.
         await reading
-    await move.replicator.remove(both.source, move.migration_id)
+    try:
+        await move.replicator.remove(both.source, move.migration_id)
+    except (
+        TableInUse
+    ) as error:  # all else is removed, and nobody writes there any more: `complete` tries again
+        log.warning("sync.identities_left migration=%s why=%s", move.migration_id, error)
 
 
 async def _require_equal(

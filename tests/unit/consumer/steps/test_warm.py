@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
-from rehome_consumer.adapters.postgres.replication_parts import name_of, witness_of
-from rehome_consumer.errors import Refused, TableInUse, TimedOut, Unreachable
-from rehome_consumer.facts import COMPARED, SIGNATURES, STRATEGY, WARM_GIVEN_UP
+from rehome_consumer.adapters.postgres.replication_parts import name_of, sync_role, witness_of
+from rehome_consumer.errors import Queued, Refused, TimedOut, Unreachable
+from rehome_consumer.facts import COMPARED, LENT_LEFT, SIGNATURES, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.model import Compared
 from rehome_events.migration import (
     MigrationBackedUp,
@@ -18,13 +19,16 @@ from rehome_events.migration import (
     MigrationPrepared,
     MigrationRestored,
 )
+from tests.fakes.replicator import FULL
 from tests.fakes.site import ORDERS, ORDERS_SEQUENCE
+from tests.fakes.world import FakeRole
 from tests.support.steps import StepRig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NEW_ENOUGH = 170012
+EARLIER = uuid4()
 
 
 def a_rig(**policy: Any) -> StepRig:
@@ -281,15 +285,59 @@ async def test_a_table_in_use_keeps_a_move_that_is_given_up_from_going_on(rig: S
     broken(rig)
     rig.source.databases["acme"].in_use.add(ORDERS)
     event = rig.event
-    with pytest.raises(TableInUse):
+    with pytest.raises(Queued, match="in use"):  # no try is counted, however long it takes
         await rig.run("stop")
     assert rig.service.running
+    assert await (await rig.facts("stop")).recall(WARM_GIVEN_UP) is None
     assert rig.source.slots == {}
     rig.source.databases["acme"].in_use.clear()
     rig.event = event
     await rig.run("stop")
     require_no_parts(rig)
     assert await given_up(rig)
+
+
+async def test_a_table_in_use_behind_the_fence_costs_the_customer_nothing(rig: StepRig) -> None:
+    await run_from(rig, "prepare", "rewrite_conf")
+    rig.source.databases["acme"].in_use.add(ORDERS)
+    restored = await rig.run("restore")
+    assert isinstance(restored, MigrationRestored)
+    assert rig.source.databases["acme"].identities[ORDERS] == FULL
+    rig.source.databases["acme"].in_use.clear()
+    await run_from(rig, "start", "complete")
+    assert rig.source.databases["acme"].identities[ORDERS] != FULL
+    assert await (await rig.facts("complete")).recall(WARM_GIVEN_UP) is None
+    require_no_parts(rig)
+
+
+async def test_a_table_that_is_in_use_to_the_end_is_left_to_the_doctor(rig: StepRig) -> None:
+    await run_from(rig, "prepare", "rewrite_conf")
+    rig.source.databases["acme"].in_use.add(ORDERS)
+    completed = await run_from(rig, "restore", "complete")
+    assert isinstance(completed, MigrationCompleted)
+    assert "rehome doctor --repair" in str(await (await rig.facts("complete")).recall(LENT_LEFT))
+    assert rig.source.roles.keys() >= {sync_role(rig.migration)}
+
+
+async def test_what_an_earlier_migration_has_lent_is_put_back_before_anything_is_copied(rig: StepRig) -> None:
+    database = rig.source.databases["acme"]
+    own = database.identities[ORDERS]
+    reader = sync_role(EARLIER)
+    rig.source.roles[reader] = FakeRole(reader, None)
+    rig.source.roles[reader].lent["acme", ORDERS] = own
+    database.identities[ORDERS] = FULL
+    database.in_use.add(ORDERS)
+    event = rig.event
+    with pytest.raises(Queued, match="in use"):
+        await rig.run("prepare")
+    assert rig.journal.slots == set()
+    database.in_use.clear()
+    rig.event = event
+    answer = await rig.run("prepare")
+    assert isinstance(answer, MigrationPrepared)
+    assert answer.strategy == "warm"
+    assert reader not in rig.source.roles
+    assert rig.source.roles[sync_role(rig.migration)].lent["acme", ORDERS] == own
 
 
 async def test_a_rollback_names_a_table_that_is_in_use_and_waits_for_nothing(rig: StepRig) -> None:

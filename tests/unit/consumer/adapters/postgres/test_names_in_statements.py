@@ -31,8 +31,10 @@ def test_what_lets_a_copy_follow_is_recognized_and_nothing_else() -> None:
     patterns = {one for one in NAMES if one.endswith(("{32}$", "_apply$", "(_witness)?$"))}
     assert len(patterns) == 3
     assert {one for one in NAMES if not one.endswith("_[a-z]+$")} == patterns | {
-        "^rehome_[0-9a-f]{32}(_[a-z]+)?$"
+        "^rehome_[0-9a-f]{32}(_[a-z]+)?$",
+        "^rehome_[0-9a-f]{32}_sync$",
     }
+    assert re.search("^rehome_[0-9a-f]{32}_sync$", sync_role(MIGRATION))
     for pattern in patterns:
         name = apply_role(MIGRATION) if pattern.endswith("_apply$") else name_of(MIGRATION)
         assert re.search(pattern, name)

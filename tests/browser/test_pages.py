@@ -74,7 +74,13 @@ async def is_wider_than_the_screen(page: Page) -> bool:
     return found
 
 
-PAGES = {"now": "/", "history": "/migrations", "dead-letters": "/dead-letters", "pause": "/pause"}
+PAGES = {
+    "now": "/",
+    "history": "/migrations",
+    "dead-letters": "/dead-letters",
+    "queues": "/queues",
+    "pause": "/pause",
+}
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

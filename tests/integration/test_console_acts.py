@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import aio_pika
 
+from rehome_consumer import saga
 from rehome_consumer.operators import rollback_request
 from rehome_consumer.rabbitmq.topology import DEAD, queue_of
 from rehome_events.envelope import decode
@@ -201,6 +202,33 @@ async def test_an_upgrade_is_published_for_whoever_may_and_its_history_says_who(
         assert shown["migration"]["to_plan"] == event.data.to_plan
         (line,) = [one for one in shown["history"] if one["what"] == "asked for at the console"]
         assert line["detail"] == "by anna: the customer called"
+
+
+async def test_queues_are_shown_with_what_waits_and_who_reads(pg: Cluster, broker: BrokerNode) -> None:
+    async with console_and_journal(pg, broker) as (client, _):
+        async with await aio_pika.connect(broker.url(), timeout=30) as connection:
+            channel = await connection.channel()
+            await channel.default_exchange.publish(aio_pika.Message(b"{}"), queue_of("stop"))
+            found: dict[str, Any] = {}
+            async with asyncio.timeout(20):
+                while not found.get(queue_of("stop"), {}).get("ready"):
+                    await asyncio.sleep(0.2)
+                    answer = (await client.get("/api/v1/queues")).json()
+                    found = {one["name"]: one for one in answer["queues"]}
+            assert answer["trouble"] is None
+            assert {DEAD, *(queue_of(step.name) for step in saga.MIGRATION)} <= found.keys()
+            page = (await client.get("/queues")).text
+            assert (
+                f'<code>{queue_of("stop")}</code></td><td>1</td><td>0 <span class="state bad">nobody reads it'
+                in page
+            )
+        assert await in_queue(broker, queue_of("stop")) == [None]
+
+
+async def test_without_a_broker_the_page_of_queues_says_why(pg: Cluster) -> None:
+    async with state_database(pg) as dsn, postgres_journal(dsn), console_on(dsn) as client:
+        assert "REHOME_AMQP_URL is not set" in (await client.get("/queues")).text
+        assert (await client.get("/api/v1/queues")).json()["queues"] == []
 
 
 async def test_a_migration_gets_another_priority(pg: Cluster, broker: BrokerNode) -> None:

@@ -253,7 +253,7 @@ async def test_every_answer_forbids_what_no_page_needs(client: httpx.AsyncClient
 async def test_nothing_is_shown_to_nobody(client: httpx.AsyncClient, found: dict[str, UUID]) -> None:
     every = [*application(None).routes, *api.router.routes, *pages.router.routes]
     routes = [route for route in every if isinstance(route, APIRoute)]
-    assert len(routes) == 5 + 16 + 20
+    assert len(routes) == 5 + 17 + 21
     for route in routes:
         path = route.path.replace("{migration_id}", str(found["failed"])).replace("{letter_id}", "a" * 8)
         for method in route.methods or ():
@@ -489,6 +489,7 @@ async def test_a_login_that_may_only_read_the_journal_is_enough(pg: Cluster) -> 
                     "/migrations",
                     f"/migrations/{found['failed']}",
                     "/dead-letters",
+                    "/queues",
                     "/metrics",
                     "/readyz",
                 ):

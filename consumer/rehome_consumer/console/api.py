@@ -20,6 +20,7 @@ from rehome_consumer.console.documents import (
     Priority,
     Problem,
     QueuedLetters,
+    Queues,
     Reason,
     Replay,
     RollBack,
@@ -110,6 +111,12 @@ async def dead_letters(console: Use, _: Reads) -> DeadLetters:
     return DeadLetters(
         dead_letters=await console.reader.dead_letters(), in_queue=await console.broker.dead_letters()
     )
+
+
+@router.get("/queues", responses=_errors(401, 503))
+async def queues(console: Use, _: Reads) -> Queues:
+    """The broker's queues, and how many read them."""
+    return await console.queues()
 
 
 @router.get("/dead-letters/queue", responses=_errors(401, 403, 503))

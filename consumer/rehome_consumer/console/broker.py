@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from rehome_consumer import bootstrap
 from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
+from rehome_consumer.console.documents import Queue, Queues
 from rehome_consumer.errors import RehomeError
-from rehome_consumer.rabbitmq.topology import DEAD
+from rehome_consumer.rabbitmq.topology import DEAD, definitions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ PAUSE: Final = 5.0
 """Seconds between two attempts to connect."""
 LIMIT: Final = 3.0
 """Seconds for a question about a queue."""
+QUEUES: Final = tuple(queue["name"] for queue in definitions()["queues"])
 NOT_SET: Final = "REHOME_AMQP_URL is not set: the console knows nothing of the broker, and replays nothing"
 
 
@@ -57,6 +59,17 @@ class BrokerLink:
         except RehomeError:
             return None
         return found[DEAD].ready if DEAD in found else None
+
+    async def queues(self) -> Queues:
+        """All queues of the topology that are there, or why that is not known."""
+        if self._connection is None or (trouble := self.trouble()) is not None:
+            return Queues(queues=[], trouble=self.trouble())
+        try:
+            found = await AmqpQueueInspector(self._connection, within=LIMIT).queues(QUEUES)
+        except RehomeError as error:
+            return Queues(queues=[], trouble=str(error))
+        shown = [Queue(name=name, ready=one.ready, consumers=one.consumers) for name, one in found.items()]
+        return Queues(queues=shown, trouble=trouble)
 
     async def keep(self, settings: Settings) -> None:
         """Connect, however often that fails, and hold the connection until cancelled."""

@@ -13,6 +13,7 @@ from rehome_consumer.console.problems import NotAllowed, NotSignedIn
 if TYPE_CHECKING:
     from rehome_consumer.console.acts import Acts
     from rehome_consumer.console.broker import BrokerLink
+    from rehome_consumer.console.documents import Queues
     from rehome_consumer.console.live import Live
     from rehome_consumer.network.http_server import Shared
     from rehome_consumer.operators.documents import Overview
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Everything that the console is made of. Overview and metrics are computed once for all who ask in a second."""
+    """What the console is made of. Overview, queues and metrics are read once for all who ask in a second."""
 
     access: Access
     reader: Reader
     broker: BrokerLink
     live: Live
     overview: Shared[Overview]
+    queues: Shared[Queues]
     metrics: Shared[bytes]
     acts: Acts
 

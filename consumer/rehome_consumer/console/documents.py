@@ -28,6 +28,23 @@ class DeadLetters(Document):
     )
 
 
+class Queue(Document):
+    """A queue of the broker's."""
+
+    name: str
+    ready: int = Field(description="Messages that no consumer has yet.")
+    consumers: int = Field(
+        description="Who read it: each consumer process with REHOME_WORKERS readers of each step."
+    )
+
+
+class Queues(Document):
+    """The queues of the topology that are there."""
+
+    queues: list[Queue]
+    trouble: str | None = Field(description="Why the broker cannot be asked; null: it was.")
+
+
 class Part(Document):
     """Something that the console needs, and whether it is there."""
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from rehome_consumer import saga
 from rehome_consumer.console.access import COOKIE, LASTS, same_site
 from rehome_consumer.console.api import LetterId, wanted_by
 from rehome_consumer.console.context import Console, Operates, Reads, Use, console_of
@@ -23,6 +24,7 @@ from rehome_consumer.model import HIGHEST, LOWEST, NORMAL
 from rehome_consumer.operators.in_line import in_line
 from rehome_consumer.operators.report import attempt_of
 from rehome_consumer.ports.engine import ENDED
+from rehome_consumer.rabbitmq.topology import queue_of
 
 OUTCOMES: Final = ("failed", "failing", *sorted(ENDED))
 """States to choose from: what needs a look, and how it ended. Others are reached by the counts on the first page."""
@@ -92,6 +94,14 @@ async def dead_letters(request: Request, console: Use, _: Reads) -> Response:
         request, "dead_letters.html", found=await console.reader.dead_letters(),
         in_queue=await console.broker.dead_letters(), trouble=console.broker.trouble(),
     )  # fmt: skip
+
+
+@router.get("/queues")
+async def queues(request: Request, console: Use, _: Reads) -> Response:
+    """The broker's queues, and how many read them."""
+    found = await console.queues()
+    of_steps = {queue_of(step.name) for step in saga.MIGRATION}
+    return _page(request, "queues.html", found=found, of_steps=of_steps)
 
 
 @router.get("/dead-letters/queue")

@@ -65,6 +65,7 @@ async def console_of(settings: Settings, access: Access) -> AsyncIterator[Consol
             broker=broker,
             live=live,
             overview=overview,
+            queues=Shared(broker.queues),
             metrics=Shared(lambda: metrics.measured(reader, journal, broker, totals)),
             acts=Acts(settings, views, journal),
         )

@@ -13,7 +13,6 @@ from rehome_consumer.errors import (
     Queued,
     Refused,
     RehomeError,
-    TableInUse,
     Transient,
 )
 from rehome_consumer.facts import (
@@ -59,19 +58,16 @@ async def run(move: Move) -> MigrationPrepared:
     if await move.facts.recall(TARGET) is not None:
         # An earlier run got as far as this: while it waits for a slot, looking again costs the pool nothing.
         await rehearsal.wait_for_a_slot(move)
-    try:
-        return await _prepare(move)
-    except Queued:
-        raise
-    except Exception as error:
-        # Nobody should wait for this migration until its next try; the error counts.
-        with suppress(RehomeError):
-            await rehearsal.release_slot(move)
-        if isinstance(
-            error, TableInUse
-        ):  # such as by a dump, for hours: the customer works, and the move waits
-            raise Queued(str(error)) from error
-        raise
+    with leaving.waiting_for_tables():
+        try:
+            return await _prepare(move)
+        except Queued:
+            raise
+        except Exception:
+            # Nobody should wait for this migration until its next try; the error counts.
+            with suppress(RehomeError):
+                await rehearsal.release_slot(move)
+            raise
 
 
 async def _prepare(move: Move) -> MigrationPrepared:

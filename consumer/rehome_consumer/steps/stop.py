@@ -6,21 +6,19 @@ in `restore`, before anybody may write to the copy.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from rehome_consumer.errors import Queued, TableInUse, TimedOut
+from rehome_consumer.errors import Queued, TimedOut
 from rehome_consumer.facts import FENCE, PLATFORM_RECORD, REPLICAS, RESTARTED_AT, SPEC, STOPPED_AT
 from rehome_consumer.model import TERMINATED
-from rehome_consumer.steps.support import pacing, rehearsal, warm
+from rehome_consumer.steps.support import leaving, pacing, rehearsal, warm
 from rehome_consumer.steps.support.identity import require_alone
 from rehome_consumer.steps.support.situation import UNKNOWN
 from rehome_consumer.steps.support.slots import DOWN, Slot, dump_slot, take
 from rehome_events.migration import MigrationStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rehome_consumer.model import Server
     from rehome_consumer.move import Move
     from rehome_consumer.steps.support.situation import Situation
@@ -37,13 +35,13 @@ async def run(move: Move) -> MigrationStopped:
     source = await move.source()
     serves = await move.facts.recall(FENCE) is None  # nothing is stopped yet
     if serves:
-        with _waiting():
+        with leaving.waiting_for_tables():
             await warm.require_close(move)
         await _require_allowed(move, source)
     with nullcontext() if serves else suppress(Queued):  # one that is down already waits for nobody
         await _take_slots(move, source, waits=serves)
     if serves:
-        with _waiting():
+        with leaving.waiting_for_tables():
             await rehearsal.require_current(move)
             await warm.require_close(move)
         await _require_allowed(move, source)  # it may have been rehearsed again, for hours
@@ -71,18 +69,6 @@ async def run(move: Move) -> MigrationStopped:
         fenced_at=move.clock.now(),
         connections_ended=before.ended,
     )
-
-
-@contextmanager
-def _waiting() -> Iterator[None]:
-    """The instance serves: it waits for a table that cannot get its replica identity back while others use it.
-
-    Raises Queued.
-    """
-    try:
-        yield
-    except TableInUse as error:
-        raise Queued(str(error)) from error
 
 
 async def _take_slots(move: Move, source: Server, *, waits: bool) -> None:

@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rehome_consumer.errors import NotFound, NotOurs, NotReady, TableInUse, TimedOut, Unreachable
+from rehome_consumer.errors import NotFound, NotOurs, NotReady, Queued, TableInUse, TimedOut, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from rehome_consumer.model import Server
     from rehome_consumer.move import Move
@@ -64,6 +65,19 @@ async def from_target(move: Move, *databases: str, role: str | None = None) -> t
         *(partial(move.databases.drop, target, name, move.migration_id) for name in databases),
         lambda: move.replicator.remove(target, move.migration_id),
     )
+
+
+@contextmanager
+def waiting_for_tables() -> Iterator[None]:
+    """While the instance serves: wait for a table that others use, such as a dump, for hours; no try is counted.
+
+    Raises:
+        Queued: a table cannot get its replica identity back yet.
+    """
+    try:
+        yield
+    except TableInUse as error:
+        raise Queued(str(error)) from error
 
 
 async def lent_identities(move: Move, source: Server) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
 from sandbox.rabbitmq.node import BrokerNode
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
+from tests.support import stalls
 from tests.support.postgres_versions import Pair, pair
 
 settings.register_profile(
@@ -75,6 +76,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="POOL-DEDICATED",
         help="PostgreSQL versions of pool and dedicated server, such as 15-18 (default: both as Debian has it)",
     )
+    parser.addoption(
+        "--stalls",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="hold up each test's event loop for so long, at some of its turns, as a busy machine does (such as 0.12)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what options ask for."""
+    if config.getoption("--stalls"):
+        config.pluginmanager.register(stalls.Stalls(config.getoption("--stalls")))
 
 
 @pytest.fixture(scope="session")

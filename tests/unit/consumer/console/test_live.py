@@ -6,17 +6,16 @@ import asyncio
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 from rehome_consumer.console import live
 from rehome_consumer.console.live import CHANGED, STILL, WELL, Live
 from rehome_consumer.errors import Unreachable
 from rehome_consumer.network.http_server import Shared
+from tests.support.virtual_time import on_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-LIMIT = 10.0
+LIMIT = 600.0
 
 
 class Journal:
@@ -50,22 +49,19 @@ async def watched(journal: Journal) -> AsyncIterator[tuple[Shared[str], AsyncIte
         yield shown, sent
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "EVERY", 0.01)
-
-
 async def after(sent: AsyncIterator[str], wanted: str) -> None:
     async with asyncio.timeout(LIMIT):
         while await anext(sent) != wanted:
             pass
 
 
+@on_virtual_time
 async def test_a_page_that_was_made_before_the_look_began_asks_again() -> None:
     async with watched(Journal()) as (_, sent):
         assert await asyncio.wait_for(anext(sent), LIMIT) == CHANGED
 
 
+@on_virtual_time
 async def test_whoever_is_told_of_a_change_gets_no_answer_that_was_kept() -> None:
     journal = Journal()
     async with watched(journal) as (shown, sent):
@@ -77,6 +73,7 @@ async def test_whoever_is_told_of_a_change_gets_no_answer_that_was_kept() -> Non
         assert await shown() == "second"
 
 
+@on_virtual_time
 async def test_whoever_is_told_of_a_change_does_not_share_an_answer_that_began_before_it() -> None:
     journal = Journal()
     async with watched(journal) as (shown, sent):
@@ -94,6 +91,7 @@ async def test_whoever_is_told_of_a_change_does_not_share_an_answer_that_began_b
         assert await shown() == "second"  # the slow one's end took nothing back
 
 
+@on_virtual_time
 async def test_after_an_outage_nothing_from_before_it_is_shown() -> None:
     journal = Journal()
     async with watched(journal) as (shown, sent):
@@ -106,9 +104,9 @@ async def test_after_an_outage_nothing_from_before_it_is_shown() -> None:
         assert await shown() == "second"
 
 
-async def test_silence_is_broken_and_a_slow_reader_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "SILENCE", 0.05)
+@on_virtual_time
+async def test_silence_is_broken_and_a_slow_reader_is_not_cut_off() -> None:
     async with watched(Journal()) as (_, sent):
         await after(sent, STILL)
-        await asyncio.sleep(0.2)  # longer than the silence: the reader is slow, and no time runs against it
+        await asyncio.sleep(4 * live.SILENCE)  # the reader is slow, and no time runs against it
         await after(sent, STILL)

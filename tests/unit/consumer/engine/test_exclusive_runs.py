@@ -8,19 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from rehome_consumer.engine import exclusive_runs
-from rehome_consumer.engine.exclusive_runs import RunGate, is_suspect
+from rehome_consumer.engine.exclusive_runs import ALONE_SECONDS, WAIT_SECONDS, RunGate, is_suspect
 from rehome_consumer.ports.engine import StepRow
+from tests.support.virtual_time import on_virtual_time
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits last hundredths of seconds."""
-    monkeypatch.setattr(exclusive_runs, "WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(exclusive_runs, "ALONE_SECONDS", 0.05)
 
 
 class Run:
@@ -40,7 +33,7 @@ class Run:
         await self._task
 
 
-async def settle(seconds: float = 0.01) -> None:
+async def settle(seconds: float = 1.0) -> None:
     await asyncio.sleep(seconds)
 
 
@@ -65,6 +58,7 @@ def test_a_step_that_was_running_at_two_deaths_is_a_suspect(found: StepRow | Non
     assert is_suspect(found) is suspect
 
 
+@on_virtual_time
 async def test_runs_go_on_beside_each_other() -> None:
     runs = RunGate()
     first, second = Run(runs.beside()), Run(runs.beside())
@@ -74,6 +68,7 @@ async def test_runs_go_on_beside_each_other() -> None:
     await second.ends()
 
 
+@on_virtual_time
 async def test_a_suspect_starts_when_the_others_have_ended_and_none_starts_meanwhile() -> None:
     runs = RunGate()
     other = Run(runs.beside())
@@ -92,12 +87,13 @@ async def test_a_suspect_starts_when_the_others_have_ended_and_none_starts_meanw
     await late.ends()
 
 
+@on_virtual_time
 async def test_a_suspect_does_not_wait_for_ever_and_lets_others_start_again() -> None:
     runs = RunGate()
     long = Run(runs.beside())
     await settle()
     suspect = Run(runs.alone())
-    await settle(0.1)
+    await settle(WAIT_SECONDS + 1)
     assert suspect.started is False
     await suspect.ends()
     late = Run(runs.beside())
@@ -107,6 +103,7 @@ async def test_a_suspect_does_not_wait_for_ever_and_lets_others_start_again() ->
     await long.ends()
 
 
+@on_virtual_time
 async def test_of_two_suspects_one_comes_back_later() -> None:
     runs = RunGate()
     first, second = Run(runs.alone()), Run(runs.alone())
@@ -120,17 +117,21 @@ async def test_of_two_suspects_one_comes_back_later() -> None:
     await again.ends()
 
 
+@on_virtual_time
 async def test_a_suspect_that_runs_for_long_blocks_no_other() -> None:
     runs = RunGate()
     suspect = Run(runs.alone())
     await settle()
     other = Run(runs.beside())
-    await settle(0.1)
+    await settle(ALONE_SECONDS - 2)
+    assert (suspect.started, other.started) == (True, None)
+    await settle(2)
     assert (suspect.started, other.started) == (True, True)
     await suspect.ends()
     await other.ends()
 
 
+@on_virtual_time
 async def test_a_cancelled_wait_lets_others_start() -> None:
     runs = RunGate()
     other = Run(runs.beside())

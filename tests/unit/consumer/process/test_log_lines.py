@@ -16,6 +16,7 @@ from rehome_consumer.context import log_fields
 from rehome_consumer.errors import Unreachable
 from rehome_consumer.process import log_lines, logs
 from rehome_consumer.process.log_lines import LogLines
+from tests.support.virtual_time import on_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -147,18 +148,18 @@ async def test_a_step_that_works_for_long_is_seen_to_have_begun(
 
 
 @pytest.mark.parametrize("error", [Unreachable("no"), ValueError("a defect")])
+@on_virtual_time
 async def test_a_store_with_a_defect_ends_no_consumer(
     kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(log_lines, "EVERY", 0.01)
     monkeypatch.setattr(store, "keep", fail)
     monkeypatch.setattr(store, "purge", fail)
     log.info("step.finished step=stop")
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(20 * log_lines.EVERY):
             await kept.run()
 
 

@@ -132,6 +132,7 @@ class FakeCopier:
         *,
         jobs: int | None = None,
         nice: int = 0,
+        vacuum: bool = False,
     ) -> None:
         if backup.id not in self.world.backups:
             raise NotFound(f"backup {backup.id} is no longer at the backup place")

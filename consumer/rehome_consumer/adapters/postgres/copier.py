@@ -188,6 +188,7 @@ class PgCopier:
         *,
         jobs: int | None = None,
         nice: int = 0,
+        vacuum: bool = False,
     ) -> None:
         """Restore into an empty scratch database; one that is restored already stays as it is.
 
@@ -210,6 +211,7 @@ class PgCopier:
                 jobs or self._jobs,
                 self._limit,
                 nice,
+                vacuum,
             )
 
             async def grown() -> int:

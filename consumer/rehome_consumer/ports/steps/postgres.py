@@ -388,11 +388,12 @@ class Copier(Protocol):
         *,
         jobs: int | None = None,
         nice: int = 0,
+        vacuum: bool = False,
     ) -> None:
         """Restore into `database` (empty, with this migration's tag), everything owned by `role`; then ANALYZE.
 
         Its programs have `jobs` sessions (None: as many as the settings say), and give way to other processes by
-        `nice`, 0 to 19.
+        `nice`, 0 to 19. With `vacuum`, whose time is for when nobody waits, rows can be counted by an index alone.
         """
         ...
 

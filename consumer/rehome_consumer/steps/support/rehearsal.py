@@ -296,6 +296,7 @@ async def _from_snapshot(
                 *(target, scratch, backup, new.user, move.facts),
                 jobs=move.policy.rehearsal_restore_jobs,
                 nice=scope.nice,
+                vacuum=follows,  # its rows are counted once more, after the stop
             )
         )
         reading = together.create_task(move.verifier.fingerprint(source, database, old.user, scope))

@@ -217,9 +217,11 @@ async def _finish(move: Move, like: DatabaseFacts) -> Verified:
             took = await move.replicator.reach(both, move.policy.sync_last, move.policy.sync_keep)
             log.info("sync.reached migration=%s seconds=%.3f", move.migration_id, took.total_seconds())
             await move.facts.remember(CAUGHT_UP, value=True)
-        await move.replicator.detach(both)  # from here on nobody but rehome changes the copy
+        async with asyncio.TaskGroup() as apart:  # sequences and views are none of what the subscription changes
+            apart.create_task(move.replicator.detach(both))
+            apart.create_task(move.replicator.settle(both))
+        # From here on nobody but rehome changes the copy.
         removing = together.create_task(_remove_from_source(move, both, choosing, reading))
-        await move.replicator.settle(both)
         first = await choosing
         # Whoever reads cannot write: what may have been changed is looked for at the same time.
         checking = together.create_task(witnessed.by_copy(move, both, first))

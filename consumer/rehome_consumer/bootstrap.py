@@ -31,7 +31,7 @@ from rehome_consumer.adapters.rabbitmq.queues import AmqpQueueInspector
 from rehome_consumer.adapters.state.claims import PostgresClaims
 from rehome_consumer.adapters.state.command_slots import CommandFacts
 from rehome_consumer.adapters.state.encryption import SecretCipher
-from rehome_consumer.adapters.state.facts import MemoryFacts
+from rehome_consumer.adapters.state.facts import APPLICATION, MemoryFacts
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from rehome_consumer.adapters.state.log_lines import PostgresLogLines
 from rehome_consumer.engine.engine import Engine
@@ -115,7 +115,7 @@ async def pool(
             timeout=CONNECT_SECONDS,
             command_timeout=60,
             reset=reset,
-            server_settings={"application_name": "rehome", **KEEPALIVE, **ABANDONED, **(settings or {})},
+            server_settings={"application_name": APPLICATION, **KEEPALIVE, **ABANDONED, **(settings or {})},
         )
     try:
         yield made

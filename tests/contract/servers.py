@@ -160,6 +160,9 @@ class ProgressRecorder:
     async def started(self) -> frozenset[str]:
         return frozenset()
 
+    async def earlier_consumers(self) -> int:
+        return 0
+
     async def seconds_per_step(self) -> dict[str, float]:
         return {}
 

@@ -12,7 +12,7 @@ import pytest
 
 from rehome_consumer import facts
 from rehome_consumer.adapters.state.encryption import SecretCipher
-from rehome_consumer.adapters.state.facts import MemoryFacts
+from rehome_consumer.adapters.state.facts import APPLICATION, MemoryFacts
 from rehome_consumer.adapters.state.journal import SCHEMA, SQL, PostgresJournal
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.errors import ClaimLost
@@ -138,6 +138,25 @@ async def test_later_steps_of_the_attempt_recall_it(journal: Journal) -> None:
 
 async def test_nothing_is_paused_unless_operators_said_so(bound: Facts) -> None:
     assert await bound.paused() is None
+
+
+async def test_no_consumer_is_of_an_earlier_release_unless_one_is(bound: Facts) -> None:
+    assert await bound.earlier_consumers() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier"),
+    [("rehome", 1), ("rehome 1", 1), (APPLICATION, 0), ("rehome 99", 0), ("rehome claim", 0), ("psql", 0)],
+)
+async def test_consumers_of_an_earlier_release_are_known_by_their_connections(
+    pg: Cluster, name: str, earlier: int
+) -> None:
+    async with state_database(pg) as dsn, postgres_journal(dsn) as journal:
+        facts_ = await run_of(journal, await opened(journal))
+        async with asyncpg.create_pool(
+            dsn, min_size=1, max_size=1, server_settings={"application_name": name}
+        ):
+            assert await facts_.earlier_consumers() == earlier
 
 
 async def test_an_old_token_writes_no_fact(journal: Journal) -> None:

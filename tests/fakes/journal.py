@@ -99,6 +99,7 @@ class FakeJournal:
         migrations, steps, stored_facts, outbox, history, waiting, dead_letters, slots, line: the tables.
         priorities: by migration.
         pause: the pause that is in force.
+        earlier_consumers: connections of consumers of an earlier release.
         discarded: messages that operators have discarded as dead letters.
     """
 
@@ -117,6 +118,7 @@ class FakeJournal:
         self.dead_letters: dict[Key, DeadLetterRecord] = {}
         self.history: list[tuple[UUID, int, str]] = []
         self.pause: Pause | None = None
+        self.earlier_consumers = 0
         self.discarded: set[str] = set()
         self._opened_by: dict[UUID, set[UUID]] = {}
         self._times: dict[Key, StepTimes] = {}
@@ -514,6 +516,9 @@ class FakeFacts:
 
     async def paused(self) -> Pause | None:
         return self._journal.pause
+
+    async def earlier_consumers(self) -> int:
+        return self._journal.earlier_consumers
 
     async def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))

@@ -400,6 +400,13 @@ INSERT INTO rehome.places (name, mark) VALUES ($1, $2) ON CONFLICT DO NOTHING;
 -- The mark of a place.
 SELECT mark FROM rehome.places WHERE name = $1;
 
+-- name: earlier_consumers
+-- Connections of consumers of an earlier generation, by the names that these give themselves: the first had no number.
+SELECT count(*) FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database()
+  AND CASE WHEN application_name ~ '^rehome [0-9]{1,6}$' THEN substr(application_name, 8)::integer < $1
+           ELSE application_name = 'rehome' END;
+
 -- name: paused
 -- The pause that is in force; no row: moves go on.
 SELECT last.at, last.by, last.why

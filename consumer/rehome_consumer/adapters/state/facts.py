@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from rehome_consumer.ports.engine import StepRow
 
 T = TypeVar("T")
+
+GENERATION: Final = 2
+"""Consumers of one generation can go on with what others of it have begun; the second one knows warm moves.
+
+Raise it with the schema's version: then none of an earlier one can be started any more, and those that run are seen.
+"""
+APPLICATION: Final = f"rehome {GENERATION}"
+"""How connections to the state database name themselves."""
 
 SQL = load("journal")
 WHAT = "state database"
@@ -116,6 +124,11 @@ class PostgresFacts:
             row = await db.fetchrow(SQL["paused"])
         return None if row is None else Pause(**row)
 
+    async def earlier_consumers(self) -> int:
+        """See `Facts.earlier_consumers`."""
+        async with session(self._pool, WHAT, LIMIT) as db:
+            return int(await db.fetchval(SQL["earlier_consumers"], GENERATION))
+
     async def progress(self, done: int, total: int) -> None:
         """See `Facts.progress`."""
         try:
@@ -182,6 +195,10 @@ class MemoryFacts:
     async def paused(self) -> Pause | None:
         """Who only looks waits for nobody."""
         return None
+
+    async def earlier_consumers(self) -> int:
+        """None: what is only looked at is not gone on with."""
+        return 0
 
     async def progress(self, done: int, total: int) -> None:
         """Nobody looks."""

@@ -61,6 +61,10 @@ class Facts(Protocol):
         """Who has paused all moves, since when and why; None: they go on."""
         ...
 
+    async def earlier_consumers(self) -> int:
+        """Connections of consumers whose release cannot go on with a warm move; none can be started any more."""
+        ...
+
     async def progress(self, done: int, total: int) -> None:
         """Record how far a long step is, in bytes (or whatever unit both share). Never fails the step."""
         ...

@@ -219,6 +219,8 @@ async def rehearse(
 
 async def _why_cold(move: Move, mode: Literal["full", "definitions"] | None) -> str | None:
     """Why no copy is to follow; None: it is."""
+    if why := await warm.why_not_now(move):
+        return why
     database, tenant = (await move.instance()).database, (await move.tenant()).user
     return await warm.why_cold(move.ports, database, tenant, await move.source(), await move.target(), mode)
 

@@ -79,6 +79,16 @@ async def why_cold(
     return "; ".join(found) or None
 
 
+async def why_not_now(move: Move) -> str | None:
+    """Why no move is warm at present: a consumer that cannot go on with one may be the next that takes it up."""
+    if not (earlier := await move.facts.earlier_consumers()):
+        return None
+    return (
+        f"consumers of an earlier release still run, which cannot go on with a warm move ({earlier} connection(s) to "
+        "the state database, named 'rehome'): stop them, or wait until they are replaced"
+    )
+
+
 def with_lent(tables: Sequence[str]) -> str:
     """How the copy follows, and which tables have a temporary replica identity for that."""
     if not tables:
@@ -133,6 +143,9 @@ async def catch_up(move: Move) -> None:
 async def require_close(move: Move) -> None:
     """Before the stop, also while it waits: the copy is close behind, within all limits; else the move goes on cold."""
     if not await is_warm(move):
+        return
+    if why := await why_not_now(move):
+        await give_up(move, why)
         return
     since, now = await move.facts.recall(FOLLOWS_SINCE), move.clock.now()
     if since is not None and now - since > move.policy.sync_age:
@@ -217,7 +230,9 @@ async def _finish(move: Move, like: DatabaseFacts) -> Verified:
             took = await move.replicator.reach(both, move.policy.sync_last, move.policy.sync_keep)
             log.info("sync.reached migration=%s seconds=%.3f", move.migration_id, took.total_seconds())
             await move.facts.remember(CAUGHT_UP, value=True)
-        async with asyncio.TaskGroup() as apart:  # sequences and views are none of what the subscription changes
+        async with (
+            asyncio.TaskGroup() as apart
+        ):  # sequences and views are none of what the subscription changes
             apart.create_task(move.replicator.detach(both))
             apart.create_task(move.replicator.settle(both))
         # From here on nobody but rehome changes the copy.

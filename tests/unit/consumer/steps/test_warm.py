@@ -118,6 +118,10 @@ COLD: dict[str, tuple[Callable[[StepRig], None], str]] = {
     "no rows are rehearsed": (lambda rig: set_policy(rig, rehearse="definitions"), "REHOME_REHEARSE"),
     "nothing is rehearsed": (lambda rig: set_policy(rig, rehearse="off"), "REHOME_REHEARSE"),
     "the pool": (lambda rig: rig.source.cannot_stream.append("wal_level is replica"), "wal_level"),
+    "a consumer that does not know it": (
+        lambda rig: setattr(rig.journal, "earlier_consumers", 2),
+        "consumers of an earlier release still run, which cannot go on with a warm move (2 connection(s)",
+    ),
     "the database": (lambda rig: rig.source.databases["acme"].unfollowable.append("no key"), "no key"),
     "the dedicated server": (
         lambda rig: setattr(rig.site.database_service, "server_version", 150018),
@@ -185,7 +189,11 @@ def old(rig: StepRig) -> None:
     rig.clock.advance((rig.site.policy.sync_age + timedelta(minutes=1)).total_seconds())
 
 
-@pytest.mark.parametrize("trouble", [broken, slow, kept, gone, old])
+def not_alone(rig: StepRig) -> None:
+    rig.journal.earlier_consumers = 1
+
+
+@pytest.mark.parametrize("trouble", [broken, slow, kept, gone, old, not_alone])
 async def test_a_copy_that_follows_no_more_is_given_up_before_the_stop(
     rig: StepRig, trouble: Callable[[StepRig], None]
 ) -> None:

@@ -1,13 +1,14 @@
 """What a migration remembers: each fact's name in the journal, its type, and whether it is a secret.
 
 A fact belongs to one attempt. It is written once: the first value counts. A step that remembers the replicas,
-stops the service and dies is given the same replicas when it runs again.
+stops the service and dies is given the same replicas when it runs again. What may be done several times has a fact for
+each (`Fact.again`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - in the type of a fact
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -38,6 +39,10 @@ class Fact(Generic[T]):
     encode: Callable[[T], Any]
     decode: Callable[[Any], T]
     secret: bool = False
+
+    def again(self, number: int) -> Fact[T]:
+        """What is remembered when it was done for this time; the first has no number."""
+        return self if number == 1 else replace(self, name=f"{self.name}_{number}")
 
 
 def _fence(stored: Mapping[str, Any]) -> Fence:
@@ -97,7 +102,7 @@ NEW_PASSWORD: Final[Fact[Secret]] = Fact("new_password", Secret.reveal, Secret, 
 """The login on the dedicated server, where database-service names one; else it is the tenant's of today."""
 SERVER_RETURN_REQUESTED: Final[Fact[bool]] = Fact("server_return_requested", bool, bool)
 REHEARSED_DEFINITIONS: Final[Fact[str]] = Fact("rehearsed_definitions", str, str)
-"""Digest of the definitions that were rehearsed."""
+"""Digest of the definitions that were rehearsed; of each rehearsal one, the last counts."""
 REHEARSAL: Final[Fact[Rehearsal]] = Fact("rehearsal", _rehearsal, Rehearsal.model_validate)
 """How the rehearsal went: the forecast of the copy."""
 MAY_FOLLOW: Final[Fact[bool]] = Fact("may_follow", bool, bool)
@@ -105,7 +110,7 @@ MAY_FOLLOW: Final[Fact[bool]] = Fact("may_follow", bool, bool)
 STRATEGY: Final[Fact[Strategy]] = Fact("strategy", asdict, lambda stored: Strategy(**stored))
 """How the data is copied, as `prepare` has decided it."""
 SIGNATURES: Final[Fact[Signatures]] = Fact("signatures", asdict, lambda stored: Signatures(**stored))
-"""Of both databases' catalogs, as the first copy that was to follow was compared."""
+"""Of both databases' catalogs, as the copy that was to follow was compared; of each copy one, the last counts."""
 WARM_GIVEN_UP: Final[Fact[str]] = Fact("warm_given_up", str, str)
 """Why the copy follows its source no more: the move goes on cold."""
 FOLLOWS_SINCE: Final[Fact[datetime]] = Fact("follows_since", datetime.isoformat, datetime.fromisoformat)

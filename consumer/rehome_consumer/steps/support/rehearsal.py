@@ -21,7 +21,7 @@ from rehome_consumer.facts import BEGUN_AT, MAY_FOLLOW, REHEARSAL, REHEARSED_DEF
 from rehome_consumer.fingerprint import definitions_digest
 from rehome_consumer.model import DEFINITIONS, Scope, Signatures
 from rehome_consumer.steps import provision
-from rehome_consumer.steps.support import pacing, warm, witnessed
+from rehome_consumer.steps.support import pacing, repeated, warm, witnessed
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
 from rehome_consumer.steps.support.slots import Slot, rehearsal_slot, take
 from rehome_events.parts import Rehearsal
@@ -149,7 +149,7 @@ async def require_current(move: Move) -> None:
         Conflict: they change all the time.
         RehomeError: as `run`.
     """
-    done, known = await move.facts.recall(REHEARSAL), await move.facts.recall(REHEARSED_DEFINITIONS)
+    done, known = await move.facts.recall(REHEARSAL), await repeated.last(move.facts, REHEARSED_DEFINITIONS)
     if done is None or known is None:
         return
     source, database, role = await move.source(), (await move.instance()).database, (await move.tenant()).user
@@ -165,6 +165,10 @@ async def require_current(move: Move) -> None:
         again = await rehearse(move, done.mode, done.database_bytes, cold=cold)
         if was_warm and again.cold is not None:
             await warm.give_up(move, again.cold)
+        # It may have taken until the window was closed; what was rehearsed counts the next time.
+        await repeated.add(move.facts, REHEARSED_DEFINITIONS, again.definitions)
+        if again.signatures is not None:
+            await repeated.add(move.facts, SIGNATURES, again.signatures)
         known = again.definitions
     raise Conflict(
         f"the definitions in {database} changed during each of {ROUNDS} rehearsals: a module is being installed or "

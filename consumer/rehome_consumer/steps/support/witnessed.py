@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rehome_consumer.errors import ClaimLost, RehomeError
 from rehome_consumer.facts import SIGNATURES
 from rehome_consumer.model import EVERYTHING, Compared
+from rehome_consumer.steps.support import repeated
 from rehome_events.data import masked
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Chosen:
 
 async def by_source(move: Move, both: Followed) -> Chosen:
     """What is compared as far as the fenced source tells, before its slots are removed."""
-    signed = await move.facts.recall(SIGNATURES)
+    signed = await repeated.last(move.facts, SIGNATURES)
     async with asyncio.TaskGroup() as together:
         writing = together.create_task(_written(move, both))
         signing = together.create_task(
@@ -60,7 +61,7 @@ async def by_source(move: Move, both: Followed) -> Chosen:
 
 async def by_copy(move: Move, both: Followed, chosen: Chosen) -> Chosen:
     """The same, now that the copy is settled and nothing follows in it any more."""
-    signed = await move.facts.recall(SIGNATURES)
+    signed = await repeated.last(move.facts, SIGNATURES)
     async with asyncio.TaskGroup() as together:
         looking = together.create_task(_strayed(move, both, chosen))
         signing = together.create_task(_redefined(move, both, chosen, signed))

@@ -19,7 +19,7 @@ from rehome_consumer.errors import (
     VerificationFailed,
 )
 from rehome_consumer.facts import REHEARSAL
-from rehome_consumer.model import Hours
+from rehome_consumer.model import Hours, Pause
 from rehome_consumer.model.line import NEXT
 from rehome_consumer.steps.support import rehearsal, slots
 from rehome_events.migration import MigrationPrepared
@@ -330,6 +330,26 @@ async def test_definitions_that_changed_since_are_rehearsed_again_before_the_sto
     assert serving == [True]
     assert reached.index("copier.restore.rest") < reached.index("databases.fence")
     assert not rig.service.staying
+
+
+async def test_a_rehearsal_that_lasted_until_the_window_was_closed_is_not_made_again_the_next_night(
+    rig: StepRig,
+) -> None:
+    await rig.run("prepare")
+    event = rig.event
+    alter(rig)
+    reached = during(
+        rig,
+        "copier.restore.rest",
+        lambda: setattr(rig.journal, "pause", Pause(rig.clock.now(), "ann", "long")),
+    )
+    with pytest.raises(Queued):
+        await rig.run("stop")
+    assert any(step.startswith("copier.dump") for step in reached)
+    rig.journal.pause, rig.event = None, event
+    reached.clear()
+    await rig.run("stop")
+    assert not any(step.startswith("copier.dump") for step in reached)
 
 
 async def test_what_came_since_and_cannot_be_moved_stops_nothing(rig: StepRig) -> None:

@@ -422,6 +422,6 @@ async def consumer(
             workers=settings.workers,
             grace=settings.grace,
             readiness=readiness,
-            log_lines=LogLines(PostgresLogLines(state, settings.log_days)) if settings.log_days else None,
+            log_lines=LogLines(PostgresLogLines(state, settings.log_days), keeps=bool(settings.log_days)),
         )
         yield Consumer(worker, engine, relay, journal, connection, readiness)

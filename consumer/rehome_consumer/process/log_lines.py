@@ -49,20 +49,23 @@ LAST: Final = 3.0
 class LogLines(logging.Handler):
     """A handler of the standard library's, and a task that writes what it has collected."""
 
-    def __init__(self, store: LogStore) -> None:
-        """Take the place where they are kept."""
+    def __init__(self, store: LogStore, *, keeps: bool = True) -> None:
+        """Take the place where they are kept; where none are to be, what is there is removed."""
         super().__init__()
+        self._keeps = keeps
         self.setFormatter(logs.formatter("json"))
         self._store = store
         self._waiting: deque[LogLine] = deque(maxlen=MOST)
         self._begun: dict[UUID, LogLine] = {}
         self._reasons: dict[UUID, str] = {}
         self._unwritable = False
+        self._writing: asyncio.Task[None] | None = None
+        self._in_writing: list[LogLine] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line if it was logged in a step."""
         migration = log_fields.get().get("migration")
-        if migration is None:
+        if migration is None or not self._keeps:
             return
         try:
             at, text = datetime.fromtimestamp(record.created, UTC), self.format(record)
@@ -112,10 +115,9 @@ class LogLines(logging.Handler):
     async def write(self) -> None:
         """Write what waits; what cannot be written waits on."""
         self._release()
-        while self._waiting:
-            lines = list(islice(self._waiting, BATCH))
+        while self._waiting or self._writing:
             try:
-                await self._store.keep(lines)
+                lines = await self._batch()
             except Exception as error:  # noqa: BLE001 - as above
                 if not self._unwritable:
                     log.warning("log_lines.not_kept error=%r", error)
@@ -127,6 +129,19 @@ class LogLines(logging.Handler):
                 self._waiting and id(self._waiting[0]) in written
             ):  # others may have pushed them out meanwhile
                 self._waiting.popleft()
+
+    async def _batch(self) -> list[LogLine]:
+        """Write the next ones, unless some are being written: whoever was cancelled has not cancelled that."""
+        if self._writing is None:
+            self._in_writing = list(islice(self._waiting, BATCH))
+            self._writing = asyncio.create_task(self._store.keep(self._in_writing))
+        writing, lines = self._writing, self._in_writing
+        try:
+            await asyncio.shield(writing)
+        finally:
+            if writing.done():
+                self._writing = None
+        return lines
 
     async def end(self) -> None:
         """Write the last ones, as far as that is quickly done."""

@@ -147,6 +147,42 @@ async def test_a_step_that_works_for_long_is_seen_to_have_begun(
     assert [orjson.loads(line.text)["event"] for line in store.lines] == ["step.started"]
 
 
+async def test_an_end_in_the_middle_of_a_write_writes_nothing_twice(
+    kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on, keep = asyncio.Event(), asyncio.Event(), store.keep
+
+    async def slowly(lines: Sequence[LogLine]) -> None:
+        await keep(lines)
+        begun.set()
+        await goes_on.wait()  # for the server's answer
+
+    monkeypatch.setattr(store, "keep", slowly)
+    log.info("step.finished step=stop")
+    running = asyncio.create_task(kept.run())
+    await begun.wait()
+    log.info("step.interrupted step=stop why=none")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    goes_on.set()
+    await kept.end()
+    assert [orjson.loads(line.text)["event"] for line in store.lines] == ["step.finished", "step.interrupted"]
+
+
+@on_virtual_time
+async def test_where_no_lines_are_to_be_kept_those_from_before_are_removed(store: Store) -> None:
+    handler = LogLines(store, keeps=False)
+    log.addHandler(handler)
+    outside = log_fields.set({"migration": str(MIGRATION)})
+    running = asyncio.create_task(handler.run())
+    log.info("step.finished step=stop")
+    await asyncio.sleep(2 * log_lines.EVERY)
+    running.cancel()
+    log_fields.reset(outside)
+    log.removeHandler(handler)
+    assert (store.lines, store.purged) == ([], 1)
+
+
 @pytest.mark.parametrize("error", [Unreachable("no"), ValueError("a defect")])
 @on_virtual_time
 async def test_a_store_with_a_defect_ends_no_consumer(

@@ -13,15 +13,17 @@ _QUOTED: Final = r"'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _WORD: Final = re.compile(r"\S+")
 # scheme://user: before a password@host, but not host:port/path@2x
 _USER: Final = re.compile(r"(?<=://)([^/\s:@]*):(?!\d+/)")
+_NAMES: Final = ("password", "passwd", "pwd", "secret", "token", "apikey", "api_key")
+_HEADER: Final = "authorization"
 _SECRETS: Final = (
     # password=..., "password": "...", PASSWORD '...'
     (
         re.compile(
-            rf"(?i)((?:password|passwd|pwd|secret|token|api_?key)[\"']?(?:\s*[=:]\s*|\s+(?=['\"])))({_QUOTED}|[^\s,;)]+)"
+            rf"(?i)((?:{'|'.join(_NAMES)})[\"']?(?:\s*[=:]\s*|\s+(?=['\"])))({_QUOTED}|[^\s,;)]+)"
         ),
         r"\1***",
     ),
-    (re.compile(r"(?i)(authorization\s*[=:]\s*).+"), r"\1***"),
+    (re.compile(rf"(?i)({_HEADER}\s*[=:]\s*).+"), r"\1***"),
 )
 
 
@@ -50,9 +52,15 @@ def masked(text: str) -> str:
     """
     if "@" in text:
         text = _WORD.sub(_without_credentials, text)
+    if text.isascii() and not _names_a_secret(text.lower()):  # most texts; beyond ASCII only `re` folds as `re` does
+        return text
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _names_a_secret(text: str) -> bool:
+    return _HEADER in text or any(name in text for name in _NAMES)
 
 
 def _presentable(value: object) -> object:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOISY = ("aio_pika", "aiormq", "httpx", "httpcore", "aiohttp.access", "asyncio")
 _PAIR = re.compile(r"^[a-z_]+=")
+_QUOTES = ("'", '"', "\\")
+_PLAIN = re.compile(r"[^ \t\r\n]+")
 _QUOTED_UP_TO = (
     10_000  # characters in which quotes are looked for: that takes time in the square of a word's length
 )
@@ -96,6 +98,16 @@ def _as_shown(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
+def _parts(text: str) -> list[str]:
+    """Its words; what is in quotes is one."""
+    if not any(mark in text for mark in _QUOTES):
+        return _PLAIN.findall(text)  # as shlex does, which looks at each character
+    try:
+        return shlex.split(text) if len(text) <= _QUOTED_UP_TO else text.split()
+    except ValueError:
+        return text.split()
+
+
 def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Split `word key=value key='two words' error=the rest of the line` into a word and fields."""
     word, _, rest = str(event["event"]).partition(" ")
@@ -105,10 +117,7 @@ def _fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Muta
         if found:
             event[tag[:-1]] = tail
             rest = head
-    try:
-        parts = shlex.split(rest) if len(rest) <= _QUOTED_UP_TO else rest.split()
-    except ValueError:
-        parts = rest.split()
+    parts = _parts(rest)
     loose = [part for part in parts if not _PAIR.match(part)]
     for part in parts:
         if _PAIR.match(part):

@@ -1,6 +1,7 @@
 """The kinds of values: what is masked, cut and refused."""
 
 import re
+from typing import Final
 from uuid import uuid4
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rehome_events import data as kinds
 from rehome_events.data import MAX_MESSAGE, masked
 from rehome_events.migration import MigrationFailed, MigrationRolledBack
 from rehome_events.parts import Entitlements, Limits
@@ -108,6 +110,23 @@ OLD_URL = re.compile(r"(?<=://)([^/\s:@]*):(?!\d+/)\S*@")
 @example("://:@://:@")
 def test_credentials_of_urls_are_found_where_one_expression_finds_them(text: str) -> None:
     assert masked(text) == OLD_URL.sub(r"\1:***@", text)
+
+
+PIECES: Final = (
+    "password", "pwd", "SECRET", "Token", "api", "_", "key", "authorization", "pa\u017f\u017fword", "to\u212aen",
+    "author\u0131zation", "=", ": ", " ", "'", '"', "x", "é",
+)  # fmt: skip
+"""Of texts with and without the name of a secret, in letters that `re` takes for others where case does not count."""
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+@example("pa\u017f\u017fword=hunter2")
+@example("author\u0131zation: Bearer x")
+def test_a_text_is_looked_at_closely_wherever_there_is_something_to_mask(text: str) -> None:
+    expected = text
+    for pattern, replacement in kinds._SECRETS:
+        expected = pattern.sub(replacement, expected)
+    assert masked(text) == expected
 
 
 @pytest.mark.timeout(20)

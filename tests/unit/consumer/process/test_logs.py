@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from rehome_consumer.process import logs
 from rehome_consumer.process.logs import formatter
 
 URL = "amqp://rehome:s3cr3t@broker:5672/migration"
@@ -23,6 +27,20 @@ def test_a_line_is_a_word_and_fields() -> None:
     shown = orjson.loads(line("json", "step.retry step=%s try=%d error=%s", "stop", 2, "no answer = no luck"))
     assert (shown["event"], shown["step"], shown["try"]) == ("step.retry", "stop", "2")
     assert shown["error"] == "no answer = no luck"
+
+
+WORDS = " \t\n\r\x0b\x0c\u00a0='\"\\#ab"
+
+
+@given(st.text(alphabet=WORDS, max_size=20))
+@example("a=1 b='two words' c")
+def test_words_are_those_of_a_shell_with_and_without_quotes(text: str) -> None:
+    """Those without are found in another way."""
+    try:
+        expected = shlex.split(text)
+    except ValueError:
+        expected = text.split()
+    assert logs._parts(text) == expected
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

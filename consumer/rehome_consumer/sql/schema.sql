@@ -218,3 +218,35 @@ WHERE NOT w.away AND m.ended_at IS NULL AND m.state NOT IN ('failing', 'failed')
     AND NOT w.resources <@ ARRAY(
         SELECT s.resource FROM rehome.slots s WHERE s.migration_id = w.migration_id AND s.attempt = w.attempt
     );
+
+-- name: v10
+-- `look_up` plans its query once in a session; one in SQL is planned at every call, which took longer than the rest of the
+-- round. Still VOLATILE: it reads what was committed when it was called, which is after the lock was taken.
+CREATE OR REPLACE FUNCTION rehome.look_up(
+    held boolean, wanted_migration uuid, wanted_attempt integer, wanted_step text, wanted_before text
+)
+RETURNS TABLE (
+    id uuid, instance_id uuid, attempt integer, state text, past_pivot boolean, trigger bytea, reason text,
+    created_at timestamptz, updated_at timestamptz, token bigint, ended_at timestamptz,
+    step_attempt integer, step_state text, step_runs integer, step_tries integer, step_deaths integer,
+    step_replays uuid[], step_dead_lettered boolean, step_error text,
+    before_state text, before_runs integer, before_tries integer, before_deaths integer,
+    before_replays uuid[], before_dead_lettered boolean, before_error text
+)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF held AND wanted_migration IS NOT NULL THEN
+        RETURN QUERY
+        SELECT m.id, m.instance_id, m.attempt, m.state, m.past_pivot, m.trigger, m.reason,
+            m.created_at, m.updated_at, m.token, m.ended_at,
+            coalesce(wanted_attempt, m.attempt), s.state, s.runs, s.tries, s.deaths, s.replays, s.dead_lettered, s.error,
+            b.state, b.runs, b.tries, b.deaths, b.replays, b.dead_lettered, b.error
+        FROM rehome.migrations m
+        LEFT JOIN rehome.steps s ON s.migration_id = m.id AND s.attempt = coalesce(wanted_attempt, m.attempt)
+            AND s.step = wanted_step
+        LEFT JOIN rehome.steps b ON b.migration_id = m.id AND b.attempt = coalesce(wanted_attempt, m.attempt)
+            AND b.step = wanted_before
+        WHERE m.id = wanted_migration;
+    END IF;
+END
+$$;

@@ -16,6 +16,7 @@ import httpx
 from rehome_consumer.adapters.backup.filestore import FilestoreArchive
 from rehome_consumer.adapters.backup.place import BackupPlace
 from rehome_consumer.adapters.common.postgres_errors import translated
+from rehome_consumer.adapters.common.postgres_session import KeptConnections
 from rehome_consumer.adapters.odoo.conf import OdooConfFiles
 from rehome_consumer.adapters.platform.database_service import HttpDatabaseService
 from rehome_consumer.adapters.platform.instances import PostgresPlatform
@@ -388,7 +389,8 @@ async def consumer(
         cipher = SecretCipher(settings.key())
         with blaming("journal"):
             state = await enter(state_pool(settings, STATE_CONNECTIONS))
-            journal = PostgresJournal(state, cipher)
+            kept = await enter(aclosing(KeptConnections(state, STATE_CONNECTIONS // 2)))
+            journal = PostgresJournal(state, cipher, kept=kept)
             await journal.make_schema()
         with blaming("broker"):
             connection = await enter(amqp(settings, "rehome consumer"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from rehome_consumer.adapters.common.postgres_session import KeptConnections
 from rehome_consumer.adapters.state.encryption import SecretCipher
 from rehome_consumer.adapters.state.journal import PostgresJournal
 from sandbox.postgres.databases import create_database, drop_database
@@ -34,7 +35,10 @@ async def state_database(cluster: Cluster) -> AsyncIterator[str]:
 @asynccontextmanager
 async def postgres_journal(dsn: str, *, limit: float = 30.0) -> AsyncIterator[PostgresJournal]:
     """A consumer's journal, with its tables."""
-    async with asyncpg.create_pool(dsn, min_size=0, max_size=8) as pool:
-        journal = PostgresJournal(pool, SecretCipher(KEY), limit=limit)
+    async with (
+        asyncpg.create_pool(dsn, min_size=0, max_size=8) as pool,
+        aclosing(KeptConnections(pool, 2)) as kept,  # as a consumer's; more at a time are the pool's
+    ):
+        journal = PostgresJournal(pool, SecretCipher(KEY), kept=kept, limit=limit)
         await journal.make_schema()
         yield journal

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from rehome_consumer.adapters.common.postgres_session import KeptConnections
     from rehome_consumer.adapters.state.encryption import SecretCipher
     from rehome_events.envelope import CloudEvent
 
@@ -55,13 +56,20 @@ class PostgresJournal:
     """Journal port on the state database."""
 
     def __init__(
-        self, pool: asyncpg.Pool[asyncpg.Record], cipher: SecretCipher, *, limit: float = 30.0
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        cipher: SecretCipher,
+        *,
+        kept: KeptConnections | None = None,
+        limit: float = 30.0,
     ) -> None:
         """Pool of the state database; the cipher encrypts what may not be read there.
 
-        `limit` is how long (seconds) a transaction may take before its connection is cut.
+        `kept` are those of its connections that stay with the journal, if any; `limit` is how long (seconds) a
+        transaction may take before its connection is cut.
         """
         self._pool = pool
+        self._kept = kept or pool
         self._cipher = cipher
         self._limit = limit
 
@@ -320,7 +328,7 @@ class PostgresJournal:
 
     def _session(self, limit: float | None = None) -> AbstractAsyncContextManager[Any]:
         """A connection for one statement, which is a transaction of its own."""
-        return session(self._pool, WHAT, limit or self._limit)
+        return session(self._kept, WHAT, limit or self._limit)
 
     @asynccontextmanager
     async def _transaction(self, limit: float | None = None) -> AsyncIterator[Any]:

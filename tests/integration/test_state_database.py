@@ -21,6 +21,7 @@ from rehome_consumer.facts import NEW_PASSWORD, TENANT_PASSWORD
 from rehome_consumer.model import Secret
 from rehome_consumer.ports.engine import encode_for_outbox
 from sandbox.postgres.server import Cluster
+from sandbox.system.net import wait_until
 from tests.contract.journals import KEY, postgres_journal, state_database
 from tests.support.events import body_of, emitted, failed, migration_of, rejected, upgrade
 
@@ -36,6 +37,10 @@ LIMIT = 10.0
 OLD_PUT = "INSERT INTO rehome.outbox (migration_id, event_id, body, exchange, routing_key) VALUES ($1, $2, $3, $4, $5)"
 OLD_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('rehome.instance:' || $1::text, 0))"
 """As the last release puts an event into the outbox, and claims an instance."""
+LOOK_AFTER_A_LOCK = """
+    SELECT found.token FROM (SELECT pg_advisory_lock(1) IS NOT NULL AS held OFFSET 0) AS taken
+    CROSS JOIN LATERAL rehome.look_up(taken.held, $1, 1, 'stop', NULL) AS found
+"""
 OLD_SLOT_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('rehome.slots:' || $1::text, 0))"
 OLD_SLOT_COUNT = (
     "SELECT count(*) FROM rehome.slots t JOIN rehome.migrations m ON m.id = t.migration_id AND m.attempt = t.attempt "
@@ -141,6 +146,27 @@ async def test_claims_of_the_last_release_and_of_this_one_exclude_each_other(dsn
             assert await connection.fetchval(OLD_CLAIM, str(instance))
             async with claims.claim(instance) as claim:
                 assert claim is None
+
+
+async def test_a_look_sees_what_was_committed_while_its_lock_was_waited_for(dsn: str) -> None:
+    """A statement sees what was committed when it began; the look is a function that does not keep to that."""
+    async with (
+        postgres_journal(dsn) as journal,
+        asyncpg.create_pool(dsn, min_size=3, max_size=3) as pool,
+        pool.acquire() as holder,
+    ):
+        row = await opened(journal)
+        await holder.execute("SELECT pg_advisory_lock(1)")
+        looking = asyncio.create_task(pool.fetchval(LOOK_AFTER_A_LOCK, row.id))
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+        async def waiting() -> bool:
+            return bool(await pool.fetchval(waits))
+
+        await wait_until(waiting, what="the look to wait for its lock", limit=LIMIT)
+        begun = await journal.begin(row, "stop", replay=None)
+        await holder.execute("SELECT pg_advisory_unlock(1)")
+        assert await looking == begun.token > row.token
 
 
 async def old_slot(

@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 ARGS :=
 
 # Moves to PostgreSQL 15, which Debian 12 has, are never warm.
-WARM := scripts/setup-postgresql 17 || echo "tests of warm moves are left out: PostgreSQL 17 is not to be had here, see above"
+WARM := scripts/setup-postgresql 17 || echo "warm moves are left out: PostgreSQL 17 is not to be had here, see above"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-swarm broker test test-long test-swarm smoke smoke-swarm simulate simulate-mutants chaos faults \
@@ -24,6 +24,7 @@ setup: ## install Debian's and Python's packages that are missing (Debian 12 or 
 	@scripts/setup
 
 demo: setup ## move a customer's database on a small real platform on this machine (ARGS: see rehome demo --help)
+	@$(WARM)
 	@$(BIN)/rehome demo $(ARGS)
 
 demo-swarm: setup ## the same on a private Docker Swarm, every part of it a service (root)

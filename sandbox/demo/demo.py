@@ -100,7 +100,9 @@ class Demo:
         self, stack: AsyncExitStack, directory: Path, tenants: Sequence[Tenant]
     ) -> AnyPlatform:
         if self.args.runtime == "process":
-            return await stack.enter_async_context(local_platform(directory, tenants))
+            local = await stack.enter_async_context(local_platform(directory, tenants))
+            local.prepare_for_warm_moves()
+            return local
         engine, notice = await borrowed(os.environ.get("DOCKER_HOST"), directory)
         if notice:
             self._say(notice)

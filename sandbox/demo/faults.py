@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from rehome_consumer import bootstrap
-from rehome_consumer.errors import CrashLoop, Refused
+from rehome_consumer.errors import CrashLoop, Refused, VerificationFailed
 from rehome_consumer.process import health, logs
 from rehome_consumer.process.worker import until_signalled
 from rehome_consumer.settings import read_settings
@@ -25,8 +25,8 @@ from rehome_consumer.settings import read_settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rehome_consumer.model import Backup, Server
-    from rehome_consumer.ports.steps import Facts, Ports
+    from rehome_consumer.model import Server
+    from rehome_consumer.ports.steps import Ports
 
 FAILING: Final = {
     "prepare": ("copier", "client_version"),
@@ -47,6 +47,8 @@ FOR_AN_OPERATOR: Final = {
 }
 """The same for the steps that wait for a person when they fail."""
 ALL: Final = FAILING | FOR_AN_OPERATOR
+ERRORS: Final = {"restore": VerificationFailed, "start": CrashLoop}
+"""With what a step fails, where that is not Refused."""
 
 
 _RUNNING: ContextVar[str] = ContextVar("running", default="")
@@ -99,13 +101,13 @@ def _replacement(step: str, real: Callable[..., Awaitable[Any]]) -> Callable[...
         await real(*args, **kwargs)
         raise Refused(f"step {step} was made to fail, after it had done its work")
 
-    async def altered(server: Server, database: str, backup: Backup, role: str, facts: Facts) -> None:
-        await real(server, database, backup, role, facts)
+    async def altered(server: Server, database: str, *args: Any, **kwargs: Any) -> None:
+        await real(server, database, *args, **kwargs)
         await _alter_a_row(server, database)
 
-    async def crashes_with_new_limits(instance: Any, replicas: int, limits: Any) -> Any:
+    async def crashes_with_new_limits(instance: Any, replicas: int, limits: Any, **kwargs: Any) -> Any:
         if limits is None:  # the rollback's own start, which must succeed
-            return await real(instance, replicas, limits)
+            return await real(instance, replicas, limits, **kwargs)
         raise CrashLoop(
             f"the instance ended with exit code 255 each time; it was made to ({instance.service})"
         )

@@ -29,9 +29,13 @@ FACTS: Final[dict[str, Callable[[Any], str]]] = {
     "migration.prepared": lambda d: (
         f"{d.target.name} {'provisioned' if d.provisioned_now else 'found'}; {len(d.checks)} checks passed"
         + (f"; rehearsed in {_seconds(d.rehearsal):.1f} s" if d.rehearsal else "")
+        + ("; warm" if d.strategy == "warm" else f"; cold: {d.strategy_reason}")
     ),
     "migration.stopped": lambda d: f"{d.connections_ended} connections ended, source fenced",
-    "migration.backed_up": lambda d: f"{d.bytes / MB:.0f} MB in {d.files} files",
+    "migration.backed_up": lambda d: (
+        f"{d.bytes / MB:.0f} MB in {d.files} files"
+        + (" from before the stop" if d.content == "before_stop" else "")
+    ),
     "migration.provisioned": lambda d: f"role {d.role} (no login yet), database {d.scratch_database}",
     "migration.conf_rewritten": lambda d: f"changed {', '.join(d.changed)}",
     "migration.restored": lambda d: (

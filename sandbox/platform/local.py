@@ -18,8 +18,10 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
 from sandbox.platform.database_service import DatabaseService, Switches
 from sandbox.platform.tables import Platform, create_platform
+from sandbox.postgres.files import programs_since
 from sandbox.postgres.pool import start_odoo_pool
 from sandbox.postgres.server import Cluster
 from sandbox.rabbitmq.node import BrokerNode
@@ -100,6 +102,19 @@ class LocalPlatform:
     database_service_url: str
     secret_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     _ports: set[int] = field(default_factory=set)
+    _clients: Path | None = None
+
+    def prepare_for_warm_moves(self) -> bool:
+        """Let dedicated servers that are made from now on, and consumers, be of a version that moves warm.
+
+        Returns:
+            whether there is one on this machine.
+        """
+        programs = programs_since(APPLIES_AS_OWNER_SINCE)
+        if programs is None:
+            return False
+        self.database_service.programs = self._clients = programs
+        return True
 
     @property
     def data_root(self) -> Path:
@@ -128,6 +143,7 @@ class LocalPlatform:
             "RUNTIME": runtime.RUNTIME,
             "LONGEST_RETRY": "1s",
             "START_TIMEOUT": "60",
+            **({"PG_BIN": str(self._clients)} if self._clients else {}),
             **more,
         }
         return {

@@ -1,5 +1,6 @@
 """What a private PostgreSQL server is made of: its programs, its data directory, its settings."""
 
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,8 +12,8 @@ from sandbox.system.processes import run
 
 SUPERUSER = "postgres"
 
-_INSTALLED = Path("/usr/lib/postgresql")
-_EXTRACTED = Path("/var/lib/rehome/postgresql")  # where scripts/setup-postgresql puts other versions
+INSTALLED = Path("/usr/lib/postgresql")
+_ROOT = Path(__file__).parents[2]
 
 # What every server of the sandbox has unless the caller says otherwise.
 _DEFAULTS: Mapping[str, str] = {
@@ -40,17 +41,24 @@ def programs() -> Path:
     Raises:
         FileNotFoundError: no server is installed.
     """
-    versions = [path for path in _INSTALLED.glob("*/bin") if (path / "initdb").exists()]
+    versions = [path for path in INSTALLED.glob("*/bin") if (path / "initdb").exists()]
     if not versions:
-        raise FileNotFoundError(f"no PostgreSQL server under {_INSTALLED}: install one (make setup)")
+        raise FileNotFoundError(f"no PostgreSQL server under {INSTALLED}: install one (make setup)")
     return max(versions, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)])
+
+
+def extracted() -> list[Path]:
+    """Where `scripts/setup-postgresql` puts programs of other versions."""
+    if chosen := os.environ.get("REHOME_POSTGRESQL"):
+        return [Path(chosen).absolute()]
+    return [Path("/var/lib/rehome/postgresql"), _ROOT / "build" / "postgresql"]
 
 
 def programs_since(major: int) -> Path | None:
     """The directory of the oldest programs of this version or a newer one; None where this machine has none."""
     found = {
         int(file.parts[-3]): file.parent
-        for place in (_INSTALLED, _EXTRACTED)
+        for place in (INSTALLED, *extracted())
         for file in place.glob("**/[0-9]*/bin/postgres")
     }
     new_enough = [version for version in found if version >= major]

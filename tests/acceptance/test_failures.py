@@ -3,8 +3,9 @@
 import pytest
 
 from rehome_consumer.commands.who import who
+from rehome_consumer.errors import Refused
 from sandbox.demo.demo import CHAIN
-from sandbox.demo.faults import FAILING
+from sandbox.demo.faults import ERRORS, FAILING
 from sandbox.demo.observation import database_dsn, observe
 from sandbox.odoo.writers import Writers
 from sandbox.platform.billing import Billing
@@ -41,6 +42,8 @@ async def test_a_step_that_is_refused_is_rolled_back_and_nothing_is_lost(
         await writers.wait_acknowledged(5)
     after = await observe(local, site)
     assert event.data.failed_step == step
+    failed = await subscriber.wait_for("migration.failed", instance_id=site.id, limit=LIMIT)
+    assert failed.data.error == ERRORS.get(step, Refused).__name__
     assert (after.record, after.conf) == (before.record, before.conf)
     assert after.counts["postgres-pool-1"] == before.counts["postgres-pool-1"]
     assert after.on_pool > 0

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aio_pika
 
-from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
 from sandbox.demo.chaos import DIRECTORY, Orders
 from sandbox.platform.billing import Billing
 from sandbox.platform.database_service import Switches
 from sandbox.platform.local import READY_SECONDS, ROOT, LocalPlatform, Site, local_platform
 from sandbox.platform.subscriber import Subscriber
 from sandbox.postgres.databases import drop_database, quoted
-from sandbox.postgres.files import programs_since
 from sandbox.postgres.pool import add_odoo_tenant
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant
 from sandbox.system.http import plain_http
@@ -295,12 +293,8 @@ async def running_arena(
 async def arena(directory: Path, **settings: str) -> AsyncIterator[Arena]:
     """The platform without tenants and consumers: each experiment brings its own."""
     async with local_platform(directory, []) as local:
-        if settings.get("REHOME_STRATEGY") == "auto":
-            new_enough = programs_since(APPLIES_AS_OWNER_SINCE)
-            if new_enough is None:
-                raise LookupError("warm moves need PostgreSQL 16 or newer: scripts/setup-postgresql 17")
-            local.database_service.programs = new_enough
-            settings = {**settings, "REHOME_PG_BIN": str(new_enough)}
+        if settings.get("REHOME_STRATEGY") == "auto" and not local.prepare_for_warm_moves():
+            raise LookupError("warm moves need PostgreSQL 16 or newer: scripts/setup-postgresql 17")
 
         def build(subscriber: Subscriber, orders: Orders, arrivals: Arrivals) -> Arena:
             return Arena(local, subscriber, orders, settings, arrivals)

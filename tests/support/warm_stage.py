@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
+from rehome_consumer.context import inner_probe
+from rehome_consumer.facts import FENCE
 from rehome_consumer.model import Policy
+from rehome_consumer.steps.support import rehearsal
 from sandbox.postgres.databases import major_version
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, create_tiny_tenant, nasty_password
+from tests.contract.real_servers import RealStage
 from tests.support.postgres_versions import pair
 from tests.support.rehearsing import Rehearsing
 
@@ -22,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.contract.real_servers import RealStage
     from tests.support.postgres_versions import Pair
 
-WARM = Policy(strategy="auto", sync_limit=timedelta(seconds=60), sync_last=timedelta(seconds=20))
+LIMIT = timedelta(seconds=20)
+WARM = Policy(strategy="auto", sync_limit=timedelta(seconds=60), sync_last=LIMIT)
 
 
 FOLLOWABLE = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata"
@@ -71,3 +75,33 @@ async def a_tenant(stage: RealStage, policy: Policy = WARM) -> Rehearsing:
     await made.begin()
     await made.as_tenant(FOLLOWABLE)
     return made
+
+
+async def fenced(warmed: Rehearsing) -> None:
+    """Nobody reaches the source any more, as after `stop`."""
+    stage, tenant = warmed.stage, warmed.tenant
+    before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
+    await warmed.move.facts.remember(FENCE, before)
+    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
+
+
+@pytest.fixture(scope="module")
+async def warm_target(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
+    """A dedicated server to which a warm move may go."""
+    async with new_enough(scratch, versions) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def warmed(
+    second_pg: Cluster,
+    pg: Cluster,
+    warm_target: Cluster,
+    tmp_path: Path,
+) -> AsyncIterator[Rehearsing]:
+    """A tiny tenant whose move would be warm."""
+    made = await a_tenant(RealStage(pg, warm_target, tmp_path / "backups"))
+    yield made
+    inner_probe.set(None)
+    await rehearsal.clear(made.move)
+    await made.remove()

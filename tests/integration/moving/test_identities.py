@@ -18,21 +18,18 @@ from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.context import current_migration, inner_probe
 from rehome_consumer.errors import FellBehind, TableInUse
-from rehome_consumer.facts import COMPARED, FENCE, STRATEGY, WARM_GIVEN_UP
+from rehome_consumer.facts import COMPARED, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.steps import prepare, provision
 from rehome_consumer.steps.support import rehearsal, warm
-from tests.contract.real_servers import RealStage
 from tests.support.postgres_versions import has_icu
 from tests.support.rehearsing import Rehearsing
-from tests.support.warm_stage import WARM, a_tenant, new_enough
+from tests.support.warm_stage import WARM, fenced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from rehome_consumer.sql import AdministratorSql
     from sandbox.postgres.server import Cluster
-    from tests.support.postgres_versions import Pair
 
 LIMIT = timedelta(seconds=20)
 IDENTITIES = (
@@ -83,24 +80,6 @@ UPDATE heavy SET v = v || 'y' WHERE v LIKE '1%'; DELETE FROM heavy WHERE v LIKE 
 HOSTILE_CHANGE = f"UPDATE {QUOTED} SET v = 'y'"  # noqa: S608
 
 
-@pytest.fixture(scope="module")
-async def target(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
-    async with new_enough(scratch, versions) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def warmed(
-    second_pg: Cluster, pg: Cluster, target: Cluster, tmp_path: Path
-) -> AsyncIterator[Rehearsing]:
-    """A tenant some of whose tables have no key."""
-    made = await a_tenant(RealStage(pg, target, tmp_path / "backups"))
-    yield made
-    inner_probe.set(None)
-    await rehearsal.clear(made.move)
-    await made.remove()
-
-
 async def identities_of(cluster: Cluster, database: str) -> dict[str, str]:
     async with cluster.connect(database) as connection:
         return {row["name"]: row["identity"] for row in await connection.fetch(IDENTITIES)}
@@ -108,14 +87,6 @@ async def identities_of(cluster: Cluster, database: str) -> dict[str, str]:
 
 async def on_source(warmed: Rehearsing) -> dict[str, str]:
     return await identities_of(warmed.stage.pool_cluster, warmed.tenant.database)
-
-
-async def fenced(warmed: Rehearsing) -> None:
-    stage, tenant = warmed.stage, warmed.tenant
-    await warmed.move.facts.remember(
-        FENCE, await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
-    )
-    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
 
 
 @asynccontextmanager

@@ -14,46 +14,22 @@ from rehome_consumer.adapters.postgres.replication_parts import name_of, witness
 from rehome_consumer.adapters.postgres.sessions import Sessions
 from rehome_consumer.adapters.postgres.verification import PostgresVerifier
 from rehome_consumer.errors import FellBehind, RehomeError
-from rehome_consumer.facts import COMPARED, FENCE, STRATEGY, WARM_GIVEN_UP
+from rehome_consumer.facts import COMPARED, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.model import EVERYTHING, Compared, Keys, Scope
 from rehome_consumer.steps import provision
-from rehome_consumer.steps.support import rehearsal, warm
+from rehome_consumer.steps.support import warm
 from sandbox.postgres.server import Cluster
 from tests.contract.real_servers import RealStage
-from tests.support.warm_stage import a_tenant, new_enough
+from tests.support.warm_stage import a_tenant, fenced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tests.support.postgres_versions import Pair
     from tests.support.rehearsing import Rehearsing
 
 LIMIT = timedelta(seconds=20)
-
-
-@pytest.fixture(scope="module")
-async def target(scratch: Path, versions: Pair) -> AsyncIterator[Cluster]:
-    async with new_enough(scratch, versions) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-async def warmed(
-    second_pg: Cluster, pg: Cluster, target: Cluster, tmp_path: Path
-) -> AsyncIterator[Rehearsing]:
-    """A tiny tenant whose move would be warm."""
-    made = await a_tenant(RealStage(pg, target, tmp_path / "backups"))
-    yield made
-    await rehearsal.clear(made.move)
-    await made.remove()
-
-
-async def fenced(warmed: Rehearsing) -> None:
-    stage, tenant = warmed.stage, warmed.tenant
-    before = await stage.databases.fence_state(stage.pool, tenant.database, tenant.role)
-    await warmed.move.facts.remember(FENCE, before)
-    await stage.databases.fence(stage.pool, tenant.database, tenant.role, LIMIT)
 
 
 async def test_the_copy_follows_and_has_everything_after_the_fence(warmed: Rehearsing) -> None:
@@ -74,6 +50,16 @@ async def test_the_copy_follows_and_has_everything_after_the_fence(warmed: Rehea
     assert (await warmed.move.recorded(COMPARED)).definitions == "unchanged"
     left = [one for one in await warmed.left_over() if "__rehome_" not in one]
     assert left == [warmed.move.rehearsal_id]  # the backup until `complete` makes one of the fenced source
+
+
+async def test_rows_of_the_copy_are_counted_by_an_index_alone(warmed: Rehearsing) -> None:
+    await warmed.as_tenant(
+        "INSERT INTO res_partner (name, autopost_bills) SELECT repeat('n', 500), 'ask' FROM generate_series(1, 2000)"
+    )
+    assert await warmed.run()
+    async with warmed.stage.dedicated_cluster.connect(await warmed.move.scratch_name()) as connection:
+        lines = await connection.fetch("EXPLAIN SELECT count(*) FROM ONLY res_partner")
+    assert any("Index Only Scan" in line[0] for line in lines), lines
 
 
 def some(cases: Iterable[str]) -> list[Any]:
@@ -108,7 +94,7 @@ async def test_what_is_not_replicated_safely_is_named_and_copied_cold(
 
 
 async def test_a_pool_that_is_not_prepared_is_named_with_what_to_do(
-    scratch: Path, versions: Pair, target: Cluster, tmp_path: Path
+    scratch: Path, versions: Pair, warm_target: Cluster, tmp_path: Path
 ) -> None:
     pool = await Cluster.create(
         scratch / "not_prepared",
@@ -118,7 +104,7 @@ async def test_a_pool_that_is_not_prepared_is_named_with_what_to_do(
     )
     await pool.start()
     try:
-        unprepared = await a_tenant(RealStage(pool, target, tmp_path / "backups"))
+        unprepared = await a_tenant(RealStage(pool, warm_target, tmp_path / "backups"))
         assert await unprepared.run()
         chosen = await unprepared.move.recorded(STRATEGY)
         assert chosen.name == "cold"

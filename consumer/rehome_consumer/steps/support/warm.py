@@ -84,8 +84,9 @@ async def why_not_now(move: Move) -> str | None:
     if not (earlier := await move.facts.earlier_consumers()):
         return None
     return (
-        f"consumers of an earlier release still run, which cannot go on with a warm move ({earlier} connection(s) to "
-        "the state database, named 'rehome'): stop them, or wait until they are replaced"
+        "consumers of an earlier release still run, which cannot go on with a warm move "
+        f"({earlier} connection(s) to the state database, named 'rehome'; a console of that release has some, too): "
+        "stop them, or wait until they are replaced"
     )
 
 

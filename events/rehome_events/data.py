@@ -18,9 +18,7 @@ _HEADER: Final = "authorization"
 _SECRETS: Final = (
     # password=..., "password": "...", PASSWORD '...'
     (
-        re.compile(
-            rf"(?i)((?:{'|'.join(_NAMES)})[\"']?(?:\s*[=:]\s*|\s+(?=['\"])))({_QUOTED}|[^\s,;)]+)"
-        ),
+        re.compile(rf"(?i)((?:{'|'.join(_NAMES)})[\"']?(?:\s*[=:]\s*|\s+(?=['\"])))({_QUOTED}|[^\s,;)]+)"),
         r"\1***",
     ),
     (re.compile(rf"(?i)({_HEADER}\s*[=:]\s*).+"), r"\1***"),
@@ -52,8 +50,8 @@ def masked(text: str) -> str:
     """
     if "@" in text:
         text = _WORD.sub(_without_credentials, text)
-    if text.isascii() and not _names_a_secret(text.lower()):  # most texts; beyond ASCII only `re` folds as `re` does
-        return text
+    if text.isascii() and not _names_a_secret(text.lower()):
+        return text  # as most are; of letters beyond ASCII `re` alone knows which it takes for others
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text

@@ -120,7 +120,7 @@ def check_properties(found: Basic.Properties) -> None:
         *([plan.message] if plan.message else []),
     ]
     for number, copy in enumerate(copies):
-        sent = broker._outgoing(copy).properties.marshal()
+        sent = broker._properties(copy).marshal()
         assert len(sent) < 128 * 1024 - 20, "it must fit into one frame"
         again = ContentHeader()
         again.unmarshal(struct.pack(">HHQ", 60, 0, 0) + sent)

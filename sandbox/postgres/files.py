@@ -56,11 +56,10 @@ def extracted() -> list[Path]:
 
 def programs_since(major: int) -> Path | None:
     """The directory of the oldest programs of this version or a newer one; None where this machine has none."""
-    found = {
-        int(file.parts[-3]): file.parent
-        for place in (INSTALLED, *extracted())
-        for file in place.glob("**/[0-9]*/bin/postgres")
-    }
+    found: dict[int, Path] = {}
+    for place in (INSTALLED, *extracted()):
+        for file in place.glob("**/[0-9]*/bin/postgres"):
+            found.setdefault(int(file.parts[-3]), file.parent)
     new_enough = [version for version in found if version >= major]
     return found[min(new_enough)] if new_enough else None
 

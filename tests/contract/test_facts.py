@@ -12,7 +12,7 @@ import pytest
 
 from rehome_consumer import facts
 from rehome_consumer.adapters.state.encryption import SecretCipher
-from rehome_consumer.adapters.state.facts import APPLICATION, MemoryFacts
+from rehome_consumer.adapters.state.facts import APPLICATION, GENERATION, MemoryFacts
 from rehome_consumer.adapters.state.journal import SCHEMA, SQL, PostgresJournal
 from rehome_consumer.adapters.state.views import PostgresJournalViews
 from rehome_consumer.errors import ClaimLost
@@ -157,6 +157,10 @@ async def test_consumers_of_an_earlier_release_are_known_by_their_connections(
             dsn, min_size=1, max_size=1, server_settings={"application_name": name}
         ):
             assert await facts_.earlier_consumers() == earlier
+
+
+def test_a_new_generation_comes_with_a_new_schema_so_that_none_of_an_earlier_one_can_start() -> None:
+    assert (GENERATION, len(SCHEMA)) == (2, 9), "raise both together, or the schema alone"
 
 
 async def test_an_old_token_writes_no_fact(journal: Journal) -> None:

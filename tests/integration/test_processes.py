@@ -188,7 +188,7 @@ async def test_a_failing_supervisor_is_a_passing_error(
     port = free_port()
     async with (
         serving(application, port),
-        plain_http(f"http://127.0.0.1:{port}", timeout=0.5) as http,
+        plain_http(f"http://127.0.0.1:{port}", timeout=0.5 if answer is silent else LIMIT) as http,
     ):
         runtime = ProcessRuntime(http, WallClock(), health_limit=timedelta(seconds=1))
         with pytest.raises(error, match=complaint) as caught:

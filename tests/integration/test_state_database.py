@@ -136,7 +136,7 @@ async def test_what_the_last_release_left_in_the_outbox_is_sent_after_the_upgrad
 async def test_claims_of_the_last_release_and_of_this_one_exclude_each_other(dsn: str) -> None:
     instance = uuid4()
     async with (
-        aclosing(PostgresClaims(Connections(dsn), patience=0.1)) as claims,
+        aclosing(PostgresClaims(Connections(dsn), patience=1)) as claims,
         asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool,
     ):
         async with claims.claim(instance) as claim:
@@ -285,8 +285,8 @@ async def test_the_journal_works_again_after_a_restart(server: Cluster, dsn: str
 
 async def test_a_frozen_server_is_given_up_within_the_limit(dsn: str) -> None:
     async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        await PostgresJournal(pool, SecretCipher(KEY)).make_schema()
         journal = PostgresJournal(pool, SecretCipher(KEY), limit=0.5)
-        await journal.make_schema()
         backend = await pool.fetchval("SELECT pg_backend_pid()")
         with frozen(backend):
             async with asyncio.timeout(LIMIT):
@@ -323,7 +323,7 @@ class Connections:
 
 async def test_a_claim_whose_connection_hangs_is_lost_within_the_limit(dsn: str) -> None:
     connect = Connections(dsn)
-    claims = PostgresClaims(connect, watch_every=0.05, answer_within=0.3)
+    claims = PostgresClaims(connect, watch_every=0.05, answer_within=1)
     async with aclosing(claims), claims.claim(uuid4()) as claim:
         assert claim
         with frozen(connect.backends[0]):

@@ -48,3 +48,7 @@ class Stalls:
         """Fixtures are left alone: what starts servers has its limits."""
         self._drawn.seed(item.nodeid)
         self._left = TURNS
+
+    def pytest_runtest_teardown(self) -> None:
+        """So are those that end them."""
+        self._left = 0

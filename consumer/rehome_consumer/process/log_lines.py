@@ -131,17 +131,26 @@ class LogLines(logging.Handler):
                 self._waiting.popleft()
 
     async def _batch(self) -> list[LogLine]:
-        """Write the next ones, unless some are being written: whoever was cancelled has not cancelled that."""
+        """Write the next ones, unless some are being written: whoever was cancelled has not cancelled that.
+
+        Returns:
+            those that are written now; none, where what somebody else had begun has failed.
+        """
+        begun = self._writing is not None
         if self._writing is None:
             self._in_writing = list(islice(self._waiting, BATCH))
             self._writing = asyncio.create_task(self._store.keep(self._in_writing))
-        writing, lines = self._writing, self._in_writing
         try:
-            await asyncio.shield(writing)
-        finally:
-            if writing.done():
-                self._writing = None
-        return lines
+            await asyncio.shield(self._writing)
+        except asyncio.CancelledError:  # how it ended is for whoever comes next, even if it has ended by now
+            raise
+        except Exception:
+            self._writing = None
+            if begun:
+                return []
+            raise
+        self._writing = None
+        return self._in_writing
 
     async def end(self) -> None:
         """Write the last ones, as far as that is quickly done."""

@@ -43,6 +43,7 @@ async def run(move: Move) -> MigrationStopped:
     if serves:
         with leaving.waiting_for_tables():
             await rehearsal.require_current(move)
+            await warm.require_all_know_it(move)
             await warm.require_close(move)
         await _require_allowed(move, source)  # it may have been rehearsed again, for hours
     role = (await move.tenant()).user

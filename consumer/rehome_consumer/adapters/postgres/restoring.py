@@ -3,7 +3,7 @@
 1. The administrator creates the extensions, in the source's versions, and fills their own tables: nothing of the
    tenant's exists yet.
 2. pg_restore runs as a short-lived role that may act as the tenant's and has no other right; so does ANALYZE, or the
-   first users would wait on bad plans.
+   first users would wait on bad plans, and VACUUM, where the copy will follow its source.
 3. That role is dropped, with every session of it: the administrator gives schemas back to whom they belonged, and adds
    privileges and comments on extensions. Both change rows of catalogues and run nothing. Nothing else is given to an
    administrator: what it owns may run with its rights, as an index's functions do in autovacuum.
@@ -245,7 +245,8 @@ class Restoring:
                 *(self.programs / "vacuumdb", how, f"--jobs={self.jobs}", "--quiet"),
                 database_option(self.database),
             ],
-            env=self._environment(session, login, {"role": name}),
+            # A database or a role may have a delay of its own, with which a VACUUM takes hours.
+            env=self._environment(session, login, {"role": name, "vacuum_cost_delay": "0"}),
             limit=self.limit,
             what=f"analyzing {self.database} on {self.server.name}",
             nice=self.nice,

@@ -89,9 +89,7 @@ async def run(move: Move) -> Rehearsal | None:
             cold = cold or "it could not follow when that was looked at first"
         await _take_slot(move, may_follow=may_follow)
         rehearsed = await rehearse(move, mode, size, cold=cold)
-        await move.facts.remember(REHEARSED_DEFINITIONS, rehearsed.definitions)
-        if rehearsed.signatures is not None:
-            await move.facts.remember(SIGNATURES, rehearsed.signatures)
+        await _remember(move, rehearsed)
         done = await move.facts.remember(REHEARSAL, rehearsed.result)
         await warm.decided(move, rehearsed.cold)
     elif await move.facts.recall(STRATEGY) is None:
@@ -166,14 +164,18 @@ async def require_current(move: Move) -> None:
         if was_warm and again.cold is not None:
             await warm.give_up(move, again.cold)
         # It may have taken until the window was closed; what was rehearsed counts the next time.
-        await repeated.add(move.facts, REHEARSED_DEFINITIONS, again.definitions)
-        if again.signatures is not None:
-            await repeated.add(move.facts, SIGNATURES, again.signatures)
+        await _remember(move, again)
         known = again.definitions
     raise Conflict(
         f"the definitions in {database} changed during each of {ROUNDS} rehearsals: a module is being installed or "
         "upgraded? The instance serves on, and the move waits"
     )
+
+
+async def _remember(move: Move, rehearsed: _Rehearsed) -> None:
+    await repeated.add(move.facts, REHEARSED_DEFINITIONS, rehearsed.definitions)
+    if rehearsed.signatures is not None:
+        await repeated.add(move.facts, SIGNATURES, rehearsed.signatures)
 
 
 async def rehearse(

@@ -15,7 +15,7 @@ from rehome_consumer.errors import FellBehind, NotOurs, Refused, TableInUse, Tim
 from rehome_consumer.facts import CAUGHT_UP, COMPARED, FOLLOWS_SINCE, STRATEGY, WARM_GIVEN_UP
 from rehome_consumer.fingerprint import summary
 from rehome_consumer.model import Followed, OwnershipTag, Strategy
-from rehome_consumer.steps.support import witnessed
+from rehome_consumer.steps.support import repeated, witnessed
 from rehome_consumer.steps.support.comparing import Fingerprinted, differences, fact_differences, named
 from rehome_events.data import masked
 
@@ -128,7 +128,7 @@ async def catch_up(move: Move) -> None:
     policy, both = move.policy, await followed(move)
     await move.replicator.follow(both, policy.sync_age)
     began, close = move.clock.now(), 0
-    await move.facts.remember(FOLLOWS_SINCE, began)
+    await repeated.add(move.facts, FOLLOWS_SINCE, began)
     while close < STEADY:
         left = policy.sync_limit - (move.clock.now() - began)
         if left <= timedelta():
@@ -145,10 +145,7 @@ async def require_close(move: Move) -> None:
     """Before the stop, also while it waits: the copy is close behind, within all limits; else the move goes on cold."""
     if not await is_warm(move):
         return
-    if why := await why_not_now(move):
-        await give_up(move, why)
-        return
-    since, now = await move.facts.recall(FOLLOWS_SINCE), move.clock.now()
+    since, now = await repeated.last(move.facts, FOLLOWS_SINCE), move.clock.now()
     if since is not None and now - since > move.policy.sync_age:
         await give_up(
             move, f"the copy has followed since {since:%Y-%m-%d %H:%M} UTC, longer than REHOME_SYNC_HOURS"
@@ -159,6 +156,12 @@ async def require_close(move: Move) -> None:
         log.info("sync.behind migration=%s seconds=%.3f", move.migration_id, took.total_seconds())
     except FellBehind as error:
         await give_up(move, str(error))
+
+
+async def require_all_know_it(move: Move) -> None:
+    """Directly before the stop: whichever consumer goes on from here can go on with a warm move; else it is cold."""
+    if await is_warm(move) and (why := await why_not_now(move)):
+        await give_up(move, why)
 
 
 async def give_up(move: Move, why: str) -> None:
@@ -215,7 +218,9 @@ async def finished(move: Move, like: DatabaseFacts) -> Verified | None:
         await give_up(move, str(error))
     except ExceptionGroup as group:
         matching, rest = group.split((FellBehind, Refused, TimedOut))
-        if rest is not None or matching is None:
+        if rest is not None:  # the next try decides, unless it is final by itself
+            raise rest from None
+        if matching is None:
             raise
         await give_up(move, str(_first(matching)))
     return None

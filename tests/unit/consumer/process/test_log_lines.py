@@ -169,6 +169,44 @@ async def test_an_end_in_the_middle_of_a_write_writes_nothing_twice(
     assert [orjson.loads(line.text)["event"] for line in store.lines] == ["step.finished", "step.interrupted"]
 
 
+async def test_an_end_just_after_a_write_writes_nothing_twice(
+    kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = store.keep
+
+    async def and_end(lines: Sequence[LogLine]) -> None:
+        await keep(lines)
+        asyncio.get_running_loop().call_soon(running.cancel)
+
+    monkeypatch.setattr(store, "keep", and_end)
+    log.info("step.finished step=stop")
+    running = asyncio.create_task(kept.run())
+    await asyncio.gather(running, return_exceptions=True)
+    await kept.end()
+    assert len(store.lines) == 1
+
+
+async def test_what_somebody_else_failed_to_write_is_tried_again_at_the_end(
+    kept: LogLines, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, keep = asyncio.Event(), store.keep
+
+    async def cut_off(_: Sequence[LogLine]) -> None:
+        monkeypatch.setattr(store, "keep", keep)
+        begun.set()
+        await asyncio.sleep(0)
+        raise Unreachable("state database")
+
+    monkeypatch.setattr(store, "keep", cut_off)
+    log.info("step.finished step=stop")
+    running = asyncio.create_task(kept.run())
+    await begun.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await kept.end()
+    assert len(store.lines) == 1
+
+
 @on_virtual_time
 async def test_where_no_lines_are_to_be_kept_those_from_before_are_removed(store: Store) -> None:
     handler = LogLines(store, keeps=False)

@@ -240,6 +240,24 @@ async def test_definitions_that_change_meanwhile_begin_a_new_copy(rig: StepRig) 
     assert second.follows
     completed = await run_from(rig, "back_up", "complete")
     assert completed.strategy == "warm"
+    assert (await compared(rig)).definitions == "unchanged"
+
+
+async def test_a_copy_that_was_made_again_has_not_followed_for_as_long_as_the_first(rig: StepRig) -> None:
+    await rig.run("prepare")
+    age, pause = rig.site.policy.sync_age.total_seconds(), rig.site.world.pause
+    rig.clock.advance(0.8 * age)
+    rig.source.databases["acme"].objects["index"]["module_idx"] = "(name)"
+
+    async def slowly(at: str) -> None:
+        if at == "copier.restore.rest":
+            rig.clock.advance(0.4 * age)
+        await pause(at)
+
+    rig.site.world.pause = slowly
+    await rig.run("stop")
+    assert await (await rig.facts("stop")).recall(WARM_GIVEN_UP) is None
+    assert copy_of(rig).follows
 
 
 async def test_a_copy_that_has_disappeared_is_made_again_cold(rig: StepRig) -> None:

@@ -57,9 +57,8 @@ async def signed_in(
     page.on("request", lambda it: None if it.url.startswith(address) else complaints.append(f"asks {it.url}"))
     await page.goto(address)
     assert page.url == f"{address}/sign-in"
-    await page.wait_for_selector(
-        "input[name=token]:focus"
-    )  # with the first picture, which may be after the load
+    # It is focused with the first picture, which may come after the page is loaded.
+    await page.wait_for_selector("input[name=token]:focus")
     await page.keyboard.type(token)
     await page.keyboard.press("Enter")
     await page.wait_for_url(f"{address}/")

@@ -10,24 +10,26 @@ from sandbox.system.processes import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARTS: Final = ("consumer", "events", "sandbox", "tests")
+PARTS: Final = ("benchmarks", "consumer", "events", "rabbitmq", "sandbox", "tests")
+_COMPLETE: Final = "complete 2"
+"""A file that is there when all of them are."""
 
 
 async def exported(revision: str) -> Path:
-    """Its packages and tests, in a directory below build/ that is kept for the next time.
+    """Its packages, benchmarks and tests, in a directory below build/ that is kept for the next time.
 
     Raises:
         CommandFailedError: git does not know the revision.
     """
     name = (await run(["git", "-C", str(ROOT), "rev-parse", "--short", revision], limit=30)).strip()
     there = ROOT / "build" / "revisions" / name
-    if not (there / "complete").exists():
+    if not (there / _COMPLETE).exists():
         there.mkdir(parents=True, exist_ok=True)
         archive = there / "archive.tar"
         await run(["git", "-C", str(ROOT), "archive", "-o", str(archive), name, *PARTS], limit=60)
         await run(["tar", "-xf", str(archive), "-C", str(there)], limit=60)
         archive.unlink()
-        (there / "complete").touch()
+        (there / _COMPLETE).touch()
     return there
 
 

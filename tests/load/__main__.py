@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.revisions import exported
-from sandbox.platform.local import ROOT
+from benchmarks.revisions import exported, python_path
+from sandbox.system.processes import run as command
 from sandbox.system.scratch import remove_scratch_directory, scratch_directory
 from tests.load.burst import Size, burst
 from tests.load.invariants import (
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from tests.load.burst import Burst
 
 SHOWN = 20
+START_SECONDS = 300.0
+"""For an earlier revision's servers and consumers to start."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -80,11 +83,11 @@ def _ends(played: Burst) -> str:
 
 
 async def compare(size: Size, against: str | None) -> int:
-    """Play with the engine of an earlier revision first, if one is given; 1 when something did not hold in ours."""
+    """Let an earlier revision, if one is given, play first; 1 when something did not hold in this one."""
     before = None
     if against:
-        console.print(f"the engine of {against}; load average {os.getloadavg()[0]:.1f}")
-        _, before = await run(size, await exported(against))
+        console.print(f"{against}; load average {os.getloadavg()[0]:.1f}")
+        before = await earlier(size, against)
     console.print(f"this engine; load average {os.getloadavg()[0]:.1f}")
     failed, seconds = await run(size)
     if before is not None:
@@ -92,11 +95,35 @@ async def compare(size: Size, against: str | None) -> int:
     return failed
 
 
-async def run(size: Size, source: Path = ROOT) -> tuple[int, float]:
+async def earlier(size: Size, revision: str) -> float:
+    """Let an earlier revision play such a burst, with its own programme and fakes; print its report; its seconds."""
+    source = await exported(revision)
+    options = [
+        f"--{name.replace('_', '-')}={getattr(size, name)}"
+        for name in ("upgrades", "pools", "dumps", "rehearsals", "kill_every", "limit", "seed")
+    ]
+    said = await command(
+        ["env", "-C", source, sys.executable, "-m", "tests.load", *options],
+        limit=size.limit + START_SECONDS,
+        env={**os.environ, "PYTHONPATH": python_path(source)},
+    )
+    console.print(said, markup=False)
+    return seconds_in(said)
+
+
+def seconds_in(report: str) -> float:
+    """What a printed report says that the burst took."""
+    found = re.search(r"^\W*seconds\W+(\d+)", report, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"no line `seconds` in what the earlier revision printed: {report[-2000:]}")
+    return float(found[1])
+
+
+async def run(size: Size) -> tuple[int, float]:
     """Play, print; 1 when something did not hold, and the seconds."""
     directory = scratch_directory("rehome-load")
     try:
-        async with burst(directory, size, source) as played:
+        async with burst(directory, size) as played:
             try:
                 await played.play()
             finally:
@@ -148,7 +175,7 @@ def main() -> int:
     parser.add_argument(
         "--against",
         metavar="REVISION",
-        help="play with the engine of this revision first, by git, and compare",
+        help="let this earlier revision play first, by git, and compare",
     )
     given = parser.parse_args()
     size = Size(

@@ -103,7 +103,6 @@ class Burst:
     """One experiment and everything observed in it.
 
     Attributes:
-        source: the directory with the code that the consumers run.
         upgrades: those published, the poison last; by migration.
         copies: how often the subscriber got each event.
         outcomes: published outcomes (id and type), by instance.
@@ -117,7 +116,6 @@ class Burst:
     node: BrokerNode
     platform: Platform
     sites: SharedSites
-    source: Path = ROOT
     upgrades: dict[UUID, CloudEvent[Any]] = field(default_factory=dict)
     poison: UUID = field(default_factory=uuid4)
     copies: Counter[UUID] = field(default_factory=Counter)
@@ -148,7 +146,7 @@ class Burst:
             tasks = [asyncio.create_task(respawner.run()) for respawner in (spared, *others)]
             try:
                 for respawner in (spared, *others):
-                    await asyncio.wait_for(respawner.ready.wait(), READY_SECONDS)
+                    await self._until_ready(respawner)
                 await self._publish()
                 killing = asyncio.create_task(self._kill(others))
                 tasks.append(killing)
@@ -159,6 +157,15 @@ class Burst:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_ready(self, respawner: Respawner) -> None:
+        try:
+            await asyncio.wait_for(respawner.ready.wait(), READY_SECONDS)
+        except TimeoutError:
+            said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:] if self.log.exists() else ""
+            raise RuntimeError(
+                f"consumer {respawner.name} was not ready in {READY_SECONDS:g} s; the consumers said last: {said}"
+            ) from None
 
     async def dead_letters(self) -> list[tuple[str, str]]:
         """Handler and reason of each dead letter."""
@@ -185,7 +192,7 @@ class Burst:
             DIRECTORY: str(self.sites.directory),
             PLATFORM_DSN: self.platform.cluster.dsn(self.platform.instance_database),
             runtime.SUPERVISOR_URL: NOWHERE,
-            "PYTHONPATH": python_path(self.source),
+            "PYTHONPATH": python_path(ROOT),
         }
         prefixed = {f"REHOME_{name}": value for name, value in settings.items()}
         return {**os.environ, **MALLOC, **own, **prefixed}
@@ -288,7 +295,7 @@ class Respawner:
 
     def __init__(self, burst: Burst, name: str) -> None:
         self._burst = burst
-        self._name = name
+        self.name = name
         self._started = 0
         self._child: Child | None = None
         self.ready = asyncio.Event()
@@ -315,11 +322,11 @@ class Respawner:
         """Start a consumer, and sample its memory until it ends."""
         self._started += 1
         child = await Child.start(
-            f"{self._name}, {self._started}",
+            f"{self.name}, {self._started}",
             [sys.executable, "-m", "tests.load.consumer"],
             log=self._burst.log,
             env=self._burst.environment(port),
-            directory=self._burst.source,
+            directory=ROOT,
         )
         self._child = child
         series = Memory(child.name)
@@ -346,13 +353,12 @@ async def _answers(port: int) -> bool:
 
 
 @asynccontextmanager
-async def burst(directory: Path, size: Size, source: Path = ROOT) -> AsyncIterator[Burst]:
+async def burst(directory: Path, size: Size) -> AsyncIterator[Burst]:
     """The servers for a burst, which is not played yet.
 
     Args:
         directory: an existing directory that user postgres may pass through.
         size: of the burst.
-        source: the directory with the code that the consumers run.
     """
     async with AsyncExitStack() as stack:
         node = await BrokerNode.create(
@@ -365,4 +371,4 @@ async def burst(directory: Path, size: Size, source: Path = ROOT) -> AsyncIterat
         platform = await create_platform(cluster, password=secrets.token_urlsafe(24))
         sites = SharedSites(directory / "sites")
         sites.directory.mkdir()
-        yield Burst(size, directory, node, platform, sites, source)
+        yield Burst(size, directory, node, platform, sites)

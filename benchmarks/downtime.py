@@ -18,13 +18,11 @@ from uuid import uuid4
 from benchmarks.client_programs import LIMIT_SECONDS, client_program
 from benchmarks.customer import PARTS, Customer, Felt, Marks
 from benchmarks.report import MEBIBYTE, Table, median, say
-from rehome_consumer.adapters.postgres.replicator import APPLIES_AS_OWNER_SINCE
 from sandbox.demo.chaos import DIRECTORY, Orders
 from sandbox.platform.billing import Billing
 from sandbox.platform.local import local_platform
 from sandbox.platform.subscriber import ENDS, Subscriber
 from sandbox.postgres.databases import create_database, create_role, drop_database, quoted
-from sandbox.postgres.files import programs_since
 from sandbox.postgres.pool import add_odoo_tenant, start_odoo_pool
 from sandbox.postgres.server import Cluster
 from sandbox.postgres.tenants import Tenant, inflate, set_uuid
@@ -276,14 +274,11 @@ async def measure(
 
     async with local_platform(directory, [neighbour], start_pool=start_pool) as local:
         local.database_service.settings = DEDICATED
-        programs = programs_since(APPLIES_AS_OWNER_SINCE)
-        if programs is None:
+        if not local.prepare_for_warm_moves():
             ways -= {"warm"}
             say(
                 "no PostgreSQL 16 or newer on this machine (scripts/setup-postgresql 17): warm is not measured"
             )
-        else:
-            local.database_service.programs = programs
         await add_odoo_tenant(local.pool, large)
         if scale:
             await inflate(local.pool, large, scale=scale)
@@ -292,12 +287,8 @@ async def measure(
             size = int(await connection.fetchval("SELECT pg_database_size(current_database())")) / MEBIBYTE
         async with local.pool.connect() as connection:
             await connection.execute(f"ALTER DATABASE {quoted(large.database)} OWNER TO postgres")
-        stage = Stage(local, neighbour, large, odoo, provisioning, _settings(programs), beside, ways)
+        stage = Stage(local, neighbour, large, odoo, provisioning, {"JOBS": str(JOBS)}, beside, ways)
         return await _rounds(stage, size, repeats)
-
-
-def _settings(programs: Path | None) -> dict[str, str]:
-    return {"JOBS": str(JOBS), **({"PG_BIN": str(programs)} if programs else {})}
 
 
 async def _rounds(stage: Stage, size: float, repeats: int) -> list[Table]:

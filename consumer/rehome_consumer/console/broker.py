@@ -62,14 +62,15 @@ class BrokerLink:
 
     async def queues(self) -> Queues:
         """All queues of the topology that are there, or why that is not known."""
-        if self._connection is None or (trouble := self.trouble()) is not None:
-            return Queues(queues=[], trouble=self.trouble())
+        trouble = self.trouble()
+        if self._connection is None or trouble is not None:
+            return Queues(queues=[], trouble=trouble)
         try:
             found = await AmqpQueueInspector(self._connection, within=LIMIT).queues(QUEUES)
         except RehomeError as error:
             return Queues(queues=[], trouble=str(error))
         shown = [Queue(name=name, ready=one.ready, consumers=one.consumers) for name, one in found.items()]
-        return Queues(queues=shown, trouble=trouble)
+        return Queues(queues=shown, trouble=None)
 
     async def keep(self, settings: Settings) -> None:
         """Connect, however often that fails, and hold the connection until cancelled."""

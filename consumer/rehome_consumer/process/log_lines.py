@@ -59,8 +59,7 @@ class LogLines(logging.Handler):
         self._begun: dict[UUID, LogLine] = {}
         self._reasons: dict[UUID, str] = {}
         self._unwritable = False
-        self._writing: asyncio.Task[None] | None = None
-        self._in_writing: list[LogLine] = []
+        self._writing: asyncio.Task[list[LogLine]] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line if it was logged in a step."""
@@ -138,19 +137,22 @@ class LogLines(logging.Handler):
         """
         begun = self._writing is not None
         if self._writing is None:
-            self._in_writing = list(islice(self._waiting, BATCH))
-            self._writing = asyncio.create_task(self._store.keep(self._in_writing))
+            self._writing = asyncio.create_task(self._keep(list(islice(self._waiting, BATCH))))
         try:
-            await asyncio.shield(self._writing)
-        except asyncio.CancelledError:  # how it ended is for whoever comes next, even if it has ended by now
-            raise
-        except Exception:
+            lines = await asyncio.shield(self._writing)
+        except (
+            Exception
+        ):  # not a cancellation: how it ended is then for whoever comes next, even if it has by now
             self._writing = None
             if begun:
                 return []
             raise
         self._writing = None
-        return self._in_writing
+        return lines
+
+    async def _keep(self, lines: list[LogLine]) -> list[LogLine]:
+        await self._store.keep(lines)
+        return lines
 
     async def end(self) -> None:
         """Write the last ones, as far as that is quickly done."""

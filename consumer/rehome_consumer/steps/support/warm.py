@@ -217,12 +217,10 @@ async def finished(move: Move, like: DatabaseFacts) -> Verified | None:
     except (FellBehind, Refused, TimedOut) as error:
         await give_up(move, str(error))
     except ExceptionGroup as group:
-        matching, rest = group.split((FellBehind, Refused, TimedOut))
+        _, rest = group.split((FellBehind, Refused, TimedOut))
         if rest is not None:  # the next try decides, unless it is final by itself
             raise rest from None
-        if matching is None:
-            raise
-        await give_up(move, str(_first(matching)))
+        await give_up(move, str(_first(group)))
     return None
 
 
@@ -236,9 +234,8 @@ async def _finish(move: Move, like: DatabaseFacts) -> Verified:
             took = await move.replicator.reach(both, move.policy.sync_last, move.policy.sync_keep)
             log.info("sync.reached migration=%s seconds=%.3f", move.migration_id, took.total_seconds())
             await move.facts.remember(CAUGHT_UP, value=True)
-        async with (
-            asyncio.TaskGroup() as apart
-        ):  # sequences and views are none of what the subscription changes
+        # Sequences and views are none of what the subscription changes.
+        async with asyncio.TaskGroup() as apart:
             apart.create_task(move.replicator.detach(both))
             apart.create_task(move.replicator.settle(both))
         # From here on nobody but rehome changes the copy.
